@@ -1,0 +1,84 @@
+//! An AppID with its keeper, and the directory of accounts.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    issuer::wechat::{TokenApi, Wechat},
+    keeper::Keeper,
+    metrics::AccountMetrics,
+    secret::SecretSource,
+};
+
+/// What an account is configured with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// WeChat's AppID.
+    pub appid: String,
+    /// WeChat's AppSecret.
+    pub secret: Arc<SecretSource>,
+    /// Which of WeChat's two tokens it uses.
+    pub token_api: TokenApi,
+    /// Fetches a day above which refusals cause none.
+    pub daily_fetches: u32,
+}
+
+/// An account while it is served.
+pub struct Account {
+    /// WeChat's AppID.
+    pub appid: String,
+    /// WeChat's AppSecret, for the logins of users; token requests read it themselves.
+    pub secret: Arc<SecretSource>,
+    /// Its token.
+    pub keeper: Arc<Keeper<Wechat>>,
+    /// Its counters.
+    pub metrics: Arc<AccountMetrics>,
+}
+
+/// What an app gets instead of a token, before an AppID.
+pub const PLACEHOLDER: &str = "sidecar-";
+
+impl Account {
+    /// What an app gets instead of a token: it is sent back, and replaced.
+    pub fn placeholder(&self) -> String {
+        format!("{PLACEHOLDER}{}", self.appid)
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("appid", &self.appid).finish_non_exhaustive()
+    }
+}
+
+/// All accounts, in the order of the configuration.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    accounts: Arc<[Arc<Account>]>,
+}
+
+impl Directory {
+    /// Of `accounts`.
+    pub fn new(accounts: Vec<Arc<Account>>) -> Self {
+        Self {
+            accounts: accounts.into(),
+        }
+    }
+
+    /// The account whose call it is when the call does not say.
+    pub fn default_account(&self) -> Option<&Arc<Account>> {
+        match &*self.accounts {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The account with this AppID.
+    pub fn get(&self, appid: &str) -> Option<&Arc<Account>> {
+        self.accounts.iter().find(|account| account.appid == appid)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.accounts.iter()
+    }
+}

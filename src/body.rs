@@ -1,0 +1,151 @@
+//! The app's body on its way in, and the clock that ends a body which stopped moving.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::{
+    runtime::Handle,
+    time::{Duration, Instant, Sleep, sleep_until, timeout},
+};
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Nothing came for this long.
+    #[error("nothing came for {0:?}")]
+    Idle(Duration),
+    /// The other side hung up, or sent nonsense.
+    #[error("the connection broke")]
+    Broken(#[source] hyper::Error),
+}
+
+/// Runs out when a body is waited for too long. It costs nothing while the body keeps coming.
+#[derive(Debug)]
+pub struct IdleClock {
+    limit: Duration,
+    waiting_since: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl IdleClock {
+    /// A clock that allows pauses of `limit`.
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            waiting_since: None,
+            sleep: None,
+        }
+    }
+
+    /// Passes on what `polled` says, and the pause that has become too long.
+    pub fn watch<T>(
+        &mut self,
+        polled: Poll<Option<Result<T, hyper::Error>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, BodyError>>> {
+        match polled {
+            Poll::Ready(frame) => {
+                self.waiting_since = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+            }
+            Poll::Pending if self.runs_out(cx) => {
+                Poll::Ready(Some(Err(BodyError::Idle(self.limit))))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn runs_out(&mut self, cx: &mut Context<'_>) -> bool {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let due = since + self.limit;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        while sleep.as_mut().poll(cx).is_ready() {
+            // The clock is wound up lazily: it may have been set for an earlier pause.
+            if due <= Instant::now() {
+                return true;
+            }
+            sleep.as_mut().reset(due);
+        }
+        false
+    }
+}
+
+/// What an app sends. Dropped before its end, it is read on for a while and thrown away, so that
+/// the app can finish sending and then read why it was turned down.
+#[derive(Debug)]
+pub struct Inbound {
+    /// Taken only by `drop`.
+    body: Option<Incoming>,
+    clock: IdleClock,
+    /// The app waits for '100 Continue', which goes out with the first look at the body.
+    awaits_continue: bool,
+    ended: bool,
+}
+
+impl Inbound {
+    /// The body of a call, with pauses of at most `idle`.
+    pub fn new(body: Incoming, idle: Duration, awaits_continue: bool) -> Self {
+        Self {
+            ended: body.is_end_stream(),
+            body: Some(body),
+            clock: IdleClock::new(idle),
+            awaits_continue,
+        }
+    }
+}
+
+impl Body for Inbound {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        this.awaits_continue = false;
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        let polled = this.clock.watch(polled, cx);
+        if !matches!(polled, Poll::Pending | Poll::Ready(Some(Ok(_)))) || body.is_end_stream() {
+            this.ended = true;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        if self.ended || self.awaits_continue {
+            return;
+        }
+        if let (Some(body), Ok(runtime)) = (self.body.take(), Handle::try_current()) {
+            runtime.spawn(linger(body));
+        }
+    }
+}
+
+/// How long a body that nobody wants is read, in all and without a byte.
+const LINGER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5));
+
+async fn linger(mut body: Incoming) {
+    let until_it_ends = async {
+        while let Ok(Some(Ok(_))) = timeout(LINGER.1, body.frame()).await {}
+    };
+    // Either way there is nothing more to do for this app.
+    let _ = timeout(LINGER.0, until_it_ends).await;
+}

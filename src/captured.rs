@@ -1,0 +1,339 @@
+//! A body read up to a limit: either all of it, or its beginning and the rest.
+//!
+//! Both directions need this. A call held whole can be sent twice; a reply held whole can be read
+//! for an error code before it is passed on. Only what is held whole can be copied.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+
+use crate::{
+    errcode,
+    memory::{Memory, Room},
+};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub enum Captured<B> {
+    /// The whole body fitted.
+    Whole(Held),
+    /// It did not: what was read, and what was not.
+    Partial {
+        /// Already read, to be sent first.
+        prefix: Bytes,
+        /// Still unread.
+        rest: B,
+    },
+}
+
+/// Bytes in memory, and the room that they take.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    bytes: Bytes,
+    _room: Option<Arc<Room>>,
+}
+
+/// Why a body of unknown length cannot be held, and so cannot be sent with a Content-Length.
+#[derive(Debug)]
+pub enum HoldError<E> {
+    /// It is larger than may be held.
+    TooLarge,
+    /// There is no room for it now.
+    NoRoom,
+    /// It could not be read.
+    Broken(E),
+}
+
+/// The step by which room for a body of unknown length grows.
+const STEP: usize = 64 * 1024;
+
+impl<B> Captured<B> {
+    /// A body that is here already.
+    pub fn ready(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(Held {
+            bytes: bytes.into(),
+            _room: None,
+        })
+    }
+
+    /// All the bytes, if they fitted.
+    pub fn whole(&self) -> Option<&Bytes> {
+        match self {
+            Self::Whole(held) => Some(&held.bytes),
+            Self::Partial { .. } => None,
+        }
+    }
+
+    /// A second copy to send again; none if the body is not held whole.
+    pub fn try_clone(&self) -> Option<Self> {
+        match self {
+            Self::Whole(held) => Some(Self::Whole(held.clone())),
+            Self::Partial { .. } => None,
+        }
+    }
+}
+
+impl<B> Captured<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    /// Reads a reply as long as it can still be a refusal: it begins as a JSON object, and has no
+    /// more than `limit` bytes.
+    pub async fn peek(mut body: B, limit: usize) -> Result<Self, B::Error> {
+        let declared = body.size_hint();
+        if declared.lower() > limit as u64 {
+            return Ok(Self::partial(Bytes::new(), body));
+        }
+        let mut read = Gathered::default();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { break };
+            read.push(data);
+            let enough = read.len() as u64 >= declared.exact().unwrap_or(u64::MAX);
+            let hopeless = errcode::can_carry(read.bytes()) == Some(false);
+            if read.len() > limit || (hopeless && !enough) {
+                return Ok(Self::partial(read.into_bytes(), body));
+            }
+        }
+        Ok(Self::ready(read.into_bytes()))
+    }
+
+    /// Reads a call so that it can be sent again.
+    ///
+    /// Of a body that declares its length all room is taken at once; without room, or larger than
+    /// `limit`, it comes back unread. A body that does not must be held, for it leaves with a
+    /// Content-Length.
+    pub async fn hold(
+        mut body: B,
+        limit: usize,
+        memory: &Arc<Memory>,
+    ) -> Result<Self, HoldError<B::Error>> {
+        if body.is_end_stream() {
+            return Ok(Self::ready(Bytes::new()));
+        }
+        let Some(length) = body.size_hint().exact() else {
+            return Self::hold_unknown(body, limit, memory).await;
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let Some(room) = (length <= limit).then(|| memory.reserve(length)).flatten() else {
+            return Ok(Self::partial(Bytes::new(), body));
+        };
+        let mut read = Gathered::with_capacity(length);
+        while let Some(frame) = body.frame().await {
+            // Trailers end a body; WeChat neither sends nor reads any.
+            let Ok(data) = frame.map_err(HoldError::Broken)?.into_data() else { break };
+            read.push(data);
+        }
+        Ok(Self::held(read.into_bytes(), room))
+    }
+
+    async fn hold_unknown(
+        mut body: B,
+        limit: usize,
+        memory: &Arc<Memory>,
+    ) -> Result<Self, HoldError<B::Error>> {
+        let mut room = memory.reserve(0).ok_or(HoldError::NoRoom)?;
+        let mut read = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(HoldError::Broken)?.into_data() else { break };
+            let length = read.len() + data.len();
+            if length > limit {
+                return Err(HoldError::TooLarge);
+            }
+            if length > read.capacity() {
+                let wanted = length.max((read.capacity() * 2).clamp(STEP, limit.max(STEP)));
+                if !room.grow(wanted - read.capacity()) {
+                    return Err(HoldError::NoRoom);
+                }
+                read.reserve_exact(wanted - read.len());
+            }
+            read.extend_from_slice(&data);
+        }
+        Ok(Self::held(read.into(), room))
+    }
+
+    fn held(bytes: Bytes, room: Room) -> Self {
+        let _room = Some(Arc::new(room));
+        Self::Whole(Held { bytes, _room })
+    }
+
+    fn partial(prefix: Bytes, rest: B) -> Self {
+        Self::Partial { prefix, rest }
+    }
+}
+
+/// Frames put together; a single one is not copied.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    all: Vec<u8>,
+    capacity: usize,
+}
+
+impl Gathered {
+    fn with_capacity(capacity: usize) -> Self {
+        Self {
+            capacity,
+            ..Self::default()
+        }
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.first = data;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.reserve_exact(self.capacity.max(self.first.len() + data.len()));
+            self.all.extend_from_slice(&self.first);
+            self.first = Bytes::new();
+        }
+        self.all.extend_from_slice(&data);
+    }
+
+    fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.all.is_empty() { &self.first } else { &self.all }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.into() }
+    }
+}
+
+impl<B> Body for Captured<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.get_mut() {
+            Self::Whole(Held { bytes, .. }) | Self::Partial { prefix: bytes, .. }
+                if !bytes.is_empty() =>
+            {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
+            }
+            Self::Whole(_) => Poll::Ready(None),
+            Self::Partial { rest, .. } => Poll::Ready(ready!(Pin::new(rest).poll_frame(cx))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(held) => held.bytes.is_empty(),
+            Self::Partial { prefix, rest } => prefix.is_empty() && rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(held) => SizeHint::with_exact(held.bytes.len() as u64),
+            Self::Partial { prefix, rest } => {
+                let (prefix, rest) = (prefix.len() as u64, rest.size_hint());
+                let mut hint = SizeHint::new();
+                hint.set_lower(prefix + rest.lower());
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(prefix + upper);
+                }
+                hint
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{Full, StreamBody};
+
+    use super::*;
+
+    fn chunks(parts: &[&'static str]) -> impl Body<Data = Bytes, Error = std::io::Error> + Unpin {
+        let frames: Vec<_> = parts
+            .iter()
+            .map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes()))))
+            .collect();
+        StreamBody::new(futures_util::stream::iter(frames))
+    }
+
+    async fn text<B: Body<Data = Bytes> + Unpin>(body: Captured<B>) -> Bytes
+    where
+        B::Error: std::fmt::Debug,
+    {
+        body.collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_call_that_fits_is_held_and_sent_twice() {
+        let memory = Memory::new(1 << 20);
+        let body = Captured::hold(chunks(&["hello ", "world"]), 11, &memory).await.unwrap();
+        let again = body.try_clone().unwrap();
+        assert!(memory.held() >= 11);
+        assert_eq!(text(body).await, "hello world");
+        assert!(memory.held() >= 11);
+        assert_eq!(text(again).await, "hello world");
+        assert_eq!(memory.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_call_of_unknown_length_is_held_or_refused() {
+        let memory = Memory::new(3 * STEP);
+        let large = Captured::hold(chunks(&["hello ", "world"]), 10, &memory).await;
+        assert!(matches!(large, Err(HoldError::TooLarge)));
+        let _taken = memory.reserve(3 * STEP - 10).unwrap();
+        let crowded = Captured::hold(chunks(&["hello ", "world"]), 1 << 20, &memory).await;
+        assert!(matches!(crowded, Err(HoldError::NoRoom)));
+        assert_eq!(memory.held(), 3 * STEP - 10);
+    }
+
+    #[tokio::test]
+    async fn a_declared_call_without_room_is_not_read_at_all() {
+        let memory = Memory::new(8);
+        for limit in [4, 100] {
+            let body = Full::new(Bytes::from_static(b"0123456789"));
+            let body = Captured::hold(body, limit, &memory).await.unwrap();
+            assert!(matches!(&body, Captured::Partial { prefix, .. } if prefix.is_empty()));
+            assert!(body.try_clone().is_none() && !body.is_end_stream());
+            assert_eq!(body.size_hint().exact(), Some(10));
+            assert_eq!(memory.held(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reply_is_read_only_while_it_can_be_a_refusal() {
+        for (parts, limit, whole) in [
+            (&["{\"errcode\"", ":0}"][..], 100, true),
+            (&[" ", "\r\n{", "}"], 100, true),
+            (&["{", "\"long\"", ":1}"], 9, false),
+            (&["\u{7f}PNG", "..."], 100, false),
+            (&[" ", " ", "x", "y"], 100, false),
+            (&[], 100, true),
+        ] {
+            let body = Captured::peek(chunks(parts), limit).await.unwrap();
+            assert_eq!(body.whole().is_some(), whole, "{parts:?}");
+            assert_eq!(text(body).await, parts.concat());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_prefix_yet_to_send_is_not_the_end() {
+        let body = Captured::Partial {
+            prefix: Bytes::from_static(b"hello"),
+            rest: Full::<Bytes>::default(),
+        };
+        assert!(!body.is_end_stream());
+        assert_eq!(text(body).await, "hello");
+    }
+}

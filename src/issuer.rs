@@ -1,0 +1,143 @@
+//! Where tokens come from, and what a failure to get one means for the next attempt.
+
+pub mod wechat;
+
+use tokio::time::Duration;
+
+use crate::token::Token;
+
+/// A source of tokens: WeChat itself, or a store shared with other replicas.
+pub trait Issue: Send + Sync + 'static {
+    /// Asks for the token to use from now on.
+    fn issue(&self) -> impl Future<Output = Result<Token, IssueError>> + Send;
+}
+
+/// Why no token could be had. Cloneable, because one failure answers every waiter. It never holds
+/// a URL, a secret or a token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IssueError {
+    /// WeChat answered with an error code.
+    #[error("WeChat refused to issue a token: errcode {code} ({message}); {}", .meaning.advice())]
+    Refused {
+        /// WeChat's own code.
+        code: i64,
+        /// WeChat's errmsg, which names the IP to whitelist and the rid for its support.
+        message: String,
+        /// What it calls for.
+        meaning: Meaning,
+    },
+    /// WeChat could not be reached.
+    #[error("the token endpoint could not be reached: {0}")]
+    Unreachable(String),
+    /// WeChat answered something else than a token.
+    #[error("the token endpoint did not answer sense: {0}")]
+    Nonsense(String),
+    /// No answer yet.
+    #[error("the token endpoint has not answered in time")]
+    Slow,
+    /// A bug in this program.
+    #[error("the token request broke off: a bug in wechat-sidecar, please report it")]
+    Broken,
+}
+
+impl IssueError {
+    /// WeChat's own code, if it answered one.
+    pub fn code(&self) -> Option<i64> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            Self::Unreachable(_) | Self::Nonsense(_) | Self::Slow | Self::Broken => None,
+        }
+    }
+
+    /// What it means for the next attempt.
+    pub fn meaning(&self) -> Meaning {
+        match self {
+            Self::Refused { meaning, .. } => *meaning,
+            Self::Unreachable(_) | Self::Nonsense(_) | Self::Slow | Self::Broken => Meaning::Busy,
+        }
+    }
+}
+
+/// What an errcode of the token endpoints calls for. See
+/// <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken.html>.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Try again soon.
+    Busy,
+    /// The AppSecret is wrong.
+    WrongSecret,
+    /// The AppID, or the request, is wrong.
+    WrongRequest,
+    /// This machine's public IP is not on the account's whitelist.
+    NotWhitelisted,
+    /// The AppSecret is frozen.
+    Frozen,
+    /// The day's quota is used up.
+    DailyQuota,
+    /// The minute's quota is used up.
+    MinuteQuota,
+    /// The account may not, for as long as WeChat says so.
+    Forbidden,
+    /// An administrator of the account has to confirm.
+    AwaitsAdmin,
+    /// An administrator refused, for an hour.
+    RefusedForAnHour,
+    /// An administrator refused, for a day.
+    RefusedForADay,
+    /// A code that no document names.
+    Unknown,
+}
+
+impl Meaning {
+    /// Of `code`, answered to a token request.
+    pub fn of(code: i64) -> Self {
+        match code {
+            -1 => Self::Busy,
+            40001 | 40125 => Self::WrongSecret,
+            40002 | 40013 | 41002 | 41004 | 43002 | 47001 => Self::WrongRequest,
+            40164 | 61004 | 45035 => Self::NotWhitelisted,
+            40243 => Self::Frozen,
+            45009 => Self::DailyQuota,
+            45011 => Self::MinuteQuota,
+            50002 | 50004 | 50007 => Self::Forbidden,
+            89501 | 89503 => Self::AwaitsAdmin,
+            89506 => Self::RefusedForADay,
+            89507 => Self::RefusedForAnHour,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// How long to wait after the first failure, and at most after many.
+    pub fn back_off(self) -> (Duration, Duration) {
+        let (first, most) = match self {
+            Self::Busy => (1, 60),
+            Self::MinuteQuota => (60, 120),
+            Self::NotWhitelisted => (15, 300),
+            Self::AwaitsAdmin => (30, 300),
+            Self::Frozen | Self::Unknown => (60, 600),
+            Self::WrongSecret | Self::WrongRequest | Self::Forbidden => (300, 900),
+            Self::DailyQuota => (900, 3600),
+            Self::RefusedForAnHour => (3600, 3600),
+            Self::RefusedForADay => (86_400, 86_400),
+        };
+        (Duration::from_secs(first), Duration::from_secs(most))
+    }
+
+    /// What the operator can do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Busy => "WeChat is busy, the next attempt follows soon",
+            Self::WrongSecret => "WECHAT_SECRET is not the AppSecret of this AppID: set the right one",
+            Self::WrongRequest => "check WECHAT_APPID",
+            Self::NotWhitelisted => "add this IP to the account's IP whitelist (开发接口管理 → IP白名单)",
+            Self::Frozen => "the AppSecret is frozen: unfreeze it in WeChat's console",
+            Self::DailyQuota => "the day's quota of token requests is used up",
+            Self::MinuteQuota => "too many token requests in this minute",
+            Self::Forbidden => "WeChat does not issue tokens to this account: see its console",
+            Self::AwaitsAdmin => "an administrator of the account has to confirm this IP",
+            Self::RefusedForAnHour => "an administrator refused this IP: WeChat answers again in an hour",
+            Self::RefusedForADay => "an administrator refused this IP: WeChat answers again in 24 hours",
+            Self::Unknown => "see WeChat's list of return codes",
+        }
+    }
+}

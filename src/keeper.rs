@@ -1,0 +1,412 @@
+//! Keeps one account's token fresh: at most one fetch is ever in flight.
+
+pub mod pace;
+pub mod schedule;
+
+use std::{
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::ArcSwapOption;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+    time::{Duration, Instant, sleep_until, timeout},
+};
+
+use crate::{
+    issuer::{Issue, IssueError},
+    metrics::{AccountMetrics, Cause, Fetched},
+    token::Token,
+};
+use pace::Pace;
+use schedule::Renewal;
+
+/// What a keeper needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How tokens are renewed.
+    pub renewal: Renewal,
+    /// Fetches a day above which refusals cause none.
+    pub daily_fetches: u32,
+    /// How long a call waits for a token when there is none.
+    pub patience: Duration,
+}
+
+/// The token of one account, and the fetch in flight if there is one.
+pub struct Keeper<I> {
+    issuer: I,
+    options: Options,
+    metrics: Arc<AccountMetrics>,
+    /// Where fetches run, whoever asks for them.
+    control: Handle,
+    /// The token in hand, read by every call. Written only under the lock of `state`.
+    token: ArcSwapOption<Token>,
+    state: Mutex<State>,
+    /// Whether the next accepted call is news for the pace.
+    watching: AtomicBool,
+    /// The state changed in a way that may change when to renew.
+    changed: Notify,
+}
+
+/// Guarded by a `std` mutex: it is never held across an await.
+struct State {
+    flight: Option<(Cause, Flight)>,
+    failure: Option<Failure>,
+    /// Whether any fetch has ended, well or badly.
+    tried: bool,
+    renew_at: Instant,
+    pace: Pace,
+    /// Whether the token in hand was brought by a refusal and has not shown yet what it is worth.
+    on_trial: bool,
+}
+
+struct Failure {
+    error: IssueError,
+    count: u32,
+    retry_at: Instant,
+}
+
+type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, IssueError>>>;
+
+/// Why a call has no token, and when it may ask again.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct NoToken {
+    /// What went wrong.
+    #[source]
+    pub error: IssueError,
+    /// Until the next attempt.
+    pub retry_after: Duration,
+}
+
+/// What there is instead of a refused token.
+#[derive(Debug)]
+pub enum Replacement {
+    /// Another token.
+    Another(Arc<Token>),
+    /// WeChat says that it is still the one to use.
+    Same,
+    /// Nobody asked WeChat: it was asked too often already.
+    Paced,
+}
+
+/// What the admin port shows of a keeper.
+#[derive(Debug)]
+pub struct Status {
+    /// The token in hand, alive or not.
+    pub token: Option<Arc<Token>>,
+    /// The last failure since the last success.
+    pub error: Option<NoToken>,
+    /// Whether the first fetch has ended.
+    pub tried: bool,
+    /// Fetches in the current 24 hours.
+    pub fetches: u32,
+}
+
+impl<I: Issue> Keeper<I> {
+    /// A keeper that holds no token yet. Its fetches run on the current runtime.
+    pub fn new(issuer: I, options: Options, metrics: Arc<AccountMetrics>) -> Arc<Self> {
+        Arc::new(Self {
+            issuer,
+            options,
+            metrics,
+            control: Handle::current(),
+            token: ArcSwapOption::empty(),
+            state: Mutex::new(State {
+                flight: None,
+                failure: None,
+                tried: false,
+                renew_at: Instant::now(),
+                pace: Pace::new(options.daily_fetches),
+                on_trial: false,
+            }),
+            watching: AtomicBool::new(false),
+            changed: Notify::new(),
+        })
+    }
+
+    /// The token to use now. Waits only when there is none.
+    pub async fn token(self: &Arc<Self>) -> Result<Arc<Token>, NoToken> {
+        if let Some(token) = self.in_hand()
+            && token.is_fresh()
+        {
+            return Ok(token);
+        }
+        let flight = {
+            let mut state = self.lock();
+            match &state.flight {
+                Some((_, flight)) => flight.clone(),
+                None if state.back_off().is_some() => return self.last_resort(&state),
+                None => self.launch(&mut state, self.need()),
+            }
+        };
+        match timeout(self.options.patience, flight).await {
+            Ok(Ok(token)) => Ok(token),
+            Ok(Err(_)) => self.last_resort(&self.lock()),
+            Err(_) => self.in_hand().filter(|token| token.is_alive()).ok_or(NoToken {
+                error: IssueError::Slow,
+                retry_after: Duration::from_secs(1),
+            }),
+        }
+    }
+
+    /// What to use instead of `refused`, which WeChat just turned down.
+    ///
+    /// When someone else has replaced it meanwhile, that replacement is returned and WeChat is left
+    /// alone; so a thousand calls that fail together cause one fetch. The refused token must be
+    /// shown: nobody forces a fetch without a refusal.
+    pub async fn replace(self: &Arc<Self>, refused: &Token) -> Result<Replacement, IssueError> {
+        for _ in 0..2 {
+            let (cause, flight) = {
+                let mut state = self.lock();
+                if let Some(token) = self.in_hand()
+                    && token.is_alive()
+                    && !token.is(refused)
+                {
+                    return Ok(Replacement::Another(token));
+                }
+                if let Some(flight) = &state.flight {
+                    flight.clone()
+                } else if let Some(failure) = state.back_off() {
+                    return Err(failure.error.clone());
+                } else if !state.pace.allows() {
+                    return Ok(Replacement::Paced);
+                } else {
+                    (Cause::Refusal, self.launch(&mut state, Cause::Refusal))
+                }
+            };
+            let token = flight.await?;
+            if !token.is(refused) {
+                return Ok(Replacement::Another(token));
+            }
+            if cause == Cause::Refusal {
+                return Ok(Replacement::Same);
+            }
+            // The fetch that was joined had begun before the refusal; ask once more.
+        }
+        Ok(Replacement::Same)
+    }
+
+    /// WeChat accepted a call with `token`.
+    pub fn accepted(&self, token: &Token) {
+        let new = token.accept();
+        if new || self.watching.load(Ordering::Relaxed) {
+            self.note_accepted(token, new);
+        }
+    }
+
+    #[cold]
+    fn note_accepted(&self, token: &Token, new: bool) {
+        let mut state = self.lock();
+        if self.in_hand().is_some_and(|held| held.is(token)) {
+            self.watching.store(false, Ordering::Relaxed);
+            state.on_trial = false;
+            state.pace.accepted(new);
+        }
+    }
+
+    /// A call's second send was refused with `token`, too.
+    pub fn refused_again(&self, token: &Token) {
+        let mut state = self.lock();
+        if !self.in_hand().is_some_and(|held| held.is(token)) {
+            return;
+        }
+        if std::mem::take(&mut state.on_trial) {
+            state.pace.in_vain();
+        } else {
+            state.pace.died();
+            self.watching.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The token in hand, whatever its age.
+    pub fn in_hand(&self) -> Option<Arc<Token>> {
+        self.token.load_full()
+    }
+
+    /// What the admin port shows.
+    pub fn status(&self) -> Status {
+        let state = self.lock();
+        Status {
+            token: self.in_hand(),
+            error: state.failure.as_ref().map(Failure::report),
+            tried: state.tried,
+            fetches: state.pace.fetches(),
+        }
+    }
+
+    /// Forgets a failure, because its reason may be gone: the secret changed.
+    pub fn try_again(&self) {
+        if self.lock().failure.take().is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Renews the token ahead of time, for ever.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let (flight, wake) = {
+                let state = self.lock();
+                let failure = state.failure.as_ref();
+                let flight = state.flight.as_ref().map(|(_, flight)| flight.clone());
+                (flight, failure.map_or(state.renew_at, |failure| failure.retry_at))
+            };
+            if let Some(flight) = flight {
+                let _ = flight.await;
+                continue;
+            }
+            if wake > Instant::now() {
+                tokio::select! {
+                    () = sleep_until(wake) => {}
+                    () = self.changed.notified() => {}
+                }
+                continue;
+            }
+            let flight = {
+                let mut state = self.lock();
+                let flight = state.flight.as_ref().map(|(_, flight)| flight.clone());
+                flight.unwrap_or_else(|| self.launch(&mut state, self.need()))
+            };
+            let _ = flight.await;
+        }
+    }
+
+    fn need(&self) -> Cause {
+        let alive = self.in_hand().is_some_and(|token| token.is_alive());
+        if alive { Cause::Renewal } else { Cause::Missing }
+    }
+
+    /// While no fetch is possible, a token serves until its real expiry.
+    fn last_resort(&self, state: &State) -> Result<Arc<Token>, NoToken> {
+        if let Some(token) = self.in_hand()
+            && token.is_alive()
+        {
+            return Ok(token);
+        }
+        Err(state.failure.as_ref().map_or(
+            NoToken {
+                error: IssueError::Slow,
+                retry_after: Duration::from_secs(1),
+            },
+            Failure::report,
+        ))
+    }
+
+    /// Starts a fetch and drives it to its end whether or not anyone still waits: a caller who
+    /// hangs up must not take down a fetch that others need, or one that WeChat has acted upon.
+    /// It runs on the control runtime, so that a busy worker does not delay it.
+    fn launch(self: &Arc<Self>, state: &mut State, cause: Cause) -> Flight {
+        state.pace.fetch();
+        let this = Arc::clone(self);
+        let (landed, wait) = oneshot::channel();
+        self.control.spawn(async move {
+            let issued = AssertUnwindSafe(this.issuer.issue()).catch_unwind().await;
+            let outcome = this.land(cause, issued.unwrap_or(Err(IssueError::Broken)));
+            // Nobody may be waiting any more.
+            let _ = landed.send(outcome);
+        });
+        let flight = wait
+            .map(|outcome| outcome.unwrap_or(Err(IssueError::Broken)))
+            .boxed()
+            .shared();
+        state.flight = Some((cause, flight.clone()));
+        flight
+    }
+
+    fn land(
+        &self,
+        cause: Cause,
+        outcome: Result<Token, IssueError>,
+    ) -> Result<Arc<Token>, IssueError> {
+        let mut state = self.lock();
+        state.flight = None;
+        state.tried = true;
+        let outcome = match outcome {
+            Ok(token) => Ok(self.store(&mut state, cause, token)),
+            Err(error) => {
+                let count = state.failure.as_ref().map_or(0, |failure| failure.count) + 1;
+                let wait = schedule::back_off(error.meaning(), count, fastrand::f64());
+                tracing::warn!(%error, retry_in = ?wait, "no token");
+                let fetched = match error {
+                    IssueError::Refused { .. } => Fetched::Errcode,
+                    _ => Fetched::Failed,
+                };
+                self.metrics.fetch(cause, fetched);
+                let retry_at = Instant::now() + wait;
+                let failed = error.clone();
+                state.failure = Some(Failure { error, count, retry_at });
+                Err(failed)
+            }
+        };
+        drop(state);
+        self.changed.notify_one();
+        outcome
+    }
+
+    fn store(&self, state: &mut State, cause: Cause, token: Token) -> Arc<Token> {
+        let before = self.in_hand();
+        let same = before.as_ref().is_some_and(|before| before.is(&token));
+        let lifetime = token.lifetime();
+        if same && before.is_some_and(|before| before.was_accepted()) {
+            token.accept();
+        }
+        let dice = fastrand::f64();
+        let pause = if same && cause == Cause::Renewal {
+            schedule::ask_again_in(lifetime, dice)
+        } else {
+            schedule::renew_in(self.options.renewal, lifetime, dice)
+        };
+        state.renew_at = Instant::now() + pause;
+        state.failure = None;
+        state.on_trial = cause == Cause::Refusal && !same;
+        if cause == Cause::Refusal && same {
+            state.pace.in_vain();
+        }
+        self.watching.store(true, Ordering::Relaxed);
+        self.metrics.fetch(cause, if same { Fetched::Same } else { Fetched::New });
+        tracing::info!(cause = cause.label(), same, expires_in = ?lifetime, next_in = ?pause, "token");
+        let token = Arc::new(token);
+        self.token.store(Some(token.clone()));
+        token
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The failure after which no fetch is possible yet.
+    fn back_off(&self) -> Option<&Failure> {
+        let failure = self.failure.as_ref();
+        failure.filter(|failure| failure.retry_at > Instant::now())
+    }
+}
+
+impl Failure {
+    fn report(&self) -> NoToken {
+        NoToken {
+            error: self.error.clone(),
+            retry_after: self.retry_at.saturating_duration_since(Instant::now()),
+        }
+    }
+}
+
+impl<I> fmt::Debug for Keeper<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

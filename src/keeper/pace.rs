@@ -1,0 +1,176 @@
+//! How often refusals may cause a fetch: so seldom that they cannot burn the day's quota.
+//!
+//! A fetch in vain (it brought the refused token back, or one that was refused as well) doubles the
+//! wait until the next. A token that WeChat accepts ends the wait: always when it is new; when it is
+//! the old one, which shows that the refusal was WeChat's whim, only so many times a day.
+
+use tokio::time::{Duration, Instant};
+
+const FIRST: Duration = Duration::from_secs(1);
+const MOST: Duration = Duration::from_secs(600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How many times a day a wait is forgiven because the refused token works after all.
+const FORGIVEN: u32 = 100;
+
+/// The pace of one account's fetches.
+#[derive(Debug)]
+pub struct Pace {
+    /// Fetches a day above which refusals cause none.
+    ceiling: u32,
+    wait: Duration,
+    not_before: Option<Instant>,
+    /// Whether WeChat accepted the token in hand since the last fetch.
+    alive: bool,
+    day: Option<Instant>,
+    fetches: u32,
+    forgiven: u32,
+}
+
+impl Pace {
+    /// No fetch yet.
+    pub fn new(ceiling: u32) -> Self {
+        Self {
+            ceiling,
+            wait: Duration::ZERO,
+            not_before: None,
+            alive: false,
+            day: None,
+            fetches: 0,
+            forgiven: 0,
+        }
+    }
+
+    /// Whether a refusal may cause a fetch now.
+    pub fn allows(&mut self) -> bool {
+        self.turn_the_day();
+        let now = Instant::now();
+        self.fetches < self.ceiling && self.not_before.is_none_or(|at| at <= now)
+    }
+
+    /// A fetch begins, for whatever reason.
+    pub fn fetch(&mut self) {
+        self.turn_the_day();
+        self.fetches += 1;
+        self.alive = false;
+    }
+
+    /// A fetch that a refusal had caused was in vain.
+    pub fn in_vain(&mut self) {
+        self.wait = (self.wait * 2).clamp(FIRST, MOST);
+        self.not_before = Some(Instant::now() + self.wait);
+    }
+
+    /// WeChat accepted the token in hand, for the first time since the last fetch.
+    pub fn accepted(&mut self, new: bool) {
+        self.alive = true;
+        if new {
+            self.end_wait();
+        } else if !self.wait.is_zero() && self.forgiven < FORGIVEN {
+            self.forgiven += 1;
+            self.end_wait();
+        }
+    }
+
+    /// A second send was refused, and no fetch had been allowed for it. A second refusal is hardly
+    /// chance: if the token had worked since the last fetch, it is dead now, and the wait is over.
+    pub fn died(&mut self) {
+        if std::mem::take(&mut self.alive) {
+            self.end_wait();
+        }
+    }
+
+    /// Fetches in the current 24 hours, which begin with the first.
+    pub fn fetches(&self) -> u32 {
+        self.fetches
+    }
+
+    fn end_wait(&mut self) {
+        self.wait = Duration::ZERO;
+        self.not_before = None;
+    }
+
+    fn turn_the_day(&mut self) {
+        let began = *self.day.get_or_insert_with(Instant::now);
+        if began.elapsed() >= DAY {
+            self.day = Some(Instant::now());
+            self.fetches = 0;
+            self.forgiven = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// Fetches that all end in vain, asked for every 100 ms.
+    async fn in_vain_for(pace: &mut Pace, time: Duration) -> u32 {
+        let (from, before) = (Instant::now(), pace.fetches);
+        while from.elapsed() < time {
+            if pace.allows() {
+                pace.fetch();
+                pace.in_vain();
+            }
+            advance(Duration::from_millis(100)).await;
+        }
+        pace.fetches - before
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_double_from_a_second_to_ten_minutes() {
+        let mut pace = Pace::new(500);
+        assert_eq!(in_vain_for(&mut pace, Duration::from_secs(10)).await, 4);
+        let rest = in_vain_for(&mut pace, DAY - Duration::from_secs(10)).await;
+        assert!((100..160).contains(&rest), "{rest}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_token_that_works_ends_the_wait_and_a_ceiling_holds_all_the_same() {
+        let mut pace = Pace::new(200);
+        for _ in 0..200 {
+            assert!(pace.allows());
+            pace.fetch();
+            pace.in_vain();
+            assert!(!pace.allows());
+            pace.accepted(true);
+        }
+        assert!(!pace.allows());
+        advance(DAY).await;
+        assert!(pace.allows());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_token_that_works_ends_the_wait_a_hundred_times_a_day() {
+        let mut pace = Pace::new(500);
+        for _ in 0..FORGIVEN {
+            assert!(pace.allows());
+            pace.fetch();
+            pace.in_vain();
+            pace.accepted(false);
+        }
+        pace.fetch();
+        pace.in_vain();
+        pace.accepted(false);
+        assert!(!pace.allows());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_dies_in_the_wait_ends_it_once() {
+        let mut pace = Pace::new(500);
+        pace.fetch();
+        pace.forgiven = FORGIVEN;
+        pace.in_vain();
+        pace.died();
+        assert!(!pace.allows(), "it had never been alive");
+        pace.accepted(false);
+        pace.died();
+        assert!(pace.allows());
+        pace.fetch();
+        pace.in_vain();
+        pace.died();
+        assert!(!pace.allows());
+    }
+}

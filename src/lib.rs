@@ -1,0 +1,44 @@
+//! wechat-sidecar: a reverse proxy beside an app that calls WeChat's server API.
+//!
+//! The app points its base URL at localhost and knows no secret and no token. Each call goes one
+//! way, top to bottom (see [`proxy`]): whose call is it and may it pass; its body, held so that it
+//! can be sent again; the account's token; the head to send; WeChat's reply, of which a beginning
+//! that could be a refusal is read; and on a refusal, one more time with another token.
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit it was built from.
+pub const COMMIT: &str = env!("WECHAT_SIDECAR_COMMIT");
+
+// The floor plan, from the ground up: a module uses only modules of the groups above its own.
+// `tests/floors.rs` reads this list and holds the code to it.
+
+// Words.
+pub mod endpoint;
+pub mod errcode;
+pub mod memory;
+pub mod secret;
+
+// Things made of words.
+pub mod body;
+pub mod captured;
+pub mod metrics;
+pub mod token;
+
+// The wire.
+pub mod upstream;
+
+// Tokens.
+pub mod issuer;
+pub mod keeper;
+pub mod account;
+
+// Calls.
+pub mod proxy;
+
+// Ports.
+pub mod server;
+
+// The whole.
+pub mod config;

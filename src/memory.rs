@@ -1,0 +1,83 @@
+//! Room for bodies: how many bytes the whole process may hold at once.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// A number of bytes shared by all calls. Nobody waits for room: it is there or it is not.
+#[derive(Debug)]
+pub struct Memory {
+    limit: usize,
+    held: AtomicUsize,
+}
+
+/// Some of the [`Memory`], given back when dropped.
+#[derive(Debug)]
+pub struct Room {
+    memory: Arc<Memory>,
+    bytes: usize,
+}
+
+impl Memory {
+    /// Room for `limit` bytes.
+    pub fn new(limit: usize) -> Arc<Self> {
+        let held = AtomicUsize::new(0);
+        Arc::new(Self { limit, held })
+    }
+
+    /// How many bytes are held now.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Room for `bytes`, if there is any.
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Room> {
+        // Not `then_some`: a room that was never taken must not be given back.
+        self.take(bytes).then(|| Room {
+            memory: Arc::clone(self),
+            bytes,
+        })
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let more = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.held
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
+}
+
+impl Room {
+    /// Takes `bytes` more, if they are there.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let taken = self.memory.take(bytes);
+        if taken {
+            self.bytes += bytes;
+        }
+        taken
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.memory.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_bounded_and_given_back() {
+        let memory = Memory::new(10);
+        let mut first = memory.reserve(6).unwrap();
+        assert!(memory.reserve(5).is_none());
+        assert!(first.grow(4) && !first.grow(1));
+        assert!(memory.reserve(usize::MAX).is_none());
+        assert_eq!(memory.held(), 10);
+        drop(first);
+        assert_eq!(memory.held(), 0);
+    }
+}

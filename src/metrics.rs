@@ -1,0 +1,360 @@
+//! Every counter, declared once with its help text; one block of cells a thread, summed at scrape.
+
+mod page;
+
+use std::{
+    cell::Cell,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::time::Duration;
+
+use crate::endpoint;
+
+pub use page::{FAMILIES, Family, Page};
+
+/// How many endpoints get a label of their own in a process; the rest is `other`.
+pub const ENDPOINT_LABELS: usize = 64;
+
+/// The upper bounds of the latency buckets, in seconds.
+pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The error codes that get a label of their own.
+const ERRCODES: [i64; 24] = [
+    -1, 40001, 40003, 40007, 40013, 40014, 40029, 40097, 40125, 40163, 40164, 41001, 42001, 43002,
+    43004, 43101, 45009, 45011, 45015, 45047, 47001, 48001, 50002, 61007,
+];
+
+/// An enum whose variants are labels.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $label:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$of])* $variant),+ }
+
+        impl $name {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The label.
+            pub fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label),+ }
+            }
+        }
+    };
+}
+
+labels! {
+    /// How a call ended.
+    Outcome {
+        /// WeChat answered without an errcode, or with 0.
+        Accepted = "accepted",
+        /// WeChat answered an errcode that is the app's to read.
+        Errcode = "errcode",
+        /// WeChat's refusal of the token reached the app.
+        Refused = "refused",
+        /// Answered here: the token endpoints.
+        Local = "local",
+        /// Answered with a refusal that is remembered.
+        Remembered = "remembered",
+        /// Refused here: the app's fault.
+        Rejected = "rejected",
+        /// Failed here or on the way to WeChat.
+        Failed = "failed",
+    }
+}
+
+labels! {
+    /// Why a refused call was not sent again.
+    Skipped {
+        /// Its body was not held.
+        NotHeld = "not_held",
+        /// The path refuses every token.
+        Hopeless = "hopeless",
+        /// No other token could be had.
+        NoToken = "no_token",
+    }
+}
+
+labels! {
+    /// Why a token was fetched.
+    Cause {
+        /// There was none.
+        Missing = "missing",
+        /// It was about to expire.
+        Renewal = "renewal",
+        /// WeChat refused it.
+        Refusal = "refusal",
+    }
+}
+
+labels! {
+    /// What a fetch brought.
+    Fetched {
+        /// A token that was not known.
+        New = "new",
+        /// The token in hand.
+        Same = "same",
+        /// An errcode.
+        Errcode = "errcode",
+        /// Nothing that makes sense, or nothing at all.
+        Failed = "failed",
+    }
+}
+
+/// Counters of one account. Each is an offset into a [`Block`].
+#[derive(Debug)]
+pub struct AccountMetrics(Block);
+
+mod at {
+    use super::{Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Outcome, Skipped};
+
+    pub(super) const CALLS: usize = 0;
+    pub(super) const ERRCODE: usize = CALLS + (ENDPOINT_LABELS + 1) * Outcome::ALL.len();
+    pub(super) const REFUSALS: usize = ERRCODE + ERRCODES.len() + 1;
+    pub(super) const REPLAYS: usize = REFUSALS + 1;
+    pub(super) const SKIPPED: usize = REPLAYS + Outcome::ALL.len();
+    pub(super) const FETCHES: usize = SKIPPED + Skipped::ALL.len();
+    pub(super) const FORCED: usize = FETCHES + Cause::ALL.len() * Fetched::ALL.len();
+    pub(super) const NOT_HELD: usize = FORCED + 1;
+    pub(super) const END: usize = NOT_HELD + 1;
+}
+
+impl Default for AccountMetrics {
+    fn default() -> Self {
+        Self(Block::new(at::END))
+    }
+}
+
+impl AccountMetrics {
+    /// A call to the endpoint with label `slot` ended.
+    pub fn call(&self, slot: usize, outcome: Outcome) {
+        self.0.add(at::CALLS + slot * Outcome::ALL.len() + outcome as usize);
+    }
+
+    /// WeChat answered `code`.
+    pub fn errcode(&self, code: i64) {
+        let place = ERRCODES.iter().position(|known| *known == code);
+        self.0.add(at::ERRCODE + place.unwrap_or(ERRCODES.len()));
+    }
+
+    /// WeChat refused a token that the sidecar had put in.
+    pub fn refusal(&self) {
+        self.0.add(at::REFUSALS);
+    }
+
+    /// A call was sent once more, and ended so.
+    pub fn replay(&self, outcome: Outcome) {
+        self.0.add(at::REPLAYS + outcome as usize);
+    }
+
+    /// A refused call was not sent again.
+    pub fn skipped(&self, reason: Skipped) {
+        self.0.add(at::SKIPPED + reason as usize);
+    }
+
+    /// A token request ended.
+    pub fn fetch(&self, cause: Cause, fetched: Fetched) {
+        self.0.add(at::FETCHES + cause as usize * Fetched::ALL.len() + fetched as usize);
+    }
+
+    /// An app asked for a forced refresh, which it does not get.
+    pub fn forced(&self) {
+        self.0.add(at::FORCED);
+    }
+
+    /// A body went on without being held.
+    pub fn not_held(&self) {
+        self.0.add(at::NOT_HELD);
+    }
+}
+
+/// Counters of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    labels: Labels,
+    latency: Block,
+    connects: Block,
+    /// Open connections of apps.
+    pub app_connections: AtomicI64,
+    /// Open connections to WeChat.
+    pub upstream_connections: AtomicI64,
+    /// Calls that belong to no account: refused before that was known.
+    pub nobody: AccountMetrics,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            labels: Labels::default(),
+            latency: Block::new(BUCKETS.len() + 2),
+            connects: Block::new(2),
+            app_connections: AtomicI64::new(0),
+            upstream_connections: AtomicI64::new(0),
+            nobody: AccountMetrics::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// The label slot of the endpoint at `row` of the table.
+    pub fn slot(&self, row: Option<usize>) -> usize {
+        row.map_or(ENDPOINT_LABELS, |row| self.labels.slot(row))
+    }
+
+    /// The head of a reply came `after` its call was sent.
+    pub fn latency(&self, after: Duration) {
+        let seconds = after.as_secs_f64();
+        let bucket = BUCKETS.iter().position(|bound| seconds <= *bound);
+        self.latency.add(bucket.unwrap_or(BUCKETS.len()));
+        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        self.latency.add_many(BUCKETS.len() + 1, micros);
+    }
+
+    /// A connection to WeChat was tried.
+    pub fn connect(&self, made: bool) {
+        self.connects.add(usize::from(made));
+    }
+}
+
+/// A gauge that counts itself down when dropped.
+#[derive(Debug)]
+pub struct Counted<T: AsRef<Metrics>> {
+    metrics: T,
+    gauge: fn(&Metrics) -> &AtomicI64,
+}
+
+impl<T: AsRef<Metrics>> Counted<T> {
+    /// One more on `gauge`, until dropped.
+    pub fn new(metrics: T, gauge: fn(&Metrics) -> &AtomicI64) -> Self {
+        gauge(metrics.as_ref()).fetch_add(1, Ordering::Relaxed);
+        Self { metrics, gauge }
+    }
+}
+
+impl<T: AsRef<Metrics>> Drop for Counted<T> {
+    fn drop(&mut self) {
+        (self.gauge)(self.metrics.as_ref()).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counters that no two threads write to in the same place.
+#[derive(Debug)]
+struct Block {
+    cells: Box<[Box<[AtomicU64]>]>,
+}
+
+/// More threads than this share cells, which is slower and still right.
+const SHARDS: usize = 8;
+
+impl Block {
+    fn new(counters: usize) -> Self {
+        let shard = || (0..counters).map(|_| AtomicU64::new(0)).collect();
+        let cells = (0..SHARDS).map(|_| shard()).collect();
+        Self { cells }
+    }
+
+    fn add(&self, at: usize) {
+        self.add_many(at, 1);
+    }
+
+    fn add_many(&self, at: usize, count: u64) {
+        self.cells[shard()][at].fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn sum(&self, at: usize) -> u64 {
+        let cells = self.cells.iter();
+        cells.map(|shard| shard[at].load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// The shard of this thread.
+fn shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static SHARD: Cell<usize> = const { Cell::new(usize::MAX) });
+    SHARD.with(|shard| {
+        if shard.get() == usize::MAX {
+            shard.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
+        }
+        shard.get()
+    })
+}
+
+/// Which endpoints have a label of their own: the first that are called.
+#[derive(Debug)]
+struct Labels {
+    /// The slot of each row of the table.
+    slots: Box<[AtomicU8]>,
+    /// The row of each slot.
+    rows: Mutex<Vec<usize>>,
+}
+
+const UNASSIGNED: u8 = u8::MAX;
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self {
+            slots: (0..endpoint::rows()).map(|_| AtomicU8::new(UNASSIGNED)).collect(),
+            rows: Mutex::default(),
+        }
+    }
+}
+
+impl Labels {
+    fn slot(&self, row: usize) -> usize {
+        match self.slots[row].load(Ordering::Relaxed) {
+            UNASSIGNED => self.assign(row),
+            slot => slot.into(),
+        }
+    }
+
+    #[cold]
+    fn assign(&self, row: usize) -> usize {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = match rows.iter().position(|known| *known == row) {
+            Some(slot) => slot,
+            None if rows.len() < ENDPOINT_LABELS => {
+                rows.push(row);
+                rows.len() - 1
+            }
+            None => ENDPOINT_LABELS,
+        };
+        self.slots[row].store(u8::try_from(slot).unwrap_or(UNASSIGNED - 1), Ordering::Relaxed);
+        slot
+    }
+
+    fn name(&self, slot: usize) -> &'static str {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.get(slot).map_or("other", |row| endpoint::label(*row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_beyond_the_first_64_share_a_label() {
+        let metrics = Metrics::default();
+        let slots: Vec<_> = (0..100).map(|row| metrics.slot(Some(row))).collect();
+        assert_eq!(slots[..64], (0..64).collect::<Vec<_>>()[..]);
+        assert!(slots[64..].iter().all(|slot| *slot == ENDPOINT_LABELS));
+        assert_eq!(metrics.slot(None), ENDPOINT_LABELS);
+        assert_eq!(metrics.slot(Some(3)), 3);
+        assert_eq!(metrics.labels.name(ENDPOINT_LABELS), "other");
+    }
+
+    #[test]
+    fn threads_count_apart_and_are_summed() {
+        let block = Block::new(1);
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| (0..100).for_each(|_| block.add(0)));
+            }
+        });
+        assert_eq!(block.sum(0), 2000);
+    }
+}

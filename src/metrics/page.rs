@@ -1,0 +1,230 @@
+//! The metrics page: Prometheus' text format, version 0.0.4.
+
+use std::{fmt::Write, sync::atomic::Ordering};
+
+use super::{
+    AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Metrics, Outcome, Skipped,
+    at,
+};
+
+/// A metric's name, type and help text.
+#[derive(Debug)]
+pub struct Family {
+    /// Without labels.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// One line.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($id:ident = $kind:literal $name:literal: $help:literal;)+) => {
+        $(const $id: Family = Family {
+            name: concat!("wechat_sidecar_", $name),
+            kind: $kind,
+            help: $help,
+        };)+
+
+        /// Every family on the page.
+        pub const FAMILIES: &[&Family] = &[$(&$id),+];
+    };
+}
+
+families! {
+    BUILD = "gauge" "build_info": "Always 1; the version and commit are labels.";
+    READY = "gauge" "ready": "1 while /readyz answers 200.";
+    CALLS = "counter" "calls_total": "Calls, by account, endpoint and outcome.";
+    ERRCODE = "counter" "errcodes_total": "Error codes in replies of at most 4 KiB, by account.";
+    REFUSALS = "counter" "refusals_total": "Replies that refused the token put in, by account.";
+    REPLAYS = "counter" "replays_total": "Calls sent once more, by account and final outcome.";
+    SKIPPED = "counter" "replays_skipped_total": "Refused calls not sent again, by account and reason.";
+    NOT_HELD = "counter" "bodies_not_held_total": "Bodies too large, or without room, to be held for a replay.";
+    FETCHES = "counter" "token_fetches_total": "Token requests, by account, cause and outcome.";
+    FORCED = "counter" "force_refresh_ignored_total": "Forced refreshes that apps asked for and did not get.";
+    AGE = "gauge" "token_age_seconds": "Time since the token in hand was brought.";
+    EXPIRY = "gauge" "token_expires_seconds": "Time until the token in hand expires; 0 without one.";
+    LATENCY = "histogram" "upstream_seconds": "Time from sending a call to the head of its reply.";
+    CONNECTS = "counter" "upstream_connects_total": "Connections to WeChat that were tried, by outcome.";
+    CONNECTIONS = "gauge" "connections": "Open connections, by side: app or upstream.";
+    HELD = "gauge" "held_bytes": "Bytes of calls held so that they can be sent again.";
+}
+
+/// What one account shows.
+#[derive(Debug)]
+pub struct AccountPage<'a> {
+    /// Its label.
+    pub name: &'a str,
+    /// Its counters.
+    pub metrics: &'a AccountMetrics,
+    /// Seconds since the token was brought, and until it expires.
+    pub token: Option<(f64, f64)>,
+}
+
+/// The page, while it is written.
+#[derive(Debug, Default)]
+pub struct Page(String);
+
+impl Page {
+    /// The whole page for `metrics` and all accounts.
+    pub fn of(metrics: &Metrics, ready: bool, held: usize, accounts: &[AccountPage<'_>]) -> String {
+        let mut page = Self::default();
+        page.family(&BUILD);
+        page.sample(
+            BUILD.name,
+            &[("version", crate::VERSION), ("commit", crate::COMMIT)],
+            1.0,
+        );
+        page.single(&READY, f64::from(u8::from(ready)));
+        page.accounts(metrics, accounts);
+        page.process(metrics);
+        page.single(&HELD, held as f64);
+        page.0
+    }
+
+    fn accounts(&mut self, metrics: &Metrics, accounts: &[AccountPage<'_>]) {
+        let nobody = AccountPage {
+            name: "",
+            metrics: &metrics.nobody,
+            token: None,
+        };
+        let all = || accounts.iter().chain([&nobody]);
+        self.family(&CALLS);
+        for account in all() {
+            for slot in 0..=ENDPOINT_LABELS {
+                for outcome in Outcome::ALL {
+                    let cell = at::CALLS + slot * Outcome::ALL.len() + *outcome as usize;
+                    let endpoint = ("endpoint", metrics.labels.name(slot));
+                    self.counted(&CALLS, account, &[endpoint, ("outcome", outcome.label())], cell);
+                }
+            }
+        }
+        self.family(&ERRCODE);
+        for account in accounts {
+            for (at, code) in ERRCODES.iter().enumerate() {
+                let code = code.to_string();
+                self.counted(&ERRCODE, account, &[("errcode", &code)], at::ERRCODE + at);
+            }
+            let other = at::ERRCODE + ERRCODES.len();
+            self.counted(&ERRCODE, account, &[("errcode", "other")], other);
+        }
+        self.plain(&REFUSALS, accounts, at::REFUSALS);
+        self.family(&REPLAYS);
+        for account in accounts {
+            for outcome in Outcome::ALL {
+                let cell = at::REPLAYS + *outcome as usize;
+                self.counted(&REPLAYS, account, &[("outcome", outcome.label())], cell);
+            }
+        }
+        self.family(&SKIPPED);
+        for account in accounts {
+            for reason in Skipped::ALL {
+                let cell = at::SKIPPED + *reason as usize;
+                self.counted(&SKIPPED, account, &[("reason", reason.label())], cell);
+            }
+        }
+        self.plain(&NOT_HELD, accounts, at::NOT_HELD);
+        self.fetches(accounts);
+        self.plain(&FORCED, accounts, at::FORCED);
+        for (family, pick) in [(&AGE, 0), (&EXPIRY, 1)] {
+            self.family(family);
+            for account in accounts {
+                let token = account.token.unwrap_or_default();
+                let value = [token.0, token.1][pick];
+                self.sample(family.name, &[("account", account.name)], value);
+            }
+        }
+    }
+
+    fn fetches(&mut self, accounts: &[AccountPage<'_>]) {
+        self.family(&FETCHES);
+        for account in accounts {
+            for cause in Cause::ALL {
+                for fetched in Fetched::ALL {
+                    let cell =
+                        at::FETCHES + *cause as usize * Fetched::ALL.len() + *fetched as usize;
+                    let labels = [("cause", cause.label()), ("outcome", fetched.label())];
+                    self.counted(&FETCHES, account, &labels, cell);
+                }
+            }
+        }
+    }
+
+    fn process(&mut self, metrics: &Metrics) {
+        self.family(&LATENCY);
+        let bucket = format!("{}_bucket", LATENCY.name);
+        let mut seen = 0;
+        for (at, bound) in BUCKETS.iter().enumerate() {
+            seen += metrics.latency.sum(at);
+            self.sample(&bucket, &[("le", &bound.to_string())], seen as f64);
+        }
+        seen += metrics.latency.sum(BUCKETS.len());
+        self.sample(&bucket, &[("le", "+Inf")], seen as f64);
+        let micros = metrics.latency.sum(BUCKETS.len() + 1);
+        self.sample(&format!("{}_sum", LATENCY.name), &[], micros as f64 / 1e6);
+        self.sample(&format!("{}_count", LATENCY.name), &[], seen as f64);
+        self.family(&CONNECTS);
+        for (at, outcome) in ["failed", "made"].into_iter().enumerate() {
+            let value = metrics.connects.sum(at) as f64;
+            self.sample(CONNECTS.name, &[("outcome", outcome)], value);
+        }
+        self.family(&CONNECTIONS);
+        for (side, gauge) in [
+            ("app", &metrics.app_connections),
+            ("upstream", &metrics.upstream_connections),
+        ] {
+            let value = gauge.load(Ordering::Relaxed) as f64;
+            self.sample(CONNECTIONS.name, &[("side", side)], value);
+        }
+    }
+
+    fn family(&mut self, family: &Family) {
+        let Family { name, kind, help } = family;
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn single(&mut self, family: &Family, value: f64) {
+        self.family(family);
+        self.sample(family.name, &[], value);
+    }
+
+    fn plain(&mut self, family: &Family, accounts: &[AccountPage<'_>], cell: usize) {
+        self.family(family);
+        for account in accounts {
+            let value = account.metrics.0.sum(cell) as f64;
+            self.sample(family.name, &[("account", account.name)], value);
+        }
+    }
+
+    /// A sample with more labels than the account; left out while it is 0.
+    fn counted(
+        &mut self,
+        family: &Family,
+        account: &AccountPage<'_>,
+        labels: &[(&str, &str)],
+        cell: usize,
+    ) {
+        let value = account.metrics.0.sum(cell);
+        if value > 0 {
+            let mut all = vec![("account", account.name)];
+            all.extend_from_slice(labels);
+            self.sample(family.name, &all, value as f64);
+        }
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.line(format_args!("{name}"));
+        for (at, (key, text)) in labels.iter().enumerate() {
+            let open = if at == 0 { '{' } else { ',' };
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            self.line(format_args!("{open}{key}=\"{text}\""));
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        self.line(format_args!("{close} {value}\n"));
+    }
+
+    fn line(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to a String does not fail.
+        let _ = self.0.write_fmt(text);
+    }
+}

@@ -1,0 +1,135 @@
+//! Strings that must never be printed, and the files they come from.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// A string that shows itself only to code that asks with [`expose`](Self::expose).
+///
+/// It has neither `Display` nor `Debug`, so that no log, error or panic can format it:
+///
+/// ```compile_fail
+/// println!("{:?}", wechat_sidecar::secret::Secret::new("hunter2"));
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+#[allow(missing_debug_implementations)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Wraps `value`.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(Zeroizing::new(value.into()))
+    }
+
+    /// The text itself. Every call is a place to review for leaks.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `guess` is this secret, in a time that does not tell how much of it was right.
+    pub fn matches(&self, guess: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(guess).into()
+    }
+}
+
+/// A secret that may change while the process runs: given as text, or reread from a file.
+pub struct SecretSource {
+    path: Option<PathBuf>,
+    /// The last good one.
+    held: ArcSwap<Secret>,
+}
+
+impl SecretSource {
+    /// A secret that never changes.
+    pub fn fixed(secret: Secret) -> Self {
+        Self {
+            path: None,
+            held: ArcSwap::from_pointee(secret),
+        }
+    }
+
+    /// The secret in the file at `path`, less white space at its end. An empty file is an error.
+    pub fn file(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        let held = ArcSwap::from_pointee(read(&path)?);
+        Ok(Self {
+            path: Some(path),
+            held,
+        })
+    }
+
+    /// The secret as it was when last read.
+    pub fn held(&self) -> Arc<Secret> {
+        self.held.load_full()
+    }
+
+    /// Reads the file again, if there is one, and says whether the secret changed. A file that
+    /// cannot be read, as in the middle of a rotation, leaves the last good secret in place.
+    pub fn reread(&self) -> bool {
+        let Some(path) = &self.path else { return false };
+        match read(path) {
+            Ok(secret) if secret == **self.held.load() => false,
+            Ok(secret) => {
+                self.held.store(Arc::new(secret));
+                true
+            }
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "a secret file cannot be read; keeping the last good secret");
+                false
+            }
+        }
+    }
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretSource")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+fn read(path: &Path) -> io::Result<Secret> {
+    let text = Zeroizing::new(fs::read_to_string(path)?);
+    let trimmed = text.trim_end();
+    if trimmed.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty"));
+    }
+    Ok(Secret::new(trimmed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_loses_its_newline_and_a_broken_one_keeps_the_last_good_secret() {
+        let path = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
+        fs::write(&path, "one\r\n").unwrap();
+        let source = SecretSource::file(&path).unwrap();
+        assert_eq!(source.held().expose(), "one");
+        assert!(!source.reread());
+        fs::write(&path, "two\n").unwrap();
+        assert!(source.reread());
+        assert_eq!(source.held().expose(), "two");
+        fs::write(&path, "\n").unwrap();
+        assert!(!source.reread());
+        assert_eq!(source.held().expose(), "two");
+        fs::remove_file(&path).unwrap();
+        assert!(!source.reread());
+        assert!(SecretSource::file(&path).is_err());
+    }
+
+    #[test]
+    fn only_the_whole_secret_matches() {
+        let secret = Secret::new("abc");
+        assert!(secret.matches(b"abc"));
+        assert!(!secret.matches(b"ab") && !secret.matches(b"abd") && !secret.matches(b""));
+    }
+}

@@ -1,0 +1,276 @@
+//! Calls to WeChat over connections that one worker keeps; errors never show a URL.
+
+mod arriving;
+pub mod egress;
+pub mod names;
+pub mod origin;
+mod pool;
+pub mod route;
+pub mod trust;
+mod wire;
+
+use std::{
+    error::Error,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    sync::Semaphore,
+    time::{Duration, Instant, interval, sleep_until, timeout},
+};
+
+pub use arriving::Arriving;
+use pool::{Link, Pool};
+use route::{DialError, Route};
+use wire::{Progress, Wire};
+
+use crate::{
+    body::{BodyError, Inbound},
+    captured::Captured,
+    metrics::{Counted, Metrics},
+};
+
+/// What an upstream needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// From the last byte of a call to the head of its reply.
+    pub reply_timeout: Duration,
+    /// A pause in a body, either way.
+    pub idle_timeout: Duration,
+    /// Connections of this worker.
+    pub max_connections: usize,
+}
+
+/// One worker's connections to WeChat.
+#[derive(Debug)]
+pub struct Upstream {
+    route: Arc<Route>,
+    options: Options,
+    pool: Arc<Pool>,
+    room: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+/// Why there is no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// No connection: nothing of the call was sent.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// Connections were closed before the call could be written: nothing of it was sent.
+    #[error("WeChat closed the connection before the call was sent")]
+    Closed,
+    /// WeChat may or may not have acted on the call.
+    #[error("WeChat did not answer within {0:?}")]
+    TimedOut(Duration),
+    /// WeChat may or may not have acted on the call.
+    #[error("the connection to WeChat broke before the reply came")]
+    Broken {
+        /// Whether the connection had carried calls before.
+        reused: bool,
+    },
+    /// The app's own body ended early.
+    #[error("the app's body ended early")]
+    App,
+}
+
+impl SendError {
+    /// Whether WeChat cannot have seen the call.
+    pub fn nothing_sent(&self) -> bool {
+        matches!(self, Self::Dial(_) | Self::Closed)
+    }
+}
+
+/// How many connections may turn out closed before a call is given up.
+const ATTEMPTS: usize = 4;
+
+impl Upstream {
+    /// Connections by `route`, none of them open yet.
+    pub fn new(route: Arc<Route>, options: Options, metrics: Arc<Metrics>) -> Self {
+        Self {
+            route,
+            pool: Arc::default(),
+            room: Arc::new(Semaphore::new(options.max_connections.max(1))),
+            options,
+            metrics,
+        }
+    }
+
+    /// Sends `call`, whose target is a path and query and whose body has a known length, and
+    /// returns as soon as the head of the reply is here. A `fresh` connection carried no call yet.
+    ///
+    /// A call goes out on a second connection only when hyper hands it back from the first, unsent.
+    pub async fn send(
+        &self,
+        mut call: Request<Captured<Inbound>>,
+        fresh: bool,
+    ) -> Result<Response<Arriving>, SendError> {
+        for _ in 0..ATTEMPTS {
+            let waiting = if fresh { None } else { self.pool.take().await };
+            let reused = waiting.is_some();
+            let mut link = match waiting {
+                Some(link) => link,
+                None => self.connect().await?,
+            };
+            call.headers_mut().insert(header::HOST, link.authority.clone());
+            let started = Instant::now();
+            let outgoing = call.map(|body| Outgoing::new(body, link.progress.clone()));
+            match self.exchange(&mut link, outgoing).await {
+                Ok(reply) => {
+                    self.metrics.latency(started.elapsed());
+                    let idle = self.options.idle_timeout;
+                    let pool = self.pool.clone();
+                    return Ok(reply.map(|body| Arriving::new(body, idle, link, pool)));
+                }
+                Err(Failed::Unsent(back)) => call = back.map(|outgoing| outgoing.body),
+                Err(Failed::TimedOut(after)) => return Err(SendError::TimedOut(after)),
+                Err(Failed::Broken(error)) if of_the_app(&error) => return Err(SendError::App),
+                Err(Failed::Broken(_)) => return Err(SendError::Broken { reused }),
+            }
+        }
+        Err(SendError::Closed)
+    }
+
+    /// Closes connections that have waited too long, for ever.
+    pub async fn sweep(&self) {
+        let mut tick = interval(Duration::from_secs(5));
+        loop {
+            tick.tick().await;
+            self.pool.sweep();
+        }
+    }
+
+    async fn exchange(
+        &self,
+        link: &mut Link,
+        call: Request<Outgoing>,
+    ) -> Result<Response<hyper::body::Incoming>, Failed> {
+        let Options { reply_timeout, idle_timeout, .. } = self.options;
+        let mut reply = pin!(link.sender.try_send_request(call));
+        let mut due = Instant::now() + reply_timeout.min(idle_timeout);
+        loop {
+            tokio::select! {
+                biased;
+                reply = &mut reply => return reply.map_err(|mut error| match error.take_message() {
+                    Some(call) => Failed::Unsent(call),
+                    None => Failed::Broken(error.into_error()),
+                }),
+                () = sleep_until(due) => {
+                    due = link.progress.deadline(reply_timeout, idle_timeout);
+                    if due <= Instant::now() {
+                        return Err(Failed::TimedOut(reply_timeout));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Link, SendError> {
+        let room = self.room.clone().acquire_owned();
+        let Ok(Ok(room)) = timeout(self.options.reply_timeout, room).await else {
+            return Err(DialError::Crowded.into());
+        };
+        let dialed = self.route.dial().await;
+        self.metrics.connect(dialed.is_ok());
+        let dialed = dialed?;
+        let progress = Progress::new();
+        let wire = Wire {
+            stream: dialed.stream,
+            progress: progress.clone(),
+        };
+        let handshake = http1::Builder::new().handshake(TokioIo::new(wire)).await;
+        let (sender, connection) = handshake.map_err(|_| SendError::Closed)?;
+        let counted = Counted::new(self.metrics.clone(), |metrics| &metrics.upstream_connections);
+        tokio::spawn(async move {
+            let _held = (room, counted);
+            if let Err(error) = connection.await {
+                tracing::debug!(error = blame(&error), "a connection to WeChat ended early");
+            }
+        });
+        Ok(Link {
+            sender,
+            progress,
+            authority: dialed.authority,
+            socket: dialed.socket,
+        })
+    }
+}
+
+/// What went wrong, in hyper's fixed words: its Display may quote what was on the wire.
+fn blame(error: &hyper::Error) -> &'static str {
+    match error {
+        error if error.is_timeout() => "timeout",
+        error if error.is_parse() => "not HTTP",
+        error if error.is_incomplete_message() => "closed in the middle",
+        error if error.is_canceled() => "given up",
+        error if error.is_user() => "the body ended early",
+        _ => "broken",
+    }
+}
+
+/// Whether the app's own body is to blame.
+fn of_the_app(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<BodyError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+enum Failed {
+    Unsent(Request<Outgoing>),
+    TimedOut(Duration),
+    Broken(hyper::Error),
+}
+
+/// The body of a call on its way out, which notes when it is through.
+#[derive(Debug)]
+struct Outgoing {
+    body: Captured<Inbound>,
+    progress: Arc<Progress>,
+}
+
+impl Outgoing {
+    fn new(body: Captured<Inbound>, progress: Arc<Progress>) -> Self {
+        progress.begin();
+        if body.is_end_stream() {
+            progress.end_of_body();
+        }
+        Self { body, progress }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if this.body.is_end_stream() {
+            this.progress.end_of_body();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

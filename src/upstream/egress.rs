@@ -1,0 +1,104 @@
+//! A forward proxy with a fixed IP, for WeChat's IP whitelist.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderValue, Uri};
+
+use super::origin::{OriginError, bracketed, parts};
+use crate::secret::Secret;
+
+/// How the proxy is spoken to. Either resolves WeChat's name itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `http://`: CONNECT.
+    Http,
+    /// `socks5://`.
+    Socks5,
+}
+
+/// Where the proxy is, and what it wants to know.
+#[derive(Clone)]
+pub struct Egress {
+    /// How it is spoken to.
+    pub protocol: Protocol,
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// Explicit or the protocol's own.
+    pub port: u16,
+    credentials: Option<(String, Secret)>,
+}
+
+impl Egress {
+    /// Reads `http://host[:port]` or `socks5://host[:port]`.
+    pub fn parse(text: &str) -> Result<Self, OriginError> {
+        let (scheme, host, port) = parts(text)?;
+        let (protocol, default) = match scheme.as_str() {
+            "http" => (Protocol::Http, 80),
+            "socks5" | "socks5h" => (Protocol::Socks5, 1080),
+            _ => return Err(OriginError::Scheme),
+        };
+        Ok(Self {
+            protocol,
+            host,
+            port: port.unwrap_or(default),
+            credentials: None,
+        })
+    }
+
+    /// With `user:password`; `None` when there is no colon in it.
+    pub fn with_credentials(mut self, text: &Secret) -> Option<Self> {
+        let (user, password) = text.expose().split_once(':')?;
+        self.credentials = Some((user.to_owned(), Secret::new(password)));
+        Some(self)
+    }
+
+    /// User and password.
+    pub fn credentials(&self) -> Option<(&str, &str)> {
+        let (user, password) = self.credentials.as_ref()?;
+        Some((user, password.expose()))
+    }
+
+    /// The `Proxy-Authorization` header (RFC 7617).
+    pub(super) fn authorization(&self) -> Option<HeaderValue> {
+        let (user, password) = self.credentials()?;
+        let text = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+        let mut value = HeaderValue::try_from(text).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// Scheme, host and port, for clients that want a URL.
+    pub(super) fn uri(&self) -> Uri {
+        self.to_string().parse().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.protocol {
+            Protocol::Http => "http",
+            Protocol::Socks5 => "socks5h",
+        };
+        write!(f, "{scheme}://{}:{}", bracketed(&self.host), self.port)
+    }
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_sent_as_rfc_7617_says_and_never_shown() {
+        let egress = Egress::parse("http://proxy:3128").unwrap();
+        let egress = egress.with_credentials(&Secret::new("Aladdin:open sesame")).unwrap();
+        assert_eq!(egress.authorization().unwrap(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert_eq!(format!("{egress:?} {egress}"), "http://proxy:3128 http://proxy:3128");
+    }
+}

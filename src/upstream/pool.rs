@@ -1,0 +1,83 @@
+//! Connections to WeChat that wait for their next call: the last one in is the first one out.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use http::HeaderValue;
+use hyper::client::conn::http1::SendRequest;
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
+use tokio::time::{Duration, Instant};
+
+use super::{Outgoing, wire::Progress};
+
+/// How long a connection may wait; WeChat closes its own later.
+const MOST_IDLE: Duration = Duration::from_secs(15);
+
+/// A connection unused for longer than this is looked at before it is used again: the runtime may
+/// not have heard yet that WeChat closed it.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) sender: SendRequest<Outgoing>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) authority: HeaderValue,
+    pub(super) socket: OwnedFd,
+}
+
+/// The waiting connections of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    /// Never held across an await, and only by one worker's thread.
+    idle: Mutex<Vec<(Link, Instant)>>,
+}
+
+impl Pool {
+    /// A connection that can take a call now.
+    pub(super) async fn take(&self) -> Option<Link> {
+        loop {
+            let (mut link, since) = self.lock().pop()?;
+            let waited = since.elapsed();
+            if waited > MOST_IDLE || link.sender.is_closed() {
+                continue;
+            }
+            if waited > LOOK_AFTER && link.was_closed() {
+                continue;
+            }
+            // The reply is through, so this waits for no network.
+            if link.sender.ready().await.is_ok() {
+                return Some(link);
+            }
+        }
+    }
+
+    /// Takes back a connection whose reply is through.
+    pub(super) fn put(&self, link: Link) {
+        if link.progress.is_body_sent() && !link.sender.is_closed() {
+            self.lock().push((link, Instant::now()));
+        }
+    }
+
+    /// Closes what has waited too long.
+    pub(super) fn sweep(&self) {
+        self.lock().retain(|(link, since)| since.elapsed() <= MOST_IDLE && !link.sender.is_closed());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Link, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// Whether the socket has anything to read: between calls that can only be a farewell.
+    fn was_closed(&self) -> bool {
+        let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        recv(&self.socket, &mut [0; 1], peek) != Err(Errno::WOULDBLOCK)
+    }
+}

@@ -1,0 +1,328 @@
+//! The way to WeChat: which host, which address, through which proxy, under which certificate.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http::{HeaderValue, Uri};
+use hyper_util::{
+    client::legacy::connect::proxy::{SocksV5, Tunnel},
+    rt::TokioIo,
+};
+use rustix::net::sockopt;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    net::TcpStream,
+    time::{Duration, Instant, timeout},
+};
+use tokio_rustls::TlsConnector;
+use tower_service::Service;
+
+use super::{
+    egress::{Egress, Protocol},
+    names::Names,
+    origin::{Origin, bracketed},
+    wire::Stream,
+};
+
+/// How the way to WeChat is found.
+#[derive(Clone, Debug)]
+pub struct RouteOptions {
+    /// The host, and the ones to use while it cannot be connected.
+    pub origins: Vec<Origin>,
+    /// Their addresses.
+    pub names: Names,
+    /// Whom to trust.
+    pub tls: Arc<ClientConfig>,
+    /// A forward proxy with a fixed IP, for WeChat's whitelist.
+    pub egress: Option<Egress>,
+    /// For one address: TCP, proxy and TLS together.
+    pub connect_timeout: Duration,
+}
+
+/// Why there is no connection. Nothing of the call was sent.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DialError {
+    /// DNS.
+    #[error("the name {host} cannot be resolved: {reason}")]
+    Resolve {
+        /// Which.
+        host: String,
+        /// In the resolver's words.
+        reason: String,
+    },
+    /// TCP, or the egress proxy.
+    #[error("{host} cannot be connected: {reason}")]
+    Connect {
+        /// Which.
+        host: String,
+        /// In the system's words.
+        reason: String,
+    },
+    /// TLS.
+    #[error("{host} has no certificate that can be trusted, or does not speak TLS: {reason}")]
+    Tls {
+        /// Which.
+        host: String,
+        /// In rustls' words.
+        reason: String,
+    },
+    /// `max-upstream`.
+    #[error("all connections to WeChat are busy; see --max-upstream")]
+    Crowded,
+}
+
+/// The way to WeChat, shared by all workers.
+pub struct Route {
+    options: RouteOptions,
+    hosts: Vec<Host>,
+    tls: TlsConnector,
+    made: Instant,
+    /// Until when the first host is passed over, in milliseconds after `made`.
+    first_is_down: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Host {
+    origin: Origin,
+    authority: HeaderValue,
+    server_name: ServerName<'static>,
+}
+
+/// A connection ready for calls.
+#[derive(Debug)]
+pub(super) struct Dialed {
+    pub(super) stream: Stream,
+    /// The same socket, to look whether it was closed without taking bytes from it.
+    pub(super) socket: OwnedFd,
+    /// What calls on it say as `Host`.
+    pub(super) authority: HeaderValue,
+}
+
+/// How long the first host is passed over once it could not be connected.
+const DETOUR: Duration = Duration::from_secs(30);
+
+impl Route {
+    /// A way by `options`. The first origin counts; a name that no certificate can have is an error.
+    pub fn new(options: RouteOptions) -> Result<Self, DialError> {
+        let hosts = options.origins.iter().map(Host::new).collect::<Result<_, _>>()?;
+        Ok(Self {
+            tls: TlsConnector::from(options.tls.clone()),
+            options,
+            hosts,
+            made: Instant::now(),
+            first_is_down: AtomicU64::new(0),
+        })
+    }
+
+    /// The origins in the order in which to try them now.
+    pub fn origins(&self) -> Vec<&Origin> {
+        self.order().map(|at| &self.hosts[at].origin).collect()
+    }
+
+    /// Notes whether the origin at the head of [`origins`](Self::origins) could be connected.
+    pub(crate) fn note(&self, origin: &Origin, connected: bool) {
+        if self.hosts.len() > 1 && self.hosts[0].origin == *origin {
+            let until = if connected { Duration::ZERO } else { self.made.elapsed() + DETOUR };
+            let millis = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+            self.first_is_down.store(millis, Ordering::Relaxed);
+        }
+    }
+
+    /// Opens a connection: to the next address when one cannot be connected, then to the next host.
+    pub(super) async fn dial(&self) -> Result<Dialed, DialError> {
+        let mut failure = DialError::Crowded;
+        for at in self.order() {
+            let host = &self.hosts[at];
+            let dialed = self.dial_host(host).await;
+            let unreachable = matches!(dialed, Err(DialError::Connect { .. } | DialError::Resolve { .. }));
+            self.note(&host.origin, !unreachable);
+            match dialed {
+                Err(error) if unreachable => failure = error,
+                other => return other,
+            }
+        }
+        Err(failure)
+    }
+
+    fn order(&self) -> impl Iterator<Item = usize> {
+        let down = u128::from(self.first_is_down.load(Ordering::Relaxed));
+        let start = usize::from(self.hosts.len() > 1 && self.made.elapsed().as_millis() < down);
+        let count = self.hosts.len();
+        (0..count).map(move |at| (at + start) % count)
+    }
+
+    async fn dial_host(&self, host: &Host) -> Result<Dialed, DialError> {
+        let addresses = match &self.options.egress {
+            // The proxy resolves the name.
+            Some(_) => vec![None],
+            None => {
+                let name = &host.origin.host;
+                let found = self.options.names.resolve(name).await.map_err(|error| {
+                    DialError::Resolve {
+                        host: name.clone(),
+                        reason: error.to_string(),
+                    }
+                })?;
+                found.iter().map(|ip| Some(SocketAddr::new(*ip, host.origin.port))).collect()
+            }
+        };
+        let mut failure = DialError::Crowded;
+        for address in addresses {
+            let limit = self.options.connect_timeout;
+            let slow = || host.failed(&format!("no answer within {limit:?}"));
+            match timeout(limit, self.dial_address(host, address)).await {
+                Ok(Ok(dialed)) => return Ok(dialed),
+                Ok(Err(error @ DialError::Tls { .. })) => return Err(error),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = slow(),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn dial_address(
+        &self,
+        host: &Host,
+        address: Option<SocketAddr>,
+    ) -> Result<Dialed, DialError> {
+        let stream = match (&self.options.egress, address) {
+            (Some(egress), _) => self.through(egress, host).await?,
+            (None, Some(address)) => {
+                TcpStream::connect(address).await.map_err(|error| host.failed(&error.to_string()))?
+            }
+            (None, None) => return Err(host.failed("it has no address")),
+        };
+        let socket = prepare(&stream).map_err(|error| host.failed(&error.to_string()))?;
+        let stream = if host.origin.tls {
+            let secured = self.tls.connect(host.server_name.clone(), stream).await;
+            Stream::Tls(Box::new(secured.map_err(|error| host.insecure(&error))?))
+        } else {
+            Stream::Plain(stream)
+        };
+        Ok(Dialed {
+            stream,
+            socket,
+            authority: host.authority.clone(),
+        })
+    }
+
+    async fn through(&self, egress: &Egress, host: &Host) -> Result<TcpStream, DialError> {
+        let Origin { host: name, port, .. } = &host.origin;
+        let target: Uri = format!("http://{}:{port}", bracketed(name))
+            .parse()
+            .map_err(|_| host.failed("its name is no name"))?;
+        let direct = Direct {
+            // `upstream-address` is WeChat's, not the proxy's.
+            names: Names::new(None),
+            host: egress.host.clone(),
+            port: egress.port,
+        };
+        let failed = |reason: String| host.failed(&format!("the egress proxy {egress}: {reason}"));
+        let stream = match egress.protocol {
+            Protocol::Http => {
+                let mut tunnel = Tunnel::new(egress.uri(), direct);
+                if let Some(authorization) = egress.authorization() {
+                    tunnel = tunnel.with_auth(authorization);
+                }
+                tunnel.call(target).await.map_err(|error| failed(error.to_string()))?
+            }
+            Protocol::Socks5 => {
+                let mut socks = SocksV5::new(egress.uri(), direct);
+                if let Some((user, password)) = egress.credentials() {
+                    socks = socks.with_auth(user.to_owned(), password.to_owned());
+                }
+                socks.call(target).await.map_err(|error| failed(error.to_string()))?
+            }
+        };
+        Ok(stream.into_inner())
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").field("hosts", &self.hosts).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    fn new(origin: &Origin) -> Result<Self, DialError> {
+        let server_name = ServerName::try_from(origin.host.clone()).map_err(|_| DialError::Tls {
+            host: origin.host.clone(),
+            reason: "no certificate can have this name".to_owned(),
+        })?;
+        Ok(Self {
+            origin: origin.clone(),
+            authority: origin.authority(),
+            server_name,
+        })
+    }
+
+    fn failed(&self, reason: &str) -> DialError {
+        DialError::Connect {
+            host: self.origin.host.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// TLS that broke off is a connection that failed; a certificate that is wrong is not.
+    fn insecure(&self, error: &io::Error) -> DialError {
+        match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => DialError::Tls {
+                host: self.origin.host.clone(),
+                reason: error.to_string(),
+            },
+            _ => self.failed(&error.to_string()),
+        }
+    }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<OwnedFd> {
+    use std::os::fd::AsFd;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
+    stream.as_fd().try_clone_to_owned()
+}
+
+/// Connects to the egress proxy, whatever address it is asked for.
+#[derive(Clone, Debug)]
+struct Direct {
+    names: Names,
+    host: String,
+    port: u16,
+}
+
+impl Service<Uri> for Direct {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let direct = self.clone();
+        Box::pin(async move {
+            let mut failure = io::Error::from(io::ErrorKind::NotFound);
+            for ip in direct.names.resolve(&direct.host).await?.iter() {
+                match TcpStream::connect((*ip, direct.port)).await {
+                    Ok(stream) => return Ok(TokioIo::new(stream)),
+                    Err(error) => failure = error,
+                }
+            }
+            Err(failure)
+        })
+    }
+}

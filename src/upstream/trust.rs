@@ -1,0 +1,34 @@
+//! Whom to trust with a token: certificates are always verified.
+
+use std::{fs, path::Path, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+/// The platform's roots, or Mozilla's where the platform has none, and those in the file `extra`.
+/// The error is a sentence.
+pub fn trust(extra: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    let (found, _) = roots.add_parsable_certificates(native.certs);
+    if found == 0 {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    if let Some(path) = extra {
+        let pem = fs::read(path).map_err(|error| format!("it cannot be read: {error}"))?;
+        let mut added = 0;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let certificate = certificate.map_err(|_| "it is not PEM".to_owned())?;
+            let wrong = |error| format!("it holds a certificate that cannot be used: {error}");
+            roots.add(certificate).map_err(wrong)?;
+            added += 1;
+        }
+        if added == 0 {
+            return Err("it holds no certificate".to_owned());
+        }
+    }
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    Ok(Arc::new(config))
+}

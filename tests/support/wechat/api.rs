@@ -1,0 +1,308 @@
+//! The API calls: is the token good, is the call refused all the same, and what does its path answer.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::time::Duration;
+
+use super::{
+    call::Call,
+    delivery::Delivery,
+    media,
+    reply::Reply,
+    sns,
+    state::{Answer, State, has_two_tokens, is_placeholder, lacks_length},
+    tokens::{Verdict, random_token},
+};
+
+/// What a path wants to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Credential {
+    /// No token; appid and secret in the call, perhaps.
+    Nothing,
+    /// The account's token.
+    Account,
+    /// The token of a user who logged in.
+    User,
+    /// The token of a third-party platform.
+    Component,
+}
+
+/// Answers and records an API call.
+pub fn answer(state: &mut State, path: &str, mut call: Call) -> Answer {
+    let delivery = Delivery::of_api_call(&mut state.behaviour, path);
+    let mut reply = if delivery.replies() {
+        reply_to(state, path, &call)
+    } else {
+        Reply::status(200)
+    };
+    call.errcode = reply.errcode;
+    call.refused = reply.is_refusal();
+    if call.refused {
+        state.second_sends.remember(&call);
+    }
+    let extra = state.behaviour.extra_headers.iter().cloned();
+    reply.headers.extend(extra);
+    state.calls.push(call);
+    Answer { reply, delivery }
+}
+
+fn reply_to(state: &mut State, path: &str, call: &Call) -> Reply {
+    if lacks_length(call) {
+        return Reply::status(412);
+    }
+    let reply = match credential(path) {
+        Credential::Nothing => without_token(state, path, call),
+        Credential::User => sns::with_user_token(state, path, call),
+        Credential::Component => with_component_token(state, call),
+        Credential::Account => match admit(state, path, call) {
+            Ok(account) => with_token(state, path, call, account),
+            Err(refusal) => return refusal,
+        },
+    };
+    if reply.is_refusal() {
+        return reply;
+    }
+    overridden(state, path, reply)
+}
+
+fn credential(path: &str) -> Credential {
+    match path {
+        "/cgi-bin/clear_quota/v2"
+        | "/cgi-bin/component/clear_quota/v2"
+        | "/cgi-bin/component/api_component_token"
+        | "/cgi-bin/component/api_start_push_ticket"
+        | "/sns/jscode2session"
+        | "/sns/oauth2/access_token"
+        | "/sns/oauth2/refresh_token" => Credential::Nothing,
+        "/sns/userinfo" | "/sns/auth" => Credential::User,
+        "/cgi-bin/component/getprivacysetting"
+        | "/cgi-bin/component/setprivacysetting"
+        | "/cgi-bin/component/uploadprivacyextfile" => Credential::Account,
+        "/wxa/addtotemplate"
+        | "/wxa/deletetemplate"
+        | "/wxa/gettemplatedraftlist"
+        | "/wxa/gettemplatelist"
+        | "/wxa/security/applysetorderpathinfo" => Credential::Component,
+        _ if COMPONENT.iter().any(|start| path.starts_with(start)) => Credential::Component,
+        _ => Credential::Account,
+    }
+}
+
+/// Where the calls of third-party platforms begin.
+const COMPONENT: [&str; 7] = [
+    "/cgi-bin/component/",
+    "/componenttcb/",
+    "/wxa/component/",
+    "/wxa/servicemarket/",
+    "/wedata/",
+    "/sns/component/",
+    "/sns/oauth2/component/",
+];
+
+/// The account whose token this is, or the refusal.
+fn admit(state: &mut State, path: &str, call: &Call) -> Result<usize, Reply> {
+    let refuse = |state: &State, errcode| {
+        let in_base_resp = path.starts_with("/device/") || path.starts_with("/shakearound/");
+        let refusal = &state.behaviour.refusal;
+        Err(refusal.reply(errcode, in_base_resp, errors_are_text(path)))
+    };
+    let Some(token) = call.token.as_deref().filter(|token| !token.is_empty()) else {
+        return refuse(state, 41001);
+    };
+    if is_placeholder(token) || has_two_tokens(&call.query()) {
+        return refuse(state, 40001);
+    }
+    let account = match state.tokens.judge(token, call.at) {
+        Verdict::Good(account) => account,
+        Verdict::Malformed => return refuse(state, 40014),
+        Verdict::NotLatest => return refuse(state, 40001),
+        Verdict::Expired => return refuse(state, 42001),
+    };
+    if refused_all_the_same(state, path, call) {
+        let errcode = state.behaviour.refusal.code.unwrap_or(40001);
+        return refuse(state, errcode);
+    }
+    Ok(account)
+}
+
+fn refused_all_the_same(state: &mut State, path: &str, call: &Call) -> bool {
+    let behaviour = &mut state.behaviour;
+    if behaviour.refuse_always.iter().any(|always| always == path) || behaviour.refuses_next() {
+        return true;
+    }
+    !state.second_sends.spares(call) && state.rng.f64() < behaviour.refusal_chance
+}
+
+/// Errors come as `text/plain` where success would be a picture or a file.
+fn errors_are_text(path: &str) -> bool {
+    path.starts_with("/sns/")
+        || path.starts_with("/cgi-bin/media/")
+        || path.starts_with("/cgi-bin/material/")
+        || path.starts_with("/wxa/getwxacode")
+        || path == "/cgi-bin/wxaapp/createwxaqrcode"
+}
+
+/// The reply with the status and body that the knobs ask for.
+fn overridden(state: &State, path: &str, mut reply: Reply) -> Reply {
+    let behaviour = &state.behaviour;
+    if let Some((content_type, body)) = behaviour.body_at.get(path).or(behaviour.body.as_ref()) {
+        reply = Reply::bytes(content_type, body.clone());
+    }
+    reply.status = behaviour.status.unwrap_or(reply.status);
+    reply
+}
+
+fn with_token(state: &mut State, path: &str, call: &Call, account: usize) -> Reply {
+    match path {
+        "/cgi-bin/user/get" => followers(call),
+        "/cgi-bin/user/info" => follower(call),
+        "/cgi-bin/message/custom/send" | "/cgi-bin/menu/create" => posted(call, |_| Reply::ok()),
+        "/cgi-bin/message/template/send" => posted(call, |_| {
+            Reply::json(&json!({ "errcode": 0, "errmsg": "ok", "msgid": 200_228_332 }))
+        }),
+        "/cgi-bin/media/upload" => media::upload(state, call),
+        "/cgi-bin/media/get" => media::get(state, call),
+        "/cgi-bin/qrcode/create" => posted(call, |_| {
+            Reply::json(&json!({
+                "ticket": "gQH47joAAAAAAAAAASxodHRwOi8vd2VpeGluLnFxLmNvbS9xL2taZ2Z3TVRtNzJXV1Brb3ZhYmJJAAIEZ23sUwMEmm3sUw==",
+                "expire_seconds": 60,
+                "url": "http://weixin.qq.com/q/kZgfwMTm72WWPkovabbI",
+            }))
+        }),
+        "/wxa/getwxacode" | "/wxa/getwxacodeunlimit" | "/cgi-bin/wxaapp/createwxaqrcode" => {
+            let reply = posted(call, |_| Reply::bytes("image/jpeg", picture()));
+            if reply.errcode.is_some() {
+                reply.into_text()
+            } else {
+                reply
+            }
+        }
+        "/cgi-bin/ticket/getticket" => ticket(state, call, account),
+        "/cgi-bin/get_api_domain_ip" | "/cgi-bin/getcallbackip" => {
+            Reply::json(&json!({ "ip_list": ["101.226.62.77", "101.226.62.78"] }))
+        }
+        "/big" => big(call),
+        _ if path.starts_with("/device/") || path.starts_with("/shakearound/") => {
+            Reply::json(&json!({ "base_resp": { "errcode": 0, "errmsg": "ok" } }))
+        }
+        _ => Reply::ok(),
+    }
+}
+
+fn without_token(state: &mut State, path: &str, call: &Call) -> Reply {
+    match path {
+        "/sns/jscode2session" => sns::session(state, call),
+        "/sns/oauth2/access_token" => sns::login(state, call),
+        "/sns/oauth2/refresh_token" => sns::refresh(state, call),
+        "/cgi-bin/clear_quota/v2" => {
+            let body = call.json().unwrap_or_default();
+            let given = |name: &str| {
+                let in_query = call.parameter(name);
+                in_query.or_else(|| body[name].as_str().map(str::to_owned))
+            };
+            let (appid, secret) = (given("appid"), given("appsecret"));
+            match state.tokens.identify(appid.as_deref(), secret.as_deref()) {
+                Ok(_) => Reply::ok(),
+                Err(errcode) => Reply::error(errcode),
+            }
+        }
+        "/cgi-bin/component/api_component_token" => posted(call, |_| {
+            let token = random_token(&mut state.rng, "COMPONENT-");
+            state.logins.component_tokens.insert(token.clone());
+            Reply::json(&json!({ "component_access_token": token, "expires_in": 7200 }))
+        }),
+        _ => Reply::ok(),
+    }
+}
+
+fn with_component_token(state: &State, call: &Call) -> Reply {
+    let token = call
+        .parameter("component_access_token")
+        .or_else(|| call.token.clone());
+    match token {
+        None => Reply::error(41001),
+        Some(token) if state.logins.component_tokens.contains(&token) => Reply::ok(),
+        Some(_) => Reply::error(40001),
+    }
+}
+
+/// `then` for a POST with JSON in it.
+fn posted(call: &Call, then: impl FnOnce(Value) -> Reply) -> Reply {
+    if call.method != "POST" {
+        return Reply::error(43002);
+    }
+    call.json().map_or_else(|| Reply::error(47001), then)
+}
+
+fn followers(call: &Call) -> Reply {
+    let after = call.parameter("next_openid").unwrap_or_default();
+    if !after.is_empty() {
+        return Reply::json(&json!({ "total": 2, "count": 0, "next_openid": "" }));
+    }
+    let openids = [
+        "oFollower0000000000000000001",
+        "oFollower0000000000000000002",
+    ];
+    Reply::json(&json!({
+        "total": 2,
+        "count": 2,
+        "data": { "openid": openids },
+        "next_openid": openids[1],
+    }))
+}
+
+fn follower(call: &Call) -> Reply {
+    match call.parameter("openid") {
+        None => Reply::error(40003),
+        Some(openid) => Reply::json(&json!({
+            "subscribe": 1,
+            "openid": openid,
+            "language": "zh_CN",
+            "subscribe_time": 1_382_694_957,
+            "remark": "",
+            "groupid": 0,
+            "tagid_list": [],
+            "subscribe_scene": "ADD_SCENE_QR_CODE",
+        })),
+    }
+}
+
+/// Says 7200 each time, however old the ticket is; a new token does not end it.
+fn ticket(state: &mut State, call: &Call, account: usize) -> Reply {
+    const LIFETIME: Duration = Duration::from_secs(7200);
+    let kind = call.parameter("type").unwrap_or_default();
+    if !matches!(kind.as_str(), "jsapi" | "wx_card" | "2") {
+        return Reply::error(40097);
+    }
+    let known = state.tickets.get(&(account, kind.clone()));
+    let ticket = match known.filter(|(_, since)| call.at - *since < LIFETIME) {
+        Some((ticket, _)) => ticket.clone(),
+        None => {
+            let ticket = random_token(&mut state.rng, "TICKET-");
+            let entry = (ticket.clone(), call.at);
+            state.tickets.insert((account, kind), entry);
+            ticket
+        }
+    };
+    Reply::json(&json!({ "errcode": 0, "errmsg": "ok", "ticket": ticket, "expires_in": 7200 }))
+}
+
+/// The bytes that every picture call returns.
+pub fn picture() -> Bytes {
+    let mut picture = vec![0xff, 0xd8, 0xff, 0xe0];
+    picture.extend((0..6000_u32).map(|n| (n * 31 % 251) as u8));
+    picture.extend([0xff, 0xd9]);
+    picture.into()
+}
+
+/// `/big?size=N`: N bytes; with `json=1` a JSON object of that length.
+fn big(call: &Call) -> Reply {
+    let size = call.parameter("size").and_then(|size| size.parse().ok());
+    let size: usize = size.unwrap_or(1 << 20);
+    if call.parameter("json").as_deref() != Some("1") {
+        return Reply::bytes("application/octet-stream", vec![b'x'; size]);
+    }
+    let (start, end) = ("{\"data\":\"", "\"}");
+    let filling = "x".repeat(size.saturating_sub(start.len() + end.len()));
+    Reply::bytes(super::reply::JSON, format!("{start}{filling}{end}"))
+}

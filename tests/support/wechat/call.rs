@@ -1,0 +1,136 @@
+//! What arrived: a call, byte for byte, and a token request.
+
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// A request as it came in over the wire.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Counts every request of this fake, from 1.
+    pub number: u64,
+    /// Which connection brought it, counted from 1.
+    pub connection: u64,
+    /// When it was whole.
+    pub at: Instant,
+    pub method: String,
+    /// The request-target, byte for byte where it is ASCII.
+    pub target: String,
+    /// Request line and headers as they came, with the empty line that ends them.
+    pub head: Vec<u8>,
+    /// The headers in their order; names as they were written.
+    pub headers: Vec<(String, String)>,
+    /// The body, taken out of its chunks where it came in chunks.
+    pub body: Bytes,
+    /// The first `access_token` of the query, decoded.
+    pub token: Option<String>,
+    /// Whether it was answered 40001, 40014 or 42001.
+    pub refused: bool,
+    /// The errcode of the answer; none where the answer has none, or there was no answer.
+    pub errcode: Option<i64>,
+}
+
+impl Call {
+    /// The path, decoded, with its leading slashes collapsed to one.
+    pub fn path(&self) -> String {
+        let path = self.origin_form().split('?').next().unwrap_or_default();
+        let path = percent_decode_str(path).decode_utf8_lossy();
+        format!("/{}", path.trim_start_matches('/'))
+    }
+
+    /// What follows the first `?`, as it was sent.
+    pub fn raw_query(&self) -> &str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// The parameters of the query, decoded, in their order.
+    pub fn query(&self) -> Vec<(String, String)> {
+        self.raw_query()
+            .split('&')
+            .filter(|parameter| !parameter.is_empty())
+            .map(decode_parameter)
+            .collect()
+    }
+
+    /// The first parameter of this name, decoded.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let mut query = self.query().into_iter();
+        query.find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// The first header of this name, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Every header of this name, whatever its case.
+    pub fn header_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.headers
+            .iter()
+            .filter(move |(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The body, where it is JSON.
+    pub fn json(&self) -> Option<Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// The target as it was sent, less every parameter whose decoded name is `access_token`.
+    pub fn target_without_token(&self) -> String {
+        let Some((path, query)) = self.target.split_once('?') else {
+            return self.target.clone();
+        };
+        let others = query
+            .split('&')
+            .filter(|parameter| decode_parameter(parameter).0 != "access_token")
+            .collect::<Vec<_>>();
+        if others.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{path}?{}", others.join("&"))
+        }
+    }
+
+    /// The target without the scheme and host of an absolute one.
+    fn origin_form(&self) -> &str {
+        let Some((scheme, rest)) = self.target.split_once("://") else {
+            return &self.target;
+        };
+        if scheme.contains('/') || scheme.contains('?') {
+            return &self.target;
+        }
+        rest.find('/').map_or("/", |slash| &rest[slash..])
+    }
+}
+
+fn decode_parameter(parameter: &str) -> (String, String) {
+    let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    (decode(key), decode(value))
+}
+
+fn decode(text: &str) -> String {
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+}
+
+/// A request to `/cgi-bin/token` or `/cgi-bin/stable_token`, and what came of it.
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    pub path: String,
+    pub appid: Option<String>,
+    /// Whether appid and secret belong together.
+    pub secret_ok: bool,
+    pub force_refresh: bool,
+    /// The errcode answered; none where a token was given, or there was no such answer.
+    pub errcode: Option<i64>,
+    /// The token given.
+    pub token: Option<String>,
+    pub at: Instant,
+    /// The request itself.
+    pub call: Call,
+}

@@ -1,0 +1,65 @@
+//! Which calls were refused before, so that chance never hits a call's second send.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use tokio::time::{Duration, Instant};
+
+use super::call::Call;
+
+/// For so long every call like a refused one is spared: two like calls at once cannot be told apart.
+const SPARED: Duration = Duration::from_secs(30);
+/// A second send that has not come after this long is not waited for, once there are many.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+const MANY: usize = 4096;
+
+/// The refused calls, by method, target without token, and body.
+#[derive(Debug, Default)]
+pub struct SecondSends {
+    refused: HashMap<u64, Refused>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    at: Instant,
+    came_again: bool,
+}
+
+impl SecondSends {
+    /// This call is refused now.
+    pub fn remember(&mut self, call: &Call) {
+        if self.refused.len() >= MANY {
+            self.refused
+                .retain(|_, refused| call.at - refused.at < FORGOTTEN);
+        }
+        let refused = Refused {
+            at: call.at,
+            came_again: false,
+        };
+        self.refused.insert(fingerprint(call), refused);
+    }
+
+    /// Whether this may be the second send of a refused call.
+    pub fn spares(&mut self, call: &Call) -> bool {
+        let fingerprint = fingerprint(call);
+        let Some(refused) = self.refused.get_mut(&fingerprint) else {
+            return false;
+        };
+        let spares = !refused.came_again || call.at - refused.at < SPARED;
+        refused.came_again = true;
+        if !spares {
+            self.refused.remove(&fingerprint);
+        }
+        spares
+    }
+}
+
+fn fingerprint(call: &Call) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    call.method.hash(&mut hasher);
+    call.target_without_token().hash(&mut hasher);
+    call.body.hash(&mut hasher);
+    hasher.finish()
+}

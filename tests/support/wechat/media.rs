@@ -1,0 +1,105 @@
+//! Temporary media: an upload is multipart, and what went up comes down byte for byte.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::{call::Call, reply::Reply, state::State, tokens::random_token};
+
+/// What was uploaded, by media_id.
+#[derive(Debug, Default)]
+pub struct Media {
+    stored: HashMap<String, Part>,
+}
+
+/// A part of a multipart body.
+#[derive(Clone, Debug)]
+struct Part {
+    filename: Option<String>,
+    content_type: String,
+    data: Bytes,
+}
+
+/// `POST /cgi-bin/media/upload`: 41005 unless there is a `media` part that is a file.
+pub fn upload(state: &mut State, call: &Call) -> Reply {
+    if call.method != "POST" {
+        return Reply::error(43002).into_text();
+    }
+    let Some(part) = media_part(call).filter(|part| part.filename.is_some()) else {
+        return Reply::error(41005).into_text();
+    };
+    let kind = call.parameter("type").unwrap_or_else(|| "image".to_owned());
+    let mut media_id = random_token(&mut state.rng, "MEDIA-");
+    media_id.truncate(64);
+    state.media.stored.insert(media_id.clone(), part);
+    Reply::json(&json!({ "type": kind, "media_id": media_id, "created_at": 1_380_000_000 }))
+}
+
+/// `GET /cgi-bin/media/get`: the bytes as they came, or 40007.
+pub fn get(state: &State, call: &Call) -> Reply {
+    let media_id = call.parameter("media_id").unwrap_or_default();
+    let Some(part) = state.media.stored.get(&media_id) else {
+        return Reply::error(40007).into_text();
+    };
+    let mut reply = Reply::bytes(&part.content_type, part.data.clone());
+    let name = part.filename.as_deref().unwrap_or("media");
+    let disposition = format!("attachment; filename=\"{name}\"");
+    reply
+        .headers
+        .push(("Content-disposition".to_owned(), disposition));
+    reply
+}
+
+/// The part named `media`, if the body is well-formed multipart up to there.
+fn media_part(call: &Call) -> Option<Part> {
+    let content_type = call.header("content-type")?;
+    if !content_type.starts_with("multipart/form-data") {
+        return None;
+    }
+    let boundary = attribute(content_type, "boundary")?;
+    let opening = format!("--{boundary}\r\n");
+    let between = format!("\r\n--{boundary}");
+    let mut at = find(&call.body, opening.as_bytes(), 0)? + opening.len();
+    loop {
+        let head_end = find(&call.body, b"\r\n\r\n", at)?;
+        let data = head_end + 4;
+        let data_end = find(&call.body, between.as_bytes(), data)?;
+        let head = String::from_utf8_lossy(&call.body[at..head_end]);
+        let header = |name: &str| {
+            head.lines().find_map(|line| {
+                let (key, value) = line.split_once(':')?;
+                key.eq_ignore_ascii_case(name)
+                    .then(|| value.trim().to_owned())
+            })
+        };
+        let disposition = header("content-disposition")?;
+        if attribute(&disposition, "name").as_deref() == Some("media") {
+            return Some(Part {
+                filename: attribute(&disposition, "filename"),
+                content_type: header("content-type")
+                    .unwrap_or_else(|| "application/octet-stream".to_owned()),
+                data: call.body.slice(data..data_end),
+            });
+        }
+        // Past the delimiter and its line end; after the last one there is no head left to find.
+        at = data_end + between.len() + 2;
+    }
+}
+
+/// The value of `name=value` or `name="value"` behind a semicolon.
+fn attribute(header: &str, name: &str) -> Option<String> {
+    header.split(';').skip(1).find_map(|attribute| {
+        let (key, value) = attribute.trim().split_once('=')?;
+        key.eq_ignore_ascii_case(name)
+            .then(|| value.trim_matches('"').to_owned())
+    })
+}
+
+fn find(body: &[u8], wanted: &[u8], from: usize) -> Option<usize> {
+    let rest = body.get(from..)?;
+    let at = rest
+        .windows(wanted.len())
+        .position(|bytes| bytes == wanted)?;
+    Some(from + at)
+}

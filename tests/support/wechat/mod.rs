@@ -1,0 +1,269 @@
+//! A WeChat that behaves like the real one, on a port of its own, and worse than the real one on request.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
+
+mod api;
+mod behaviour;
+mod call;
+mod chance;
+mod control;
+mod delivery;
+mod head;
+mod listener;
+mod media;
+mod quota;
+mod reply;
+mod setup;
+mod sns;
+mod state;
+mod tls;
+mod token_api;
+mod tokens;
+mod wire;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, MutexGuard, atomic::Ordering},
+};
+
+use fastrand::Rng;
+use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
+
+#[allow(unused_imports)]
+pub use self::{
+    api::picture,
+    behaviour::{Behaviour, EarlyReply, HangUp, Place, Refusal},
+    call::{Call, TokenRequest},
+    quota::Quotas,
+    setup::Setup,
+};
+use self::{listener::Fake, state::State, tokens::Tokens};
+
+/// The account that the fake knows unless told otherwise.
+pub const APPID: &str = "wx0123456789abcdef";
+/// The secret of [`APPID`].
+pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// A running fake; it ends, connections and all, when its last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Wechat(Arc<Running>);
+
+#[derive(Debug)]
+struct Running {
+    addr: SocketAddr,
+    ca_pem: Option<String>,
+    fake: Arc<Fake>,
+    accepting: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Wechat {
+    /// Hostile by default: 5 % of good tokens are refused once.
+    pub async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    /// Refuses nothing by chance.
+    pub async fn calm() -> Self {
+        Self::with(Setup {
+            refusal_chance: 0.0,
+            ..Setup::default()
+        })
+        .await
+    }
+
+    /// Over TLS, for clients that trust [`Self::ca_pem`].
+    pub async fn start_tls() -> Self {
+        Self::with(Setup {
+            tls: true,
+            ..Setup::default()
+        })
+        .await
+    }
+
+    /// As `setup` says; panics where [`Self::listen`] fails.
+    pub async fn with(setup: Setup) -> Self {
+        let listen = setup.listen;
+        match Self::listen(setup).await {
+            Ok(wechat) => wechat,
+            Err(error) => panic!("the fake WeChat cannot listen on {listen}: {error}"),
+        }
+    }
+
+    /// As `setup` says, or the reason why it cannot listen or make a certificate.
+    pub async fn listen(setup: Setup) -> io::Result<Self> {
+        let mut rng = setup.seed.map_or_else(Rng::new, Rng::with_seed);
+        let mut tokens = Tokens::new(setup.lifetime, setup.overlap, setup.quotas, rng.fork());
+        for (appid, secret) in &setup.accounts {
+            tokens.set_secret(appid, secret);
+        }
+        let behaviour = Behaviour {
+            refusal_chance: setup.refusal_chance,
+            ..Behaviour::default()
+        };
+        let fake = Arc::new(Fake::new(State::new(behaviour, tokens, rng)));
+        let tls = setup
+            .tls
+            .then(|| tls::prepare(&setup.tls_names))
+            .transpose()?;
+        let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
+        let listener = TcpListener::bind(setup.listen).await?;
+        let addr = listener.local_addr()?;
+        let accepting = tokio::spawn(listener::accept(listener, acceptor, fake.clone()));
+        Ok(Self(Arc::new(Running {
+            addr,
+            ca_pem,
+            fake,
+            accepting,
+        })))
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.0.addr
+    }
+
+    /// The base URL, without a slash at its end.
+    pub fn url(&self) -> String {
+        let scheme = if self.0.ca_pem.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}", self.addr())
+    }
+
+    /// The root that clients must trust, where this is TLS.
+    pub fn ca_pem(&self) -> Option<String> {
+        self.0.ca_pem.clone()
+    }
+
+    /// Turns knobs; what is under way goes on as it was.
+    pub fn change(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut self.state().behaviour);
+    }
+
+    /// Adds an account, or gives a known one another secret.
+    pub fn set_secret(&self, appid: &str, secret: &str) {
+        self.state().tokens.set_secret(appid, secret);
+    }
+
+    /// Somebody else has replaced all tokens: every old one is refused at once, without overlap.
+    pub fn rotate(&self) {
+        self.state().tokens.rotate(Instant::now());
+    }
+
+    /// All tokens are past their expiry: 42001 until somebody asks for new ones.
+    pub fn expire(&self) {
+        self.state().tokens.expire(Instant::now());
+    }
+
+    /// The stable token of [`APPID`] that works now; mints one only where there is none.
+    pub fn token(&self) -> String {
+        self.token_of(APPID)
+    }
+
+    /// The same for another account; panics where the fake does not know it.
+    pub fn token_of(&self, appid: &str) -> String {
+        let tokens = &mut self.state().tokens;
+        match tokens.find(appid) {
+            Some(account) => tokens.peek(account, Instant::now()),
+            None => panic!("the fake WeChat has no account {appid}"),
+        }
+    }
+
+    /// A user's own token, as from `/sns/oauth2/access_token`.
+    pub fn user_token(&self) -> String {
+        let tokens = sns::user_tokens(&mut self.state(), "oUser".to_owned());
+        tokens["access_token"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Every API call that arrived whole, good or bad, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.clone()
+    }
+
+    /// Every request to the token endpoints, in order.
+    pub fn token_requests(&self) -> Vec<TokenRequest> {
+        self.state().token_requests.clone()
+    }
+
+    /// Requests whose body ended early.
+    pub fn cut_short(&self) -> Vec<Call> {
+        self.state().cut_short.clone()
+    }
+
+    /// What arrived and was not a well-formed request.
+    pub fn malformed(&self) -> Vec<Vec<u8>> {
+        self.state().malformed.clone()
+    }
+
+    /// Whether a placeholder (`sidecar-…`) or a second `access_token` has come through.
+    pub fn saw_placeholder(&self) -> bool {
+        self.state().saw_placeholder
+    }
+
+    /// Forgets the recorded calls, token requests and the like; tokens stay.
+    pub fn clear(&self) {
+        self.state().clear();
+    }
+
+    /// Every account token ever issued.
+    pub fn all_tokens(&self) -> Vec<String> {
+        self.state().tokens.issued().to_vec()
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.0.fake.open.load(Ordering::SeqCst)
+    }
+
+    /// How many connections were ever accepted.
+    pub fn accepted(&self) -> usize {
+        self.0.fake.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Closes the connections of now silently: those that are idle at once, the others after their reply.
+    pub fn close_idle(&self) {
+        self.0.fake.close_idle.send_replace(());
+    }
+
+    /// Ends the listener and all connections; what was recorded stays.
+    pub fn stop(&self) {
+        self.0.accepting.abort();
+    }
+
+    /// Waits until `n` calls have arrived since the start or the last [`Self::clear`].
+    pub async fn wait_for_calls(&self, n: usize) {
+        self.wait_until(|wechat| wechat.state().calls.len() >= n)
+            .await;
+    }
+
+    /// The same for requests to the token endpoints.
+    pub async fn wait_for_token_requests(&self, n: usize) {
+        self.wait_until(|wechat| wechat.state().token_requests.len() >= n)
+            .await;
+    }
+
+    /// Waits until this is so; looks again whenever something arrives, or a connection comes or goes.
+    pub async fn wait_until(&self, so: impl Fn(&Self) -> bool) {
+        loop {
+            let changed = self.0.fake.next_change();
+            if so(self) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.fake.state()
+    }
+}

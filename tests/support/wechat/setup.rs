@@ -1,0 +1,49 @@
+//! How a fake starts out.
+
+use std::net::SocketAddr;
+
+use tokio::time::Duration;
+
+use super::{APPID, SECRET, quota::Quotas};
+
+/// Where it listens, whom it knows, and how long its tokens live.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub listen: SocketAddr,
+    pub tls: bool,
+    /// Host names and addresses in the certificate.
+    pub tls_names: Vec<String>,
+    /// See [`Behaviour::refusal_chance`].
+    pub refusal_chance: f64,
+    /// How long tokens live.
+    pub lifetime: Duration,
+    /// How long a replaced token still works; never more than a quarter of the lifetime.
+    pub overlap: Duration,
+    pub quotas: Quotas,
+    /// Makes tokens and chances the same in every run.
+    pub seed: Option<u64>,
+    /// Pairs of appid and secret.
+    pub accounts: Vec<(String, String)>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let names = [
+            "localhost",
+            "127.0.0.1",
+            "api.weixin.qq.com",
+            "api2.weixin.qq.com",
+        ];
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: false,
+            tls_names: names.map(str::to_owned).to_vec(),
+            refusal_chance: 0.05,
+            lifetime: Duration::from_secs(7200),
+            overlap: Duration::from_secs(300),
+            quotas: Quotas::default(),
+            seed: None,
+            accounts: vec![(APPID.to_owned(), SECRET.to_owned())],
+        }
+    }
+}

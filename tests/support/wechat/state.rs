@@ -1,0 +1,138 @@
+//! What the fake remembers, and the first fork of every request.
+
+use std::collections::HashMap;
+
+use fastrand::Rng;
+use tokio::time::Instant;
+
+use super::{
+    api,
+    behaviour::Behaviour,
+    call::{Call, TokenRequest},
+    chance::SecondSends,
+    control,
+    delivery::Delivery,
+    media::Media,
+    reply::Reply,
+    sns::Logins,
+    token_api,
+    tokens::Tokens,
+};
+
+/// Everything behind the one lock.
+#[derive(Debug)]
+pub struct State {
+    pub behaviour: Behaviour,
+    pub tokens: Tokens,
+    pub calls: Vec<Call>,
+    pub token_requests: Vec<TokenRequest>,
+    /// Requests whose body ended early.
+    pub cut_short: Vec<Call>,
+    /// Heads that are not HTTP.
+    pub malformed: Vec<Vec<u8>>,
+    /// The sidecar's placeholder, or a second `access_token`, came through.
+    pub saw_placeholder: bool,
+    pub second_sends: SecondSends,
+    pub media: Media,
+    pub logins: Logins,
+    /// Tickets by account and type, and when each was made.
+    pub tickets: HashMap<(usize, String), (String, Instant)>,
+    pub rng: Rng,
+}
+
+/// Who answers a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The fake's own calls.
+    Control,
+    /// The token endpoints.
+    Token,
+    /// Everything else.
+    Api,
+}
+
+impl Kind {
+    pub fn of(path: &str) -> Self {
+        match path {
+            token_api::CLASSIC | token_api::STABLE => Self::Token,
+            _ if path.starts_with("/_fake/") => Self::Control,
+            _ => Self::Api,
+        }
+    }
+}
+
+/// What goes back, and how.
+#[derive(Debug)]
+pub struct Answer {
+    pub reply: Reply,
+    pub delivery: Delivery,
+}
+
+impl State {
+    pub fn new(behaviour: Behaviour, tokens: Tokens, rng: Rng) -> Self {
+        Self {
+            behaviour,
+            tokens,
+            calls: Vec::new(),
+            token_requests: Vec::new(),
+            cut_short: Vec::new(),
+            malformed: Vec::new(),
+            saw_placeholder: false,
+            second_sends: SecondSends::default(),
+            media: Media::default(),
+            logins: Logins::default(),
+            tickets: HashMap::new(),
+            rng,
+        }
+    }
+
+    /// Records the request and decides its answer.
+    pub fn answer(&mut self, call: Call) -> Answer {
+        let path = call.path();
+        let kind = Kind::of(&path);
+        if kind != Kind::Control {
+            self.look_for_placeholder(&call);
+        }
+        match kind {
+            Kind::Control => Answer {
+                reply: control::answer(self, &path, &call),
+                delivery: Delivery::default(),
+            },
+            Kind::Token => token_api::answer(self, &path, call),
+            Kind::Api => api::answer(self, &path, call),
+        }
+    }
+
+    /// Forgets what was recorded.
+    pub fn clear(&mut self) {
+        self.calls.clear();
+        self.token_requests.clear();
+        self.cut_short.clear();
+        self.malformed.clear();
+        self.saw_placeholder = false;
+    }
+
+    fn look_for_placeholder(&mut self, call: &Call) {
+        let query = call.query();
+        let placeholder = query.iter().any(|(_, value)| is_placeholder(value));
+        self.saw_placeholder |= placeholder || has_two_tokens(&query);
+    }
+}
+
+/// Whether this is what the sidecar gives an app in place of a token.
+pub fn is_placeholder(token: &str) -> bool {
+    token.starts_with("sidecar-")
+}
+
+/// Whether more than one parameter is an `access_token`.
+pub fn has_two_tokens(query: &[(String, String)]) -> bool {
+    let tokens = query.iter().filter(|(name, _)| name == "access_token");
+    tokens.count() > 1
+}
+
+/// WeChat answers 412 to a request whose length it is not told, empty bodies of a GET aside.
+pub fn lacks_length(call: &Call) -> bool {
+    let takes_body = matches!(call.method.as_str(), "POST" | "PUT" | "PATCH");
+    call.header("transfer-encoding").is_some()
+        || takes_body && call.header("content-length").is_none()
+}

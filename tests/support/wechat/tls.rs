@@ -1,0 +1,48 @@
+//! A certificate authority of the fake's own, and a server certificate from it.
+
+use std::{io, sync::Arc};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::{
+    ServerConfig,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use tokio_rustls::TlsAcceptor;
+
+/// What a TLS listener needs, and what its clients must trust.
+pub(super) struct Tls {
+    pub(super) acceptor: TlsAcceptor,
+    pub(super) ca_pem: String,
+}
+
+/// A new authority and a certificate for `names`, which may be host names or IP addresses.
+pub(super) fn prepare(names: &[String]) -> io::Result<Tls> {
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    ca.distinguished_name
+        .push(DnType::CommonName, "fake WeChat root");
+    let ca_key = KeyPair::generate().map_err(io::Error::other)?;
+    let ca_pem = ca.self_signed(&ca_key).map_err(io::Error::other)?.pem();
+    let issuer = Issuer::new(ca, ca_key);
+
+    let key = KeyPair::generate().map_err(io::Error::other)?;
+    let certificate = CertificateParams::new(names.to_vec())
+        .and_then(|params| params.signed_by(&key, &issuer))
+        .map_err(io::Error::other)?;
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| {
+            builder
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.der().clone()], key)
+        })
+        .map_err(io::Error::other)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Tls {
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+        ca_pem,
+    })
+}

@@ -1,0 +1,258 @@
+//! One connection: requests in, byte by byte, and their answers out.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::watch,
+    time::Instant,
+};
+
+use super::{
+    behaviour::{EarlyReply, HangUp},
+    delivery::{self, Close, Delivery, Next},
+    head::{self, Framing, Head},
+    listener::Fake,
+    reply::Reply,
+    state::{Answer, Kind},
+};
+
+const HEAD_LIMIT: usize = 64 * 1024;
+
+/// A request that cannot be answered in the ordinary way.
+#[derive(Debug)]
+enum Trouble {
+    /// The connection ended or broke.
+    Gone,
+    /// This is not HTTP.
+    Malformed(Vec<u8>),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// A connection and what was read from it too early.
+struct Connection<S> {
+    stream: S,
+    read: BytesMut,
+    number: u64,
+    close_idle: watch::Receiver<()>,
+}
+
+/// Serves one connection until it ends.
+pub(super) async fn serve(fake: &Fake, stream: impl AsyncRead + AsyncWrite + Unpin, number: u64) {
+    let mut open = Connection {
+        stream,
+        read: BytesMut::new(),
+        number,
+        close_idle: fake.close_idle.subscribe(),
+    };
+    loop {
+        match open.serve_one(fake).await {
+            Ok(Next::Request) => {}
+            Ok(Next::Silence) => return open.until_closed().await,
+            Ok(Next::Close) => {
+                // The client may be gone already, which is just as well.
+                let _ = open.stream.shutdown().await;
+                return;
+            }
+            Ok(Next::Break) | Err(Trouble::Gone) => return,
+            Err(Trouble::Malformed(bytes)) => return open.reject(fake, bytes).await,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    async fn serve_one(&mut self, fake: &Fake) -> Result<Next, Trouble> {
+        if !self.first_byte(fake).await? {
+            return Ok(Next::Close);
+        }
+        if fake.state().behaviour.hangs_up(HangUp::BeforeReading) {
+            return Ok(Next::Break);
+        }
+        let raw = self.head().await?;
+        let Some(mut head) = head::parse(raw.clone(), self.number) else {
+            return Err(Trouble::Malformed(raw));
+        };
+        head.call.number = fake.next_request();
+
+        let early = fake.state().behaviour.early_reply;
+        let has_body = head.framing != Framing::Nothing;
+        if has_body && early != EarlyReply::Never && Kind::of(&head.call.path()) == Kind::Api {
+            return self.answer_early(fake, head, early).await;
+        }
+        if has_body && head.expects_continue() {
+            self.stream
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                .await?;
+            self.stream.flush().await?;
+        }
+        match self.body(head.framing).await {
+            Ok(body) => head.call.body = body,
+            Err(trouble) => {
+                fake.state().cut_short.push(head.call);
+                fake.changed();
+                return Err(trouble);
+            }
+        }
+        self.answer(fake, head).await
+    }
+
+    /// Waits for a request to begin; false where the fake has had enough of an idle connection.
+    async fn first_byte(&mut self, fake: &Fake) -> Result<bool, Trouble> {
+        if !self.read.is_empty() {
+            return Ok(true);
+        }
+        let limit = fake.state().behaviour.close_idle_after;
+        let mut first = [0];
+        let tired = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // One byte alone, so that a connection closed now is closed with something unread.
+            count = self.stream.read(&mut first) => match count? {
+                0 => Err(Trouble::Gone),
+                _ => {
+                    self.read.extend_from_slice(&first);
+                    Ok(true)
+                }
+            },
+            () = tired => Ok(false),
+            Ok(()) = self.close_idle.changed() => Ok(false),
+        }
+    }
+
+    async fn head(&mut self) -> Result<Vec<u8>, Trouble> {
+        loop {
+            if let Some(at) = self.read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                return Ok(self.read.split_to(at + 4).to_vec());
+            }
+            if self.read.len() > HEAD_LIMIT {
+                return Err(Trouble::Malformed(self.read.split().to_vec()));
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn body(&mut self, framing: Framing) -> Result<Bytes, Trouble> {
+        match framing {
+            Framing::Nothing => Ok(Bytes::new()),
+            Framing::Length(length) => self.take(length).await,
+            Framing::Chunked => self.chunks().await,
+        }
+    }
+
+    /// Takes a body out of its chunks; extensions and trailers are read and dropped.
+    async fn chunks(&mut self) -> Result<Bytes, Trouble> {
+        let mut body = BytesMut::new();
+        loop {
+            let line = self.line().await?;
+            let size = line.split(';').next().unwrap_or_default().trim();
+            let Ok(size) = usize::from_str_radix(size, 16) else {
+                return Err(Trouble::Malformed(line.into_bytes()));
+            };
+            if size == 0 {
+                break;
+            }
+            body.extend_from_slice(&self.take(size).await?);
+            let end = self.line().await?;
+            if !end.is_empty() {
+                return Err(Trouble::Malformed(end.into_bytes()));
+            }
+        }
+        while !self.line().await?.is_empty() {}
+        Ok(body.freeze())
+    }
+
+    async fn line(&mut self) -> Result<String, Trouble> {
+        loop {
+            if let Some(at) = self.read.windows(2).position(|bytes| bytes == b"\r\n") {
+                let line = self.read.split_to(at + 2);
+                return Ok(String::from_utf8_lossy(&line[..at]).into_owned());
+            }
+            if self.read.len() > HEAD_LIMIT {
+                return Err(Trouble::Malformed(self.read.split().to_vec()));
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn take(&mut self, length: usize) -> Result<Bytes, Trouble> {
+        while self.read.len() < length {
+            self.more().await?;
+        }
+        Ok(self.read.split_to(length).freeze())
+    }
+
+    async fn more(&mut self) -> Result<(), Trouble> {
+        self.read.reserve(16 * 1024);
+        match self.stream.read_buf(&mut self.read).await? {
+            0 => Err(Trouble::Gone),
+            _ => Ok(()),
+        }
+    }
+
+    async fn answer(&mut self, fake: &Fake, head: Head) -> Result<Next, Trouble> {
+        let Head { mut call, last, .. } = head;
+        let to_head = call.method == "HEAD";
+        call.at = Instant::now();
+        let Answer {
+            reply,
+            mut delivery,
+        } = fake.state().answer(call);
+        fake.changed();
+        if last && delivery.close == Close::KeepOpen {
+            delivery.close = Close::Announced;
+        }
+        Ok(delivery::send(&mut self.stream, &reply, &delivery, to_head).await?)
+    }
+
+    /// Answers a call whose body is still to come.
+    async fn answer_early(
+        &mut self,
+        fake: &Fake,
+        head: Head,
+        early: EarlyReply,
+    ) -> Result<Next, Trouble> {
+        let (number, framing) = (head.call.number, head.framing);
+        let next = self.answer(fake, head).await?;
+        match early {
+            EarlyReply::Never | EarlyReply::ThenRead => {
+                let body = self.body(framing).await?;
+                let mut state = fake.state();
+                if let Some(call) = state.calls.iter_mut().find(|call| call.number == number) {
+                    call.body = body;
+                }
+                Ok(next)
+            }
+            EarlyReply::ThenStopReading => std::future::pending().await,
+            EarlyReply::ThenClose => Ok(Next::Close),
+        }
+    }
+
+    async fn reject(&mut self, fake: &Fake, bytes: Vec<u8>) {
+        fake.state().malformed.push(bytes);
+        fake.changed();
+        let reply = Reply::status(400);
+        let delivery = Delivery {
+            close: Close::Announced,
+            ..Delivery::default()
+        };
+        // Whoever sends this may not stay for the answer.
+        let _ = delivery::send(&mut self.stream, &reply, &delivery, false).await;
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Says nothing until the other side has gone.
+    async fn until_closed(&mut self) {
+        let mut ignored = [0; 1024];
+        while matches!(self.stream.read(&mut ignored).await, Ok(1..)) {}
+    }
+}
