@@ -1,7 +1,9 @@
 //! The app's body on its way in, and the clock that ends a body which stopped moving.
 
 use std::{
+    any::Any,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -86,16 +88,24 @@ pub struct Inbound {
     /// The app waits for '100 Continue', which goes out with the first look at the body.
     awaits_continue: bool,
     ended: bool,
+    /// Dropped when the body is through.
+    guard: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Inbound {
-    /// The body of a call, with pauses of at most `idle`.
-    pub fn new(body: Incoming, idle: Duration, awaits_continue: bool) -> Self {
+    /// The body of a call, with pauses of at most `idle`; it keeps `guard` until it is through.
+    pub fn new(
+        body: Incoming,
+        idle: Duration,
+        awaits_continue: bool,
+        guard: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
         Self {
             ended: body.is_end_stream(),
             body: Some(body),
             clock: IdleClock::new(idle),
             awaits_continue,
+            guard: Some(guard),
         }
     }
 }
@@ -134,7 +144,11 @@ impl Drop for Inbound {
             return;
         }
         if let (Some(body), Ok(runtime)) = (self.body.take(), Handle::try_current()) {
-            runtime.spawn(linger(body));
+            let guard = self.guard.take();
+            runtime.spawn(async move {
+                linger(body).await;
+                drop(guard);
+            });
         }
     }
 }

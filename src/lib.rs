@@ -17,6 +17,7 @@ pub const COMMIT: &str = env!("WECHAT_SIDECAR_COMMIT");
 // Words.
 pub mod endpoint;
 pub mod errcode;
+pub mod log;
 pub mod memory;
 pub mod secret;
 
@@ -38,7 +39,10 @@ pub mod account;
 pub mod proxy;
 
 // Ports.
+pub mod admin;
 pub mod server;
 
 // The whole.
 pub mod config;
+
+pub mod app;

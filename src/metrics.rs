@@ -14,7 +14,7 @@ use tokio::time::Duration;
 
 use crate::endpoint;
 
-pub use page::{FAMILIES, Family, Page};
+pub use page::{AccountPage, FAMILIES, Family, Page};
 
 /// How many endpoints get a label of their own in a process; the rest is `other`.
 pub const ENDPOINT_LABELS: usize = 64;

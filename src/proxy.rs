@@ -1,8 +1,53 @@
 //! The life of one call, top to bottom.
+//!
+//! ```text
+//! guard      may it be looked at                     403
+//! route      call → account, endpoint                400 / 403
+//! keeper     → token                                 waits only when there is none; 503
+//! captured   body → held whole up to a limit         413 / 503 when it has no length either
+//! rewrite    head + token → the head to send
+//! upstream   → the reply's head                      502 / 504
+//! captured   → its beginning, if it can be a refusal
+//! errcode    → accepted: on to the app, done
+//!            → refused: another token, and the last three steps once more
+//! ```
+
+pub mod error;
+pub mod guard;
+mod local;
+mod remembered;
+mod rewrite;
+mod route;
 
 use std::sync::Arc;
 
-use crate::secret::SecretSource;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, request::Parts};
+use tokio::time::{Duration, sleep};
+
+use crate::{
+    account::Directory,
+    body::Inbound,
+    captured::Captured,
+    endpoint::Credential,
+    errcode::{self, Verdict},
+    keeper::Replacement,
+    memory::Memory,
+    metrics::{AccountMetrics, ENDPOINT_LABELS, Metrics, Outcome, Skipped},
+    secret::SecretSource,
+    token::{Token, encode},
+    upstream::{Arriving, SendError, Upstream},
+};
+use error::Failure;
+use guard::Door;
+use remembered::{Answer, Remembered};
+use rewrite::Edit;
+use route::Call;
+
+/// A reply on its way to the app.
+pub type Reply = Response<ReplyBody>;
+
+/// Its body: made here, held, or still arriving.
+pub type ReplyBody = Captured<Arriving>;
 
 /// How the token endpoints answer an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,4 +84,424 @@ pub struct GuardOptions {
     pub allow_hosts: Vec<String>,
     /// Accept calls that came through another proxy.
     pub allow_forwarded: bool,
+}
+
+/// The header on replies that says what the sidecar did.
+pub const HEADER: &str = "x-wechat-sidecar";
+
+/// What it can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// WeChat refused the token, and the call was sent once more.
+    Replayed,
+    /// The body was not held: a refusal would reach the app.
+    NotReplayable,
+    /// Answered by the sidecar: a token endpoint.
+    Local,
+    /// WeChat's refusal of an earlier call, which no token heals.
+    Remembered,
+    /// An error of the sidecar's.
+    Error,
+}
+
+impl Mark {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Replayed,
+        Self::NotReplayable,
+        Self::Local,
+        Self::Remembered,
+        Self::Error,
+    ];
+
+    /// The word in the header.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Replayed => "replayed",
+            Self::NotReplayable => "not-replayable",
+            Self::Local => "local",
+            Self::Remembered => "remembered",
+            Self::Error => "error",
+        }
+    }
+}
+
+fn mark(reply: &mut Reply, mark: Mark) {
+    let name = HeaderName::from_static(HEADER);
+    reply.headers_mut().append(name, HeaderValue::from_static(mark.word()));
+}
+
+/// How much of a reply is read before it is passed on. WeChat's refusals are far smaller.
+const PEEK_LIMIT: usize = 4096;
+
+/// The pause before a call is sent again with the token that was refused: WeChat's refusals can
+/// be transient.
+const SECOND_THOUGHT: Duration = Duration::from_millis(300);
+
+/// Forwards calls; one for each worker.
+#[derive(Debug)]
+pub struct Proxy {
+    options: Options,
+    directory: Directory,
+    upstream: Upstream,
+    memory: Arc<Memory>,
+    remembered: Arc<Paths>,
+    metrics: Arc<Metrics>,
+}
+
+/// What all workers know of paths that refuse every token.
+#[derive(Debug, Default)]
+pub struct Paths(Remembered);
+
+/// WeChat's answer to one sending of a call.
+struct Answered {
+    verdict: Verdict,
+    reply: Reply,
+}
+
+/// A sending without an answer.
+struct Unanswered {
+    failure: Failure,
+    /// WeChat cannot have seen the call.
+    nothing_sent: bool,
+}
+
+impl Proxy {
+    /// A proxy that sends calls through `upstream`.
+    pub fn new(
+        options: Options,
+        directory: Directory,
+        upstream: Upstream,
+        memory: Arc<Memory>,
+        remembered: Arc<Paths>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            options,
+            directory,
+            upstream,
+            memory,
+            remembered,
+            metrics,
+        }
+    }
+
+    /// This worker's connections to WeChat.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Answers `call`, always.
+    pub async fn handle(&self, call: Request<Inbound>, door: Door) -> Reply {
+        let (head, body) = call.into_parts();
+        let call = match self.admit(&head, door) {
+            Ok(call) => call,
+            Err(failure) => return self.turn_down(&failure),
+        };
+        let metrics = &call.account.metrics;
+        let slot = self.metrics.slot(call.endpoint.row());
+        let mut held = true;
+        let mut reply = match self.answer(&call, body, &mut held).await {
+            Ok((outcome, reply)) => {
+                metrics.call(slot, outcome);
+                reply
+            }
+            Err(failure) => self.fail(metrics, slot, &failure),
+        };
+        if !held {
+            metrics.not_held();
+            mark(&mut reply, Mark::NotReplayable);
+        }
+        reply
+    }
+
+    /// The reply to a call that is not even looked at.
+    pub fn turn_down(&self, failure: &Failure) -> Reply {
+        self.fail(&self.metrics.nobody, ENDPOINT_LABELS, failure)
+    }
+
+    fn admit<'a>(&'a self, head: &'a Parts, door: Door) -> Result<Call<'a>, Failure> {
+        self.options.guard.check(head, door)?;
+        Call::of(head, &self.directory)
+    }
+
+    fn fail(&self, metrics: &AccountMetrics, slot: usize, failure: &Failure) -> Reply {
+        if failure.is_of_the_app() {
+            metrics.call(slot, Outcome::Rejected);
+            tracing::info!(errcode = failure.code(), error = %failure, "a call was turned down");
+        } else {
+            metrics.call(slot, Outcome::Failed);
+            tracing::warn!(errcode = failure.code(), error = %failure, "a call failed");
+        }
+        failure.reply(self.options.errors_as_200)
+    }
+
+    /// By what the endpoint takes.
+    async fn answer(
+        &self,
+        call: &Call<'_>,
+        body: Inbound,
+        held: &mut bool,
+    ) -> Result<(Outcome, Reply), Failure> {
+        match call.endpoint.credential {
+            Credential::AccessToken => self.with_token(call, body, held).await,
+            Credential::TokenFetch => {
+                let reply = local::answer(self, call, body).await?;
+                Ok((Outcome::Local, reply))
+            }
+            Credential::QuotaReset if !self.options.allow_clear_quota => Err(Failure::Closed(
+                "clear_quota/v2 resets the whole account's quota, an operator's act; see --allow-clear-quota",
+            )),
+            Credential::Nothing | Credential::QuotaReset => {
+                self.without_token(call, body, held, Edit::Without, &[]).await
+            }
+            Credential::Own if call.has_placeholder() => Err(Failure::Placeholder),
+            Credential::Own => self.without_token(call, body, held, Edit::Keep, &[]).await,
+            Credential::Secret => {
+                let appid = (!call.names_appid()?).then_some(&*call.account.appid);
+                let secret = call.account.secret.held();
+                let encoded = encode(&secret);
+                let edit = Edit::Secret { appid, secret: encoded.expose() };
+                let secrets = [secret.expose(), encoded.expose()];
+                self.without_token(call, body, held, edit, &secrets).await
+            }
+        }
+    }
+
+    /// An endpoint that takes no token of ours: a refusal there is not ours either.
+    async fn without_token(
+        &self,
+        call: &Call<'_>,
+        body: Inbound,
+        held: &mut bool,
+        edit: Edit<'_>,
+        secrets: &[&str],
+    ) -> Result<(Outcome, Reply), Failure> {
+        let body = self.hold(body, held).await?;
+        let answered = self.send(call, body, edit, secrets).await;
+        let Answered { verdict, reply } = answered.map_err(|unanswered| unanswered.failure)?;
+        let outcome = match verdict {
+            Verdict::Accepted => Outcome::Accepted,
+            Verdict::Errcode(_) | Verdict::Refused(_) => Outcome::Errcode,
+        };
+        Ok((outcome, reply))
+    }
+
+    async fn with_token(
+        &self,
+        call: &Call<'_>,
+        body: Inbound,
+        held: &mut bool,
+    ) -> Result<(Outcome, Reply), Failure> {
+        let keeper = &call.account.keeper;
+        // Whoever must wait for a token waits without holding a body.
+        let mut token = keeper.token().await?;
+        let body = self.hold(body, held).await?;
+        if !token.is_fresh() {
+            token = keeper.token().await?;
+        }
+        if let Some(answer) = self.instead(call, &token) {
+            return Ok((Outcome::Remembered, answer));
+        }
+        let spare = body.try_clone();
+        let first = self.send_with(call, body, &token).await;
+        let first = first.map_err(|unanswered| unanswered.failure)?;
+        if !matches!(first.verdict, Verdict::Refused(_)) {
+            return Ok((self.passed(call, &token, &first), first.reply));
+        }
+        call.account.metrics.refusal();
+        let Some(spare) = spare else {
+            return Ok(self.not_held(call, token, first.reply));
+        };
+        match self.another(call, &token).await {
+            Ok(another) => self.once_more(call, spare, &another, first.reply).await,
+            Err(reason) => {
+                call.account.metrics.skipped(reason);
+                Ok((Outcome::Refused, first.reply))
+            }
+        }
+    }
+
+    /// The token to send a refused call with, once more.
+    async fn another(&self, call: &Call<'_>, refused: &Arc<Token>) -> Result<Arc<Token>, Skipped> {
+        let keeper = &call.account.keeper;
+        let in_hand = || keeper.in_hand().filter(|token| token.is_alive());
+        let unchanged = in_hand().is_none_or(|token| token.is(refused));
+        let (appid, path) = (&call.account.appid, call.endpoint.path());
+        if unchanged && self.remembered.0.knows(appid, path, refused) {
+            return Err(Skipped::Hopeless);
+        }
+        match keeper.replace(refused).await {
+            Ok(Replacement::Another(token)) => Ok(token),
+            Ok(Replacement::Same | Replacement::Paced) => {
+                sleep(SECOND_THOUGHT).await;
+                Ok(in_hand().unwrap_or_else(|| refused.clone()))
+            }
+            Err(_) => Err(Skipped::NoToken),
+        }
+    }
+
+    /// Sends a refused call the second and last time. Its reply is passed on whatever it is.
+    async fn once_more(
+        &self,
+        call: &Call<'_>,
+        body: Captured<Inbound>,
+        token: &Arc<Token>,
+        first: Reply,
+    ) -> Result<(Outcome, Reply), Failure> {
+        let metrics = &call.account.metrics;
+        let mut second = match self.send_with(call, body, token).await {
+            Ok(answered) => answered,
+            Err(Unanswered { nothing_sent: true, .. }) => {
+                metrics.skipped(Skipped::NoToken);
+                return Ok((Outcome::Refused, first));
+            }
+            Err(Unanswered { failure, .. }) => {
+                metrics.replay(Outcome::Failed);
+                return Err(failure);
+            }
+        };
+        let outcome = self.passed(call, token, &second);
+        if outcome == Outcome::Refused {
+            metrics.refusal();
+            call.account.keeper.refused_again(token);
+            let (appid, path) = (&call.account.appid, call.endpoint.path());
+            if let Some(answer) = answer_of(&second.reply) {
+                self.remembered.0.add(appid, path, token, answer);
+            }
+            let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
+            tracing::warn!(account = appid, endpoint, "WeChat refused a call twice: this endpoint may not be for this account");
+        }
+        metrics.replay(outcome);
+        mark(&mut second.reply, Mark::Replayed);
+        Ok((outcome, second.reply))
+    }
+
+    /// Notes what a reply says about the token, and how the call ended.
+    fn passed(&self, call: &Call<'_>, token: &Token, answered: &Answered) -> Outcome {
+        match answered.verdict {
+            Verdict::Accepted => {
+                if answered.reply.status().is_success() {
+                    call.account.keeper.accepted(token);
+                    self.remembered.0.forget(&call.account.appid, call.endpoint.path());
+                }
+                Outcome::Accepted
+            }
+            Verdict::Errcode(_) => Outcome::Errcode,
+            Verdict::Refused(_) => Outcome::Refused,
+        }
+    }
+
+    /// A refused call whose body is gone: the app reads the refusal, and the next call does better.
+    fn not_held(&self, call: &Call<'_>, refused: Arc<Token>, reply: Reply) -> (Outcome, Reply) {
+        call.account.metrics.skipped(Skipped::NotHeld);
+        let keeper = call.account.keeper.clone();
+        tokio::spawn(async move {
+            // A failure is logged where it happens.
+            let _ = keeper.replace(&refused).await;
+        });
+        (Outcome::Refused, reply)
+    }
+
+    /// The refusal that a caller gets who loops on a path that refuses every token.
+    fn instead(&self, call: &Call<'_>, token: &Token) -> Option<Reply> {
+        let (appid, path) = (&call.account.appid, call.endpoint.path());
+        let answer = self.remembered.0.instead(appid, path, token)?;
+        let mut reply = Reply::new(Captured::ready(answer.body));
+        *reply.status_mut() = answer.status;
+        *reply.headers_mut() = answer.headers;
+        mark(&mut reply, Mark::Remembered);
+        Some(reply)
+    }
+
+    async fn hold(&self, body: Inbound, held: &mut bool) -> Result<Captured<Inbound>, Failure> {
+        let body = Captured::hold(body, self.options.replay_limit, &self.memory).await?;
+        *held = body.whole().is_some();
+        Ok(body)
+    }
+
+    async fn send_with(
+        &self,
+        call: &Call<'_>,
+        body: Captured<Inbound>,
+        token: &Token,
+    ) -> Result<Answered, Unanswered> {
+        let secrets = [token.value().expose(), token.encoded()];
+        self.send(call, body, Edit::Token(token.encoded()), &secrets).await
+    }
+
+    /// Sends the call, and reads as much of the reply as tells whether it is a refusal. `secrets`
+    /// are what was put in.
+    async fn send(
+        &self,
+        call: &Call<'_>,
+        body: Captured<Inbound>,
+        edit: Edit<'_>,
+        secrets: &[&str],
+    ) -> Result<Answered, Unanswered> {
+        let spare = if call.is_repeatable() { body.try_clone() } else { None };
+        let mut sent = self.upstream.send(outgoing(call, body, edit)?, false).await;
+        if let (Err(SendError::Broken { reused: true }), Some(body)) = (&sent, spare) {
+            sent = self.upstream.send(outgoing(call, body, edit)?, true).await;
+        }
+        let reply = sent.map_err(|error| Unanswered {
+            nothing_sent: error.nothing_sent(),
+            failure: error.into(),
+        })?;
+        let (mut head, body) = reply.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(broken(Failure::Broken("WeChat switched protocols".to_owned())));
+        }
+        rewrite::reply_headers(&mut head.headers);
+        rewrite::clean_location(&mut head.headers, secrets);
+        let peeked = Captured::peek(body, PEEK_LIMIT).await;
+        let body = peeked.map_err(|error| broken(error.into()))?;
+        let verdict = body.whole().map_or(Verdict::Accepted, |body| Verdict::of(body));
+        if let (Verdict::Errcode(code) | Verdict::Refused(code), Some(body)) = (verdict, body.whole()) {
+            call.account.metrics.errcode(code);
+            let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
+            let rid = errcode::rid(body);
+            tracing::debug!(account = call.account.appid, endpoint, code, rid, "WeChat answered an error");
+        }
+        Ok(Answered {
+            verdict,
+            reply: Reply::from_parts(head, body),
+        })
+    }
+}
+
+fn outgoing(
+    call: &Call<'_>,
+    body: Captured<Inbound>,
+    edit: Edit<'_>,
+) -> Result<Request<Captured<Inbound>>, Unanswered> {
+    use http_body::Body;
+    let target = rewrite::target(call.path, call.query, edit).ok_or(Unanswered {
+        failure: Failure::Malformed("its target is too long".to_owned()),
+        nothing_sent: true,
+    })?;
+    let length = body.size_hint().exact().unwrap_or_default();
+    let mut request = Request::new(body);
+    *request.method_mut() = call.head.method.clone();
+    *request.uri_mut() = target;
+    *request.headers_mut() =
+        rewrite::request_headers(&call.head.method, &call.head.headers, length);
+    Ok(request)
+}
+
+/// What is kept of a refusal: its head without a length, and its body.
+fn answer_of(reply: &Reply) -> Option<Answer> {
+    let body = reply.body().whole()?.clone();
+    Some(Answer {
+        status: reply.status(),
+        headers: reply.headers().clone(),
+        body,
+    })
+}
+
+fn broken(failure: Failure) -> Unanswered {
+    Unanswered {
+        failure,
+        nothing_sent: false,
+    }
 }

@@ -1,8 +1,23 @@
 //! Accepts apps' connections and hands them to workers; drains them in the end.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+mod listener;
+mod watch;
+mod worker;
 
-use tokio::time::Duration;
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::{sync::watch as signal, time::Duration};
+
+pub use listener::Listener;
+pub use worker::Workers;
 
 /// Where apps connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,4 +58,38 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// How long calls in flight may take to finish.
     pub shutdown_grace: Duration,
+}
+
+/// How the process ends, told to every connection. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Farewell {
+    /// Replies ask apps to close their connections.
+    leaving: Arc<AtomicBool>,
+    /// No more calls are taken.
+    draining: signal::Sender<bool>,
+}
+
+impl Farewell {
+
+    /// Asks apps, in every reply, to close their connections.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process is about to end.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Ends idle connections, and the others after their call.
+    pub fn drain(&self) {
+        self.leave();
+        self.draining.send_replace(true);
+    }
+
+    async fn drained(&self) {
+        let mut draining = self.draining.subscribe();
+        // The sender is `self`: it is not gone.
+        let _ = draining.wait_for(|draining| *draining).await;
+    }
 }

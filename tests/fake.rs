@@ -1,4 +1,5 @@
 //! The fake WeChat keeps WeChat's rules, and breaks where it is told to.
+#![allow(clippy::unwrap_used)]
 
 #[path = "support/wechat/mod.rs"]
 mod wechat;
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Duration, advance},
+    time::{Duration, Instant, advance},
 };
 use wechat::{APPID, EarlyReply, HangUp, Place, Quotas, Refusal, SECRET, Setup, Wechat, picture};
 
@@ -313,7 +314,8 @@ async fn chunked_or_without_length_is_412_with_an_empty_body() {
     );
     let head = format!("POST {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n");
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n");
-    for request in [chunked, format!("{head}\r\n")] {
+    let deleting = chunked.replacen("POST", "DELETE", 1);
+    for request in [chunked, deleting, format!("{head}\r\n")] {
         let reply = Reply::parse(&raw(&wechat, request.as_bytes()).await);
         assert_eq!((reply.status, reply.body.len()), (412, 0));
     }
@@ -572,6 +574,39 @@ async fn an_early_reply_comes_before_the_body() {
     wechat
         .wait_until(|wechat| wechat.calls()[0].body == "{}")
         .await;
+}
+
+#[tokio::test]
+async fn a_caller_who_waits_for_100_continue_gets_it_and_so_does_one_who_did_not_ask() {
+    let wechat = Wechat::calm().await;
+    let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let target = format!("/cgi-bin/menu/create?access_token={}", wechat.token());
+    let asked = request("POST", &target, "Expect: 100-continue\r\n", b"{}");
+    assert!(raw(&wechat, &asked).await.starts_with(interim));
+    let plain = request("POST", &target, "", b"{}");
+    assert!(raw(&wechat, &plain).await.starts_with(b"HTTP/1.1 200 OK"));
+    wechat.change(|knobs| knobs.interim_100 = true);
+    assert!(raw(&wechat, &plain).await.starts_with(interim));
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_wait_as_long_as_they_are_told() {
+    let wechat = Wechat::calm().await;
+    let good = wechat.token();
+    wechat.change(|knobs| {
+        knobs.reply_delay = seconds(5);
+        knobs.delay_at.insert("/slow".to_owned(), seconds(50));
+        knobs.token_delay = seconds(500);
+    });
+    for (target, delay) in [
+        ("/cgi-bin/user/get", 5),
+        ("/slow", 50),
+        ("/cgi-bin/token", 500),
+    ] {
+        let start = Instant::now();
+        get(&wechat, &format!("{target}?access_token={good}")).await;
+        assert_eq!(start.elapsed().as_secs(), delay, "{target}");
+    }
 }
 
 #[tokio::test]

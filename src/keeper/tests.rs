@@ -1,0 +1,247 @@
+//! A keeper against issuers that are slow, stubborn or broken, on a clock that can be paused.
+
+use std::sync::atomic::AtomicU64;
+
+use futures_util::future::join_all;
+use tokio::time::{advance, sleep};
+
+use super::*;
+use crate::{issuer::Meaning, secret::Secret};
+
+const LIFE: Duration = Duration::from_secs(7200);
+
+/// Answers after 900 ms what `answer` makes of the number of the request.
+struct Issuer {
+    requests: AtomicU64,
+    answer: fn(u64) -> Result<Token, IssueError>,
+}
+
+impl Issue for Arc<Issuer> {
+    async fn issue(&self) -> Result<Token, IssueError> {
+        let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
+        sleep(Duration::from_millis(900)).await;
+        (self.answer)(number)
+    }
+}
+
+fn token(value: impl Into<String>) -> Token {
+    Token::new(Secret::new(value), LIFE)
+}
+
+fn another(number: u64) -> Result<Token, IssueError> {
+    Ok(token(format!("t{number}")))
+}
+
+fn same(_: u64) -> Result<Token, IssueError> {
+    Ok(token("same"))
+}
+
+fn failing(_: u64) -> Result<Token, IssueError> {
+    Err(IssueError::Refused {
+        code: 40125,
+        message: "invalid appsecret".to_owned(),
+        meaning: Meaning::of(40125),
+    })
+}
+
+struct Kept {
+    keeper: Arc<Keeper<Arc<Issuer>>>,
+    issuer: Arc<Issuer>,
+}
+
+impl Kept {
+    fn requests(&self) -> u64 {
+        self.issuer.requests.load(Ordering::SeqCst)
+    }
+
+    async fn token(&self) -> Arc<Token> {
+        self.keeper.token().await.unwrap()
+    }
+}
+
+fn keep(answer: fn(u64) -> Result<Token, IssueError>) -> Kept {
+    keep_as(Renewal::Ahead, answer)
+}
+
+fn keep_as(renewal: Renewal, answer: fn(u64) -> Result<Token, IssueError>) -> Kept {
+    let issuer = Arc::new(Issuer {
+        requests: AtomicU64::new(0),
+        answer,
+    });
+    let options = Options {
+        renewal,
+        daily_fetches: 500,
+        patience: Duration::from_secs(15),
+    };
+    Kept {
+        keeper: Keeper::new(issuer.clone(), options, Arc::default()),
+        issuer,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_callers_cause_one_fetch() {
+    let kept = keep(another);
+    for token in join_all((0..100).map(|_| kept.token())).await {
+        assert_eq!(token.value().expose(), "t1");
+    }
+    assert_eq!(kept.requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_refusals_of_one_token_cause_one_fetch() {
+    let kept = keep(another);
+    let refused = kept.token().await;
+    for replacement in join_all((0..1000).map(|_| kept.keeper.replace(&refused))).await {
+        let Ok(Replacement::Another(token)) = replacement else { panic!("{replacement:?}") };
+        assert_eq!(token.value().expose(), "t2");
+    }
+    assert_eq!(kept.requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_refusal_of_an_old_token_fetches_nothing() {
+    let kept = keep(another);
+    let old = kept.token().await;
+    kept.keeper.replace(&old).await.unwrap();
+    assert!(matches!(kept.keeper.replace(&old).await, Ok(Replacement::Another(_))));
+    assert_eq!(kept.requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_had_begun_before_the_refusal_is_asked_once_more() {
+    // The renewal in flight brings the refused token back; only the next request brings another.
+    let kept = keep(|number| Ok(token(if number < 3 { "old" } else { "new" })));
+    let refused = kept.token().await;
+    advance(LIFE - Duration::from_secs(10)).await;
+    let (_, replacement) = tokio::join!(kept.keeper.token(), async {
+        sleep(Duration::from_millis(100)).await;
+        kept.keeper.replace(&refused).await
+    });
+    let Ok(Replacement::Another(token)) = replacement else { panic!("{replacement:?}") };
+    assert_eq!(token.value().expose(), "new");
+    assert_eq!(kept.requests(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_hangs_up_does_not_cancel_the_fetch() {
+    let kept = keep(another);
+    let hasty = timeout(Duration::from_millis(10), kept.keeper.token()).await;
+    assert!(hasty.is_err());
+    sleep(Duration::from_secs(1)).await;
+    assert!(kept.keeper.in_hand().is_some());
+    assert_eq!(kept.requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_failure_answers_every_waiter_and_is_remembered_for_as_long_as_it_means() {
+    let kept = keep(failing);
+    let calls = join_all((0..50).map(|_| kept.keeper.token())).await;
+    assert!(calls.iter().all(Result::is_err));
+    let failure = kept.keeper.token().await.unwrap_err();
+    assert!(failure.retry_after >= Duration::from_secs(200), "{failure:?}");
+    assert_eq!(kept.requests(), 1);
+    kept.keeper.try_again();
+    assert!(kept.keeper.token().await.is_err());
+    assert_eq!(kept.requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_served_to_its_end_while_renewal_fails_and_never_beyond() {
+    let kept = keep(|number| if number == 1 { another(1) } else { failing(number) });
+    tokio::spawn(kept.keeper.clone().run());
+    kept.token().await;
+    advance(LIFE - Duration::from_secs(10)).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(kept.token().await.value().expose(), "t1");
+    sleep(Duration::from_secs(9)).await;
+    assert!(kept.keeper.token().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_one_failure_and_not_the_end() {
+    let kept = keep(|number| if number == 1 { panic!("boom") } else { another(number) });
+    assert_eq!(kept.keeper.token().await.unwrap_err().error, IssueError::Broken);
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(kept.token().await.value().expose(), "t2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_calm_day_costs_one_fetch_a_lifetime_and_no_call_waits() {
+    let kept = keep(another);
+    tokio::spawn(kept.keeper.clone().run());
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..24 * 60 {
+        let before = Instant::now();
+        let token = kept.token().await;
+        assert_eq!(Instant::now(), before, "a call waited");
+        assert!(token.is_fresh());
+        sleep(Duration::from_secs(60)).await;
+    }
+    // 24 hours by 6,900 s, and the first.
+    assert_eq!(kept.requests(), 13);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stable_token_that_stays_the_same_is_asked_for_again_every_half_minute() {
+    let kept = keep_as(Renewal::Inside, |number| {
+        // WeChat counts the seconds down, and renews when it pleases.
+        let left = if number == 1 { 7200 } else { 200 };
+        Ok(Token::new(Secret::new("same"), Duration::from_secs(left)))
+    });
+    tokio::spawn(kept.keeper.clone().run());
+    sleep(LIFE - Duration::from_secs(285)).await;
+    let before = kept.requests();
+    sleep(Duration::from_secs(285)).await;
+    let asked = kept.requests() - before;
+    assert!((4..=15).contains(&asked), "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_in_vain_are_paced() {
+    let kept = keep(same);
+    let refused = kept.token().await;
+    assert!(matches!(kept.keeper.replace(&refused).await, Ok(Replacement::Same)));
+    assert!(matches!(kept.keeper.replace(&refused).await, Ok(Replacement::Paced)));
+    sleep(Duration::from_secs(1)).await;
+    assert!(matches!(kept.keeper.replace(&refused).await, Ok(Replacement::Same)));
+    sleep(Duration::from_secs(1)).await;
+    assert!(matches!(kept.keeper.replace(&refused).await, Ok(Replacement::Paced)));
+    assert_eq!(kept.requests(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_token_refused_again_is_paced_until_one_is_accepted() {
+    let kept = keep(another);
+    let first = kept.token().await;
+    let Ok(Replacement::Another(second)) = kept.keeper.replace(&first).await else { panic!() };
+    kept.keeper.refused_again(&second);
+    kept.keeper.refused_again(&second);
+    assert!(matches!(kept.keeper.replace(&second).await, Ok(Replacement::Paced)));
+    sleep(Duration::from_millis(1001)).await;
+    let Ok(Replacement::Another(third)) = kept.keeper.replace(&second).await else { panic!() };
+    kept.keeper.accepted(&third);
+    assert!(matches!(kept.keeper.replace(&third).await, Ok(Replacement::Another(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whims_of_wechat_do_not_keep_a_dead_token_alive() {
+    // Every call is accepted, but for whims that bring the same token back; then it really dies.
+    let kept = keep(|number| Ok(token(if number < 200 { "same" } else { "new" })));
+    let mut refused = kept.token().await;
+    for _ in 0..198 {
+        if let Ok(Replacement::Paced) = kept.keeper.replace(&refused).await {
+            // 300 ms later the same token is accepted: nothing was lost.
+        }
+        refused = kept.token().await;
+        kept.keeper.accepted(&refused);
+        sleep(Duration::from_secs(30)).await;
+    }
+    // Dead now: one call may see it while the pace forbids a fetch; the next fetches.
+    let requests = kept.requests();
+    if let Ok(Replacement::Paced) = kept.keeper.replace(&refused).await {
+        kept.keeper.refused_again(&refused);
+        assert!(!matches!(kept.keeper.replace(&refused).await, Ok(Replacement::Paced)));
+    }
+    assert_eq!(kept.requests(), requests + 1);
+}

@@ -226,10 +226,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match early {
             EarlyReply::Never | EarlyReply::ThenRead => {
                 let body = self.body(framing).await?;
-                let mut state = fake.state();
-                if let Some(call) = state.calls.iter_mut().find(|call| call.number == number) {
+                let calls = &mut fake.state().calls;
+                if let Some(call) = calls.iter_mut().find(|call| call.number == number) {
                     call.body = body;
                 }
+                fake.changed();
                 Ok(next)
             }
             EarlyReply::ThenStopReading => std::future::pending().await,

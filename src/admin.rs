@@ -1,0 +1,300 @@
+//! The admin port: probes and metrics for who reaches it, all else for loopback peers only.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Notify, Semaphore},
+    time::{Duration, sleep, timeout},
+};
+
+use crate::{
+    account::{Account, Directory},
+    log::LogLevels,
+    memory::Memory,
+    metrics::{AccountPage, Metrics, Page},
+    proxy::{GuardOptions, guard::Door},
+    server::{Farewell, Workers},
+};
+
+/// What the admin port shows, and what it can do.
+#[derive(Debug)]
+pub struct Admin {
+    /// All accounts.
+    pub directory: Directory,
+    /// All counters.
+    pub metrics: Arc<Metrics>,
+    /// What bodies take.
+    pub memory: Arc<Memory>,
+    /// The threads that carry calls.
+    pub workers: Arc<Workers>,
+    /// Whether the process is about to end.
+    pub farewell: Farewell,
+    /// How to change the log's level, if it can be changed.
+    pub levels: Option<LogLevels>,
+    /// How to end the process, if that is allowed.
+    pub shutdown: Option<Arc<Notify>>,
+    /// Names accepted as `Host` beside loopback ones.
+    pub allow_hosts: Vec<String>,
+}
+
+type Reply = Response<Full<Bytes>>;
+
+/// Peers at once; a probe takes one for a moment.
+const MOST_PEERS: usize = 64;
+
+/// How long a peer may take for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The largest body: a log level.
+const LARGEST_BODY: usize = 1024;
+
+const INDEX: &str = "\
+wechat-sidecar
+
+GET  /livez      200 while every worker answers (/healthz is the same)
+GET  /readyz     200 while a usable token is in hand and the process is not about to end; ?account=APPID
+GET  /startupz   200 once every account's first token request has ended, well or badly
+GET  /metrics    Prometheus text
+GET  /accounts   loopback only: each account's token, its age and expiry, the last error
+GET  /log-level  loopback only: the level of the log; PUT sets it
+POST /shutdown   loopback only, with --enable-shutdown: drain and exit (/quitquitquit is the same)
+";
+
+impl Admin {
+    /// Answers on `listener`, for ever.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let room = Arc::new(Semaphore::new(MOST_PEERS));
+        let open = listener.local_addr().is_ok_and(|local| !is_loopback(local));
+        loop {
+            let accepted = listener.accept().await;
+            let (Ok((stream, peer)), Ok(permit)) = (accepted, room.clone().acquire_owned().await)
+            else {
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let admin = self.clone();
+            tokio::spawn(async move {
+                admin.converse(stream, peer, open).await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn converse(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, open: bool) {
+        let service = service_fn(|call: Request<Incoming>| {
+            let admin = self.clone();
+            async move {
+                let (head, body) = call.into_parts();
+                Ok::<_, Infallible>(admin.answer(&head, body, peer, open).await)
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .max_buf_size(16 * 1024)
+            .serve_connection(TokioIo::new(stream), service);
+        // A peer that hangs up is nobody's business.
+        let _ = connection.await;
+    }
+
+    async fn answer(&self, head: &Parts, body: Incoming, peer: SocketAddr, open: bool) -> Reply {
+        let guard = GuardOptions {
+            allow_hosts: self.allow_hosts.clone(),
+            ..GuardOptions::default()
+        };
+        let turned_down = guard.check(head, Door::Loopback).err();
+        if let Some(failure) = turned_down.as_ref().filter(|_| !open) {
+            return text(StatusCode::FORBIDDEN, &failure.to_string());
+        }
+        let path = head.uri.path();
+        let get = matches!(head.method, Method::GET | Method::HEAD);
+        match (path, get) {
+            ("/livez" | "/healthz", true) => return self.live().await,
+            ("/readyz", true) => return self.ready(head.uri.query()),
+            ("/startupz", true) => return self.started(),
+            ("/metrics", true) => return self.metrics(),
+            ("/", true) => return text(StatusCode::OK, INDEX.trim_end()),
+            _ => {}
+        }
+        if let Some(failure) = turned_down {
+            return text(StatusCode::FORBIDDEN, &failure.to_string());
+        }
+        if !is_loopback(peer) {
+            return text(StatusCode::FORBIDDEN, "this is for peers on this machine only");
+        }
+        match (path, &head.method) {
+            ("/accounts", _) if get => self.accounts(),
+            ("/log-level", _) if get => match &self.levels {
+                Some(levels) => text(StatusCode::OK, &levels.get()),
+                None => text(StatusCode::NOT_FOUND, "the log of this process is not ours"),
+            },
+            ("/log-level", &Method::PUT) => self.set_log_level(body).await,
+            ("/shutdown" | "/quitquitquit", &Method::POST) => self.shut_down(),
+            ("/accounts" | "/log-level" | "/shutdown" | "/quitquitquit", _) => {
+                text(StatusCode::METHOD_NOT_ALLOWED, "see GET /")
+            }
+            _ => text(StatusCode::NOT_FOUND, "see GET /"),
+        }
+    }
+
+    async fn live(&self) -> Reply {
+        if self.workers.answer_within(Duration::from_secs(2)).await {
+            text(StatusCode::OK, "ok")
+        } else {
+            text(StatusCode::SERVICE_UNAVAILABLE, "a worker does not answer")
+        }
+    }
+
+    fn ready(&self, query: Option<&str>) -> Reply {
+        let wanted = query.into_iter().flat_map(|query| query.split('&'));
+        let account = wanted.filter_map(|pair| pair.strip_prefix("account=")).next();
+        match self.readiness(account) {
+            Ok(()) => text(StatusCode::OK, "ok"),
+            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &reason),
+        }
+    }
+
+    /// Whether calls can be answered; the error says why not.
+    fn readiness(&self, appid: Option<&str>) -> Result<(), String> {
+        if self.farewell.is_leaving() {
+            return Err("the process is about to end".to_owned());
+        }
+        let account = match appid {
+            None => self.directory.default_account(),
+            Some(appid) => {
+                let known = self.directory.get(appid);
+                Some(known.ok_or_else(|| "no such account".to_owned())?)
+            }
+        };
+        match account {
+            Some(account) => has_token(account),
+            // Without a default, one account's trouble is not the others'.
+            None => {
+                let all: Vec<_> = self.directory.iter().map(has_token).collect();
+                let first = all.iter().find_map(|account| account.clone().err());
+                let any = all.iter().any(Result::is_ok);
+                if any && self.all_tried() { Ok(()) } else { Err(first.unwrap_or_default()) }
+            }
+        }
+    }
+
+    fn all_tried(&self) -> bool {
+        self.directory.iter().all(|account| account.keeper.status().tried)
+    }
+
+    fn started(&self) -> Reply {
+        if self.all_tried() {
+            text(StatusCode::OK, "ok")
+        } else {
+            text(StatusCode::SERVICE_UNAVAILABLE, "the first token request has not ended")
+        }
+    }
+
+    fn metrics(&self) -> Reply {
+        let ready = self.readiness(None).is_ok();
+        let accounts: Vec<_> = self.directory.iter().map(|account| page(account)).collect();
+        let page = Page::of(&self.metrics, ready, self.memory.held(), &accounts);
+        let mut reply = Reply::new(Full::from(page));
+        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+        reply
+    }
+
+    fn accounts(&self) -> Reply {
+        let accounts: Vec<Value> = self.directory.iter().map(|account| describe(account)).collect();
+        let mut reply = text(StatusCode::OK, &json!({ "accounts": accounts }).to_string());
+        let kind = HeaderValue::from_static("application/json");
+        reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+        reply
+    }
+
+    async fn set_log_level(&self, body: Incoming) -> Reply {
+        let body = timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect()).await;
+        let Ok(Ok(body)) = body else {
+            return text(StatusCode::BAD_REQUEST, "the body is no log level");
+        };
+        let body = body.to_bytes();
+        let wanted = String::from_utf8_lossy(&body);
+        let Some(levels) = &self.levels else {
+            return text(StatusCode::NOT_FOUND, "the log of this process is not ours");
+        };
+        match levels.set(wanted.trim()) {
+            Ok(()) => {
+                tracing::info!(levels = levels.get(), "the log level was changed");
+                text(StatusCode::OK, &levels.get())
+            }
+            Err(reason) => text(StatusCode::BAD_REQUEST, &format!("the body {reason}")),
+        }
+    }
+
+    fn shut_down(&self) -> Reply {
+        match &self.shutdown {
+            Some(shutdown) => {
+                shutdown.notify_one();
+                text(StatusCode::OK, "shutting down")
+            }
+            None => text(
+                StatusCode::FORBIDDEN,
+                "shutting down over HTTP is not enabled: start with --enable-shutdown",
+            ),
+        }
+    }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+fn has_token(account: &Arc<Account>) -> Result<(), String> {
+    let status = account.keeper.status();
+    if status.token.is_some_and(|token| token.is_alive()) {
+        return Ok(());
+    }
+    let reason = status.error.map_or_else(
+        || "the first token request has not ended".to_owned(),
+        |failure| failure.to_string(),
+    );
+    Err(format!("no access_token for {}: {reason}", account.appid))
+}
+
+fn page(account: &Account) -> AccountPage<'_> {
+    let token = account.keeper.in_hand();
+    AccountPage {
+        name: &account.appid,
+        metrics: &account.metrics,
+        token: token.map(|token| (token.age().as_secs_f64(), token.remaining().as_secs_f64())),
+    }
+}
+
+fn describe(account: &Account) -> Value {
+    let status = account.keeper.status();
+    let token = status.token.filter(|token| token.is_alive());
+    json!({
+        "appid": account.appid,
+        "has_token": token.is_some(),
+        "token_age_seconds": token.as_ref().map(|token| token.age().as_secs()),
+        "token_expires_seconds": token.as_ref().map(|token| token.remaining().as_secs()),
+        "token_fetches_today": status.fetches,
+        "last_error": status.error.as_ref().map(ToString::to_string),
+        "retry_in_seconds": status.error.as_ref().map(|error| error.retry_after.as_secs()),
+    })
+}
+
+fn text(status: StatusCode, text: &str) -> Reply {
+    let mut reply = Reply::new(Full::from(format!("{text}\n")));
+    *reply.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+    reply
+}

@@ -1,0 +1,275 @@
+//! The whole: a configuration becomes bound ports, which serve until told to stop, and drain.
+
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, Semaphore},
+    task::{JoinSet, spawn_blocking},
+    time::{Duration, sleep},
+};
+
+use crate::{
+    account::{self, Account, Directory},
+    admin::Admin,
+    config::Config,
+    issuer::wechat::{self, TokenApi, Wechat},
+    keeper::{self, Keeper, schedule::Renewal},
+    log::LogLevels,
+    memory::Memory,
+    metrics::{AccountMetrics, Metrics},
+    proxy::{Paths, Proxy},
+    secret::SecretSource,
+    server::{Address, Farewell, Listener, Workers},
+    upstream::{Upstream, route::Route},
+};
+
+/// A sidecar with its ports bound.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    levels: Option<LogLevels>,
+    listeners: Vec<Listener>,
+    admin: TcpListener,
+    route: Arc<Route>,
+    client: reqwest::Client,
+}
+
+/// Why it cannot start: a sentence that names the key.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every call in flight was finished.
+    Drained,
+    /// The grace was over before that.
+    CutShort,
+}
+
+/// How often secret files are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+impl App {
+    /// Binds all ports.
+    pub async fn bind(config: Config, levels: Option<LogLevels>) -> Result<Self, StartError> {
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            let bound = Listener::bind(address).await;
+            listeners.push(bound.map_err(|error| cannot("listen", &address.to_string(), &error))?);
+        }
+        let admin = TcpListener::bind(config.admin).await;
+        let admin = admin.map_err(|error| cannot("admin", &config.admin.to_string(), &error))?;
+        let wrong = |reason: String| StartError(format!("upstream: {reason}"));
+        let client = wechat::client(&config.route).map_err(wrong)?;
+        let route = Route::new(config.route.clone()).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self {
+            route: Arc::new(route),
+            config,
+            levels,
+            listeners,
+            admin,
+            client,
+        })
+    }
+
+    /// Where apps connect to, with the ports that the system chose.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.listeners.iter().map(Listener::address)
+    }
+
+    /// Where the admin port is.
+    pub fn admin(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// Serves until `stop` ends or somebody asks over HTTP, then drains. Token requests, the admin
+    /// port and the acceptors run on the current runtime, calls on threads of their own.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Ended, StartError> {
+        let Self { config, levels, listeners, admin, route, client } = self;
+        let metrics = Arc::new(Metrics::default());
+        let memory = Memory::new(config.replay_memory);
+        let farewell = Farewell::default();
+        let mut tasks = JoinSet::new();
+
+        let mut accounts = Vec::new();
+        for options in &config.accounts {
+            let account = open(options, &config, &client, &route);
+            tasks.spawn(account.keeper.clone().run());
+            accounts.push(Arc::new(account));
+        }
+        let directory = Directory::new(accounts);
+        let secrets = config.accounts.iter().map(|account| account.secret.clone());
+        tasks.spawn(watch_secrets(directory.clone(), secrets.chain(config.proxy.guard.caller_key.clone()).collect()));
+
+        let remembered = Arc::new(Paths::default());
+        let mut upstream = config.upstream;
+        upstream.max_connections = upstream.max_connections.div_ceil(config.server.workers);
+        let workers = Workers::start(config.server, &farewell, &metrics, || {
+            let upstream = Upstream::new(route.clone(), upstream, metrics.clone());
+            Proxy::new(
+                config.proxy.clone(),
+                directory.clone(),
+                upstream,
+                memory.clone(),
+                remembered.clone(),
+                metrics.clone(),
+            )
+        });
+        let workers = workers.map_err(|error| StartError(format!("workers: {error}")))?;
+        let workers = Arc::new(workers);
+
+        let shutdown = Arc::new(Notify::new());
+        let admin_port = Admin {
+            directory,
+            metrics,
+            memory,
+            workers: workers.clone(),
+            farewell: farewell.clone(),
+            levels,
+            shutdown: config.enable_shutdown.then(|| shutdown.clone()),
+            allow_hosts: config.proxy.guard.allow_hosts.clone(),
+        };
+        tasks.spawn(Arc::new(admin_port).serve(admin));
+        let room = Arc::new(Semaphore::new(config.server.max_connections));
+        let mut doors = JoinSet::new();
+        for listener in listeners {
+            doors.spawn(listener.serve(workers.clone(), room.clone(), farewell.clone()));
+        }
+
+        tokio::select! {
+            () = stop => {}
+            () = shutdown.notified() => {}
+        }
+        tracing::info!(delay = ?config.shutdown_delay, grace = ?config.server.shutdown_grace, "stopping");
+        farewell.leave();
+        sleep(config.shutdown_delay).await;
+        farewell.drain();
+        while doors.join_next().await.is_some() {}
+        let drained = workers.finish(config.server.shutdown_grace).await;
+        Ok(if drained { Ended::Drained } else { Ended::CutShort })
+    }
+}
+
+/// Serves until a signal: the first drains, a second one ends at once.
+pub async fn serve(config: Config, levels: LogLevels) -> ExitCode {
+    raise_file_limit();
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        tracing::error!("signals cannot be handled");
+        return ExitCode::FAILURE;
+    };
+    let app = match App::bind(config, Some(levels)).await {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    for address in app.addresses() {
+        tracing::info!(%address, "listening");
+    }
+    if let Ok(address) = app.admin() {
+        tracing::info!(%address, "admin");
+    }
+    let again = Arc::new(Notify::new());
+    let first = again.clone();
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            first.notify_one();
+        });
+    };
+    tokio::select! {
+        biased;
+        () = again.notified() => {
+            tracing::warn!("a second signal: ending at once");
+            ExitCode::FAILURE
+        }
+        ended = app.run(stop) => match ended {
+            Ok(Ended::Drained) => ExitCode::SUCCESS,
+            Ok(Ended::CutShort) => {
+                tracing::warn!("some calls did not finish in time; see --shutdown-grace");
+                ExitCode::FAILURE
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot start");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn open(
+    options: &account::Options,
+    config: &Config,
+    client: &reqwest::Client,
+    route: &Arc<Route>,
+) -> Account {
+    let account::Options { appid, secret, token_api, daily_fetches } = options.clone();
+    let metrics = Arc::new(AccountMetrics::default());
+    let issuer = Wechat::new(
+        client.clone(),
+        route.clone(),
+        token_api,
+        appid.clone(),
+        secret.clone(),
+    );
+    let keeping = keeper::Options {
+        renewal: match token_api {
+            TokenApi::Stable => Renewal::Inside,
+            TokenApi::Classic => Renewal::Ahead,
+        },
+        daily_fetches,
+        patience: config.token_wait,
+    };
+    Account {
+        keeper: Keeper::new(issuer, keeping, metrics.clone()),
+        appid,
+        secret,
+        metrics,
+    }
+}
+
+/// Notices rotated secrets; a keeper that had failed tries again at once.
+async fn watch_secrets(directory: Directory, secrets: Vec<Arc<SecretSource>>) {
+    loop {
+        sleep(LOOK).await;
+        for secret in &secrets {
+            let source = secret.clone();
+            // Files on a network may take their time.
+            let changed = spawn_blocking(move || source.reread()).await;
+            if changed.is_ok_and(|changed| changed) {
+                tracing::info!("a secret file changed");
+                let its = |account: &&Arc<Account>| Arc::ptr_eq(&account.secret, secret);
+                directory.iter().filter(its).for_each(|account| account.keeper.try_again());
+            }
+        }
+    }
+}
+
+/// Each connection is a file; the usual limit is 1,024.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+        }
+    }
+}
+
+fn cannot(key: &str, address: &str, error: &io::Error) -> StartError {
+    StartError(format!("{key}: {address} cannot be listened on: {error}"))
+}

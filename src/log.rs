@@ -1,0 +1,103 @@
+//! Lines on stdout: plain or JSON, at levels that can change while the process runs.
+
+use std::{fmt, str::FromStr};
+
+use tracing_subscriber::{
+    Registry,
+    filter::{LevelFilter, Targets},
+    fmt::layer,
+    layer::{Layer, SubscriberExt},
+    reload,
+    util::SubscriberInitExt,
+};
+
+/// How lines look, and which of them are written.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// One JSON object a line.
+    pub json: bool,
+    /// The lowest level written, by module.
+    pub levels: Targets,
+}
+
+/// The levels while the process runs. Clones set the same ones.
+#[derive(Clone)]
+pub struct LogLevels(reload::Handle<Targets, Registry>);
+
+impl LogLevels {
+    /// Writes lines as `options` say from now on. A process has one log: a second start is an error,
+    /// a sentence.
+    pub fn start(options: Options) -> Result<Self, String> {
+        let (levels, handle) = reload::Layer::new(options.levels);
+        let lines = if options.json {
+            layer().json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        } else {
+            layer().boxed()
+        };
+        let log = tracing_subscriber::registry().with(levels).with(lines);
+        log.try_init().map_err(|error| error.to_string())?;
+        Ok(Self(handle))
+    }
+
+    /// Sets the levels, as [`parse`] reads them. The error is a sentence.
+    pub fn set(&self, text: &str) -> Result<(), String> {
+        let levels = parse(text)?;
+        self.0.reload(levels).map_err(|error| error.to_string())
+    }
+
+    /// The levels as [`set`](Self::set) takes them.
+    pub fn get(&self) -> String {
+        self.0.with_current(Targets::to_string).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for LogLevels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LogLevels").field(&self.get()).finish()
+    }
+}
+
+/// Reads a level (`info`), levels by module (`hyper=warn`), or both (`info,hyper=warn`). The error is
+/// a phrase about the text.
+pub fn parse(text: &str) -> Result<Targets, String> {
+    let wrong = || "is none of off, error, warn, info, debug and trace, nor MODULE=LEVEL".to_owned();
+    let is_level = |word: &str| LevelFilter::from_str(word.trim()).is_ok();
+    // By itself `Targets` would take a misspelt level for a module, and be silent for all others.
+    for directive in text.split(',') {
+        if !is_level(directive.split_once('=').map_or(directive, |(_, level)| level)) {
+            return Err(wrong());
+        }
+    }
+    text.replace(' ', "").parse().map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_read_and_a_misspelt_one_is_refused() {
+        for good in ["info", "DEBUG", "off", "info,hyper=warn", "info, wechat_sidecar::keeper=trace"] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "inof", "hyper=", "info,hyper=loud", "info,,debug", "=="] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn levels_change_while_the_process_runs() {
+        let options = Options {
+            json: true,
+            levels: parse("info").unwrap(),
+        };
+        let levels = LogLevels::start(options.clone()).unwrap();
+        assert!(LogLevels::start(options).is_err());
+        assert!(tracing::enabled!(tracing::Level::INFO));
+        assert!(!tracing::enabled!(tracing::Level::DEBUG));
+        levels.clone().set("info,wechat_sidecar=debug").unwrap();
+        assert!(tracing::enabled!(tracing::Level::DEBUG));
+        assert!(levels.set("loud").is_err());
+        assert_eq!(parse(&levels.get()).unwrap(), parse("info,wechat_sidecar=debug").unwrap());
+    }
+}

@@ -1,0 +1,183 @@
+//! What an app is told when no reply of WeChat's can be passed on: in WeChat's own shape.
+
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::json;
+use tokio::time::Duration;
+
+use super::{Mark, Reply, mark};
+use crate::{
+    body::BodyError,
+    captured::{Captured, HoldError},
+    keeper::NoToken,
+    upstream::{SendError, route::DialError},
+};
+
+/// WeChat's own code for a failed token request, beside our code in the body.
+pub const WECHAT_ERRCODE: HeaderName = HeaderName::from_static("x-wechat-sidecar-errcode");
+
+/// Why a call ends here.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    /// Two servers could read it in two ways.
+    #[error("this call cannot be passed on: {0}")]
+    Malformed(String),
+    /// No caller key, or a wrong one.
+    #[error("the header X-Wechat-Sidecar-Key is missing or wrong: send the content of the sidecar's --caller-key-file")]
+    CallerKey,
+    /// The placeholder where only the caller can have a token.
+    #[error("access_token is the sidecar's placeholder, but this endpoint takes a token of its own (a user's or a third-party platform's): send that one")]
+    Placeholder,
+    /// It came from where calls do not come from.
+    #[error("{0}")]
+    Stranger(&'static str),
+    /// The configuration forbids it.
+    #[error("{0}")]
+    Closed(&'static str),
+    /// The app's body ended early, or stopped.
+    #[error("the body of this call did not arrive: {0}")]
+    BodyMissing(String),
+    /// A body without a length that is larger than may be held.
+    #[error("the body has no Content-Length and is larger than the sidecar's --replay-limit: send it with a Content-Length")]
+    TooLarge,
+    /// A body without a length, and no room to hold it.
+    #[error("{0}: nothing was sent, try again")]
+    Crowded(String),
+    /// The reply broke off; WeChat may have acted.
+    #[error("{0}: the outcome is unknown, WeChat may have acted on the call")]
+    Broken(String),
+    /// WeChat cannot be reached.
+    #[error("{0}: nothing was sent, it is safe to try again")]
+    Unreachable(String),
+    /// There is no token.
+    #[error("no access_token: {0}")]
+    NoToken(#[from] NoToken),
+    /// No reply in time; WeChat may have acted.
+    #[error("{0}: the outcome is unknown, WeChat may have acted on the call")]
+    TimedOut(String),
+    /// WeChat's own answer to an AppID that is not the account's.
+    #[error("invalid appid: it is not the one that this sidecar serves")]
+    ForeignAppid,
+}
+
+/// Our codes and their statuses, as the README lists them. None is one to which SDKs react by
+/// sending again; 40013 is WeChat's own.
+pub const CODES: [(i64, u16, &str); 13] = [
+    (990_400, 400, "the call cannot be passed on: its target, its framing or its Host is ambiguous"),
+    (990_401, 403, "the caller key is missing or wrong"),
+    (990_402, 400, "the placeholder was sent to an endpoint that takes a token of its own"),
+    (990_403, 403, "the call came from a browser, through another proxy, or for another host"),
+    (990_405, 403, "the configuration forbids this endpoint"),
+    (990_408, 400, "the body of the call did not arrive"),
+    (990_413, 413, "a body without Content-Length is larger than --replay-limit"),
+    (990_500, 502, "the reply broke off; the outcome is unknown"),
+    (990_501, 503, "no room for a body without Content-Length, or all connections to WeChat are busy; nothing was sent"),
+    (990_502, 502, "WeChat cannot be reached; nothing was sent"),
+    (990_503, 503, "there is no token; nothing was sent"),
+    (990_504, 504, "WeChat did not answer in time; the outcome is unknown"),
+    (40013, 200, "the AppID is not the one that this sidecar serves"),
+];
+
+impl Failure {
+    /// The errcode in the body.
+    pub fn code(&self) -> i64 {
+        match self {
+            Self::Malformed(_) => 990_400,
+            Self::CallerKey => 990_401,
+            Self::Placeholder => 990_402,
+            Self::Stranger(_) => 990_403,
+            Self::Closed(_) => 990_405,
+            Self::BodyMissing(_) => 990_408,
+            Self::TooLarge => 990_413,
+            Self::Broken(_) => 990_500,
+            Self::Crowded(_) => 990_501,
+            Self::Unreachable(_) => 990_502,
+            Self::NoToken(_) => 990_503,
+            Self::TimedOut(_) => 990_504,
+            Self::ForeignAppid => 40013,
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        let code = self.code();
+        let entry = CODES.iter().find(|(known, ..)| *known == code);
+        entry
+            .and_then(|(_, status, _)| StatusCode::from_u16(*status).ok())
+            .unwrap_or(StatusCode::BAD_GATEWAY)
+    }
+
+    /// Whether the app is to blame.
+    pub fn is_of_the_app(&self) -> bool {
+        self.status().is_client_error() || matches!(self, Self::ForeignAppid)
+    }
+
+    /// The reply. With `as_200`, for SDKs that read no other body, only the status is another.
+    pub fn reply(&self, as_200: bool) -> Reply {
+        let mut reply = json_reply(json!({
+            "errcode": self.code(),
+            "errmsg": format!("wechat-sidecar: {self}"),
+        }));
+        if !as_200 {
+            *reply.status_mut() = self.status();
+        }
+        mark(&mut reply, Mark::Error);
+        let retry_after = match self {
+            Self::NoToken(none) => {
+                if let Some(code) = none.error.code() {
+                    reply.headers_mut().insert(WECHAT_ERRCODE, HeaderValue::from(code));
+                }
+                Some(none.retry_after.max(Duration::from_secs(1)).as_secs_f64().ceil() as u64)
+            }
+            Self::Crowded(_) => Some(1),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        reply
+    }
+}
+
+/// A reply made here, as WeChat would write it.
+pub(super) fn json_reply(value: serde_json::Value) -> Reply {
+    let mut reply = Reply::new(Captured::ready(value.to_string()));
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    reply.headers_mut().insert(header::CONTENT_TYPE, json);
+    reply
+}
+
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Dial(DialError::Crowded) => Self::Crowded(error.to_string()),
+            SendError::Dial(_) | SendError::Closed => {
+                Self::Unreachable(format!("WeChat cannot be reached: {error}"))
+            }
+            SendError::TimedOut(_) => Self::TimedOut(error.to_string()),
+            SendError::Broken { .. } => Self::Broken(error.to_string()),
+            SendError::App => Self::BodyMissing("it ended early".to_owned()),
+        }
+    }
+}
+
+impl From<HoldError<BodyError>> for Failure {
+    fn from(error: HoldError<BodyError>) -> Self {
+        match error {
+            HoldError::TooLarge => Self::TooLarge,
+            HoldError::NoRoom => {
+                Self::Crowded("no room to hold a body without Content-Length".to_owned())
+            }
+            HoldError::Broken(error) => Self::BodyMissing(error.to_string()),
+        }
+    }
+}
+
+/// A reply that broke off while its beginning was read.
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Idle(_) => Self::TimedOut(format!("WeChat's reply stopped: {error}")),
+            BodyError::Broken(_) => Self::Broken(format!("WeChat's reply broke off: {error}")),
+        }
+    }
+}

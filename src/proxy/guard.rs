@@ -1,0 +1,174 @@
+//! Who may call: the app beside the sidecar, and nobody through it.
+
+use http::{HeaderMap, Method, Version, header, request::Parts, uri::Authority};
+
+use super::{GuardOptions, error::Failure};
+use crate::upstream::origin::is_loopback;
+
+/// Where a call came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// A loopback address.
+    Loopback,
+    /// An address that other machines reach.
+    Open,
+    /// A socket in the file system.
+    Unix,
+}
+
+/// The header that callers show their key in.
+pub const KEY: &str = "x-wechat-sidecar-key";
+
+/// The hosts that calls may be for: section 7 of wechat.md.
+const WECHAT_HOSTS: [&str; 6] = [
+    "api.weixin.qq.com",
+    "api2.weixin.qq.com",
+    "sh.api.weixin.qq.com",
+    "sz.api.weixin.qq.com",
+    "hk.api.weixin.qq.com",
+    "file.api.weixin.qq.com",
+];
+
+impl GuardOptions {
+    /// Whether the call may be looked at at all.
+    pub fn check(&self, head: &Parts, door: Door) -> Result<(), Failure> {
+        if head.method == Method::CONNECT {
+            return Err(Failure::Stranger(
+                "CONNECT is not for this proxy: call http://…, so that the token can be put in",
+            ));
+        }
+        self.check_key(&head.headers)?;
+        self.check_host(head, door)?;
+        self.check_way(&head.headers)
+    }
+
+    fn check_key(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let Some(key) = &self.caller_key else { return Ok(()) };
+        let mut shown = headers.get_all(KEY).iter();
+        match (shown.next(), shown.next()) {
+            (Some(shown), None) if key.held().matches(shown.as_bytes()) => Ok(()),
+            _ => Err(Failure::CallerKey),
+        }
+    }
+
+    /// A page in a browser can make any name point to 127.0.0.1 (DNS rebinding), but it cannot
+    /// change the name in `Host`.
+    fn check_host(&self, head: &Parts, door: Door) -> Result<(), Failure> {
+        let mut hosts = head.headers.get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => Some(host.as_bytes()),
+            (None, _) if head.version < Version::HTTP_11 => None,
+            _ => return Err(Failure::Malformed("it needs one Host header".to_owned())),
+        };
+        let stranger = Failure::Stranger(
+            "this sidecar calls WeChat only: Host must be a loopback name, one of WeChat's hosts, or allowed by --allow-host",
+        );
+        if let Some(authority) = head.uri.authority()
+            && !self.knows(authority.as_str().as_bytes())
+        {
+            return Err(stranger);
+        }
+        match host {
+            Some(host) if door == Door::Loopback && !self.knows(host) => Err(stranger),
+            _ => Ok(()),
+        }
+    }
+
+    fn knows(&self, authority: &[u8]) -> bool {
+        let Ok(authority) = Authority::try_from(authority) else { return false };
+        if authority.as_str().contains('@') {
+            return false;
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let host = host.strip_suffix('.').unwrap_or(host);
+        is_loopback(host)
+            || WECHAT_HOSTS.iter().any(|known| host.eq_ignore_ascii_case(known))
+            || self.allow_hosts.iter().any(|known| host.eq_ignore_ascii_case(known))
+    }
+
+    fn check_way(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let site = headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
+        let strange_site = site.is_some_and(|site| !matches!(site, b"none" | b"same-origin"));
+        if headers.contains_key(header::ORIGIN) || strange_site {
+            return Err(Failure::Stranger("calls from a browser are not passed on"));
+        }
+        let forwarded =
+            headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED);
+        if forwarded && !self.allow_forwarded {
+            return Err(Failure::Stranger(
+                "this call was forwarded by another proxy, so it may be a stranger's; if that is wanted, see --allow-forwarded",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn check(guard: &GuardOptions, door: Door, uri: &str, headers: &[(&str, &str)]) -> bool {
+        let mut call = Request::builder().uri(uri);
+        for (name, value) in headers {
+            call = call.header(*name, *value);
+        }
+        guard.check(&call.body(()).unwrap().into_parts().0, door).is_ok()
+    }
+
+    #[test]
+    fn a_name_that_a_page_made_up_is_no_host() {
+        let guard = GuardOptions::default();
+        for host in ["localhost", "LOCALHOST:7080", "127.0.0.1:7080", "[::1]:7080", "api.weixin.qq.com", "api.weixin.qq.com.", "127.9.9.9"] {
+            assert!(check(&guard, Door::Loopback, "/x", &[("host", host)]), "{host}");
+        }
+        for host in ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "", "10.0.0.1", "a b"] {
+            assert!(!check(&guard, Door::Loopback, "/x", &[("host", host)]), "{host}");
+            assert!(!check(&guard, Door::Open, &format!("http://{}/x", host.replace(' ', "-").replace('@', "-") + "z"), &[("host", host)]), "{host}");
+        }
+        assert!(!check(&guard, Door::Loopback, "/x", &[]));
+        assert!(!check(&guard, Door::Loopback, "/x", &[("host", "localhost"), ("host", "localhost")]));
+        assert!(check(&guard, Door::Open, "/x", &[("host", "sidecar.internal")]));
+        let allowed = GuardOptions { allow_hosts: vec!["sidecar.internal".into()], ..guard };
+        assert!(check(&allowed, Door::Loopback, "/x", &[("host", "sidecar.internal:80")]));
+    }
+
+    #[test]
+    fn the_whole_url_may_name_wechat_and_nobody_else() {
+        let guard = GuardOptions::default();
+        for (url, fine) in [
+            ("http://api.weixin.qq.com/x", true),
+            ("http://file.api.weixin.qq.com/x", true),
+            ("https://api2.weixin.qq.com/x", true),
+            ("http://localhost:7080/x", true),
+            ("http://api.weixin.qq.com.evil.example/x", false),
+            ("http://qyapi.weixin.qq.com/x", false),
+            ("http://169.254.169.254/x", false),
+        ] {
+            assert_eq!(check(&guard, Door::Unix, url, &[("host", "api.weixin.qq.com")]), fine, "{url}");
+        }
+    }
+
+    #[test]
+    fn browsers_and_other_proxies_are_turned_away() {
+        let guard = GuardOptions::default();
+        let host = ("host", "localhost");
+        for (header, fine) in [
+            (("origin", "https://evil.example"), false),
+            (("origin", "null"), false),
+            (("sec-fetch-site", "cross-site"), false),
+            (("sec-fetch-site", "same-site"), false),
+            (("sec-fetch-site", "none"), true),
+            (("x-forwarded-for", "1.2.3.4"), false),
+            (("forwarded", "for=1.2.3.4"), false),
+            (("x-real-ip", "1.2.3.4"), true),
+        ] {
+            for door in [Door::Loopback, Door::Open, Door::Unix] {
+                assert_eq!(check(&guard, door, "/x", &[host, header]), fine, "{header:?}");
+            }
+        }
+        let behind = GuardOptions { allow_forwarded: true, ..guard };
+        assert!(check(&behind, Door::Open, "/x", &[host, ("x-forwarded-for", "1.2.3.4")]));
+    }
+}

@@ -1,0 +1,56 @@
+//! The calls answered here: an SDK's own fetch of a token.
+//!
+//! An unchanged SDK first asks for a token. It gets a placeholder, sends it back, and has it
+//! replaced; so it never holds a token and cannot end the shared one. Its secret is not checked.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{Mark, Proxy, Reply, TokenEndpoint, error::{Failure, json_reply}, mark, route::Call};
+use crate::{body::Inbound, captured::Captured};
+
+/// What a placeholder says of its life. It never ends.
+const LIFETIME: u64 = 7200;
+
+/// The largest body of a token request.
+const LARGEST: usize = 64 * 1024;
+
+/// Answers a call to one of the token endpoints, which never go on to WeChat.
+pub(super) async fn answer(
+    proxy: &Proxy,
+    call: &Call<'_>,
+    body: Inbound,
+) -> Result<Reply, Failure> {
+    if proxy.options.token_endpoint == TokenEndpoint::Off {
+        return Err(Failure::Closed(
+            "the sidecar answers no token requests (--token-endpoint off): call the API without a token",
+        ));
+    }
+    let stable = call.endpoint.path() == b"/cgi-bin/stable_token";
+    if stable && call.head.method != Method::POST {
+        return Err(Failure::Malformed("stable_token takes POST".to_owned()));
+    }
+    let body = Captured::hold(body, LARGEST, &proxy.memory).await?;
+    let body = body.whole().ok_or(Failure::TooLarge)?;
+    call.names_appid()?;
+    if let Ok(request) = serde_json::from_slice::<Value>(body) {
+        let appid = request.get("appid").and_then(Value::as_str).unwrap_or_default();
+        if !appid.is_empty() && appid != call.account.appid {
+            return Err(Failure::ForeignAppid);
+        }
+        if request.get("force_refresh").is_some_and(|force| *force != Value::Bool(false)) {
+            call.account.metrics.forced();
+            tracing::info!(account = call.account.appid, "an app asked for a forced refresh; ignored");
+        }
+    }
+    let (token, expires_in) = match proxy.options.token_endpoint {
+        TokenEndpoint::Real => {
+            let token = call.account.keeper.token().await?;
+            (token.value().expose().to_owned(), token.remaining().as_secs())
+        }
+        TokenEndpoint::Placeholder | TokenEndpoint::Off => (call.account.placeholder(), LIFETIME),
+    };
+    let mut reply = json_reply(json!({ "access_token": token, "expires_in": expires_in }));
+    mark(&mut reply, Mark::Local);
+    Ok(reply)
+}

@@ -1,0 +1,189 @@
+//! Refusals that no other token heals: remembered, so that a loop on them costs WeChat nothing.
+//!
+//! A call's second send is practically never refused by chance. Where it is, the path refuses this
+//! token for good (an API that this kind of account may not call answers 40001 for ever): until a
+//! call there is accepted or the token is another, calls are sent once and nothing is fetched.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use tokio::time::{Duration, Instant};
+
+use crate::token::Token;
+
+/// How many refusals are kept.
+const MOST: usize = 256;
+
+/// A path longer than this is not worth the memory.
+const LONGEST_PATH: usize = 256;
+
+/// How many calls a second still reach WeChat on a path that refuses them all.
+const A_SECOND: u32 = 10;
+
+/// What WeChat answered.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+#[derive(Debug)]
+struct Entry {
+    appid: String,
+    path: Box<[u8]>,
+    token: Arc<Token>,
+    answer: Answer,
+    /// The second that is counted, and the calls in it.
+    second: Instant,
+    calls: u32,
+}
+
+/// The refusals of all accounts, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    /// So that nobody takes the lock while there are none.
+    count: AtomicUsize,
+    entries: Mutex<Vec<Entry>>,
+}
+
+impl Remembered {
+    /// A second send of a call to `path` was refused with `token`.
+    pub(super) fn add(&self, appid: &str, path: &[u8], token: &Arc<Token>, answer: Answer) {
+        if path.len() > LONGEST_PATH {
+            return;
+        }
+        let mut entries = self.lock();
+        entries.retain(|entry| !entry.is(appid, path));
+        if entries.len() == MOST {
+            entries.remove(0);
+        }
+        entries.push(Entry {
+            appid: appid.to_owned(),
+            path: path.into(),
+            token: token.clone(),
+            answer,
+            second: Instant::now(),
+            calls: 0,
+        });
+        self.count.store(entries.len(), Ordering::Relaxed);
+    }
+
+    /// Whether `path` is known to refuse `token`; a refusal of another token is forgotten.
+    pub(super) fn knows(&self, appid: &str, path: &[u8], token: &Token) -> bool {
+        self.find(appid, path, token, |_| ()).is_some()
+    }
+
+    /// Counts a call to `path` that is about to be sent with `token`, and returns the answer it
+    /// would get if it is one of too many.
+    pub(super) fn instead(&self, appid: &str, path: &[u8], token: &Token) -> Option<Answer> {
+        self.find(appid, path, token, |entry| {
+            if entry.second.elapsed() >= Duration::from_secs(1) {
+                entry.second = Instant::now();
+                entry.calls = 0;
+            }
+            entry.calls += 1;
+            (entry.calls > A_SECOND).then(|| entry.answer.clone())
+        })?
+    }
+
+    /// A call to `path` was accepted.
+    pub(super) fn forget(&self, appid: &str, path: &[u8]) {
+        if self.count.load(Ordering::Relaxed) > 0 {
+            let mut entries = self.lock();
+            entries.retain(|entry| !entry.is(appid, path));
+            self.count.store(entries.len(), Ordering::Relaxed);
+        }
+    }
+
+    fn find<T>(
+        &self,
+        appid: &str,
+        path: &[u8],
+        token: &Token,
+        found: impl FnOnce(&mut Entry) -> T,
+    ) -> Option<T> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut entries = self.lock();
+        let at = entries.iter().position(|entry| entry.is(appid, path))?;
+        if entries[at].token.is(token) {
+            return Some(found(&mut entries[at]));
+        }
+        entries.remove(at);
+        self.count.store(entries.len(), Ordering::Relaxed);
+        None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn is(&self, appid: &str, path: &[u8]) -> bool {
+        *self.path == *path && self.appid == appid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::secret::Secret;
+
+    fn token(value: &str) -> Arc<Token> {
+        Arc::new(Token::new(Secret::new(value), Duration::from_secs(7200)))
+    }
+
+    fn answer() -> Answer {
+        Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(b"{\"errcode\":40001}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_calls_a_second_pass_and_the_rest_is_answered() {
+        let (remembered, old) = (Remembered::default(), token("old"));
+        assert!(remembered.instead("wx", b"/x", &old).is_none());
+        remembered.add("wx", b"/x", &old, answer());
+        for _ in 0..3 {
+            let answered = (0..25).filter(|_| remembered.instead("wx", b"/x", &old).is_some());
+            assert_eq!(answered.count(), 15);
+            advance(Duration::from_secs(1)).await;
+        }
+        assert!(remembered.instead("wx2", b"/x", &old).is_none());
+        assert!(remembered.instead("wx", b"/y", &old).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_token_or_a_success_ends_it() {
+        let (remembered, old) = (Remembered::default(), token("old"));
+        remembered.add("wx", b"/x", &old, answer());
+        assert!(remembered.knows("wx", b"/x", &token("old")));
+        assert!(!remembered.knows("wx", b"/x", &token("new")));
+        assert!(!remembered.knows("wx", b"/x", &old));
+        remembered.add("wx", b"/x", &old, answer());
+        remembered.forget("wx", b"/x");
+        assert!(!remembered.knows("wx", b"/x", &old));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_bounded() {
+        let (remembered, old) = (Remembered::default(), token("old"));
+        for at in 0..1000 {
+            remembered.add("wx", format!("/{at}").as_bytes(), &old, answer());
+        }
+        remembered.add("wx", &[b'x'; 1000], &old, answer());
+        assert_eq!(remembered.lock().len(), MOST);
+        assert!(remembered.knows("wx", b"/999", &old) && !remembered.knows("wx", b"/0", &old));
+    }
+}

@@ -1,0 +1,143 @@
+//! Where apps connect to: bound, counted, and accepted from.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures_util::FutureExt;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Duration, Instant, sleep},
+};
+
+use super::{Address, Farewell, Workers, worker::Socket};
+use crate::proxy::guard::Door;
+
+/// A bound address.
+#[derive(Debug)]
+pub struct Listener {
+    address: Address,
+    socket: Bound,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(TcpListener),
+    Unix {
+        listener: UnixListener,
+        _file: RemovedOnDrop,
+    },
+}
+
+#[derive(Debug)]
+struct RemovedOnDrop(PathBuf);
+
+impl Drop for RemovedOnDrop {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// More connections than these do not wait in the system's queue.
+const QUEUE: usize = 4096;
+
+impl Listener {
+    /// Binds `address`.
+    pub async fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let socket = TcpListener::bind(address).await?;
+                let address = Address::Tcp(socket.local_addr()?);
+                let socket = Bound::Tcp(socket);
+                Ok(Self { address, socket })
+            }
+            Address::Unix(path) => {
+                remove_stale(path)?;
+                let socket = UnixListener::bind(path)?;
+                fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+                Ok(Self {
+                    address: address.clone(),
+                    socket: Bound::Unix {
+                        listener: socket,
+                        _file: RemovedOnDrop(path.clone()),
+                    },
+                })
+            }
+        }
+    }
+
+    /// The address as it is now, with the port that the system chose.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Hands connections to `workers` until `farewell` drains. Beyond the connections that `room`
+    /// has, the next ones wait in the system's queue.
+    pub async fn serve(self, workers: Arc<Workers>, room: Arc<Semaphore>, farewell: Farewell) {
+        let door = match &self.address {
+            Address::Unix(_) => Door::Unix,
+            local if local.is_local() => Door::Loopback,
+            Address::Tcp(_) => Door::Open,
+        };
+        let mut warned: Option<Instant> = None;
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept(&room, &mut warned) => accepted,
+                () = farewell.drained() => break,
+            };
+            match accepted {
+                Ok((socket, permit)) => workers.hand(socket, door, permit),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted; pausing");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        // Those who connected before the door closes are still let in.
+        for _ in 0..QUEUE {
+            let Some(Ok((socket, permit))) = self.accept(&room, &mut warned).now_or_never() else {
+                break;
+            };
+            workers.hand(socket, door, permit);
+        }
+    }
+
+    async fn accept(
+        &self,
+        room: &Arc<Semaphore>,
+        warned: &mut Option<Instant>,
+    ) -> io::Result<(Socket, OwnedSemaphorePermit)> {
+        if room.available_permits() == 0 && warned.is_none_or(|at| at.elapsed().as_secs() >= 10) {
+            *warned = Some(Instant::now());
+            tracing::warn!("all connections are in use, the next ones wait; see --max-connections");
+        }
+        let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let socket = match &self.socket {
+            Bound::Tcp(listener) => {
+                let stream = listener.accept().await?.0;
+                stream.set_nodelay(true)?;
+                Socket::Tcp(stream.into_std()?)
+            }
+            Bound::Unix { listener, .. } => Socket::Unix(listener.accept().await?.0.into_std()?),
+        };
+        Ok((socket, permit))
+    }
+}
+
+/// Removes a socket that nobody listens on any more.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    use std::os::unix::{fs::FileTypeExt, net::UnixStream};
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if !is_socket {
+        return Ok(());
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
+    }
+}

@@ -1,0 +1,412 @@
+//! An app's connection, watched: how long it may pause, and whether its heads are sound.
+//!
+//! hyper has one time-out for both a kept-alive pause and a head that comes in drips, forgets a
+//! Content-Length beside a Transfer-Encoding, and answers what it cannot read without a word. All
+//! three are seen best where the bytes pass.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use serde_json::json;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Duration, Instant, Sleep, sleep_until},
+};
+
+use crate::{body::BodyError, proxy::ReplyBody};
+
+/// How long an app may keep a connection without a call. Java's pools keep theirs for a minute or
+/// two, and a call on a connection just closed is an error that the app sees.
+const KEPT_ALIVE: Duration = Duration::from_secs(180);
+
+/// How long the head of a call may take.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// Where a connection is in its life, known to its bytes and to its calls.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    phase: AtomicU8,
+    /// What the head just read has: [`Head`]'s bits.
+    head: AtomicU8,
+    /// The phase began since the bytes last looked.
+    turned: AtomicBool,
+}
+
+const WAITING: u8 = 0;
+const READING: u8 = 1;
+const CALLING: u8 = 2;
+
+/// Held while a call goes on: by its body and by its reply.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Life>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.enter(WAITING);
+    }
+}
+
+impl Life {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// A head was understood. Says whether its framing is sound: with a `Transfer-Encoding`, all of
+    /// the head must have been seen, and no `Content-Length` in it.
+    pub(super) fn call_begins(&self, has_transfer_encoding: bool) -> bool {
+        let head = self.head.swap(0, Ordering::Relaxed);
+        self.enter(CALLING);
+        !has_transfer_encoding || head == Head::COMPLETE
+    }
+
+    /// For the body and the reply of the call that began.
+    pub(super) fn busy(self: &Arc<Self>) -> Arc<Busy> {
+        Arc::new(Busy(Arc::clone(self)))
+    }
+
+    /// Whether no call goes on and none has begun to arrive.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.phase() == WAITING
+    }
+
+    fn enter(&self, phase: u8) {
+        self.phase.store(phase, Ordering::Relaxed);
+        self.turned.store(true, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> u8 {
+        self.phase.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads heads as they pass, for what hyper does not tell.
+#[derive(Debug, Default)]
+struct Head {
+    /// How many bytes of the line are read; only the first few matter.
+    column: usize,
+    /// Whether they are those of `content-length`.
+    matches: bool,
+    found: bool,
+    /// A line was read: an empty one before the first is not the end.
+    begun: bool,
+}
+
+impl Head {
+    const COMPLETE: u8 = 1;
+    const CONTENT_LENGTH: u8 = 2;
+
+    /// Takes the next bytes; the bits of the head, once it is complete.
+    fn read(&mut self, mut bytes: &[u8]) -> Option<u8> {
+        const NAME: &[u8] = b"content-length";
+        while let Some((&byte, rest)) = bytes.split_first() {
+            bytes = rest;
+            match byte {
+                b'\n' if self.column == 0 && self.begun => {
+                    let found = if self.found { Self::CONTENT_LENGTH } else { 0 };
+                    *self = Self::default();
+                    return Some(Self::COMPLETE | found);
+                }
+                b'\n' => {
+                    self.column = 0;
+                    continue;
+                }
+                b'\r' => continue,
+                _ => self.begun = true,
+            }
+            self.matches = (self.column == 0 || self.matches)
+                && match NAME.get(self.column) {
+                    Some(wanted) => byte.eq_ignore_ascii_case(wanted),
+                    None => false,
+                };
+            self.column += 1;
+            if self.column == NAME.len() && self.matches {
+                self.found = true;
+            }
+            if !self.matches {
+                // Nothing else on this line matters.
+                let line = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+                bytes = &bytes[line..];
+            }
+        }
+        None
+    }
+}
+
+/// An app's connection.
+#[derive(Debug)]
+pub(super) struct Watched<S> {
+    stream: S,
+    life: Arc<Life>,
+    head: Head,
+    reading: Clock,
+    writing: Clock,
+    idle: Duration,
+    /// Our own words, on their way out instead of hyper's.
+    words: Bytes,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, life: Arc<Life>, idle: Duration) -> Self {
+        Self {
+            stream,
+            life,
+            head: Head::default(),
+            reading: Clock::default(),
+            writing: Clock::default(),
+            idle,
+            words: Bytes::new(),
+        }
+    }
+
+    /// Looks at what was just read.
+    fn note(&mut self, bytes: &[u8]) {
+        match self.life.phase() {
+            CALLING => {}
+            phase => {
+                if phase == WAITING {
+                    self.head = Head::default();
+                    self.life.enter(READING);
+                }
+                if let Some(bits) = self.head.read(bytes) {
+                    self.life.head.store(bits, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+/// How long something may be waited for. Wound up lazily: nothing is paid while nothing waits.
+#[derive(Debug, Default)]
+struct Clock {
+    since: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    fn stop(&mut self) {
+        self.since = None;
+    }
+
+    fn runs_out(&mut self, limit: Duration, cx: &mut Context<'_>) -> bool {
+        let due = *self.since.get_or_insert_with(Instant::now) + limit;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if due < sleep.deadline() {
+            sleep.as_mut().reset(due);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if due <= Instant::now() {
+                return true;
+            }
+            sleep.as_mut().reset(due);
+        }
+        false
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) {
+            if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
+                this.note(bytes);
+            }
+            return Poll::Ready(read);
+        }
+        if this.life.turned.swap(false, Ordering::Relaxed) {
+            this.reading.stop();
+        }
+        let limit = match this.life.phase() {
+            WAITING => KEPT_ALIVE,
+            READING => HEAD,
+            _ => return Poll::Pending,
+        };
+        if !this.reading.runs_out(limit, cx) {
+            return Poll::Pending;
+        }
+        // An end, as if the app had closed it: there is no call to answer.
+        Poll::Ready(if limit == HEAD { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) })
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    fn poll_limited(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = write(Pin::new(&mut self.stream), cx) {
+            self.writing.stop();
+            return Poll::Ready(written);
+        }
+        if self.writing.runs_out(self.idle, cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+
+    /// Sends what is left of our own words.
+    fn poll_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.words.is_empty() {
+            let words = self.words.clone();
+            let sent = ready!(self.poll_limited(cx, |stream, cx| stream.poll_write(cx, &words)))?;
+            self.words.advance(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether `bytes` are hyper's answer to a head that it cannot read; then ours take its place.
+    fn reword(&mut self, bytes: &[u8]) -> bool {
+        if self.life.phase() != READING {
+            return false;
+        }
+        let Some(words) = reworded(bytes) else { return false };
+        self.words = words;
+        true
+    }
+}
+
+/// WeChat's shape for a 4xx that has no body.
+fn reworded(bytes: &[u8]) -> Option<Bytes> {
+    let head = std::str::from_utf8(bytes).ok()?.strip_prefix("HTTP/1.1 4")?;
+    if !head.ends_with("\r\n\r\n") || !head.contains("content-length: 0\r\n") {
+        return None;
+    }
+    let (line, _) = head.split_once("\r\n")?;
+    let reason = match line.get(..2)? {
+        "14" | "31" => "its target or its headers are too long",
+        _ => "it is not sound HTTP/1.1",
+    };
+    let body = json!({
+        "errcode": 990_400,
+        "errmsg": format!("wechat-sidecar: this call cannot be passed on: {reason}"),
+    });
+    let body = body.to_string();
+    let length = body.len();
+    Some(Bytes::from(format!(
+        "HTTP/1.1 4{line}\r\ncontent-type: application/json; charset=utf-8\r\nx-wechat-sidecar: error\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )))
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.reword(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        this.poll_limited(cx, |stream, cx| stream.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if let [only] = bufs
+            && this.reword(only)
+        {
+            return Poll::Ready(Ok(only.len()));
+        }
+        this.poll_limited(cx, |stream, cx| stream.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_words(cx))?;
+        Pin::new(&mut this.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_words(cx))?;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
+    }
+}
+
+/// A reply's body; while it lives, its call goes on.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    body: ReplyBody,
+    _busy: Arc<Busy>,
+}
+
+impl Tracked {
+    pub(super) fn new(body: ReplyBody, busy: Arc<Busy>) -> Self {
+        Self { body, _busy: busy }
+    }
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_length_is_found_however_the_head_is_cut() {
+        for (head, bits) in [
+            ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", Head::COMPLETE),
+            ("POST / HTTP/1.1\r\nCONTENT-length: 5\r\n\r\nhello", Head::COMPLETE | Head::CONTENT_LENGTH),
+            ("\r\nP / H\r\ncontent-length: 0\r\n\r\n", Head::COMPLETE | Head::CONTENT_LENGTH),
+            ("POST /content-length HTTP/1.1\nx: content-length\n\n", Head::COMPLETE),
+            ("P / H\r\nContent-Lengt: 1\r\nxContent-Length: 1\r\n\r\n", Head::COMPLETE),
+        ] {
+            for cut in 1..head.len() {
+                let mut scan = Head::default();
+                let found = head.as_bytes().chunks(cut).find_map(|bytes| scan.read(bytes));
+                assert_eq!(found, Some(bits), "{head} in pieces of {cut}");
+            }
+        }
+        assert_eq!(Head::default().read(b"POST / HTTP/1.1\r\nHost: a\r\n"), None);
+    }
+
+    #[test]
+    fn hypers_silence_is_put_into_words() {
+        let said = reworded(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n");
+        let said = String::from_utf8(said.unwrap().to_vec()).unwrap();
+        assert!(said.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{said}");
+        assert!(said.contains("990400") && said.contains("too long"), "{said}");
+        assert!(reworded(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_none());
+        assert!(reworded(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}").is_none());
+    }
+}
