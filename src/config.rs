@@ -1,21 +1,227 @@
 //! Flags, environment and file, checked, as the options of everyone above.
-#![allow(missing_docs, missing_debug_implementations)]
-use std::net::SocketAddr;
+//!
+//! The layers are gathered first, each value with its place; then each module's options are read
+//! from them. The first mistake ends the reading, as a sentence for the operator.
+
+pub mod command;
+mod error;
+mod file;
+mod files;
+pub mod keys;
+mod layers;
+mod network;
+mod values;
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    thread,
+};
+
 use tokio::time::Duration;
-use crate::{account, log, proxy, server, upstream};
-#[derive(Debug)]
+
+pub use error::{ConfigError, Place};
+use keys::Id;
+use layers::Settings;
+
+use crate::{
+    account,
+    issuer::wechat::TokenApi,
+    log,
+    proxy::{self, TokenEndpoint},
+    server, upstream,
+    upstream::route::RouteOptions,
+};
+
+/// What was said before anything is read: the command line and the environment.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// Keys given as flags, with their values.
+    pub flags: Vec<(Id, Vec<String>)>,
+    /// The environment's names and values. Those that are not of this program are ignored.
+    pub env: Vec<(String, String)>,
+}
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug)]
 pub struct Config {
+    /// Whose calls are served.
     pub accounts: Vec<account::Options>,
+    /// Where apps connect to.
     pub listen: Vec<server::Address>,
+    /// Where health, metrics and status are.
     pub admin: SocketAddr,
+    /// Whether `POST /shutdown` works.
     pub enable_shutdown: bool,
-    pub route: upstream::route::RouteOptions,
+    /// The way to WeChat.
+    pub route: RouteOptions,
+    /// Connections to WeChat; `max_connections` is that of all workers together.
     pub upstream: upstream::Options,
+    /// The life of a call.
     pub proxy: proxy::Options,
+    /// What all held bodies together may take, in bytes.
     pub replay_memory: usize,
+    /// Connections of apps.
     pub server: server::Options,
+    /// How long to go on accepting calls when told to stop.
     pub shutdown_delay: Duration,
+    /// How long a call waits for a token when there is none.
     pub token_wait: Duration,
+    /// How log lines look, and which are written.
     pub log: log::Options,
+    /// Sentences about what is allowed but unwise.
     pub warnings: Vec<String>,
 }
+
+const TOKEN_WAIT: Duration = Duration::from_secs(15);
+const MOST_CONNECTIONS: u32 = 1_000_000;
+const MOST_WORKERS: u32 = 256;
+
+impl Sources {
+    /// `flags` and this process's environment, of which a variable of ours that is not Unicode is
+    /// an error.
+    pub fn of_process(flags: Vec<(Id, Vec<String>)>) -> Result<Self, ConfigError> {
+        let ours = |name: &str| name.starts_with("WECHAT_");
+        let env = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| ours(name))?;
+            Some(match value.into_string() {
+                Ok(value) => Ok((name, value)),
+                Err(_) => Err(ConfigError::new(
+                    Place::Variable(name),
+                    "its value is not Unicode",
+                )),
+            })
+        });
+        let env = env.collect::<Result<_, _>>()?;
+        Ok(Self { flags, env })
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Reads and checks everything.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let settings = Settings::gather(sources)?;
+        let mut warnings = settings.warnings.clone();
+        let idle_timeout = settings.value(Id::IdleTimeout, values::duration)?;
+        Ok(Self {
+            listen: network::listen(&settings)?,
+            admin: network::admin(&settings)?,
+            enable_shutdown: settings.switch(Id::EnableShutdown)?,
+            proxy: proxy(&settings, &mut warnings)?,
+            replay_memory: replay_memory(&settings, &mut warnings)?,
+            server: server(&settings, idle_timeout)?,
+            upstream: upstream(&settings, idle_timeout)?,
+            shutdown_delay: settings.value(Id::ShutdownDelay, values::pause)?,
+            token_wait: TOKEN_WAIT,
+            log: log(&settings)?,
+            route: network::route(&settings, &mut warnings)?,
+            accounts: vec![account(&settings, sources, &mut warnings)?],
+            warnings,
+        })
+    }
+
+    /// Where a running sidecar's admin port is, as far as this machine is concerned. Needs no
+    /// credentials.
+    pub fn admin(sources: &Sources) -> Result<SocketAddr, ConfigError> {
+        Ok(from_here(network::admin(&Settings::gather(sources)?)?))
+    }
+}
+
+/// The loopback address in place of one that stands for all.
+pub fn from_here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn account(
+    settings: &Settings,
+    sources: &Sources,
+    warnings: &mut Vec<String>,
+) -> Result<account::Options, ConfigError> {
+    let apis = [("stable", TokenApi::Stable), ("classic", TokenApi::Classic)];
+    let token_api = settings.choice(Id::TokenApi, &apis)?;
+    let usual = match token_api {
+        TokenApi::Stable => 500,
+        TokenApi::Classic => {
+            warnings.push(CLASSIC.to_owned());
+            200
+        }
+    };
+    let daily_fetches = settings.optional(Id::DailyFetches, values::count(100_000))?;
+    let (appid, secret) = files::account(sources, warnings)?;
+    Ok(account::Options {
+        appid,
+        secret,
+        token_api,
+        daily_fetches: daily_fetches.unwrap_or(usual),
+    })
+}
+
+const CLASSIC: &str = "with --token-api classic each token request ends the token of everybody else: \
+    replicas, and other programs that use this AppID, kick out each other's; run one sidecar for all \
+    of them, share tokens through a store, or use the stable API";
+
+fn proxy(settings: &Settings, warnings: &mut Vec<String>) -> Result<proxy::Options, ConfigError> {
+    let endpoints = [
+        ("placeholder", TokenEndpoint::Placeholder),
+        ("real", TokenEndpoint::Real),
+        ("off", TokenEndpoint::Off),
+    ];
+    Ok(proxy::Options {
+        token_endpoint: settings.choice(Id::TokenEndpoint, &endpoints)?,
+        replay_limit: settings.value(Id::ReplayLimit, values::size)?,
+        errors_as_200: settings.choice(Id::ErrorStatus, &[("http", false), ("200", true)])?,
+        allow_clear_quota: settings.switch(Id::AllowClearQuota)?,
+        guard: network::guard(settings, warnings)?,
+    })
+}
+
+fn replay_memory(settings: &Settings, warnings: &mut Vec<String>) -> Result<usize, ConfigError> {
+    let memory = settings.value(Id::ReplayMemory, values::size)?;
+    if settings.value(Id::ReplayLimit, values::size)? > memory {
+        let warning =
+            "--replay-limit is larger than --replay-memory: no body that large can be held";
+        warnings.push(warning.to_owned());
+    }
+    Ok(memory)
+}
+
+fn server(settings: &Settings, idle_timeout: Duration) -> Result<server::Options, ConfigError> {
+    let workers = settings.optional(Id::Workers, values::count(MOST_WORKERS))?;
+    let cpus = || thread::available_parallelism().map_or(1, |cpus| cpus.get().min(2));
+    Ok(server::Options {
+        workers: workers.map_or_else(cpus, |workers| workers as usize),
+        max_connections: settings.value(Id::MaxConnections, values::count(MOST_CONNECTIONS))?
+            as usize,
+        idle_timeout,
+        shutdown_grace: settings.value(Id::ShutdownGrace, values::duration)?,
+    })
+}
+
+fn upstream(settings: &Settings, idle_timeout: Duration) -> Result<upstream::Options, ConfigError> {
+    Ok(upstream::Options {
+        reply_timeout: settings.value(Id::UpstreamTimeout, values::duration)?,
+        idle_timeout,
+        max_connections: settings.value(Id::MaxUpstream, values::count(MOST_CONNECTIONS))? as usize,
+    })
+}
+
+fn log(settings: &Settings) -> Result<log::Options, ConfigError> {
+    Ok(log::Options {
+        json: settings.choice(Id::LogFormat, &[("plain", false), ("json", true)])?,
+        levels: settings.value(Id::LogLevel, log::parse)?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

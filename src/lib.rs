@@ -46,3 +46,4 @@ pub mod server;
 pub mod config;
 
 pub mod app;
+pub mod operate;

@@ -1,10 +1,10 @@
 //! Lines on stdout: plain or JSON, at levels that can change while the process runs.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use tracing_subscriber::{
     Registry,
-    filter::{LevelFilter, Targets},
+    filter::Targets,
     fmt::layer,
     layer::{Layer, SubscriberExt},
     reload,
@@ -30,7 +30,12 @@ impl LogLevels {
     pub fn start(options: Options) -> Result<Self, String> {
         let (levels, handle) = reload::Layer::new(options.levels);
         let lines = if options.json {
-            layer().json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+            layer()
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false)
+                .boxed()
         } else {
             layer().boxed()
         };
@@ -60,15 +65,21 @@ impl fmt::Debug for LogLevels {
 /// Reads a level (`info`), levels by module (`hyper=warn`), or both (`info,hyper=warn`). The error is
 /// a phrase about the text.
 pub fn parse(text: &str) -> Result<Targets, String> {
-    let wrong = || "is none of off, error, warn, info, debug and trace, nor MODULE=LEVEL".to_owned();
-    let is_level = |word: &str| LevelFilter::from_str(word.trim()).is_ok();
+    let text = text.replace(' ', "");
     // By itself `Targets` would take a misspelt level for a module, and be silent for all others.
-    for directive in text.split(',') {
-        if !is_level(directive.split_once('=').map_or(directive, |(_, level)| level)) {
-            return Err(wrong());
-        }
-    }
-    text.replace(' ', "").parse().map_err(|_| wrong())
+    let levels = text.split(',').all(is_directive).then(|| text.parse().ok());
+    levels
+        .flatten()
+        .ok_or_else(|| format!("is none of {}, nor MODULE=LEVEL", LEVELS.join(", ")))
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+fn is_directive(text: &str) -> bool {
+    let (module, level) = text.split_once('=').unwrap_or(("all", text));
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_:-".contains(&b);
+    let is_module = !module.is_empty() && module.bytes().all(plain);
+    is_module && LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
 }
 
 #[cfg(test)]
@@ -77,10 +88,24 @@ mod tests {
 
     #[test]
     fn levels_are_read_and_a_misspelt_one_is_refused() {
-        for good in ["info", "DEBUG", "off", "info,hyper=warn", "info, wechat_sidecar::keeper=trace"] {
+        for good in [
+            "info",
+            "DEBUG",
+            "off",
+            "info,hyper=warn",
+            "info, wechat_sidecar::keeper=trace",
+        ] {
             assert!(parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "inof", "hyper=", "info,hyper=loud", "info,,debug", "=="] {
+        for bad in [
+            "",
+            "inof",
+            "hyper=",
+            "info,hyper=loud",
+            "info,,debug",
+            "==",
+            "=info",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
@@ -98,6 +123,9 @@ mod tests {
         levels.clone().set("info,wechat_sidecar=debug").unwrap();
         assert!(tracing::enabled!(tracing::Level::DEBUG));
         assert!(levels.set("loud").is_err());
-        assert_eq!(parse(&levels.get()).unwrap(), parse("info,wechat_sidecar=debug").unwrap());
+        assert_eq!(
+            parse(&levels.get()).unwrap(),
+            parse("info,wechat_sidecar=debug").unwrap()
+        );
     }
 }

@@ -1,2 +1,78 @@
-//! x
-fn main() {}
+//! Arguments, logging, exit codes; nothing else.
+
+use std::{env, io, io::Write, process::ExitCode};
+
+use tokio::runtime;
+use wechat_sidecar::{
+    app,
+    config::{
+        Config, ConfigError, Sources,
+        command::{self, Answer, Invocation, Operation},
+    },
+    log::LogLevels,
+    operate,
+};
+
+/// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
+const MISUSED: u8 = 64;
+
+fn main() -> ExitCode {
+    match command::parse(env::args_os()) {
+        Ok(invocation) => run(invocation).unwrap_or_else(|error| misused(&error.to_string())),
+        Err(Answer::Wrong(problem)) => misused(&problem),
+        Err(Answer::Said(text)) => {
+            // Whether anybody reads it or not.
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
+    // The only one there is: an error would say that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let sources = Sources::of_process(invocation.flags)?;
+    let operation = invocation.operation;
+    Ok(match operation {
+        Operation::Serve => serve(Config::load(&sources)?),
+        Operation::Check { mint } => {
+            let config = Config::load(&sources)?;
+            block_on(operate::check::check(&config, mint))
+        }
+        Operation::Health => block_on(operate::health(Config::admin(&sources)?)),
+        Operation::Wait { timeout } => block_on(operate::wait(Config::admin(&sources)?, timeout)),
+        Operation::Shutdown => block_on(operate::shutdown(Config::admin(&sources)?)),
+    })
+}
+
+fn serve(config: Config) -> ExitCode {
+    let levels = match LogLevels::start(config.log.clone()) {
+        Ok(levels) => levels,
+        Err(problem) => return failed(&problem),
+    };
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    block_on(app::serve(config, levels))
+}
+
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => failed(&format!("the runtime does not start: {error}")),
+    }
+}
+
+fn misused(problem: &str) -> ExitCode {
+    complain(problem);
+    ExitCode::from(MISUSED)
+}
+
+fn failed(problem: &str) -> ExitCode {
+    complain(problem);
+    ExitCode::FAILURE
+}
+
+fn complain(problem: &str) {
+    let _ = writeln!(io::stderr(), "wechat-sidecar: {problem}");
+}

@@ -1,0 +1,182 @@
+//! Secrets: from files named by keys, and the account's from the environment.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+
+use super::{
+    Sources,
+    error::{ConfigError, Place},
+    keys::Id,
+    layers::Settings,
+};
+use crate::secret::{Secret, SecretSource};
+
+/// The AppID.
+const APPID: &str = "WECHAT_APPID";
+/// The AppSecret itself.
+const SECRET: &str = "WECHAT_SECRET";
+/// The path of a file that holds the AppSecret.
+const SECRET_FILE: &str = "WECHAT_SECRET_FILE";
+
+/// The secret in the file that `id` names, if it is set.
+pub(super) fn secret(
+    settings: &Settings,
+    id: Id,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Arc<SecretSource>>, ConfigError> {
+    let Some((given, path)) = settings.text(id) else {
+        return Ok(None);
+    };
+    open(path, &given.place, warnings).map(Some)
+}
+
+/// The AppID, and its secret.
+pub(super) fn account(
+    sources: &Sources,
+    warnings: &mut Vec<String>,
+) -> Result<(String, Arc<SecretSource>), ConfigError> {
+    let appid = appid(variable(sources, APPID))?;
+    let secret = match (variable(sources, SECRET), variable(sources, SECRET_FILE)) {
+        (Some(text), None) => Arc::new(SecretSource::fixed(Secret::new(text))),
+        (None, Some(path)) => open(path, &Place::Variable(SECRET_FILE.to_owned()), warnings)?,
+        (Some(_), Some(_)) => {
+            return Err(at(
+                SECRET_FILE,
+                "WECHAT_SECRET is set as well: keep one of them",
+            ));
+        }
+        (None, None) => {
+            return Err(at(
+                SECRET_FILE,
+                "no AppSecret: name a file that holds it here, or set WECHAT_SECRET",
+            ));
+        }
+    };
+    Ok((appid, secret))
+}
+
+fn appid(given: Option<&str>) -> Result<String, ConfigError> {
+    let appid = given.ok_or_else(|| {
+        at(
+            APPID,
+            "it must be set: the AppID as WeChat's console shows it, like wx0123456789abcdef",
+        )
+    })?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    if appid.len() > 64 || !appid.bytes().all(plain) {
+        return Err(at(
+            APPID,
+            "its value is not an AppID; one looks like wx0123456789abcdef",
+        ));
+    }
+    if appid.len() == 32 && appid.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(at(
+            APPID,
+            "its value looks like an AppSecret; an AppID looks like wx0123456789abcdef",
+        ));
+    }
+    Ok(appid.to_owned())
+}
+
+/// A variable that is neither unset nor empty, without white space around it.
+fn variable<'a>(sources: &'a Sources, name: &str) -> Option<&'a str> {
+    let (_, text) = sources.env.iter().find(|(known, _)| known == name)?;
+    Some(text.trim()).filter(|text| !text.is_empty())
+}
+
+fn at(variable: &str, problem: &str) -> ConfigError {
+    ConfigError::new(Place::Variable(variable.to_owned()), problem)
+}
+
+/// The path is not repeated: it may be a secret by mistake.
+fn open(
+    path: &str,
+    place: &Place,
+    warnings: &mut Vec<String>,
+) -> Result<Arc<SecretSource>, ConfigError> {
+    let source = SecretSource::file(path).map_err(|error| {
+        ConfigError::new(place.clone(), format!("the file cannot be used: {error}"))
+    })?;
+    if is_open_to_all(Path::new(path)) {
+        warnings.push(format!(
+            "{place}: everybody on this machine can read the file; chmod 600 it"
+        ));
+    }
+    Ok(Arc::new(source))
+}
+
+/// Whether everybody may read the file. Containers' own secrets are, harmlessly: they lie in their
+/// usual directories, or behind a symbolic link.
+fn is_open_to_all(path: &Path) -> bool {
+    let mounted = path.starts_with("/run/secrets") || path.starts_with("/var/run/secrets");
+    let open = |metadata: fs::Metadata| {
+        !metadata.is_symlink() && metadata.permissions().mode() & 0o004 != 0
+    };
+    !mounted && fs::symlink_metadata(path).is_ok_and(open)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account_of(env: &[(&str, &str)]) -> Result<(String, String), String> {
+        let env = env
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+            .collect();
+        let sources = Sources {
+            env,
+            ..Sources::default()
+        };
+        account(&sources, &mut Vec::new())
+            .map(|(appid, secret)| (appid, secret.held().expose().to_owned()))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_account_is_an_appid_and_one_secret() {
+        let known = account_of(&[(APPID, "wx1"), (SECRET, " s\n"), (SECRET_FILE, "")]);
+        assert_eq!(known.unwrap(), ("wx1".to_owned(), "s".to_owned()));
+        for (env, says) in [
+            (&[(SECRET, "HUNTER2")][..], "WECHAT_APPID: it must be set"),
+            (
+                &[(APPID, ""), (SECRET, "HUNTER2")],
+                "WECHAT_APPID: it must be set",
+            ),
+            (&[(APPID, "wx HUNTER2")], "WECHAT_APPID: its value is not"),
+            (
+                &[(APPID, "0123456789abcdef0123456789abcdef")],
+                "looks like an AppSecret",
+            ),
+            (&[(APPID, "wx1")], "WECHAT_SECRET_FILE: no AppSecret"),
+            (
+                &[(APPID, "wx1"), (SECRET, "HUNTER2"), (SECRET_FILE, "f")],
+                "keep one of them",
+            ),
+            (
+                &[(APPID, "wx1"), (SECRET_FILE, "/HUNTER2")],
+                "WECHAT_SECRET_FILE: the file cannot be used",
+            ),
+        ] {
+            let error = account_of(env).unwrap_err();
+            assert!(
+                error.contains(says) && !error.contains("HUNTER2"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_everybody_can_read_causes_a_warning() {
+        let path = std::env::temp_dir().join(format!("open-{}", std::process::id()));
+        let link = path.with_extension("link");
+        fs::write(&path, "s").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for (mode, open) in [(0o644, true), (0o640, false), (0o600, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_open_to_all(&path), open, "{mode:o}");
+            assert!(!is_open_to_all(&link));
+        }
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(&link).unwrap();
+    }
+}

@@ -1,0 +1,251 @@
+//! Where apps connect to, and the way to WeChat.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use super::{error::ConfigError, files, keys::Id, layers::Settings, values};
+use crate::{
+    proxy::GuardOptions,
+    server::Address,
+    upstream::{
+        egress::Egress,
+        names::Names,
+        origin::{self, Origin, OriginError},
+        route::{Route, RouteOptions},
+        trust,
+    },
+};
+
+/// Where health and metrics are.
+pub(super) fn admin(settings: &Settings) -> Result<SocketAddr, ConfigError> {
+    settings.value(Id::Admin, tcp)
+}
+
+/// Where apps connect to, none of them wider than was asked for in so many words.
+pub(super) fn listen(settings: &Settings) -> Result<Vec<Address>, ConfigError> {
+    let addresses = settings.list(Id::Listen, address)?;
+    if addresses.is_empty() {
+        return Err(settings.error(
+            Id::Listen,
+            "at least one address is needed; for example 127.0.0.1:7080",
+        ));
+    }
+    let admin = Address::Tcp(admin(settings)?);
+    for (at, address) in addresses.iter().enumerate() {
+        if is_definite(address) && (addresses[..at].contains(address) || *address == admin) {
+            let problem = format!("{address} is taken twice, by --listen or --admin");
+            return Err(settings.error(Id::Listen, &problem));
+        }
+    }
+    stay_local(settings, &addresses)?;
+    Ok(addresses)
+}
+
+/// Whether it is one place, and not a port that the system picks.
+fn is_definite(address: &Address) -> bool {
+    !matches!(address, Address::Tcp(address) if address.port() == 0)
+}
+
+fn stay_local(settings: &Settings, addresses: &[Address]) -> Result<(), ConfigError> {
+    let guarded = settings.is_set(Id::CallerKeyFile) || settings.switch(Id::NoCallerKey)?;
+    let missing = match (settings.switch(Id::UnsafeListen)?, guarded) {
+        (true, true) => return Ok(()),
+        (true, false) => "--caller-key-file FILE (or --no-caller-key)",
+        (false, true) => "--unsafe-listen",
+        (false, false) => "--unsafe-listen and --caller-key-file FILE (or --no-caller-key)",
+    };
+    match addresses.iter().find(|address| !address.is_local()) {
+        None => Ok(()),
+        Some(address) => {
+            let problem = format!(
+                "{address} can be reached from other machines, and whoever reaches it calls WeChat \
+                 with your token: listen on 127.0.0.1, or add {missing}"
+            );
+            Err(settings.error(Id::Listen, &problem))
+        }
+    }
+}
+
+/// Who may call.
+pub(super) fn guard(
+    settings: &Settings,
+    warnings: &mut Vec<String>,
+) -> Result<GuardOptions, ConfigError> {
+    if settings.is_set(Id::CallerKeyFile) && settings.switch(Id::NoCallerKey)? {
+        return Err(settings.error(
+            Id::NoCallerKey,
+            "it contradicts --caller-key-file: drop one of them",
+        ));
+    }
+    Ok(GuardOptions {
+        caller_key: files::secret(settings, Id::CallerKeyFile, warnings)?,
+        allow_hosts: settings.list(Id::AllowHost, host)?,
+        allow_forwarded: settings.switch(Id::AllowForwarded)?,
+    })
+}
+
+/// The way to WeChat.
+pub(super) fn route(
+    settings: &Settings,
+    warnings: &mut Vec<String>,
+) -> Result<RouteOptions, ConfigError> {
+    let upstream = settings.value(Id::Upstream, |text| Origin::parse(text).map_err(refusal))?;
+    let fixed = settings.optional(Id::UpstreamAddress, ip)?;
+    let egress = egress(settings, warnings)?;
+    if egress.is_some() && fixed.is_some() {
+        warnings.push(
+            "--upstream-address has no effect: the egress proxy looks the name up".to_owned(),
+        );
+    }
+    let ca = settings.text(Id::UpstreamCa);
+    let extra = ca.map(|(_, path)| Path::new(path));
+    let tls = trust::trust(extra).map_err(|problem| settings.error(Id::UpstreamCa, &problem))?;
+    let options = RouteOptions {
+        origins: with_fallback(upstream, fixed),
+        names: Names::new(fixed),
+        tls,
+        egress,
+        connect_timeout: settings.value(Id::ConnectTimeout, values::duration)?,
+    };
+    Route::new(options.clone())
+        .map_err(|error| settings.error(Id::Upstream, &error.to_string()))?;
+    Ok(options)
+}
+
+/// The default host has one that stands in for it.
+fn with_fallback(upstream: Origin, fixed: Option<IpAddr>) -> Vec<Origin> {
+    let is_default = Origin::parse(origin::DEFAULT).is_ok_and(|default| default == upstream);
+    let fallback = Origin::parse(origin::FALLBACK).ok();
+    let fallback = fallback.filter(|_| is_default && fixed.is_none());
+    std::iter::once(upstream).chain(fallback).collect()
+}
+
+fn egress(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<Egress>, ConfigError> {
+    let egress = settings.optional(Id::EgressProxy, |text| Egress::parse(text).map_err(refusal))?;
+    let file = files::secret(settings, Id::EgressProxyCredentialsFile, warnings)?;
+    let at_file = |problem| settings.error(Id::EgressProxyCredentialsFile, problem);
+    match (egress, file) {
+        (egress, None) => Ok(egress),
+        (None, Some(_)) => Err(at_file("there is no --egress-proxy that could want them")),
+        (Some(egress), Some(file)) => {
+            let known = egress.with_credentials(&file.held());
+            known
+                .map(Some)
+                .ok_or_else(|| at_file("the file does not hold user:password"))
+        }
+    }
+}
+
+fn refusal(error: OriginError) -> String {
+    format!("is refused: {error}")
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') && !path.ends_with('/') => {
+            Ok(Address::Unix(PathBuf::from(path)))
+        }
+        Some(_) => Err("is not unix: and an absolute path".to_owned()),
+        None => tcp(text).map(Address::Tcp),
+    }
+}
+
+/// An address and a port. No name but localhost: others could change their meaning.
+fn tcp(text: &str) -> Result<SocketAddr, String> {
+    let local = text
+        .strip_prefix("localhost:")
+        .and_then(|port| port.parse().ok());
+    let local = local.map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    local
+        .or_else(|| text.parse().ok())
+        .ok_or_else(|| "is not an IP address and a port".to_owned())
+}
+
+fn ip(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "is not an IP address".to_owned())
+}
+
+/// A name as it stands in a `Host` header, without a port.
+fn host(text: &str) -> Result<String, String> {
+    let is_name = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    };
+    let address = text.trim_start_matches('[').trim_end_matches(']');
+    if is_name(text) || address.parse::<IpAddr>().is_ok() {
+        return Ok(address.to_ascii_lowercase());
+    }
+    Err("is not a host name without scheme and port".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_an_ip_or_an_absolute_path() {
+        for (text, shown) in [
+            ("127.0.0.1:7080", "127.0.0.1:7080"),
+            ("localhost:0", "127.0.0.1:0"),
+            ("[::1]:80", "[::1]:80"),
+            ("unix:/run/w.sock", "unix:/run/w.sock"),
+        ] {
+            assert_eq!(address(text).unwrap().to_string(), shown);
+        }
+        for bad in [
+            "",
+            "7080",
+            ":7080",
+            "127.0.0.1",
+            "host:1",
+            "localhost:",
+            "localhost:65536",
+            "unix:",
+            "unix:x",
+            "unix:/",
+            "::1:80",
+        ] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_has_no_port_and_no_scheme() {
+        assert_eq!(host("WeChat.internal").unwrap(), "wechat.internal");
+        assert_eq!(host("[FD00::1]").unwrap(), "fd00::1");
+        for bad in ["", "a:1", "http://a", "a/b", "*.a", "a b"] {
+            assert!(host(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_default_host_has_a_stand_in() {
+        let hosts = |url: &str, fixed| {
+            let origins = with_fallback(Origin::parse(url).unwrap(), fixed);
+            origins
+                .into_iter()
+                .map(|origin| origin.host)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            hosts(origin::DEFAULT, None),
+            ["api.weixin.qq.com", "api2.weixin.qq.com"]
+        );
+        assert_eq!(
+            hosts(origin::DEFAULT, Some(Ipv4Addr::LOCALHOST.into())),
+            ["api.weixin.qq.com"]
+        );
+        assert_eq!(
+            hosts("https://api.weixin.qq.com:8443", None),
+            ["api.weixin.qq.com"]
+        );
+        assert_eq!(
+            hosts("https://sh.api.weixin.qq.com", None),
+            ["sh.api.weixin.qq.com"]
+        );
+    }
+}

@@ -1,0 +1,265 @@
+//! The layers together, and what is refused.
+
+use std::{fs, path::PathBuf};
+
+use super::*;
+
+/// What the tests say, and the file that `--config` names.
+struct Given(Sources, PathBuf);
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.1);
+    }
+}
+
+fn given() -> Given {
+    let name = format!("config-{}-{}.toml", std::process::id(), fastrand::u64(..));
+    let env = [
+        ("WECHAT_APPID", "wx0123456789abcdef"),
+        ("WECHAT_SECRET", "0123456789abcdef"),
+    ];
+    let given = Given(Sources::default(), std::env::temp_dir().join(name));
+    env.into_iter()
+        .fold(given, |given, (name, text)| given.env(name, text))
+}
+
+impl Given {
+    fn flag(mut self, id: Id, text: &str) -> Self {
+        self.0.flags.push((id, vec![text.to_owned()]));
+        self
+    }
+
+    fn env(mut self, name: &str, text: &str) -> Self {
+        self.0.env.retain(|(known, _)| known != name);
+        self.0.env.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    fn file(self, text: &str) -> Self {
+        fs::write(&self.1, text).unwrap();
+        let path = self.1.to_str().unwrap().to_owned();
+        self.flag(Id::Config, &path)
+    }
+
+    fn load(&self) -> Config {
+        Config::load(&self.0).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn error(&self) -> String {
+        Config::load(&self.0).unwrap_err().to_string()
+    }
+}
+
+#[test]
+fn the_defaults_are_those_of_the_manual() {
+    let config = given().load();
+    assert_eq!(config.listen[0].to_string(), "127.0.0.1:7080");
+    assert_eq!(config.admin.to_string(), "127.0.0.1:7081");
+    assert_eq!(config.route.origins.len(), 2);
+    assert_eq!(
+        (config.proxy.replay_limit, config.replay_memory),
+        (16 << 20, 64 << 20)
+    );
+    assert_eq!(
+        (
+            config.server.max_connections,
+            config.upstream.max_connections
+        ),
+        (4096, 1024)
+    );
+    assert_eq!(config.accounts[0].daily_fetches, 500);
+    assert!(matches!(config.server.workers, 1 | 2));
+    assert!(!config.enable_shutdown && !config.proxy.allow_clear_quota && !config.log.json);
+    assert_eq!(config.shutdown_delay, Duration::ZERO);
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_file() {
+    let file = "workers = 3\nreplay_limit = '1KiB'\nlisten = ['127.0.0.1:1', '127.0.0.1:2']";
+    let config = given().file(file).load();
+    assert_eq!(
+        (
+            config.server.workers,
+            config.proxy.replay_limit,
+            config.listen.len()
+        ),
+        (3, 1024, 2)
+    );
+    let env = || {
+        given()
+            .file(file)
+            .env("WECHAT_SIDECAR_WORKERS", "4")
+            .env("WECHAT_SIDECAR_REPLAY_LIMIT", "")
+    };
+    let config = env().load();
+    assert_eq!(
+        (config.server.workers, config.proxy.replay_limit),
+        (4, 1024)
+    );
+    let config = env()
+        .env("WECHAT_SIDECAR_LISTEN", "127.0.0.1:3, unix:/s")
+        .flag(Id::Workers, "5")
+        .load();
+    assert_eq!(config.server.workers, 5);
+    let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["127.0.0.1:3", "unix:/s"]);
+}
+
+#[test]
+fn the_environment_can_name_the_file_and_a_flag_can_switch_off() {
+    let given = given().file("enable-shutdown = true\nadmin = '0.0.0.0:1'");
+    let path = given.1.to_str().unwrap().to_owned();
+    let mut given = given.env("WECHAT_SIDECAR_CONFIG", &path);
+    given.0.flags.clear();
+    assert!(given.load().enable_shutdown);
+    assert_eq!(Config::admin(&given.0).unwrap().to_string(), "127.0.0.1:1");
+    assert!(
+        !given
+            .flag(Id::EnableShutdown, "false")
+            .load()
+            .enable_shutdown
+    );
+}
+
+#[test]
+fn the_admin_port_is_found_without_credentials() {
+    let sources = |text: &str| Sources {
+        flags: vec![(Id::Admin, vec![text.to_owned()])],
+        env: Vec::new(),
+    };
+    assert_eq!(
+        Config::admin(&sources("[::]:9")).unwrap().to_string(),
+        "[::1]:9"
+    );
+    assert_eq!(
+        Config::admin(&sources("10.0.0.1:9")).unwrap().to_string(),
+        "10.0.0.1:9"
+    );
+    assert!(Config::admin(&sources("9")).is_err());
+}
+
+#[test]
+fn an_error_names_the_place_of_the_value() {
+    let error = given().flag(Id::ReplayLimit, "lots").error();
+    assert_eq!(
+        error,
+        "--replay-limit: \"lots\" is not a size; for example 16MiB"
+    );
+    let error = given().env("WECHAT_SIDECAR_REPLAY_LIMIT", "lots").error();
+    assert!(
+        error.starts_with("WECHAT_SIDECAR_REPLAY_LIMIT: \"lots\""),
+        "{error}"
+    );
+    let given = given().file("\nreplay-limit = 'lots'");
+    let place = format!("replay-limit in {}, line 2: \"lots\"", given.1.display());
+    assert!(given.error().starts_with(&place), "{}", given.error());
+}
+
+#[test]
+fn listening_beyond_loopback_takes_two_words() {
+    let wide = || given().flag(Id::Listen, "0.0.0.0:7080");
+    let key = std::env::temp_dir().join(format!("key-{}", std::process::id()));
+    fs::write(&key, "k").unwrap();
+    let key_file = key.to_str().unwrap();
+    for (given, missing) in [
+        (wide(), "add --unsafe-listen and --caller-key-file"),
+        (
+            wide().flag(Id::UnsafeListen, "true"),
+            "add --caller-key-file FILE (or --no-caller-key)",
+        ),
+        (wide().flag(Id::NoCallerKey, "true"), "add --unsafe-listen"),
+        (
+            wide().flag(Id::CallerKeyFile, key_file),
+            "add --unsafe-listen",
+        ),
+    ] {
+        let error = given.error();
+        assert!(
+            error.starts_with("--listen: 0.0.0.0:7080 can be reached") && error.contains(missing),
+            "{error}"
+        );
+    }
+    let unsafe_too = || wide().flag(Id::UnsafeListen, "true");
+    unsafe_too().flag(Id::NoCallerKey, "true").load();
+    let config = unsafe_too().flag(Id::CallerKeyFile, key_file).load();
+    assert!(config.proxy.guard.caller_key.unwrap().held().matches(b"k"));
+    let both = given()
+        .flag(Id::NoCallerKey, "true")
+        .flag(Id::CallerKeyFile, key_file);
+    assert!(both.error().contains("contradicts"));
+    given().flag(Id::Listen, "unix:/run/x.sock").load();
+    fs::remove_file(&key).unwrap();
+}
+
+#[test]
+fn an_address_is_taken_once() {
+    let twice = given()
+        .env("WECHAT_SIDECAR_LISTEN", "127.0.0.1:1,localhost:1")
+        .error();
+    assert!(twice.contains("twice"), "{twice}");
+    assert!(
+        given()
+            .flag(Id::Listen, "127.0.0.1:7081")
+            .error()
+            .contains("twice")
+    );
+    given()
+        .env("WECHAT_SIDECAR_LISTEN", "127.0.0.1:0,127.0.0.1:0")
+        .load();
+    assert!(given().file("listen = []").error().contains("at least one"));
+}
+
+#[test]
+fn the_egress_proxy_takes_credentials_from_a_file_only() {
+    let file = std::env::temp_dir().join(format!("egress-{}", std::process::id()));
+    fs::write(&file, "user:HUNTER2\n").unwrap();
+    let path = file.to_str().unwrap();
+    let with = |url: &str| {
+        given()
+            .flag(Id::EgressProxy, url)
+            .flag(Id::EgressProxyCredentialsFile, path)
+    };
+    let egress = with("socks5://proxy").load().route.egress.unwrap();
+    assert_eq!(egress.credentials(), Some(("user", "HUNTER2")));
+    let error = given().flag(Id::EgressProxyCredentialsFile, path).error();
+    assert!(
+        error.starts_with("--egress-proxy-credentials-file: there is no --egress-proxy"),
+        "{error}"
+    );
+    fs::write(&file, "HUNTER2").unwrap();
+    let error = with("http://proxy").error();
+    assert!(
+        error.contains("user:password") && !error.contains("HUNTER2"),
+        "{error}"
+    );
+    fs::remove_file(&file).unwrap();
+    let error = given()
+        .flag(Id::EgressProxy, "http://user:HUNTER2@proxy")
+        .error();
+    assert!(
+        error.contains("no user or password") && !error.contains("HUNTER2"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_unwise_is_a_warning() {
+    let classic = given().flag(Id::TokenApi, "classic").load();
+    assert_eq!(classic.accounts[0].daily_fetches, 200);
+    assert!(classic.warnings[0].contains("classic"));
+    let large = given().flag(Id::ReplayLimit, "1GiB").load();
+    assert!(large.warnings[0].contains("--replay-memory"));
+    let stranger = given()
+        .env("WECHAT_SIDECAR_LISEN", "HUNTER2")
+        .env("WECHAT_SIDECAR_PORT", "tcp://x")
+        .load();
+    assert_eq!(stranger.warnings.len(), 1, "{:?}", stranger.warnings);
+    assert!(!stranger.warnings[0].contains("HUNTER2"));
+    let lost = given()
+        .flag(Id::UpstreamAddress, "10.0.0.1")
+        .flag(Id::EgressProxy, "http://proxy")
+        .load();
+    assert!(lost.warnings[0].contains("--upstream-address"));
+}

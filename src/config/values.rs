@@ -1,0 +1,167 @@
+//! Texts to values: durations, sizes, counts, choices. Their errors are phrases about the text.
+
+use bytesize::ByteSize;
+use tokio::time::Duration;
+
+use super::{
+    error::ConfigError,
+    keys::Id,
+    layers::{Given, Settings},
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Far more than a sidecar should hold.
+const LARGEST: u64 = 64 << 30;
+
+impl Settings {
+    /// All values of `id`, as `read` understands them.
+    pub(super) fn list<T>(
+        &self,
+        id: Id,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let Some(given) = self.given(id) else {
+            return Ok(Vec::new());
+        };
+        let read = |text: &String| read(text).map_err(|problem| given.wrong(text, &problem));
+        given.texts.iter().map(read).collect()
+    }
+
+    /// The value of `id`, if it has one.
+    pub(super) fn optional<T>(
+        &self,
+        id: Id,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        Ok(self.list(id, read)?.pop())
+    }
+
+    /// The value of `id`, which has a default.
+    pub(super) fn value<T>(
+        &self,
+        id: Id,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        self.optional(id, read)?
+            .ok_or_else(|| self.error(id, "it must be set"))
+    }
+
+    /// Whether the switch `id` is on.
+    pub(super) fn switch(&self, id: Id) -> Result<bool, ConfigError> {
+        Ok(self.optional(id, switch)?.unwrap_or(false))
+    }
+
+    /// The value that goes by the name that was given for `id`.
+    pub(super) fn choice<T: Copy>(&self, id: Id, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+        self.value(id, |text| {
+            let chosen = choices.iter().find(|(name, _)| *name == text);
+            chosen.map(|(_, value)| *value).ok_or_else(|| {
+                let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+                format!("is none of {}", names.join(", "))
+            })
+        })
+    }
+
+    /// The one text given for `id`, whatever it says.
+    pub(super) fn text(&self, id: Id) -> Option<(&Given, &str)> {
+        let given = self.given(id)?;
+        Some((given, given.texts.last()?))
+    }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("is neither true nor false".to_owned()),
+    }
+}
+
+/// A time with its unit, of at most a day.
+pub(super) fn pause(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|_| "is not a duration with its unit".to_owned())?;
+    if duration > DAY {
+        return Err("is longer than a day".to_owned());
+    }
+    Ok(duration)
+}
+
+/// A [`pause`] that is not nothing.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let duration = pause(text)?;
+    if duration.is_zero() {
+        return Err("is no time at all".to_owned());
+    }
+    Ok(duration)
+}
+
+/// A number of bytes, with a unit or without.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let size: ByteSize = text.parse().map_err(|_| "is not a size".to_owned())?;
+    let fits = usize::try_from(size.0).ok().filter(|_| size.0 <= LARGEST);
+    fits.ok_or_else(|| "is more than 64GiB".to_owned())
+}
+
+/// A number from 1 to `most`.
+pub(super) fn count(most: u32) -> impl Fn(&str) -> Result<u32, String> {
+    move |text| {
+        let count = text.parse().ok().filter(|count| (1..=most).contains(count));
+        count.ok_or_else(|| format!("is not a number from 1 to {most}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit_and_an_end() {
+        assert_eq!(duration("1m30s").unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("250ms").unwrap(), Duration::from_millis(250));
+        assert_eq!(pause("0s").unwrap(), Duration::ZERO);
+        assert_eq!(pause("1d").unwrap(), DAY);
+        for bad in [
+            "",
+            "3",
+            "-3s",
+            "30S",
+            "0s",
+            "1d 1ns",
+            "100000000000 days",
+            "99999999999999999999s",
+        ] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_do_not_saturate() {
+        assert_eq!(size("16MiB").unwrap(), 16 << 20);
+        assert_eq!(size("16 MB").unwrap(), 16_000_000);
+        assert_eq!(size("0").unwrap(), 0);
+        assert_eq!(size("64GiB").unwrap() as u64, LARGEST);
+        for bad in [
+            "",
+            "lots",
+            "-1",
+            "65GiB",
+            "99999999999GiB",
+            "NaN",
+            "1e9 MiB",
+        ] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn counts_are_at_least_one_and_switches_are_words() {
+        assert_eq!(count(256)("256").unwrap(), 256);
+        for bad in ["", "0", "-1", "257", "1.5", "two", "99999999999999"] {
+            assert!(count(256)(bad).is_err(), "{bad}");
+        }
+        assert!(switch("Yes").unwrap() && !switch("off").unwrap());
+        assert!(switch("").is_err() && switch("maybe").is_err());
+    }
+}

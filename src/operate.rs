@@ -1,0 +1,75 @@
+//! What an operator asks of a running sidecar: whether it lives, whether it is ready, to stop.
+
+mod ask;
+pub mod check;
+
+use std::{
+    io::{Write, stdout},
+    net::SocketAddr,
+    process::ExitCode,
+};
+
+use http::Method;
+use tokio::time::{Duration, sleep, timeout};
+
+use ask::{Reply, ask};
+
+/// How often a sidecar is asked whether it is ready.
+const PACE: Duration = Duration::from_millis(200);
+
+/// Whether the sidecar at `admin` lives.
+pub async fn health(admin: SocketAddr) -> ExitCode {
+    match ask(admin, Method::GET, "/livez").await {
+        Ok(Reply { status: 200, .. }) => done("alive"),
+        Ok(reply) => failed(&format!("not alive: {}", reply.sentence())),
+        Err(problem) => failed(&format!("not alive: {problem}")),
+    }
+}
+
+/// Waits until the sidecar at `admin` is ready, for at most `limit`.
+pub async fn wait(admin: SocketAddr, limit: Duration) -> ExitCode {
+    let mut reason = "it has not answered yet".to_owned();
+    let until_ready = async {
+        loop {
+            reason = match ask(admin, Method::GET, "/readyz").await {
+                Ok(Reply { status: 200, .. }) => return,
+                Ok(reply) => reply.sentence(),
+                Err(problem) => problem,
+            };
+            sleep(PACE).await;
+        }
+    };
+    match timeout(limit, until_ready).await {
+        Ok(()) => done("ready"),
+        Err(_) => failed(&format!("not ready after {limit:?}: {reason}")),
+    }
+}
+
+/// Asks the sidecar at `admin` to stop.
+pub async fn shutdown(admin: SocketAddr) -> ExitCode {
+    match ask(admin, Method::POST, "/shutdown").await {
+        Ok(reply) if (200..300).contains(&reply.status) => done("stopping"),
+        Ok(Reply {
+            status: 403 | 404, ..
+        }) => failed(
+            "it may not be stopped this way: start it with --enable-shutdown, and ask from the same machine",
+        ),
+        Ok(reply) => failed(&format!("it does not stop: {}", reply.sentence())),
+        Err(problem) => failed(&problem),
+    }
+}
+
+fn done(text: &str) -> ExitCode {
+    say(text);
+    ExitCode::SUCCESS
+}
+
+fn failed(text: &str) -> ExitCode {
+    say(text);
+    ExitCode::FAILURE
+}
+
+/// A line on stdout, whether anybody reads it or not.
+fn say(line: &str) {
+    let _ = writeln!(stdout(), "{line}");
+}

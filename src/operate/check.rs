@@ -1,0 +1,267 @@
+//! `check`: what of the configuration works, in plain sentences, one a line.
+
+use std::{process::ExitCode, sync::Arc};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Limited};
+use serde_json::Value;
+
+use super::{
+    ask::{Reply, ask},
+    say,
+};
+use crate::{
+    account,
+    captured::Captured,
+    config::{Config, from_here},
+    errcode,
+    issuer::{
+        Issue,
+        wechat::{self, TokenApi, Wechat},
+    },
+    metrics::Metrics,
+    upstream::{Arriving, Upstream, route::Route},
+};
+
+/// Answered to anybody, even without a token: with an error code.
+const HARMLESS: &str = "/cgi-bin/get_api_domain_ip";
+
+/// Error pages are larger; nothing of them is of interest.
+const LARGEST_REPLY: usize = 64 * 1024;
+
+/// Says what works, and fails if something does not. A classic token is requested only to `mint`,
+/// for that ends the token of everybody else.
+pub async fn check(config: &Config, mint: bool) -> ExitCode {
+    let mut report = Report { failed: false };
+    report.configuration(config);
+    let running = report.running(config).await;
+    let route = match Route::new(config.route.clone()) {
+        Ok(route) => Arc::new(route),
+        Err(error) => {
+            report.failed(&error.to_string());
+            return report.end();
+        }
+    };
+    report.names(config).await;
+    if !report.reach(config, &route).await {
+        report.warning("no token was requested, since WeChat cannot be reached");
+        return report.end();
+    }
+    for account in &config.accounts {
+        match reason_not_to_request(account, &running) {
+            Some(reason) if !mint => report.ok(&reason),
+            _ => report.token(config, &route, account).await,
+        }
+    }
+    report.end()
+}
+
+/// Lines said so far.
+struct Report {
+    failed: bool,
+}
+
+impl Report {
+    fn ok(&self, text: &str) {
+        say(&format!("ok: {text}"));
+    }
+
+    fn warning(&self, text: &str) {
+        say(&format!("warning: {text}"));
+    }
+
+    fn failed(&mut self, text: &str) {
+        self.failed = true;
+        say(&format!("FAILED: {text}"));
+    }
+
+    fn end(self) -> ExitCode {
+        if self.failed {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        }
+    }
+
+    fn configuration(&self, config: &Config) {
+        for warning in &config.warnings {
+            self.warning(warning);
+        }
+        for account in &config.accounts {
+            let api = match account.token_api {
+                TokenApi::Stable => "stable",
+                TokenApi::Classic => "classic",
+            };
+            self.ok(&format!(
+                "the configuration is complete, for {} with the {api} token API",
+                account.appid
+            ));
+        }
+        let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+        self.ok(&format!(
+            "apps connect to {}, the admin port is {}",
+            listen.join(" and "),
+            config.admin
+        ));
+    }
+
+    /// What a running sidecar says about its accounts; `Null` when there is none.
+    async fn running(&self, config: &Config) -> Value {
+        let admin = from_here(config.admin);
+        match ask(admin, Method::GET, "/readyz").await {
+            Err(problem) => {
+                self.ok(&format!("{problem}; none is running yet"));
+                return Value::Null;
+            }
+            Ok(Reply { status: 200, .. }) => {
+                self.ok(&format!("the sidecar running at {admin} is ready"))
+            }
+            Ok(reply) => {
+                self.warning(&format!(
+                    "the sidecar running at {admin} is not ready: {}",
+                    reply.sentence()
+                ));
+            }
+        }
+        let accounts = ask(admin, Method::GET, "/accounts").await;
+        let accounts = accounts.ok().filter(|reply| reply.status == 200);
+        accounts
+            .and_then(|reply| serde_json::from_str(&reply.body).ok())
+            .unwrap_or_default()
+    }
+
+    async fn names(&self, config: &Config) {
+        let Some(origin) = config.route.origins.first() else {
+            return;
+        };
+        if config.route.egress.is_some() {
+            return;
+        }
+        // A failure is said by who tries to connect.
+        if let Ok(found) = config.route.names.resolve(&origin.host).await {
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            self.ok(&format!("{} is at {}", origin.host, found.join(", ")));
+        }
+    }
+
+    /// Whether WeChat answers a call without a token.
+    async fn reach(&mut self, config: &Config, route: &Arc<Route>) -> bool {
+        let upstream = Upstream::new(route.clone(), config.upstream, Arc::new(Metrics::default()));
+        let mut call = Request::new(Captured::ready(Bytes::new()));
+        *call.uri_mut() = Uri::from_static(HARMLESS);
+        let egress = config.route.egress.as_ref();
+        let by = egress.map_or(String::new(), |egress| {
+            format!(" through the egress proxy {egress}")
+        });
+        let sent = upstream.send(call, true).await;
+        let answered = sent.is_ok();
+        match sent {
+            Ok(reply) => self.reached(config, route, reply, &by).await,
+            Err(error) => self.failed(&format!("WeChat cannot be reached{by}: {error}")),
+        }
+        answered
+    }
+
+    async fn reached(&self, config: &Config, route: &Route, reply: Response<Arriving>, by: &str) {
+        // The one that could be connected comes first now.
+        let origins = route.origins();
+        let (Some(first), Some(origin)) = (config.route.origins.first(), origins.first()) else {
+            return;
+        };
+        if *origin != first {
+            self.warning(&format!(
+                "{} cannot be connected, {} stands in for it",
+                first.host, origin.host
+            ));
+        }
+        let status = reply.status().as_u16();
+        let body = Limited::new(reply.into_body(), LARGEST_REPLY)
+            .collect()
+            .await;
+        let body = body
+            .map(http_body_util::Collected::to_bytes)
+            .unwrap_or_default();
+        if errcode::errcode(&body).is_some() {
+            self.ok(&format!("{origin} answers{by}"));
+        } else {
+            self.warning(&format!(
+                "{origin} answers{by}, but not as WeChat does (HTTP status {status})"
+            ));
+        }
+    }
+
+    async fn token(&mut self, config: &Config, route: &Arc<Route>, account: &account::Options) {
+        let client = match wechat::client(&config.route) {
+            Ok(client) => client,
+            Err(problem) => return self.failed(&problem),
+        };
+        let (appid, secret) = (account.appid.clone(), account.secret.clone());
+        let issuer = Wechat::new(client, route.clone(), account.token_api, appid, secret);
+        match issuer.issue().await {
+            Ok(token) => {
+                let seconds = token.lifetime().as_secs();
+                self.ok(&format!(
+                    "WeChat issues a token to {}; it lives {seconds} s",
+                    account.appid
+                ));
+            }
+            Err(error) => self.failed(&format!("no token for {}: {error}", account.appid)),
+        }
+    }
+}
+
+/// Why a token is not requested unless that is asked for.
+fn reason_not_to_request(account: &account::Options, running: &Value) -> Option<String> {
+    let classic = "no token was requested: with the classic API each request ends the token of \
+        everybody else; --mint requests one all the same";
+    holds_token(running, &account.appid).or_else(|| match account.token_api {
+        TokenApi::Stable => None,
+        TokenApi::Classic => Some(classic.to_owned()),
+    })
+}
+
+/// What the running sidecar says about its token for `appid`, if it holds one.
+fn holds_token(running: &Value, appid: &str) -> Option<String> {
+    let accounts = running.get("accounts").unwrap_or(running).as_array()?;
+    let account = accounts
+        .iter()
+        .find(|account| account.get("appid").is_some_and(|id| id == appid))?;
+    let seconds = account
+        .get("token_expires_seconds")?
+        .as_f64()
+        .filter(|seconds| *seconds > 0.0)?;
+    let trouble = account.get("last_error").and_then(Value::as_str);
+    let trouble = trouble
+        .map(|error| format!(" (its last error: {error})"))
+        .unwrap_or_default();
+    Some(format!(
+        "the running sidecar holds a token for {appid} for another {seconds:.0} s{trouble}; none was requested"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_running_sidecar_is_believed_about_its_own_account_only() {
+        let account = json!({"appid": "wx1", "token_expires_seconds": 6400, "last_error": null});
+        for running in [json!({"accounts": [account]}), json!([account])] {
+            let held = holds_token(&running, "wx1").unwrap();
+            assert!(held.contains("6400 s;"), "{held}");
+            assert_eq!(holds_token(&running, "wx2"), None);
+        }
+        for running in [
+            Value::Null,
+            json!({"accounts": 1}),
+            json!([{"appid": "wx1"}]),
+            json!([{"appid": "wx1", "token_expires_seconds": null}]),
+            json!([{"appid": "wx1", "token_expires_seconds": 0}]),
+        ] {
+            assert_eq!(holds_token(&running, "wx1"), None, "{running}");
+        }
+    }
+}

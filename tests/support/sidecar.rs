@@ -1,0 +1,300 @@
+//! The real binary as a process; when it ends, its whole log is searched for secrets.
+
+use std::{
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    process::{Child, Command},
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::wechat::{APPID, SECRET, Wechat};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What an app reads.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Bytes,
+}
+
+impl Reply {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
+    }
+
+    pub fn errcode(&self) -> Option<i64> {
+        self.json()["errcode"].as_i64()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// What the sidecar says it did.
+    pub fn marks(&self) -> Vec<&str> {
+        let marks = self.headers.get_all("x-wechat-sidecar").iter();
+        marks.map(|mark| mark.to_str().unwrap()).collect()
+    }
+}
+
+/// A running sidecar; killed when dropped.
+pub struct Sidecar {
+    pub url: String,
+    pub admin: String,
+    pub client: reqwest::Client,
+    child: Child,
+    wechat: Option<Wechat>,
+    log: Arc<Mutex<String>>,
+    lines: watch::Receiver<usize>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// A client that follows nothing and adds as little as it can.
+pub fn client() -> reqwest::Client {
+    // Another test of this process may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    builder.timeout(PATIENCE).build().unwrap()
+}
+
+/// A path of this process's own, for a file of a test.
+pub fn temporary(name: &str) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("wechat-sidecar-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.join(format!("{count}-{name}"))
+}
+
+/// The binary with nothing of this process's environment.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wechat-sidecar"));
+    command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+impl Sidecar {
+    /// In front of `wechat`, and ready.
+    pub async fn start(wechat: &Wechat) -> Self {
+        Self::with(wechat, &[]).await
+    }
+
+    /// The same with more flags.
+    pub async fn with(wechat: &Wechat, flags: &[&str]) -> Self {
+        let sidecar = Self::unready(wechat, flags, &[]).await;
+        sidecar.until_ready().await;
+        sidecar
+    }
+
+    /// Listening, but perhaps without a token. `environment` is set beside the credentials.
+    pub async fn unready(wechat: &Wechat, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = command();
+        command.args(["--log-level", "trace", "--upstream", &wechat.url()]);
+        if let Some(pem) = wechat.ca_pem() {
+            let path = temporary("ca.pem");
+            std::fs::write(&path, pem).unwrap();
+            command.arg("--upstream-ca").arg(path);
+        }
+        if !environment.iter().any(|(name, _)| name.starts_with("WECHAT_SECRET")) {
+            command.env("WECHAT_SECRET", SECRET);
+        }
+        command.env("WECHAT_APPID", APPID).envs(environment.iter().copied());
+        command.args(flags);
+        Self::spawn(command, Some(wechat.clone())).await
+    }
+
+    /// Starts `command` on ports of its own, and waits until it listens.
+    pub async fn spawn(mut command: Command, wechat: Option<Wechat>) -> Self {
+        let has = |flag: &str, command: &Command| {
+            command.as_std().get_args().any(|argument| argument == flag)
+        };
+        for flag in ["--listen", "--admin"] {
+            if !has(flag, &command) {
+                command.args([flag, "127.0.0.1:0"]);
+            }
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (count, lines) = watch::channel(0);
+        let count = Arc::new(count);
+        let readers = vec![
+            keep(child.stdout.take().unwrap(), log.clone(), count.clone()),
+            keep(child.stderr.take().unwrap(), log.clone(), count),
+        ];
+        let mut sidecar = Self {
+            url: String::new(),
+            admin: String::new(),
+            client: client(),
+            child,
+            wechat,
+            log,
+            lines,
+            readers,
+        };
+        sidecar.url = format!("http://{}", sidecar.address("listening").await);
+        sidecar.admin = format!("http://{}", sidecar.address("admin").await);
+        sidecar
+    }
+
+    async fn address(&mut self, word: &str) -> String {
+        let word = format!("{word} address=");
+        let line = self.line(&word).await;
+        let (_, address) = line.split_once(&word).unwrap();
+        address.split_whitespace().next().unwrap().to_owned()
+    }
+
+    /// The first line of the log with `text` in it, once it is written.
+    pub async fn line(&mut self, text: &str) -> String {
+        let log = self.log.clone();
+        let find = || {
+            let log = log.lock().unwrap();
+            log.lines().find(|line| line.contains(text)).map(str::to_owned)
+        };
+        let mut lines = self.lines.clone();
+        let waiting = lines.wait_for(|_| find().is_some());
+        let found = timeout(PATIENCE, waiting).await.is_ok_and(|found| found.is_ok());
+        assert!(found || find().is_some(), "no line with {text:?}:\n{}", self.log());
+        find().unwrap()
+    }
+
+    /// What it wrote so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Returns once `/readyz` says so.
+    pub async fn until_ready(&self) {
+        let ready = async {
+            while self.admin("/readyz").await.status != 200 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(timeout(PATIENCE, ready).await.is_ok(), "never ready:\n{}", self.log());
+    }
+
+    pub async fn get(&self, target: &str) -> Reply {
+        self.send(self.client.get(format!("{}{target}", self.url))).await
+    }
+
+    pub async fn post(&self, target: &str, body: impl Into<reqwest::Body>) -> Reply {
+        self.send(self.client.post(format!("{}{target}", self.url)).body(body)).await
+    }
+
+    pub async fn admin(&self, target: &str) -> Reply {
+        self.send(self.client.get(format!("{}{target}", self.admin))).await
+    }
+
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
+        self.try_send(request).await.unwrap_or_else(|error| panic!("{error:?}\n{}", self.log()))
+    }
+
+    pub async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
+        let reply = request.send().await?;
+        Ok(Reply {
+            status: reply.status().as_u16(),
+            headers: reply.headers().clone(),
+            body: reply.bytes().await?,
+        })
+    }
+
+    /// Sends `bytes` on a connection of its own and reads until the sidecar closes it.
+    pub async fn raw(&self, bytes: impl AsRef<[u8]>) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(bytes.as_ref()).await.unwrap();
+        let mut read = Vec::new();
+        // A reset after the reply is as good an end as any.
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut read)).await.expect("never closed");
+        String::from_utf8_lossy(&read).into_owned()
+    }
+
+    /// A connection to it.
+    pub async fn connect(&self) -> TcpStream {
+        let address = self.url.strip_prefix("http://").unwrap();
+        TcpStream::connect(address).await.unwrap()
+    }
+
+    /// The value of the metric whose line begins with `sample`.
+    pub async fn metric(&self, sample: &str) -> f64 {
+        let page = self.admin("/metrics").await.text();
+        let line = page.lines().find(|line| line.starts_with(sample));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let ended = timeout(PATIENCE, self.child.wait()).await;
+        ended.unwrap_or_else(|_| panic!("never ended:\n{}", self.log.lock().unwrap())).unwrap()
+    }
+
+    /// Its memory in KiB, as the kernel counts it.
+    pub fn rss(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap()));
+        let status = status.unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    fn search_log(&self) {
+        let log = self.log();
+        assert!(!log.contains(SECRET), "the log has the secret:\n{log}");
+        for token in self.wechat.iter().flat_map(Wechat::all_tokens) {
+            assert!(!log.contains(&token), "the log has a token:\n{log}");
+        }
+        assert!(!log.contains("panicked"), "a panic:\n{log}");
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.readers.iter().for_each(JoinHandle::abort);
+        if !std::thread::panicking() {
+            self.search_log();
+        }
+    }
+}
+
+fn keep(
+    stream: impl tokio::io::AsyncRead + Unpin + Send + 'static,
+    log: Arc<Mutex<String>>,
+    count: Arc<watch::Sender<usize>>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stream).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+            drop(log);
+            count.send_modify(|count| *count += 1);
+        }
+    })
+}
