@@ -74,7 +74,6 @@ async fn a_refusal_is_known_in_every_shape() {
         for place in [Place::First, Place::Last, Place::BaseResp] {
             for (as_string, broken, prefix) in [(false, false, ""), (true, false, "\u{feff} \n"), (false, true, "")] {
                 wechat.change(|behaviour| {
-                    behaviour.refuse_next = 1;
                     behaviour.split_writes = broken;
                     behaviour.refusal.code = Some(code);
                     behaviour.refusal.place = place.clone();
@@ -255,6 +254,7 @@ async fn a_connection_closed_while_idle_is_never_used() {
     for _ in 0..30 {
         assert_eq!(sidecar.post(SEND, "x").await.errcode(), Some(0));
         wechat.close_idle();
+        wechat.wait_until(|wechat| wechat.connections() == 0).await;
     }
     wechat.change(|behaviour| behaviour.close_after_reply = true);
     for _ in 0..200 {
@@ -394,7 +394,10 @@ async fn a_hostile_wechat_is_never_noticed() {
         match round % 3 {
             0 => wechat.rotate(),
             1 => wechat.expire(),
-            _ => wechat.close_idle(),
+            _ => {
+                wechat.close_idle();
+                wechat.wait_until(|wechat| wechat.connections() == 0).await;
+            }
         }
     }
     assert!(!wechat.saw_placeholder());
