@@ -7,12 +7,17 @@ fn main() {
     println!("cargo::rerun-if-changed=.git/HEAD");
     println!("cargo::rerun-if-changed=.git/logs/HEAD");
     let given = std::env::var("WECHAT_SIDECAR_COMMIT").ok();
-    let commit = given.or_else(of_git).unwrap_or_else(|| "unknown".to_owned());
+    let commit = given
+        .or_else(of_git)
+        .unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=WECHAT_SIDECAR_COMMIT={commit}");
 }
 
 fn of_git() -> Option<String> {
-    let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
+    let output = Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .output()
+        .ok()?;
     let commit = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !commit.is_empty()).then_some(commit)
 }

@@ -46,7 +46,9 @@ impl Account {
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account").field("appid", &self.appid).finish_non_exhaustive()
+        f.debug_struct("Account")
+            .field("appid", &self.appid)
+            .finish_non_exhaustive()
     }
 }
 

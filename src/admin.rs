@@ -1,10 +1,6 @@
 //! The admin port: probes and metrics for who reaches it, all else for loopback peers only.
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
@@ -131,7 +127,10 @@ impl Admin {
             return text(StatusCode::FORBIDDEN, &failure.to_string());
         }
         if !is_loopback(peer) {
-            return text(StatusCode::FORBIDDEN, "this is for peers on this machine only");
+            return text(
+                StatusCode::FORBIDDEN,
+                "this is for peers on this machine only",
+            );
         }
         match (path, &head.method) {
             ("/accounts", _) if get => self.accounts(),
@@ -158,7 +157,9 @@ impl Admin {
 
     fn ready(&self, query: Option<&str>) -> Reply {
         let wanted = query.into_iter().flat_map(|query| query.split('&'));
-        let account = wanted.filter_map(|pair| pair.strip_prefix("account=")).next();
+        let account = wanted
+            .filter_map(|pair| pair.strip_prefix("account="))
+            .next();
         match self.readiness(account) {
             Ok(()) => text(StatusCode::OK, "ok"),
             Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &reason),
@@ -184,20 +185,29 @@ impl Admin {
                 let all: Vec<_> = self.directory.iter().map(has_token).collect();
                 let first = all.iter().find_map(|account| account.clone().err());
                 let any = all.iter().any(Result::is_ok);
-                if any && self.all_tried() { Ok(()) } else { Err(first.unwrap_or_default()) }
+                if any && self.all_tried() {
+                    Ok(())
+                } else {
+                    Err(first.unwrap_or_default())
+                }
             }
         }
     }
 
     fn all_tried(&self) -> bool {
-        self.directory.iter().all(|account| account.keeper.status().tried)
+        self.directory
+            .iter()
+            .all(|account| account.keeper.status().tried)
     }
 
     fn started(&self) -> Reply {
         if self.all_tried() {
             text(StatusCode::OK, "ok")
         } else {
-            text(StatusCode::SERVICE_UNAVAILABLE, "the first token request has not ended")
+            text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the first token request has not ended",
+            )
         }
     }
 
@@ -212,7 +222,11 @@ impl Admin {
     }
 
     fn accounts(&self) -> Reply {
-        let accounts: Vec<Value> = self.directory.iter().map(|account| describe(account)).collect();
+        let accounts: Vec<Value> = self
+            .directory
+            .iter()
+            .map(|account| describe(account))
+            .collect();
         let mut reply = text(StatusCode::OK, &json!({ "accounts": accounts }).to_string());
         let kind = HeaderValue::from_static("application/json");
         reply.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -90,7 +90,14 @@ impl App {
     /// Serves until `stop` ends or somebody asks over HTTP, then drains. Token requests, the admin
     /// port and the acceptors run on the current runtime, calls on threads of their own.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Ended, StartError> {
-        let Self { config, levels, listeners, admin, route, client } = self;
+        let Self {
+            config,
+            levels,
+            listeners,
+            admin,
+            route,
+            client,
+        } = self;
         let metrics = Arc::new(Metrics::default());
         let memory = Memory::new(config.replay_memory);
         let farewell = Farewell::default();
@@ -104,7 +111,12 @@ impl App {
         }
         let directory = Directory::new(accounts);
         let secrets = config.accounts.iter().map(|account| account.secret.clone());
-        tasks.spawn(watch_secrets(directory.clone(), secrets.chain(config.proxy.guard.caller_key.clone()).collect()));
+        tasks.spawn(watch_secrets(
+            directory.clone(),
+            secrets
+                .chain(config.proxy.guard.caller_key.clone())
+                .collect(),
+        ));
 
         let remembered = Arc::new(Paths::default());
         let mut upstream = config.upstream;
@@ -151,14 +163,21 @@ impl App {
         farewell.drain();
         while doors.join_next().await.is_some() {}
         let drained = workers.finish(config.server.shutdown_grace).await;
-        Ok(if drained { Ended::Drained } else { Ended::CutShort })
+        Ok(if drained {
+            Ended::Drained
+        } else {
+            Ended::CutShort
+        })
     }
 }
 
 /// Serves until a signal: the first drains, a second one ends at once.
 pub async fn serve(config: Config, levels: LogLevels) -> ExitCode {
     raise_file_limit();
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
         tracing::error!("signals cannot be handled");
         return ExitCode::FAILURE;
@@ -217,7 +236,12 @@ fn open(
     client: &reqwest::Client,
     route: &Arc<Route>,
 ) -> Account {
-    let account::Options { appid, secret, token_api, daily_fetches } = options.clone();
+    let account::Options {
+        appid,
+        secret,
+        token_api,
+        daily_fetches,
+    } = options.clone();
     let metrics = Arc::new(AccountMetrics::default());
     let issuer = Wechat::new(
         client.clone(),
@@ -253,7 +277,10 @@ async fn watch_secrets(directory: Directory, secrets: Vec<Arc<SecretSource>>) {
             if changed.is_ok_and(|changed| changed) {
                 tracing::info!("a secret file changed");
                 let its = |account: &&Arc<Account>| Arc::ptr_eq(&account.secret, secret);
-                directory.iter().filter(its).for_each(|account| account.keeper.try_again());
+                directory
+                    .iter()
+                    .filter(its)
+                    .for_each(|account| account.keeper.try_again());
             }
         }
     }

@@ -120,7 +120,9 @@ impl Body for Inbound {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         this.awaits_continue = false;
-        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
         let polled = Pin::new(&mut *body).poll_frame(cx);
         let polled = this.clock.watch(polled, cx);
         if !matches!(polled, Poll::Pending | Poll::Ready(Some(Ok(_)))) || body.is_end_stream() {
@@ -134,7 +136,9 @@ impl Body for Inbound {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+        self.body
+            .as_ref()
+            .map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 
@@ -157,9 +161,8 @@ impl Drop for Inbound {
 const LINGER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5));
 
 async fn linger(mut body: Incoming) {
-    let until_it_ends = async {
-        while let Ok(Some(Ok(_))) = timeout(LINGER.1, body.frame()).await {}
-    };
+    let until_it_ends =
+        async { while let Ok(Some(Ok(_))) = timeout(LINGER.1, body.frame()).await {} };
     // Either way there is nothing more to do for this app.
     let _ = timeout(LINGER.0, until_it_ends).await;
 }

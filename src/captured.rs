@@ -126,7 +126,9 @@ where
         let mut read = Gathered::with_capacity(length);
         while let Some(frame) = body.frame().await {
             // Trailers end a body; WeChat neither sends nor reads any.
-            let Ok(data) = frame.map_err(HoldError::Broken)?.into_data() else { break };
+            let Ok(data) = frame.map_err(HoldError::Broken)?.into_data() else {
+                break;
+            };
             read.push(data);
         }
         Ok(Self::held(read.into_bytes(), room))
@@ -140,7 +142,9 @@ where
         let mut room = memory.reserve(0).ok_or(HoldError::NoRoom)?;
         let mut read = Vec::new();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(HoldError::Broken)?.into_data() else { break };
+            let Ok(data) = frame.map_err(HoldError::Broken)?.into_data() else {
+                break;
+            };
             let length = read.len() + data.len();
             if length > limit {
                 return Err(HoldError::TooLarge);
@@ -189,7 +193,8 @@ impl Gathered {
             return;
         }
         if self.all.is_empty() {
-            self.all.reserve_exact(self.capacity.max(self.first.len() + data.len()));
+            self.all
+                .reserve_exact(self.capacity.max(self.first.len() + data.len()));
             self.all.extend_from_slice(&self.first);
             self.first = Bytes::new();
         }
@@ -201,11 +206,19 @@ impl Gathered {
     }
 
     fn bytes(&self) -> &[u8] {
-        if self.all.is_empty() { &self.first } else { &self.all }
+        if self.all.is_empty() {
+            &self.first
+        } else {
+            &self.all
+        }
     }
 
     fn into_bytes(self) -> Bytes {
-        if self.all.is_empty() { self.first } else { self.all.into() }
+        if self.all.is_empty() {
+            self.first
+        } else {
+            self.all.into()
+        }
     }
 }
 
@@ -278,7 +291,9 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_fits_is_held_and_sent_twice() {
         let memory = Memory::new(1 << 20);
-        let body = Captured::hold(chunks(&["hello ", "world"]), 11, &memory).await.unwrap();
+        let body = Captured::hold(chunks(&["hello ", "world"]), 11, &memory)
+            .await
+            .unwrap();
         let again = body.try_clone().unwrap();
         assert!(memory.held() >= 11);
         assert_eq!(text(body).await, "hello world");

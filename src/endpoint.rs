@@ -59,8 +59,16 @@ struct Row {
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| TABLE.lines().filter_map(row).collect());
 
 static INDEX: LazyLock<HashMap<Box<[u8]>, usize>> = LazyLock::new(|| {
-    let key = |row: &Row| row.label.to_ascii_lowercase().into_bytes().into_boxed_slice();
-    ROWS.iter().enumerate().map(|(at, row)| (key(row), at)).collect()
+    let key = |row: &Row| {
+        row.label
+            .to_ascii_lowercase()
+            .into_bytes()
+            .into_boxed_slice()
+    };
+    ROWS.iter()
+        .enumerate()
+        .map(|(at, row)| (key(row), at))
+        .collect()
 });
 
 fn row(line: &'static str) -> Option<Row> {
@@ -121,8 +129,12 @@ pub fn label(row: usize) -> &'static str {
 
 /// What a path takes that no document names: see wechat.md, section 5.
 fn guess(path: &[u8]) -> Credential {
-    const OF_OTHERS: [&[u8]; 4] =
-        [b"/sns/", b"/componenttcb/", b"/wxa/component/", b"/cgi-bin/component/"];
+    const OF_OTHERS: [&[u8]; 4] = [
+        b"/sns/",
+        b"/componenttcb/",
+        b"/wxa/component/",
+        b"/cgi-bin/component/",
+    ];
     const OURS: [&[u8]; 3] = [
         b"/cgi-bin/component/getprivacysetting",
         b"/cgi-bin/component/setprivacysetting",
@@ -225,7 +237,12 @@ mod tests {
 
     #[test]
     fn a_path_in_disguise_is_still_itself() {
-        for path in ["/cgi-bin/%74oken", "/cgi-bin/token/", "/CGI-bin/Token", "/%63gi-bin/token"] {
+        for path in [
+            "/cgi-bin/%74oken",
+            "/cgi-bin/token/",
+            "/CGI-bin/Token",
+            "/%63gi-bin/token",
+        ] {
             assert_eq!(credential(path), Credential::TokenFetch, "{path}");
         }
     }

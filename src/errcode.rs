@@ -67,7 +67,9 @@ pub fn errcode(body: &[u8]) -> Option<i64> {
                 let (text, end) = string(body, at + 1);
                 at = end;
                 if depth == 1 || (depth == 2 && in_base_resp) {
-                    let Some(value) = after_colon(body, at) else { continue };
+                    let Some(value) = after_colon(body, at) else {
+                        continue;
+                    };
                     if text == b"errcode"
                         && let Some(code) = number(body, value)
                     {
@@ -180,7 +182,10 @@ mod tests {
             r#"{"errcode":40001,"errmsg":"cut off"#,
         ];
         for body in refused {
-            assert!(matches!(Verdict::of(body.as_bytes()), Verdict::Refused(_)), "{body}");
+            assert!(
+                matches!(Verdict::of(body.as_bytes()), Verdict::Refused(_)),
+                "{body}"
+            );
         }
         let broken = b"{\"nickname\":\"\xff\xfe\\\"\",\"errcode\":40001}";
         assert_eq!(Verdict::of(broken), Verdict::Refused(40001));
@@ -205,9 +210,15 @@ mod tests {
             "",
         ];
         for body in accepted {
-            assert!(!matches!(Verdict::of(body.as_bytes()), Verdict::Refused(_)), "{body}");
+            assert!(
+                !matches!(Verdict::of(body.as_bytes()), Verdict::Refused(_)),
+                "{body}"
+            );
         }
-        assert_eq!(Verdict::of(br#"{"errcode":45009}"#), Verdict::Errcode(45009));
+        assert_eq!(
+            Verdict::of(br#"{"errcode":45009}"#),
+            Verdict::Errcode(45009)
+        );
     }
 
     #[test]

@@ -127,16 +127,24 @@ impl Meaning {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Busy => "WeChat is busy, the next attempt follows soon",
-            Self::WrongSecret => "WECHAT_SECRET is not the AppSecret of this AppID: set the right one",
+            Self::WrongSecret => {
+                "WECHAT_SECRET is not the AppSecret of this AppID: set the right one"
+            }
             Self::WrongRequest => "check WECHAT_APPID",
-            Self::NotWhitelisted => "add this IP to the account's IP whitelist (开发接口管理 → IP白名单)",
+            Self::NotWhitelisted => {
+                "add this IP to the account's IP whitelist (开发接口管理 → IP白名单)"
+            }
             Self::Frozen => "the AppSecret is frozen: unfreeze it in WeChat's console",
             Self::DailyQuota => "the day's quota of token requests is used up",
             Self::MinuteQuota => "too many token requests in this minute",
             Self::Forbidden => "WeChat does not issue tokens to this account: see its console",
             Self::AwaitsAdmin => "an administrator of the account has to confirm this IP",
-            Self::RefusedForAnHour => "an administrator refused this IP: WeChat answers again in an hour",
-            Self::RefusedForADay => "an administrator refused this IP: WeChat answers again in 24 hours",
+            Self::RefusedForAnHour => {
+                "an administrator refused this IP: WeChat answers again in an hour"
+            }
+            Self::RefusedForADay => {
+                "an administrator refused this IP: WeChat answers again in 24 hours"
+            }
             Self::Unknown => "see WeChat's list of return codes",
         }
     }

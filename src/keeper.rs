@@ -153,10 +153,13 @@ impl<I: Issue> Keeper<I> {
         match timeout(self.options.patience, flight).await {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(_)) => self.last_resort(&self.lock()),
-            Err(_) => self.in_hand().filter(|token| token.is_alive()).ok_or(NoToken {
-                error: IssueError::Slow,
-                retry_after: Duration::from_secs(1),
-            }),
+            Err(_) => self
+                .in_hand()
+                .filter(|token| token.is_alive())
+                .ok_or(NoToken {
+                    error: IssueError::Slow,
+                    retry_after: Duration::from_secs(1),
+                }),
         }
     }
 
@@ -259,7 +262,10 @@ impl<I: Issue> Keeper<I> {
                 let state = self.lock();
                 let failure = state.failure.as_ref();
                 let flight = state.flight.as_ref().map(|(_, flight)| flight.clone());
-                (flight, failure.map_or(state.renew_at, |failure| failure.retry_at))
+                (
+                    flight,
+                    failure.map_or(state.renew_at, |failure| failure.retry_at),
+                )
             };
             if let Some(flight) = flight {
                 let _ = flight.await;
@@ -283,7 +289,11 @@ impl<I: Issue> Keeper<I> {
 
     fn need(&self) -> Cause {
         let alive = self.in_hand().is_some_and(|token| token.is_alive());
-        if alive { Cause::Renewal } else { Cause::Missing }
+        if alive {
+            Cause::Renewal
+        } else {
+            Cause::Missing
+        }
     }
 
     /// While no fetch is possible, a token serves until its real expiry.
@@ -344,7 +354,11 @@ impl<I: Issue> Keeper<I> {
                 self.metrics.fetch(cause, fetched);
                 let retry_at = Instant::now() + wait;
                 let failed = error.clone();
-                state.failure = Some(Failure { error, count, retry_at });
+                state.failure = Some(Failure {
+                    error,
+                    count,
+                    retry_at,
+                });
                 Err(failed)
             }
         };
@@ -373,7 +387,8 @@ impl<I: Issue> Keeper<I> {
             state.pace.in_vain();
         }
         self.watching.store(true, Ordering::Relaxed);
-        self.metrics.fetch(cause, if same { Fetched::Same } else { Fetched::New });
+        self.metrics
+            .fetch(cause, if same { Fetched::Same } else { Fetched::New });
         tracing::info!(cause = cause.label(), same, expires_in = ?lifetime, next_in = ?pause, "token");
         let token = Arc::new(token);
         self.token.store(Some(token.clone()));

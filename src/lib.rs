@@ -31,9 +31,9 @@ pub mod token;
 pub mod upstream;
 
 // Tokens.
+pub mod account;
 pub mod issuer;
 pub mod keeper;
-pub mod account;
 
 // Calls.
 pub mod proxy;

@@ -20,7 +20,9 @@ pub use page::{AccountPage, FAMILIES, Family, Page};
 pub const ENDPOINT_LABELS: usize = 64;
 
 /// The upper bounds of the latency buckets, in seconds.
-pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub const BUCKETS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 
 /// The error codes that get a label of their own.
 const ERRCODES: [i64; 24] = [
@@ -132,7 +134,8 @@ impl Default for AccountMetrics {
 impl AccountMetrics {
     /// A call to the endpoint with label `slot` ended.
     pub fn call(&self, slot: usize, outcome: Outcome) {
-        self.0.add(at::CALLS + slot * Outcome::ALL.len() + outcome as usize);
+        self.0
+            .add(at::CALLS + slot * Outcome::ALL.len() + outcome as usize);
     }
 
     /// WeChat answered `code`.
@@ -158,7 +161,8 @@ impl AccountMetrics {
 
     /// A token request ended.
     pub fn fetch(&self, cause: Cause, fetched: Fetched) {
-        self.0.add(at::FETCHES + cause as usize * Fetched::ALL.len() + fetched as usize);
+        self.0
+            .add(at::FETCHES + cause as usize * Fetched::ALL.len() + fetched as usize);
     }
 
     /// An app asked for a forced refresh, which it does not get.
@@ -297,7 +301,9 @@ const UNASSIGNED: u8 = u8::MAX;
 impl Default for Labels {
     fn default() -> Self {
         Self {
-            slots: (0..endpoint::rows()).map(|_| AtomicU8::new(UNASSIGNED)).collect(),
+            slots: (0..endpoint::rows())
+                .map(|_| AtomicU8::new(UNASSIGNED))
+                .collect(),
             rows: Mutex::default(),
         }
     }
@@ -322,7 +328,10 @@ impl Labels {
             }
             None => ENDPOINT_LABELS,
         };
-        self.slots[row].store(u8::try_from(slot).unwrap_or(UNASSIGNED - 1), Ordering::Relaxed);
+        self.slots[row].store(
+            u8::try_from(slot).unwrap_or(UNASSIGNED - 1),
+            Ordering::Relaxed,
+        );
         slot
     }
 

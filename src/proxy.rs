@@ -128,7 +128,9 @@ impl Mark {
 
 fn mark(reply: &mut Reply, mark: Mark) {
     let name = HeaderName::from_static(HEADER);
-    reply.headers_mut().append(name, HeaderValue::from_static(mark.word()));
+    reply
+        .headers_mut()
+        .append(name, HeaderValue::from_static(mark.word()));
 }
 
 /// How much of a reply is read before it is passed on. WeChat's refusals are far smaller.
@@ -253,7 +255,8 @@ impl Proxy {
                 "clear_quota/v2 resets the whole account's quota, an operator's act; see --allow-clear-quota",
             )),
             Credential::Nothing | Credential::QuotaReset => {
-                self.without_token(call, body, held, Edit::Without, &[]).await
+                self.without_token(call, body, held, Edit::Without, &[])
+                    .await
             }
             Credential::Own if call.has_placeholder() => Err(Failure::Placeholder),
             Credential::Own => self.without_token(call, body, held, Edit::Keep, &[]).await,
@@ -261,7 +264,10 @@ impl Proxy {
                 let appid = (!call.names_appid()?).then_some(&*call.account.appid);
                 let secret = call.account.secret.held();
                 let encoded = encode(&secret);
-                let edit = Edit::Secret { appid, secret: encoded.expose() };
+                let edit = Edit::Secret {
+                    appid,
+                    secret: encoded.expose(),
+                };
                 let secrets = [secret.expose(), encoded.expose()];
                 self.without_token(call, body, held, edit, &secrets).await
             }
@@ -352,7 +358,9 @@ impl Proxy {
         let metrics = &call.account.metrics;
         let mut second = match self.send_with(call, body, token).await {
             Ok(answered) => answered,
-            Err(Unanswered { nothing_sent: true, .. }) => {
+            Err(Unanswered {
+                nothing_sent: true, ..
+            }) => {
                 metrics.skipped(Skipped::NoToken);
                 return Ok((Outcome::Refused, first));
             }
@@ -370,7 +378,11 @@ impl Proxy {
                 self.remembered.0.add(appid, path, token, answer);
             }
             let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
-            tracing::warn!(account = appid, endpoint, "WeChat refused a call twice: this endpoint may not be for this account");
+            tracing::warn!(
+                account = appid,
+                endpoint,
+                "WeChat refused a call twice: this endpoint may not be for this account"
+            );
         }
         metrics.replay(outcome);
         mark(&mut second.reply, Mark::Replayed);
@@ -383,7 +395,9 @@ impl Proxy {
             Verdict::Accepted => {
                 if answered.reply.status().is_success() {
                     call.account.keeper.accepted(token);
-                    self.remembered.0.forget(&call.account.appid, call.endpoint.path());
+                    self.remembered
+                        .0
+                        .forget(&call.account.appid, call.endpoint.path());
                 }
                 Outcome::Accepted
             }
@@ -427,7 +441,8 @@ impl Proxy {
         token: &Token,
     ) -> Result<Answered, Unanswered> {
         let secrets = [token.value().expose(), token.encoded()];
-        self.send(call, body, Edit::Token(token.encoded()), &secrets).await
+        self.send(call, body, Edit::Token(token.encoded()), &secrets)
+            .await
     }
 
     /// Sends the call, and reads as much of the reply as tells whether it is a refusal. `secrets`
@@ -439,7 +454,11 @@ impl Proxy {
         edit: Edit<'_>,
         secrets: &[&str],
     ) -> Result<Answered, Unanswered> {
-        let spare = if call.is_repeatable() { body.try_clone() } else { None };
+        let spare = if call.is_repeatable() {
+            body.try_clone()
+        } else {
+            None
+        };
         let mut sent = self.upstream.send(outgoing(call, body, edit)?, false).await;
         if let (Err(SendError::Broken { reused: true }), Some(body)) = (&sent, spare) {
             sent = self.upstream.send(outgoing(call, body, edit)?, true).await;
@@ -450,18 +469,30 @@ impl Proxy {
         })?;
         let (mut head, body) = reply.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(broken(Failure::Broken("WeChat switched protocols".to_owned())));
+            return Err(broken(Failure::Broken(
+                "WeChat switched protocols".to_owned(),
+            )));
         }
         rewrite::reply_headers(&mut head.headers);
         rewrite::clean_location(&mut head.headers, secrets);
         let peeked = Captured::peek(body, PEEK_LIMIT).await;
         let body = peeked.map_err(|error| broken(error.into()))?;
-        let verdict = body.whole().map_or(Verdict::Accepted, |body| Verdict::of(body));
-        if let (Verdict::Errcode(code) | Verdict::Refused(code), Some(body)) = (verdict, body.whole()) {
+        let verdict = body
+            .whole()
+            .map_or(Verdict::Accepted, |body| Verdict::of(body));
+        if let (Verdict::Errcode(code) | Verdict::Refused(code), Some(body)) =
+            (verdict, body.whole())
+        {
             call.account.metrics.errcode(code);
             let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
             let rid = errcode::rid(body);
-            tracing::debug!(account = call.account.appid, endpoint, code, rid, "WeChat answered an error");
+            tracing::debug!(
+                account = call.account.appid,
+                endpoint,
+                code,
+                rid,
+                "WeChat answered an error"
+            );
         }
         Ok(Answered {
             verdict,

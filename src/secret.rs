@@ -99,7 +99,10 @@ fn read(path: &Path) -> io::Result<Secret> {
     let text = Zeroizing::new(fs::read_to_string(path)?);
     let trimmed = text.trim_end();
     if trimmed.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the file is empty",
+        ));
     }
     Ok(Secret::new(trimmed))
 }

@@ -70,7 +70,6 @@ pub struct Farewell {
 }
 
 impl Farewell {
-
     /// Asks apps, in every reply, to close their connections.
     pub fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);

@@ -11,7 +11,11 @@ use tokio::time::{Duration, Instant};
 use crate::secret::Secret;
 
 /// What may stand in a query value unencoded (RFC 3986 §2.3).
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// What WeChat issues: a secret that works until it expires.
 pub struct Token {

@@ -119,7 +119,8 @@ impl Upstream {
                 Some(link) => link,
                 None => self.connect().await?,
             };
-            call.headers_mut().insert(header::HOST, link.authority.clone());
+            call.headers_mut()
+                .insert(header::HOST, link.authority.clone());
             let started = Instant::now();
             let outgoing = call.map(|body| Outgoing::new(body, link.progress.clone()));
             match self.exchange(&mut link, outgoing).await {
@@ -152,14 +153,18 @@ impl Upstream {
         link: &mut Link,
         call: Request<Outgoing>,
     ) -> Result<Response<hyper::body::Incoming>, Failed> {
-        let Options { reply_timeout, idle_timeout, .. } = self.options;
+        let Options {
+            reply_timeout,
+            idle_timeout,
+            ..
+        } = self.options;
         let mut reply = pin!(link.sender.try_send_request(call));
         let mut due = Instant::now() + reply_timeout.min(idle_timeout);
         loop {
             tokio::select! {
                 biased;
                 reply = &mut reply => return reply.map_err(|mut error| match error.take_message() {
-                    Some(call) => Failed::Unsent(call),
+                    Some(call) => Failed::Unsent(Box::new(call)),
                     None => Failed::Broken(error.into_error()),
                 }),
                 () = sleep_until(due) => {
@@ -187,7 +192,9 @@ impl Upstream {
         };
         let handshake = http1::Builder::new().handshake(TokioIo::new(wire)).await;
         let (sender, connection) = handshake.map_err(|_| SendError::Closed)?;
-        let counted = Counted::new(self.metrics.clone(), |metrics| &metrics.upstream_connections);
+        let counted = Counted::new(self.metrics.clone(), |metrics| {
+            &metrics.upstream_connections
+        });
         tokio::spawn(async move {
             let _held = (room, counted);
             if let Err(error) = connection.await {
@@ -228,7 +235,7 @@ fn of_the_app(error: &hyper::Error) -> bool {
 }
 
 enum Failed {
-    Unsent(Request<Outgoing>),
+    Unsent(Box<Request<Outgoing>>),
     TimedOut(Duration),
     Broken(hyper::Error),
 }

@@ -13,11 +13,17 @@ const SEND: &str = "/cgi-bin/user/info/updateremark";
 async fn a_call_arrives_byte_for_byte_with_the_token_put_in() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
-    let target = "/cgi-bin/message/custom/send?b=%2B%e4%bd&access_token=mine&&a=&a=1&access%5Ftoken=x";
+    let target =
+        "/cgi-bin/message/custom/send?b=%2B%e4%bd&access_token=mine&&a=&a=1&access%5Ftoken=x";
 
     let reply = sidecar.post(target, "{\"touser\":\"o1\"}").await;
 
-    assert_eq!((reply.status, reply.errcode()), (200, Some(0)), "{}", reply.text());
+    assert_eq!(
+        (reply.status, reply.errcode()),
+        (200, Some(0)),
+        "{}",
+        reply.text()
+    );
     assert!(reply.marks().is_empty());
     let call = &wechat.calls()[0];
     let token = wechat.token();
@@ -36,17 +42,30 @@ async fn a_call_arrives_byte_for_byte_with_the_token_put_in() {
 async fn an_expiry_is_healed_for_any_method_with_its_body() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
-    for (method, body) in [("GET", ""), ("POST", "hello"), ("PUT", "x"), ("DELETE", ""), ("PATCH", "y"), ("ODD", "z")] {
+    for (method, body) in [
+        ("GET", ""),
+        ("POST", "hello"),
+        ("PUT", "x"),
+        ("DELETE", ""),
+        ("PATCH", "y"),
+        ("ODD", "z"),
+    ] {
         wechat.expire();
         wechat.clear();
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let request = sidecar.client.request(method.clone(), format!("{}{SEND}", sidecar.url));
+        let request = sidecar
+            .client
+            .request(method.clone(), format!("{}{SEND}", sidecar.url));
         let reply = sidecar.send(request.body(body)).await;
         assert_eq!((reply.status, reply.errcode()), (200, Some(0)), "{method}");
         assert_eq!(reply.marks(), ["replayed"]);
         let calls = wechat.calls();
         assert_eq!(calls.len(), 2, "{method}");
-        assert!(calls.iter().all(|call| call.body == body && call.method == method.as_str()));
+        assert!(
+            calls
+                .iter()
+                .all(|call| call.body == body && call.method == method.as_str())
+        );
         assert_eq!(wechat.token_requests().len(), 1);
     }
 }
@@ -72,11 +91,15 @@ async fn a_refusal_is_known_in_every_shape() {
     let sidecar = Sidecar::start(&wechat).await;
     for code in [40001, 40014, 42001] {
         for place in [Place::First, Place::Last, Place::BaseResp] {
-            for (as_string, broken, prefix) in [(false, false, ""), (true, false, "\u{feff} \n"), (false, true, "")] {
+            for (as_string, broken, prefix) in [
+                (false, false, ""),
+                (true, false, "\u{feff} \n"),
+                (false, true, ""),
+            ] {
                 wechat.change(|behaviour| {
                     behaviour.split_writes = broken;
                     behaviour.refusal.code = Some(code);
-                    behaviour.refusal.place = place.clone();
+                    behaviour.refusal.place = place;
                     behaviour.refusal.as_string = as_string;
                     behaviour.refusal.broken = broken;
                     behaviour.refusal.prefix = prefix.into();
@@ -85,7 +108,12 @@ async fn a_refusal_is_known_in_every_shape() {
                 // Each time another token, so that this is no test of pacing.
                 wechat.rotate();
                 let reply = sidecar.post(SEND, "x").await;
-                assert_eq!(reply.errcode(), Some(0), "{code} {place:?}: {}", reply.text());
+                assert_eq!(
+                    reply.errcode(),
+                    Some(0),
+                    "{code} {place:?}: {}",
+                    reply.text()
+                );
                 assert_eq!(reply.marks(), ["replayed"]);
             }
         }
@@ -113,7 +141,11 @@ async fn other_errors_reach_the_app_once_and_unchanged() {
         assert_eq!(reply.text(), body);
         assert_eq!(reply.header("content-type"), Some("text/plain"));
         assert!(reply.marks().is_empty());
-        assert_eq!((wechat.calls().len(), wechat.token_requests().len()), (1, 0), "{body}");
+        assert_eq!(
+            (wechat.calls().len(), wechat.token_requests().len()),
+            (1, 0),
+            "{body}"
+        );
     }
 }
 
@@ -123,7 +155,9 @@ async fn a_refusal_in_a_large_reply_is_data() {
     let sidecar = Sidecar::start(&wechat).await;
     for (padding, replayed) in [(3000, true), (5000, false)] {
         let body = format!("{{\"pad\":\"{}\",\"errcode\":40001}}", "x".repeat(padding));
-        wechat.change(|behaviour| behaviour.body = Some(("application/json".into(), body.clone().into())));
+        wechat.change(|behaviour| {
+            behaviour.body = Some(("application/json".into(), body.clone().into()))
+        });
         wechat.clear();
         assert_eq!(sidecar.get("/x").await.text(), body);
         assert_eq!(wechat.calls().len(), if replayed { 2 } else { 1 });
@@ -138,8 +172,14 @@ async fn a_path_that_refuses_every_token_costs_one_fetch_and_a_loop_costs_nothin
     wechat.clear();
 
     let first = sidecar.post("/wxa/forbidden", "x").await;
-    assert_eq!((first.errcode(), first.marks()), (Some(40001), vec!["replayed"]));
-    assert_eq!((wechat.calls().len(), wechat.token_requests().len()), (2, 1));
+    assert_eq!(
+        (first.errcode(), first.marks()),
+        (Some(40001), vec!["replayed"])
+    );
+    assert_eq!(
+        (wechat.calls().len(), wechat.token_requests().len()),
+        (2, 1)
+    );
 
     let mut remembered = 0;
     for _ in 0..100 {
@@ -166,7 +206,10 @@ async fn a_whim_of_wechat_is_healed_with_the_same_token() {
     for _ in 0..5 {
         wechat.change(|behaviour| behaviour.refuse_next = 1);
         let reply = sidecar.post(SEND, "x").await;
-        assert_eq!((reply.errcode(), reply.marks()), (Some(0), vec!["replayed"]));
+        assert_eq!(
+            (reply.errcode(), reply.marks()),
+            (Some(0), vec!["replayed"])
+        );
     }
     assert!(wechat.token_requests().len() <= 6);
 }
@@ -190,32 +233,48 @@ async fn without_a_token_nothing_is_sent_and_the_app_learns_why() {
     wechat.change(|behaviour| behaviour.token_errcode = Some(40164));
     let sidecar = Sidecar::unready(&wechat, &[], &[]).await;
     let reply = sidecar.post(SEND, "x").await;
-    assert_eq!((reply.status, reply.errcode(), reply.marks()), (503, Some(990_503), vec!["error"]));
+    assert_eq!(
+        (reply.status, reply.errcode(), reply.marks()),
+        (503, Some(990_503), vec!["error"])
+    );
     assert!(reply.header("retry-after").unwrap().parse::<u64>().unwrap() > 0);
     assert_eq!(reply.header("x-wechat-sidecar-errcode"), Some("40164"));
     let text = reply.text();
-    assert!(text.contains("40164") && text.contains("whitelist"), "{text}");
+    assert!(
+        text.contains("40164") && text.contains("whitelist"),
+        "{text}"
+    );
     assert!(wechat.calls().is_empty());
     let as_200 = Sidecar::unready(&wechat, &["--error-status", "200"], &[]).await;
     let reply = as_200.post(SEND, "x").await;
-    assert_eq!((reply.status, reply.errcode(), reply.marks()), (200, Some(990_503), vec!["error"]));
+    assert_eq!(
+        (reply.status, reply.errcode(), reply.marks()),
+        (200, Some(990_503), vec!["error"])
+    );
 }
 
 #[tokio::test]
 async fn nothing_that_may_have_happened_is_sent_again() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::with(&wechat, &["--upstream-timeout", "1s"]).await;
-    for (hang_up, status, errcode) in [(HangUp::AfterRequest, 502, 990_500), (HangUp::MidHead, 502, 990_500)] {
+    for (hang_up, status, errcode) in [
+        (HangUp::AfterRequest, 502, 990_500),
+        (HangUp::MidHead, 502, 990_500),
+    ] {
         // A connection that has carried calls, and one that has not.
         for warm in [true, false] {
             wechat.change(|behaviour| behaviour.hang_up = HangUp::Never);
             if warm {
                 sidecar.post(SEND, "warm").await;
             }
-            wechat.change(|behaviour| behaviour.hang_up = hang_up.clone());
+            wechat.change(|behaviour| behaviour.hang_up = hang_up);
             wechat.clear();
             let reply = sidecar.post(SEND, "x").await;
-            assert_eq!((reply.status, reply.errcode()), (status, Some(errcode)), "{hang_up:?}");
+            assert_eq!(
+                (reply.status, reply.errcode()),
+                (status, Some(errcode)),
+                "{hang_up:?}"
+            );
             assert!(reply.text().contains("unknown"));
             assert_eq!(wechat.calls().len(), 1, "{hang_up:?} {warm}");
         }
@@ -234,7 +293,10 @@ async fn nothing_that_may_have_happened_is_sent_again() {
 async fn a_get_that_met_a_closing_connection_is_sent_again_but_no_login() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
-    for (target, calls, status) in [("/cgi-bin/user/get", 2, 200), ("/sns/jscode2session?js_code=1", 1, 502)] {
+    for (target, calls, status) in [
+        ("/cgi-bin/user/get", 2, 200),
+        ("/sns/jscode2session?js_code=1", 1, 502),
+    ] {
         sidecar.get("/warm").await;
         wechat.clear();
         wechat.change(|behaviour| {
@@ -267,7 +329,9 @@ async fn a_login_needs_no_secret_in_the_app_and_another_appid_never_gets_ours() 
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
     wechat.clear();
-    let login = sidecar.get("/sns/jscode2session?js_code=one&grant_type=authorization_code").await;
+    let login = sidecar
+        .get("/sns/jscode2session?js_code=one&grant_type=authorization_code")
+        .await;
     assert!(login.json()["openid"].is_string(), "{}", login.text());
     let call = &wechat.calls()[0];
     assert_eq!(call.parameter("appid").as_deref(), Some(APPID));
@@ -275,9 +339,18 @@ async fn a_login_needs_no_secret_in_the_app_and_another_appid_never_gets_ours() 
     assert_eq!(call.token, None);
 
     wechat.clear();
-    let target = format!("/sns/jscode2session?appid={APPID}&secret=wrong&%73ecret=x&js_code=two&grant_type=authorization_code&access_token=sidecar-x");
+    let target = format!(
+        "/sns/jscode2session?appid={APPID}&secret=wrong&%73ecret=x&js_code=two&grant_type=authorization_code&access_token=sidecar-x"
+    );
     assert!(sidecar.get(&target).await.json()["openid"].is_string());
-    assert_eq!(wechat.calls()[0].query().iter().filter(|(name, _)| name == "secret").count(), 1);
+    assert_eq!(
+        wechat.calls()[0]
+            .query()
+            .iter()
+            .filter(|(name, _)| name == "secret")
+            .count(),
+        1
+    );
 
     wechat.clear();
     for target in [
@@ -286,7 +359,11 @@ async fn a_login_needs_no_secret_in_the_app_and_another_appid_never_gets_ours() 
         "/cgi-bin/token?grant_type=client_credential&appid=wxforeign&secret=x",
     ] {
         let reply = sidecar.get(target).await;
-        assert_eq!((reply.status, reply.errcode()), (200, Some(40013)), "{target}");
+        assert_eq!(
+            (reply.status, reply.errcode()),
+            (200, Some(40013)),
+            "{target}"
+        );
         assert_eq!(reply.marks(), ["error"]);
     }
     assert!(wechat.calls().is_empty() && wechat.token_requests().is_empty());
@@ -297,21 +374,41 @@ async fn a_token_of_the_callers_own_passes_untouched_and_its_refusal_is_not_ours
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
     wechat.clear();
-    let target = format!("/sns/userinfo?access_token={}&openid=o1", wechat.user_token());
+    let target = format!(
+        "/sns/userinfo?access_token={}&openid=o1",
+        wechat.user_token()
+    );
     assert_ne!(sidecar.get(&target).await.errcode(), Some(40001));
     assert_eq!(wechat.calls()[0].target, target);
 
-    let refused = sidecar.get("/sns/userinfo?access_token=stale-stale-stale-stale&openid=o1").await;
+    let refused = sidecar
+        .get("/sns/userinfo?access_token=stale-stale-stale-stale&openid=o1")
+        .await;
     assert_eq!((refused.errcode(), refused.marks()), (Some(40001), vec![]));
-    assert_eq!((wechat.calls().len(), wechat.token_requests().len()), (2, 0));
+    assert_eq!(
+        (wechat.calls().len(), wechat.token_requests().len()),
+        (2, 0)
+    );
 
-    let hint = sidecar.get(&format!("/sns/userinfo?access_token=sidecar-{APPID}&openid=o1")).await;
+    let hint = sidecar
+        .get(&format!(
+            "/sns/userinfo?access_token=sidecar-{APPID}&openid=o1"
+        ))
+        .await;
     assert_eq!((hint.status, hint.errcode()), (400, Some(990_402)));
     assert!(!wechat.saw_placeholder());
 
-    let none = sidecar.post("/cgi-bin/component/api_component_token?access_token=mine&x=1", "{}").await;
+    let none = sidecar
+        .post(
+            "/cgi-bin/component/api_component_token?access_token=mine&x=1",
+            "{}",
+        )
+        .await;
     assert_eq!(none.status, 200);
-    assert_eq!(wechat.calls()[2].target, "/cgi-bin/component/api_component_token?x=1");
+    assert_eq!(
+        wechat.calls()[2].target,
+        "/cgi-bin/component/api_component_token?x=1"
+    );
 }
 
 #[tokio::test]
@@ -319,22 +416,42 @@ async fn an_sdk_that_fetches_a_token_gets_a_placeholder_and_kicks_nobody() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
     wechat.clear();
-    let classic = format!("/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret=whatever");
-    let stable = format!("{{\"grant_type\":\"client_credential\",\"appid\":\"{APPID}\",\"secret\":\"x\",\"force_refresh\":true}}");
-    for reply in [sidecar.get(&classic).await, sidecar.post("/cgi-bin/stable_token", stable).await] {
+    let classic =
+        format!("/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret=whatever");
+    let stable = format!(
+        "{{\"grant_type\":\"client_credential\",\"appid\":\"{APPID}\",\"secret\":\"x\",\"force_refresh\":true}}"
+    );
+    for reply in [
+        sidecar.get(&classic).await,
+        sidecar.post("/cgi-bin/stable_token", stable).await,
+    ] {
         assert_eq!(reply.json()["access_token"], format!("sidecar-{APPID}"));
         assert_eq!(reply.json()["expires_in"], 7200);
         assert_eq!(reply.marks(), ["local"]);
     }
-    for disguise in ["/cgi-bin/%74oken", "//cgi-bin/token", "/cgi-bin/token/", "/CGI-BIN/TOKEN"] {
+    for disguise in [
+        "/cgi-bin/%74oken",
+        "//cgi-bin/token",
+        "/cgi-bin/token/",
+        "/CGI-BIN/TOKEN",
+    ] {
         assert_eq!(sidecar.get(disguise).await.marks(), ["local"], "{disguise}");
     }
     assert!(wechat.token_requests().is_empty() && wechat.calls().is_empty());
-    assert_eq!(sidecar.metric("wechat_sidecar_force_refresh_ignored_total").await, 1.0);
-    let reply = sidecar.get(&format!("/cgi-bin/user/get?access_token=sidecar-{APPID}")).await;
+    assert_eq!(
+        sidecar
+            .metric("wechat_sidecar_force_refresh_ignored_total")
+            .await,
+        1.0
+    );
+    let reply = sidecar
+        .get(&format!("/cgi-bin/user/get?access_token=sidecar-{APPID}"))
+        .await;
     assert!(reply.json()["total"].is_number(), "{}", reply.text());
     assert!(!wechat.saw_placeholder());
-    let foreign = sidecar.post("/cgi-bin/stable_token", "{\"appid\":\"wxforeign\"}").await;
+    let foreign = sidecar
+        .post("/cgi-bin/stable_token", "{\"appid\":\"wxforeign\"}")
+        .await;
     assert_eq!((foreign.status, foreign.errcode()), (200, Some(40013)));
 }
 
@@ -342,7 +459,11 @@ async fn an_sdk_that_fetches_a_token_gets_a_placeholder_and_kicks_nobody() {
 async fn the_token_endpoint_can_be_real_or_off() {
     let wechat = Wechat::calm().await;
     let real = Sidecar::with(&wechat, &["--token-endpoint", "real"]).await;
-    let reply = real.get(&format!("/cgi-bin/token?grant_type=client_credential&appid={APPID}")).await;
+    let reply = real
+        .get(&format!(
+            "/cgi-bin/token?grant_type=client_credential&appid={APPID}"
+        ))
+        .await;
     assert_eq!(reply.json()["access_token"], wechat.token());
     let left = reply.json()["expires_in"].as_u64().unwrap();
     assert!((7100..=7200).contains(&left), "{left}");
@@ -356,13 +477,20 @@ async fn the_quota_reset_is_an_operators_act() {
     let wechat = Wechat::calm().await;
     let body = format!("{{\"appid\":\"{APPID}\",\"appsecret\":\"x\"}}");
     let sidecar = Sidecar::start(&wechat).await;
-    for path in ["/cgi-bin/clear_quota/v2", "/cgi-bin/clear_quota%2fv2", "/cgi-bin/clear%5Fquota/V2/"] {
+    for path in [
+        "/cgi-bin/clear_quota/v2",
+        "/cgi-bin/clear_quota%2fv2",
+        "/cgi-bin/clear%5Fquota/V2/",
+    ] {
         let reply = sidecar.post(path, body.clone()).await;
         assert!([400, 403].contains(&reply.status), "{path}");
     }
     assert!(wechat.calls().is_empty());
     let allowed = Sidecar::with(&wechat, &["--allow-clear-quota"]).await;
-    assert_eq!(allowed.post("/cgi-bin/clear_quota/v2", body).await.status, 200);
+    assert_eq!(
+        allowed.post("/cgi-bin/clear_quota/v2", body).await.status,
+        200
+    );
     assert_eq!(wechat.calls()[0].target, "/cgi-bin/clear_quota/v2");
 }
 
@@ -378,7 +506,10 @@ async fn a_location_that_quotes_the_target_tells_no_token() {
     });
     let reply = sidecar.get("/x").await;
     assert_eq!(reply.status, 302);
-    assert_eq!(reply.header("location"), Some("https://mp.weixin.qq.com/x?a=1&next=%2F"));
+    assert_eq!(
+        reply.header("location"),
+        Some("https://mp.weixin.qq.com/x?a=1&next=%2F")
+    );
 }
 
 #[tokio::test]
@@ -389,7 +520,13 @@ async fn a_hostile_wechat_is_never_noticed() {
     for round in 0..12 {
         let calls = (0..60).map(|n| sidecar.post(SEND, format!("{{\"n\":{}}}", round * 1000 + n)));
         for reply in join_all(calls).await {
-            assert_eq!(reply.errcode(), Some(0), "{}\n{}", reply.text(), sidecar.log());
+            assert_eq!(
+                reply.errcode(),
+                Some(0),
+                "{}\n{}",
+                reply.text(),
+                sidecar.log()
+            );
         }
         match round % 3 {
             0 => wechat.rotate(),

@@ -73,7 +73,9 @@ impl Wechat {
                     "secret": secret.expose(),
                     "force_refresh": false,
                 });
-                self.client.post(format!("{origin}/cgi-bin/stable_token")).json(&body)
+                self.client
+                    .post(format!("{origin}/cgi-bin/stable_token"))
+                    .json(&body)
             }
             TokenApi::Classic => {
                 let appid = encode(&Secret::new(&*self.appid));
@@ -165,14 +167,18 @@ fn understand(body: &[u8], secret: &Secret) -> Option<Result<Token, IssueError>>
     let reply: Option<Value> = serde_json::from_slice(body).ok();
     let field = |name: &str| reply.as_ref()?.get(name);
     if let Some(code) = errcode::errcode(body).filter(|code| *code != 0) {
-        let message = field("errmsg").and_then(Value::as_str).unwrap_or("no errmsg");
+        let message = field("errmsg")
+            .and_then(Value::as_str)
+            .unwrap_or("no errmsg");
         return Some(Err(IssueError::Refused {
             code,
             message: clean(message, secret),
             meaning: Meaning::of(code),
         }));
     }
-    let token = field("access_token")?.as_str().filter(|token| !token.is_empty())?;
+    let token = field("access_token")?
+        .as_str()
+        .filter(|token| !token.is_empty())?;
     let seconds = match field("expires_in")? {
         Value::String(text) => text.parse().ok()?,
         number => number.as_u64()?,
@@ -185,7 +191,11 @@ fn understand(body: &[u8], secret: &Secret) -> Option<Result<Token, IssueError>>
 /// WeChat's words on one line, without the secret should they repeat it.
 fn clean(message: &str, secret: &Secret) -> String {
     let message = message.replace(secret.expose(), "[secret]");
-    message.chars().filter(|c| !c.is_control()).take(300).collect()
+    message
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(300)
+        .collect()
 }
 
 /// An error and its causes, without the URL.
@@ -223,10 +233,16 @@ mod tests {
 
     #[test]
     fn a_token_is_a_token_and_a_positive_life() {
-        let token = reading(r#"{"access_token":"t","expires_in":7200}"#).unwrap().unwrap();
+        let token = reading(r#"{"access_token":"t","expires_in":7200}"#)
+            .unwrap()
+            .unwrap();
         assert_eq!(token.value().expose(), "t");
         assert_eq!(token.lifetime(), Duration::from_secs(7200));
-        assert!(reading(r#"{"errcode":0,"access_token":"t","expires_in":"60"}"#).unwrap().is_ok());
+        assert!(
+            reading(r#"{"errcode":0,"access_token":"t","expires_in":"60"}"#)
+                .unwrap()
+                .is_ok()
+        );
         for nonsense in [
             "",
             "<html>",
@@ -244,7 +260,9 @@ mod tests {
     #[test]
     fn an_error_says_what_wechat_said_but_never_the_secret() {
         let ip = r#"{"errcode":40164,"errmsg":"invalid ip 1.2.3.4, not in whitelist HUNTER2"}"#;
-        let Err(error) = reading(ip).unwrap() else { panic!() };
+        let Err(error) = reading(ip).unwrap() else {
+            panic!()
+        };
         assert_eq!(error.meaning(), Meaning::NotWhitelisted);
         let text = error.to_string();
         assert!(text.contains("40164") && text.contains("1.2.3.4"), "{text}");

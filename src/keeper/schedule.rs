@@ -41,7 +41,11 @@ pub fn back_off(meaning: Meaning, failures: u32, dice: f64) -> Duration {
     let wait = doubled.min(most);
     // Half of it is certain: many sidecars that failed together shall not come back together.
     // A wait that cannot grow (a day, an hour) was set by WeChat, and is kept in full.
-    if first == most { wait.mul_f64(1.0 + 0.05 * dice) } else { wait.mul_f64(0.75 + 0.5 * dice) }
+    if first == most {
+        wait.mul_f64(1.0 + 0.05 * dice)
+    } else {
+        wait.mul_f64(0.75 + 0.5 * dice)
+    }
 }
 
 #[cfg(test)]
@@ -71,8 +75,14 @@ mod tests {
     fn the_same_token_is_asked_for_again_soon_but_never_at_once() {
         let again = ask_again_in(Duration::from_secs(250), 0.5);
         assert_eq!(again, Duration::from_secs(30));
-        assert_eq!(ask_again_in(Duration::from_secs(2), 0.5), Duration::from_millis(500));
-        assert_eq!(ask_again_in(Duration::ZERO, 0.5), Duration::from_millis(200));
+        assert_eq!(
+            ask_again_in(Duration::from_secs(2), 0.5),
+            Duration::from_millis(500)
+        );
+        assert_eq!(
+            ask_again_in(Duration::ZERO, 0.5),
+            Duration::from_millis(200)
+        );
     }
 
     #[test]

@@ -93,7 +93,9 @@ async fn a_thousand_refusals_of_one_token_cause_one_fetch() {
     let kept = keep(another);
     let refused = kept.token().await;
     for replacement in join_all((0..1000).map(|_| kept.keeper.replace(&refused))).await {
-        let Ok(Replacement::Another(token)) = replacement else { panic!("{replacement:?}") };
+        let Ok(Replacement::Another(token)) = replacement else {
+            panic!("{replacement:?}")
+        };
         assert_eq!(token.value().expose(), "t2");
     }
     assert_eq!(kept.requests(), 2);
@@ -104,7 +106,10 @@ async fn a_late_refusal_of_an_old_token_fetches_nothing() {
     let kept = keep(another);
     let old = kept.token().await;
     kept.keeper.replace(&old).await.unwrap();
-    assert!(matches!(kept.keeper.replace(&old).await, Ok(Replacement::Another(_))));
+    assert!(matches!(
+        kept.keeper.replace(&old).await,
+        Ok(Replacement::Another(_))
+    ));
     assert_eq!(kept.requests(), 2);
 }
 
@@ -118,7 +123,9 @@ async fn a_fetch_that_had_begun_before_the_refusal_is_asked_once_more() {
         sleep(Duration::from_millis(100)).await;
         kept.keeper.replace(&refused).await
     });
-    let Ok(Replacement::Another(token)) = replacement else { panic!("{replacement:?}") };
+    let Ok(Replacement::Another(token)) = replacement else {
+        panic!("{replacement:?}")
+    };
     assert_eq!(token.value().expose(), "new");
     assert_eq!(kept.requests(), 3);
 }
@@ -139,7 +146,10 @@ async fn one_failure_answers_every_waiter_and_is_remembered_for_as_long_as_it_me
     let calls = join_all((0..50).map(|_| kept.keeper.token())).await;
     assert!(calls.iter().all(Result::is_err));
     let failure = kept.keeper.token().await.unwrap_err();
-    assert!(failure.retry_after >= Duration::from_secs(200), "{failure:?}");
+    assert!(
+        failure.retry_after >= Duration::from_secs(200),
+        "{failure:?}"
+    );
     assert_eq!(kept.requests(), 1);
     kept.keeper.try_again();
     assert!(kept.keeper.token().await.is_err());
@@ -148,7 +158,13 @@ async fn one_failure_answers_every_waiter_and_is_remembered_for_as_long_as_it_me
 
 #[tokio::test(start_paused = true)]
 async fn a_token_is_served_to_its_end_while_renewal_fails_and_never_beyond() {
-    let kept = keep(|number| if number == 1 { another(1) } else { failing(number) });
+    let kept = keep(|number| {
+        if number == 1 {
+            another(1)
+        } else {
+            failing(number)
+        }
+    });
     tokio::spawn(kept.keeper.clone().run());
     kept.token().await;
     advance(LIFE - Duration::from_secs(10)).await;
@@ -160,8 +176,17 @@ async fn a_token_is_served_to_its_end_while_renewal_fails_and_never_beyond() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_one_failure_and_not_the_end() {
-    let kept = keep(|number| if number == 1 { panic!("boom") } else { another(number) });
-    assert_eq!(kept.keeper.token().await.unwrap_err().error, IssueError::Broken);
+    let kept = keep(|number| {
+        if number == 1 {
+            panic!("boom")
+        } else {
+            another(number)
+        }
+    });
+    assert_eq!(
+        kept.keeper.token().await.unwrap_err().error,
+        IssueError::Broken
+    );
     sleep(Duration::from_secs(3)).await;
     assert_eq!(kept.token().await.value().expose(), "t2");
 }
@@ -201,12 +226,24 @@ async fn a_stable_token_that_stays_the_same_is_asked_for_again_every_half_minute
 async fn refusals_in_vain_are_paced() {
     let kept = keep(same);
     let refused = kept.token().await;
-    assert!(matches!(kept.keeper.replace(&refused).await, Ok(Replacement::Same)));
-    assert!(matches!(kept.keeper.replace(&refused).await, Ok(Replacement::Paced)));
+    assert!(matches!(
+        kept.keeper.replace(&refused).await,
+        Ok(Replacement::Same)
+    ));
+    assert!(matches!(
+        kept.keeper.replace(&refused).await,
+        Ok(Replacement::Paced)
+    ));
     sleep(Duration::from_secs(1)).await;
-    assert!(matches!(kept.keeper.replace(&refused).await, Ok(Replacement::Same)));
+    assert!(matches!(
+        kept.keeper.replace(&refused).await,
+        Ok(Replacement::Same)
+    ));
     sleep(Duration::from_secs(1)).await;
-    assert!(matches!(kept.keeper.replace(&refused).await, Ok(Replacement::Paced)));
+    assert!(matches!(
+        kept.keeper.replace(&refused).await,
+        Ok(Replacement::Paced)
+    ));
     assert_eq!(kept.requests(), 3);
 }
 
@@ -214,14 +251,24 @@ async fn refusals_in_vain_are_paced() {
 async fn a_new_token_refused_again_is_paced_until_one_is_accepted() {
     let kept = keep(another);
     let first = kept.token().await;
-    let Ok(Replacement::Another(second)) = kept.keeper.replace(&first).await else { panic!() };
+    let Ok(Replacement::Another(second)) = kept.keeper.replace(&first).await else {
+        panic!()
+    };
     kept.keeper.refused_again(&second);
     kept.keeper.refused_again(&second);
-    assert!(matches!(kept.keeper.replace(&second).await, Ok(Replacement::Paced)));
+    assert!(matches!(
+        kept.keeper.replace(&second).await,
+        Ok(Replacement::Paced)
+    ));
     sleep(Duration::from_millis(1001)).await;
-    let Ok(Replacement::Another(third)) = kept.keeper.replace(&second).await else { panic!() };
+    let Ok(Replacement::Another(third)) = kept.keeper.replace(&second).await else {
+        panic!()
+    };
     kept.keeper.accepted(&third);
-    assert!(matches!(kept.keeper.replace(&third).await, Ok(Replacement::Another(_))));
+    assert!(matches!(
+        kept.keeper.replace(&third).await,
+        Ok(Replacement::Another(_))
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,7 +288,10 @@ async fn whims_of_wechat_do_not_keep_a_dead_token_alive() {
     let requests = kept.requests();
     if let Ok(Replacement::Paced) = kept.keeper.replace(&refused).await {
         kept.keeper.refused_again(&refused);
-        assert!(!matches!(kept.keeper.replace(&refused).await, Ok(Replacement::Paced)));
+        assert!(!matches!(
+            kept.keeper.replace(&refused).await,
+            Ok(Replacement::Paced)
+        ));
     }
     assert_eq!(kept.requests(), requests + 1);
 }

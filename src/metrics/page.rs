@@ -95,7 +95,12 @@ impl Page {
                 for outcome in Outcome::ALL {
                     let cell = at::CALLS + slot * Outcome::ALL.len() + *outcome as usize;
                     let endpoint = ("endpoint", metrics.labels.name(slot));
-                    self.counted(&CALLS, account, &[endpoint, ("outcome", outcome.label())], cell);
+                    self.counted(
+                        &CALLS,
+                        account,
+                        &[endpoint, ("outcome", outcome.label())],
+                        cell,
+                    );
                 }
             }
         }
@@ -216,7 +221,10 @@ impl Page {
         self.line(format_args!("{name}"));
         for (at, (key, text)) in labels.iter().enumerate() {
             let open = if at == 0 { '{' } else { ',' };
-            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let text = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
             self.line(format_args!("{open}{key}=\"{text}\""));
         }
         let close = if labels.is_empty() { "" } else { "}" };

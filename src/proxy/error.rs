@@ -22,10 +22,14 @@ pub enum Failure {
     #[error("this call cannot be passed on: {0}")]
     Malformed(String),
     /// No caller key, or a wrong one.
-    #[error("the header X-Wechat-Sidecar-Key is missing or wrong: send the content of the sidecar's --caller-key-file")]
+    #[error(
+        "the header X-Wechat-Sidecar-Key is missing or wrong: send the content of the sidecar's --caller-key-file"
+    )]
     CallerKey,
     /// The placeholder where only the caller can have a token.
-    #[error("access_token is the sidecar's placeholder, but this endpoint takes a token of its own (a user's or a third-party platform's): send that one")]
+    #[error(
+        "access_token is the sidecar's placeholder, but this endpoint takes a token of its own (a user's or a third-party platform's): send that one"
+    )]
     Placeholder,
     /// It came from where calls do not come from.
     #[error("{0}")]
@@ -37,7 +41,9 @@ pub enum Failure {
     #[error("the body of this call did not arrive: {0}")]
     BodyMissing(String),
     /// A body without a length that is larger than may be held.
-    #[error("the body has no Content-Length and is larger than the sidecar's --replay-limit: send it with a Content-Length")]
+    #[error(
+        "the body has no Content-Length and is larger than the sidecar's --replay-limit: send it with a Content-Length"
+    )]
     TooLarge,
     /// A body without a length, and no room to hold it.
     #[error("{0}: nothing was sent, try again")]
@@ -62,19 +68,47 @@ pub enum Failure {
 /// Our codes and their statuses, as the README lists them. None is one to which SDKs react by
 /// sending again; 40013 is WeChat's own.
 pub const CODES: [(i64, u16, &str); 13] = [
-    (990_400, 400, "the call cannot be passed on: its target, its framing or its Host is ambiguous"),
+    (
+        990_400,
+        400,
+        "the call cannot be passed on: its target, its framing or its Host is ambiguous",
+    ),
     (990_401, 403, "the caller key is missing or wrong"),
-    (990_402, 400, "the placeholder was sent to an endpoint that takes a token of its own"),
-    (990_403, 403, "the call came from a browser, through another proxy, or for another host"),
+    (
+        990_402,
+        400,
+        "the placeholder was sent to an endpoint that takes a token of its own",
+    ),
+    (
+        990_403,
+        403,
+        "the call came from a browser, through another proxy, or for another host",
+    ),
     (990_405, 403, "the configuration forbids this endpoint"),
     (990_408, 400, "the body of the call did not arrive"),
-    (990_413, 413, "a body without Content-Length is larger than --replay-limit"),
+    (
+        990_413,
+        413,
+        "a body without Content-Length is larger than --replay-limit",
+    ),
     (990_500, 502, "the reply broke off; the outcome is unknown"),
-    (990_501, 503, "no room for a body without Content-Length, or all connections to WeChat are busy; nothing was sent"),
+    (
+        990_501,
+        503,
+        "no room for a body without Content-Length, or all connections to WeChat are busy; nothing was sent",
+    ),
     (990_502, 502, "WeChat cannot be reached; nothing was sent"),
     (990_503, 503, "there is no token; nothing was sent"),
-    (990_504, 504, "WeChat did not answer in time; the outcome is unknown"),
-    (40013, 200, "the AppID is not the one that this sidecar serves"),
+    (
+        990_504,
+        504,
+        "WeChat did not answer in time; the outcome is unknown",
+    ),
+    (
+        40013,
+        200,
+        "the AppID is not the one that this sidecar serves",
+    ),
 ];
 
 impl Failure {
@@ -124,15 +158,24 @@ impl Failure {
         let retry_after = match self {
             Self::NoToken(none) => {
                 if let Some(code) = none.error.code() {
-                    reply.headers_mut().insert(WECHAT_ERRCODE, HeaderValue::from(code));
+                    reply
+                        .headers_mut()
+                        .insert(WECHAT_ERRCODE, HeaderValue::from(code));
                 }
-                Some(none.retry_after.max(Duration::from_secs(1)).as_secs_f64().ceil() as u64)
+                Some(
+                    none.retry_after
+                        .max(Duration::from_secs(1))
+                        .as_secs_f64()
+                        .ceil() as u64,
+                )
             }
             Self::Crowded(_) => Some(1),
             _ => None,
         };
         if let Some(seconds) = retry_after {
-            reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            reply
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         reply
     }

@@ -43,7 +43,9 @@ impl GuardOptions {
     }
 
     fn check_key(&self, headers: &HeaderMap) -> Result<(), Failure> {
-        let Some(key) = &self.caller_key else { return Ok(()) };
+        let Some(key) = &self.caller_key else {
+            return Ok(());
+        };
         let mut shown = headers.get_all(KEY).iter();
         match (shown.next(), shown.next()) {
             (Some(shown), None) if key.held().matches(shown.as_bytes()) => Ok(()),
@@ -75,19 +77,31 @@ impl GuardOptions {
     }
 
     fn knows(&self, authority: &[u8]) -> bool {
-        let Ok(authority) = Authority::try_from(authority) else { return false };
+        let Ok(authority) = Authority::try_from(authority) else {
+            return false;
+        };
         if authority.as_str().contains('@') {
             return false;
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']');
         let host = host.strip_suffix('.').unwrap_or(host);
         is_loopback(host)
-            || WECHAT_HOSTS.iter().any(|known| host.eq_ignore_ascii_case(known))
-            || self.allow_hosts.iter().any(|known| host.eq_ignore_ascii_case(known))
+            || WECHAT_HOSTS
+                .iter()
+                .any(|known| host.eq_ignore_ascii_case(known))
+            || self
+                .allow_hosts
+                .iter()
+                .any(|known| host.eq_ignore_ascii_case(known))
     }
 
     fn check_way(&self, headers: &HeaderMap) -> Result<(), Failure> {
-        let site = headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
+        let site = headers
+            .get("sec-fetch-site")
+            .map(http::HeaderValue::as_bytes);
         let strange_site = site.is_some_and(|site| !matches!(site, b"none" | b"same-origin"));
         if headers.contains_key(header::ORIGIN) || strange_site {
             return Err(Failure::Stranger("calls from a browser are not passed on"));
@@ -114,24 +128,73 @@ mod tests {
         for (name, value) in headers {
             call = call.header(*name, *value);
         }
-        guard.check(&call.body(()).unwrap().into_parts().0, door).is_ok()
+        guard
+            .check(&call.body(()).unwrap().into_parts().0, door)
+            .is_ok()
     }
 
     #[test]
     fn a_name_that_a_page_made_up_is_no_host() {
         let guard = GuardOptions::default();
-        for host in ["localhost", "LOCALHOST:7080", "127.0.0.1:7080", "[::1]:7080", "api.weixin.qq.com", "api.weixin.qq.com.", "127.9.9.9"] {
-            assert!(check(&guard, Door::Loopback, "/x", &[("host", host)]), "{host}");
+        for host in [
+            "localhost",
+            "LOCALHOST:7080",
+            "127.0.0.1:7080",
+            "[::1]:7080",
+            "api.weixin.qq.com",
+            "api.weixin.qq.com.",
+            "127.9.9.9",
+        ] {
+            assert!(
+                check(&guard, Door::Loopback, "/x", &[("host", host)]),
+                "{host}"
+            );
         }
-        for host in ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "", "10.0.0.1", "a b"] {
-            assert!(!check(&guard, Door::Loopback, "/x", &[("host", host)]), "{host}");
-            assert!(!check(&guard, Door::Open, &format!("http://{}/x", host.replace(' ', "-").replace('@', "-") + "z"), &[("host", host)]), "{host}");
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost@evil.example",
+            "",
+            "10.0.0.1",
+            "a b",
+        ] {
+            assert!(
+                !check(&guard, Door::Loopback, "/x", &[("host", host)]),
+                "{host}"
+            );
+            assert!(
+                !check(
+                    &guard,
+                    Door::Open,
+                    &format!("http://{}/x", host.replace([' ', '@'], "-") + "z"),
+                    &[("host", host)]
+                ),
+                "{host}"
+            );
         }
         assert!(!check(&guard, Door::Loopback, "/x", &[]));
-        assert!(!check(&guard, Door::Loopback, "/x", &[("host", "localhost"), ("host", "localhost")]));
-        assert!(check(&guard, Door::Open, "/x", &[("host", "sidecar.internal")]));
-        let allowed = GuardOptions { allow_hosts: vec!["sidecar.internal".into()], ..guard };
-        assert!(check(&allowed, Door::Loopback, "/x", &[("host", "sidecar.internal:80")]));
+        assert!(!check(
+            &guard,
+            Door::Loopback,
+            "/x",
+            &[("host", "localhost"), ("host", "localhost")]
+        ));
+        assert!(check(
+            &guard,
+            Door::Open,
+            "/x",
+            &[("host", "sidecar.internal")]
+        ));
+        let allowed = GuardOptions {
+            allow_hosts: vec!["sidecar.internal".into()],
+            ..guard
+        };
+        assert!(check(
+            &allowed,
+            Door::Loopback,
+            "/x",
+            &[("host", "sidecar.internal:80")]
+        ));
     }
 
     #[test]
@@ -146,7 +209,11 @@ mod tests {
             ("http://qyapi.weixin.qq.com/x", false),
             ("http://169.254.169.254/x", false),
         ] {
-            assert_eq!(check(&guard, Door::Unix, url, &[("host", "api.weixin.qq.com")]), fine, "{url}");
+            assert_eq!(
+                check(&guard, Door::Unix, url, &[("host", "api.weixin.qq.com")]),
+                fine,
+                "{url}"
+            );
         }
     }
 
@@ -165,10 +232,22 @@ mod tests {
             (("x-real-ip", "1.2.3.4"), true),
         ] {
             for door in [Door::Loopback, Door::Open, Door::Unix] {
-                assert_eq!(check(&guard, door, "/x", &[host, header]), fine, "{header:?}");
+                assert_eq!(
+                    check(&guard, door, "/x", &[host, header]),
+                    fine,
+                    "{header:?}"
+                );
             }
         }
-        let behind = GuardOptions { allow_forwarded: true, ..guard };
-        assert!(check(&behind, Door::Open, "/x", &[host, ("x-forwarded-for", "1.2.3.4")]));
+        let behind = GuardOptions {
+            allow_forwarded: true,
+            ..guard
+        };
+        assert!(check(
+            &behind,
+            Door::Open,
+            "/x",
+            &[host, ("x-forwarded-for", "1.2.3.4")]
+        ));
     }
 }

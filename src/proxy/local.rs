@@ -6,7 +6,12 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Mark, Proxy, Reply, TokenEndpoint, error::{Failure, json_reply}, mark, route::Call};
+use super::{
+    Mark, Proxy, Reply, TokenEndpoint,
+    error::{Failure, json_reply},
+    mark,
+    route::Call,
+};
 use crate::{body::Inbound, captured::Captured};
 
 /// What a placeholder says of its life. It never ends.
@@ -34,19 +39,31 @@ pub(super) async fn answer(
     let body = body.whole().ok_or(Failure::TooLarge)?;
     call.names_appid()?;
     if let Ok(request) = serde_json::from_slice::<Value>(body) {
-        let appid = request.get("appid").and_then(Value::as_str).unwrap_or_default();
+        let appid = request
+            .get("appid")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if !appid.is_empty() && appid != call.account.appid {
             return Err(Failure::ForeignAppid);
         }
-        if request.get("force_refresh").is_some_and(|force| *force != Value::Bool(false)) {
+        if request
+            .get("force_refresh")
+            .is_some_and(|force| *force != Value::Bool(false))
+        {
             call.account.metrics.forced();
-            tracing::info!(account = call.account.appid, "an app asked for a forced refresh; ignored");
+            tracing::info!(
+                account = call.account.appid,
+                "an app asked for a forced refresh; ignored"
+            );
         }
     }
     let (token, expires_in) = match proxy.options.token_endpoint {
         TokenEndpoint::Real => {
             let token = call.account.keeper.token().await?;
-            (token.value().expose().to_owned(), token.remaining().as_secs())
+            (
+                token.value().expose().to_owned(),
+                token.remaining().as_secs(),
+            )
         }
         TokenEndpoint::Placeholder | TokenEndpoint::Off => (call.account.placeholder(), LIFETIME),
     };

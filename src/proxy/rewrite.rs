@@ -1,10 +1,7 @@
 //! The head to send, and the head to return.
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Uri, header,
-    uri::PathAndQuery,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, uri::PathAndQuery};
 use percent_encoding::percent_decode;
 
 use super::guard::KEY;
@@ -42,7 +39,11 @@ pub(super) fn target(path: &str, query: Option<&str>, edit: Edit<'_>) -> Option<
         mark = '&';
         parts.iter().for_each(|part| whole.push_str(part));
     };
-    for parameter in query.filter(|query| !query.is_empty()).into_iter().flat_map(|query| query.split('&')) {
+    for parameter in query
+        .filter(|query| !query.is_empty())
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+    {
         if !is_removed(parameter, edit) {
             add(&[parameter]);
         }
@@ -65,12 +66,16 @@ fn is_removed(parameter: &str, edit: Edit<'_>) -> bool {
     if named(name, "access_token") {
         return true;
     }
-    let Edit::Secret { appid, .. } = edit else { return false };
+    let Edit::Secret { appid, .. } = edit else {
+        return false;
+    };
     named(name, "secret") || (appid.is_some() && named(name, "appid"))
 }
 
 fn parse(whole: String) -> Option<Uri> {
-    PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok().map(Uri::from)
+    PathAndQuery::from_maybe_shared(Bytes::from(whole))
+        .ok()
+        .map(Uri::from)
 }
 
 /// Whether the raw `name` decodes to `wanted`.
@@ -83,7 +88,11 @@ pub(super) fn values<'a>(query: Option<&'a str>, wanted: &'a str) -> impl Iterat
     let parameters = query.into_iter().flat_map(|query| query.split('&'));
     parameters.filter_map(move |parameter| {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = || percent_decode(value.as_bytes()).decode_utf8_lossy().into_owned();
+        let value = || {
+            percent_decode(value.as_bytes())
+                .decode_utf8_lossy()
+                .into_owned()
+        };
         named(name, wanted).then(value)
     })
 }
@@ -98,12 +107,18 @@ pub(super) fn request_headers(method: &Method, headers: &HeaderMap, length: u64)
         }
     }
     // WeChat answers 412 to what has a body and no Content-Length.
-    let bodiless = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
+    let bodiless = matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
+    );
     if length > 0 || !bodiless || headers.contains_key(header::CONTENT_LENGTH) {
         sent.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     // A compressed reply could not be read for a refusal; and an absent header allows any coding.
-    sent.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    sent.insert(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
     sent
 }
 
@@ -122,10 +137,14 @@ pub(super) fn reply_headers(headers: &mut HeaderMap) {
 /// Cuts `secrets` out of the headers that an app follows or logs.
 pub(super) fn clean_location(headers: &mut HeaderMap, secrets: &[&str]) {
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        let Some(value) = headers.get(&name) else { continue };
+        let Some(value) = headers.get(&name) else {
+            continue;
+        };
         let mut text = String::from_utf8_lossy(value.as_bytes()).into_owned();
         if let Some((base, query)) = text.split_once('?') {
-            let (query, fragment) = query.split_once('#').map_or((query, None), |(q, f)| (q, Some(f)));
+            let (query, fragment) = query
+                .split_once('#')
+                .map_or((query, None), |(q, f)| (q, Some(f)));
             let kept: Vec<_> = query
                 .split('&')
                 .filter(|parameter| {
@@ -134,7 +153,9 @@ pub(super) fn clean_location(headers: &mut HeaderMap, secrets: &[&str]) {
                 })
                 .collect();
             let mark = if kept.is_empty() { "" } else { "?" };
-            let fragment = fragment.map(|fragment| format!("#{fragment}")).unwrap_or_default();
+            let fragment = fragment
+                .map(|fragment| format!("#{fragment}"))
+                .unwrap_or_default();
             text = format!("{base}{mark}{}{fragment}", kept.join("&"));
         }
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
@@ -196,7 +217,9 @@ mod tests {
     use super::*;
 
     fn with_token(target_in: &str) -> String {
-        let (path, query) = target_in.split_once('?').map_or((target_in, None), |(p, q)| (p, Some(q)));
+        let (path, query) = target_in
+            .split_once('?')
+            .map_or((target_in, None), |(p, q)| (p, Some(q)));
         target(path, query, Edit::Token("T")).unwrap().to_string()
     }
 
@@ -209,11 +232,20 @@ mod tests {
             ("/x?a=1&", "/x?a=1&&access_token=T"),
             ("/x?access_token=old", "/x?access_token=T"),
             ("/x?access_token=old&a=1", "/x?a=1&access_token=T"),
-            ("/x?a=1&access_token=old&access_token=older&b", "/x?a=1&b&access_token=T"),
+            (
+                "/x?a=1&access_token=old&access_token=older&b",
+                "/x?a=1&b&access_token=T",
+            ),
             ("/x?access_token", "/x?access_token=T"),
             ("/x?%61ccess%5Ftoken=old", "/x?access_token=T"),
-            ("/x?access_tokens=1&xaccess_token=2", "/x?access_tokens=1&xaccess_token=2&access_token=T"),
-            ("/x?b=%2B+%e4%bd&&a=&a=", "/x?b=%2B+%e4%bd&&a=&a=&access_token=T"),
+            (
+                "/x?access_tokens=1&xaccess_token=2",
+                "/x?access_tokens=1&xaccess_token=2&access_token=T",
+            ),
+            (
+                "/x?b=%2B+%e4%bd&&a=&a=",
+                "/x?b=%2B+%e4%bd&&a=&a=&access_token=T",
+            ),
             ("/%61/b?q=a?b", "/%61/b?q=a?b&access_token=T"),
         ] {
             assert_eq!(with_token(came), sent, "{came}");
@@ -223,10 +255,20 @@ mod tests {
     #[test]
     fn a_login_gets_our_secret_and_loses_the_callers() {
         let edit = |appid| Edit::Secret { appid, secret: "S" };
-        let sent = |query, appid| target("/sns/jscode2session", Some(query), edit(appid)).unwrap().to_string();
-        assert_eq!(sent("js_code=1", Some("wx1")), "/sns/jscode2session?js_code=1&appid=wx1&secret=S");
+        let sent = |query, appid| {
+            target("/sns/jscode2session", Some(query), edit(appid))
+                .unwrap()
+                .to_string()
+        };
         assert_eq!(
-            sent("appid=wx1&%73ecret=x&access_token=y&js_code=1&secret=z", None),
+            sent("js_code=1", Some("wx1")),
+            "/sns/jscode2session?js_code=1&appid=wx1&secret=S"
+        );
+        assert_eq!(
+            sent(
+                "appid=wx1&%73ecret=x&access_token=y&js_code=1&secret=z",
+                None
+            ),
             "/sns/jscode2session?appid=wx1&js_code=1&secret=S"
         );
     }
@@ -253,14 +295,26 @@ mod tests {
             ("x-kept", "2"),
             ("content-type", "text/plain"),
         ] {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
         }
         let sent = request_headers(&Method::POST, &headers, 5);
-        let mut names: Vec<_> = sent.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let mut names: Vec<_> = sent
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
         names.sort();
         assert_eq!(
             names,
-            ["accept-encoding: identity", "content-length: 5", "content-type: text/plain", "x-kept: 1", "x-kept: 2"]
+            [
+                "accept-encoding: identity",
+                "content-length: 5",
+                "content-type: text/plain",
+                "x-kept: 1",
+                "x-kept: 2"
+            ]
         );
         let empty = HeaderMap::new();
         assert!(request_headers(&Method::POST, &empty, 0).contains_key(header::CONTENT_LENGTH));
@@ -270,7 +324,10 @@ mod tests {
     #[test]
     fn a_location_tells_no_secret() {
         for (came, returned) in [
-            ("https://h/x?a=1&access_token=TOK&b=2#f", "https://h/x?a=1&b=2#f"),
+            (
+                "https://h/x?a=1&access_token=TOK&b=2#f",
+                "https://h/x?a=1&b=2#f",
+            ),
             ("/x?%61ccess_token=TOK", "/x"),
             ("/x/TOK/y?z=TOK", "/x//y?z="),
             ("/x?secret=SEC", "/x"),

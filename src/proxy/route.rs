@@ -26,13 +26,17 @@ impl<'a> Call<'a> {
     pub(super) fn of(head: &'a Parts, directory: &'a Directory) -> Result<Self, Failure> {
         let raw = head.uri.path();
         // An SDK whose base URL ends in a slash calls //cgi-bin/….
-        let surplus = raw.bytes().take_while(|byte| *byte == b'/').count().saturating_sub(1);
+        let surplus = raw
+            .bytes()
+            .take_while(|byte| *byte == b'/')
+            .count()
+            .saturating_sub(1);
         let path = &raw[surplus..];
-        let endpoint = Endpoint::of(path.as_bytes())
-            .map_err(|error| Failure::Malformed(error.to_string()))?;
-        let account = directory
-            .default_account()
-            .ok_or_else(|| Failure::Malformed("it does not say which account it is for".to_owned()))?;
+        let endpoint =
+            Endpoint::of(path.as_bytes()).map_err(|error| Failure::Malformed(error.to_string()))?;
+        let account = directory.default_account().ok_or_else(|| {
+            Failure::Malformed("it does not say which account it is for".to_owned())
+        })?;
         Ok(Self {
             head,
             path,
@@ -51,9 +55,11 @@ impl<'a> Call<'a> {
 
     /// Whether it carries our placeholder instead of a token.
     pub(super) fn has_placeholder(&self) -> bool {
-        let tokens = values(self.query, "access_token")
-            .chain(values(self.query, "component_access_token"));
-        tokens.into_iter().any(|token| token.starts_with(PLACEHOLDER))
+        let tokens =
+            values(self.query, "access_token").chain(values(self.query, "component_access_token"));
+        tokens
+            .into_iter()
+            .any(|token| token.starts_with(PLACEHOLDER))
     }
 
     /// Whether the query names an AppID, ours. Another one is answered as WeChat would.

@@ -116,7 +116,11 @@ impl Listener {
             *warned = Some(Instant::now());
             tracing::warn!("all connections are in use, the next ones wait; see --max-connections");
         }
-        let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let permit = room
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
         let socket = match &self.socket {
             Bound::Tcp(listener) => {
                 let stream = listener.accept().await?.0;
@@ -138,6 +142,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
+        _ => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process listens on it",
+        )),
     }
 }

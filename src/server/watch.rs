@@ -133,7 +133,10 @@ impl Head {
             }
             if !self.matches {
                 // Nothing else on this line matters.
-                let line = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+                let line = bytes
+                    .iter()
+                    .position(|byte| *byte == b'\n')
+                    .unwrap_or(bytes.len());
                 bytes = &bytes[line..];
             }
         }
@@ -238,7 +241,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             return Poll::Pending;
         }
         // An end, as if the app had closed it: there is no call to answer.
-        Poll::Ready(if limit == HEAD { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) })
+        Poll::Ready(if limit == HEAD {
+            Err(io::ErrorKind::TimedOut.into())
+        } else {
+            Ok(())
+        })
     }
 }
 
@@ -273,7 +280,9 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
         if self.life.phase() != READING {
             return false;
         }
-        let Some(words) = reworded(bytes) else { return false };
+        let Some(words) = reworded(bytes) else {
+            return false;
+        };
         self.words = words;
         true
     }
@@ -281,7 +290,9 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
 
 /// WeChat's shape for a 4xx that has no body.
 fn reworded(bytes: &[u8]) -> Option<Bytes> {
-    let head = std::str::from_utf8(bytes).ok()?.strip_prefix("HTTP/1.1 4")?;
+    let head = std::str::from_utf8(bytes)
+        .ok()?
+        .strip_prefix("HTTP/1.1 4")?;
     if !head.ends_with("\r\n\r\n") || !head.contains("content-length: 0\r\n") {
         return None;
     }
@@ -386,26 +397,50 @@ mod tests {
     fn a_content_length_is_found_however_the_head_is_cut() {
         for (head, bits) in [
             ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", Head::COMPLETE),
-            ("POST / HTTP/1.1\r\nCONTENT-length: 5\r\n\r\nhello", Head::COMPLETE | Head::CONTENT_LENGTH),
-            ("\r\nP / H\r\ncontent-length: 0\r\n\r\n", Head::COMPLETE | Head::CONTENT_LENGTH),
-            ("POST /content-length HTTP/1.1\nx: content-length\n\n", Head::COMPLETE),
-            ("P / H\r\nContent-Lengt: 1\r\nxContent-Length: 1\r\n\r\n", Head::COMPLETE),
+            (
+                "POST / HTTP/1.1\r\nCONTENT-length: 5\r\n\r\nhello",
+                Head::COMPLETE | Head::CONTENT_LENGTH,
+            ),
+            (
+                "\r\nP / H\r\ncontent-length: 0\r\n\r\n",
+                Head::COMPLETE | Head::CONTENT_LENGTH,
+            ),
+            (
+                "POST /content-length HTTP/1.1\nx: content-length\n\n",
+                Head::COMPLETE,
+            ),
+            (
+                "P / H\r\nContent-Lengt: 1\r\nxContent-Length: 1\r\n\r\n",
+                Head::COMPLETE,
+            ),
         ] {
             for cut in 1..head.len() {
                 let mut scan = Head::default();
-                let found = head.as_bytes().chunks(cut).find_map(|bytes| scan.read(bytes));
+                let found = head
+                    .as_bytes()
+                    .chunks(cut)
+                    .find_map(|bytes| scan.read(bytes));
                 assert_eq!(found, Some(bits), "{head} in pieces of {cut}");
             }
         }
-        assert_eq!(Head::default().read(b"POST / HTTP/1.1\r\nHost: a\r\n"), None);
+        assert_eq!(
+            Head::default().read(b"POST / HTTP/1.1\r\nHost: a\r\n"),
+            None
+        );
     }
 
     #[test]
     fn hypers_silence_is_put_into_words() {
         let said = reworded(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n");
         let said = String::from_utf8(said.unwrap().to_vec()).unwrap();
-        assert!(said.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{said}");
-        assert!(said.contains("990400") && said.contains("too long"), "{said}");
+        assert!(
+            said.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"),
+            "{said}"
+        );
+        assert!(
+            said.contains("990400") && said.contains("too long"),
+            "{said}"
+        );
         assert!(reworded(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_none());
         assert!(reworded(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}").is_none());
     }

@@ -87,12 +87,16 @@ impl Workers {
                 farewell: farewell.clone(),
                 metrics: metrics.clone(),
             });
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             let alive = alive.clone();
-            thread::Builder::new().name(format!("worker-{at}")).spawn(move || {
-                runtime.block_on(work(receiver, shared));
-                drop(alive);
-            })?;
+            thread::Builder::new()
+                .name(format!("worker-{at}"))
+                .spawn(move || {
+                    runtime.block_on(work(receiver, shared));
+                    drop(alive);
+                })?;
             jobs.push(sender);
         }
         Ok(Self {
@@ -108,7 +112,9 @@ impl Workers {
             // It has ended already if this fails.
             let _ = jobs.send(Job::Finish);
         }
-        timeout(grace, async { self.ended.lock().await.recv().await }).await.is_ok()
+        timeout(grace, async { self.ended.lock().await.recv().await })
+            .await
+            .is_ok()
     }
 
     /// Whether every worker answers within `limit`.
@@ -140,7 +146,8 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<Shared>) {
             Job::Serve(socket, door, permit) => {
                 let (shared, open) = (shared.clone(), open.clone());
                 tokio::spawn(async move {
-                    let counted = Counted::new(shared.metrics.clone(), |metrics| &metrics.app_connections);
+                    let counted =
+                        Counted::new(shared.metrics.clone(), |metrics| &metrics.app_connections);
                     if let Err(error) = serve(socket, door, shared).await {
                         tracing::debug!(%error, "a connection could not be taken over");
                     }
@@ -209,16 +216,15 @@ async fn answer(
 ) -> http::Response<Tracked> {
     let head_was_sound = life.call_begins(call.headers().contains_key(header::TRANSFER_ENCODING));
     let busy = life.busy();
-    let awaits_continue = call.version() >= Version::HTTP_11
-        && call.headers().contains_key(header::EXPECT);
+    let awaits_continue =
+        call.version() >= Version::HTTP_11 && call.headers().contains_key(header::EXPECT);
     let idle = shared.options.idle_timeout;
     let call = call.map(|body| Inbound::new(body, idle, awaits_continue, busy.clone()));
     let mut reply = if head_was_sound {
         shared.proxy.handle(call, door).await
     } else {
-        let failure = Failure::Malformed(
-            "it has both Content-Length and Transfer-Encoding".to_owned(),
-        );
+        let failure =
+            Failure::Malformed("it has both Content-Length and Transfer-Encoding".to_owned());
         closing(shared.proxy.turn_down(&failure))
     };
     if shared.farewell.is_leaving() {
@@ -228,6 +234,8 @@ async fn answer(
 }
 
 fn closing(mut reply: Reply) -> Reply {
-    reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    reply
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
     reply
 }

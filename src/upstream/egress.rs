@@ -97,8 +97,16 @@ mod tests {
     #[test]
     fn credentials_are_sent_as_rfc_7617_says_and_never_shown() {
         let egress = Egress::parse("http://proxy:3128").unwrap();
-        let egress = egress.with_credentials(&Secret::new("Aladdin:open sesame")).unwrap();
-        assert_eq!(egress.authorization().unwrap(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        assert_eq!(format!("{egress:?} {egress}"), "http://proxy:3128 http://proxy:3128");
+        let egress = egress
+            .with_credentials(&Secret::new("Aladdin:open sesame"))
+            .unwrap();
+        assert_eq!(
+            egress.authorization().unwrap(),
+            "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+        );
+        assert_eq!(
+            format!("{egress:?} {egress}"),
+            "http://proxy:3128 http://proxy:3128"
+        );
     }
 }

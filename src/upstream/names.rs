@@ -23,7 +23,14 @@ const MOST: usize = 4;
 pub struct Names {
     /// Used for every name, instead of DNS.
     fixed: Option<IpAddr>,
-    known: Arc<Mutex<Vec<(String, Instant, Arc<[IpAddr]>)>>>,
+    known: Arc<Mutex<Vec<Answer>>>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    host: String,
+    at: Instant,
+    addresses: Arc<[IpAddr]>,
 }
 
 impl Names {
@@ -42,20 +49,26 @@ impl Names {
         }
         // Held while the lookup runs, so that a burst of connections asks once.
         let mut known = self.known.lock().await;
-        let fresh = known.iter().find(|(name, at, _)| name == host && at.elapsed() < KEPT);
-        if let Some((_, _, addresses)) = fresh {
-            return Ok(addresses.clone());
+        known.retain(|answer| answer.at.elapsed() < KEPT);
+        if let Some(answer) = known.iter().find(|answer| answer.host == host) {
+            return Ok(answer.addresses.clone());
         }
         let found = lookup_host((host, 0)).await?;
         let mut addresses: Vec<IpAddr> = found.map(|address: SocketAddr| address.ip()).collect();
         if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the name has no address",
+            ));
         }
         addresses.sort_by_key(IpAddr::is_ipv6);
         addresses.truncate(MOST);
         let addresses: Arc<[IpAddr]> = addresses.into();
-        known.retain(|(name, ..)| name != host);
-        known.push((host.to_owned(), Instant::now(), addresses.clone()));
+        known.push(Answer {
+            host: host.to_owned(),
+            at: Instant::now(),
+            addresses: addresses.clone(),
+        });
         Ok(addresses)
     }
 }

@@ -61,7 +61,11 @@ impl Origin {
     pub fn authority(&self) -> HeaderValue {
         let default = if self.tls { 443 } else { 80 };
         let host = bracketed(&self.host);
-        let text = if self.port == default { host } else { format!("{host}:{}", self.port) };
+        let text = if self.port == default {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        };
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("api.weixin.qq.com"))
     }
 }
@@ -76,7 +80,11 @@ impl fmt::Display for Origin {
 /// Scheme, host and port of a URL that has nothing else.
 pub(super) fn parts(text: &str) -> Result<(String, String, Option<u16>), OriginError> {
     let uri: Uri = text.parse().map_err(|_| OriginError::NotAUrl)?;
-    let scheme = uri.scheme().map(Scheme::as_str).ok_or(OriginError::NotAUrl)?.to_owned();
+    let scheme = uri
+        .scheme()
+        .map(Scheme::as_str)
+        .ok_or(OriginError::NotAUrl)?
+        .to_owned();
     let authority = uri.authority().ok_or(OriginError::NotAUrl)?;
     if authority.as_str().contains('@') {
         return Err(OriginError::UserInfo);
@@ -84,7 +92,10 @@ pub(super) fn parts(text: &str) -> Result<(String, String, Option<u16>), OriginE
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err(OriginError::Path);
     }
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let host = authority
+        .host()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
     let port_is_sane = authority.port_u16().is_some() || !has_port(authority.as_str());
     if host.is_empty() || !port_is_sane {
         return Err(OriginError::NotAUrl);
@@ -93,17 +104,26 @@ pub(super) fn parts(text: &str) -> Result<(String, String, Option<u16>), OriginE
 }
 
 fn has_port(authority: &str) -> bool {
-    authority.rsplit(']').next().is_some_and(|rest| rest.contains(':'))
+    authority
+        .rsplit(']')
+        .next()
+        .is_some_and(|rest| rest.contains(':'))
 }
 
 /// Whether `host` can only be this machine.
 pub fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
-        || host.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+        || host
+            .parse()
+            .is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
 }
 
 pub(super) fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -113,14 +133,28 @@ mod tests {
     #[test]
     fn an_origin_is_scheme_host_and_port() {
         for (text, shown, host) in [
-            ("https://api.weixin.qq.com", "https://api.weixin.qq.com:443", "api.weixin.qq.com"),
-            ("https://API.weixin.qq.com/", "https://api.weixin.qq.com:443", "api.weixin.qq.com"),
+            (
+                "https://api.weixin.qq.com",
+                "https://api.weixin.qq.com:443",
+                "api.weixin.qq.com",
+            ),
+            (
+                "https://API.weixin.qq.com/",
+                "https://api.weixin.qq.com:443",
+                "api.weixin.qq.com",
+            ),
             ("http://127.0.0.1:80", "http://127.0.0.1:80", "127.0.0.1"),
             ("http://[::1]:8080", "http://[::1]:8080", "[::1]:8080"),
             ("http://localhost:9", "http://localhost:9", "localhost:9"),
         ] {
             let origin = Origin::parse(text).unwrap();
-            assert_eq!((origin.to_string().as_str(), origin.authority().to_str().unwrap()), (shown, host));
+            assert_eq!(
+                (
+                    origin.to_string().as_str(),
+                    origin.authority().to_str().unwrap()
+                ),
+                (shown, host)
+            );
         }
     }
 

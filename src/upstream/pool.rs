@@ -66,7 +66,8 @@ impl Pool {
 
     /// Closes what has waited too long.
     pub(super) fn sweep(&self) {
-        self.lock().retain(|(link, since)| since.elapsed() <= MOST_IDLE && !link.sender.is_closed());
+        self.lock()
+            .retain(|(link, since)| since.elapsed() <= MOST_IDLE && !link.sender.is_closed());
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Link, Instant)>> {

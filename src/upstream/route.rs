@@ -115,7 +115,11 @@ const DETOUR: Duration = Duration::from_secs(30);
 impl Route {
     /// A way by `options`. The first origin counts; a name that no certificate can have is an error.
     pub fn new(options: RouteOptions) -> Result<Self, DialError> {
-        let hosts = options.origins.iter().map(Host::new).collect::<Result<_, _>>()?;
+        let hosts = options
+            .origins
+            .iter()
+            .map(Host::new)
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             tls: TlsConnector::from(options.tls.clone()),
             options,
@@ -133,7 +137,11 @@ impl Route {
     /// Notes whether the origin at the head of [`origins`](Self::origins) could be connected.
     pub(crate) fn note(&self, origin: &Origin, connected: bool) {
         if self.hosts.len() > 1 && self.hosts[0].origin == *origin {
-            let until = if connected { Duration::ZERO } else { self.made.elapsed() + DETOUR };
+            let until = if connected {
+                Duration::ZERO
+            } else {
+                self.made.elapsed() + DETOUR
+            };
             let millis = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
             self.first_is_down.store(millis, Ordering::Relaxed);
         }
@@ -145,7 +153,10 @@ impl Route {
         for at in self.order() {
             let host = &self.hosts[at];
             let dialed = self.dial_host(host).await;
-            let unreachable = matches!(dialed, Err(DialError::Connect { .. } | DialError::Resolve { .. }));
+            let unreachable = matches!(
+                dialed,
+                Err(DialError::Connect { .. } | DialError::Resolve { .. })
+            );
             self.note(&host.origin, !unreachable);
             match dialed {
                 Err(error) if unreachable => failure = error,
@@ -163,20 +174,24 @@ impl Route {
     }
 
     async fn dial_host(&self, host: &Host) -> Result<Dialed, DialError> {
-        let addresses = match &self.options.egress {
-            // The proxy resolves the name.
-            Some(_) => vec![None],
-            None => {
-                let name = &host.origin.host;
-                let found = self.options.names.resolve(name).await.map_err(|error| {
-                    DialError::Resolve {
-                        host: name.clone(),
-                        reason: error.to_string(),
-                    }
-                })?;
-                found.iter().map(|ip| Some(SocketAddr::new(*ip, host.origin.port))).collect()
-            }
-        };
+        let addresses =
+            match &self.options.egress {
+                // The proxy resolves the name.
+                Some(_) => vec![None],
+                None => {
+                    let name = &host.origin.host;
+                    let found = self.options.names.resolve(name).await.map_err(|error| {
+                        DialError::Resolve {
+                            host: name.clone(),
+                            reason: error.to_string(),
+                        }
+                    })?;
+                    found
+                        .iter()
+                        .map(|ip| Some(SocketAddr::new(*ip, host.origin.port)))
+                        .collect()
+                }
+            };
         let mut failure = DialError::Crowded;
         for address in addresses {
             let limit = self.options.connect_timeout;
@@ -198,9 +213,9 @@ impl Route {
     ) -> Result<Dialed, DialError> {
         let stream = match (&self.options.egress, address) {
             (Some(egress), _) => self.through(egress, host).await?,
-            (None, Some(address)) => {
-                TcpStream::connect(address).await.map_err(|error| host.failed(&error.to_string()))?
-            }
+            (None, Some(address)) => TcpStream::connect(address)
+                .await
+                .map_err(|error| host.failed(&error.to_string()))?,
             (None, None) => return Err(host.failed("it has no address")),
         };
         let socket = prepare(&stream).map_err(|error| host.failed(&error.to_string()))?;
@@ -218,7 +233,9 @@ impl Route {
     }
 
     async fn through(&self, egress: &Egress, host: &Host) -> Result<TcpStream, DialError> {
-        let Origin { host: name, port, .. } = &host.origin;
+        let Origin {
+            host: name, port, ..
+        } = &host.origin;
         let target: Uri = format!("http://{}:{port}", bracketed(name))
             .parse()
             .map_err(|_| host.failed("its name is no name"))?;
@@ -235,14 +252,20 @@ impl Route {
                 if let Some(authorization) = egress.authorization() {
                     tunnel = tunnel.with_auth(authorization);
                 }
-                tunnel.call(target).await.map_err(|error| failed(error.to_string()))?
+                tunnel
+                    .call(target)
+                    .await
+                    .map_err(|error| failed(error.to_string()))?
             }
             Protocol::Socks5 => {
                 let mut socks = SocksV5::new(egress.uri(), direct);
                 if let Some((user, password)) = egress.credentials() {
                     socks = socks.with_auth(user.to_owned(), password.to_owned());
                 }
-                socks.call(target).await.map_err(|error| failed(error.to_string()))?
+                socks
+                    .call(target)
+                    .await
+                    .map_err(|error| failed(error.to_string()))?
             }
         };
         Ok(stream.into_inner())
@@ -251,16 +274,19 @@ impl Route {
 
 impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Route").field("hosts", &self.hosts).finish_non_exhaustive()
+        f.debug_struct("Route")
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
     }
 }
 
 impl Host {
     fn new(origin: &Origin) -> Result<Self, DialError> {
-        let server_name = ServerName::try_from(origin.host.clone()).map_err(|_| DialError::Tls {
-            host: origin.host.clone(),
-            reason: "no certificate can have this name".to_owned(),
-        })?;
+        let server_name =
+            ServerName::try_from(origin.host.clone()).map_err(|_| DialError::Tls {
+                host: origin.host.clone(),
+                reason: "no certificate can have this name".to_owned(),
+            })?;
         Ok(Self {
             origin: origin.clone(),
             authority: origin.authority(),

@@ -29,6 +29,8 @@ pub fn trust(extra: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
             return Err("it holds no certificate".to_owned());
         }
     }
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     Ok(Arc::new(config))
 }

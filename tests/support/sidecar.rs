@@ -74,7 +74,9 @@ pub struct Sidecar {
 pub fn client() -> reqwest::Client {
     // Another test of this process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let builder = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none());
     builder.timeout(PATIENCE).build().unwrap()
 }
 
@@ -116,10 +118,15 @@ impl Sidecar {
             std::fs::write(&path, pem).unwrap();
             command.arg("--upstream-ca").arg(path);
         }
-        if !environment.iter().any(|(name, _)| name.starts_with("WECHAT_SECRET")) {
+        if !environment
+            .iter()
+            .any(|(name, _)| name.starts_with("WECHAT_SECRET"))
+        {
             command.env("WECHAT_SECRET", SECRET);
         }
-        command.env("WECHAT_APPID", APPID).envs(environment.iter().copied());
+        command
+            .env("WECHAT_APPID", APPID)
+            .envs(environment.iter().copied());
         command.args(flags);
         Self::spawn(command, Some(wechat.clone())).await
     }
@@ -170,12 +177,20 @@ impl Sidecar {
         let log = self.log.clone();
         let find = || {
             let log = log.lock().unwrap();
-            log.lines().find(|line| line.contains(text)).map(str::to_owned)
+            log.lines()
+                .find(|line| line.contains(text))
+                .map(str::to_owned)
         };
         let mut lines = self.lines.clone();
         let waiting = lines.wait_for(|_| find().is_some());
-        let found = timeout(PATIENCE, waiting).await.is_ok_and(|found| found.is_ok());
-        assert!(found || find().is_some(), "no line with {text:?}:\n{}", self.log());
+        let found = timeout(PATIENCE, waiting)
+            .await
+            .is_ok_and(|found| found.is_ok());
+        assert!(
+            found || find().is_some(),
+            "no line with {text:?}:\n{}",
+            self.log()
+        );
         find().unwrap()
     }
 
@@ -191,23 +206,32 @@ impl Sidecar {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        assert!(timeout(PATIENCE, ready).await.is_ok(), "never ready:\n{}", self.log());
+        assert!(
+            timeout(PATIENCE, ready).await.is_ok(),
+            "never ready:\n{}",
+            self.log()
+        );
     }
 
     pub async fn get(&self, target: &str) -> Reply {
-        self.send(self.client.get(format!("{}{target}", self.url))).await
+        self.send(self.client.get(format!("{}{target}", self.url)))
+            .await
     }
 
     pub async fn post(&self, target: &str, body: impl Into<reqwest::Body>) -> Reply {
-        self.send(self.client.post(format!("{}{target}", self.url)).body(body)).await
+        self.send(self.client.post(format!("{}{target}", self.url)).body(body))
+            .await
     }
 
     pub async fn admin(&self, target: &str) -> Reply {
-        self.send(self.client.get(format!("{}{target}", self.admin))).await
+        self.send(self.client.get(format!("{}{target}", self.admin)))
+            .await
     }
 
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
-        self.try_send(request).await.unwrap_or_else(|error| panic!("{error:?}\n{}", self.log()))
+        self.try_send(request)
+            .await
+            .unwrap_or_else(|error| panic!("{error:?}\n{}", self.log()))
     }
 
     pub async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
@@ -225,7 +249,9 @@ impl Sidecar {
         stream.write_all(bytes.as_ref()).await.unwrap();
         let mut read = Vec::new();
         // A reset after the reply is as good an end as any.
-        let _ = timeout(PATIENCE, stream.read_to_end(&mut read)).await.expect("never closed");
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut read))
+            .await
+            .expect("never closed");
         String::from_utf8_lossy(&read).into_owned()
     }
 
@@ -239,27 +265,36 @@ impl Sidecar {
     pub async fn metric(&self, sample: &str) -> f64 {
         let page = self.admin("/metrics").await.text();
         let line = page.lines().find(|line| line.starts_with(sample));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+            .unwrap_or(0.0)
     }
 
     /// Sends a signal.
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill").args([signal, &pid]).status().unwrap();
+        let sent = std::process::Command::new("kill")
+            .args([signal, &pid])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
         let ended = timeout(PATIENCE, self.child.wait()).await;
-        ended.unwrap_or_else(|_| panic!("never ended:\n{}", self.log.lock().unwrap())).unwrap()
+        ended
+            .unwrap_or_else(|_| panic!("never ended:\n{}", self.log.lock().unwrap()))
+            .unwrap()
     }
 
     /// Its memory in KiB, as the kernel counts it.
     pub fn rss(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap()));
         let status = status.unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
