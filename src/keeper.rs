@@ -1,7 +1,9 @@
 //! Keeps one account's token fresh: at most one fetch is ever in flight.
 
 pub mod pace;
+mod refusal;
 pub mod schedule;
+mod state;
 
 use std::{
     fmt,
@@ -13,10 +15,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, Shared},
-};
+use futures_util::FutureExt;
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot},
@@ -28,8 +27,9 @@ use crate::{
     metrics::{AccountMetrics, Cause, Fetched},
     token::Token,
 };
-use pace::Pace;
+pub use refusal::{Replacement, Second};
 use schedule::Renewal;
+use state::{Doubt, Failure, Flight, State};
 
 /// What a keeper needs to know.
 #[derive(Clone, Copy, Debug)]
@@ -58,26 +58,6 @@ pub struct Keeper<I> {
     changed: Notify,
 }
 
-/// Guarded by a `std` mutex: it is never held across an await.
-struct State {
-    flight: Option<(Cause, Flight)>,
-    failure: Option<Failure>,
-    /// Whether any fetch has ended, well or badly.
-    tried: bool,
-    renew_at: Instant,
-    pace: Pace,
-    /// Whether the token in hand was brought by a refusal and has not shown yet what it is worth.
-    on_trial: bool,
-}
-
-struct Failure {
-    error: IssueError,
-    count: u32,
-    retry_at: Instant,
-}
-
-type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, IssueError>>>;
-
 /// Why a call has no token, and when it may ask again.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{error}")]
@@ -87,17 +67,6 @@ pub struct NoToken {
     pub error: IssueError,
     /// Until the next attempt.
     pub retry_after: Duration,
-}
-
-/// What there is instead of a refused token.
-#[derive(Debug)]
-pub enum Replacement {
-    /// Another token.
-    Another(Arc<Token>),
-    /// WeChat says that it is still the one to use.
-    Same,
-    /// Nobody asked WeChat: it was asked too often already.
-    Paced,
 }
 
 /// What the admin port shows of a keeper.
@@ -122,14 +91,7 @@ impl<I: Issue> Keeper<I> {
             metrics,
             control: Handle::current(),
             token: ArcSwapOption::empty(),
-            state: Mutex::new(State {
-                flight: None,
-                failure: None,
-                tried: false,
-                renew_at: Instant::now(),
-                pace: Pace::new(options.daily_fetches),
-                on_trial: false,
-            }),
+            state: Mutex::new(State::new(options.daily_fetches)),
             watching: AtomicBool::new(false),
             changed: Notify::new(),
         })
@@ -163,75 +125,6 @@ impl<I: Issue> Keeper<I> {
         }
     }
 
-    /// What to use instead of `refused`, which WeChat just turned down.
-    ///
-    /// When someone else has replaced it meanwhile, that replacement is returned and WeChat is left
-    /// alone; so a thousand calls that fail together cause one fetch. The refused token must be
-    /// shown: nobody forces a fetch without a refusal.
-    pub async fn replace(self: &Arc<Self>, refused: &Token) -> Result<Replacement, IssueError> {
-        for _ in 0..2 {
-            let (cause, flight) = {
-                let mut state = self.lock();
-                if let Some(token) = self.in_hand()
-                    && token.is_alive()
-                    && !token.is(refused)
-                {
-                    return Ok(Replacement::Another(token));
-                }
-                if let Some(flight) = &state.flight {
-                    flight.clone()
-                } else if let Some(failure) = state.back_off() {
-                    return Err(failure.error.clone());
-                } else if !state.pace.allows() {
-                    return Ok(Replacement::Paced);
-                } else {
-                    (Cause::Refusal, self.launch(&mut state, Cause::Refusal))
-                }
-            };
-            let token = flight.await?;
-            if !token.is(refused) {
-                return Ok(Replacement::Another(token));
-            }
-            if cause == Cause::Refusal {
-                return Ok(Replacement::Same);
-            }
-            // The fetch that was joined had begun before the refusal; ask once more.
-        }
-        Ok(Replacement::Same)
-    }
-
-    /// WeChat accepted a call with `token`.
-    pub fn accepted(&self, token: &Token) {
-        let new = token.accept();
-        if new || self.watching.load(Ordering::Relaxed) {
-            self.note_accepted(token, new);
-        }
-    }
-
-    #[cold]
-    fn note_accepted(&self, token: &Token, new: bool) {
-        let mut state = self.lock();
-        if self.in_hand().is_some_and(|held| held.is(token)) {
-            self.watching.store(false, Ordering::Relaxed);
-            state.on_trial = false;
-            state.pace.accepted(new);
-        }
-    }
-
-    /// A call's second send was refused with `token`, too.
-    pub fn refused_again(&self, token: &Token) {
-        let mut state = self.lock();
-        if !self.in_hand().is_some_and(|held| held.is(token)) {
-            return;
-        }
-        if std::mem::take(&mut state.on_trial) {
-            state.pace.in_vain();
-        } else {
-            state.pace.died();
-            self.watching.store(true, Ordering::Relaxed);
-        }
-    }
-
     /// The token in hand, whatever its age.
     pub fn in_hand(&self) -> Option<Arc<Token>> {
         self.token.load_full()
@@ -259,13 +152,9 @@ impl<I: Issue> Keeper<I> {
     pub async fn run(self: Arc<Self>) {
         loop {
             let (flight, wake) = {
-                let state = self.lock();
-                let failure = state.failure.as_ref();
+                let mut state = self.lock();
                 let flight = state.flight.as_ref().map(|(_, flight)| flight.clone());
-                (
-                    flight,
-                    failure.map_or(state.renew_at, |failure| failure.retry_at),
-                )
+                (flight, state.due())
             };
             if let Some(flight) = flight {
                 let _ = flight.await;
@@ -383,6 +272,7 @@ impl<I: Issue> Keeper<I> {
         state.renew_at = Instant::now() + pause;
         state.failure = None;
         state.on_trial = cause == Cause::Refusal && !same;
+        state.doubt = state.doubt.filter(|_| same).map(Doubt::stays);
         if cause == Cause::Refusal && same {
             state.pace.in_vain();
         }
@@ -397,23 +287,6 @@ impl<I: Issue> Keeper<I> {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// The failure after which no fetch is possible yet.
-    fn back_off(&self) -> Option<&Failure> {
-        let failure = self.failure.as_ref();
-        failure.filter(|failure| failure.retry_at > Instant::now())
-    }
-}
-
-impl Failure {
-    fn report(&self) -> NoToken {
-        NoToken {
-            error: self.error.clone(),
-            retry_after: self.retry_at.saturating_duration_since(Instant::now()),
-        }
     }
 }
 

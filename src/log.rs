@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use tracing::Subscriber;
 use tracing_subscriber::{
     Registry,
     filter::Targets,
     fmt::layer,
     layer::{Layer, SubscriberExt},
     reload,
-    util::SubscriberInitExt,
 };
 
 /// How lines look, and which of them are written.
@@ -24,26 +24,20 @@ pub struct Options {
 #[derive(Clone)]
 pub struct LogLevels(reload::Handle<Targets, Registry>);
 
-impl LogLevels {
-    /// Writes lines as `options` say from now on. A process has one log: a second start is an error,
-    /// a sentence.
-    pub fn start(options: Options) -> Result<Self, String> {
-        let (levels, handle) = reload::Layer::new(options.levels);
-        let lines = if options.json {
-            layer()
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false)
-                .boxed()
-        } else {
-            layer().boxed()
-        };
-        let log = tracing_subscriber::registry().with(levels).with(lines);
-        log.try_init().map_err(|error| error.to_string())?;
-        Ok(Self(handle))
-    }
+/// A log as `options` say, to be installed by who owns the process, and its levels.
+pub fn log(options: Options) -> (impl Subscriber + Send + Sync, LogLevels) {
+    let (levels, handle) = reload::Layer::new(options.levels);
+    let lines = if options.json {
+        let json = layer().json().flatten_event(true);
+        json.with_current_span(false).with_span_list(false).boxed()
+    } else {
+        layer().boxed()
+    };
+    let log = tracing_subscriber::registry().with(levels).with(lines);
+    (log, LogLevels(handle))
+}
 
+impl LogLevels {
     /// Sets the levels, as [`parse`] reads them. The error is a sentence.
     pub fn set(&self, text: &str) -> Result<(), String> {
         let levels = parse(text)?;
@@ -65,7 +59,7 @@ impl fmt::Debug for LogLevels {
 /// Reads a level (`info`), levels by module (`hyper=warn`), or both (`info,hyper=warn`). The error is
 /// a phrase about the text.
 pub fn parse(text: &str) -> Result<Targets, String> {
-    let text = text.replace(' ', "");
+    let text: String = text.split_whitespace().collect();
     // By itself `Targets` would take a misspelt level for a module, and be silent for all others.
     let levels = text.split(',').all(is_directive).then(|| text.parse().ok());
     levels
@@ -112,20 +106,19 @@ mod tests {
 
     #[test]
     fn levels_change_while_the_process_runs() {
-        let options = Options {
+        let (log, levels) = log(Options {
             json: true,
             levels: parse("info").unwrap(),
-        };
-        let levels = LogLevels::start(options.clone()).unwrap();
-        assert!(LogLevels::start(options).is_err());
-        assert!(tracing::enabled!(tracing::Level::INFO));
-        assert!(!tracing::enabled!(tracing::Level::DEBUG));
-        levels.clone().set("info,wechat_sidecar=debug").unwrap();
-        assert!(tracing::enabled!(tracing::Level::DEBUG));
-        assert!(levels.set("loud").is_err());
-        assert_eq!(
-            parse(&levels.get()).unwrap(),
-            parse("info,wechat_sidecar=debug").unwrap()
-        );
+        });
+        tracing::subscriber::with_default(log, || {
+            assert!(tracing::enabled!(tracing::Level::INFO));
+            assert!(!tracing::enabled!(tracing::Level::DEBUG));
+            levels.set("info,wechat_sidecar=debug\n").unwrap();
+            assert!(tracing::enabled!(tracing::Level::DEBUG));
+            assert!(levels.set("loud").is_err());
+            let expected = parse("info,wechat_sidecar=debug").unwrap();
+            assert_eq!(parse(&levels.get()).unwrap(), expected);
+        });
+        assert!(levels.set("info").is_err(), "the log is gone");
     }
 }

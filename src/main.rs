@@ -9,8 +9,7 @@ use wechat_sidecar::{
         Config, ConfigError, Sources,
         command::{self, Answer, Invocation, Operation},
     },
-    log::LogLevels,
-    operate,
+    log, operate,
 };
 
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
@@ -46,10 +45,10 @@ fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
 }
 
 fn serve(config: Config) -> ExitCode {
-    let levels = match LogLevels::start(config.log.clone()) {
-        Ok(levels) => levels,
-        Err(problem) => return failed(&problem),
-    };
+    let (log, levels) = log::log(config.log.clone());
+    if let Err(error) = tracing::subscriber::set_global_default(log) {
+        return failed(&format!("the log does not start: {error}"));
+    }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

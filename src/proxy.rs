@@ -14,15 +14,17 @@
 
 pub mod error;
 pub mod guard;
+mod heal;
 mod local;
+mod mark;
+mod options;
 mod remembered;
 mod rewrite;
 mod route;
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, request::Parts};
-use tokio::time::{Duration, sleep};
+use http::{Request, Response, StatusCode, request::Parts};
 
 use crate::{
     account::Directory,
@@ -30,16 +32,17 @@ use crate::{
     captured::Captured,
     endpoint::Credential,
     errcode::{self, Verdict},
-    keeper::Replacement,
     memory::Memory,
-    metrics::{AccountMetrics, ENDPOINT_LABELS, Metrics, Outcome, Skipped},
-    secret::SecretSource,
+    metrics::{AccountMetrics, ENDPOINT_LABELS, Metrics, Outcome},
     token::{Token, encode},
     upstream::{Arriving, SendError, Upstream},
 };
 use error::Failure;
 use guard::Door;
-use remembered::{Answer, Remembered};
+use mark::mark;
+pub use mark::{HEADER, Mark};
+pub use options::{GuardOptions, Options, TokenEndpoint};
+use remembered::Remembered;
 use rewrite::Edit;
 use route::Call;
 
@@ -49,96 +52,8 @@ pub type Reply = Response<ReplyBody>;
 /// Its body: made here, held, or still arriving.
 pub type ReplyBody = Captured<Arriving>;
 
-/// How the token endpoints answer an app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenEndpoint {
-    /// With a placeholder, which the app sends back and the sidecar replaces.
-    Placeholder,
-    /// With the real token and its true remainder.
-    Real,
-    /// With 403.
-    Off,
-}
-
-/// What the proxy needs to know.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How the token endpoints answer an app.
-    pub token_endpoint: TokenEndpoint,
-    /// The largest body that is held for a replay, in bytes.
-    pub replay_limit: usize,
-    /// Answer our own errors with HTTP 200, for SDKs that read no other body.
-    pub errors_as_200: bool,
-    /// Let `/cgi-bin/clear_quota/v2` pass.
-    pub allow_clear_quota: bool,
-    /// Who may call.
-    pub guard: GuardOptions,
-}
-
-/// Who may call.
-#[derive(Clone, Debug, Default)]
-pub struct GuardOptions {
-    /// What callers must show in `X-Wechat-Sidecar-Key`.
-    pub caller_key: Option<Arc<SecretSource>>,
-    /// Host names accepted beside loopback ones and WeChat's.
-    pub allow_hosts: Vec<String>,
-    /// Accept calls that came through another proxy.
-    pub allow_forwarded: bool,
-}
-
-/// The header on replies that says what the sidecar did.
-pub const HEADER: &str = "x-wechat-sidecar";
-
-/// What it can say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
-    /// WeChat refused the token, and the call was sent once more.
-    Replayed,
-    /// The body was not held: a refusal would reach the app.
-    NotReplayable,
-    /// Answered by the sidecar: a token endpoint.
-    Local,
-    /// WeChat's refusal of an earlier call, which no token heals.
-    Remembered,
-    /// An error of the sidecar's.
-    Error,
-}
-
-impl Mark {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Replayed,
-        Self::NotReplayable,
-        Self::Local,
-        Self::Remembered,
-        Self::Error,
-    ];
-
-    /// The word in the header.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Replayed => "replayed",
-            Self::NotReplayable => "not-replayable",
-            Self::Local => "local",
-            Self::Remembered => "remembered",
-            Self::Error => "error",
-        }
-    }
-}
-
-fn mark(reply: &mut Reply, mark: Mark) {
-    let name = HeaderName::from_static(HEADER);
-    reply
-        .headers_mut()
-        .append(name, HeaderValue::from_static(mark.word()));
-}
-
 /// How much of a reply is read before it is passed on. WeChat's refusals are far smaller.
 const PEEK_LIMIT: usize = 4096;
-
-/// The pause before a call is sent again with the token that was refused: WeChat's refusals can
-/// be transient.
-const SECOND_THOUGHT: Duration = Duration::from_millis(300);
 
 /// Forwards calls; one for each worker.
 #[derive(Debug)]
@@ -293,141 +208,6 @@ impl Proxy {
         Ok((outcome, reply))
     }
 
-    async fn with_token(
-        &self,
-        call: &Call<'_>,
-        body: Inbound,
-        held: &mut bool,
-    ) -> Result<(Outcome, Reply), Failure> {
-        let keeper = &call.account.keeper;
-        // Whoever must wait for a token waits without holding a body.
-        let mut token = keeper.token().await?;
-        let body = self.hold(body, held).await?;
-        if !token.is_fresh() {
-            token = keeper.token().await?;
-        }
-        if let Some(answer) = self.instead(call, &token) {
-            return Ok((Outcome::Remembered, answer));
-        }
-        let spare = body.try_clone();
-        let first = self.send_with(call, body, &token).await;
-        let first = first.map_err(|unanswered| unanswered.failure)?;
-        if !matches!(first.verdict, Verdict::Refused(_)) {
-            return Ok((self.passed(call, &token, &first), first.reply));
-        }
-        call.account.metrics.refusal();
-        let Some(spare) = spare else {
-            return Ok(self.not_held(call, token, first.reply));
-        };
-        match self.another(call, &token).await {
-            Ok(another) => self.once_more(call, spare, &another, first.reply).await,
-            Err(reason) => {
-                call.account.metrics.skipped(reason);
-                Ok((Outcome::Refused, first.reply))
-            }
-        }
-    }
-
-    /// The token to send a refused call with, once more.
-    async fn another(&self, call: &Call<'_>, refused: &Arc<Token>) -> Result<Arc<Token>, Skipped> {
-        let keeper = &call.account.keeper;
-        let in_hand = || keeper.in_hand().filter(|token| token.is_alive());
-        let unchanged = in_hand().is_none_or(|token| token.is(refused));
-        let (appid, path) = (&call.account.appid, call.endpoint.path());
-        if unchanged && self.remembered.0.knows(appid, path, refused) {
-            return Err(Skipped::Hopeless);
-        }
-        match keeper.replace(refused).await {
-            Ok(Replacement::Another(token)) => Ok(token),
-            Ok(Replacement::Same | Replacement::Paced) => {
-                sleep(SECOND_THOUGHT).await;
-                Ok(in_hand().unwrap_or_else(|| refused.clone()))
-            }
-            Err(_) => Err(Skipped::NoToken),
-        }
-    }
-
-    /// Sends a refused call the second and last time. Its reply is passed on whatever it is.
-    async fn once_more(
-        &self,
-        call: &Call<'_>,
-        body: Captured<Inbound>,
-        token: &Arc<Token>,
-        first: Reply,
-    ) -> Result<(Outcome, Reply), Failure> {
-        let metrics = &call.account.metrics;
-        let mut second = match self.send_with(call, body, token).await {
-            Ok(answered) => answered,
-            Err(Unanswered {
-                nothing_sent: true, ..
-            }) => {
-                metrics.skipped(Skipped::NoToken);
-                return Ok((Outcome::Refused, first));
-            }
-            Err(Unanswered { failure, .. }) => {
-                metrics.replay(Outcome::Failed);
-                return Err(failure);
-            }
-        };
-        let outcome = self.passed(call, token, &second);
-        if outcome == Outcome::Refused {
-            metrics.refusal();
-            call.account.keeper.refused_again(token);
-            let (appid, path) = (&call.account.appid, call.endpoint.path());
-            if let Some(answer) = answer_of(&second.reply) {
-                self.remembered.0.add(appid, path, token, answer);
-            }
-            let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
-            tracing::warn!(
-                account = appid,
-                endpoint,
-                "WeChat refused a call twice: this endpoint may not be for this account"
-            );
-        }
-        metrics.replay(outcome);
-        mark(&mut second.reply, Mark::Replayed);
-        Ok((outcome, second.reply))
-    }
-
-    /// Notes what a reply says about the token, and how the call ended.
-    fn passed(&self, call: &Call<'_>, token: &Token, answered: &Answered) -> Outcome {
-        match answered.verdict {
-            Verdict::Accepted => {
-                if answered.reply.status().is_success() {
-                    call.account.keeper.accepted(token);
-                    self.remembered
-                        .0
-                        .forget(&call.account.appid, call.endpoint.path());
-                }
-                Outcome::Accepted
-            }
-            Verdict::Errcode(_) => Outcome::Errcode,
-            Verdict::Refused(_) => Outcome::Refused,
-        }
-    }
-
-    /// A refused call whose body is gone: the app reads the refusal, and the next call does better.
-    fn not_held(&self, call: &Call<'_>, refused: Arc<Token>, reply: Reply) -> (Outcome, Reply) {
-        call.account.metrics.skipped(Skipped::NotHeld);
-        let keeper = call.account.keeper.clone();
-        tokio::spawn(async move {
-            // A failure is logged where it happens.
-            let _ = keeper.replace(&refused).await;
-        });
-        (Outcome::Refused, reply)
-    }
-
-    /// The refusal that a caller gets who loops on a path that refuses every token.
-    fn instead(&self, call: &Call<'_>, token: &Token) -> Option<Reply> {
-        let (appid, path) = (&call.account.appid, call.endpoint.path());
-        let answer = self.remembered.0.instead(appid, path, token)?;
-        let mut reply = Reply::new(Captured::ready(answer.body));
-        *reply.status_mut() = answer.status;
-        *reply.headers_mut() = answer.headers;
-        mark(&mut reply, Mark::Remembered);
-        Some(reply)
-    }
-
     async fn hold(&self, body: Inbound, held: &mut bool) -> Result<Captured<Inbound>, Failure> {
         let body = Captured::hold(body, self.options.replay_limit, &self.memory).await?;
         *held = body.whole().is_some();
@@ -518,16 +298,6 @@ fn outgoing(
     *request.headers_mut() =
         rewrite::request_headers(&call.head.method, &call.head.headers, length);
     Ok(request)
-}
-
-/// What is kept of a refusal: its head without a length, and its body.
-fn answer_of(reply: &Reply) -> Option<Answer> {
-    let body = reply.body().whole()?.clone();
-    Some(Answer {
-        status: reply.status(),
-        headers: reply.headers().clone(),
-        body,
-    })
 }
 
 fn broken(failure: Failure) -> Unanswered {

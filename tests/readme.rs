@@ -16,7 +16,11 @@ fn rows(readme: &str) -> Vec<Vec<String>> {
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{readme}: {error}"));
     text.lines()
         .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
-        .map(|line| line.split(" | ").map(|cell| cell.trim().to_owned()).collect())
+        .map(|line| {
+            line.split(" | ")
+                .map(|cell| cell.trim().to_owned())
+                .collect()
+        })
         .collect()
 }
 
@@ -24,7 +28,12 @@ fn rows(readme: &str) -> Vec<Vec<String>> {
 fn listed(readme: &str, prefix: &str) -> Vec<String> {
     rows(readme)
         .iter()
-        .filter_map(|row| row[0].strip_prefix('`')?.strip_suffix('`').map(str::to_owned))
+        .filter_map(|row| {
+            row[0]
+                .strip_prefix('`')?
+                .strip_suffix('`')
+                .map(str::to_owned)
+        })
         .filter(|name| name.starts_with(prefix))
         .collect()
 }
@@ -44,12 +53,21 @@ fn the_table_of_keys_is_the_codes() {
             let shown = row[1].trim_matches('`');
             // What depends on something is said in words, which may be Chinese.
             let in_words = default.contains(' ') && !shown.is_empty();
-            assert!(shown == default || in_words, "{readme}, {name}: {shown:?} is not {default:?}");
+            assert!(
+                shown == default || in_words,
+                "{readme}, {name}: {shown:?} is not {default:?}"
+            );
         }
         let known = keys::keys().iter().map(|key| key.name);
-        let count = rows.iter().filter(|row| row.len() == 3 && row[0].starts_with('`'));
+        let count = rows
+            .iter()
+            .filter(|row| row.len() == 3 && row[0].starts_with('`'));
         let metrics = FAMILIES.len();
-        assert_eq!(count.count(), known.count() + metrics, "{readme} lists a key that is none");
+        assert_eq!(
+            count.count(),
+            known.count() + metrics,
+            "{readme} lists a key that is none"
+        );
     }
 }
 
@@ -60,7 +78,10 @@ fn the_table_of_metrics_is_the_codes() {
         assert_eq!(listed(readme, "wechat_sidecar_"), names, "{readme}");
         for family in FAMILIES {
             let rows = rows(readme);
-            let row = rows.iter().find(|row| row[0].trim_matches('`') == family.name).unwrap();
+            let row = rows
+                .iter()
+                .find(|row| row[0].trim_matches('`') == family.name)
+                .unwrap();
             assert_eq!(row[1], family.kind, "{readme}: {}", family.name);
         }
     }
@@ -74,12 +95,20 @@ fn the_tables_of_errors_and_marks_are_the_codes() {
             .iter()
             .filter_map(|row| Some((row[0].parse().ok()?, row[1].parse().ok()?)))
             .collect();
-        let codes: Vec<(i64, u16)> = CODES.iter().map(|(code, status, _)| (*code, *status)).collect();
+        let codes: Vec<(i64, u16)> = CODES
+            .iter()
+            .map(|(code, status, _)| (*code, *status))
+            .collect();
         assert_eq!(errors, codes, "{readme}");
         let marks: Vec<String> = rows
             .iter()
             .filter(|row| row.len() == 2)
-            .filter_map(|row| row[0].strip_prefix('`')?.strip_suffix('`').map(str::to_owned))
+            .filter_map(|row| {
+                row[0]
+                    .strip_prefix('`')?
+                    .strip_suffix('`')
+                    .map(str::to_owned)
+            })
             .filter(|word| !word.starts_with("X-"))
             .collect();
         assert_eq!(marks, Mark::ALL.map(Mark::word), "{readme}");

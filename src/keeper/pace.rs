@@ -2,7 +2,8 @@
 //!
 //! A fetch in vain (it brought the refused token back, or one that was refused as well) doubles the
 //! wait until the next. A token that WeChat accepts ends the wait: always when it is new; when it is
-//! the old one, which shows that the refusal was WeChat's whim, only so many times a day.
+//! the old one, which shows that the refusal was WeChat's whim, only as often as a day can bear.
+//! A token that had worked and is refused by all, while the wait forbids a fetch, ends it as well.
 
 use tokio::time::{Duration, Instant};
 
@@ -10,8 +11,14 @@ const FIRST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How many times a day a wait is forgiven because the refused token works after all.
+/// How many waits are forgiven, because the refused token works after all, before that takes time.
 const FORGIVEN: u32 = 100;
+
+/// How long it takes until one more is forgiven: 288 a day.
+const FORGIVEN_EVERY: Duration = Duration::from_secs(300);
+
+/// How many times a day a wait ends because the token seems dead.
+const LAST_HOPES: u32 = 60;
 
 /// The pace of one account's fetches.
 #[derive(Debug)]
@@ -24,7 +31,10 @@ pub struct Pace {
     alive: bool,
     day: Option<Instant>,
     fetches: u32,
-    forgiven: u32,
+    /// How many waits can be forgiven, and when that was counted.
+    forgiving: u32,
+    counted_at: Instant,
+    last_hopes: u32,
 }
 
 impl Pace {
@@ -37,15 +47,32 @@ impl Pace {
             alive: false,
             day: None,
             fetches: 0,
-            forgiven: 0,
+            forgiving: FORGIVEN,
+            counted_at: Instant::now(),
+            last_hopes: 0,
         }
     }
 
     /// Whether a refusal may cause a fetch now.
     pub fn allows(&mut self) -> bool {
-        self.turn_the_day();
         let now = Instant::now();
-        self.fetches < self.ceiling && self.not_before.is_none_or(|at| at <= now)
+        self.is_below_ceiling() && self.not_before.is_none_or(|at| at <= now)
+    }
+
+    /// Whether the day has fetches left.
+    pub fn is_below_ceiling(&mut self) -> bool {
+        self.turn_the_day();
+        self.fetches < self.ceiling
+    }
+
+    /// The token had worked, was refused, and for a while nobody's call was accepted: whether a
+    /// fetch is allowed for that, though the wait is not over.
+    pub fn last_hope(&mut self) -> bool {
+        let hope = self.is_below_ceiling() && self.alive && self.last_hopes < LAST_HOPES;
+        if hope {
+            self.last_hopes += 1;
+        }
+        hope
     }
 
     /// A fetch begins, for whatever reason.
@@ -66,10 +93,21 @@ impl Pace {
         self.alive = true;
         if new {
             self.end_wait();
-        } else if !self.wait.is_zero() && self.forgiven < FORGIVEN {
-            self.forgiven += 1;
+        } else if !self.wait.is_zero() && self.forgives() {
             self.end_wait();
         }
+    }
+
+    fn forgives(&mut self) -> bool {
+        let earned = self.counted_at.elapsed().as_secs() / FORGIVEN_EVERY.as_secs();
+        if earned > 0 {
+            let earned = u32::try_from(earned).unwrap_or(FORGIVEN);
+            self.forgiving = self.forgiving.saturating_add(earned).min(FORGIVEN);
+            self.counted_at = Instant::now();
+        }
+        let forgives = self.forgiving > 0;
+        self.forgiving = self.forgiving.saturating_sub(1);
+        forgives
     }
 
     /// A second send was refused, and no fetch had been allowed for it. A second refusal is hardly
@@ -95,7 +133,7 @@ impl Pace {
         if began.elapsed() >= DAY {
             self.day = Some(Instant::now());
             self.fetches = 0;
-            self.forgiven = 0;
+            self.last_hopes = 0;
         }
     }
 }
@@ -143,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_old_token_that_works_ends_the_wait_a_hundred_times_a_day() {
+    async fn an_old_token_that_works_ends_the_wait_as_often_as_a_day_can_bear() {
         let mut pace = Pace::new(500);
         for _ in 0..FORGIVEN {
             assert!(pace.allows());
@@ -155,13 +193,32 @@ mod tests {
         pace.in_vain();
         pace.accepted(false);
         assert!(!pace.allows());
+        advance(FORGIVEN_EVERY).await;
+        pace.fetch();
+        pace.in_vain();
+        pace.accepted(false);
+        assert!(pace.allows());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_seems_dead_is_given_a_last_hope_sixty_times_a_day() {
+        let mut pace = Pace::new(500);
+        pace.fetch();
+        assert!(!pace.last_hope(), "it had never been alive");
+        for _ in 0..LAST_HOPES {
+            pace.accepted(true);
+            assert!(pace.last_hope());
+        }
+        assert!(!pace.last_hope());
+        advance(DAY).await;
+        assert!(pace.last_hope());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_dies_in_the_wait_ends_it_once() {
         let mut pace = Pace::new(500);
         pace.fetch();
-        pace.forgiven = FORGIVEN;
+        pace.forgiving = 0;
         pace.in_vain();
         pace.died();
         assert!(!pace.allows(), "it had never been alive");

@@ -271,27 +271,67 @@ async fn a_new_token_refused_again_is_paced_until_one_is_accepted() {
     ));
 }
 
+/// WeChat refuses the token now and then by a whim, so often that the pace forbids fetches for it.
+async fn after_many_whims() -> (Kept, Arc<Token>) {
+    let kept = keep(|number| Ok(token(if number < 150 { "same" } else { "new" })));
+    let mut held = kept.token().await;
+    kept.keeper.accepted(&held);
+    let mut whims = 0;
+    while !matches!(kept.keeper.replace(&held).await, Ok(Replacement::Paced)) {
+        held = kept.token().await;
+        kept.keeper.accepted(&held);
+        whims += 1;
+        assert!(whims < 150, "whims are never paced");
+    }
+    assert!(whims > 50, "whims are paced too soon: {whims}");
+    kept.issuer.requests.store(200, Ordering::SeqCst);
+    (kept, held)
+}
+
 #[tokio::test(start_paused = true)]
-async fn whims_of_wechat_do_not_keep_a_dead_token_alive() {
-    // Every call is accepted, but for whims that bring the same token back; then it really dies.
-    let kept = keep(|number| Ok(token(if number < 200 { "same" } else { "new" })));
-    let mut refused = kept.token().await;
-    for _ in 0..198 {
-        if let Ok(Replacement::Paced) = kept.keeper.replace(&refused).await {
-            // 300 ms later the same token is accepted: nothing was lost.
-        }
-        refused = kept.token().await;
-        kept.keeper.accepted(&refused);
-        sleep(Duration::from_secs(30)).await;
-    }
-    // Dead now: one call may see it while the pace forbids a fetch; the next fetches.
+async fn after_many_whims_a_token_that_others_still_use_is_not_fetched_again() {
+    let (kept, held) = after_many_whims().await;
     let requests = kept.requests();
-    if let Ok(Replacement::Paced) = kept.keeper.replace(&refused).await {
-        kept.keeper.refused_again(&refused);
-        assert!(!matches!(
-            kept.keeper.replace(&refused).await,
-            Ok(Replacement::Paced)
-        ));
+    let (second, ()) = tokio::join!(kept.keeper.second(&held), async {
+        for _ in 0..30 {
+            sleep(Duration::from_millis(10)).await;
+            kept.keeper.accepted(&held);
+        }
+    });
+    let second = second.unwrap();
+    assert!(second.token.is(&held) && !second.confirmed);
+    assert_eq!(kept.requests(), requests);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_many_whims_a_dead_token_is_still_replaced_before_anybody_notices() {
+    let (kept, held) = after_many_whims().await;
+    // It worked until now.
+    kept.keeper.watching.store(true, Ordering::Relaxed);
+    kept.keeper.accepted(&held);
+    let calls = join_all((0..50).map(|_| kept.keeper.second(&held))).await;
+    for second in calls {
+        let second = second.unwrap();
+        assert!(!second.token.is(&held) && second.confirmed);
     }
-    assert_eq!(kept.requests(), requests + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_confirmed_and_refused_is_asked_about_now_and_then() {
+    let kept = keep(|number| Ok(token(if number < 4 { "dead" } else { "new" })));
+    tokio::spawn(kept.keeper.clone().run());
+    let dead = kept.token().await;
+    let second = kept.keeper.second(&dead).await.unwrap();
+    assert!(second.confirmed);
+    kept.keeper.refused_again(&second.token);
+    // No call asks again; half a minute and a minute and a half later the keeper does by itself.
+    sleep(Duration::from_secs(29)).await;
+    assert_eq!(kept.requests(), 2);
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(kept.requests(), 3);
+    sleep(Duration::from_secs(62)).await;
+    assert_eq!(kept.token().await.value().expose(), "new");
+    // That ends the doubt.
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(kept.requests(), 4);
 }

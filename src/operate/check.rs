@@ -1,6 +1,6 @@
 //! `check`: what of the configuration works, in plain sentences, one a line.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{net::IpAddr, process::ExitCode, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, Uri};
@@ -135,7 +135,7 @@ impl Report {
         let Some(origin) = config.route.origins.first() else {
             return;
         };
-        if config.route.egress.is_some() {
+        if config.route.egress.is_some() || origin.host.parse::<IpAddr>().is_ok() {
             return;
         }
         // A failure is said by who tries to connect.
@@ -150,20 +150,20 @@ impl Report {
         let upstream = Upstream::new(route.clone(), config.upstream, Arc::new(Metrics::default()));
         let mut call = Request::new(Captured::ready(Bytes::new()));
         *call.uri_mut() = Uri::from_static(HARMLESS);
-        let egress = config.route.egress.as_ref();
-        let by = egress.map_or(String::new(), |egress| {
-            format!(" through the egress proxy {egress}")
-        });
         let sent = upstream.send(call, true).await;
         let answered = sent.is_ok();
         match sent {
-            Ok(reply) => self.reached(config, route, reply, &by).await,
-            Err(error) => self.failed(&format!("WeChat cannot be reached{by}: {error}")),
+            Ok(reply) => self.reached(config, route, reply).await,
+            Err(error) => self.failed(&format!("WeChat cannot be reached: {error}")),
         }
         answered
     }
 
-    async fn reached(&self, config: &Config, route: &Route, reply: Response<Arriving>, by: &str) {
+    async fn reached(&self, config: &Config, route: &Route, reply: Response<Arriving>) {
+        let egress = config.route.egress.as_ref();
+        let by = egress.map_or(String::new(), |egress| {
+            format!(" through the egress proxy {egress}")
+        });
         // The one that could be connected comes first now.
         let origins = route.origins();
         let (Some(first), Some(origin)) = (config.route.origins.first(), origins.first()) else {

@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use tokio::time::Duration;
 
-use super::{Mark, Reply, mark};
+use super::{Mark, Reply, mark::mark};
 use crate::{
     body::BodyError,
     captured::{Captured, HoldError},

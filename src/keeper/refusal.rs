@@ -1,0 +1,163 @@
+//! What a keeper does when WeChat refuses its token: compare first, then ask, and not too often.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::time::{Duration, sleep};
+
+use super::{Keeper, state::Doubt};
+use crate::{
+    issuer::{Issue, IssueError},
+    metrics::Cause,
+    token::Token,
+};
+
+/// What there is instead of a refused token.
+#[derive(Debug)]
+pub enum Replacement {
+    /// Another token.
+    Another(Arc<Token>),
+    /// WeChat says that it is still the one to use.
+    Same,
+    /// Nobody asked WeChat: it was asked too often already.
+    Paced,
+}
+
+/// The token to send a refused call with, once more.
+#[derive(Debug)]
+pub struct Second {
+    /// Another one, or the refused one again, after a pause.
+    pub token: Arc<Token>,
+    /// Whether WeChat said, since the refusal or just before, that it is the one to use.
+    pub confirmed: bool,
+}
+
+/// The pause before a call is sent again with the token that was refused: WeChat's refusals can
+/// be transient.
+const SECOND_THOUGHT: Duration = Duration::from_millis(300);
+
+impl<I: Issue> Keeper<I> {
+    /// What to use instead of `refused`, which WeChat just turned down.
+    ///
+    /// When someone else has replaced it meanwhile, that replacement is returned and WeChat is left
+    /// alone; so a thousand calls that fail together cause one fetch. The refused token must be
+    /// shown: nobody forces a fetch without a refusal.
+    pub async fn replace(self: &Arc<Self>, refused: &Token) -> Result<Replacement, IssueError> {
+        for _ in 0..2 {
+            let (cause, flight) = {
+                let mut state = self.lock();
+                if let Some(token) = self.in_hand()
+                    && token.is_alive()
+                    && !token.is(refused)
+                {
+                    return Ok(Replacement::Another(token));
+                }
+                if let Some(flight) = &state.flight {
+                    flight.clone()
+                } else if let Some(failure) = state.back_off() {
+                    return Err(failure.error.clone());
+                } else if !state.pace.allows() {
+                    return Ok(Replacement::Paced);
+                } else {
+                    (Cause::Refusal, self.launch(&mut state, Cause::Refusal))
+                }
+            };
+            let token = flight.await?;
+            if !token.is(refused) {
+                return Ok(Replacement::Another(token));
+            }
+            if cause == Cause::Refusal {
+                return Ok(Replacement::Same);
+            }
+            // The fetch that was joined had begun before the refusal; ask once more.
+        }
+        Ok(Replacement::Same)
+    }
+
+    /// The token to send a call with once more, of which `refused` was turned down.
+    pub async fn second(self: &Arc<Self>, refused: &Arc<Token>) -> Result<Second, IssueError> {
+        let confirmed = match self.replace(refused).await? {
+            Replacement::Another(token) => {
+                let confirmed = true;
+                return Ok(Second { token, confirmed });
+            }
+            Replacement::Same => {
+                sleep(SECOND_THOUGHT).await;
+                true
+            }
+            Replacement::Paced => self.seems_dead(refused).await && self.last_hope(refused).await?,
+        };
+        let in_hand = self.in_hand().filter(|token| token.is_alive());
+        let token = in_hand.unwrap_or_else(|| refused.clone());
+        let confirmed = confirmed || !token.is(refused);
+        Ok(Second { token, confirmed })
+    }
+
+    /// Whether, in the second half of a pause, no call was accepted with `token`. Its first half
+    /// lets the replies come in that were on their way when it died.
+    async fn seems_dead(&self, token: &Token) -> bool {
+        sleep(SECOND_THOUGHT / 2).await;
+        let before = {
+            let state = self.lock();
+            self.watching.store(true, Ordering::Relaxed);
+            state.accepted
+        };
+        sleep(SECOND_THOUGHT / 2).await;
+        self.in_hand().is_some_and(|held| held.is(token)) && self.lock().accepted == before
+    }
+
+    /// Asks WeChat though the pace forbids it, and says whether the pace allowed for that.
+    async fn last_hope(self: &Arc<Self>, refused: &Token) -> Result<bool, IssueError> {
+        let flight = {
+            let mut state = self.lock();
+            if self.in_hand().is_some_and(|token| !token.is(refused)) {
+                return Ok(false);
+            }
+            if let Some((_, flight)) = &state.flight {
+                flight.clone()
+            } else if state.back_off().is_some() || !state.pace.last_hope() {
+                return Ok(false);
+            } else {
+                self.launch(&mut state, Cause::Refusal)
+            }
+        };
+        flight.await.map(|_| true)
+    }
+
+    /// WeChat accepted a call with `token`.
+    pub fn accepted(&self, token: &Token) {
+        let new = token.accept();
+        if new || self.watching.load(Ordering::Relaxed) {
+            self.note_accepted(token, new);
+        }
+    }
+
+    #[cold]
+    fn note_accepted(&self, token: &Token, new: bool) {
+        let mut state = self.lock();
+        if self.in_hand().is_some_and(|held| held.is(token)) {
+            self.watching.store(false, Ordering::Relaxed);
+            state.on_trial = false;
+            state.accepted += 1;
+            state.doubt = None;
+            state.pace.accepted(new);
+        }
+    }
+
+    /// A call's second send was refused with `token`, too.
+    pub fn refused_again(&self, token: &Token) {
+        let mut state = self.lock();
+        if !self.in_hand().is_some_and(|held| held.is(token)) {
+            return;
+        }
+        if std::mem::take(&mut state.on_trial) {
+            state.pace.in_vain();
+        } else {
+            state.pace.died();
+        }
+        self.watching.store(true, Ordering::Relaxed);
+        if state.doubt.is_none() {
+            state.doubt = Some(Doubt::new());
+            self.changed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What a keeper knows beside the token in hand.
+
+use futures_util::future::{BoxFuture, Shared};
+use std::sync::Arc;
+use tokio::time::{Duration, Instant};
+
+use super::{NoToken, pace::Pace};
+use crate::{issuer::IssueError, metrics::Cause, token::Token};
+
+/// A fetch on its way: every waiter has a clone.
+pub(super) type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, IssueError>>>;
+
+/// Guarded by a `std` mutex: it is never held across an await.
+pub(super) struct State {
+    pub(super) flight: Option<(Cause, Flight)>,
+    pub(super) failure: Option<Failure>,
+    /// Whether any fetch has ended, well or badly.
+    pub(super) tried: bool,
+    pub(super) renew_at: Instant,
+    pub(super) pace: Pace,
+    /// Whether the token in hand was brought by a refusal and has not shown yet what it is worth.
+    pub(super) on_trial: bool,
+    /// How many times an accepted call was news.
+    pub(super) accepted: u64,
+    /// Since a second send was refused, until the token is accepted or is another.
+    pub(super) doubt: Option<Doubt>,
+}
+
+pub(super) struct Failure {
+    pub(super) error: IssueError,
+    pub(super) count: u32,
+    pub(super) retry_at: Instant,
+}
+
+/// WeChat says that the token is the one to use, and refuses it. Nobody's call causes a fetch for
+/// that any more; but WeChat is asked now and then whether it still says so.
+#[derive(Clone, Copy)]
+pub(super) struct Doubt {
+    ask_at: Instant,
+    wait: Duration,
+}
+
+impl Doubt {
+    const FIRST: Duration = Duration::from_secs(30);
+    const MOST: Duration = Duration::from_secs(600);
+
+    pub(super) fn new() -> Self {
+        Self {
+            ask_at: Instant::now() + Self::FIRST,
+            wait: Self::FIRST,
+        }
+    }
+
+    /// WeChat still said so.
+    pub(super) fn stays(self) -> Self {
+        let wait = (self.wait * 2).min(Self::MOST);
+        Self {
+            ask_at: Instant::now() + wait,
+            wait,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn new(daily_fetches: u32) -> Self {
+        Self {
+            flight: None,
+            failure: None,
+            tried: false,
+            renew_at: Instant::now(),
+            pace: Pace::new(daily_fetches),
+            on_trial: false,
+            accepted: 0,
+            doubt: None,
+        }
+    }
+
+    /// The failure after which no fetch is possible yet.
+    pub(super) fn back_off(&self) -> Option<&Failure> {
+        let failure = self.failure.as_ref();
+        failure.filter(|failure| failure.retry_at > Instant::now())
+    }
+
+    /// When the next fetch is due that no call causes.
+    pub(super) fn due(&mut self) -> Instant {
+        if let Some(failure) = &self.failure {
+            return failure.retry_at;
+        }
+        let doubt = self.doubt.filter(|_| self.pace.is_below_ceiling());
+        doubt.map_or(self.renew_at, |doubt| doubt.ask_at.min(self.renew_at))
+    }
+}
+
+impl Failure {
+    pub(super) fn report(&self) -> NoToken {
+        NoToken {
+            error: self.error.clone(),
+            retry_after: self.retry_at.saturating_duration_since(Instant::now()),
+        }
+    }
+}

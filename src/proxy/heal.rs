@@ -1,0 +1,159 @@
+//! A call that takes our token: sent, and sent once more when WeChat refuses the token.
+
+use std::sync::Arc;
+
+use super::{
+    Answered, Mark, Proxy, Reply, Unanswered, error::Failure, mark::mark, remembered::Answer,
+    rewrite::Edit, route::Call,
+};
+use crate::{
+    body::Inbound,
+    captured::Captured,
+    errcode::Verdict,
+    keeper::Second,
+    metrics::{Outcome, Skipped},
+    token::Token,
+};
+
+impl Proxy {
+    /// Answers a call that takes our token.
+    pub(super) async fn with_token(
+        &self,
+        call: &Call<'_>,
+        body: Inbound,
+        held: &mut bool,
+    ) -> Result<(Outcome, Reply), Failure> {
+        let keeper = &call.account.keeper;
+        // Whoever must wait for a token waits without holding a body.
+        let mut token = keeper.token().await?;
+        let body = self.hold(body, held).await?;
+        if !token.is_fresh() {
+            token = keeper.token().await?;
+        }
+        if let Some(answer) = self.instead(call, &token) {
+            return Ok((Outcome::Remembered, answer));
+        }
+        let spare = body.try_clone();
+        let first = self.send_with(call, body, &token).await;
+        let first = first.map_err(|unanswered| unanswered.failure)?;
+        if !matches!(first.verdict, Verdict::Refused(_)) {
+            return Ok((self.passed(call, &token, &first), first.reply));
+        }
+        call.account.metrics.refusal();
+        let Some(spare) = spare else {
+            return Ok(self.not_held(call, token, first.reply));
+        };
+        match self.second(call, &token).await {
+            Ok(second) => self.once_more(call, spare, &second, first.reply).await,
+            Err(reason) => {
+                call.account.metrics.skipped(reason);
+                Ok((Outcome::Refused, first.reply))
+            }
+        }
+    }
+
+    /// The token to send a refused call with, once more.
+    async fn second(&self, call: &Call<'_>, refused: &Arc<Token>) -> Result<Second, Skipped> {
+        let keeper = &call.account.keeper;
+        let in_hand = keeper.in_hand().filter(|token| token.is_alive());
+        let unchanged = in_hand.is_none_or(|token| token.is(refused));
+        let (appid, path) = (&call.account.appid, call.endpoint.path());
+        if unchanged && self.remembered.0.knows(appid, path, refused) {
+            return Err(Skipped::Hopeless);
+        }
+        keeper.second(refused).await.map_err(|_| Skipped::NoToken)
+    }
+
+    /// Sends a refused call the second and last time. Its reply is passed on whatever it is.
+    async fn once_more(
+        &self,
+        call: &Call<'_>,
+        body: Captured<Inbound>,
+        with: &Second,
+        first: Reply,
+    ) -> Result<(Outcome, Reply), Failure> {
+        let token = &with.token;
+        let metrics = &call.account.metrics;
+        let mut second = match self.send_with(call, body, token).await {
+            Ok(answered) => answered,
+            Err(Unanswered {
+                nothing_sent: true, ..
+            }) => {
+                metrics.skipped(Skipped::NoToken);
+                return Ok((Outcome::Refused, first));
+            }
+            Err(Unanswered { failure, .. }) => {
+                metrics.replay(Outcome::Failed);
+                return Err(failure);
+            }
+        };
+        let outcome = self.passed(call, token, &second);
+        if outcome == Outcome::Refused {
+            metrics.refusal();
+            call.account.keeper.refused_again(token);
+            let (appid, path) = (&call.account.appid, call.endpoint.path());
+            // A token that nobody confirmed may be dead: then the path is not to blame.
+            if let Some(answer) = answer_of(&second.reply).filter(|_| with.confirmed) {
+                self.remembered.0.add(appid, path, token, answer);
+            }
+            let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
+            tracing::warn!(
+                account = appid,
+                endpoint,
+                "WeChat refused a call twice: this endpoint may not be for this account"
+            );
+        }
+        metrics.replay(outcome);
+        mark(&mut second.reply, Mark::Replayed);
+        Ok((outcome, second.reply))
+    }
+
+    /// Notes what a reply says about the token, and how the call ended.
+    fn passed(&self, call: &Call<'_>, token: &Token, answered: &Answered) -> Outcome {
+        match answered.verdict {
+            Verdict::Accepted => {
+                if answered.reply.status().is_success() {
+                    call.account.keeper.accepted(token);
+                    self.remembered
+                        .0
+                        .forget(&call.account.appid, call.endpoint.path());
+                }
+                Outcome::Accepted
+            }
+            Verdict::Errcode(_) => Outcome::Errcode,
+            Verdict::Refused(_) => Outcome::Refused,
+        }
+    }
+
+    /// A refused call whose body is gone: the app reads the refusal, and the next call does better.
+    fn not_held(&self, call: &Call<'_>, refused: Arc<Token>, reply: Reply) -> (Outcome, Reply) {
+        call.account.metrics.skipped(Skipped::NotHeld);
+        let keeper = call.account.keeper.clone();
+        tokio::spawn(async move {
+            // A failure is logged where it happens.
+            let _ = keeper.replace(&refused).await;
+        });
+        (Outcome::Refused, reply)
+    }
+
+    /// The refusal that a caller gets who loops on a path that refuses every token.
+    fn instead(&self, call: &Call<'_>, token: &Token) -> Option<Reply> {
+        let (appid, path) = (&call.account.appid, call.endpoint.path());
+        let answer = self.remembered.0.instead(appid, path, token)?;
+        let mut reply = Reply::new(Captured::ready(answer.body));
+        *reply.status_mut() = answer.status;
+        *reply.headers_mut() = answer.headers;
+        mark(&mut reply, Mark::Remembered);
+        Some(reply)
+    }
+}
+
+/// What is kept of a refusal: its head without a length, and its body.
+fn answer_of(reply: &Reply) -> Option<Answer> {
+    let body = reply.body().whole()?.clone();
+    Some(Answer {
+        status: reply.status(),
+        headers: reply.headers().clone(),
+        body,
+    })
+}

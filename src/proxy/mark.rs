@@ -1,0 +1,53 @@
+//! What the sidecar says on a reply about what it did.
+
+use http::{HeaderName, HeaderValue};
+
+use super::Reply;
+
+/// The header on replies that says what the sidecar did.
+pub const HEADER: &str = "x-wechat-sidecar";
+
+/// What it can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// WeChat refused the token, and the call was sent once more.
+    Replayed,
+    /// The body was not held: a refusal would reach the app.
+    NotReplayable,
+    /// Answered by the sidecar: a token endpoint.
+    Local,
+    /// WeChat's refusal of an earlier call, which no token heals.
+    Remembered,
+    /// An error of the sidecar's.
+    Error,
+}
+
+impl Mark {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Replayed,
+        Self::NotReplayable,
+        Self::Local,
+        Self::Remembered,
+        Self::Error,
+    ];
+
+    /// The word in the header.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Replayed => "replayed",
+            Self::NotReplayable => "not-replayable",
+            Self::Local => "local",
+            Self::Remembered => "remembered",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Says on `reply` what was done, beside what is said already.
+pub(super) fn mark(reply: &mut Reply, mark: Mark) {
+    let name = HeaderName::from_static(HEADER);
+    reply
+        .headers_mut()
+        .append(name, HeaderValue::from_static(mark.word()));
+}

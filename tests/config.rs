@@ -1,0 +1,357 @@
+//! The command as an operator meets it: what it takes, what it refuses, and what it never repeats.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Command, Output},
+    thread,
+};
+
+use wechat_sidecar::{
+    COMMIT, VERSION,
+    config::keys::{Key, Kind, keys},
+};
+
+#[path = "support/wechat/mod.rs"]
+mod wechat;
+
+use wechat::{APPID, SECRET, Wechat};
+
+/// What a run of the command came to.
+#[derive(Debug)]
+struct Run {
+    code: Option<i32>,
+    /// Both outputs.
+    text: String,
+}
+
+/// A command with an account, and nothing else of this process's environment.
+fn sidecar(args: &[&str]) -> Command {
+    let mut command = bare(args);
+    command
+        .env("WECHAT_APPID", APPID)
+        .env("WECHAT_SECRET", SECRET);
+    command
+}
+
+fn bare(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wechat-sidecar"));
+    command.env_clear().args(args);
+    command
+}
+
+fn run(command: &mut Command) -> Run {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let text = [stdout, stderr].concat();
+    Run {
+        code: status.code(),
+        text: String::from_utf8(text).unwrap(),
+    }
+}
+
+impl Run {
+    #[track_caller]
+    fn says(&self, code: i32, words: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(
+            self.text.contains(words),
+            "{words:?} is missing in {self:?}"
+        );
+        assert!(
+            !self.text.contains("HUNTER2") && !self.text.contains(SECRET),
+            "{self:?}"
+        );
+    }
+}
+
+/// A file that is gone with its guard.
+struct File(PathBuf);
+
+impl File {
+    fn new(text: &str) -> Self {
+        let name = format!("sidecar-{}-{}", std::process::id(), fastrand::u64(..));
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// `check` against WeChat at `url`, where no sidecar runs unless `more` says so.
+fn check(url: &str, more: &[&str]) -> Run {
+    let mut command = sidecar(&["check", "--upstream", url]);
+    run(command
+        .args(more)
+        .env("WECHAT_SIDECAR_ADMIN", nowhere().to_string()))
+}
+
+/// An address where nobody listens.
+fn nowhere() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+/// An admin port that answers `answer(method and path, how many before)`, until the process ends.
+fn admin(answer: fn(&str, usize) -> (u16, &'static str)) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for (before, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 1024];
+            let length = stream.read(&mut head).unwrap();
+            let head = String::from_utf8_lossy(&head[..length]).into_owned();
+            assert!(
+                head.to_ascii_lowercase()
+                    .contains(&format!("host: localhost:{}", address.port()))
+            );
+            let target = head.split(" HTTP/").next().unwrap();
+            let (status, body) = answer(target, before);
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 {status} x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            )
+            .unwrap();
+        }
+    });
+    address.to_string()
+}
+
+#[test]
+fn version_and_help_are_on_stdout() {
+    let version = run(&mut bare(&["--version"]));
+    assert_eq!(version.code, Some(0));
+    assert_eq!(
+        version.text,
+        format!("wechat-sidecar {VERSION} (commit {COMMIT})\n")
+    );
+    let help = bare(&["--help"]).output().unwrap();
+    assert!(help.status.success() && help.stderr.is_empty());
+    let help = String::from_utf8(help.stdout).unwrap();
+    for key in keys() {
+        assert!(help.contains(&format!("--{}", key.name)), "{}", key.name);
+        assert!(help.contains(key.preset_text()), "{}", key.name);
+    }
+}
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_file() {
+    let file = File::new("admin = '127.0.0.1:1'\nreplay_limit = '1KiB'");
+    let asked = |command: &mut Command| run(command).text;
+    let config = ["health", "--config", file.path()];
+    assert!(asked(&mut bare(&config)).contains("127.0.0.1:1:"));
+    let env = |command: &mut Command| asked(command.env("WECHAT_SIDECAR_ADMIN", "127.0.0.1:2"));
+    assert!(env(&mut bare(&config)).contains("127.0.0.1:2:"));
+    assert!(env(bare(&config).args(["--admin", "127.0.0.1:3"])).contains("127.0.0.1:3:"));
+    let by_environment = &mut bare(&["health"]);
+    by_environment.env("WECHAT_SIDECAR_CONFIG", file.path());
+    assert!(asked(by_environment).contains("127.0.0.1:1:"));
+}
+
+#[test]
+fn what_is_unknown_is_named() {
+    run(&mut sidecar(&["--lisen", "x"])).says(64, "--lisen");
+    run(&mut sidecar(&["chekc"])).says(64, "chekc");
+    let file = File::new("\nlisen = 'HUNTER2'");
+    let wrong = run(&mut sidecar(&["--config", file.path()]));
+    wrong.says(
+        64,
+        &format!(
+            "lisen in {}, line 2: there is no such key; did you mean listen?",
+            file.path()
+        ),
+    );
+    let mut odd = sidecar(&["check", "--upstream", "http://127.0.0.1:1"]);
+    odd.env("WECHAT_SIDECAR_LISEN", "HUNTER2")
+        .env("WECHAT_SIDECAR_PORT", "tcp://x");
+    let odd = run(&mut odd);
+    odd.says(1, "warning: WECHAT_SIDECAR_LISEN is ignored");
+    assert!(!odd.text.contains("WECHAT_SIDECAR_PORT"));
+}
+
+#[test]
+fn a_bad_value_is_refused_wherever_it_stands() {
+    const BAD: &str = "no such thing!";
+    for key in keys() {
+        let flag = format!("--{}={BAD}", key.name);
+        run(&mut sidecar(&["check", &flag])).says(64, &format!("--{}: ", key.name));
+        let variable = key.variable();
+        run(sidecar(&["check"]).env(&variable, BAD)).says(64, &format!("{variable}: "));
+        let file = File::new(&format!("{} = '{BAD}'", key.name));
+        let place = format!("{} in {}, line 1: ", key.name, file.path());
+        run(&mut sidecar(&["check", "--config", file.path()])).says(64, &place);
+    }
+    run(&mut bare(&["wait", "--timeout", BAD])).says(64, "--timeout: ");
+}
+
+#[test]
+fn a_right_value_is_what_the_error_shows() {
+    for key in keys().iter().filter(|key| shows_example(key)) {
+        let wrong = run(&mut sidecar(&["check", &format!("--{}=!", key.name)]));
+        wrong.says(64, &format!("for example {}", key.example));
+    }
+}
+
+/// Files are wrong by what is in them.
+fn shows_example(key: &Key) -> bool {
+    !key.placeholder.contains("FILE") || key.kind == Kind::Switch
+}
+
+#[test]
+fn a_password_in_a_url_is_refused_and_never_repeated() {
+    const URL: &str = "http://user:HUNTER2@127.0.0.1:1";
+    for key in ["upstream", "egress-proxy"] {
+        let variable = format!("WECHAT_SIDECAR_{}", key.to_uppercase().replace('-', "_"));
+        let file = File::new(&format!("{key} = '{URL}'"));
+        for command in [
+            &mut sidecar(&["check", &format!("--{key}"), URL]),
+            sidecar(&["check"]).env(variable, URL),
+            &mut sidecar(&["check", "--config", file.path()]),
+        ] {
+            run(command).says(64, "a URL takes no user or password");
+        }
+    }
+    for key in keys() {
+        let wrong = run(&mut sidecar(&["check", &format!("--{}={URL}", key.name)]));
+        wrong.says(64, key.name);
+    }
+    run(&mut sidecar(&[URL])).says(64, "[hidden]");
+}
+
+#[test]
+fn a_broken_file_is_not_quoted() {
+    for file in [
+        "listen = 'HUNTER2",
+        "\nHUNTER2",
+        "listen = HUNTER2",
+        "a = ['HUNTER2'",
+        "secret = 'HUNTER2'",
+        "upstream = { a = 'HUNTER2' }",
+        "upstream = 'a' 'HUNTER2'",
+        "upstream = \"\\qHUNTER2\"",
+        "[[accounts]]\nsecret = 'HUNTER2'",
+        "upstream = 1\nupstream = 'HUNTER2'",
+    ] {
+        let file = File::new(file);
+        run(&mut sidecar(&["--config", file.path()])).says(64, file.path());
+    }
+}
+
+#[test]
+fn listening_beyond_loopback_is_refused_with_a_reason() {
+    let wide = run(&mut sidecar(&["--listen", "0.0.0.0:0"]));
+    wide.says(64, "--listen: 0.0.0.0:0 can be reached from other machines");
+    let unguarded = &["--listen", "[::]:0", "--unsafe-listen"];
+    run(&mut sidecar(unguarded)).says(64, "--caller-key-file");
+}
+
+#[test]
+fn an_account_is_needed_to_serve_and_to_check() {
+    for subcommand in ["serve", "check"] {
+        run(&mut bare(&[subcommand])).says(64, "WECHAT_APPID: it must be set");
+        run(bare(&[subcommand]).env("WECHAT_APPID", APPID)).says(64, "WECHAT_SECRET_FILE: ");
+        let both = &mut sidecar(&[subcommand]);
+        run(both.env("WECHAT_SECRET_FILE", "/HUNTER2")).says(64, "keep one of them");
+    }
+}
+
+#[test]
+fn nothing_running_is_a_plain_failure() {
+    let admin = nowhere().to_string();
+    let problem = format!("no sidecar can be reached at {admin}");
+    run(&mut bare(&["health", "--admin", &admin])).says(1, &problem);
+    run(&mut bare(&["shutdown", "--admin", &admin])).says(1, &problem);
+    let wait = &mut bare(&["wait", "--timeout", "300ms", "--admin", &admin]);
+    run(wait).says(1, &format!("not ready after 300ms: {problem}"));
+}
+
+#[test]
+fn a_running_sidecar_is_asked() {
+    let ready = admin(|target, before| match (target, before) {
+        ("GET /readyz", 2) => (200, "ready"),
+        _ => (503, "no token yet\nHUNTER2"),
+    });
+    run(&mut bare(&["wait", "--admin", &ready])).says(0, "ready");
+    run(&mut bare(&["health", "--admin", &ready]))
+        .says(1, "not alive: HTTP status 503, no token yet");
+    let locked = admin(|target, _| match target {
+        "GET /livez" => (200, ""),
+        _ => (403, ""),
+    });
+    run(&mut bare(&["health", "--admin", &locked])).says(0, "alive");
+    run(&mut bare(&["shutdown", "--admin", &locked])).says(1, "--enable-shutdown");
+    let open = admin(|target, _| match target {
+        "POST /shutdown" => (202, ""),
+        _ => (404, ""),
+    });
+    run(&mut bare(&["shutdown", "--admin", &open])).says(0, "stopping");
+}
+
+#[test]
+fn check_says_why_wechat_cannot_be_reached() {
+    let checked = check(&format!("http://{}", nowhere()), &[]);
+    let problem = "FAILED: WeChat cannot be reached: 127.0.0.1 cannot be connected";
+    checked.says(1, problem);
+    checked.says(1, "ok: no sidecar can be reached at");
+    for line in checked.text.lines() {
+        let known = ["ok: ", "warning: ", "FAILED: "];
+        assert!(known.iter().any(|start| line.starts_with(start)), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_asks_for_a_token_only_where_that_harms_nobody() {
+    let wechat = Wechat::calm().await;
+    let url = wechat.url();
+    let check = |more: &[&str]| check(&url, more);
+    check(&[]).says(0, "ok: WeChat issues a token");
+    assert_eq!(wechat.token_requests().len(), 1);
+    check(&["--token-api", "classic"]).says(0, "no token was requested: with the classic API");
+    assert_eq!(wechat.token_requests().len(), 1);
+    check(&["--token-api", "classic", "--mint"]).says(0, "ok: WeChat issues a token");
+    assert_eq!(wechat.token_requests().len(), 2);
+    let running = admin(|target, _| match target {
+        "GET /readyz" => (200, ""),
+        _ => (
+            200,
+            r#"{"accounts":[{"appid":"wx0123456789abcdef","token_expires_seconds":60}]}"#,
+        ),
+    });
+    check(&["--admin", &running]).says(0, "for another 60 s; none was requested");
+    assert_eq!(wechat.token_requests().len(), 2);
+    wechat.change(|behaviour| behaviour.token_errcode = Some(40164));
+    check(&[]).says(1, "errcode 40164");
+    let requests = wechat.token_requests();
+    assert!(requests.iter().all(|request| !request.force_refresh));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_what_is_wrong_with_a_certificate() {
+    let wechat = Wechat::start_tls().await;
+    let url = wechat.url();
+    let check = |more: &[&str]| check(&url, more);
+    check(&[]).says(1, "has no certificate that can be trusted");
+    let ca = File::new(&wechat.ca_pem().unwrap());
+    check(&["--upstream-ca", ca.path()]).says(0, "ok: WeChat issues a token");
+    let none = File::new("HUNTER2");
+    check(&["--upstream-ca", none.path()]).says(64, "--upstream-ca: it holds no certificate");
+}

@@ -1,0 +1,163 @@
+//! Real SDKs, unchanged but for their base URL, never notice that tokens end under them.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use support::{APPID, Sidecar, Wechat, wechat::Call};
+use tokio::{process::Command, time::timeout};
+
+/// Longer than any of this takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How many times an app makes all of its calls.
+const DAYS: &str = "15";
+
+/// Below this folder `tests/run` installs the SDKs.
+fn installed(path: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let path = target.join("sdk").join(path);
+    assert!(
+        path.exists(),
+        "{} is missing: run tests/run, which installs the SDKs",
+        path.display()
+    );
+    path
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/sdk")
+        .join(name)
+}
+
+fn wechatpy() -> Command {
+    let mut command = Command::new(installed("venv/bin/python"));
+    command.env_clear().arg(script("wechatpy_app.py"));
+    command
+}
+
+fn co_wechat_api() -> Command {
+    let modules = installed("node/node_modules");
+    let mut command = Command::new("node");
+    // Its path stays, for that is how it is found.
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .env("NODE_PATH", modules)
+        .arg(script("co_wechat_api_app.js"));
+    command
+}
+
+/// Runs an app to its end, with nothing in its environment but where the sidecar is.
+async fn work(mut app: Command, sidecar: &Sidecar) -> Output {
+    app.arg(DAYS)
+        .env("SIDECAR", &sidecar.url)
+        .env("APPID", APPID);
+    // Whatever goes round the sidecar by an absolute URL fails here, and not at the real WeChat.
+    app.env("HTTPS_PROXY", "http://127.0.0.1:9");
+    app.stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(PATIENCE, app.output())
+        .await
+        .expect("the app hangs");
+    output.unwrap_or_else(|error| panic!("the app cannot be started: {error}"))
+}
+
+/// While an app works: ends all tokens, again and again, by turns in WeChat's two ways.
+///
+/// Never between a call's two sends, for which there is no cure: the app makes one call at a time,
+/// and the fake, on this very thread, learns of no other between the look and the deed.
+async fn end_tokens(wechat: &Wechat) -> Infallible {
+    let mut seen = 0;
+    for round in 0_u32.. {
+        let accepted = |calls: &[Call]| calls.last().is_some_and(|call| !call.refused);
+        let due = |calls: &[Call]| calls.len() >= seen + 3 && accepted(calls);
+        wechat.wait_until(|wechat| due(&wechat.calls())).await;
+        seen = wechat.calls().len();
+        if round.is_multiple_of(2) {
+            wechat.rotate()
+        } else {
+            wechat.expire()
+        }
+    }
+    unreachable!("apps end before numbers do");
+}
+
+/// The app saw no error, and WeChat saw no token but its own.
+async fn check(output: Output, wechat: &Wechat, sidecar: &Sidecar) {
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{out}{err}\n{}", sidecar.log());
+    assert!(out.contains("without an error"), "{out}");
+    let (calls, tokens) = (wechat.calls(), wechat.all_tokens());
+    assert!(calls.len() > 200, "{}", calls.len());
+    for call in &calls {
+        let login = call.path() == "/sns/jscode2session";
+        let its = call
+            .token
+            .as_ref()
+            .is_some_and(|token| tokens.contains(token));
+        assert!(its != login, "{}", call.target);
+    }
+    assert!(!wechat.saw_placeholder());
+    assert!(wechat.cut_short().is_empty() && wechat.malformed().is_empty());
+    // What was refused was sent once more, and nothing else was.
+    let refused = calls.iter().filter(|call| call.refused).count();
+    assert!(refused > 0);
+    assert_eq!(
+        sidecar.metric("wechat_sidecar_replays_total").await,
+        refused as f64
+    );
+}
+
+#[tokio::test]
+async fn wechatpy_works_with_any_text_as_its_token_and_a_hostile_wechat() {
+    let wechat = Wechat::start().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    let output = work(wechatpy(), &sidecar).await;
+    check(output, &wechat, &sidecar).await;
+}
+
+#[tokio::test]
+async fn wechatpy_works_while_tokens_end_under_it() {
+    let wechat = Wechat::start().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    let output = tokio::select! {
+        output = work(wechatpy(), &sidecar) => output,
+        never = end_tokens(&wechat) => match never {},
+    };
+    check(output, &wechat, &sidecar).await;
+    assert!(
+        wechat.all_tokens().len() > 50,
+        "{} tokens",
+        wechat.all_tokens().len()
+    );
+}
+
+#[tokio::test]
+async fn co_wechat_api_works_with_a_token_of_the_sidecars_own_while_tokens_end_under_it() {
+    let wechat = Wechat::start().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    let output = tokio::select! {
+        output = work(co_wechat_api(), &sidecar) => output,
+        never = end_tokens(&wechat) => match never {},
+    };
+    let placeholder = format!("its token was sidecar-{APPID}");
+    assert!(
+        !output.status.success() || String::from_utf8_lossy(&output.stdout).contains(&placeholder)
+    );
+    check(output, &wechat, &sidecar).await;
+    assert!(
+        wechat.all_tokens().len() > 50,
+        "{} tokens",
+        wechat.all_tokens().len()
+    );
+}

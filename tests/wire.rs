@@ -1,0 +1,568 @@
+//! Bytes on the wire: what is ambiguous never reaches WeChat, and what is odd but sound does.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Sidecar, Wechat};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::timeout,
+};
+
+const SEND: &str = "/cgi-bin/message/custom/send";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn framing_that_two_servers_could_read_in_two_ways_is_refused() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    for headers in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+        "transfer-encoding: CHUNKED\r\nX: y\r\ncontent-length: 0",
+        "Transfer-Encoding: chunked\r\nContent-Length: nonsense",
+        "Content-Length: 5\r\nContent-Length: 6",
+        "Content-Length: 5, 6",
+        "Content-Length: +5",
+        "Content-Length: -1",
+        "Content-Length: 0x5",
+        "Content-Length: 99999999999999999999",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding : chunked",
+        "Transfer-Encoding:\r\n chunked",
+        "X: folded\r\n  line\r\nContent-Length: 5",
+        " X: y\r\nContent-Length: 5",
+        "no colon\r\nContent-Length: 5",
+        "X: a\0b\r\nContent-Length: 5",
+        "Host: localhost\r\nConnection: close\r\nContent-Length: 5",
+    ] {
+        let call = format!("POST {SEND} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n0\r\n\r\n");
+        for size in [call.len(), 1, 7] {
+            refused(&sidecar, call.as_bytes(), size, headers).await;
+        }
+    }
+    for call in [
+        "POST /x HTTP/1.1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        "POST /x HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /x y HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /x HTTP/1.2\r\nHost: localhost\r\n\r\n",
+        "POST /x\r\n\r\n",
+        "P(ST /x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /x\0 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\r\n\r\n",
+    ] {
+        refused(&sidecar, call.as_bytes(), call.len(), call).await;
+    }
+    assert!(
+        wechat.calls().is_empty() && wechat.malformed().is_empty() && wechat.cut_short().is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_coding_that_would_have_to_be_undone_is_refused() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    for headers in [
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: identity, chunked",
+    ] {
+        let call = format!(
+            "POST {SEND} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"
+        );
+        refused(&sidecar, call.as_bytes(), call.len(), headers).await;
+    }
+    assert!(wechat.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_content_length_is_seen_even_where_its_head_began_in_the_call_before() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    for first in [
+        "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
+    ] {
+        let mut app = App::to(&sidecar).await;
+        let beginning =
+            format!("{first}POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n");
+        app.send(beginning).await;
+        assert_eq!(app.reply().await.status, 200);
+        app.send("Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
+            .await;
+        let reply = app.reply().await;
+        assert!(
+            (reply.status, reply.text().contains("990400")) == (400, true),
+            "{} {}",
+            reply.head,
+            reply.text()
+        );
+    }
+    assert_eq!(wechat.calls().len(), 2);
+}
+
+#[tokio::test]
+async fn a_broken_body_is_refused_and_sends_nothing() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    for body in [
+        "zz\r\n{}\r\n0\r\n\r\n",
+        "-2\r\n{}\r\n",
+        "\r\n",
+        "ffffffffffffffffff\r\n{}",
+        "2\r\n{}XX0\r\n\r\n",
+        "2 2\r\n{}\r\n0\r\n\r\n",
+        "2\n{}\n0\n\n",
+    ] {
+        let call = format!(
+            "POST {SEND} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+        );
+        let reply = sidecar.raw(call).await;
+        assert!(
+            reply.starts_with("HTTP/1.1 400") && reply.contains("990408"),
+            "{body:?}: {reply}"
+        );
+    }
+    // The app hangs up in the middle of what it declared.
+    let mut app = App::to(&sidecar).await;
+    app.send(format!(
+        "POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{{}}"
+    ))
+    .await;
+    drop(app);
+    assert_eq!(sidecar.post(SEND, "{}").await.errcode(), Some(0));
+    assert_eq!(wechat.calls().len(), 1);
+    assert!(wechat.cut_short().is_empty());
+}
+
+#[tokio::test]
+async fn a_javas_offer_to_upgrade_is_answered_as_plain_http() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    let mut app = App::to(&sidecar).await;
+    for _ in 0..2 {
+        app.send(format!("POST {SEND} HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: 2\r\nHost: localhost\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nUpgrade: h2c\r\nUser-Agent: Java-http-client/21\r\n\r\n{{}}")).await;
+        let reply = app.reply().await;
+        assert!(
+            reply.status == 200 && reply.text().contains("\"errcode\":0"),
+            "{}",
+            reply.head
+        );
+    }
+    for call in wechat.calls() {
+        for name in ["connection", "upgrade", "http2-settings"] {
+            assert_eq!(call.header(name), None);
+        }
+        assert_eq!(
+            (&*call.body, call.header("user-agent")),
+            (&b"{}"[..], Some("Java-http-client/21"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn connection_names_away_any_header_but_those_that_frame_the_call() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    let reply = sidecar.raw(format!("POST {SEND} HTTP/1.1\r\nHost: localhost\r\nConnection: content-length, host\r\nConnection: X-One\r\nX-One: 1\r\nX-Two: 2\r\nX-Three: 3\r\nProxy-Authorization: Basic eDp5\r\nKeep-Alive: 5\r\nTE: trailers\r\nConnection: x-two , close\r\nContent-Length: 2\r\n\r\n{{}}")).await;
+    assert!(reply.contains("\"errcode\":0"), "{reply}");
+    let call = &wechat.calls()[0];
+    let names: Vec<_> = call
+        .headers
+        .iter()
+        .map(|(name, _)| name.to_ascii_lowercase())
+        .collect();
+    assert_eq!(
+        names
+            .iter()
+            .filter(|name| *name == "content-length" || *name == "host")
+            .count(),
+        2,
+        "{names:?}"
+    );
+    for gone in [
+        "connection",
+        "x-one",
+        "x-two",
+        "proxy-authorization",
+        "keep-alive",
+        "te",
+    ] {
+        assert!(!names.iter().any(|name| name == gone), "{gone}");
+    }
+    assert_eq!(
+        (&*call.body, call.header("x-three")),
+        (&b"{}"[..], Some("3"))
+    );
+}
+
+#[tokio::test]
+async fn an_app_is_told_to_continue_only_when_its_body_is_wanted() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::with(&wechat, &["--replay-limit", "1MiB"]).await;
+    wechat.clear();
+    let head = |host: &str, length: usize| {
+        format!(
+            "POST {SEND} HTTP/1.1\r\nHost: {host}\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    // Held, and streamed.
+    for length in [2, 2 << 20] {
+        let mut app = App::to(&sidecar).await;
+        app.send(head("localhost", length)).await;
+        assert_eq!(app.reply().await.status, 100);
+        app.send([b"{".to_vec(), vec![b' '; length - 2], b"}".to_vec()].concat())
+            .await;
+        assert_eq!(
+            app.reply().await.text(),
+            "{\"errcode\":0,\"errmsg\":\"ok\"}"
+        );
+    }
+    assert!(
+        wechat
+            .calls()
+            .iter()
+            .all(|call| call.header("expect").is_none())
+    );
+    wechat.stop();
+    for (host, length, status) in [
+        ("evil.example", 2, "403"),
+        ("evil.example", 2 << 20, "403"),
+        ("localhost", 2 << 20, "502"),
+    ] {
+        let reply = timeout(PATIENCE, sidecar.raw(head(host, length)))
+            .await
+            .expect("it hangs");
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status}")), "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn a_chunked_upload_leaves_with_a_length_and_arrives_whole() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    let body: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+    for size in [1000, 65_536, 300_000] {
+        let mut app = App::to(&sidecar).await;
+        app.send(format!("PUT {SEND} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: Chunked\r\nTrailer: X-Sum\r\n\r\n")).await;
+        for chunk in body.chunks(size) {
+            app.send(
+                [
+                    format!("{:X};ext=\"a\"\r\n", chunk.len()).as_bytes(),
+                    chunk,
+                    b"\r\n",
+                ]
+                .concat(),
+            )
+            .await;
+        }
+        app.send("000\r\nX-Sum: 1\r\n\r\n").await;
+        assert_eq!(app.reply().await.status, 200);
+        // The connection goes on.
+        app.send("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        assert_eq!(app.reply().await.status, 200);
+    }
+    for call in wechat.calls().iter().filter(|call| call.method == "PUT") {
+        assert_eq!(
+            (
+                call.header("content-length"),
+                call.header("transfer-encoding")
+            ),
+            (Some("300000"), None)
+        );
+        assert!(call.header("trailer").is_none() && call.header("x-sum").is_none());
+        assert!(call.body == body);
+    }
+}
+
+#[tokio::test]
+async fn an_old_client_is_answered_without_chunks() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.change(|behaviour| behaviour.chunked_replies = true);
+    for host in ["", "Host: localhost\r\n"] {
+        let reply = sidecar
+            .raw(format!("GET /big?size=20000 HTTP/1.0\r\n{host}\r\n"))
+            .await;
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(" 200 ") && !head.contains("chunked"),
+            "{head}"
+        );
+        assert_eq!(body, "x".repeat(20_000));
+    }
+    let reply = sidecar
+        .raw("GET /x HTTP/1.0\r\nHost: evil.example\r\n\r\n")
+        .await;
+    assert!(reply.contains(" 403 "), "{reply}");
+}
+
+#[tokio::test]
+async fn calls_that_do_not_wait_for_each_other_are_answered_in_order() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    let mut app = App::to(&sidecar).await;
+    let call = |size| {
+        format!("POST /big?size={size} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc")
+    };
+    app.send((1..50).map(call).collect::<String>()).await;
+    for size in 1..50 {
+        assert_eq!(app.reply().await.body.len(), size);
+    }
+    for n in 0..100 {
+        app.send(format!(
+            "GET /cgi-bin/user/info?openid=o{n} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        ))
+        .await;
+        assert!(app.reply().await.text().contains(&format!("\"o{n}\"")));
+    }
+    assert!(wechat.accepted() <= 3, "{}", wechat.accepted());
+}
+
+#[tokio::test]
+async fn a_path_with_two_meanings_is_refused_and_a_doubled_first_slash_is_not() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    for path in [
+        "/cgi-bin/../x",
+        "/./x",
+        "/x/..",
+        "/x/%2e%2E/y",
+        "/.%2e/x",
+        "/a%2fb",
+        "/a%2Fb",
+        "/a%5cb",
+        "/a\\b",
+        "/a%00b",
+        "/a//b",
+        "/cgi-bin//token",
+        "//x//y",
+        "*",
+        "/x/.;/y",
+        "/%252e%252e/x",
+    ] {
+        let reply = sidecar
+            .raw(format!(
+                "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            ))
+            .await;
+        if path.contains(';') || path.contains("%25") {
+            assert!(reply.contains(" 200 "), "{path}: {reply}");
+        } else {
+            assert!(
+                reply.starts_with("HTTP/1.1 400") && reply.contains("990400"),
+                "{path}: {reply}"
+            );
+        }
+    }
+    assert_eq!(wechat.calls().len(), 2);
+    wechat.clear();
+    for path in ["//cgi-bin/user/get?a=//b", "///cgi-bin/user/get?a=//b"] {
+        assert_eq!(sidecar.get(path).await.json()["total"], 2);
+    }
+    assert!(wechat.calls().iter().all(|call| {
+        call.target
+            .starts_with("/cgi-bin/user/get?a=//b&access_token=")
+    }));
+}
+
+#[tokio::test]
+async fn an_app_that_takes_the_sidecar_for_a_proxy_reaches_wechat_and_nobody_else() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    for host in [
+        "api.weixin.qq.com",
+        "api2.weixin.qq.com",
+        "sh.api.weixin.qq.com:80",
+        "SZ.api.weixin.qq.com",
+        "hk.api.weixin.qq.com",
+        "file.api.weixin.qq.com",
+    ] {
+        let reply = sidecar.raw(format!("GET http://{host}/cgi-bin/user/get?a=1 HTTP/1.1\r\nHost: {host}\r\nProxy-Connection: keep-alive\r\nConnection: close\r\n\r\n")).await;
+        assert!(reply.contains("\"total\":2"), "{host}: {reply}");
+    }
+    assert!(wechat.calls().iter().all(|call| {
+        call.target
+            .starts_with("/cgi-bin/user/get?a=1&access_token=")
+            && call.header("proxy-connection").is_none()
+    }));
+    wechat.clear();
+    for line in [
+        "GET http://evil.example/ HTTP/1.1",
+        "GET http://169.254.169.254/latest/meta-data HTTP/1.1",
+        "GET http://api.weixin.qq.com@evil.example/ HTTP/1.1",
+        "GET http://api.weixin.qq.com.evil.example/ HTTP/1.1",
+        "GET http://qyapi.weixin.qq.com/ HTTP/1.1",
+        "CONNECT api.weixin.qq.com:443 HTTP/1.1",
+        "CONNECT localhost:22 HTTP/1.1",
+    ] {
+        let reply = sidecar
+            .raw(format!(
+                "{line}\r\nHost: api.weixin.qq.com\r\nConnection: close\r\n\r\n"
+            ))
+            .await;
+        assert!(
+            reply.starts_with("HTTP/1.1 403") && reply.contains("990403"),
+            "{line}: {reply}"
+        );
+    }
+    assert!(wechat.calls().is_empty());
+}
+
+#[tokio::test]
+async fn headers_pass_both_ways_but_for_those_of_one_connection() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    let extra = [
+        ("X-Wechat-Sidecar", "replayed"),
+        ("X-Wechat-Sidecar-Errcode", "1"),
+        ("Keep-Alive", "timeout=5"),
+        ("X-Hop", "1"),
+        ("Connection", "x-hop"),
+        ("Proxy-Authenticate", "Basic"),
+        ("Upgrade", "h2c"),
+        ("Trailer", "X"),
+        ("Set-Cookie", "a=1"),
+        ("Set-Cookie", "b=2"),
+        ("logicret", "40001"),
+    ];
+    wechat.change(|behaviour| {
+        behaviour.extra_headers = extra
+            .map(|(name, value)| (name.into(), value.into()))
+            .to_vec()
+    });
+    let mut app = App::to(&sidecar).await;
+    app.send("GET /x HTTP/1.1\r\nHost: localhost\r\nX-A: 1\r\nCookie: c=1\r\nX-B: \r\nX-A: 2, 3\r\nx-a: \u{e9} x\r\nAccept-Encoding: gzip, br\r\nX-Real-IP: 1.2.3.4\r\n\r\n").await;
+    let head = app.reply().await.head.to_ascii_lowercase();
+    for gone in [
+        "x-wechat-sidecar",
+        "keep-alive",
+        "x-hop",
+        "proxy-authenticate",
+        "upgrade",
+        "trailer",
+        "connection",
+    ] {
+        assert!(!head.contains(gone), "{gone}: {head}");
+    }
+    assert!(
+        head.contains("set-cookie: a=1\r\nset-cookie: b=2\r\n") && head.contains("logicret: 40001"),
+        "{head}"
+    );
+    let call = &wechat.calls()[0];
+    assert_eq!(
+        call.header_all("x-a").collect::<Vec<_>>(),
+        ["1", "2, 3", "\u{c3}\u{a9} x"]
+    );
+    assert_eq!(
+        (
+            call.header("x-b"),
+            call.header("cookie"),
+            call.header("accept-encoding")
+        ),
+        (Some(""), Some("c=1"), Some("identity"))
+    );
+}
+
+async fn refused(sidecar: &Sidecar, call: &[u8], size: usize, what: &str) {
+    let mut app = App::to(sidecar).await;
+    for piece in call.chunks(size) {
+        // Refused in the middle, perhaps.
+        if app.0.get_mut().write_all(piece).await.is_err() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let reply = app.reply().await;
+    assert!(
+        (400..500).contains(&reply.status) && reply.head.contains("x-wechat-sidecar: error"),
+        "{what:?}: {} {}",
+        reply.head,
+        reply.text()
+    );
+    assert!(
+        reply.text().contains("990400"),
+        "{what:?}: {}",
+        reply.text()
+    );
+    let mut rest = String::new();
+    let closed = timeout(PATIENCE, app.0.read_to_string(&mut rest))
+        .await
+        .unwrap_or_else(|_| panic!("{what:?} stays open"));
+    assert!(closed.is_err() || rest.is_empty(), "{what:?}: {rest}");
+}
+
+/// A connection of an app's.
+struct App(BufReader<TcpStream>);
+
+struct Reply {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl App {
+    async fn to(sidecar: &Sidecar) -> Self {
+        let stream = sidecar.connect().await;
+        stream.set_nodelay(true).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.get_mut().write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    async fn head(&mut self) -> String {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let read = timeout(PATIENCE, self.0.read_line(&mut head))
+                .await
+                .expect("no reply");
+            assert_ne!(
+                read.expect("the connection broke"),
+                0,
+                "closed after {head:?}"
+            );
+        }
+        head
+    }
+
+    /// A reply with a length, or a head alone.
+    async fn reply(&mut self) -> Reply {
+        let head = self.head().await;
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+        timeout(PATIENCE, self.0.read_exact(&mut body))
+            .await
+            .expect("no body")
+            .unwrap();
+        Reply {
+            status: head[9..12].parse().unwrap(),
+            head,
+            body,
+        }
+    }
+}
