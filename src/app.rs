@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    account::{self, Account, Directory},
+    account::{self, Account, Directory, Worked},
     admin::Admin,
     config::Config,
     issuer::wechat::{self, TokenApi, Wechat},
@@ -263,6 +263,7 @@ fn open(
         appid,
         secret,
         metrics,
+        worked: Worked::default(),
     }
 }
 

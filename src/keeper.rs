@@ -29,7 +29,7 @@ use crate::{
 };
 pub use refusal::{Replacement, Second};
 use schedule::Renewal;
-use state::{Doubt, Failure, Flight, State};
+use state::{Doubt, Failure, Flight, InFlight, State};
 
 /// What a keeper needs to know.
 #[derive(Clone, Copy, Debug)]
@@ -106,8 +106,8 @@ impl<I: Issue> Keeper<I> {
         }
         let flight = {
             let mut state = self.lock();
-            match &state.flight {
-                Some((_, flight)) => flight.clone(),
+            match state.flight() {
+                Some(flight) => flight,
                 None if state.back_off().is_some() => return self.last_resort(&state),
                 None => self.launch(&mut state, self.need()),
             }
@@ -153,8 +153,7 @@ impl<I: Issue> Keeper<I> {
         loop {
             let (flight, wake) = {
                 let mut state = self.lock();
-                let flight = state.flight.as_ref().map(|(_, flight)| flight.clone());
-                (flight, state.due())
+                (state.flight(), state.due())
             };
             if let Some(flight) = flight {
                 let _ = flight.await;
@@ -169,8 +168,10 @@ impl<I: Issue> Keeper<I> {
             }
             let flight = {
                 let mut state = self.lock();
-                let flight = state.flight.as_ref().map(|(_, flight)| flight.clone());
-                flight.unwrap_or_else(|| self.launch(&mut state, self.need()))
+                match state.flight() {
+                    Some(flight) => flight,
+                    None => self.launch(&mut state, self.need()),
+                }
             };
             let _ = flight.await;
         }
@@ -218,7 +219,10 @@ impl<I: Issue> Keeper<I> {
             .map(|outcome| outcome.unwrap_or(Err(IssueError::Broken)))
             .boxed()
             .shared();
-        state.flight = Some((cause, flight.clone()));
+        state.flight = Some(InFlight {
+            launched: Instant::now(),
+            flight: flight.clone(),
+        });
         flight
     }
 

@@ -60,6 +60,11 @@ impl Token {
         self.lifetime
     }
 
+    /// When it was brought, the last time if more than once.
+    pub fn brought_at(&self) -> Instant {
+        self.issued_at
+    }
+
     /// How long ago it was brought.
     pub fn age(&self) -> Duration {
         self.issued_at.elapsed()

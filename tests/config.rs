@@ -6,8 +6,9 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    process::{Command, Output},
+    process::{Command, Stdio},
     thread,
+    time::Duration,
 };
 
 use wechat_sidecar::{
@@ -43,16 +44,22 @@ fn bare(args: &[&str]) -> Command {
     command
 }
 
+/// What comes of it; a sidecar that starts to serve though it should not is ended.
 fn run(command: &mut Command) -> Run {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().unwrap();
-    let text = [stdout, stderr].concat();
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    for _ in 0..2_000 {
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    // Of one that has ended this says nothing.
+    let _ = child.kill();
+    let output = child.wait_with_output().unwrap();
     Run {
-        code: status.code(),
-        text: String::from_utf8(text).unwrap(),
+        code: output.status.code(),
+        text: String::from_utf8([output.stdout, output.stderr].concat()).unwrap(),
     }
 }
 

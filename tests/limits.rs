@@ -5,7 +5,10 @@ mod support;
 use std::{future::Future, time::Duration};
 
 use futures_util::future::join_all;
-use support::{APPID, SECRET, Sidecar, Wechat, sidecar, wechat::{EarlyReply, HangUp}};
+use support::{
+    APPID, SECRET, Sidecar, Wechat, sidecar,
+    wechat::{EarlyReply, HangUp},
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -29,15 +32,30 @@ async fn a_body_above_the_limit_streams_and_only_the_next_call_is_healed() {
     wechat.rotate();
     wechat.clear();
     let reply = sidecar.post(SEND, body.clone()).await;
-    assert_eq!((reply.errcode(), reply.marks()), (Some(40001), vec!["not-replayable"]));
+    assert_eq!(
+        (reply.errcode(), reply.marks()),
+        (Some(40001), vec!["not-replayable"])
+    );
     wechat.wait_for_token_requests(1).await;
     let reply = sidecar.post(SEND, body.clone()).await;
-    assert_eq!((reply.errcode(), reply.marks()), (Some(0), vec!["not-replayable"]));
-    assert_eq!((wechat.calls().len(), wechat.token_requests().len()), (2, 1));
-    assert_eq!(sidecar.metric("wechat_sidecar_bodies_not_held_total").await, 3.0);
+    assert_eq!(
+        (reply.errcode(), reply.marks()),
+        (Some(0), vec!["not-replayable"])
+    );
+    assert_eq!(
+        (wechat.calls().len(), wechat.token_requests().len()),
+        (2, 1)
+    );
+    assert_eq!(
+        sidecar.metric("wechat_sidecar_bodies_not_held_total").await,
+        3.0
+    );
     wechat.stop();
     let reply = sidecar.post(SEND, body).await;
-    assert_eq!((reply.status, reply.marks()), (502, vec!["error", "not-replayable"]));
+    assert_eq!(
+        (reply.status, reply.marks()),
+        (502, vec!["error", "not-replayable"])
+    );
 }
 
 #[tokio::test]
@@ -46,13 +64,22 @@ async fn an_upload_without_a_length_that_is_too_large_is_told_so_even_if_the_app
     let sidecar = Sidecar::with(&wechat, &["--replay-limit", "1MiB"]).await;
     wechat.clear();
     let mut app = App::to(&sidecar).await;
-    app.send(format!("POST {SEND} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
+    app.send(format!(
+        "POST {SEND} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ))
+    .await;
     for _ in 0..80 {
-        app.send([&b"10000\r\n"[..], &[b'z'; 0x10000], b"\r\n"].concat()).await;
+        app.send([&b"10000\r\n"[..], &[b'z'; 0x10000], b"\r\n"].concat())
+            .await;
     }
     app.send("0\r\n\r\n").await;
     let reply = app.reply().await;
-    assert!(reply.starts_with("HTTP/1.1 413") && reply.contains("990413") && reply.contains("Content-Length"), "{reply}");
+    assert!(
+        reply.starts_with("HTTP/1.1 413")
+            && reply.contains("990413")
+            && reply.contains("Content-Length"),
+        "{reply}"
+    );
     assert!(wechat.calls().is_empty() && wechat.cut_short().is_empty());
     sidecar.becomes(HELD, 0.0).await;
 }
@@ -60,19 +87,32 @@ async fn an_upload_without_a_length_that_is_too_large_is_told_so_even_if_the_app
 #[tokio::test]
 async fn without_room_a_declared_body_streams_and_another_is_asked_to_come_back() {
     let wechat = Wechat::calm().await;
-    let sidecar = Sidecar::with(&wechat, &["--replay-limit", "300KiB", "--replay-memory", "320KiB"]).await;
+    let sidecar = Sidecar::with(
+        &wechat,
+        &["--replay-limit", "300KiB", "--replay-memory", "320KiB"],
+    )
+    .await;
     let mut first = App::to(&sidecar).await;
     first.send(post("Content-Length: 300000")).await;
     sidecar.becomes(HELD, 300_000.0).await;
     wechat.clear();
 
     let declared = sidecar.post(SEND, vec![b'd'; 100_000]).await;
-    assert_eq!((declared.errcode(), declared.marks()), (Some(0), vec!["not-replayable"]));
+    assert_eq!(
+        (declared.errcode(), declared.marks()),
+        (Some(0), vec!["not-replayable"])
+    );
     let mut app = App::to(&sidecar).await;
     app.send(post("Transfer-Encoding: chunked")).await;
-    app.send([&b"186a0\r\n"[..], &[b'c'; 100_000], b"\r\n0\r\n\r\n"].concat()).await;
+    app.send([&b"186a0\r\n"[..], &[b'c'; 100_000], b"\r\n0\r\n\r\n"].concat())
+        .await;
     let reply = app.reply().await;
-    assert!(reply.starts_with("HTTP/1.1 503") && reply.contains("990501") && reply.contains("retry-after: 1\r\n"), "{reply}");
+    assert!(
+        reply.starts_with("HTTP/1.1 503")
+            && reply.contains("990501")
+            && reply.contains("retry-after: 1\r\n"),
+        "{reply}"
+    );
     assert_eq!(wechat.calls().len(), 1);
 
     first.send(vec![b'f'; 300_000]).await;
@@ -85,10 +125,19 @@ async fn without_room_a_declared_body_streams_and_another_is_asked_to_come_back(
 #[tokio::test]
 async fn a_token_request_without_room_is_asked_to_come_back() {
     let wechat = Wechat::calm().await;
-    let sidecar = Sidecar::with(&wechat, &["--replay-limit", "1KiB", "--replay-memory", "1KiB"]).await;
+    let sidecar = Sidecar::with(
+        &wechat,
+        &["--replay-limit", "1KiB", "--replay-memory", "1KiB"],
+    )
+    .await;
     let body = format!("{{\"appid\":\"{APPID}\",\"pad\":\"{}\"}}", "x".repeat(2000));
     let reply = sidecar.post("/cgi-bin/stable_token", body).await;
-    assert_eq!((reply.status, reply.errcode()), (503, Some(990_501)), "{}", reply.text());
+    assert_eq!(
+        (reply.status, reply.errcode()),
+        (503, Some(990_501)),
+        "{}",
+        reply.text()
+    );
 }
 
 #[tokio::test]
@@ -115,7 +164,9 @@ async fn what_was_held_is_let_go_however_a_call_ends() {
         drop(app);
         sidecar.becomes(HELD, 0.0).await;
     }
-    sidecar.becomes("wechat_sidecar_connections{side=\"upstream\"}", 0.0).await;
+    sidecar
+        .becomes("wechat_sidecar_connections{side=\"upstream\"}", 0.0)
+        .await;
 }
 
 #[tokio::test]
@@ -126,8 +177,15 @@ async fn fifty_apps_that_declare_much_and_drip_do_not_fill_the_memory() {
         let sidecar = &sidecar;
         async move {
             let mut app = App::to(sidecar).await;
-            let framing = if n % 5 == 0 { "Transfer-Encoding: chunked" } else { "Content-Length: 16777216" };
-            app.send(format!("POST /sns/userinfo HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n")).await;
+            let framing = if n % 5 == 0 {
+                "Transfer-Encoding: chunked"
+            } else {
+                "Content-Length: 16777216"
+            };
+            app.send(format!(
+                "POST /sns/userinfo HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n"
+            ))
+            .await;
             let chunk = [&b"10000\r\n"[..], &[b'z'; 0x10000], b"\r\n"].concat();
             // Those that are turned away meanwhile do not matter.
             for _ in 0..80 {
@@ -149,11 +207,19 @@ async fn one_connection_too_many_waits_for_its_turn() {
     let wechat = Wechat::calm().await;
     let mut sidecar = Sidecar::with(&wechat, &["--max-connections", "2"]).await;
     let (one, two) = (App::to(&sidecar).await, App::to(&sidecar).await);
-    sidecar.becomes("wechat_sidecar_connections{side=\"app\"}", 2.0).await;
+    sidecar
+        .becomes("wechat_sidecar_connections{side=\"app\"}", 2.0)
+        .await;
     sidecar.line("all connections are in use").await;
     let mut third = App::to(&sidecar).await;
-    third.send(post("Content-Length: 1\r\nConnection: close") + "x").await;
-    assert!(timeout(Duration::from_millis(300), third.0.fill_buf()).await.is_err());
+    third
+        .send(post("Content-Length: 1\r\nConnection: close") + "x")
+        .await;
+    assert!(
+        timeout(Duration::from_millis(300), third.0.fill_buf())
+            .await
+            .is_err()
+    );
     assert!(wechat.calls().is_empty());
     drop(one);
     assert!(third.reply().await.contains("\"errcode\":0"));
@@ -164,13 +230,24 @@ async fn one_connection_too_many_waits_for_its_turn() {
 #[tokio::test]
 async fn a_body_that_stops_is_given_up_and_a_slow_one_is_not() {
     let wechat = Wechat::calm().await;
-    let flags = ["--idle-timeout", "1s", "--upstream-timeout", "1s", "--replay-limit", "1KiB"];
+    let flags = [
+        "--idle-timeout",
+        "1s",
+        "--upstream-timeout",
+        "1s",
+        "--replay-limit",
+        "1KiB",
+    ];
     let sidecar = &Sidecar::with(&wechat, &flags).await;
     let call = |framing: &'static str, pieces: usize| async move {
         let mut app = App::to(sidecar).await;
         app.send(post(framing)).await;
         for _ in 0..pieces {
-            let piece = if framing.contains("chunked") { "5\r\nhello\r\n" } else { "hello" };
+            let piece = if framing.contains("chunked") {
+                "5\r\nhello\r\n"
+            } else {
+                "hello"
+            };
             app.send(piece).await;
             // The pace of a slow app, and longer in all than either time-out.
             sleep(Duration::from_millis(250)).await;
@@ -181,11 +258,27 @@ async fn a_body_that_stops_is_given_up_and_a_slow_one_is_not() {
         app.reply().await
     };
     // Held, held without a length, and streamed.
-    let slow = join_all([call("Content-Length: 40", 8), call("Transfer-Encoding: chunked", 8), call("X: y\r\nContent-Length: 40", 8)]);
-    let stopped = join_all([call("Content-Length: 40", 1), call("Transfer-Encoding: chunked", 1), call("Content-Length: 4000", 1)]);
+    let slow = join_all([
+        call("Content-Length: 40", 8),
+        call("Transfer-Encoding: chunked", 8),
+        call("X: y\r\nContent-Length: 40", 8),
+    ]);
+    let stopped = join_all([
+        call("Content-Length: 40", 1),
+        call("Transfer-Encoding: chunked", 1),
+        call("Content-Length: 4000", 1),
+    ]);
     let (slow, stopped) = tokio::join!(slow, stopped);
-    assert!(slow.iter().all(|reply| reply.contains("\"errcode\":0")), "{slow:?}");
-    assert!(stopped.iter().all(|reply| reply.starts_with("HTTP/1.1 400") && reply.contains("990408")), "{stopped:?}");
+    assert!(
+        slow.iter().all(|reply| reply.contains("\"errcode\":0")),
+        "{slow:?}"
+    );
+    assert!(
+        stopped
+            .iter()
+            .all(|reply| reply.starts_with("HTTP/1.1 400") && reply.contains("990408")),
+        "{stopped:?}"
+    );
     let mut app = App::to(sidecar).await;
     app.send(post("Content-Length: 4000")).await;
     for _ in 0..16 {
@@ -198,7 +291,11 @@ async fn a_body_that_stops_is_given_up_and_a_slow_one_is_not() {
 #[tokio::test]
 async fn a_wechat_that_stops_is_given_up() {
     let wechat = Wechat::calm().await;
-    let sidecar = Sidecar::with(&wechat, &["--idle-timeout", "1s", "--upstream-timeout", "2s"]).await;
+    let sidecar = Sidecar::with(
+        &wechat,
+        &["--idle-timeout", "1s", "--upstream-timeout", "2s"],
+    )
+    .await;
     wechat.change(|behaviour| behaviour.stall_body = true);
     let small = sidecar.get("/cgi-bin/user/get").await;
     assert_eq!((small.status, small.errcode()), (504, Some(990_504)));
@@ -225,12 +322,17 @@ async fn an_app_that_stops_reading_is_cut_off() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::with(&wechat, &["--idle-timeout", "1s"]).await;
     let mut app = App::to(&sidecar).await;
-    app.send("GET /big?size=30000000 HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    app.send("GET /big?size=30000000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
     app.0.fill_buf().await.unwrap();
-    sidecar.becomes("wechat_sidecar_connections{side=\"app\"}", 0.0).await;
+    sidecar
+        .becomes("wechat_sidecar_connections{side=\"app\"}", 0.0)
+        .await;
     let mut rest = Vec::new();
     assert!(app.0.read_to_end(&mut rest).await.is_err() || rest.len() < 30_000_000);
-    sidecar.becomes("wechat_sidecar_connections{side=\"upstream\"}", 0.0).await;
+    sidecar
+        .becomes("wechat_sidecar_connections{side=\"upstream\"}", 0.0)
+        .await;
 }
 
 #[tokio::test]
@@ -287,10 +389,8 @@ async fn a_head_that_is_too_long_is_told_so() {
         let reply = app.reply().await;
         let line = &call[..40];
         assert!(
-            [414, 431].contains(&reply.status) && reply.text().contains("990400"),
-            "{line}: {} {}",
-            reply.head,
-            reply.text()
+            ["414", "431"].contains(&&reply[9..12]) && reply.contains("990400"),
+            "{line}: {reply}"
         );
     }
     let large = format!(
@@ -302,7 +402,12 @@ async fn a_head_that_is_too_long_is_told_so() {
 
 /// Whether the app can tell that a reply is not whole.
 async fn broken(sidecar: &Sidecar, target: &str) -> bool {
-    let reply = sidecar.client.get(format!("{}{target}", sidecar.url)).send().await.unwrap();
+    let reply = sidecar
+        .client
+        .get(format!("{}{target}", sidecar.url))
+        .send()
+        .await
+        .unwrap();
     reply.status() == 200 && reply.bytes().await.is_err()
 }
 
@@ -326,15 +431,27 @@ async fn before(upstream: Upstream) -> (Sidecar, TcpStream) {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut bytes = vec![0; 1 << 16];
-                while matches!(stream.read(&mut bytes).await, Ok(1..)) && upstream == Upstream::Reads {}
+                while matches!(stream.read(&mut bytes).await, Ok(1..))
+                    && upstream == Upstream::Reads
+                {}
                 std::future::pending::<()>().await;
             });
         }
     });
     let mut command = sidecar::command();
-    command.args(["--idle-timeout", "2s", "--upstream", &format!("http://{address}")]);
-    command.env("WECHAT_APPID", APPID).env("WECHAT_SECRET", SECRET);
-    (Sidecar::spawn(command, None).await, TcpStream::connect(address).await.unwrap())
+    command.args([
+        "--idle-timeout",
+        "2s",
+        "--upstream",
+        &format!("http://{address}"),
+    ]);
+    command
+        .env("WECHAT_APPID", APPID)
+        .env("WECHAT_SECRET", SECRET);
+    (
+        Sidecar::spawn(command, None).await,
+        TcpStream::connect(address).await.unwrap(),
+    )
 }
 
 trait Becomes {
@@ -350,7 +467,10 @@ impl Becomes for Sidecar {
             if now == value {
                 return;
             }
-            assert!(started.elapsed() < PATIENCE, "{sample} is {now}, not {value}");
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{sample} is {now}, not {value}"
+            );
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -372,12 +492,23 @@ impl App {
     async fn reply(&mut self) -> String {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            let read = timeout(PATIENCE, self.0.read_line(&mut head)).await.expect("no reply");
-            assert_ne!(read.expect("the connection broke"), 0, "closed after {head:?}");
+            let read = timeout(PATIENCE, self.0.read_line(&mut head))
+                .await
+                .expect("no reply");
+            assert_ne!(
+                read.expect("the connection broke"),
+                0,
+                "closed after {head:?}"
+            );
         }
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
         let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-        timeout(PATIENCE, self.0.read_exact(&mut body)).await.expect("no body").unwrap();
+        timeout(PATIENCE, self.0.read_exact(&mut body))
+            .await
+            .expect("no body")
+            .unwrap();
         head + &String::from_utf8_lossy(&body)
     }
 }

@@ -288,6 +288,35 @@ async fn a_chunked_upload_leaves_with_a_length_and_arrives_whole() {
 }
 
 #[tokio::test]
+async fn replies_without_a_body_end_with_their_head() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    let mut app = App::to(&sidecar).await;
+    app.send("HEAD /big?size=123456 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
+    let head = app.head().await;
+    assert!(
+        head.starts_with("HTTP/1.1 200") && head.contains("content-length: 123456\r\n"),
+        "{head}"
+    );
+    for status in [204, 304] {
+        wechat.change(|behaviour| behaviour.status = Some(status));
+        app.send("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let head = app.head().await;
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status}")) && !head.contains("transfer-encoding"),
+            "{head}"
+        );
+    }
+    wechat.change(|behaviour| behaviour.status = None);
+    app.send("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(
+        app.reply().await.text(),
+        "{\"errcode\":0,\"errmsg\":\"ok\"}"
+    );
+}
+
+#[tokio::test]
 async fn an_old_client_is_answered_without_chunks() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;

@@ -12,10 +12,10 @@ const MOST: Duration = Duration::from_secs(600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// How many waits are forgiven, because the refused token works after all, before that takes time.
-const FORGIVEN: u32 = 100;
+const FORGIVEN: u32 = 60;
 
-/// How long it takes until one more is forgiven: 288 a day.
-const FORGIVEN_EVERY: Duration = Duration::from_secs(300);
+/// How long it takes until one more is forgiven: 144 a day.
+const FORGIVEN_EVERY: Duration = Duration::from_secs(600);
 
 /// How many times a day a wait ends because the token seems dead.
 const LAST_HOPES: u32 = 60;
@@ -35,6 +35,15 @@ pub struct Pace {
     forgiving: u32,
     counted_at: Instant,
     last_hopes: u32,
+    follow_up: FollowUp,
+}
+
+/// A fetch that began before a refusal and ends in vain says nothing about it; one more may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FollowUp {
+    No,
+    Possible,
+    InFlight,
 }
 
 impl Pace {
@@ -50,6 +59,7 @@ impl Pace {
             forgiving: FORGIVEN,
             counted_at: Instant::now(),
             last_hopes: 0,
+            follow_up: FollowUp::No,
         }
     }
 
@@ -63,6 +73,15 @@ impl Pace {
     pub fn is_below_ceiling(&mut self) -> bool {
         self.turn_the_day();
         self.fetches < self.ceiling
+    }
+
+    /// Whether a fetch may follow at once that one in vain which had begun before the refusal.
+    pub fn follow_up(&mut self) -> bool {
+        let follows = self.follow_up == FollowUp::Possible && self.is_below_ceiling();
+        if follows {
+            self.follow_up = FollowUp::InFlight;
+        }
+        follows
     }
 
     /// The token had worked, was refused, and for a while nobody's call was accepted: whether a
@@ -86,6 +105,10 @@ impl Pace {
     pub fn in_vain(&mut self) {
         self.wait = (self.wait * 2).clamp(FIRST, MOST);
         self.not_before = Some(Instant::now() + self.wait);
+        self.follow_up = match self.follow_up {
+            FollowUp::InFlight => FollowUp::No,
+            FollowUp::No | FollowUp::Possible => FollowUp::Possible,
+        };
     }
 
     /// WeChat accepted the token in hand, for the first time since the last fetch.

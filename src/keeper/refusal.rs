@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::{Keeper, state::Doubt};
 use crate::{
@@ -42,8 +42,9 @@ impl<I: Issue> Keeper<I> {
     /// alone; so a thousand calls that fail together cause one fetch. The refused token must be
     /// shown: nobody forces a fetch without a refusal.
     pub async fn replace(self: &Arc<Self>, refused: &Token) -> Result<Replacement, IssueError> {
-        for _ in 0..2 {
-            let (cause, flight) = {
+        let refused_at = Instant::now();
+        for again in [false, true] {
+            let (launched, flight) = {
                 let mut state = self.lock();
                 if let Some(token) = self.in_hand()
                     && token.is_alive()
@@ -51,22 +52,22 @@ impl<I: Issue> Keeper<I> {
                 {
                     return Ok(Replacement::Another(token));
                 }
-                if let Some(flight) = &state.flight {
-                    flight.clone()
+                if let Some(going) = &state.flight {
+                    (going.launched, going.flight.clone())
                 } else if let Some(failure) = state.back_off() {
                     return Err(failure.error.clone());
-                } else if !state.pace.allows() {
-                    return Ok(Replacement::Paced);
+                } else if state.pace.allows() || (again && state.pace.follow_up()) {
+                    (Instant::now(), self.launch(&mut state, Cause::Refusal))
                 } else {
-                    (Cause::Refusal, self.launch(&mut state, Cause::Refusal))
+                    return Ok(Replacement::Paced);
                 }
             };
             let token = flight.await?;
             if !token.is(refused) {
                 return Ok(Replacement::Another(token));
             }
-            if cause == Cause::Refusal {
-                return Ok(Replacement::Same);
+            if launched >= refused_at {
+                break;
             }
             // The fetch that was joined had begun before the refusal; ask once more.
         }
@@ -112,8 +113,8 @@ impl<I: Issue> Keeper<I> {
             if self.in_hand().is_some_and(|token| !token.is(refused)) {
                 return Ok(false);
             }
-            if let Some((_, flight)) = &state.flight {
-                flight.clone()
+            if let Some(flight) = state.flight() {
+                flight
             } else if state.back_off().is_some() || !state.pace.last_hope() {
                 return Ok(false);
             } else {

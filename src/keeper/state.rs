@@ -5,14 +5,21 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 
 use super::{NoToken, pace::Pace};
-use crate::{issuer::IssueError, metrics::Cause, token::Token};
+use crate::{issuer::IssueError, token::Token};
 
 /// A fetch on its way: every waiter has a clone.
 pub(super) type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, IssueError>>>;
 
+/// The fetch on its way.
+pub(super) struct InFlight {
+    /// A refusal that came later is not answered by it.
+    pub(super) launched: Instant,
+    pub(super) flight: Flight,
+}
+
 /// Guarded by a `std` mutex: it is never held across an await.
 pub(super) struct State {
-    pub(super) flight: Option<(Cause, Flight)>,
+    pub(super) flight: Option<InFlight>,
     pub(super) failure: Option<Failure>,
     /// Whether any fetch has ended, well or badly.
     pub(super) tried: bool,
@@ -41,7 +48,7 @@ pub(super) struct Doubt {
 }
 
 impl Doubt {
-    const FIRST: Duration = Duration::from_secs(30);
+    const FIRST: Duration = Duration::from_secs(10);
     const MOST: Duration = Duration::from_secs(600);
 
     pub(super) fn new() -> Self {
@@ -79,6 +86,11 @@ impl State {
     pub(super) fn back_off(&self) -> Option<&Failure> {
         let failure = self.failure.as_ref();
         failure.filter(|failure| failure.retry_at > Instant::now())
+    }
+
+    /// The fetch on its way, to wait for.
+    pub(super) fn flight(&self) -> Option<Flight> {
+        self.flight.as_ref().map(|going| going.flight.clone())
     }
 
     /// When the next fetch is due that no call causes.

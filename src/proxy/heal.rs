@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Answered, Mark, Proxy, Reply, Unanswered, error::Failure, mark::mark, remembered::Answer,
-    rewrite::Edit, route::Call,
+    route::Call,
 };
 use crate::{
     body::Inbound,
@@ -94,7 +94,8 @@ impl Proxy {
             let (appid, path) = (&call.account.appid, call.endpoint.path());
             // A token that nobody confirmed may be dead: then the path is not to blame.
             if let Some(answer) = answer_of(&second.reply).filter(|_| with.confirmed) {
-                self.remembered.0.add(appid, path, token, answer);
+                let worked = call.account.worked.has(&call.endpoint);
+                self.remembered.0.add((appid, path), token, answer, worked);
             }
             let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
             tracing::warn!(
@@ -114,6 +115,7 @@ impl Proxy {
             Verdict::Accepted => {
                 if answered.reply.status().is_success() {
                     call.account.keeper.accepted(token);
+                    call.account.worked.note(&call.endpoint);
                     self.remembered
                         .0
                         .forget(&call.account.appid, call.endpoint.path());

@@ -3,6 +3,8 @@
 //! A call's second send is practically never refused by chance. Where it is, the path refuses this
 //! token for good (an API that this kind of account may not call answers 40001 for ever): until a
 //! call there is accepted or the token is another, calls are sent once and nothing is fetched.
+//! Where calls have been accepted before, the token may just have died between the two sends; such
+//! a path is given up only when it happens again with a token that was confirmed after that.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -38,6 +40,10 @@ struct Entry {
     path: Box<[u8]>,
     token: Arc<Token>,
     answer: Answer,
+    /// Whether the path is given up.
+    firm: bool,
+    /// When the second send was refused.
+    refused_at: Instant,
     /// The second that is counted, and the calls in it.
     second: Instant,
     calls: u32,
@@ -52,12 +58,25 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
-    /// A second send of a call to `path` was refused with `token`.
-    pub(super) fn add(&self, appid: &str, path: &[u8], token: &Arc<Token>, answer: Answer) {
+    /// A second send of a call to `path` was refused with `token`, which WeChat had confirmed.
+    /// `worked`: calls there have been accepted.
+    pub(super) fn add(
+        &self,
+        (appid, path): (&str, &[u8]),
+        token: &Arc<Token>,
+        answer: Answer,
+        worked: bool,
+    ) {
         if path.len() > LONGEST_PATH {
             return;
         }
         let mut entries = self.lock();
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.is(appid, path))
+            && entry.token.is(token)
+        {
+            entry.firm |= token.brought_at() > entry.refused_at;
+            return;
+        }
         entries.retain(|entry| !entry.is(appid, path));
         if entries.len() == MOST {
             entries.remove(0);
@@ -67,6 +86,8 @@ impl Remembered {
             path: path.into(),
             token: token.clone(),
             answer,
+            firm: !worked,
+            refused_at: Instant::now(),
             second: Instant::now(),
             calls: 0,
         });
@@ -113,7 +134,7 @@ impl Remembered {
         let mut entries = self.lock();
         let at = entries.iter().position(|entry| entry.is(appid, path))?;
         if entries[at].token.is(token) {
-            return Some(found(&mut entries[at]));
+            return entries[at].firm.then(|| found(&mut entries[at]));
         }
         entries.remove(at);
         self.count.store(entries.len(), Ordering::Relaxed);
@@ -154,7 +175,7 @@ mod tests {
     async fn ten_calls_a_second_pass_and_the_rest_is_answered() {
         let (remembered, old) = (Remembered::default(), token("old"));
         assert!(remembered.instead("wx", b"/x", &old).is_none());
-        remembered.add("wx", b"/x", &old, answer());
+        remembered.add(("wx", b"/x"), &old, answer(), false);
         for _ in 0..3 {
             let answered = (0..25).filter(|_| remembered.instead("wx", b"/x", &old).is_some());
             assert_eq!(answered.count(), 15);
@@ -167,11 +188,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn another_token_or_a_success_ends_it() {
         let (remembered, old) = (Remembered::default(), token("old"));
-        remembered.add("wx", b"/x", &old, answer());
+        remembered.add(("wx", b"/x"), &old, answer(), false);
         assert!(remembered.knows("wx", b"/x", &token("old")));
         assert!(!remembered.knows("wx", b"/x", &token("new")));
         assert!(!remembered.knows("wx", b"/x", &old));
-        remembered.add("wx", b"/x", &old, answer());
+        remembered.add(("wx", b"/x"), &old, answer(), false);
         remembered.forget("wx", b"/x");
         assert!(!remembered.knows("wx", b"/x", &old));
     }
@@ -180,10 +201,24 @@ mod tests {
     async fn memory_is_bounded() {
         let (remembered, old) = (Remembered::default(), token("old"));
         for at in 0..1000 {
-            remembered.add("wx", format!("/{at}").as_bytes(), &old, answer());
+            let path = format!("/{at}");
+            remembered.add(("wx", path.as_bytes()), &old, answer(), false);
         }
-        remembered.add("wx", &[b'x'; 1000], &old, answer());
+        remembered.add(("wx", &[b'x'; 1000]), &old, answer(), false);
         assert_eq!(remembered.lock().len(), MOST);
         assert!(remembered.knows("wx", b"/999", &old) && !remembered.knows("wx", b"/0", &old));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_path_that_has_worked_is_given_a_second_chance_with_a_token_confirmed_since() {
+        let (remembered, old) = (Remembered::default(), token("old"));
+        advance(Duration::from_secs(1)).await;
+        for _ in 0..3 {
+            remembered.add(("wx", b"/x"), &old, answer(), true);
+            assert!(!remembered.knows("wx", b"/x", &old));
+        }
+        advance(Duration::from_secs(1)).await;
+        remembered.add(("wx", b"/x"), &token("old"), answer(), true);
+        assert!(remembered.knows("wx", b"/x", &old));
     }
 }
