@@ -178,17 +178,10 @@ fn one_file_knows_how_tokens_are_requested() {
 #[test]
 fn no_clock_is_one_that_tests_cannot_pause() {
     for source in &sources() {
-        let code = source.code().replace(char::is_whitespace, "");
-        let names = code.contains("std::time::Instant") || code.contains("SystemTime");
-        let imports = code.split("std::").skip(1).any(|rest| {
-            let import = rest.split(';').next().unwrap();
-            let times = import.split("time::").nth(1).unwrap_or_default();
-            import.starts_with('{') && times.starts_with('{') && times.contains("Instant")
-        });
-        assert!(
-            !names && !imports,
-            "src/{} takes its time from std",
-            source.name
-        );
+        let code = source.code();
+        let mut imports = code.split("use std::").skip(1);
+        let imported = imports.any(|rest| rest.split(';').next().unwrap().contains("Instant"));
+        let named = code.contains("std::time::Instant");
+        assert!(!imported && !named, "src/{} takes std's clock", source.name);
     }
 }

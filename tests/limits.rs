@@ -51,6 +51,7 @@ async fn a_body_above_the_limit_streams_and_only_the_next_call_is_healed() {
         3.0
     );
     wechat.stop();
+    wechat.wait_until(|wechat| wechat.connections() == 0).await;
     let reply = sidecar.post(SEND, body).await;
     assert_eq!(
         (reply.status, reply.marks()),

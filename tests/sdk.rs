@@ -91,36 +91,35 @@ async fn end_tokens(wechat: &Wechat) -> Infallible {
 
 /// The app saw no error, and WeChat saw no token but its own.
 async fn check(output: Output, wechat: &Wechat, sidecar: &Sidecar) {
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{out}{err}\n{}", sidecar.log());
     assert!(out.contains("without an error"), "{out}");
     let (calls, tokens) = (wechat.calls(), wechat.all_tokens());
     assert!(calls.len() > 200, "{}", calls.len());
     for call in &calls {
         let login = call.path() == "/sns/jscode2session";
-        let its = call
-            .token
-            .as_ref()
-            .is_some_and(|token| tokens.contains(token));
+        let token = call.token.as_ref();
+        let its = token.is_some_and(|token| tokens.contains(token));
         assert!(its != login, "{}", call.target);
     }
     assert!(!wechat.saw_placeholder());
     assert!(wechat.cut_short().is_empty() && wechat.malformed().is_empty());
     // What was refused was sent once more, and nothing else was.
     let refused = calls.iter().filter(|call| call.refused).count();
+    let replays = sidecar.metric("wechat_sidecar_replays_total").await;
     assert!(refused > 0);
-    assert_eq!(
-        sidecar.metric("wechat_sidecar_replays_total").await,
-        refused as f64
-    );
+    assert_eq!(replays, refused as f64);
 }
 
 #[tokio::test]
 async fn wechatpy_works_with_any_text_as_its_token_and_a_hostile_wechat() {
     let wechat = Wechat::start().await;
+    wechat.change(|behaviour| {
+        behaviour.refusal_chance = 0.2;
+        behaviour.split_writes = true;
+        behaviour.close_after_reply = true;
+    });
     let sidecar = Sidecar::start(&wechat).await;
     let output = work(wechatpy(), &sidecar).await;
     check(output, &wechat, &sidecar).await;

@@ -93,6 +93,7 @@ async fn where_nothing_could_be_sent_the_app_may_try_again() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
     wechat.stop();
+    wechat.wait_until(|wechat| wechat.connections() == 0).await;
     for request in [
         sidecar.get("/x").await,
         sidecar.post("/x", "y").await,

@@ -236,6 +236,7 @@ async fn an_app_is_told_to_continue_only_when_its_body_is_wanted() {
             .all(|call| call.header("expect").is_none())
     );
     wechat.stop();
+    wechat.wait_until(|wechat| wechat.connections() == 0).await;
     for (host, length, status) in [
         ("evil.example", 2, "403"),
         ("evil.example", 2 << 20, "403"),

@@ -114,9 +114,7 @@ impl Pace {
     /// WeChat accepted the token in hand, for the first time since the last fetch.
     pub fn accepted(&mut self, new: bool) {
         self.alive = true;
-        if new {
-            self.end_wait();
-        } else if !self.wait.is_zero() && self.forgives() {
+        if new || (!self.wait.is_zero() && self.forgives()) {
             self.end_wait();
         }
     }
@@ -133,10 +131,12 @@ impl Pace {
         forgives
     }
 
-    /// A second send was refused, and no fetch had been allowed for it. A second refusal is hardly
-    /// chance: if the token had worked since the last fetch, it is dead now, and the wait is over.
-    pub fn died(&mut self) {
-        if std::mem::take(&mut self.alive) {
+    /// A second send was refused, too, which is hardly chance. If the token had worked since the
+    /// last fetch, or calls to that endpoint had (`worked`), it is dead now, and the wait is over.
+    pub fn died(&mut self, worked: bool) {
+        let was_alive = std::mem::take(&mut self.alive);
+        if was_alive || (worked && self.last_hopes < LAST_HOPES) {
+            self.last_hopes += u32::from(!was_alive);
             self.end_wait();
         }
     }
@@ -243,14 +243,16 @@ mod tests {
         pace.fetch();
         pace.forgiving = 0;
         pace.in_vain();
-        pace.died();
+        pace.died(false);
         assert!(!pace.allows(), "it had never been alive");
         pace.accepted(false);
-        pace.died();
+        pace.died(false);
         assert!(pace.allows());
         pace.fetch();
         pace.in_vain();
-        pace.died();
+        pace.died(false);
         assert!(!pace.allows());
+        pace.died(true);
+        assert!(pace.allows(), "it had worked there");
     }
 }

@@ -144,8 +144,9 @@ impl<I: Issue> Keeper<I> {
         }
     }
 
-    /// A call's second send was refused with `token`, too.
-    pub fn refused_again(&self, token: &Token) {
+    /// A call's second send was refused with `token`, too. `worked`: calls to that endpoint have
+    /// been accepted before.
+    pub fn refused_again(&self, token: &Token, worked: bool) {
         let mut state = self.lock();
         if !self.in_hand().is_some_and(|held| held.is(token)) {
             return;
@@ -153,7 +154,7 @@ impl<I: Issue> Keeper<I> {
         if std::mem::take(&mut state.on_trial) {
             state.pace.in_vain();
         } else {
-            state.pace.died();
+            state.pace.died(worked);
         }
         self.watching.store(true, Ordering::Relaxed);
         if state.doubt.is_none() {

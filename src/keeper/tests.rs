@@ -254,8 +254,8 @@ async fn a_new_token_refused_again_is_paced_until_one_is_accepted() {
     let Ok(Replacement::Another(second)) = kept.keeper.replace(&first).await else {
         panic!()
     };
-    kept.keeper.refused_again(&second);
-    kept.keeper.refused_again(&second);
+    kept.keeper.refused_again(&second, false);
+    kept.keeper.refused_again(&second, false);
     assert!(matches!(
         kept.keeper.replace(&second).await,
         Ok(Replacement::Paced)
@@ -323,7 +323,7 @@ async fn a_token_that_is_confirmed_and_refused_is_asked_about_now_and_then() {
     let dead = kept.token().await;
     let second = kept.keeper.second(&dead).await.unwrap();
     assert!(second.confirmed);
-    kept.keeper.refused_again(&second.token);
+    kept.keeper.refused_again(&second.token, false);
     // No call asks again; ten seconds and half a minute later the keeper does by itself.
     sleep(Duration::from_secs(9)).await;
     assert_eq!(kept.requests(), 2);

@@ -90,11 +90,11 @@ impl Proxy {
         let outcome = self.passed(call, token, &second);
         if outcome == Outcome::Refused {
             metrics.refusal();
-            call.account.keeper.refused_again(token);
+            let worked = call.account.worked.has(&call.endpoint);
+            call.account.keeper.refused_again(token, worked);
             let (appid, path) = (&call.account.appid, call.endpoint.path());
             // A token that nobody confirmed may be dead: then the path is not to blame.
             if let Some(answer) = answer_of(&second.reply).filter(|_| with.confirmed) {
-                let worked = call.account.worked.has(&call.endpoint);
                 self.remembered.0.add((appid, path), token, answer, worked);
             }
             let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
