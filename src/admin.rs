@@ -52,6 +52,9 @@ const MOST_PEERS: usize = 64;
 /// How long a peer may take for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a connection lasts at most: enough for many probes.
+const LONGEST_VISIT: Duration = Duration::from_secs(15);
+
 /// The largest body: a log level.
 const LARGEST_BODY: usize = 1024;
 
@@ -100,8 +103,8 @@ impl Admin {
             .header_read_timeout(PATIENCE)
             .max_buf_size(16 * 1024)
             .serve_connection(TokioIo::new(stream), service);
-        // A peer that hangs up is nobody's business.
-        let _ = connection.await;
+        // A peer that hangs up is nobody's business, and one that never reads is not waited for.
+        let _ = timeout(LONGEST_VISIT, connection).await;
     }
 
     async fn answer(&self, head: &Parts, body: Incoming, peer: SocketAddr, open: bool) -> Reply {

@@ -195,28 +195,24 @@ pub async fn serve(config: Config, levels: LogLevels) -> ExitCode {
     if let Ok(address) = app.admin() {
         tracing::info!(%address, "admin");
     }
-    let again = Arc::new(Notify::new());
-    let first = again.clone();
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tokio::spawn(async move {
+    let stop = Arc::new(Notify::new());
+    let first = stop.clone();
+    let second_signal = async move {
+        for _ in 0..2 {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
             first.notify_one();
-        });
+        }
     };
     tokio::select! {
         biased;
-        () = again.notified() => {
+        () = second_signal => {
             tracing::warn!("a second signal: ending at once");
             ExitCode::FAILURE
         }
-        ended = app.run(stop) => match ended {
+        ended = app.run(stop.notified()) => match ended {
             Ok(Ended::Drained) => ExitCode::SUCCESS,
             Ok(Ended::CutShort) => {
                 tracing::warn!("some calls did not finish in time; see --shutdown-grace");

@@ -13,8 +13,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::{
     runtime::Handle,
-    time::{Duration, Instant, Sleep, sleep_until, timeout},
+    time::{Duration, timeout},
 };
+
+use crate::clock::Clock;
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -27,22 +29,18 @@ pub enum BodyError {
     Broken(#[source] hyper::Error),
 }
 
-/// Runs out when a body is waited for too long. It costs nothing while the body keeps coming.
+/// Ends a body that is waited for too long. It costs nothing while the body keeps coming.
 #[derive(Debug)]
 pub struct IdleClock {
     limit: Duration,
-    waiting_since: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    clock: Clock,
 }
 
 impl IdleClock {
     /// A clock that allows pauses of `limit`.
     pub fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            waiting_since: None,
-            sleep: None,
-        }
+        let clock = Clock::default();
+        Self { limit, clock }
     }
 
     /// Passes on what `polled` says, and the pause that has become too long.
@@ -53,28 +51,14 @@ impl IdleClock {
     ) -> Poll<Option<Result<T, BodyError>>> {
         match polled {
             Poll::Ready(frame) => {
-                self.waiting_since = None;
+                self.clock.stop();
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
             }
-            Poll::Pending if self.runs_out(cx) => {
+            Poll::Pending if self.clock.runs_out(self.limit, cx) => {
                 Poll::Ready(Some(Err(BodyError::Idle(self.limit))))
             }
             Poll::Pending => Poll::Pending,
         }
-    }
-
-    fn runs_out(&mut self, cx: &mut Context<'_>) -> bool {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let due = since + self.limit;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        while sleep.as_mut().poll(cx).is_ready() {
-            // The clock is wound up lazily: it may have been set for an earlier pause.
-            if due <= Instant::now() {
-                return true;
-            }
-            sleep.as_mut().reset(due);
-        }
-        false
     }
 }
 

@@ -143,7 +143,9 @@ impl<I: Issue> Keeper<I> {
 
     /// Forgets a failure, because its reason may be gone: the secret changed.
     pub fn try_again(&self) {
-        if self.lock().failure.take().is_some() {
+        let mut state = self.lock();
+        state.again = state.flight.is_some();
+        if state.failure.take().is_some() {
             self.changed.notify_one();
         }
     }
@@ -234,11 +236,15 @@ impl<I: Issue> Keeper<I> {
         let mut state = self.lock();
         state.flight = None;
         state.tried = true;
+        let again = std::mem::take(&mut state.again);
         let outcome = match outcome {
             Ok(token) => Ok(self.store(&mut state, cause, token)),
             Err(error) => {
                 let count = state.failure.as_ref().map_or(0, |failure| failure.count) + 1;
-                let wait = schedule::back_off(error.meaning(), count, fastrand::f64());
+                let mut wait = schedule::back_off(error.meaning(), count, fastrand::f64());
+                if again {
+                    wait = Duration::ZERO;
+                }
                 tracing::warn!(%error, retry_in = ?wait, "no token");
                 let fetched = match error {
                     IssueError::Refused { .. } => Fetched::Errcode,

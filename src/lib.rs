@@ -15,6 +15,7 @@ pub const COMMIT: &str = env!("WECHAT_SIDECAR_COMMIT");
 // `tests/floors.rs` reads this list and holds the code to it.
 
 // Words.
+pub mod clock;
 pub mod endpoint;
 pub mod errcode;
 pub mod log;
@@ -30,17 +31,20 @@ pub mod token;
 // The wire.
 pub mod upstream;
 
-// Tokens.
-pub mod account;
+// Tokens: where they come from, who keeps them, whose they are.
 pub mod issuer;
+
 pub mod keeper;
+
+pub mod account;
 
 // Calls.
 pub mod proxy;
 
 // Ports.
-pub mod admin;
 pub mod server;
+
+pub mod admin;
 
 // The whole.
 pub mod config;

@@ -24,7 +24,7 @@ mod route;
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, request::Parts};
+use http::{Request, Response, StatusCode, Version, request::Parts};
 
 use crate::{
     account::Directory,
@@ -253,6 +253,8 @@ impl Proxy {
                 "WeChat switched protocols".to_owned(),
             )));
         }
+        // Whatever WeChat speaks on its side of this connection.
+        head.version = Version::HTTP_11;
         rewrite::reply_headers(&mut head.headers);
         rewrite::clean_location(&mut head.headers, secrets);
         let peeked = Captured::peek(body, PEEK_LIMIT).await;

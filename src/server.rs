@@ -1,5 +1,6 @@
 //! Accepts apps' connections and hands them to workers; drains them in the end.
 
+mod head;
 mod listener;
 mod watch;
 mod worker;

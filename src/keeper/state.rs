@@ -21,6 +21,8 @@ pub(super) struct InFlight {
 pub(super) struct State {
     pub(super) flight: Option<InFlight>,
     pub(super) failure: Option<Failure>,
+    /// The reason of a failure may be gone since the fetch on its way began.
+    pub(super) again: bool,
     /// Whether any fetch has ended, well or badly.
     pub(super) tried: bool,
     pub(super) renew_at: Instant,
@@ -73,6 +75,7 @@ impl State {
         Self {
             flight: None,
             failure: None,
+            again: false,
             tried: false,
             renew_at: Instant::now(),
             pace: Pace::new(daily_fetches),

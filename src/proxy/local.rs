@@ -4,6 +4,7 @@
 //! replaced; so it never holds a token and cannot end the shared one. Its secret is not checked.
 
 use http::Method;
+use http_body::Body;
 use serde_json::{Value, json};
 
 use super::{
@@ -36,7 +37,15 @@ pub(super) async fn answer(
         return Err(Failure::Malformed("stable_token takes POST".to_owned()));
     }
     let body = Captured::hold(body, LARGEST, &proxy.memory).await?;
-    let body = body.whole().ok_or(Failure::TooLarge)?;
+    let body = match &body {
+        Captured::Whole(_) => body.whole(),
+        Captured::Partial { rest, .. } if rest.size_hint().lower() > LARGEST as u64 => None,
+        Captured::Partial { .. } => {
+            return Err(Failure::Crowded("no room for a token request".to_owned()));
+        }
+    };
+    let body =
+        body.ok_or_else(|| Failure::Malformed("a token request is not that long".to_owned()))?;
     call.names_appid()?;
     if let Ok(request) = serde_json::from_slice::<Value>(body) {
         let appid = request

@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -19,10 +19,11 @@ use http_body::{Body, Frame, SizeHint};
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Duration, Instant, Sleep, sleep_until},
+    time::Duration,
 };
 
-use crate::{body::BodyError, proxy::ReplyBody};
+use super::head::Head;
+use crate::{body::BodyError, clock::Clock, proxy::ReplyBody};
 
 /// How long an app may keep a connection without a call. Java's pools keep theirs for a minute or
 /// two, and a call on a connection just closed is an error that the app sees.
@@ -37,6 +38,8 @@ pub(super) struct Life {
     phase: AtomicU8,
     /// What the head just read has: [`Head`]'s bits.
     head: AtomicU8,
+    /// How many bytes belong to the call after its head.
+    body_length: AtomicU64,
     /// The phase began since the bytes last looked.
     turned: AtomicBool,
 }
@@ -60,12 +63,15 @@ impl Life {
         Arc::default()
     }
 
-    /// A head was understood. Says whether its framing is sound: with a `Transfer-Encoding`, all of
-    /// the head must have been seen, and no `Content-Length` in it.
-    pub(super) fn call_begins(&self, has_transfer_encoding: bool) -> bool {
+    /// A head was understood, of a call whose body has `length` bytes; `None` if it is chunked.
+    /// Says whether its framing is sound: of a chunked call all of the head must have been seen, and
+    /// no `Content-Length` in it.
+    pub(super) fn call_begins(&self, length: Option<u64>) -> bool {
         let head = self.head.swap(0, Ordering::Relaxed);
+        self.body_length
+            .store(length.unwrap_or(u64::MAX), Ordering::Relaxed);
         self.enter(CALLING);
-        !has_transfer_encoding || head == Head::COMPLETE
+        length.is_some() || head == Head::COMPLETE
     }
 
     /// For the body and the reply of the call that began.
@@ -88,68 +94,16 @@ impl Life {
     }
 }
 
-/// Reads heads as they pass, for what hyper does not tell.
-#[derive(Debug, Default)]
-struct Head {
-    /// How many bytes of the line are read; only the first few matter.
-    column: usize,
-    /// Whether they are those of `content-length`.
-    matches: bool,
-    found: bool,
-    /// A line was read: an empty one before the first is not the end.
-    begun: bool,
-}
-
-impl Head {
-    const COMPLETE: u8 = 1;
-    const CONTENT_LENGTH: u8 = 2;
-
-    /// Takes the next bytes; the bits of the head, once it is complete.
-    fn read(&mut self, mut bytes: &[u8]) -> Option<u8> {
-        const NAME: &[u8] = b"content-length";
-        while let Some((&byte, rest)) = bytes.split_first() {
-            bytes = rest;
-            match byte {
-                b'\n' if self.column == 0 && self.begun => {
-                    let found = if self.found { Self::CONTENT_LENGTH } else { 0 };
-                    *self = Self::default();
-                    return Some(Self::COMPLETE | found);
-                }
-                b'\n' => {
-                    self.column = 0;
-                    continue;
-                }
-                b'\r' => continue,
-                _ => self.begun = true,
-            }
-            self.matches = (self.column == 0 || self.matches)
-                && match NAME.get(self.column) {
-                    Some(wanted) => byte.eq_ignore_ascii_case(wanted),
-                    None => false,
-                };
-            self.column += 1;
-            if self.column == NAME.len() && self.matches {
-                self.found = true;
-            }
-            if !self.matches {
-                // Nothing else on this line matters.
-                let line = bytes
-                    .iter()
-                    .position(|byte| *byte == b'\n')
-                    .unwrap_or(bytes.len());
-                bytes = &bytes[line..];
-            }
-        }
-        None
-    }
-}
-
 /// An app's connection.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
     life: Arc<Life>,
     head: Head,
+    /// How many bytes came after the last head; more than its body has are of the next.
+    after_head: u64,
+    /// The beginning of this head came with the call before, and was not looked at.
+    partly_seen: bool,
     reading: Clock,
     writing: Clock,
     idle: Duration,
@@ -163,6 +117,8 @@ impl<S> Watched<S> {
             stream,
             life,
             head: Head::default(),
+            after_head: 0,
+            partly_seen: false,
             reading: Clock::default(),
             writing: Clock::default(),
             idle,
@@ -172,46 +128,21 @@ impl<S> Watched<S> {
 
     /// Looks at what was just read.
     fn note(&mut self, bytes: &[u8]) {
-        match self.life.phase() {
-            CALLING => {}
-            phase => {
-                if phase == WAITING {
-                    self.head = Head::default();
-                    self.life.enter(READING);
-                }
-                if let Some(bits) = self.head.read(bytes) {
-                    self.life.head.store(bits, Ordering::Relaxed);
-                }
-            }
+        let phase = self.life.phase();
+        if phase == CALLING {
+            self.after_head += bytes.len() as u64;
+            return;
         }
-    }
-}
-
-/// How long something may be waited for. Wound up lazily: nothing is paid while nothing waits.
-#[derive(Debug, Default)]
-struct Clock {
-    since: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Clock {
-    fn stop(&mut self) {
-        self.since = None;
-    }
-
-    fn runs_out(&mut self, limit: Duration, cx: &mut Context<'_>) -> bool {
-        let due = *self.since.get_or_insert_with(Instant::now) + limit;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        if due < sleep.deadline() {
-            sleep.as_mut().reset(due);
+        if phase == WAITING {
+            self.partly_seen = self.after_head > self.life.body_length.load(Ordering::Relaxed);
+            self.head = Head::default();
+            self.life.enter(READING);
         }
-        while sleep.as_mut().poll(cx).is_ready() {
-            if due <= Instant::now() {
-                return true;
-            }
-            sleep.as_mut().reset(due);
+        if let Some((bits, after)) = self.head.read(bytes) {
+            self.after_head = after as u64;
+            let bits = if self.partly_seen { 0 } else { bits };
+            self.life.head.store(bits, Ordering::Relaxed);
         }
-        false
     }
 }
 
@@ -392,42 +323,6 @@ impl Body for Tracked {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_content_length_is_found_however_the_head_is_cut() {
-        for (head, bits) in [
-            ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", Head::COMPLETE),
-            (
-                "POST / HTTP/1.1\r\nCONTENT-length: 5\r\n\r\nhello",
-                Head::COMPLETE | Head::CONTENT_LENGTH,
-            ),
-            (
-                "\r\nP / H\r\ncontent-length: 0\r\n\r\n",
-                Head::COMPLETE | Head::CONTENT_LENGTH,
-            ),
-            (
-                "POST /content-length HTTP/1.1\nx: content-length\n\n",
-                Head::COMPLETE,
-            ),
-            (
-                "P / H\r\nContent-Lengt: 1\r\nxContent-Length: 1\r\n\r\n",
-                Head::COMPLETE,
-            ),
-        ] {
-            for cut in 1..head.len() {
-                let mut scan = Head::default();
-                let found = head
-                    .as_bytes()
-                    .chunks(cut)
-                    .find_map(|bytes| scan.read(bytes));
-                assert_eq!(found, Some(bits), "{head} in pieces of {cut}");
-            }
-        }
-        assert_eq!(
-            Head::default().read(b"POST / HTTP/1.1\r\nHost: a\r\n"),
-            None
-        );
-    }
 
     #[test]
     fn hypers_silence_is_put_into_words() {

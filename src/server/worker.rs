@@ -11,8 +11,12 @@ use std::{
     thread,
 };
 
-use http::{HeaderValue, Request, Version, header};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http::{HeaderMap, HeaderValue, Request, Version, header};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -214,7 +218,9 @@ async fn answer(
     shared: &Shared,
     life: &Arc<Life>,
 ) -> http::Response<Tracked> {
-    let head_was_sound = life.call_begins(call.headers().contains_key(header::TRANSFER_ENCODING));
+    let chunked = call.headers().contains_key(header::TRANSFER_ENCODING);
+    let length = (!chunked).then(|| call.body().size_hint().exact().unwrap_or_default());
+    let head_was_sound = life.call_begins(length) && (!chunked || only_chunked(call.headers()));
     let busy = life.busy();
     let awaits_continue =
         call.version() >= Version::HTTP_11 && call.headers().contains_key(header::EXPECT);
@@ -223,14 +229,24 @@ async fn answer(
     let mut reply = if head_was_sound {
         shared.proxy.handle(call, door).await
     } else {
-        let failure =
-            Failure::Malformed("it has both Content-Length and Transfer-Encoding".to_owned());
+        let failure = Failure::Malformed(
+            "it has both Content-Length and Transfer-Encoding, or a coding other than chunked"
+                .to_owned(),
+        );
         closing(shared.proxy.turn_down(&failure))
     };
     if shared.farewell.is_leaving() {
         reply = closing(reply);
     }
     reply.map(|body| Tracked::new(body, busy))
+}
+
+/// Whether chunks are all that there is to undo: nobody here could undo more.
+fn only_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let first = codings.next().map(HeaderValue::as_bytes);
+    let chunked = first.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    chunked && codings.next().is_none()
 }
 
 fn closing(mut reply: Reply) -> Reply {
