@@ -110,6 +110,46 @@ async fn a_content_length_is_seen_even_where_its_head_began_in_the_call_before()
 }
 
 #[tokio::test]
+async fn a_body_is_not_taken_for_the_head_however_reads_are_cut() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    // The sizes that hyper reads at once.
+    for size in [8192, 16_384, 32_768] {
+        let head = format!(
+            "POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nX: "
+        );
+        let pad = "x".repeat(size - head.len() - 4);
+        let call = format!("{head}{pad}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n");
+        refused(&sidecar, call.as_bytes(), call.len(), "a long head").await;
+    }
+    assert!(wechat.calls().is_empty());
+    // An upload whose parts have lengths of their own.
+    let part = "--b\r\nContent-Disposition: form-data; name=\"media\"\r\nContent-Length: 1\r\n\r\nx\r\n--b--\r\n";
+    for size in [8192, 16_384, 32_768] {
+        let head =
+            format!("POST {SEND} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nX: ");
+        let pad = "x".repeat(size - head.len() - 4);
+        let mut app = App::to(&sidecar).await;
+        for _ in 0..2 {
+            app.send(format!(
+                "{head}{pad}\r\n\r\n{:x}\r\n{part}\r\n0\r\n\r\n",
+                part.len()
+            ))
+            .await;
+            let reply = app.reply().await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+    }
+    assert!(
+        wechat
+            .calls()
+            .iter()
+            .all(|call| &*call.body == part.as_bytes())
+    );
+}
+
+#[tokio::test]
 async fn a_broken_body_is_refused_and_sends_nothing() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;

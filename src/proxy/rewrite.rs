@@ -124,6 +124,10 @@ pub(super) fn request_headers(method: &Method, headers: &HeaderMap, length: u64)
 
 /// Takes from a reply's head what concerns one connection only, and what only we may say.
 pub(super) fn reply_headers(headers: &mut HeaderMap) {
+    // Of two lengths the chunks are right (RFC 9112 §6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     for name in connection_options(headers) {
         headers.remove(name);
     }

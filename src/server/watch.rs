@@ -100,6 +100,8 @@ pub(super) struct Watched<S> {
     stream: S,
     life: Arc<Life>,
     head: Head,
+    /// All of the head has come.
+    seen: bool,
     /// How many bytes came after the last head; more than its body has are of the next.
     after_head: u64,
     /// The beginning of this head came with the call before, and was not looked at.
@@ -117,6 +119,7 @@ impl<S> Watched<S> {
             stream,
             life,
             head: Head::default(),
+            seen: false,
             after_head: 0,
             partly_seen: false,
             reading: Clock::default(),
@@ -129,16 +132,18 @@ impl<S> Watched<S> {
     /// Looks at what was just read.
     fn note(&mut self, bytes: &[u8]) {
         let phase = self.life.phase();
-        if phase == CALLING {
+        if phase == CALLING || (phase == READING && self.seen) {
             self.after_head += bytes.len() as u64;
             return;
         }
         if phase == WAITING {
             self.partly_seen = self.after_head > self.life.body_length.load(Ordering::Relaxed);
             self.head = Head::default();
+            self.seen = false;
             self.life.enter(READING);
         }
         if let Some((bits, after)) = self.head.read(bytes) {
+            self.seen = true;
             self.after_head = after as u64;
             let bits = if self.partly_seen { 0 } else { bits };
             self.life.head.store(bits, Ordering::Relaxed);
