@@ -3,14 +3,14 @@
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=WECHAT_SIDECAR_COMMIT");
+    println!("cargo::rerun-if-env-changed=SIDECAR_BUILD_COMMIT");
     println!("cargo::rerun-if-changed=.git/HEAD");
     println!("cargo::rerun-if-changed=.git/logs/HEAD");
-    let given = std::env::var("WECHAT_SIDECAR_COMMIT").ok();
+    let given = std::env::var("SIDECAR_BUILD_COMMIT").ok();
     let commit = given
         .or_else(of_git)
         .unwrap_or_else(|| "unknown".to_owned());
-    println!("cargo::rustc-env=WECHAT_SIDECAR_COMMIT={commit}");
+    println!("cargo::rustc-env=SIDECAR_BUILD_COMMIT={commit}");
 }
 
 fn of_git() -> Option<String> {

@@ -168,8 +168,8 @@ fn account(
 }
 
 const CLASSIC: &str = "with --token-api classic each token request ends the token of everybody else: \
-    replicas, and other programs that use this AppID, kick out each other's; run one sidecar for all \
-    of them, share tokens through a store, or use the stable API";
+    replicas, and other programs that use this AppID, kick out each other's. Replicas \
+    would need a shared store, which this version has not: run one sidecar, or use the stable API";
 
 fn proxy(settings: &Settings, warnings: &mut Vec<String>) -> Result<proxy::Options, ConfigError> {
     let endpoints = [

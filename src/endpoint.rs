@@ -127,7 +127,7 @@ pub fn label(row: usize) -> &'static str {
     ROWS[row].label
 }
 
-/// What a path takes that no document names: see wechat.md, section 5.
+/// What a path takes that no document names: the account's token, unless its neighbours take another.
 fn guess(path: &[u8]) -> Credential {
     const OF_OTHERS: [&[u8]; 4] = [
         b"/sns/",
@@ -190,6 +190,17 @@ mod tests {
     fn every_path_of_the_table_is_found_and_no_two_are_one() {
         assert_eq!(rows(), TABLE.lines().count());
         assert_eq!(INDEX.len(), rows());
+        let words = [
+            "access_token",
+            "none",
+            "user_access_token",
+            "component_access_token",
+            "component_in_access_token",
+        ];
+        for line in TABLE.lines() {
+            let (_, credential) = line.split_once('\t').unwrap();
+            assert!(words.contains(&credential), "{line}");
+        }
         for (at, row) in ROWS.iter().enumerate() {
             assert_eq!(Endpoint::of(row.label.as_bytes()).unwrap().row(), Some(at));
         }

@@ -9,7 +9,7 @@
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The commit it was built from.
-pub const COMMIT: &str = env!("WECHAT_SIDECAR_COMMIT");
+pub const COMMIT: &str = env!("SIDECAR_BUILD_COMMIT");
 
 // The floor plan, from the ground up: a module uses only modules of the groups above its own.
 // `tests/floors.rs` reads this list and holds the code to it.

@@ -90,6 +90,7 @@ async fn a_content_length_is_seen_even_where_its_head_began_in_the_call_before()
     for first in [
         "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
+        "POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
     ] {
         let mut app = App::to(&sidecar).await;
         let beginning =
@@ -106,7 +107,7 @@ async fn a_content_length_is_seen_even_where_its_head_began_in_the_call_before()
             reply.text()
         );
     }
-    assert_eq!(wechat.calls().len(), 2);
+    assert_eq!(wechat.calls().len(), 3);
 }
 
 #[tokio::test]

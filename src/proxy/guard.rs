@@ -19,7 +19,8 @@ pub enum Door {
 /// The header that callers show their key in.
 pub const KEY: &str = "x-wechat-sidecar-key";
 
-/// The hosts that calls may be for: section 7 of wechat.md.
+/// The hosts that calls may be for: the nearest one, the one for disasters, the regions, and one
+/// that old SDKs still name.
 const WECHAT_HOSTS: [&str; 6] = [
     "api.weixin.qq.com",
     "api2.weixin.qq.com",

@@ -352,3 +352,74 @@ impl Service<Uri> for Direct {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        net::TcpListener,
+        time::{advance, pause},
+    };
+
+    use super::*;
+    use crate::upstream::trust::trust;
+
+    async fn open_port() -> (TcpListener, Origin) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = Origin::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        (listener, origin)
+    }
+
+    fn route(origins: Vec<Origin>) -> Route {
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Route::new(RouteOptions {
+            origins,
+            names: Names::new(None),
+            tls: trust(None).unwrap(),
+            egress: None,
+            connect_timeout: Duration::from_secs(3),
+        })
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn while_the_first_host_cannot_be_connected_the_next_one_is_used_and_then_the_first_again()
+     {
+        let (closed, first) = open_port().await;
+        drop(closed);
+        let (_open, second) = open_port().await;
+        let route = route(vec![first.clone(), second.clone()]);
+        assert_eq!(route.origins(), [&first, &second]);
+
+        let dialed = route.dial().await.unwrap();
+        assert_eq!(dialed.authority, second.authority());
+        assert_eq!(route.origins(), [&second, &first]);
+
+        pause();
+        advance(DETOUR).await;
+        assert_eq!(route.origins(), [&first, &second]);
+        let _back = TcpListener::bind((first.host.as_str(), first.port))
+            .await
+            .unwrap();
+        assert_eq!(route.dial().await.unwrap().authority, first.authority());
+        assert_eq!(route.origins(), [&first, &second]);
+    }
+
+    #[tokio::test]
+    async fn a_host_whose_certificate_is_wrong_is_no_reason_to_go_elsewhere() {
+        let (listener, mut first) = open_port().await;
+        first.tls = true;
+        let (_open, second) = open_port().await;
+        let route = route(vec![first, second]);
+        let (nonsense, dialed) = tokio::join!(
+            async {
+                use tokio::io::AsyncWriteExt;
+                let mut stream = listener.accept().await.unwrap().0;
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await
+            },
+            route.dial(),
+        );
+        nonsense.unwrap();
+        assert!(matches!(dialed, Err(DialError::Tls { .. })), "{dialed:?}");
+    }
+}
