@@ -4,7 +4,10 @@ mod support;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -144,14 +147,14 @@ async fn where_nothing_could_be_sent_the_app_may_try_again() {
 async fn calls_and_token_requests_go_through_the_egress_proxy() {
     for scheme in ["http", "socks5"] {
         let wechat = tls().await;
-        let (proxy, seen) = egress(scheme, wechat.addr(), Some(PASSWORD), &[]).await;
+        let proxy = Egress::to(wechat.addr(), scheme, Some(PASSWORD)).await;
         let url = format!("https://api.weixin.qq.com:{}", wechat.addr().port());
         let file = written("credentials", &format!("user:{PASSWORD}\n"));
         let flags = [
             "--upstream",
             &url,
             "--egress-proxy",
-            &proxy,
+            &proxy.url,
             "--egress-proxy-credentials-file",
             &file,
             "--upstream-ca",
@@ -167,7 +170,7 @@ async fn calls_and_token_requests_go_through_the_egress_proxy() {
             (wechat.calls().len(), wechat.token_requests().len()),
             (1, 1)
         );
-        let seen = seen.lock().unwrap().clone();
+        let seen = proxy.asked();
         assert!(
             seen.len() == 2 && seen.iter().all(|target| *target == url["https://".len()..]),
             "{scheme}: {seen:?}"
@@ -182,14 +185,14 @@ async fn a_proxy_that_turns_us_away_is_named_and_its_password_is_not() {
     let wechat = tls().await;
     let url = format!("https://api.weixin.qq.com:{}", wechat.addr().port());
     for scheme in ["http", "socks5"] {
-        let (proxy, _) = egress(scheme, wechat.addr(), Some("another"), &[]).await;
+        let proxy = Egress::to(wechat.addr(), scheme, Some("another")).await;
         let file = written("credentials", &format!("user:{PASSWORD}\n"));
         let closed = TcpListener::bind("127.0.0.1:0")
             .await
             .unwrap()
             .local_addr()
             .unwrap();
-        for proxy in [proxy, format!("{scheme}://{closed}")] {
+        for proxy in [proxy.url.clone(), format!("{scheme}://{closed}")] {
             let flags = [
                 "--upstream",
                 &url,
@@ -221,33 +224,27 @@ async fn a_proxy_that_turns_us_away_is_named_and_its_password_is_not() {
 
 #[tokio::test]
 async fn the_default_host_has_a_stand_in_when_it_cannot_be_connected() {
-    let wechat = tls().await;
-    let (proxy, seen) = egress("http", wechat.addr(), None, &["api.weixin.qq.com:443"]).await;
-    let sidecar = of(
-        &wechat,
-        &["--egress-proxy", &proxy, "--upstream-ca", &ca(&wechat)],
-        &[],
-    )
-    .await;
-    sidecar.until_ready().await;
-    for _ in 0..2 {
-        assert_eq!(sidecar.get("/cgi-bin/user/get").await.json()["total"], 2);
+    for down_at_start in [true, false] {
+        let wechat = tls().await;
+        let proxy = Egress::to(wechat.addr(), "http", None).await;
+        proxy.default_is_down.store(down_at_start, Ordering::Relaxed);
+        let flags = ["--egress-proxy", &proxy.url, "--upstream-ca", &ca(&wechat)];
+        let sidecar = of(&wechat, &flags, &[]).await;
+        sidecar.until_ready().await;
+        proxy.default_is_down.store(true, Ordering::Relaxed);
+        wechat.clear();
+        for _ in 0..3 {
+            assert_eq!(sidecar.get("/cgi-bin/user/get").await.json()["total"], 2);
+            wechat.close_idle();
+        }
+        let calls = wechat.calls();
+        let hosts: Vec<_> = calls.iter().map(|call| call.header("host")).collect();
+        assert_eq!(hosts, [Some("api2.weixin.qq.com"); 3]);
+        // Once it is known to be down it is passed over.
+        let asked = proxy.asked();
+        let first = asked.iter().filter(|target| *target == "api.weixin.qq.com:443");
+        assert_eq!(first.count(), if down_at_start { 1 } else { 2 }, "{asked:?}");
     }
-    assert!(
-        wechat
-            .calls()
-            .iter()
-            .all(|call| call.header("host") == Some("api2.weixin.qq.com"))
-    );
-    // Once it is known to be down it is passed over.
-    let seen = seen.lock().unwrap().clone();
-    assert_eq!(
-        seen.iter()
-            .filter(|target| target.starts_with("api."))
-            .count(),
-        1,
-        "{seen:?}"
-    );
 }
 
 #[tokio::test]
@@ -424,49 +421,61 @@ fn tells(text: &str, password: &str) -> bool {
     .any(|form| text.contains(*form))
 }
 
-/// A proxy to `wechat` for user `user`, and the targets that it was asked for. It refuses those
-/// that are `down`.
-async fn egress(
-    scheme: &str,
-    wechat: SocketAddr,
-    password: Option<&'static str>,
-    down: &'static [&str],
-) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("{scheme}://{}", listener.local_addr().unwrap());
-    let (seen, socks) = (Arc::new(Mutex::new(Vec::new())), scheme == "socks5");
-    let targets = seen.clone();
-    tokio::spawn(async move {
-        while let Ok((mut app, _)) = listener.accept().await {
-            let targets = targets.clone();
-            tokio::spawn(async move {
-                let asked = if socks {
-                    socks5(&mut app, password).await
-                } else {
-                    connect(&mut app, password).await
-                };
-                let Some(target) = asked else { return };
-                targets.lock().unwrap().push(target.clone());
-                let refusal = if socks {
-                    ""
-                } else {
-                    "HTTP/1.1 502 Bad Gateway\r\n\r\n"
-                };
-                if down.contains(&&*target) {
-                    return app.write_all(refusal.as_bytes()).await.unwrap();
-                }
-                let yes = if socks {
-                    &b"\x05\0\0\x01\0\0\0\0\0\0"[..]
-                } else {
-                    b"HTTP/1.1 200 Established\r\nX: y\r\n\r\n"
-                };
-                app.write_all(yes).await.unwrap();
-                let mut wechat = TcpStream::connect(wechat).await.unwrap();
-                let _ = copy_bidirectional(&mut app, &mut wechat).await;
-            });
+/// A forward proxy.
+struct Egress {
+    url: String,
+    /// The targets that it was asked for.
+    asked: Mutex<Vec<String>>,
+    /// WeChat's default host cannot be connected.
+    default_is_down: AtomicBool,
+}
+
+impl Egress {
+    /// One that leads to `wechat`, whoever is asked for, and knows `user` by this password.
+    async fn to(wechat: SocketAddr, scheme: &str, password: Option<&'static str>) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let egress = Arc::new(Self {
+            url: format!("{scheme}://{}", listener.local_addr().unwrap()),
+            asked: Mutex::default(),
+            default_is_down: AtomicBool::new(false),
+        });
+        let (shared, socks) = (egress.clone(), scheme == "socks5");
+        tokio::spawn(async move {
+            while let Ok((app, _)) = listener.accept().await {
+                let egress = shared.clone();
+                tokio::spawn(async move { egress.serve(app, wechat, socks, password).await });
+            }
+        });
+        egress
+    }
+
+    async fn serve(
+        &self,
+        mut app: TcpStream,
+        wechat: SocketAddr,
+        socks: bool,
+        password: Option<&str>,
+    ) -> Option<()> {
+        let (target, yes) = if socks {
+            let target = socks5(&mut app, password).await?;
+            (target, &b"\x05\0\0\x01\0\0\0\0\0\0"[..])
+        } else {
+            let target = connect(&mut app, password).await?;
+            (target, &b"HTTP/1.1 200 Established\r\nX: y\r\n\r\n"[..])
+        };
+        self.asked.lock().unwrap().push(target.clone());
+        if target.starts_with("api.") && self.default_is_down.load(Ordering::Relaxed) {
+            let refusal = b"HTTP/1.1 502 Bad Gateway\r\n\r\n";
+            return app.write_all(refusal).await.ok();
         }
-    });
-    (url, seen)
+        app.write_all(yes).await.ok()?;
+        let mut wechat = TcpStream::connect(wechat).await.ok()?;
+        copy_bidirectional(&mut app, &mut wechat).await.ok().map(drop)
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
 }
 
 async fn connect(app: &mut TcpStream, password: Option<&str>) -> Option<String> {

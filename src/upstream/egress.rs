@@ -1,11 +1,24 @@
 //! A forward proxy with a fixed IP, for WeChat's IP whitelist.
 
-use std::fmt;
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Uri};
+use hyper_util::{
+    client::legacy::connect::proxy::{SocksV5, Tunnel},
+    rt::TokioIo,
+};
+use tokio::net::TcpStream;
+use tower_service::Service;
 
-use super::origin::{OriginError, bracketed, parts};
+use super::{
+    names::Names,
+    origin::{OriginError, bracketed, parts},
+};
 use crate::secret::Secret;
 
 /// How the proxy is spoken to. Either resolves WeChat's name itself.
@@ -68,6 +81,41 @@ impl Egress {
         Some(value)
     }
 
+    /// A connection to `host` through the proxy. The error is a phrase.
+    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, String> {
+        let target = format!("http://{}:{port}", bracketed(host));
+        let target: Uri = target.parse().map_err(|_| "no such name".to_owned())?;
+        let direct = Direct {
+            // `upstream-address` is WeChat's, not the proxy's.
+            names: Names::new(None),
+            host: self.host.clone(),
+            port: self.port,
+        };
+        let stream = match self.protocol {
+            Protocol::Http => {
+                let mut tunnel = Tunnel::new(self.uri(), direct);
+                if let Some(authorization) = self.authorization() {
+                    tunnel = tunnel.with_auth(authorization);
+                }
+                tunnel
+                    .call(target)
+                    .await
+                    .map_err(|error| error.to_string())?
+            }
+            Protocol::Socks5 => {
+                let mut socks = SocksV5::new(self.uri(), direct);
+                if let Some((user, password)) = self.credentials() {
+                    socks = socks.with_auth(user.to_owned(), password.to_owned());
+                }
+                socks
+                    .call(target)
+                    .await
+                    .map_err(|error| error.to_string())?
+            }
+        };
+        Ok(stream.into_inner())
+    }
+
     /// Scheme, host and port, for clients that want a URL.
     pub(super) fn uri(&self) -> Uri {
         self.to_string().parse().unwrap_or_default()
@@ -87,6 +135,38 @@ impl fmt::Display for Egress {
 impl fmt::Debug for Egress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Connects to the egress proxy, whatever address it is asked for.
+#[derive(Clone, Debug)]
+struct Direct {
+    names: Names,
+    host: String,
+    port: u16,
+}
+
+impl Service<Uri> for Direct {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let direct = self.clone();
+        Box::pin(async move {
+            let mut failure = io::Error::from(io::ErrorKind::NotFound);
+            for ip in direct.names.resolve(&direct.host).await?.iter() {
+                match TcpStream::connect((*ip, direct.port)).await {
+                    Ok(stream) => return Ok(TokioIo::new(stream)),
+                    Err(error) => failure = error,
+                }
+            }
+            Err(failure)
+        })
     }
 }
 

@@ -1,24 +1,16 @@
 //! The way to WeChat: which host, which address, through which proxy, under which certificate.
 
 use std::{
-    fmt,
-    future::Future,
-    io,
+    fmt, io,
     net::SocketAddr,
     os::fd::OwnedFd,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
 };
 
-use http::{HeaderValue, Uri};
-use hyper_util::{
-    client::legacy::connect::proxy::{SocksV5, Tunnel},
-    rt::TokioIo,
-};
+use http::HeaderValue;
 use rustix::net::sockopt;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
@@ -26,14 +18,8 @@ use tokio::{
     time::{Duration, Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
-use tower_service::Service;
 
-use super::{
-    egress::{Egress, Protocol},
-    names::Names,
-    origin::{Origin, bracketed},
-    wire::Stream,
-};
+use super::{egress::Egress, names::Names, origin::Origin, wire::Stream};
 
 /// How the way to WeChat is found.
 #[derive(Clone, Debug)]
@@ -212,7 +198,15 @@ impl Route {
         address: Option<SocketAddr>,
     ) -> Result<Dialed, DialError> {
         let stream = match (&self.options.egress, address) {
-            (Some(egress), _) => self.through(egress, host).await?,
+            (Some(egress), _) => {
+                let Origin {
+                    host: name, port, ..
+                } = &host.origin;
+                let through = egress.connect(name, *port).await;
+                through.map_err(|reason| {
+                    host.failed(&format!("the egress proxy {egress}: {reason}"))
+                })?
+            }
             (None, Some(address)) => TcpStream::connect(address)
                 .await
                 .map_err(|error| host.failed(&error.to_string()))?,
@@ -230,45 +224,6 @@ impl Route {
             socket,
             authority: host.authority.clone(),
         })
-    }
-
-    async fn through(&self, egress: &Egress, host: &Host) -> Result<TcpStream, DialError> {
-        let Origin {
-            host: name, port, ..
-        } = &host.origin;
-        let target: Uri = format!("http://{}:{port}", bracketed(name))
-            .parse()
-            .map_err(|_| host.failed("its name is no name"))?;
-        let direct = Direct {
-            // `upstream-address` is WeChat's, not the proxy's.
-            names: Names::new(None),
-            host: egress.host.clone(),
-            port: egress.port,
-        };
-        let failed = |reason: String| host.failed(&format!("the egress proxy {egress}: {reason}"));
-        let stream = match egress.protocol {
-            Protocol::Http => {
-                let mut tunnel = Tunnel::new(egress.uri(), direct);
-                if let Some(authorization) = egress.authorization() {
-                    tunnel = tunnel.with_auth(authorization);
-                }
-                tunnel
-                    .call(target)
-                    .await
-                    .map_err(|error| failed(error.to_string()))?
-            }
-            Protocol::Socks5 => {
-                let mut socks = SocksV5::new(egress.uri(), direct);
-                if let Some((user, password)) = egress.credentials() {
-                    socks = socks.with_auth(user.to_owned(), password.to_owned());
-                }
-                socks
-                    .call(target)
-                    .await
-                    .map_err(|error| failed(error.to_string()))?
-            }
-        };
-        Ok(stream.into_inner())
     }
 }
 
@@ -319,38 +274,6 @@ fn prepare(stream: &TcpStream) -> io::Result<OwnedFd> {
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
     stream.as_fd().try_clone_to_owned()
-}
-
-/// Connects to the egress proxy, whatever address it is asked for.
-#[derive(Clone, Debug)]
-struct Direct {
-    names: Names,
-    host: String,
-    port: u16,
-}
-
-impl Service<Uri> for Direct {
-    type Response = TokioIo<TcpStream>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let direct = self.clone();
-        Box::pin(async move {
-            let mut failure = io::Error::from(io::ErrorKind::NotFound);
-            for ip in direct.names.resolve(&direct.host).await?.iter() {
-                match TcpStream::connect((*ip, direct.port)).await {
-                    Ok(stream) => return Ok(TokioIo::new(stream)),
-                    Err(error) => failure = error,
-                }
-            }
-            Err(failure)
-        })
-    }
 }
 
 #[cfg(test)]
