@@ -107,7 +107,7 @@ labels! {
     }
 }
 
-/// Counters of one account. Each is an offset into a [`Block`].
+/// Counters of one account. Each is an offset into a `Block`.
 #[derive(Debug)]
 pub struct AccountMetrics(Block);
 

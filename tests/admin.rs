@@ -1,4 +1,5 @@
 //! The admin port: probes, metrics and status for an operator, and nothing for anybody else.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

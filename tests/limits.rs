@@ -1,4 +1,5 @@
 //! Bounds: bodies, memory, connections and patience, whatever apps and WeChat do.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -36,7 +37,9 @@ async fn a_body_above_the_limit_streams_and_only_the_next_call_is_healed() {
         (reply.errcode(), reply.marks()),
         (Some(40001), vec!["not-replayable"])
     );
-    wechat.wait_for_token_requests(1).await;
+    let fetched =
+        format!("wechat_sidecar_token_fetches_total{{account=\"{APPID}\",cause=\"refusal\"");
+    sidecar.becomes(&fetched, 1.0).await;
     let reply = sidecar.post(SEND, body.clone()).await;
     assert_eq!(
         (reply.errcode(), reply.marks()),
@@ -66,7 +69,8 @@ async fn an_upload_without_a_length_that_is_too_large_is_told_so_even_if_the_app
     wechat.clear();
     for expect in ["X: y", "Expect: 100-continue"] {
         let mut app = App::to(&sidecar).await;
-        app.send(post(&format!("{expect}\r\nTransfer-Encoding: chunked"))).await;
+        app.send(post(&format!("{expect}\r\nTransfer-Encoding: chunked")))
+            .await;
         if expect.starts_with('E') {
             assert!(app.reply().await.starts_with("HTTP/1.1 100"));
         }

@@ -1,4 +1,5 @@
 //! The secret, the tokens and what apps put into a query are in no log, error, metric or page.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -266,9 +267,7 @@ async fn a_call_that_is_turned_down_is_not_repeated_to_anybody() {
             "POST /x{query} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n{}",
             "BODY-VALUE".repeat(6554)
         ),
-        format!(
-            "CONNECT QUERY-VALUE:443 HTTP/1.1\r\nHost: QUERY-VALUE\r\nProxy-Authorization: HEADER-VALUE"
-        ),
+        "CONNECT QUERY-VALUE:443 HTTP/1.1\r\nHost: QUERY-VALUE\r\nProxy-Authorization: HEADER-VALUE".to_owned(),
     ] {
         let reply = sidecar
             .raw(format!(

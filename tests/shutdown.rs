@@ -1,16 +1,14 @@
 //! The end: not ready at once, calls in flight finish, and nobody waits for longer than allowed.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
-use std::{
-    process::Output,
-    time::{Duration, Instant},
-};
+use std::{process::Output, time::Duration};
 
 use support::{Sidecar, Wechat, sidecar};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 const SEND: &str = "/cgi-bin/user/info/updateremark";

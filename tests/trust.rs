@@ -1,18 +1,19 @@
 //! Who may call: the app beside the sidecar, and nobody through it.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
 use std::{
     os::unix::{fs::PermissionsExt, net::UnixListener},
     process::Output,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use support::{APPID, Reply, SECRET, Sidecar, Wechat, sidecar};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);

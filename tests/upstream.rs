@@ -1,4 +1,5 @@
 //! The way to WeChat: certificates, addresses, proxies, a rotated secret; and replies of every shape.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -8,13 +9,14 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use support::{APPID, SECRET, Sidecar, Wechat, sidecar, wechat::Setup};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
+    time::Instant,
 };
 
 /// A path that takes no token of ours, so that a call there needs none.
@@ -227,7 +229,9 @@ async fn the_default_host_has_a_stand_in_when_it_cannot_be_connected() {
     for down_at_start in [true, false] {
         let wechat = tls().await;
         let proxy = Egress::to(wechat.addr(), "http", None).await;
-        proxy.default_is_down.store(down_at_start, Ordering::Relaxed);
+        proxy
+            .default_is_down
+            .store(down_at_start, Ordering::Relaxed);
         let flags = ["--egress-proxy", &proxy.url, "--upstream-ca", &ca(&wechat)];
         let sidecar = of(&wechat, &flags, &[]).await;
         sidecar.until_ready().await;
@@ -242,8 +246,14 @@ async fn the_default_host_has_a_stand_in_when_it_cannot_be_connected() {
         assert_eq!(hosts, [Some("api2.weixin.qq.com"); 3]);
         // Once it is known to be down it is passed over.
         let asked = proxy.asked();
-        let first = asked.iter().filter(|target| *target == "api.weixin.qq.com:443");
-        assert_eq!(first.count(), if down_at_start { 1 } else { 2 }, "{asked:?}");
+        let first = asked
+            .iter()
+            .filter(|target| *target == "api.weixin.qq.com:443");
+        assert_eq!(
+            first.count(),
+            if down_at_start { 1 } else { 2 },
+            "{asked:?}"
+        );
     }
 }
 
@@ -470,7 +480,10 @@ impl Egress {
         }
         app.write_all(yes).await.ok()?;
         let mut wechat = TcpStream::connect(wechat).await.ok()?;
-        copy_bidirectional(&mut app, &mut wechat).await.ok().map(drop)
+        copy_bidirectional(&mut app, &mut wechat)
+            .await
+            .ok()
+            .map(drop)
     }
 
     fn asked(&self) -> Vec<String> {

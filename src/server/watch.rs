@@ -84,6 +84,11 @@ impl Life {
         self.phase() == WAITING
     }
 
+    /// Whether a call goes on.
+    pub(super) fn is_calling(&self) -> bool {
+        self.phase() == CALLING
+    }
+
     fn enter(&self, phase: u8) {
         self.phase.store(phase, Ordering::Relaxed);
         self.turned.store(true, Ordering::Relaxed);
@@ -104,6 +109,8 @@ pub(super) struct Watched<S> {
     seen: bool,
     /// How many bytes came after the last head; more than its body has are of the next.
     after_head: u64,
+    /// The last of them: chunks end with an empty line, and the beginning of a head does not.
+    last: [u8; 4],
     /// The beginning of this head came with the call before, and was not looked at.
     partly_seen: bool,
     reading: Clock,
@@ -121,6 +128,7 @@ impl<S> Watched<S> {
             head: Head::default(),
             seen: false,
             after_head: 0,
+            last: [0; 4],
             partly_seen: false,
             reading: Clock::default(),
             writing: Clock::default(),
@@ -133,21 +141,32 @@ impl<S> Watched<S> {
     fn note(&mut self, bytes: &[u8]) {
         let phase = self.life.phase();
         if phase == CALLING || (phase == READING && self.seen) {
-            self.after_head += bytes.len() as u64;
+            self.came_after_head(bytes);
             return;
         }
         if phase == WAITING {
-            self.partly_seen = self.after_head > self.life.body_length.load(Ordering::Relaxed);
+            self.partly_seen = match self.life.body_length.load(Ordering::Relaxed) {
+                u64::MAX => self.last != *b"\r\n\r\n",
+                length => self.after_head > length,
+            };
             self.head = Head::default();
             self.seen = false;
             self.life.enter(READING);
         }
         if let Some((bits, after)) = self.head.read(bytes) {
             self.seen = true;
-            self.after_head = after as u64;
+            self.after_head = 0;
+            self.came_after_head(&bytes[bytes.len() - after..]);
             let bits = if self.partly_seen { 0 } else { bits };
             self.life.head.store(bits, Ordering::Relaxed);
         }
+    }
+
+    fn came_after_head(&mut self, bytes: &[u8]) {
+        self.after_head += bytes.len() as u64;
+        let new = &bytes[bytes.len().saturating_sub(4)..];
+        self.last.rotate_left(new.len());
+        self.last[4 - new.len()..].copy_from_slice(new);
     }
 }
 

@@ -42,6 +42,9 @@ const LARGEST_HEAD: usize = 64 * 1024;
 /// How often a connection is looked at while the process ends.
 const LAST_LOOK: Duration = Duration::from_millis(500);
 
+/// After how many looks a head that is still arriving is given up.
+const PATIENT_LOOKS: u32 = 6;
+
 /// A connection on its way from the acceptor to a worker.
 #[derive(Debug)]
 pub(super) enum Socket {
@@ -194,12 +197,15 @@ where
         ended = connection.as_mut() => ended,
         () = shared.farewell.drained() => {
             connection.as_mut().graceful_shutdown();
+            let mut looks = 0;
             loop {
                 if let Ok(ended) = timeout(LAST_LOOK, connection.as_mut()).await {
                     break ended;
                 }
-                if life.is_waiting() {
-                    // It never carried a call, so hyper does not see that it is idle.
+                // What never carried a call is not idle to hyper; and a head that does not come to
+                // its end is not worth the grace of the others.
+                looks += u32::from(!life.is_calling());
+                if life.is_waiting() || looks > PATIENT_LOOKS {
                     break Ok(());
                 }
             }

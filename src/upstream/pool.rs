@@ -20,7 +20,7 @@ const MOST_IDLE: Duration = Duration::from_secs(15);
 
 /// A connection unused for longer than this is looked at before it is used again: the runtime may
 /// not have heard yet that WeChat closed it.
-const LOOK_AFTER: Duration = Duration::from_millis(1);
+const LOOK_AFTER: Duration = Duration::from_micros(100);
 
 /// One connection.
 #[derive(Debug)]
