@@ -3,6 +3,7 @@
 mod head;
 mod listener;
 mod watch;
+mod words;
 mod worker;
 
 use std::{

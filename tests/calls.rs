@@ -539,3 +539,23 @@ async fn a_hostile_wechat_is_never_noticed() {
     }
     assert!(!wechat.saw_placeholder());
 }
+
+#[tokio::test]
+async fn a_secret_rotated_a_moment_ago_is_used_by_the_next_token_request() {
+    let wechat = Wechat::calm().await;
+    let file = support::sidecar::temporary("secret");
+    std::fs::write(&file, SECRET).unwrap();
+    let path = file.to_str().unwrap();
+    let sidecar = Sidecar::unready(&wechat, &[], &[("WECHAT_SECRET_FILE", path)]).await;
+    sidecar.until_ready().await;
+
+    wechat.set_secret(APPID, "another-secret-another-secret-00");
+    std::fs::write(&file, "another-secret-another-secret-00\n").unwrap();
+    wechat.rotate();
+
+    let reply = sidecar.post(SEND, "x").await;
+    assert_eq!(
+        (reply.errcode(), reply.marks()),
+        (Some(0), vec!["replayed"])
+    );
+}

@@ -16,13 +16,12 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Duration,
 };
 
-use super::head::Head;
+use super::{head::Head, words::reworded};
 use crate::{body::BodyError, clock::Clock, proxy::ReplyBody};
 
 /// How long an app may keep a connection without a call. Java's pools keep theirs for a minute or
@@ -243,30 +242,6 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     }
 }
 
-/// WeChat's shape for a 4xx that has no body.
-fn reworded(bytes: &[u8]) -> Option<Bytes> {
-    let head = std::str::from_utf8(bytes)
-        .ok()?
-        .strip_prefix("HTTP/1.1 4")?;
-    if !head.ends_with("\r\n\r\n") || !head.contains("content-length: 0\r\n") {
-        return None;
-    }
-    let (line, _) = head.split_once("\r\n")?;
-    let reason = match line.get(..2)? {
-        "14" | "31" => "its target or its headers are too long",
-        _ => "it is not sound HTTP/1.1",
-    };
-    let body = json!({
-        "errcode": 990_400,
-        "errmsg": format!("wechat-sidecar: this call cannot be passed on: {reason}"),
-    });
-    let body = body.to_string();
-    let length = body.len();
-    Some(Bytes::from(format!(
-        "HTTP/1.1 4{line}\r\ncontent-type: application/json; charset=utf-8\r\nx-wechat-sidecar: error\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-    )))
-}
-
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -346,21 +321,56 @@ impl Body for Tracked {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::Instant,
+    };
+
     use super::*;
 
-    #[test]
-    fn hypers_silence_is_put_into_words() {
-        let said = reworded(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n");
-        let said = String::from_utf8(said.unwrap().to_vec()).unwrap();
+    const IDLE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_in_drips_ends_after_half_a_minute_and_a_quiet_connection_after_three() {
+        let (mut app, stream) = duplex(1024);
+        let mut watched = Watched::new(stream, Life::new(), IDLE);
+        let began = Instant::now();
+        let drips = async {
+            loop {
+                app.write_all(b"x").await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let error = tokio::select! {
+            error = async { loop { if let Err(error) = watched.read_u8().await { break error } } } => error,
+            () = drips => unreachable!(),
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(
-            said.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"),
-            "{said}"
+            (HEAD..HEAD * 2).contains(&began.elapsed()),
+            "{:?}",
+            began.elapsed()
         );
-        assert!(
-            said.contains("990400") && said.contains("too long"),
-            "{said}"
-        );
-        assert!(reworded(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_none());
-        assert!(reworded(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}").is_none());
+
+        let (_app, stream) = duplex(1024);
+        let mut watched = Watched::new(stream, Life::new(), IDLE);
+        let began = Instant::now();
+        assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 0);
+        assert_eq!(began.elapsed(), KEPT_ALIVE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_may_take_its_time() {
+        let (mut app, stream) = duplex(1024);
+        let life = Life::new();
+        let mut watched = Watched::new(stream, life.clone(), IDLE);
+        app.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        watched.read(&mut [0; 64]).await.unwrap();
+        assert!(life.call_begins(Some(0)));
+        let busy = life.busy();
+        let waited = tokio::time::timeout(KEPT_ALIVE * 2, watched.read(&mut [0; 8])).await;
+        assert!(waited.is_err());
+        drop(busy);
+        assert!(life.is_waiting());
     }
 }
