@@ -365,7 +365,7 @@ mod tests {
         let life = Life::new();
         let mut watched = Watched::new(stream, life.clone(), IDLE);
         app.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        watched.read(&mut [0; 64]).await.unwrap();
+        watched.read_exact(&mut [0; 18]).await.unwrap();
         assert!(life.call_begins(Some(0)));
         let busy = life.busy();
         let waited = tokio::time::timeout(KEPT_ALIVE * 2, watched.read(&mut [0; 8])).await;
