@@ -5,14 +5,17 @@ mod support;
 
 use std::{process::Output, time::Duration};
 
-use support::{Sidecar, Wechat, sidecar};
+use support::{
+    App, PATIENCE, Sidecar, Wechat,
+    app::{post, rest},
+    sidecar,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout},
 };
 
 const SEND: &str = "/cgi-bin/user/info/updateremark";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn calls_in_flight_finish_and_no_new_ones_are_taken() {
@@ -21,12 +24,12 @@ async fn calls_in_flight_finish_and_no_new_ones_are_taken() {
         let mut sidecar = Sidecar::start(&wechat).await;
         wechat.change(|behaviour| behaviour.reply_delay = Duration::from_millis(1500));
         // One waits for its reply, one has sent half of its body, one reads a reply.
-        let mut waiting = Sidecar::connect(&sidecar).await;
-        waiting.write_all(post(2).as_bytes()).await.unwrap();
-        waiting.write_all(b"{}").await.unwrap();
-        let mut sending = sidecar.connect().await;
-        sending.write_all(post(4).as_bytes()).await.unwrap();
-        sending.write_all(b"{}").await.unwrap();
+        let mut waiting = App::to(&sidecar).await;
+        waiting.send(post(SEND, "Content-Length: 2")).await;
+        waiting.send("{}").await;
+        let mut sending = App::to(&sidecar).await;
+        sending.send(post(SEND, "Content-Length: 4")).await;
+        sending.send("{}").await;
         wechat.change(|behaviour| {
             behaviour.delay_at.insert("/big".into(), Duration::ZERO);
         });
@@ -37,31 +40,22 @@ async fn calls_in_flight_finish_and_no_new_ones_are_taken() {
             .unwrap();
         assert_eq!(reading.read_u8().await.unwrap(), b'H');
         wechat.wait_for_calls(2).await;
-        becomes(&sidecar, "wechat_sidecar_held_bytes", 6.0).await;
+        sidecar.becomes("wechat_sidecar_held_bytes", 6.0).await;
 
         sidecar.signal(signal);
         sidecar.line("stopping").await;
         assert_eq!(sidecar.admin("/readyz").await.status, 503);
         refuses(&sidecar).await;
-        sending.write_all(b"  ").await.unwrap();
-        for mut app in [waiting, sending] {
-            let mut reply = String::new();
-            timeout(PATIENCE, app.read_to_string(&mut reply))
-                .await
-                .unwrap()
-                .unwrap();
+        sending.send("  ").await;
+        for app in [waiting, sending] {
+            let reply = rest(app.0).await;
             assert!(
                 reply.contains("connection: close\r\n")
                     && reply.ends_with("{\"errcode\":0,\"errmsg\":\"ok\"}"),
                 "{reply}"
             );
         }
-        let mut reply = Vec::new();
-        timeout(PATIENCE, reading.read_to_end(&mut reply))
-            .await
-            .unwrap()
-            .unwrap();
-        assert!(reply.len() > 20_000_000);
+        assert!(rest(&mut reading).await.len() > 20_000_000);
         assert_eq!(sidecar.ended().await.code(), Some(0));
     }
 }
@@ -71,11 +65,10 @@ async fn connections_without_a_call_do_not_delay_the_end() {
     let wechat = Wechat::calm().await;
     let mut sidecar = Sidecar::start(&wechat).await;
     let never_used = sidecar.connect().await;
-    let mut kept_alive = sidecar.connect().await;
-    kept_alive.write_all(post(2).as_bytes()).await.unwrap();
-    kept_alive.write_all(b"{}").await.unwrap();
-    let mut some = [0; 512];
-    assert!(kept_alive.read(&mut some).await.unwrap() > 0);
+    let mut kept_alive = App::to(&sidecar).await;
+    kept_alive.send(post(SEND, "Content-Length: 2")).await;
+    kept_alive.send("{}").await;
+    assert_eq!(kept_alive.reply().await.status, 200);
     sidecar.signal("-TERM");
     let started = Instant::now();
     assert_eq!(sidecar.ended().await.code(), Some(0));
@@ -118,11 +111,7 @@ async fn during_the_delay_calls_are_still_taken_though_it_is_not_ready() {
     old.write_all(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await
         .unwrap();
-    let mut reply = String::new();
-    timeout(PATIENCE, old.read_to_string(&mut reply))
-        .await
-        .expect("it stays open")
-        .unwrap();
+    let reply = rest(&mut old).await;
     assert!(reply.contains("connection: close\r\n"), "{reply}");
     assert!(
         started.elapsed() < Duration::from_secs(2),
@@ -229,12 +218,12 @@ async fn asked(sidecar: &Sidecar) -> Output {
 }
 
 /// A call that gets no answer.
-async fn stalled(wechat: &Wechat, sidecar: &Sidecar) -> tokio::net::TcpStream {
+async fn stalled(wechat: &Wechat, sidecar: &Sidecar) -> App {
     wechat.change(|behaviour| behaviour.stall = true);
     wechat.clear();
-    let mut app = sidecar.connect().await;
-    app.write_all(post(2).as_bytes()).await.unwrap();
-    app.write_all(b"{}").await.unwrap();
+    let mut app = App::to(sidecar).await;
+    app.send(post(SEND, "Content-Length: 2")).await;
+    app.send("{}").await;
     wechat.wait_for_calls(1).await;
     app
 }
@@ -246,17 +235,6 @@ async fn refuses(sidecar: &Sidecar) {
     timeout(PATIENCE, refused)
         .await
         .expect("connections are still accepted");
-}
-
-async fn becomes(sidecar: &Sidecar, sample: &str, value: f64) {
-    let so = async { while sidecar.metric(sample).await != value {} };
-    timeout(PATIENCE, so)
-        .await
-        .unwrap_or_else(|_| panic!("{sample} is not {value}"));
-}
-
-fn post(length: usize) -> String {
-    format!("POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
 }
 
 trait IsRunning {

@@ -9,14 +9,12 @@ use std::{
     time::Duration,
 };
 
-use support::{APPID, Reply, SECRET, Sidecar, Wechat, sidecar};
+use support::{PATIENCE, Reply, Sidecar, Wechat, app::rest, sidecar};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::UnixStream,
     time::{Instant, sleep, timeout},
 };
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn beyond_loopback_it_starts_only_when_told_so_twice() {
@@ -54,14 +52,13 @@ async fn beyond_loopback_it_starts_only_when_told_so_twice() {
 #[tokio::test]
 async fn a_caller_from_elsewhere_shows_the_key_and_wechat_never_sees_it() {
     let wechat = Wechat::calm().await;
-    let file = sidecar::temporary("key");
-    std::fs::write(&file, "the key\n").unwrap();
+    let file = sidecar::written("key", "the key\n");
     let flags = [
         "--listen",
         "0.0.0.0:0",
         "--unsafe-listen",
         "--caller-key-file",
-        file.to_str().unwrap(),
+        &file,
     ];
     let mut sidecar = Sidecar::with(&wechat, &flags).await;
     wechat.clear();
@@ -298,11 +295,7 @@ async fn a_socket_in_the_file_system_serves_and_leaves_nothing_behind() {
         let call =
             format!("GET /cgi-bin/user/get HTTP/1.1\r\n{headers}\r\nConnection: close\r\n\r\n");
         app.write_all(call.as_bytes()).await.unwrap();
-        let mut reply = String::new();
-        timeout(PATIENCE, app.read_to_string(&mut reply))
-            .await
-            .unwrap()
-            .unwrap();
+        let reply = rest(app).await;
         assert!(
             reply.starts_with(&format!("HTTP/1.1 {status}")),
             "{headers}: {reply}"
@@ -351,11 +344,8 @@ async fn shown(sidecar: &Sidecar, keys: &[&str]) -> Reply {
 
 /// A sidecar that cannot start.
 async fn ended(flags: &[&str]) -> Output {
-    let mut command = sidecar::command();
+    let mut command = sidecar::with_account();
     command.args(["--admin", "127.0.0.1:0"]).args(flags);
-    command
-        .env("WECHAT_APPID", APPID)
-        .env("WECHAT_SECRET", SECRET);
     timeout(PATIENCE, command.output())
         .await
         .expect("it starts")

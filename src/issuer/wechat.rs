@@ -98,7 +98,7 @@ impl Issue for Wechat {
         let reread = tokio::task::spawn_blocking(move || source.reread());
         let _ = tokio::time::timeout(Duration::from_secs(2), reread).await;
         let secret = self.secret.held();
-        let mut failure = IssueError::Broken;
+        let mut failures = Vec::new();
         for origin in self.route.origins() {
             match self.ask(origin, &secret).await {
                 Ok(reply) => {
@@ -106,16 +106,16 @@ impl Issue for Wechat {
                     return read(reply, &secret).await;
                 }
                 Err(error) => {
-                    failure = IssueError::Unreachable(sentence(&error));
                     // Only where nothing was sent: a request that timed out may have minted.
                     if !error.is_connect() {
-                        return Err(failure);
+                        return Err(IssueError::Unreachable(sentence(&error)));
                     }
                     self.route.note(origin, false);
+                    failures.push(format!("{}: {}", origin.host, sentence(&error)));
                 }
             }
         }
-        Err(failure)
+        Err(IssueError::Unreachable(failures.join("; ")))
     }
 }
 

@@ -135,7 +135,8 @@ impl Route {
 
     /// Opens a connection: to the next address when one cannot be connected, then to the next host.
     pub(super) async fn dial(&self) -> Result<Dialed, DialError> {
-        let mut failure = DialError::Crowded;
+        // What is wrong with the host that was asked for says more than what is with its stand-in.
+        let mut failure = None;
         for at in self.order() {
             let host = &self.hosts[at];
             let dialed = self.dial_host(host).await;
@@ -145,11 +146,14 @@ impl Route {
             );
             self.note(&host.origin, !unreachable);
             match dialed {
-                Err(error) if unreachable => failure = error,
+                Err(error) if unreachable && (at == 0 || failure.is_none()) => {
+                    failure = Some(error)
+                }
+                Err(_) if unreachable => {}
                 other => return other,
             }
         }
-        Err(failure)
+        Err(failure.unwrap_or(DialError::Crowded))
     }
 
     fn order(&self) -> impl Iterator<Item = usize> {

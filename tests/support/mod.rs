@@ -1,11 +1,20 @@
 //! A fake WeChat and the real sidecar in front of it, on ports of their own.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod app;
+pub mod egress;
+pub mod scripted;
 pub mod sidecar;
 pub mod wechat;
 
+use std::time::Duration;
+
 #[allow(unused_imports)]
 pub use self::{
+    app::App,
     sidecar::{Reply, Sidecar},
     wechat::{APPID, SECRET, Wechat},
 };
+
+/// How long a test waits for what must come; the sidecar's own patience with a silent app is longer.
+pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -18,13 +18,16 @@ use tokio::{
     process::{Child, Command},
     sync::watch,
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
-use super::wechat::{APPID, SECRET, Wechat};
+use super::{
+    PATIENCE,
+    wechat::{APPID, SECRET, Wechat},
+};
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(60);
 
 /// What an app reads.
 #[derive(Clone, Debug)]
@@ -77,7 +80,7 @@ pub fn client() -> reqwest::Client {
     let builder = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none());
-    builder.timeout(PATIENCE).build().unwrap()
+    builder.timeout(LONG).build().unwrap()
 }
 
 /// A path of this process's own, for a file of a test.
@@ -89,10 +92,26 @@ pub fn temporary(name: &str) -> PathBuf {
     folder.join(format!("{count}-{name}"))
 }
 
+/// The path of such a file with this text.
+pub fn written(name: &str, text: &str) -> String {
+    let path = temporary(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
 /// The binary with nothing of this process's environment.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wechat-sidecar"));
     command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// The same with the account that the fake knows.
+pub fn with_account() -> Command {
+    let mut command = command();
+    command
+        .env("WECHAT_APPID", APPID)
+        .env("WECHAT_SECRET", SECRET);
     command
 }
 
@@ -114,9 +133,7 @@ impl Sidecar {
         let mut command = command();
         command.args(["--log-level", "trace", "--upstream", &wechat.url()]);
         if let Some(pem) = wechat.ca_pem() {
-            let path = temporary("ca.pem");
-            std::fs::write(&path, pem).unwrap();
-            command.arg("--upstream-ca").arg(path);
+            command.args(["--upstream-ca", &written("ca.pem", &pem)]);
         }
         if !environment
             .iter()
@@ -183,7 +200,7 @@ impl Sidecar {
         };
         let mut lines = self.lines.clone();
         let waiting = lines.wait_for(|_| find().is_some());
-        let found = timeout(PATIENCE, waiting)
+        let found = timeout(LONG, waiting)
             .await
             .is_ok_and(|found| found.is_ok());
         assert!(
@@ -203,11 +220,11 @@ impl Sidecar {
     pub async fn until_ready(&self) {
         let ready = async {
             while self.admin("/readyz").await.status != 200 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                sleep(Duration::from_millis(10)).await;
             }
         };
         assert!(
-            timeout(PATIENCE, ready).await.is_ok(),
+            timeout(LONG, ready).await.is_ok(),
             "never ready:\n{}",
             self.log()
         );
@@ -249,7 +266,7 @@ impl Sidecar {
         stream.write_all(bytes.as_ref()).await.unwrap();
         let mut read = Vec::new();
         // A reset after the reply is as good an end as any.
-        let _ = timeout(PATIENCE, stream.read_to_end(&mut read))
+        let _ = timeout(LONG, stream.read_to_end(&mut read))
             .await
             .expect("never closed");
         String::from_utf8_lossy(&read).into_owned()
@@ -269,6 +286,22 @@ impl Sidecar {
             .unwrap_or(0.0)
     }
 
+    /// Waits until the metric whose line begins with `sample` has this value.
+    pub async fn becomes(&self, sample: &str, value: f64) {
+        let started = Instant::now();
+        loop {
+            let now = self.metric(sample).await;
+            if now == value {
+                return;
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{sample} is {now}, not {value}"
+            );
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
@@ -281,7 +314,7 @@ impl Sidecar {
 
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
-        let ended = timeout(PATIENCE, self.child.wait()).await;
+        let ended = timeout(LONG, self.child.wait()).await;
         ended
             .unwrap_or_else(|_| panic!("never ended:\n{}", self.log.lock().unwrap()))
             .unwrap()
