@@ -8,7 +8,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, Semaphore},
     task::{JoinSet, spawn_blocking},
-    time::{Duration, sleep},
+    time::{Duration, sleep, timeout},
 };
 
 use crate::{
@@ -270,8 +270,8 @@ async fn watch_secrets(directory: Directory, secrets: Vec<Arc<SecretSource>>) {
         for secret in &secrets {
             let source = secret.clone();
             // Files on a network may take their time.
-            let changed = spawn_blocking(move || source.reread()).await;
-            if changed.is_ok_and(|changed| changed) {
+            let reread = spawn_blocking(move || source.reread());
+            if matches!(timeout(LOOK, reread).await, Ok(Ok(true))) {
                 tracing::info!("a secret file changed");
                 let its = |account: &&Arc<Account>| Arc::ptr_eq(&account.secret, secret);
                 directory

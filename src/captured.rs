@@ -32,11 +32,23 @@ pub enum Captured<B> {
     },
 }
 
-/// Bytes in memory, and the room that they take.
+/// Bytes in memory. They keep the room that they take for as long as anybody has them, be it a
+/// queue to a WeChat that does not read.
 #[derive(Clone, Debug, Default)]
 pub struct Held {
     bytes: Bytes,
-    _room: Option<Arc<Room>>,
+}
+
+/// What owns a body's bytes.
+struct Roomed {
+    bytes: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Roomed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Why a body of unknown length cannot be held, and so cannot be sent with a Content-Length.
@@ -58,7 +70,6 @@ impl<B> Captured<B> {
     pub fn ready(bytes: impl Into<Bytes>) -> Self {
         Self::Whole(Held {
             bytes: bytes.into(),
-            _room: None,
         })
     }
 
@@ -162,8 +173,8 @@ where
     }
 
     fn held(bytes: Bytes, room: Room) -> Self {
-        let _room = Some(Arc::new(room));
-        Self::Whole(Held { bytes, _room })
+        let bytes = Bytes::from_owner(Roomed { bytes, _room: room });
+        Self::Whole(Held { bytes })
     }
 
     fn partial(prefix: Bytes, rest: B) -> Self {

@@ -166,9 +166,14 @@ fn canonical(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
         };
     }
     for segment in path[1..].split(|byte| *byte == b'/') {
-        match segment {
+        // Some servers take what follows a semicolon for a parameter of the segment.
+        match segment
+            .split(|byte| *byte == b';')
+            .next()
+            .unwrap_or_default()
+        {
             b"." | b".." => return Err(PathError::DotSegment),
-            b"" if path.len() > 1 => return Err(PathError::EmptySegment),
+            b"" if segment.is_empty() && path.len() > 1 => return Err(PathError::EmptySegment),
             _ => {}
         }
     }
@@ -270,6 +275,7 @@ mod tests {
             "/cgi-bin\\token",
             "/cgi-bin/token%00",
             "/cgi-bin//token",
+            "/cgi-bin/..;/token",
             "/cgi-bin/token//",
             "cgi-bin/token",
             "*",

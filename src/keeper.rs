@@ -104,15 +104,20 @@ impl<I: Issue> Keeper<I> {
         {
             return Ok(token);
         }
+        let alive = self.in_hand().filter(|token| token.is_alive());
         let flight = {
             let mut state = self.lock();
-            match state.flight() {
-                Some(flight) => flight,
-                None if state.back_off().is_some() => return self.last_resort(&state),
-                None => self.launch(&mut state, self.need()),
+            match (state.flight(), &state.failure) {
+                (Some(_), Some(_)) if alive.is_some() => return self.last_resort(&state),
+                (Some(flight), _) => flight,
+                (None, _) if state.back_off().is_some() => return self.last_resort(&state),
+                (None, _) => self.launch(&mut state, self.need()),
             }
         };
-        match timeout(self.options.patience, flight).await {
+        // A token on its last seconds is still better than a call that waits them out.
+        let a_moment = |token: Arc<Token>| (token.remaining() / 2).min(Duration::from_secs(1));
+        let patience = alive.map_or(self.options.patience, a_moment);
+        match timeout(patience, flight).await {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(_)) => self.last_resort(&self.lock()),
             Err(_) => self
@@ -286,12 +291,13 @@ impl<I: Issue> Keeper<I> {
         if cause == Cause::Refusal && same {
             state.pace.in_vain();
         }
+        // In hand before it is counted: who waits for the count may call.
+        let token = Arc::new(token);
+        self.token.store(Some(token.clone()));
         self.watching.store(true, Ordering::Relaxed);
         self.metrics
             .fetch(cause, if same { Fetched::Same } else { Fetched::New });
         tracing::info!(cause = cause.label(), same, expires_in = ?lifetime, next_in = ?pause, "token");
-        let token = Arc::new(token);
-        self.token.store(Some(token.clone()));
         token
     }
 

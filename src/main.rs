@@ -57,7 +57,12 @@ fn serve(config: Config) -> ExitCode {
 
 fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
     match runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // A file on a network that hangs does not keep the process.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => failed(&format!("the runtime does not start: {error}")),
     }
 }

@@ -24,12 +24,12 @@ mod route;
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, Version, request::Parts};
+use http::{Method, Request, Response, StatusCode, Version, request::Parts};
 
 use crate::{
     account::Directory,
     body::Inbound,
-    captured::Captured,
+    captured::{Captured, HoldError},
     endpoint::Credential,
     errcode::{self, Verdict},
     memory::Memory,
@@ -113,6 +113,8 @@ impl Proxy {
         let (head, body) = call.into_parts();
         let call = match self.admit(&head, door) {
             Ok(call) => call,
+            // To a CONNECT, a 200 would be a tunnel.
+            Err(failure) if head.method == Method::CONNECT => return failure.reply(false),
             Err(failure) => return self.turn_down(&failure),
         };
         let metrics = &call.account.metrics;
@@ -209,9 +211,12 @@ impl Proxy {
     }
 
     async fn hold(&self, body: Inbound, held: &mut bool) -> Result<Captured<Inbound>, Failure> {
-        let body = Captured::hold(body, self.options.replay_limit, &self.memory).await?;
-        *held = body.whole().is_some();
-        Ok(body)
+        let body = Captured::hold(body, self.options.replay_limit, &self.memory).await;
+        *held = match &body {
+            Ok(body) => body.whole().is_some(),
+            Err(error) => matches!(error, HoldError::Broken(_)),
+        };
+        Ok(body?)
     }
 
     async fn send_with(

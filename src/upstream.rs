@@ -22,7 +22,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Duration, Instant, interval, sleep_until, timeout},
 };
 
@@ -113,11 +113,10 @@ impl Upstream {
         fresh: bool,
     ) -> Result<Response<Arriving>, SendError> {
         for _ in 0..ATTEMPTS {
-            let waiting = if fresh { None } else { self.pool.take().await };
-            let reused = waiting.is_some();
-            let mut link = match waiting {
-                Some(link) => link,
-                None => self.connect().await?,
+            let idle = if fresh { None } else { self.pool.take().await };
+            let (mut link, reused) = match idle {
+                Some(link) => (link, true),
+                None => self.open(fresh).await?,
             };
             call.headers_mut()
                 .insert(header::HOST, link.authority.clone());
@@ -177,11 +176,23 @@ impl Upstream {
         }
     }
 
-    async fn connect(&self) -> Result<Link, SendError> {
-        let room = self.room.clone().acquire_owned();
-        let Ok(Ok(room)) = timeout(self.options.reply_timeout, room).await else {
-            return Err(DialError::Crowded.into());
+    /// A new connection, and that it is one; where there may be no more, one that becomes free.
+    async fn open(&self, fresh: bool) -> Result<(Link, bool), SendError> {
+        let room = async {
+            tokio::select! {
+                biased;
+                room = self.room.clone().acquire_owned() => Ok(room),
+                link = self.pool.wait(), if !fresh => Err(link),
+            }
         };
+        match timeout(self.options.reply_timeout, room).await {
+            Ok(Ok(Ok(room))) => Ok((self.connect(room).await?, false)),
+            Ok(Err(link)) => Ok((link, true)),
+            Ok(Ok(Err(_))) | Err(_) => Err(DialError::Crowded.into()),
+        }
+    }
+
+    async fn connect(&self, room: OwnedSemaphorePermit) -> Result<Link, SendError> {
         let dialed = self.route.dial().await;
         self.metrics.connect(dialed.is_ok());
         let dialed = dialed?;

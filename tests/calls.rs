@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use support::{Sidecar, Wechat, wechat::HangUp};
+use support::{APPID, SECRET, Sidecar, Wechat, sidecar::written, wechat::HangUp};
 
 const SEND: &str = "/cgi-bin/user/info/updateremark";
 
@@ -350,4 +350,22 @@ async fn a_hostile_wechat_is_never_noticed() {
         }
     }
     assert!(!wechat.saw_placeholder());
+}
+
+#[tokio::test]
+async fn a_secret_rotated_a_moment_ago_is_used_by_the_next_token_request() {
+    let wechat = Wechat::calm().await;
+    let file = written("secret", SECRET);
+    let sidecar = Sidecar::unready(&wechat, &[], &[("WECHAT_SECRET_FILE", &file)]).await;
+    sidecar.until_ready().await;
+
+    wechat.set_secret(APPID, "another-secret-another-secret-00");
+    std::fs::write(&file, "another-secret-another-secret-00\n").unwrap();
+    wechat.rotate();
+
+    let reply = sidecar.post(SEND, "x").await;
+    assert_eq!(
+        (reply.errcode(), reply.marks()),
+        (Some(0), vec!["replayed"])
+    );
 }

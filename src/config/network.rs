@@ -94,6 +94,15 @@ pub(super) fn route(
     let upstream = settings.value(Id::Upstream, |text| Origin::parse(text).map_err(refusal))?;
     let fixed = settings.optional(Id::UpstreamAddress, ip)?;
     let egress = egress(settings, warnings)?;
+    // Plain http never leaves this machine.
+    if !upstream.tls && egress.is_some() {
+        let problem = "a plain http --upstream is not reached through a proxy: calls carry a token";
+        return Err(settings.error(Id::EgressProxy, problem));
+    }
+    if !upstream.tls && fixed.is_some_and(|address| !address.to_canonical().is_loopback()) {
+        let problem = "of a plain http --upstream it can only be a loopback address";
+        return Err(settings.error(Id::UpstreamAddress, problem));
+    }
     if egress.is_some() && fixed.is_some() {
         warnings.push(
             "--upstream-address has no effect: the egress proxy looks the name up".to_owned(),
@@ -102,12 +111,13 @@ pub(super) fn route(
     let ca = settings.text(Id::UpstreamCa);
     let extra = ca.map(|(_, path)| Path::new(path));
     let tls = trust::trust(extra).map_err(|problem| settings.error(Id::UpstreamCa, &problem))?;
+    let connect_timeout = settings.value(Id::ConnectTimeout, values::duration)?;
     let options = RouteOptions {
         origins: with_fallback(upstream, fixed),
-        names: Names::new(fixed),
+        names: Names::new(fixed, connect_timeout),
         tls,
         egress,
-        connect_timeout: settings.value(Id::ConnectTimeout, values::duration)?,
+        connect_timeout,
     };
     Route::new(options.clone())
         .map_err(|error| settings.error(Id::Upstream, &error.to_string()))?;

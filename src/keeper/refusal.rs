@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tokio::time::{Duration, Instant, sleep};
 
-use super::{Keeper, state::Doubt};
+use super::{Keeper, schedule::Renewal, state::Doubt};
 use crate::{
     issuer::{Issue, IssueError},
     metrics::Cause,
@@ -27,7 +27,7 @@ pub enum Replacement {
 pub struct Second {
     /// Another one, or the refused one again, after a pause.
     pub token: Arc<Token>,
-    /// Whether WeChat said, since the refusal or just before, that it is the one to use.
+    /// Whether it is known to be the one to use: WeChat said so, or accepts it from others.
     pub confirmed: bool,
 }
 
@@ -85,7 +85,10 @@ impl<I: Issue> Keeper<I> {
                 sleep(SECOND_THOUGHT).await;
                 true
             }
-            Replacement::Paced => self.seems_dead(refused).await && self.last_hope(refused).await?,
+            // Where others are still accepted with it, it needs no word of WeChat's.
+            Replacement::Paced => {
+                !self.seems_dead(refused).await || self.last_hope(refused).await?
+            }
         };
         let in_hand = self.in_hand().filter(|token| token.is_alive());
         let token = in_hand.unwrap_or_else(|| refused.clone());
@@ -157,7 +160,8 @@ impl<I: Issue> Keeper<I> {
             state.pace.died(worked);
         }
         self.watching.store(true, Ordering::Relaxed);
-        if state.doubt.is_none() {
+        // A classic fetch would not tell: it ends the token that it asks about.
+        if state.doubt.is_none() && self.options.renewal == Renewal::Inside {
             state.doubt = Some(Doubt::new());
             self.changed.notify_one();
         }

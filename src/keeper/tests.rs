@@ -299,7 +299,7 @@ async fn after_many_whims_a_token_that_others_still_use_is_not_fetched_again() {
         }
     });
     let second = second.unwrap();
-    assert!(second.token.is(&held) && !second.confirmed);
+    assert!(second.token.is(&held) && second.confirmed);
     assert_eq!(kept.requests(), requests);
 }
 
@@ -318,7 +318,9 @@ async fn after_many_whims_a_dead_token_is_still_replaced_before_anybody_notices(
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_confirmed_and_refused_is_asked_about_now_and_then() {
-    let kept = keep(|number| Ok(token(if number < 4 { "dead" } else { "new" })));
+    let kept = keep_as(Renewal::Inside, |number| {
+        Ok(token(if number < 4 { "dead" } else { "new" }))
+    });
     tokio::spawn(kept.keeper.clone().run());
     let dead = kept.token().await;
     let second = kept.keeper.second(&dead).await.unwrap();
@@ -352,4 +354,32 @@ async fn a_refusal_that_came_after_a_fetch_began_is_not_answered_by_it() {
             .all(|second| second.unwrap().token.value().expose() == "new")
     );
     assert_eq!(kept.requests(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_renewal_does_not_take_a_living_token_away() {
+    /// Brings one token, and then never answers again.
+    struct Hanging(AtomicU64);
+    impl Issue for Hanging {
+        async fn issue(&self) -> Result<Token, IssueError> {
+            if self.0.fetch_add(1, Ordering::SeqCst) > 0 {
+                std::future::pending::<()>().await;
+            }
+            Ok(Token::new(Secret::new("t"), Duration::from_secs(40)))
+        }
+    }
+    let options = Options {
+        renewal: Renewal::Inside,
+        daily_fetches: 500,
+        patience: Duration::from_secs(15),
+    };
+    let keeper = Keeper::new(Hanging(AtomicU64::new(0)), options, Arc::default());
+    tokio::spawn(keeper.clone().run());
+    keeper.token().await.unwrap();
+    let began = Instant::now();
+    sleep(Duration::from_secs_f64(36.5)).await;
+    while began.elapsed() < Duration::from_secs(39) {
+        assert!(keeper.token().await.unwrap().is_alive());
+        sleep(Duration::from_millis(100)).await;
+    }
 }

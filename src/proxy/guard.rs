@@ -38,6 +38,11 @@ impl GuardOptions {
                 "CONNECT is not for this proxy: call http://…, so that the token can be put in",
             ));
         }
+        if head.method == Method::TRACE {
+            return Err(Failure::Closed(
+                "TRACE is not passed on: the reply could quote the token",
+            ));
+        }
         self.check_key(&head.headers)?;
         self.check_host(head, door)?;
         self.check_way(&head.headers)

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    Answered, Mark, Proxy, Reply, Unanswered, error::Failure, mark::mark, remembered::Answer,
+    Answered, Mark, Proxy, Reply, Unanswered,
+    error::Failure,
+    mark::mark,
+    remembered::{Answer, Evidence},
     route::Call,
 };
 use crate::{
@@ -93,9 +96,15 @@ impl Proxy {
             let worked = call.account.worked.has(&call.endpoint);
             call.account.keeper.refused_again(token, worked);
             let (appid, path) = (&call.account.appid, call.endpoint.path());
-            // A token that nobody confirmed may be dead: then the path is not to blame.
-            if let Some(answer) = answer_of(&second.reply).filter(|_| with.confirmed) {
-                self.remembered.0.add((appid, path), token, answer, worked);
+            let confirmed = with.confirmed;
+            // A token that nobody confirmed may be dead; then a path that worked is not to blame.
+            if (confirmed || !worked)
+                && let Some(answer) = answer_of(&second.reply)
+            {
+                let evidence = Evidence { worked, confirmed };
+                self.remembered
+                    .0
+                    .add((appid, path), token, answer, evidence);
             }
             let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
             tracing::warn!(

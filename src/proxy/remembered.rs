@@ -23,6 +23,13 @@ const MOST: usize = 256;
 /// A path longer than this is not worth the memory.
 const LONGEST_PATH: usize = 256;
 
+/// How long a path is given up with a token that nobody confirmed.
+const UNCONFIRMED: Duration = Duration::from_secs(60);
+
+/// How long a path is given up that never worked and refused two tokens: with the classic API each
+/// further try would end the token of everybody else.
+const ANY_TOKEN: Duration = Duration::from_secs(3600);
+
 /// How many calls a second still reach WeChat on a path that refuses them all.
 const A_SECOND: u32 = 10;
 
@@ -34,14 +41,26 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
+/// What is known when a second send is refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Evidence {
+    /// Calls to the path have been accepted.
+    pub(super) worked: bool,
+    /// The token is the one to use.
+    pub(super) confirmed: bool,
+}
+
 #[derive(Debug)]
 struct Entry {
     appid: String,
     path: Box<[u8]>,
     token: Arc<Token>,
     answer: Answer,
-    /// Whether the path is given up.
+    /// Whether the path is given up with this token, and until when if not for good.
     firm: bool,
+    until: Option<Instant>,
+    /// Until when it is given up with any token: two were refused.
+    any_token_until: Option<Instant>,
     /// When the second send was refused.
     refused_at: Instant,
     /// The second that is counted, and the calls in it.
@@ -58,43 +77,55 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
-    /// A second send of a call to `path` was refused with `token`, which WeChat had confirmed.
-    /// `worked`: calls there have been accepted.
+    /// A second send of a call to `path` was refused with `token`.
     pub(super) fn add(
         &self,
         (appid, path): (&str, &[u8]),
         token: &Arc<Token>,
         answer: Answer,
-        worked: bool,
+        evidence: Evidence,
     ) {
         if path.len() > LONGEST_PATH {
             return;
         }
+        let now = Instant::now();
         let mut entries = self.lock();
-        if let Some(entry) = entries.iter_mut().find(|entry| entry.is(appid, path))
-            && entry.token.is(token)
-        {
-            entry.firm |= token.brought_at() > entry.refused_at;
-            return;
-        }
-        entries.retain(|entry| !entry.is(appid, path));
-        if entries.len() == MOST {
-            entries.remove(0);
-        }
-        entries.push(Entry {
+        let before = entries.iter().position(|entry| entry.is(appid, path));
+        let before = before.map(|at| entries.remove(at));
+        let mut entry = Entry {
             appid: appid.to_owned(),
             path: path.into(),
             token: token.clone(),
             answer,
-            firm: !worked,
-            refused_at: Instant::now(),
-            second: Instant::now(),
+            firm: !evidence.worked,
+            until: (!evidence.confirmed).then(|| now + UNCONFIRMED),
+            any_token_until: None,
+            refused_at: now,
+            second: now,
             calls: 0,
-        });
+        };
+        if let Some(before) = before {
+            if before.token.is(token) {
+                let again = evidence.confirmed && token.brought_at() > before.refused_at;
+                entry.firm |= before.firm || again;
+                entry.until = entry.until.filter(|_| before.until.is_some());
+                entry.any_token_until = before.any_token_until;
+                (entry.second, entry.calls) = (before.second, before.calls);
+                if !again {
+                    entry.refused_at = before.refused_at;
+                }
+            } else if !evidence.worked && evidence.confirmed && before.firm {
+                entry.any_token_until = Some(now + ANY_TOKEN);
+            }
+        }
+        if entries.len() == MOST {
+            entries.remove(0);
+        }
+        entries.push(entry);
         self.count.store(entries.len(), Ordering::Relaxed);
     }
 
-    /// Whether `path` is known to refuse `token`; a refusal of another token is forgotten.
+    /// Whether `path` is known to refuse `token`.
     pub(super) fn knows(&self, appid: &str, path: &[u8], token: &Token) -> bool {
         self.find(appid, path, token, |_| ()).is_some()
     }
@@ -133,12 +164,11 @@ impl Remembered {
         }
         let mut entries = self.lock();
         let at = entries.iter().position(|entry| entry.is(appid, path))?;
-        if entries[at].token.is(token) {
-            return entries[at].firm.then(|| found(&mut entries[at]));
-        }
-        entries.remove(at);
-        self.count.store(entries.len(), Ordering::Relaxed);
-        None
+        let entry = &mut entries[at];
+        let now = Instant::now();
+        let any_token = entry.any_token_until.is_some_and(|until| now < until);
+        let this_token = entry.token.is(token) && entry.until.is_none_or(|until| now < until);
+        (any_token || (entry.firm && this_token)).then(|| found(entry))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -159,6 +189,15 @@ mod tests {
     use super::*;
     use crate::secret::Secret;
 
+    const NEVER: Evidence = Evidence {
+        worked: false,
+        confirmed: true,
+    };
+    const ONCE: Evidence = Evidence {
+        worked: true,
+        confirmed: true,
+    };
+
     fn token(value: &str) -> Arc<Token> {
         Arc::new(Token::new(Secret::new(value), Duration::from_secs(7200)))
     }
@@ -175,7 +214,7 @@ mod tests {
     async fn ten_calls_a_second_pass_and_the_rest_is_answered() {
         let (remembered, old) = (Remembered::default(), token("old"));
         assert!(remembered.instead("wx", b"/x", &old).is_none());
-        remembered.add(("wx", b"/x"), &old, answer(), false);
+        remembered.add(("wx", b"/x"), &old, answer(), NEVER);
         for _ in 0..3 {
             let answered = (0..25).filter(|_| remembered.instead("wx", b"/x", &old).is_some());
             assert_eq!(answered.count(), 15);
@@ -188,11 +227,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn another_token_or_a_success_ends_it() {
         let (remembered, old) = (Remembered::default(), token("old"));
-        remembered.add(("wx", b"/x"), &old, answer(), false);
+        remembered.add(("wx", b"/x"), &old, answer(), NEVER);
         assert!(remembered.knows("wx", b"/x", &token("old")));
         assert!(!remembered.knows("wx", b"/x", &token("new")));
-        assert!(!remembered.knows("wx", b"/x", &old));
-        remembered.add(("wx", b"/x"), &old, answer(), false);
+        remembered.add(("wx", b"/x"), &old, answer(), NEVER);
         remembered.forget("wx", b"/x");
         assert!(!remembered.knows("wx", b"/x", &old));
     }
@@ -202,9 +240,9 @@ mod tests {
         let (remembered, old) = (Remembered::default(), token("old"));
         for at in 0..1000 {
             let path = format!("/{at}");
-            remembered.add(("wx", path.as_bytes()), &old, answer(), false);
+            remembered.add(("wx", path.as_bytes()), &old, answer(), NEVER);
         }
-        remembered.add(("wx", &[b'x'; 1000]), &old, answer(), false);
+        remembered.add(("wx", &[b'x'; 1000]), &old, answer(), NEVER);
         assert_eq!(remembered.lock().len(), MOST);
         assert!(remembered.knows("wx", b"/999", &old) && !remembered.knows("wx", b"/0", &old));
     }
@@ -214,11 +252,37 @@ mod tests {
         let (remembered, old) = (Remembered::default(), token("old"));
         advance(Duration::from_secs(1)).await;
         for _ in 0..3 {
-            remembered.add(("wx", b"/x"), &old, answer(), true);
+            remembered.add(("wx", b"/x"), &old, answer(), ONCE);
             assert!(!remembered.knows("wx", b"/x", &old));
         }
         advance(Duration::from_secs(1)).await;
-        remembered.add(("wx", b"/x"), &token("old"), answer(), true);
+        remembered.add(("wx", b"/x"), &token("old"), answer(), ONCE);
         assert!(remembered.knows("wx", b"/x", &old));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_path_that_never_worked_and_refused_two_tokens_is_given_up_for_an_hour() {
+        let remembered = Remembered::default();
+        remembered.add(("wx", b"/x"), &token("one"), answer(), NEVER);
+        remembered.add(("wx", b"/x"), &token("two"), answer(), NEVER);
+        assert!(remembered.knows("wx", b"/x", &token("three")));
+        advance(ANY_TOKEN).await;
+        assert!(!remembered.knows("wx", b"/x", &token("three")));
+        remembered.add(("wx", b"/x"), &token("three"), answer(), NEVER);
+        remembered.forget("wx", b"/x");
+        assert!(!remembered.knows("wx", b"/x", &token("three")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_a_token_that_nobody_confirmed_a_path_is_given_up_for_a_minute() {
+        let (remembered, old) = (Remembered::default(), token("old"));
+        let unconfirmed = Evidence {
+            confirmed: false,
+            ..NEVER
+        };
+        remembered.add(("wx", b"/x"), &old, answer(), unconfirmed);
+        assert!(remembered.knows("wx", b"/x", &old));
+        advance(UNCONFIRMED).await;
+        assert!(!remembered.knows("wx", b"/x", &old));
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Life {
     body_length: AtomicU64,
     /// The phase began since the bytes last looked.
     turned: AtomicBool,
+    /// How many calls have begun.
+    calls: AtomicU64,
 }
 
 const WAITING: u8 = 0;
@@ -49,11 +51,17 @@ const CALLING: u8 = 2;
 
 /// Held while a call goes on: by its body and by its reply.
 #[derive(Debug)]
-pub(super) struct Busy(Arc<Life>);
+pub(super) struct Busy {
+    life: Arc<Life>,
+    /// Which one it is: the next may have begun before this one is let go.
+    call: u64,
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.enter(WAITING);
+        if self.life.calls.load(Ordering::Relaxed) == self.call {
+            self.life.enter(WAITING);
+        }
     }
 }
 
@@ -69,23 +77,27 @@ impl Life {
         let head = self.head.swap(0, Ordering::Relaxed);
         self.body_length
             .store(length.unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
         self.enter(CALLING);
         length.is_some() || head == Head::COMPLETE
     }
 
     /// For the body and the reply of the call that began.
     pub(super) fn busy(self: &Arc<Self>) -> Arc<Busy> {
-        Arc::new(Busy(Arc::clone(self)))
+        Arc::new(Busy {
+            life: Arc::clone(self),
+            call: self.calls.load(Ordering::Relaxed),
+        })
     }
 
-    /// Whether no call goes on and none has begun to arrive.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.phase() == WAITING
+    /// Whether no call has ever begun, nor begun to arrive.
+    pub(super) fn is_unused(&self) -> bool {
+        self.phase() == WAITING && self.calls.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether a call goes on.
-    pub(super) fn is_calling(&self) -> bool {
-        self.phase() == CALLING
+    /// Whether a head is on its way.
+    pub(super) fn is_reading(&self) -> bool {
+        self.phase() == READING
     }
 
     fn enter(&self, phase: u8) {
@@ -371,6 +383,6 @@ mod tests {
         let waited = tokio::time::timeout(KEPT_ALIVE * 2, watched.read(&mut [0; 8])).await;
         assert!(waited.is_err());
         drop(busy);
-        assert!(life.is_waiting());
+        assert!(!life.is_reading() && !life.is_unused());
     }
 }

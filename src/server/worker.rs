@@ -204,8 +204,8 @@ where
                 }
                 // What never carried a call is not idle to hyper; and a head that does not come to
                 // its end is not worth the grace of the others.
-                looks += u32::from(!life.is_calling());
-                if life.is_waiting() || looks > PATIENT_LOOKS {
+                looks += u32::from(life.is_reading());
+                if life.is_unused() || (life.is_reading() && looks > PATIENT_LOOKS) {
                     break Ok(());
                 }
             }

@@ -12,7 +12,7 @@ use hyper_util::{
     client::legacy::connect::proxy::{SocksV5, Tunnel},
     rt::TokioIo,
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Duration};
 use tower_service::Service;
 
 use super::{
@@ -20,6 +20,9 @@ use super::{
     origin::{OriginError, bracketed, parts},
 };
 use crate::secret::Secret;
+
+/// How long the proxy's name may take to look up.
+const LOOKUP: Duration = Duration::from_secs(3);
 
 /// How the proxy is spoken to. Either resolves WeChat's name itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub struct Egress {
     /// Explicit or the protocol's own.
     pub port: u16,
     credentials: Option<(String, Secret)>,
+    /// `upstream-address` is WeChat's, not the proxy's.
+    names: Names,
 }
 
 impl Egress {
@@ -56,6 +61,7 @@ impl Egress {
             host,
             port: port.unwrap_or(default),
             credentials: None,
+            names: Names::new(None, LOOKUP),
         })
     }
 
@@ -86,8 +92,7 @@ impl Egress {
         let target = format!("http://{}:{port}", bracketed(host));
         let target: Uri = target.parse().map_err(|_| "no such name".to_owned())?;
         let direct = Direct {
-            // `upstream-address` is WeChat's, not the proxy's.
-            names: Names::new(None),
+            names: self.names.clone(),
             host: self.host.clone(),
             port: self.port,
         };

@@ -9,11 +9,14 @@ use std::{
 use tokio::{
     net::lookup_host,
     sync::Mutex,
-    time::{Duration, Instant},
+    time::{Duration, Instant, timeout},
 };
 
 /// How long an answer is used.
 const KEPT: Duration = Duration::from_secs(10);
+
+/// How long a failure is.
+const FAILED: Duration = Duration::from_secs(1);
 
 /// More addresses than these are not tried.
 const MOST: usize = 4;
@@ -23,52 +26,82 @@ const MOST: usize = 4;
 pub struct Names {
     /// Used for every name, instead of DNS.
     fixed: Option<IpAddr>,
+    patience: Duration,
     known: Arc<Mutex<Vec<Answer>>>,
 }
 
 #[derive(Debug)]
 struct Answer {
     host: String,
-    at: Instant,
-    addresses: Arc<[IpAddr]>,
+    use_until: Instant,
+    /// Or why there are none.
+    addresses: Result<Arc<[IpAddr]>, String>,
 }
 
 impl Names {
     /// With `fixed`, every name has this one address and DNS is never asked.
-    pub fn new(fixed: Option<IpAddr>) -> Self {
+    /// No lookup takes longer than `patience`.
+    pub fn new(fixed: Option<IpAddr>, patience: Duration) -> Self {
         Self {
             fixed,
+            patience,
             known: Arc::default(),
         }
     }
 
     /// The addresses of `host`, IPv4 first: IPv6 egress is often not on the account's whitelist.
     pub async fn resolve(&self, host: &str) -> io::Result<Arc<[IpAddr]>> {
-        if let Some(address) = self.fixed.or_else(|| host.parse().ok()) {
+        if let Some(address) = host.parse().ok().or(self.fixed) {
             return Ok(Arc::new([address]));
         }
         // Held while the lookup runs, so that a burst of connections asks once.
         let mut known = self.known.lock().await;
-        known.retain(|answer| answer.at.elapsed() < KEPT);
-        if let Some(answer) = known.iter().find(|answer| answer.host == host) {
-            return Ok(answer.addresses.clone());
+        let answer = known.iter().position(|answer| answer.host == host);
+        if let Some(at) = answer
+            && Instant::now() < known[at].use_until
+        {
+            return known[at].addresses();
         }
-        let found = lookup_host((host, 0)).await?;
-        let mut addresses: Vec<IpAddr> = found.map(|address: SocketAddr| address.ip()).collect();
-        if addresses.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the name has no address",
-            ));
-        }
-        addresses.sort_by_key(IpAddr::is_ipv6);
-        addresses.truncate(MOST);
-        let addresses: Arc<[IpAddr]> = addresses.into();
-        known.push(Answer {
-            host: host.to_owned(),
-            at: Instant::now(),
-            addresses: addresses.clone(),
+        let looked_up = timeout(self.patience, look_up(host)).await;
+        let looked_up = looked_up.unwrap_or_else(|_| {
+            let patience = self.patience;
+            Err(io::Error::other(format!("no answer within {patience:?}")))
         });
-        Ok(addresses)
+        let before = answer.map(|at| known.swap_remove(at));
+        let answer = match looked_up {
+            Ok(addresses) => Answer::new(host, KEPT, Ok(addresses)),
+            // An old answer is better than none.
+            Err(error) => {
+                let old = before.and_then(|before| before.addresses.ok());
+                Answer::new(host, FAILED, old.ok_or_else(|| error.to_string()))
+            }
+        };
+        known.push(answer);
+        known[known.len() - 1].addresses()
     }
+}
+
+impl Answer {
+    fn new(host: &str, kept: Duration, addresses: Result<Arc<[IpAddr]>, String>) -> Self {
+        Self {
+            host: host.to_owned(),
+            use_until: Instant::now() + kept,
+            addresses,
+        }
+    }
+
+    fn addresses(&self) -> io::Result<Arc<[IpAddr]>> {
+        self.addresses.clone().map_err(io::Error::other)
+    }
+}
+
+async fn look_up(host: &str) -> io::Result<Arc<[IpAddr]>> {
+    let found = lookup_host((host, 0)).await?;
+    let mut addresses: Vec<IpAddr> = found.map(|address: SocketAddr| address.ip()).collect();
+    if addresses.is_empty() {
+        return Err(io::Error::other("the name has no address"));
+    }
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    addresses.truncate(MOST);
+    Ok(addresses.into())
 }

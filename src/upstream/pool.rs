@@ -2,7 +2,10 @@
 
 use std::{
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use http::HeaderValue;
@@ -11,7 +14,10 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, recv},
 };
-use tokio::time::{Duration, Instant};
+use tokio::{
+    sync::Notify,
+    time::{Duration, Instant, timeout},
+};
 
 use super::{Outgoing, wire::Progress};
 
@@ -21,6 +27,9 @@ const MOST_IDLE: Duration = Duration::from_secs(15);
 /// A connection unused for longer than this is looked at before it is used again: the runtime may
 /// not have heard yet that WeChat closed it.
 const LOOK_AFTER: Duration = Duration::from_micros(100);
+
+/// How long a connection may take to notice that its call is over.
+const A_MOMENT: Duration = Duration::from_millis(10);
 
 /// One connection.
 #[derive(Debug)]
@@ -36,6 +45,9 @@ pub(super) struct Link {
 pub(super) struct Pool {
     /// Never held across an await, and only by one worker's thread.
     idle: Mutex<Vec<(Link, Instant)>>,
+    /// Calls that wait because no more connections may be opened.
+    waiting: AtomicUsize,
+    freed: Notify,
 }
 
 impl Pool {
@@ -50,17 +62,31 @@ impl Pool {
             if waited > LOOK_AFTER && link.was_closed() {
                 continue;
             }
-            // The reply is through, so this waits for no network.
-            if link.sender.ready().await.is_ok() {
+            // The reply is through, so this waits for no network; if it does, something is amiss.
+            if let Ok(Ok(())) = timeout(A_MOMENT, link.sender.ready()).await {
                 return Some(link);
             }
         }
     }
 
+    /// A connection as soon as another call gives one back.
+    pub(super) async fn wait(&self) -> Link {
+        let _waiting = Waiting::among(&self.waiting);
+        loop {
+            if let Some(link) = self.take().await {
+                return link;
+            }
+            self.freed.notified().await;
+        }
+    }
+
     /// Takes back a connection whose reply is through.
     pub(super) fn put(&self, link: Link) {
-        if link.progress.is_body_sent() && !link.sender.is_closed() {
+        if link.progress.is_through() && !link.sender.is_closed() {
             self.lock().push((link, Instant::now()));
+            if self.waiting.load(Ordering::Relaxed) > 0 {
+                self.freed.notify_one();
+            }
         }
     }
 
@@ -72,6 +98,22 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Link, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One more that waits, until dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn among(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -301,7 +301,7 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Route::new(RouteOptions {
             origins,
-            names: Names::new(None),
+            names: Names::new(None, Duration::from_secs(3)),
             tls: trust(None).unwrap(),
             egress: None,
             connect_timeout: Duration::from_secs(3),

@@ -56,9 +56,15 @@ impl Progress {
         self.body_sent.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the connection can take another call, as far as this one's body goes.
-    pub(super) fn is_body_sent(&self) -> bool {
+    /// Whether hyper has all of the body.
+    fn is_body_sent(&self) -> bool {
         self.body_sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection can take another call, as far as this one's body goes: WeChat may
+    /// answer early and leave the rest of it unread.
+    pub(super) fn is_through(&self) -> bool {
+        self.is_body_sent() && !self.blocked.load(Ordering::Relaxed)
     }
 
     /// When waiting for the reply becomes too long: `reply` after the last byte of the call has
