@@ -1,6 +1,8 @@
 //! Bounds: bodies, memory, connections and patience, whatever apps and WeChat do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "limits/crowding.rs"]
+mod crowding;
 #[path = "limits/patience.rs"]
 mod patience;
 mod support;

@@ -32,7 +32,7 @@ async fn a_path_with_two_meanings_is_refused_and_a_doubled_first_slash_is_not() 
                 "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             ))
             .await;
-        if path.contains(';') || path.contains("%25") {
+        if path.contains("%25") {
             assert!(reply.contains(" 200 "), "{path}: {reply}");
         } else {
             assert!(
@@ -41,7 +41,7 @@ async fn a_path_with_two_meanings_is_refused_and_a_doubled_first_slash_is_not() 
             );
         }
     }
-    assert_eq!(wechat.calls().len(), 2);
+    assert_eq!(wechat.calls().len(), 1);
     wechat.clear();
     for path in ["//cgi-bin/user/get?a=//b", "///cgi-bin/user/get?a=//b"] {
         assert_eq!(sidecar.get(path).await.json()["total"], 2);

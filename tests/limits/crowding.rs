@@ -1,0 +1,58 @@
+//! Many calls and few connections, or a WeChat that answers and does not read.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use super::{
+    SEND,
+    support::{PATIENCE, Sidecar, Wechat, wechat::EarlyReply},
+};
+
+#[tokio::test]
+async fn calls_that_wait_for_a_connection_take_the_one_that_becomes_free() {
+    let wechat = Wechat::calm().await;
+    let flags = [
+        "--max-upstream",
+        "1",
+        "--workers",
+        "1",
+        "--upstream-timeout",
+        "5s",
+    ];
+    let sidecar = Sidecar::with(&wechat, &flags).await;
+    wechat.change(|behaviour| behaviour.reply_delay = Duration::from_millis(300));
+    let replies = join_all((0..5).map(|_| sidecar.post(SEND, "x"))).await;
+    assert!(
+        replies.iter().all(|reply| reply.errcode() == Some(0)),
+        "{replies:?}"
+    );
+    assert!(
+        wechat.accepted() <= 2,
+        "one for the token, one for the calls"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_whose_call_was_answered_early_is_not_waited_for() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::with(&wechat, &["--workers", "1"]).await;
+    wechat.change(|behaviour| behaviour.early_reply = EarlyReply::ThenStopReading);
+    let large = sidecar.post(SEND, vec![b'x'; 15 << 20]).await;
+    assert_eq!(large.status, 200, "{}", large.text());
+    wechat.change(|behaviour| behaviour.early_reply = EarlyReply::Never);
+    let next = timeout(PATIENCE, sidecar.post(SEND, "x")).await;
+    assert_eq!(next.expect("it hangs").errcode(), Some(0));
+}
+
+#[tokio::test]
+async fn what_wechat_has_not_read_yet_still_takes_room() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::with(&wechat, &["--replay-memory", "32MiB"]).await;
+    wechat.change(|behaviour| behaviour.early_reply = EarlyReply::ThenStopReading);
+    // An endpoint that takes a token of its own: nothing is kept to be sent again.
+    let calls = (0..20).map(|_| sidecar.post("/wxa/component/foo", vec![b'x'; 14 << 20]));
+    join_all(calls).await;
+    assert!(sidecar.rss() < 150 * 1024, "{} KiB", sidecar.rss());
+}
