@@ -30,7 +30,7 @@ impl Proxy {
         // Whoever must wait for a token waits without holding a body.
         let mut token = keeper.token().await?;
         let body = self.hold(body, held).await?;
-        if !token.is_fresh() {
+        if !token.is_alive() {
             token = keeper.token().await?;
         }
         if let Some(answer) = self.instead(call, &token) {
