@@ -39,9 +39,8 @@ impl GuardOptions {
             ));
         }
         if head.method == Method::TRACE {
-            return Err(Failure::Closed(
-                "TRACE is not passed on: the reply could quote the token",
-            ));
+            let reason = "TRACE could quote the token to the app";
+            return Err(Failure::Malformed(reason.to_owned()));
         }
         self.check_key(&head.headers)?;
         self.check_host(head, door)?;
@@ -221,6 +220,14 @@ mod tests {
                 "{url}"
             );
         }
+    }
+
+    #[test]
+    fn a_method_that_could_quote_the_token_is_refused() {
+        let call = Request::trace("/x").header("host", "localhost");
+        let (head, ()) = call.body(()).unwrap().into_parts();
+        let refused = GuardOptions::default().check(&head, Door::Loopback);
+        assert!(matches!(refused, Err(Failure::Malformed(_))));
     }
 
     #[test]
