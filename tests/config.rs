@@ -272,6 +272,21 @@ fn listening_beyond_loopback_is_refused_with_a_reason() {
 }
 
 #[test]
+fn a_token_never_leaves_this_machine_in_plain_text() {
+    let plain = "http://127.0.0.1:9";
+    let proxy = &[
+        "--upstream",
+        plain,
+        "--egress-proxy",
+        "http://192.0.2.2:3128",
+    ];
+    run(&mut sidecar(proxy)).says(64, "--egress-proxy: ");
+    let elsewhere = &["--upstream", plain, "--upstream-address", "192.0.2.2"];
+    run(&mut sidecar(elsewhere)).says(64, "--upstream-address: ");
+    run(&mut sidecar(&["--upstream", "http://192.0.2.2"])).says(64, "--upstream: ");
+}
+
+#[test]
 fn an_account_is_needed_to_serve_and_to_check() {
     for subcommand in ["serve", "check"] {
         run(&mut bare(&[subcommand])).says(64, "WECHAT_APPID: it must be set");
