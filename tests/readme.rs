@@ -1,9 +1,11 @@
 //! What both READMEs list is what the code has: keys, metrics, errors, marks.
+#![allow(clippy::unwrap_used)]
 
 use std::{fs, path::Path};
 
 use wechat_sidecar::{
     config::keys::{self, Kind},
+    endpoint,
     metrics::FAMILIES,
     proxy::{Mark, error::CODES},
 };
@@ -67,6 +69,18 @@ fn the_table_of_keys_is_the_codes() {
             count.count(),
             known.count() + metrics,
             "{readme} lists a key that is none"
+        );
+    }
+}
+
+#[test]
+fn the_number_of_known_paths_is_the_tables() {
+    for readme in READMES {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(readme);
+        let text = fs::read_to_string(path).unwrap().replace(',', "");
+        assert!(
+            text.contains(&format!(" {} ", endpoint::rows())),
+            "{readme}"
         );
     }
 }
