@@ -113,9 +113,14 @@ impl Proxy {
         let (head, body) = call.into_parts();
         let call = match self.admit(&head, door) {
             Ok(call) => call,
-            // To a CONNECT, a 200 would be a tunnel.
-            Err(failure) if head.method == Method::CONNECT => return failure.reply(false),
-            Err(failure) => return self.turn_down(&failure),
+            Err(failure) => {
+                let mut reply = self.turn_down(&failure);
+                if head.method == Method::CONNECT {
+                    // A 200 would be a tunnel.
+                    *reply.status_mut() = failure.status();
+                }
+                return reply;
+            }
         };
         let metrics = &call.account.metrics;
         let slot = self.metrics.slot(call.endpoint.row());

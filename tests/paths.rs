@@ -265,3 +265,21 @@ async fn the_quota_reset_is_an_operators_act() {
     );
     assert_eq!(wechat.calls()[0].target, "/cgi-bin/clear_quota/v2");
 }
+
+#[tokio::test]
+async fn a_connect_is_never_answered_as_if_there_were_a_tunnel() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::with(&wechat, &["--error-status", "200"]).await;
+    for (call, status) in [
+        ("CONNECT api.weixin.qq.com:443", 403),
+        ("GET http://evil.example/", 200),
+    ] {
+        let call =
+            format!("{call} HTTP/1.1\r\nHost: api.weixin.qq.com\r\nConnection: close\r\n\r\n");
+        let reply = sidecar.raw(call).await;
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{reply}");
+    }
+    let turned_down =
+        r#"wechat_sidecar_calls_total{account="",endpoint="other",outcome="rejected"}"#;
+    assert_eq!(sidecar.metric(turned_down).await, 2.0);
+}

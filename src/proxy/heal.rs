@@ -159,7 +159,7 @@ impl Proxy {
     }
 }
 
-/// What is kept of a refusal: its head without a length, and its body.
+/// What is kept of a refusal.
 fn answer_of(reply: &Reply) -> Option<Answer> {
     let body = reply.body().whole()?.clone();
     Some(Answer {
