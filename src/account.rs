@@ -30,6 +30,18 @@ pub struct Options {
     pub daily_fetches: u32,
 }
 
+/// Whether `text` can be an AppID. The error is a phrase that does not repeat it.
+pub fn check_appid(text: &str) -> Result<(), &'static str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
+        return Err("is not an AppID; one looks like wx0123456789abcdef");
+    }
+    if text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err("looks like an AppSecret; an AppID looks like wx0123456789abcdef");
+    }
+    Ok(())
+}
+
 /// An account while it is served.
 pub struct Account {
     /// WeChat's AppID.

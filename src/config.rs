@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod files;
 pub mod keys;
+mod kubernetes;
 mod layers;
 mod network;
 mod values;
@@ -130,6 +131,11 @@ impl Config {
     /// credentials.
     pub fn admin(sources: &Sources) -> Result<SocketAddr, ConfigError> {
         Ok(from_here(network::admin(&Settings::gather(sources)?)?))
+    }
+
+    /// How log lines look, where nothing else of the configuration is of interest.
+    pub fn log(sources: &Sources) -> Result<log::Options, ConfigError> {
+        log(&Settings::gather(sources)?)
     }
 }
 

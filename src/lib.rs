@@ -21,6 +21,7 @@ pub mod errcode;
 pub mod log;
 pub mod memory;
 pub mod secret;
+pub mod spelling;
 
 // Things made of words.
 pub mod body;
@@ -45,6 +46,11 @@ pub mod proxy;
 pub mod server;
 
 pub mod admin;
+
+// Kubernetes.
+pub mod inject;
+
+pub mod webhook;
 
 // The whole.
 pub mod config;

@@ -9,7 +9,9 @@ use wechat_sidecar::{
         Config, ConfigError, Sources,
         command::{self, Answer, Invocation, Operation},
     },
+    inject::offline,
     log, operate,
+    webhook::{self, bootstrap},
 };
 
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
@@ -19,9 +21,9 @@ fn main() -> ExitCode {
     match command::parse(env::args_os()) {
         Ok(invocation) => run(invocation).unwrap_or_else(|error| misused(&error.to_string())),
         Err(Answer::Wrong(problem)) => misused(&problem),
+        // Whether anybody reads it or not.
         Err(Answer::Said(text)) => {
-            // Whether anybody reads it or not.
-            let _ = io::stdout().write_all(text.as_bytes());
+            said(&text);
             ExitCode::SUCCESS
         }
     }
@@ -39,8 +41,16 @@ fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
             block_on(operate::check::check(&config, mint))
         }
         Operation::Health => block_on(operate::health(Config::admin(&sources)?)),
-        Operation::Wait { timeout } => block_on(operate::wait(Config::admin(&sources)?, timeout)),
+        Operation::Wait { until, timeout } => {
+            block_on(operate::wait(Config::admin(&sources)?, until, timeout))
+        }
         Operation::Shutdown => block_on(operate::shutdown(Config::admin(&sources)?)),
+        Operation::Inject(options) => offline::inject(&options),
+        Operation::Webhook(options) => webhook(*options, Config::log(&sources)?),
+        Operation::WebhookCerts(options) => match bootstrap::certificates(&options) {
+            Ok(text) => said(&text),
+            Err(problem) => failed(&problem),
+        },
     })
 }
 
@@ -53,6 +63,14 @@ fn serve(config: Config) -> ExitCode {
         tracing::warn!("{warning}");
     }
     block_on(app::serve(config, levels))
+}
+
+fn webhook(options: webhook::Options, lines: log::Options) -> ExitCode {
+    let (log, _) = log::log(lines);
+    if let Err(error) = tracing::subscriber::set_global_default(log) {
+        return failed(&format!("the log does not start: {error}"));
+    }
+    block_on(webhook::serve(options))
 }
 
 fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
@@ -70,6 +88,18 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
 fn misused(problem: &str) -> ExitCode {
     complain(problem);
     ExitCode::from(MISUSED)
+}
+
+/// A text for somebody who may apply it: half of it is a failure.
+fn said(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&format!("stdout: {error}")),
+    }
 }
 
 fn failed(problem: &str) -> ExitCode {

@@ -14,6 +14,8 @@ use tokio::time::{Duration, sleep, timeout};
 
 use ask::{Reply, ask};
 
+use crate::config::command::Until;
+
 /// How often a sidecar is asked whether it is ready.
 const PACE: Duration = Duration::from_millis(200);
 
@@ -26,12 +28,16 @@ pub async fn health(admin: SocketAddr) -> ExitCode {
     }
 }
 
-/// Waits until the sidecar at `admin` is ready, for at most `limit`.
-pub async fn wait(admin: SocketAddr, limit: Duration) -> ExitCode {
+/// Waits until the sidecar at `admin` is as far as that, for at most `limit`.
+pub async fn wait(admin: SocketAddr, until: Until, limit: Duration) -> ExitCode {
+    let (path, word) = match until {
+        Until::Started => ("/startupz", "started"),
+        Until::Ready => ("/readyz", "ready"),
+    };
     let mut reason = "it has not answered yet".to_owned();
-    let until_ready = async {
+    let until_then = async {
         loop {
-            reason = match ask(admin, Method::GET, "/readyz").await {
+            reason = match ask(admin, Method::GET, path).await {
                 Ok(Reply { status: 200, .. }) => return,
                 Ok(reply) => reply.sentence(),
                 Err(problem) => problem,
@@ -39,9 +45,9 @@ pub async fn wait(admin: SocketAddr, limit: Duration) -> ExitCode {
             sleep(PACE).await;
         }
     };
-    match timeout(limit, until_ready).await {
-        Ok(()) => done("ready"),
-        Err(_) => failed(&format!("not ready after {limit:?}: {reason}")),
+    match timeout(limit, until_then).await {
+        Ok(()) => done(word),
+        Err(_) => failed(&format!("not {word} after {limit:?}: {reason}")),
     }
 }
 

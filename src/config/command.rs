@@ -8,11 +8,15 @@ use tokio::time::Duration;
 use super::{
     error::{ConfigError, Place},
     keys::{self, Id, Key, Kind},
-    values,
+    kubernetes, values,
+};
+use crate::{
+    inject::offline,
+    webhook::{self, bootstrap},
 };
 
 /// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Operation {
     /// Serve apps.
     Serve,
@@ -23,13 +27,30 @@ pub enum Operation {
     },
     /// Ask a running sidecar whether it lives.
     Health,
-    /// Wait until a running sidecar is ready.
+    /// Wait for a running sidecar.
     Wait {
+        /// For what.
+        until: Until,
         /// How long.
         timeout: Duration,
     },
     /// Ask a running sidecar to stop.
     Shutdown,
+    /// Add sidecars to Kubernetes objects in files.
+    Inject(offline::Options),
+    /// Add sidecars to the pods of a cluster.
+    Webhook(Box<webhook::Options>),
+    /// Make a certificate for that.
+    WebhookCerts(bootstrap::Options),
+}
+
+/// What `wait` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The first token request has ended, well or badly.
+    Started,
+    /// There is a token.
+    Ready,
 }
 
 /// A command line, understood.
@@ -62,11 +83,27 @@ where
         .map_err(|error| answer(&error, &args))?;
     let (name, inner) = matches.subcommand().unwrap_or(("serve", &matches));
     let operation = operation(name, inner).map_err(|error| Answer::Wrong(error.to_string()))?;
-    let flags = keys::keys()
-        .iter()
-        .filter_map(|key| Some((key.id, texts(inner, key)?)))
-        .collect();
+    let flags = flags(&matches, name, inner).map_err(Answer::Wrong)?;
     Ok(Invocation { operation, flags })
+}
+
+/// The keys given before the subcommand or behind it.
+fn flags(
+    outer: &ArgMatches,
+    name: &str,
+    inner: &ArgMatches,
+) -> Result<Vec<(Id, Vec<String>)>, String> {
+    let mut flags = Vec::new();
+    for key in keys::keys() {
+        let known = inner.try_contains_id(key.name).is_ok();
+        match (texts(inner, key), texts(outer, key)) {
+            (Some(texts), _) => flags.push((key.id, texts)),
+            (None, Some(_)) if !known => return Err(format!("{name} takes no --{}", key.name)),
+            (None, Some(texts)) => flags.push((key.id, texts)),
+            (None, None) => {}
+        }
+    }
+    Ok(flags)
 }
 
 fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, ConfigError> {
@@ -76,9 +113,14 @@ fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, ConfigError>
         },
         "health" => Operation::Health,
         "wait" => Operation::Wait {
+            until: match matches.get_flag("started") {
+                true => Until::Started,
+                false => Until::Ready,
+            },
             timeout: time_to_wait(matches)?,
         },
         "shutdown" => Operation::Shutdown,
+        "inject" | "webhook" | "webhook-certs" => kubernetes::operation(name, matches)?,
         _ => Operation::Serve,
     })
 }
@@ -96,7 +138,8 @@ fn time_to_wait(matches: &ArgMatches) -> Result<Duration, ConfigError> {
 }
 
 fn texts(matches: &ArgMatches, key: &Key) -> Option<Vec<String>> {
-    Some(matches.get_many::<String>(key.name)?.cloned().collect())
+    let texts = matches.try_get_many::<String>(key.name).ok()??;
+    Some(texts.cloned().collect())
 }
 
 /// Clap's words, without an argument that may have a password in it.
@@ -129,15 +172,25 @@ pub fn command() -> Command {
         .after_help(AFTERWORD)
         .args(keys::keys().iter().map(flag))
         .disable_help_subcommand(true)
-        .subcommands([
-            Command::new("serve").about("Serve apps: what happens without a subcommand, too"),
-            Command::new("check")
-                .about("Say what of the configuration works, and reach out to WeChat")
-                .arg(mint()),
-            Command::new("health").about("Ask a running sidecar whether it lives, for images without a shell"),
-            Command::new("wait").about("Wait until a running sidecar is ready").arg(timeout()),
-            Command::new("shutdown").about("Ask a running sidecar to stop, where --enable-shutdown lets it"),
-        ])
+        .subcommands(sidecars().map(|command| command.args(keys::keys().iter().map(flag))))
+        .subcommands(kubernetes::subcommands())
+}
+
+/// The subcommands that are about a sidecar, and so take its keys.
+fn sidecars() -> [Command; 5] {
+    [
+        Command::new("serve").about("Serve apps: what happens without a subcommand, too"),
+        Command::new("check")
+            .about("Say what of the configuration works, and reach out to WeChat")
+            .arg(mint()),
+        Command::new("health")
+            .about("Ask a running sidecar whether it lives, for images without a shell"),
+        Command::new("wait")
+            .about("Wait until a running sidecar is ready")
+            .args([started(), timeout()]),
+        Command::new("shutdown")
+            .about("Ask a running sidecar to stop, where --enable-shutdown lets it"),
+    ]
 }
 
 const AFTERWORD: &str = "\
@@ -156,6 +209,13 @@ fn mint() -> Arg {
         .help("Request a token in any case; a classic one ends that of everybody else")
 }
 
+fn started() -> Arg {
+    Arg::new("started")
+        .long("started")
+        .action(ArgAction::SetTrue)
+        .help("Wait only until the first token request has ended, well or badly")
+}
+
 fn timeout() -> Arg {
     Arg::new("timeout")
         .long("timeout")
@@ -163,10 +223,9 @@ fn timeout() -> Arg {
         .help("How long [default: 30s]")
 }
 
-fn flag(key: &Key) -> Arg {
+pub(super) fn flag(key: &Key) -> Arg {
     let arg = Arg::new(key.name)
         .long(key.name)
-        .global(true)
         .help_heading(key.section)
         .help(match key.preset_text() {
             "" => key.help.to_owned(),
@@ -202,7 +261,7 @@ mod tests {
         ] {
             let Invocation { operation, flags } =
                 parsing(line).unwrap_or_else(|_| panic!("{line}"));
-            assert_eq!(operation, Operation::Serve);
+            assert!(matches!(operation, Operation::Serve));
             let list = |texts: &[&str]| {
                 texts
                     .iter()
@@ -218,17 +277,22 @@ mod tests {
             );
         }
         let invocation = parsing("x --admin a check --mint").unwrap_or_else(|_| panic!());
-        assert_eq!(invocation.operation, Operation::Check { mint: true });
+        assert!(matches!(
+            invocation.operation,
+            Operation::Check { mint: true }
+        ));
         assert_eq!(invocation.flags, [(Id::Admin, vec!["a".to_owned()])]);
         let wait = parsing("x wait --timeout 1s")
             .unwrap_or_else(|_| panic!())
             .operation;
-        assert_eq!(
-            wait,
-            Operation::Wait {
-                timeout: Duration::from_secs(1)
-            }
-        );
+        let Operation::Wait { until, timeout } = wait else {
+            panic!("{wait:?}")
+        };
+        assert_eq!((until, timeout), (Until::Ready, Duration::from_secs(1)));
+        let Err(Answer::Wrong(problem)) = parsing("x --upstream a inject -f -") else {
+            panic!("a key of the sidecar's is none of inject's")
+        };
+        assert!(problem.contains("--upstream"), "{problem}");
     }
 
     #[test]

@@ -8,7 +8,10 @@ use super::{
     keys::Id,
     layers::Settings,
 };
-use crate::secret::{Secret, SecretSource};
+use crate::{
+    account,
+    secret::{Secret, SecretSource},
+};
 
 /// The AppID.
 const APPID: &str = "WECHAT_APPID";
@@ -61,19 +64,7 @@ fn appid(given: Option<&str>) -> Result<String, ConfigError> {
             "it must be set: the AppID as WeChat's console shows it, like wx0123456789abcdef",
         )
     })?;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    if appid.len() > 64 || !appid.bytes().all(plain) {
-        return Err(at(
-            APPID,
-            "its value is not an AppID; one looks like wx0123456789abcdef",
-        ));
-    }
-    if appid.len() == 32 && appid.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(at(
-            APPID,
-            "its value looks like an AppSecret; an AppID looks like wx0123456789abcdef",
-        ));
-    }
+    account::check_appid(appid).map_err(|problem| at(APPID, &format!("its value {problem}")))?;
     Ok(appid.to_owned())
 }
 

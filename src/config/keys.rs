@@ -1,5 +1,7 @@
 //! Every key, once: its flag, its environment variable, its place in the file and its help.
 
+use crate::spelling;
+
 /// How a key is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -134,23 +136,7 @@ pub(super) fn named(name: &str) -> Option<&'static Key> {
 /// The key that `name` may be a misspelling of.
 pub(super) fn nearest(name: &str) -> Option<&'static Key> {
     let name = name.to_ascii_lowercase().replace('_', "-");
-    let distances = KEYS.iter().map(|key| (distance(key.name, &name), key));
-    let (distance, key) = distances.min_by_key(|(distance, _)| *distance)?;
-    (distance <= 1 + name.len() / 5).then_some(key)
-}
-
-/// How many letters to add, drop or change to make `a` of `b` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.bytes().enumerate() {
-            let changed = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    named(spelling::nearest(&name, KEYS.iter().map(|key| key.name))?)
 }
 
 impl Id {
@@ -204,6 +190,8 @@ keys! {
         /// A file with user:password for the egress proxy
         EgressProxyCredentialsFile = value("egress-proxy-credentials-file", "FILE")
             .like("/run/secrets/egress-proxy").private();
+        /// Look the names of WeChat's hosts up past /etc/hosts
+        SkipHostsFile = switch("skip-hosts-file");
         /// How long one address may take to connect, TLS included
         ConnectTimeout = value("connect-timeout", "DURATION").by_default("3s");
         /// How long WeChat may take until the head of its reply
@@ -280,13 +268,5 @@ mod tests {
         );
         assert_eq!(nearest("secret").map(|key| key.name), None);
         assert_eq!(nearest("").map(|key| key.name), None);
-        assert_eq!(
-            (
-                distance("kitten", "sitting"),
-                distance("", "ab"),
-                distance("a", "a")
-            ),
-            (3, 2, 0)
-        );
     }
 }

@@ -112,9 +112,13 @@ pub(super) fn route(
     let extra = ca.map(|(_, path)| Path::new(path));
     let tls = trust::trust(extra).map_err(|problem| settings.error(Id::UpstreamCa, &problem))?;
     let connect_timeout = settings.value(Id::ConnectTimeout, values::duration)?;
+    let mut names = Names::new(fixed, connect_timeout);
+    if settings.switch(Id::SkipHostsFile)? {
+        names = names.past_hosts_file();
+    }
     let options = RouteOptions {
         origins: with_fallback(upstream, fixed),
-        names: Names::new(fixed, connect_timeout),
+        names,
         tls,
         egress,
         connect_timeout,

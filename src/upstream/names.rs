@@ -26,6 +26,8 @@ const MOST: usize = 4;
 pub struct Names {
     /// Used for every name, instead of DNS.
     fixed: Option<IpAddr>,
+    /// Whether /etc/hosts is passed over.
+    skip_hosts_file: bool,
     patience: Duration,
     known: Arc<Mutex<Vec<Answer>>>,
 }
@@ -44,9 +46,17 @@ impl Names {
     pub fn new(fixed: Option<IpAddr>, patience: Duration) -> Self {
         Self {
             fixed,
+            skip_hosts_file: false,
             patience,
             known: Arc::default(),
         }
+    }
+
+    /// The same, past /etc/hosts: where that sends the app's calls to the sidecar, the sidecar's own
+    /// must not follow.
+    pub fn past_hosts_file(mut self) -> Self {
+        self.skip_hosts_file = true;
+        self
     }
 
     /// The addresses of `host`, IPv4 first: IPv6 egress is often not on the account's whitelist.
@@ -62,7 +72,7 @@ impl Names {
         {
             return known[at].addresses();
         }
-        let looked_up = timeout(self.patience, look_up(host)).await;
+        let looked_up = timeout(self.patience, self.look_up(host)).await;
         let looked_up = looked_up.unwrap_or_else(|_| {
             let patience = self.patience;
             Err(io::Error::other(format!("no answer within {patience:?}")))
@@ -79,6 +89,25 @@ impl Names {
         known.push(answer);
         known[known.len() - 1].addresses()
     }
+
+    async fn look_up(&self, host: &str) -> io::Result<Arc<[IpAddr]>> {
+        // A name with its root is no name in /etc/hosts, and DNS takes it as it stands, without the
+        // search domains of a cluster.
+        let root = if self.skip_hosts_file && !host.ends_with('.') {
+            "."
+        } else {
+            ""
+        };
+        let name = format!("{host}{root}");
+        let found = lookup_host((name.as_str(), 0)).await?;
+        let mut addresses: Vec<IpAddr> = found.map(|address: SocketAddr| address.ip()).collect();
+        if addresses.is_empty() {
+            return Err(io::Error::other("the name has no address"));
+        }
+        addresses.sort_by_key(IpAddr::is_ipv6);
+        addresses.truncate(MOST);
+        Ok(addresses.into())
+    }
 }
 
 impl Answer {
@@ -93,15 +122,4 @@ impl Answer {
     fn addresses(&self) -> io::Result<Arc<[IpAddr]>> {
         self.addresses.clone().map_err(io::Error::other)
     }
-}
-
-async fn look_up(host: &str) -> io::Result<Arc<[IpAddr]>> {
-    let found = lookup_host((host, 0)).await?;
-    let mut addresses: Vec<IpAddr> = found.map(|address: SocketAddr| address.ip()).collect();
-    if addresses.is_empty() {
-        return Err(io::Error::other("the name has no address"));
-    }
-    addresses.sort_by_key(IpAddr::is_ipv6);
-    addresses.truncate(MOST);
-    Ok(addresses.into())
 }

@@ -1,0 +1,211 @@
+//! A pod becomes a pod with a sidecar: the same in the cluster and offline.
+//!
+//! What is added is written into the pod as an annotation, so that a second injection changes
+//! nothing and [`Injector::uninject`] takes away exactly that.
+
+pub mod catalogue;
+pub mod names;
+pub mod offline;
+mod pod;
+mod settings;
+mod sidecar;
+mod status;
+pub mod stream;
+mod transparent;
+mod values;
+mod workload;
+pub(crate) mod yaml;
+
+use serde_json::Value;
+
+use catalogue::Id;
+use names::{Prefix, text};
+pub use settings::Presets;
+use settings::{Layers, Mode, Settings, Sidecar};
+use status::Status;
+
+/// The sidecar's name among the containers.
+pub const CONTAINER: &str = "wechat-sidecar";
+
+/// What decides about all pods.
+#[derive(Clone, Debug, Default)]
+pub struct Injector {
+    /// Of labels and annotations.
+    pub prefix: Prefix,
+    /// For pods that do not say their own.
+    pub presets: Presets,
+    /// The cluster's version, major and minor, where it is known.
+    pub cluster: Option<(u32, u32)>,
+}
+
+/// A pod, or a pod template, and what is known of where it lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Pod<'a> {
+    /// The object with `metadata` and `spec`.
+    pub object: &'a Value,
+    /// The Namespace object that it lies in; `Null` when it is not known.
+    pub namespace: &'a Value,
+}
+
+/// What became of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It has a sidecar now.
+    Injected {
+        /// The pod with all that was added.
+        pod: Value,
+        /// What was done, as a phrase.
+        summary: String,
+        /// Sentences that somebody should read.
+        warnings: Vec<String>,
+    },
+    /// The sidecar is gone.
+    Uninjected(Value),
+    /// There is nothing to do. The phrase says why.
+    Unchanged(String),
+    /// It cannot have a sidecar, and somebody may expect one. The phrase says why.
+    Skipped(String),
+}
+
+/// Why a pod is refused: a sentence that names the annotation or the field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(String);
+
+impl Refusal {
+    fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
+
+/// The first version of Kubernetes whose initContainers can be sidecars.
+/// <https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/>
+const NATIVE_SINCE: (u32, u32) = (1, 29);
+
+impl Injector {
+    /// Adds a sidecar to `pod`, unless it does not want one, cannot have one, or has one.
+    pub fn inject(&self, pod: Pod<'_>) -> Result<Outcome, Refusal> {
+        pod::check_shape(pod.object)?;
+        if let Some(reason) = self.unwanted(pod)? {
+            return Ok(Outcome::Unchanged(reason));
+        }
+        if let Some(reason) = impossible(pod.object) {
+            return Ok(Outcome::Skipped(reason));
+        }
+        let status = Status::of(pod.object, &self.prefix)?;
+        match (status, pod::has_container(pod.object, CONTAINER)) {
+            (Some(status), true) => return self.complete(pod, status),
+            (None, true) => {
+                let reason = format!("it has a container of its own named {CONTAINER}");
+                return Ok(Outcome::Unchanged(reason));
+            }
+            // A copy of an injected pod's annotations is no sidecar.
+            (_, false) => {}
+        }
+        let Pod { object, namespace } = pod;
+        let layers = Layers::gather(&self.prefix, &self.presets, namespace, object)?;
+        let settings = layers.settings()?;
+        self.check(object, &layers, &settings)?;
+        let mut warnings = Vec::new();
+        let injected = pod::inject(object, &self.prefix, &settings, &mut warnings)?;
+        Ok(Outcome::Injected {
+            pod: injected,
+            summary: format!("{}, {}", settings.sidecar, settings.mode),
+            warnings,
+        })
+    }
+
+    /// Takes the sidecar out of `pod` again, with all that came with it.
+    pub fn uninject(&self, pod: Pod<'_>) -> Result<Outcome, Refusal> {
+        pod::check_shape(pod.object)?;
+        let status = Status::of(pod.object, &self.prefix)?;
+        Ok(match status {
+            Some(status) => Outcome::Uninjected(status.undo(pod.object, &self.prefix)),
+            None => Outcome::Unchanged("it is not injected".to_owned()),
+        })
+    }
+
+    /// Another webhook may have added containers since the sidecar was.
+    fn complete(&self, pod: Pod<'_>, status: Status) -> Result<Outcome, Refusal> {
+        if status.host_alias {
+            transparent::check_ports(pod.object, &self.prefix)?;
+        }
+        Ok(match pod::complete(pod.object, &self.prefix, status) {
+            None => Outcome::Unchanged("it is injected already".to_owned()),
+            Some(pod) => Outcome::Injected {
+                pod,
+                summary: "the sidecar was there, its address in new containers was not".to_owned(),
+                warnings: Vec::new(),
+            },
+        })
+    }
+
+    /// Whether a sidecar is not wanted: the pod's word beats its namespace's.
+    fn unwanted(&self, pod: Pod<'_>) -> Result<Option<String>, Refusal> {
+        let key = self.prefix.key("inject");
+        let mut wanted = false;
+        // The cluster selects by the label; who says no by an annotation says no as well.
+        for kind in ["labels", "annotations"] {
+            let what = kind.trim_end_matches('s');
+            match text(pod.object, kind, &key) {
+                None => {}
+                Some("true") => wanted = true,
+                Some("false") => return Ok(Some(format!("its {what} {key} is false"))),
+                Some(other) => {
+                    return Err(Refusal::new(format!(
+                        "the pod's {what} {key}: {other:?} is neither true nor false"
+                    )));
+                }
+            }
+        }
+        if wanted {
+            return Ok(None);
+        }
+        let key = self.prefix.key("injection");
+        match text(pod.namespace, "labels", &key) {
+            None | Some("enabled") => Ok(None),
+            Some("disabled") => Ok(Some(format!("its namespace's label {key} is disabled"))),
+            Some(other) => Err(Refusal::new(format!(
+                "the namespace's label {key}: {other:?} is neither enabled nor disabled"
+            ))),
+        }
+    }
+
+    /// What no setting can know alone: the cluster's version, and what else is in the pod.
+    fn check(&self, pod: &Value, layers: &Layers<'_>, settings: &Settings) -> Result<(), Refusal> {
+        if let Some((major, minor)) = self.cluster
+            && settings.sidecar == Sidecar::Native
+            && (major, minor) < NATIVE_SINCE
+        {
+            let problem = format!(
+                "needs Kubernetes 1.29, and this cluster is {major}.{minor}: the pod would never start; use classic"
+            );
+            return Err(layers.refusal(Id::Sidecar, &problem));
+        }
+        let ports = [(Id::Listen, settings.listen), (Id::Admin, settings.admin)];
+        for (id, address) in ports {
+            if let Some(container) = pod::declares_port(pod, address.port()) {
+                let problem = format!("has a port that the container {container} declares");
+                return Err(layers.refusal(id, &problem));
+            }
+        }
+        if settings.mode == Mode::Transparent {
+            transparent::check_ports(pod, &self.prefix)?;
+            transparent::check(pod, &self.prefix)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why no sidecar can stand in this pod, if none can.
+fn impossible(pod: &Value) -> Option<String> {
+    let spec = &pod["spec"];
+    if spec["hostNetwork"] == true {
+        let reason = "it is on the host's network, where everybody on the node could use its token";
+        return Some(reason.to_owned());
+    }
+    let os = spec["os"]["name"].as_str();
+    let node = spec["nodeSelector"]["kubernetes.io/os"].as_str();
+    let windows = [os, node].contains(&Some("windows"));
+    windows.then(|| "it runs on Windows, and the sidecar on Linux only".to_owned())
+}

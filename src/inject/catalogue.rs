@@ -1,0 +1,96 @@
+//! Every setting of a pod's sidecar, once: its annotation, its default and its help.
+
+/// Something that a pod's annotation, its namespace's, or `--set` decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Behind the prefix in an annotation, and before the `=` of `--set`.
+    pub name: &'static str,
+    /// Its value when nobody sets it; empty when it has none.
+    pub preset: &'static str,
+    /// A value that is right.
+    pub example: &'static str,
+    /// Whether an empty value takes it away.
+    pub optional: bool,
+    /// What it is for.
+    pub help: &'static str,
+}
+
+/// The doc comments are the help.
+macro_rules! settings {
+    ($($(#[doc = $help:literal])+ $id:ident = $name:literal, $preset:expr, $example:literal, $optional:literal;)+) => {
+        /// What the code calls a setting.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Id { $($(#[doc = $help])+ $id),+ }
+
+        static SETTINGS: &[(Id, Setting)] = &[$((Id::$id, Setting {
+            name: $name,
+            preset: $preset,
+            example: $example,
+            optional: $optional,
+            help: concat!($($help),+).trim_ascii(),
+        })),+];
+    };
+}
+
+settings! {
+    /// The Secret with the AppID and the AppSecret
+    Secret = "secret", "wechat-sidecar", "wechat-sidecar", false;
+    /// The key of the AppID in the Secret
+    AppidKey = "appid-key", "appid", "appid", false;
+    /// The key of the AppSecret in the Secret
+    SecretKey = "secret-key", "secret", "secret", false;
+    /// The AppID itself, instead of a key of the Secret
+    Account = "account", "", "wx0123456789abcdef", true;
+    /// Where the app reaches the sidecar: a loopback address and a port, or a port
+    Listen = "listen", "127.0.0.1:7080", "127.0.0.1:7080", false;
+    /// Where probes and metrics are: 0.0.0.0 or [::], and a port
+    Admin = "admin", "0.0.0.0:7081", "0.0.0.0:7081", false;
+    /// How the sidecar stands in the pod: native (Kubernetes 1.29 or newer) or classic
+    Sidecar = "sidecar", "native", "native", false;
+    /// How the app finds the sidecar: base-url or transparent
+    Mode = "mode", "base-url", "transparent", false;
+    /// Whether the pod is ready only while the sidecar has a token
+    Readiness = "readiness", "false", "true", false;
+    /// The CPU that the sidecar requests
+    CpuRequest = "cpu-request", "10m", "10m", true;
+    /// The memory that the sidecar requests
+    MemoryRequest = "memory-request", "32Mi", "32Mi", true;
+    /// The CPU that the sidecar is held to
+    CpuLimit = "cpu-limit", "", "500m", true;
+    /// The memory that the sidecar is held to
+    MemoryLimit = "memory-limit", "128Mi", "128Mi", true;
+    /// The sidecar's image
+    Image = "image", concat!("wechat-sidecar:", env!("CARGO_PKG_VERSION")), "registry.example/wechat-sidecar:0.1.0", false;
+    /// When the image is pulled: Always, IfNotPresent or Never
+    ImagePullPolicy = "image-pull-policy", "", "IfNotPresent", true;
+    /// A ConfigMap whose key wechat-sidecar.toml has more of the sidecar's configuration
+    ConfigMap = "config-map", "", "wechat-sidecar", true;
+    /// The lowest level logged
+    LogLevel = "log-level", "", "info", true;
+    /// How long the sidecar goes on accepting calls when told to stop
+    ShutdownDelay = "shutdown-delay", "", "25s", true;
+}
+
+/// All settings, in the order of the documents.
+pub fn settings() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().map(|(_, setting)| setting)
+}
+
+impl Id {
+    /// The setting itself.
+    pub fn setting(self) -> &'static Setting {
+        &SETTINGS[self as usize].1
+    }
+
+    /// The setting called `name`.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let mut all = SETTINGS.iter();
+        all.find(|(_, setting)| setting.name == name)
+            .map(|(id, _)| *id)
+    }
+
+    /// All of them.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        SETTINGS.iter().map(|(id, _)| *id)
+    }
+}

@@ -1,0 +1,89 @@
+//! Sidecars into the workloads of files, or out of them, without a cluster.
+
+use std::{
+    fs, io,
+    io::{Read, Write},
+    process::ExitCode,
+};
+
+use super::{
+    Injector,
+    stream::{self, Direction},
+};
+
+/// What to inject, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Paths; `-` is the standard input.
+    pub files: Vec<String>,
+    /// Which way.
+    pub direction: Direction,
+    /// What decides about all pods.
+    pub injector: Injector,
+}
+
+/// Writes all files to stdout as one stream, and what was done to stderr. After a mistake in any of
+/// them nothing is written to stdout: half a stream would be applied.
+pub fn inject(options: &Options) -> ExitCode {
+    match injected(options) {
+        Ok((text, report)) => {
+            for line in report {
+                complain(&line);
+            }
+            let written = io::stdout().write_all(text.as_bytes());
+            match written.and_then(|()| io::stdout().flush()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    complain(&format!("stdout: {error}"));
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Err(problem) => {
+            complain(&problem);
+            complain("nothing was written");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn injected(options: &Options) -> Result<(String, Vec<String>), String> {
+    // Namespace objects in one file count for workloads in another.
+    let mut whole = String::new();
+    for file in &options.files {
+        let text = read(file)?;
+        if !whole.is_empty() && !text.trim_start_matches('\u{feff}').starts_with("---") {
+            whole.push_str(if whole.ends_with('\n') {
+                "---\n"
+            } else {
+                "\n---\n"
+            });
+        } else if !whole.is_empty() && !whole.ends_with('\n') {
+            whole.push('\n');
+        }
+        whole.push_str(text.strip_prefix('\u{feff}').unwrap_or(&text));
+    }
+    let name = match options.files.as_slice() {
+        [one] if one == "-" => "stdin",
+        [one] => one,
+        _ => "the files together",
+    };
+    let done = stream::transform(&options.injector, &whole, options.direction);
+    let done = done.map_err(|problem| format!("{name}: {problem}"))?;
+    Ok((done.text, done.report))
+}
+
+fn read(file: &str) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = match file {
+        "-" => io::stdin().lock().read_to_end(&mut bytes),
+        path => fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
+    };
+    read.map_err(|error| format!("{file}: {error}"))?;
+    String::from_utf8(bytes).map_err(|_| format!("{file}: it is not UTF-8"))
+}
+
+/// A line on stderr, whether anybody reads it or not.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

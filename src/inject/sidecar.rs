@@ -1,0 +1,238 @@
+//! The sidecar's container, and the volumes that it mounts.
+
+use serde_json::{Map, Value, json};
+use tokio::time::Duration;
+
+use super::{
+    CONTAINER,
+    settings::{Account, Mode, Resources, Settings, Sidecar},
+};
+
+/// The volume that holds the AppSecret.
+pub(super) const SECRET_VOLUME: &str = "wechat-sidecar-secret";
+/// The volume that holds the configuration file.
+pub(super) const CONFIG_VOLUME: &str = "wechat-sidecar-config";
+
+const SECRETS: &str = "/run/secrets/wechat-sidecar";
+const CONFIGURATION: &str = "/etc/wechat-sidecar";
+const CONFIGURATION_FILE: &str = "wechat-sidecar.toml";
+const BINARY: &str = "/usr/local/bin/wechat-sidecar";
+
+/// Nobody's, as in distroless images.
+const USER: u32 = 65_532;
+
+/// Readable by everybody in the sidecar's container, which is that user alone: 0444.
+const READABLE: u32 = 292;
+
+/// What the pod is like, as far as the sidecar is concerned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings {
+    /// How long the pod may take to end.
+    pub(super) grace: Duration,
+    /// Whether it is to end by itself, as a Job's does.
+    pub(super) ends: bool,
+}
+
+/// The container.
+pub(super) fn container(settings: &Settings, surroundings: Surroundings) -> Value {
+    let classic = settings.sidecar == Sidecar::Classic;
+    let mut container = Map::new();
+    let mut put = |name: &str, value: Value| {
+        if !value.is_null() {
+            container.insert(name.to_owned(), value);
+        }
+    };
+    put("name", json!(CONTAINER));
+    put("image", json!(settings.image));
+    put("imagePullPolicy", json!(settings.image_pull_policy));
+    if !classic {
+        put("restartPolicy", json!("Always"));
+    }
+    put("env", environment(settings, surroundings));
+    let port = settings.admin.port();
+    put(
+        "ports",
+        json!([{ "name": "wechat-metrics", "containerPort": port, "protocol": "TCP" }]),
+    );
+    if classic {
+        // The kubelet starts the next container when this has ended.
+        let wait = json!([BINARY, "wait", "--started", "--timeout", "60s"]);
+        put(
+            "lifecycle",
+            json!({ "postStart": { "exec": { "command": wait } } }),
+        );
+    }
+    put("startupProbe", probe("/startupz", port, [1, 2, 90]));
+    put("livenessProbe", probe("/livez", port, [10, 5, 3]));
+    if settings.readiness {
+        put("readinessProbe", probe("/readyz", port, [5, 2, 3]));
+    }
+    put("resources", resources(settings));
+    put("securityContext", security_context());
+    put("terminationMessagePolicy", json!("FallbackToLogsOnError"));
+    put("volumeMounts", mounts(settings));
+    Value::Object(container)
+}
+
+/// The volumes.
+pub(super) fn volumes(settings: &Settings) -> Vec<Value> {
+    let item = |key: &str, path: &str| json!([{ "key": key, "path": path }]);
+    let mut volumes = vec![json!({
+        "name": SECRET_VOLUME,
+        "secret": {
+            "secretName": settings.secret,
+            "defaultMode": READABLE,
+            "items": item(&settings.secret_key, "secret"),
+        },
+    })];
+    if let Some(name) = &settings.config_map {
+        volumes.push(json!({
+            "name": CONFIG_VOLUME,
+            "configMap": { "name": name, "items": item(CONFIGURATION_FILE, CONFIGURATION_FILE) },
+        }));
+    }
+    volumes
+}
+
+/// A directory each, not a file by `subPath`, which would never change when the Secret does.
+fn mounts(settings: &Settings) -> Value {
+    let mount =
+        |name: &str, path: &str| json!({ "name": name, "mountPath": path, "readOnly": true });
+    let mut mounts = vec![mount(SECRET_VOLUME, SECRETS)];
+    if settings.config_map.is_some() {
+        mounts.push(mount(CONFIG_VOLUME, CONFIGURATION));
+    }
+    Value::Array(mounts)
+}
+
+fn environment(settings: &Settings, surroundings: Surroundings) -> Value {
+    let variable = |name: &str, value: String| json!({ "name": name, "value": value });
+    let appid = match &settings.account {
+        Account::Appid(appid) => variable("WECHAT_APPID", appid.clone()),
+        Account::Key(key) => json!({
+            "name": "WECHAT_APPID",
+            "valueFrom": { "secretKeyRef": { "name": settings.secret, "key": key } },
+        }),
+    };
+    let listens: Vec<String> = settings.listens().iter().map(ToString::to_string).collect();
+    let mut environment = vec![
+        appid,
+        variable("WECHAT_SECRET_FILE", format!("{SECRETS}/secret")),
+        variable("WECHAT_SIDECAR_ADMIN", settings.admin.to_string()),
+        variable("WECHAT_SIDECAR_LISTEN", listens.join(",")),
+    ];
+    let mut more = |name: &str, value: Option<String>| {
+        environment.extend(value.map(|value| variable(name, value)));
+    };
+    let transparent = settings.mode == Mode::Transparent;
+    more(
+        "WECHAT_SIDECAR_SKIP_HOSTS_FILE",
+        transparent.then(|| "true".to_owned()),
+    );
+    let file = settings.config_map.as_ref();
+    more(
+        "WECHAT_SIDECAR_CONFIG",
+        file.map(|_| format!("{CONFIGURATION}/{CONFIGURATION_FILE}")),
+    );
+    more("WECHAT_SIDECAR_LOG_LEVEL", settings.log_level.clone());
+    let classic = settings.sidecar == Sidecar::Classic;
+    let (delay, grace) = farewell(surroundings.grace);
+    let delay = settings.shutdown_delay.or(classic.then_some(delay));
+    more("WECHAT_SIDECAR_SHUTDOWN_DELAY", delay.map(seconds));
+    more(
+        "WECHAT_SIDECAR_SHUTDOWN_GRACE",
+        classic.then(|| seconds(grace)),
+    );
+    // Nobody else ends a classic sidecar when the work is done.
+    let asked = classic && surroundings.ends;
+    more(
+        "WECHAT_SIDECAR_ENABLE_SHUTDOWN",
+        asked.then(|| "true".to_owned()),
+    );
+    Value::Array(environment)
+}
+
+/// The longest that a classic sidecar goes on by itself: it holds all that the pod has reserved.
+pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// How long a classic sidecar, which is told to stop when the app is, goes on serving it; and how
+/// long its last calls may then take. Both end before the pod is killed.
+fn farewell(grace: Duration) -> (Duration, Duration) {
+    let delay = grace.saturating_sub(Duration::from_secs(5));
+    let last = Duration::from_secs(if delay.is_zero() { 1 } else { 4 });
+    (delay.min(LONGEST_DELAY), last)
+}
+
+fn seconds(duration: Duration) -> String {
+    humantime::format_duration(duration)
+        .to_string()
+        .replace(' ', "")
+}
+
+fn probe(path: &str, port: u16, [period, patience, failures]: [u32; 3]) -> Value {
+    json!({
+        "httpGet": { "path": path, "port": port },
+        "periodSeconds": period,
+        "timeoutSeconds": patience,
+        "failureThreshold": failures,
+    })
+}
+
+fn resources(settings: &Settings) -> Value {
+    let mut resources = Map::new();
+    for (name, Resources { cpu, memory }) in [
+        ("requests", &settings.requests),
+        ("limits", &settings.limits),
+    ] {
+        let both = [("cpu", cpu), ("memory", memory)];
+        let wanted = both
+            .into_iter()
+            .filter_map(|(name, quantity)| Some((name.to_owned(), json!(quantity.as_ref()?.text))));
+        let wanted: Map<String, Value> = wanted.collect();
+        if !wanted.is_empty() {
+            resources.insert(name.to_owned(), Value::Object(wanted));
+        }
+    }
+    Value::Object(resources)
+}
+
+/// What the *restricted* Pod Security Standard asks for, and a root file system that is read-only.
+/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>
+fn security_context() -> Value {
+    json!({
+        "allowPrivilegeEscalation": false,
+        "capabilities": { "drop": ["ALL"] },
+        "privileged": false,
+        "readOnlyRootFilesystem": true,
+        "runAsGroup": USER,
+        "runAsNonRoot": true,
+        "runAsUser": USER,
+        "seccompProfile": { "type": "RuntimeDefault" },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_classic_sidecar_has_ended_before_the_pod_is_killed() {
+        for (grace, delay, last) in [
+            (0, 0, 1),
+            (1, 0, 1),
+            (5, 0, 1),
+            (6, 1, 4),
+            (30, 25, 4),
+            (65, 60, 4),
+            (3600, 60, 4),
+        ] {
+            let (longest, finishing) = farewell(Duration::from_secs(grace));
+            assert_eq!(
+                (longest.as_secs(), finishing.as_secs()),
+                (delay, last),
+                "{grace}"
+            );
+        }
+        assert_eq!(seconds(Duration::from_secs(90)), "1m30s");
+    }
+}

@@ -1,0 +1,94 @@
+//! What was added to a pod, written into the pod, so that it is added once and can be taken away.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    CONTAINER, Refusal,
+    names::{Prefix, text},
+    pod::{self, DEFAULT_CONTAINER, list},
+    transparent,
+};
+
+/// The annotation's text is this as JSON.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Status {
+    /// Which version injected it.
+    pub(super) version: String,
+    /// native or classic.
+    pub(super) sidecar: String,
+    /// The base URL that the app's containers got.
+    pub(super) base_url: String,
+    /// The containers that got it.
+    pub(super) containers: Vec<String>,
+    /// The volumes that the sidecar mounts.
+    pub(super) volumes: Vec<String>,
+    /// Whether WeChat's name was pointed to the pod.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) host_alias: bool,
+    /// Whether the sysctl for port 80 was set.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) sysctl: bool,
+    /// Whether the app's first container was made the default one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) default_container: bool,
+}
+
+impl Status {
+    /// What `pod` says was added.
+    pub(super) fn of(pod: &Value, prefix: &Prefix) -> Result<Option<Self>, Refusal> {
+        let key = prefix.key("status");
+        let Some(status) = text(pod, "annotations", &key) else {
+            return Ok(None);
+        };
+        serde_json::from_str(status).map(Some).map_err(|_| {
+            Refusal::new(format!(
+                "the pod's annotation {key}: injection wrote this, and it was changed since; \
+                 remove it together with what was injected"
+            ))
+        })
+    }
+
+    /// Writes it into `pod`.
+    pub(super) fn write(&self, pod: &mut Value, prefix: &Prefix) {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        pod::annotate(pod, &prefix.key("status"), &text);
+    }
+
+    /// The pod without all that.
+    pub(super) fn undo(&self, pod: &Value, prefix: &Prefix) -> Value {
+        let mut pod = pod.clone();
+        for containers in pod::CONTAINERS {
+            let all = list(&mut pod["spec"], containers);
+            all.retain(|container| container["name"] != CONTAINER);
+            for container in all {
+                let name = container["name"].as_str().unwrap_or_default();
+                if self.containers.iter().any(|known| known == name) {
+                    list(container, "env").retain(|variable| {
+                        variable["name"] != pod::BASE_URL || variable["value"] != *self.base_url
+                    });
+                    pod::prune(container, "env");
+                }
+            }
+            pod::prune(&mut pod["spec"], containers);
+        }
+        let ours = |volume: &Value| {
+            let name = volume["name"].as_str().unwrap_or_default();
+            self.volumes.iter().any(|known| known == name)
+        };
+        list(&mut pod["spec"], "volumes").retain(|volume| !ours(volume));
+        pod::prune(&mut pod["spec"], "volumes");
+        if self.host_alias {
+            transparent::remove_host_alias(&mut pod);
+        }
+        if self.sysctl {
+            transparent::remove_sysctl(&mut pod);
+        }
+        if self.default_container {
+            pod::remove_annotation(&mut pod, DEFAULT_CONTAINER);
+        }
+        pod::remove_annotation(&mut pod, &prefix.key("status"));
+        pod
+    }
+}

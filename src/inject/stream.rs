@@ -1,0 +1,312 @@
+//! A stream of YAML or JSON documents: what has no pod to change passes byte for byte.
+
+use std::iter::repeat_n;
+
+use serde_json::Value;
+
+use super::{
+    Injector, Outcome, Pod, Refusal,
+    workload::{self, Namespaces},
+    yaml,
+};
+
+/// What to do with the pods of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Add a sidecar.
+    In,
+    /// Take it away.
+    Out,
+}
+
+/// A stream with what was done to it.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// The whole stream.
+    pub text: String,
+    /// Sentences about each document, in order.
+    pub report: Vec<String>,
+}
+
+/// Injects all workloads in `text`, or takes their sidecars out. An error is a sentence, and then
+/// nothing was done.
+pub fn transform(injector: &Injector, text: &str, direction: Direction) -> Result<Done, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let chunks = split(text);
+    let mut documents = Vec::new();
+    let mut namespaces = Namespaces::default();
+    for chunk in &chunks {
+        let parsed = chunk.parse()?;
+        parsed
+            .values
+            .iter()
+            .for_each(|value| namespaces.learn(value));
+        documents.push(parsed);
+    }
+    let mut done = Done {
+        text: String::new(),
+        report: Vec::new(),
+    };
+    let work = Work {
+        injector,
+        direction,
+        namespaces,
+    };
+    for (chunk, mut document) in chunks.iter().zip(documents) {
+        let mut changed = false;
+        for value in &mut document.values {
+            changed |= work.change(value, &mut done.report)?;
+        }
+        if changed {
+            done.text.push_str(&chunk.write(&document)?);
+        } else {
+            done.text.push_str(chunk.text);
+        }
+    }
+    Ok(done)
+}
+
+struct Work<'a> {
+    injector: &'a Injector,
+    direction: Direction,
+    namespaces: Namespaces,
+}
+
+impl Work<'_> {
+    /// Changes the pods in `document`; whether there were any to change.
+    fn change(&self, document: &mut Value, report: &mut Vec<String>) -> Result<bool, String> {
+        let places = workload::places(document);
+        if places.is_empty() && !document.is_null() {
+            report.push(format!(
+                "{}: unchanged, it has no pods",
+                workload::name(document)
+            ));
+        }
+        let mut changed = false;
+        for place in places {
+            let name = place.name.clone();
+            let at = |refusal: Refusal| format!("{name}: {refusal}");
+            let inject = self.injector.prefix.key("inject");
+            let pod = match self.direction {
+                Direction::In => place.pod(document, &inject),
+                Direction::Out => document.pointer(&place.pointer).cloned(),
+            };
+            let Some(object) = pod else {
+                let reason = match document.pointer(&place.pointer) {
+                    Some(_) => format!("unchanged, its {inject} is false"),
+                    None => "unchanged, it has no pod template".to_owned(),
+                };
+                report.push(format!("{name}: {reason}"));
+                continue;
+            };
+            let pod = Pod {
+                object: &object,
+                namespace: self.namespaces.of(&place),
+            };
+            let outcome = match self.direction {
+                Direction::In => self.injector.inject(pod),
+                Direction::Out => self.injector.uninject(pod),
+            };
+            let new = match outcome.map_err(at)? {
+                Outcome::Injected {
+                    pod,
+                    summary,
+                    warnings,
+                } => {
+                    report.push(format!("{name}: injected ({summary})"));
+                    let warnings = warnings.iter();
+                    report.extend(warnings.map(|warning| format!("{name}: warning: {warning}")));
+                    pod
+                }
+                Outcome::Uninjected(pod) => {
+                    report.push(format!("{name}: uninjected"));
+                    pod
+                }
+                Outcome::Unchanged(reason) => {
+                    report.push(format!("{name}: unchanged, {reason}"));
+                    continue;
+                }
+                Outcome::Skipped(reason) => {
+                    report.push(format!("{name}: warning: skipped, {reason}"));
+                    continue;
+                }
+            };
+            if let Some(place) = document.pointer_mut(&place.pointer) {
+                *place = new;
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// The text of one YAML document, or of JSON objects one behind the other, with what sets it apart
+/// from the next.
+struct Chunk<'a> {
+    text: &'a str,
+    /// Counted from 1.
+    line: usize,
+}
+
+struct Document {
+    values: Vec<Value>,
+    json: bool,
+}
+
+/// Cuts a stream where YAML lets a document begin (`---`) or end (`...`): both can only stand at the
+/// beginning of a line, in block scalars as well.
+fn split(text: &str) -> Vec<Chunk<'_>> {
+    let mut chunks = Vec::new();
+    let (mut start, mut first, mut at) = (0, 1, 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        if is_marker(line, "---") && start < at {
+            chunks.push(Chunk {
+                text: &text[start..at],
+                line: first,
+            });
+            (start, first) = (at, number + 1);
+        }
+        at += line.len();
+        if is_marker(line, "...") {
+            chunks.push(Chunk {
+                text: &text[start..at],
+                line: first,
+            });
+            (start, first) = (at, number + 2);
+        }
+    }
+    if start < text.len() {
+        chunks.push(Chunk {
+            text: &text[start..],
+            line: first,
+        });
+    }
+    chunks
+}
+
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+/// Whether nothing on the line is a value.
+fn is_bare(line: &str) -> bool {
+    let line = line.trim();
+    line.is_empty() || line.starts_with('#')
+}
+
+impl Chunk<'_> {
+    fn parse(&self) -> Result<Document, String> {
+        let nothing = |line: &str| {
+            let rest = line.strip_prefix("---").filter(|_| is_marker(line, "---"));
+            is_bare(rest.unwrap_or(line)) || line.starts_with('%') || is_marker(line, "...")
+        };
+        if self.text.lines().all(nothing) {
+            return Ok(Document {
+                values: Vec::new(),
+                json: false,
+            });
+        }
+        let body = self.body();
+        if body.trim_start().starts_with('{')
+            && let Ok(values) = serde_json::Deserializer::from_str(body)
+                .into_iter()
+                .collect()
+        {
+            return Ok(Document { values, json: true });
+        }
+        // The same number of lines, so that an error names the right one.
+        let padded: String = repeat_n('\n', self.line - 1)
+            .chain(self.text.chars())
+            .collect();
+        let value = yaml::read(&padded)
+            .map_err(|problem| format!("this is neither YAML nor JSON: {problem}"))?;
+        Ok(Document {
+            values: vec![value],
+            json: false,
+        })
+    }
+
+    /// The lines that set it apart from the document before.
+    fn header(&self) -> &str {
+        let first = self.text.split_inclusive('\n').next().unwrap_or_default();
+        let is_header = first.strip_prefix("---").is_some_and(is_bare);
+        if is_header { first } else { "" }
+    }
+
+    /// The text without that, and without the line that ends it.
+    fn body(&self) -> &str {
+        let body = &self.text[self.header().len()..];
+        &body[..body.len() - self.footer().len()]
+    }
+
+    fn footer(&self) -> &str {
+        let last = self
+            .text
+            .split_inclusive('\n')
+            .next_back()
+            .unwrap_or_default();
+        if is_marker(last, "...") { last } else { "" }
+    }
+
+    /// The document anew, between the same lines.
+    fn write(&self, document: &Document) -> Result<String, String> {
+        let mut text = match self.header() {
+            "" if is_marker(self.text, "---") => "---\n".to_owned(),
+            header => header.to_owned(),
+        };
+        for value in &document.values {
+            text.push_str(&if document.json {
+                json(value)
+            } else {
+                yaml::write(value)
+            }?);
+        }
+        text.push_str(self.footer());
+        Ok(text)
+    }
+}
+
+fn json(value: &Value) -> Result<String, String> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
+    Ok(text + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(stream: &str) -> Vec<&str> {
+        split(stream).iter().map(|chunk| chunk.text).collect()
+    }
+
+    #[test]
+    fn a_document_begins_where_yaml_lets_it() {
+        assert_eq!(texts("a: 1\n---\nb: 2\n"), ["a: 1\n", "---\nb: 2\n"]);
+        assert_eq!(
+            texts("---\na: |\n  ---\n  x\n--- # b\n"),
+            ["---\na: |\n  ---\n  x\n", "--- # b\n"]
+        );
+        assert_eq!(texts("a: 1\n...\nb: 2"), ["a: 1\n...\n", "b: 2"]);
+        assert_eq!(texts("----\n"), ["----\n"]);
+        assert_eq!(texts("a\r\n---\r\nb"), ["a\r\n", "---\r\nb"]);
+        assert_eq!(texts(""), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn what_has_no_pod_passes_byte_for_byte() {
+        let stream = "# a comment\r\n\r\n---\nkind:   Service # odd\n---\n%YAML 1.1\n---\n{\"kind\":  \"X\"}\n...\n--- \n";
+        let done = transform(&Injector::default(), stream, Direction::In).unwrap();
+        assert_eq!(done.text, stream);
+    }
+
+    #[test]
+    fn an_error_names_the_line_of_the_stream_and_nothing_on_it() {
+        let stream = "kind: A\n---\nkind: Secret\nb: HUNTER2\nb: HUNTER2: 1\n";
+        let error = transform(&Injector::default(), stream, Direction::In).unwrap_err();
+        assert!(
+            error.contains("line 5") && !error.contains("HUNTER2"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! Texts of settings to values. Their errors are phrases about the text.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio::time::Duration;
+
+use super::names::is_dns_name;
+use crate::{account, log};
+
+/// Below these, a process without capabilities cannot listen.
+const PRIVILEGED: u16 = 1024;
+
+/// The sidecar does not start with less memory.
+const LEAST_MEMORY: f64 = 16.0 * 1024.0 * 1024.0;
+
+pub(super) fn object_name(text: &str) -> Result<String, String> {
+    let known = is_dns_name(text).then(|| text.to_owned());
+    known.ok_or_else(|| "is not the name of an object in Kubernetes".to_owned())
+}
+
+/// A key of a Secret or ConfigMap.
+pub(super) fn data_key(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let is_key = !text.is_empty() && text.len() <= 253 && text.bytes().all(plain);
+    if is_key && !text.starts_with("..") && text != "." {
+        Ok(text.to_owned())
+    } else {
+        Err("is not a key of a Secret".to_owned())
+    }
+}
+
+pub(super) fn appid(text: &str) -> Result<String, String> {
+    account::check_appid(text)?;
+    Ok(text.to_owned())
+}
+
+/// A port on loopback: `127.0.0.1:7080`, `localhost:7080`, `[::1]:7080` or `7080`.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    let address = address(text, Ipv4Addr::LOCALHOST)?;
+    if !address.ip().is_loopback() {
+        return Err("can be reached from outside of the pod: listen on 127.0.0.1".to_owned());
+    }
+    unprivileged(address)
+}
+
+/// A port on all addresses, so that the kubelet reaches it.
+pub(super) fn admin(text: &str) -> Result<SocketAddr, String> {
+    let address = address(text, Ipv4Addr::UNSPECIFIED)?;
+    if !address.ip().is_unspecified() {
+        return Err(
+            "is not on 0.0.0.0 or [::], and the kubelet's probes would not reach it".to_owned(),
+        );
+    }
+    unprivileged(address)
+}
+
+fn address(text: &str, ip: Ipv4Addr) -> Result<SocketAddr, String> {
+    let local = text.strip_prefix("localhost:").unwrap_or(text);
+    let port = local
+        .parse()
+        .ok()
+        .map(|port: u16| SocketAddr::from((ip, port)));
+    port.or_else(|| text.parse().ok())
+        .ok_or_else(|| "is neither an IP address and a port nor a port".to_owned())
+}
+
+fn unprivileged(address: SocketAddr) -> Result<SocketAddr, String> {
+    if address.port() < PRIVILEGED {
+        return Err(format!("has a port below {PRIVILEGED}"));
+    }
+    Ok(address)
+}
+
+pub(super) fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("is neither true nor false".to_owned()),
+    }
+}
+
+/// The value that goes by the name `text`.
+pub(super) fn choice<T: Copy>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        let chosen = choices.iter().find(|(name, _)| *name == text);
+        chosen.map(|(_, value)| *value).ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            format!("is none of {}", names.join(", "))
+        })
+    }
+}
+
+pub(super) fn image(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:@".contains(&b);
+    let starts = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
+    let fits = starts && text.len() <= 512 && text.bytes().all(plain);
+    let known = (fits && !text.contains("://") && !text.ends_with([':', '/', '@']))
+        .then(|| text.to_owned());
+    known.ok_or_else(|| "is not the name of an image".to_owned())
+}
+
+pub(super) fn pull_policy(text: &str) -> Result<String, String> {
+    let policies = ["Always", "IfNotPresent", "Never"];
+    let known = policies.contains(&text).then(|| text.to_owned());
+    known.ok_or_else(|| format!("is none of {}", policies.join(", ")))
+}
+
+pub(super) fn log_level(text: &str) -> Result<String, String> {
+    log::parse(text)?;
+    Ok(text.to_owned())
+}
+
+/// A time with its unit, of at most a day.
+pub(super) fn pause(text: &str) -> Result<Duration, String> {
+    let pause = humantime::parse_duration(text).ok();
+    let pause = pause.filter(|pause| *pause <= Duration::from_secs(86_400));
+    pause.ok_or_else(|| "is not a duration with its unit, of at most a day".to_owned())
+}
+
+/// A Kubernetes quantity as it was written, and its value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Quantity {
+    pub(super) text: String,
+    pub(super) value: f64,
+}
+
+/// <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>
+pub(super) fn quantity(text: &str) -> Result<Quantity, String> {
+    let wrong = || "is not a quantity as Kubernetes writes them".to_owned();
+    let digits = text.trim_start_matches('+');
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(digits.len());
+    let (number, suffix) = digits.split_at(end);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let factor = factor(suffix).ok_or_else(wrong)?;
+    let value = number * factor;
+    if !value.is_finite() {
+        return Err(wrong());
+    }
+    let text = text.to_owned();
+    Ok(Quantity { text, value })
+}
+
+fn factor(suffix: &str) -> Option<f64> {
+    let binary = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    if let Some(power) = binary.iter().position(|known| *known == suffix) {
+        return Some(1024_f64.powi(i32::try_from(power).ok()? + 1));
+    }
+    let decimal = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+    if let Some(power) = decimal.iter().position(|known| *known == suffix) {
+        return Some(1000_f64.powi(i32::try_from(power).ok()? - 3));
+    }
+    let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+    Some(10_f64.powi(exponent))
+}
+
+/// A [`quantity`] of memory that the sidecar can live with.
+pub(super) fn memory(text: &str) -> Result<Quantity, String> {
+    let memory = quantity(text)?;
+    if memory.value < LEAST_MEMORY {
+        return Err("is less than the 16Mi that the sidecar needs".to_owned());
+    }
+    Ok(memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_those_of_kubernetes() {
+        for (text, value) in [
+            ("10m", 0.01),
+            ("1", 1.0),
+            ("+1.5", 1.5),
+            (".5", 0.5),
+            ("1e3", 1000.0),
+            ("1E-3", 0.001),
+            ("2k", 2000.0),
+            ("1E", 1e18),
+            ("128Mi", 134_217_728.0),
+        ] {
+            let read = quantity(text).unwrap().value;
+            assert!((read / value - 1.0).abs() < 1e-9, "{text}: {read}");
+        }
+        for bad in [
+            "", "-1", "Mi", "1 Gi", "1mi", "1KiB", "1.2.3", "1e", "0x1", "1e999", "inf", "NaN",
+        ] {
+            assert!(quantity(bad).is_err(), "{bad}");
+        }
+        assert!(memory("128m").is_err() && memory("16Mi").is_ok());
+    }
+
+    #[test]
+    fn the_app_connects_on_loopback_and_the_kubelet_from_outside() {
+        for (text, address) in [
+            ("7080", "127.0.0.1:7080"),
+            ("localhost:8080", "127.0.0.1:8080"),
+            ("[::1]:8080", "[::1]:8080"),
+        ] {
+            assert_eq!(listen(text).unwrap().to_string(), address);
+        }
+        for bad in [
+            "",
+            "0",
+            "80",
+            "0.0.0.0:7080",
+            "10.0.0.1:7080",
+            "unix:/x",
+            "host:7080",
+            "70800",
+        ] {
+            assert!(listen(bad).is_err(), "{bad}");
+        }
+        assert_eq!(admin("7081").unwrap().to_string(), "0.0.0.0:7081");
+        assert_eq!(admin("[::]:7081").unwrap().to_string(), "[::]:7081");
+        assert!(admin("127.0.0.1:7081").is_err() && admin("0.0.0.0:99").is_err());
+    }
+
+    #[test]
+    fn names_images_and_keys_are_held_to_their_letters() {
+        for good in ["wechat-sidecar:0.1.0", "r.example:5000/a/b@sha256:0f", "a"] {
+            assert!(image(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "https://a/b", "a:", "-a", "a\n"] {
+            assert!(image(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "..", "..data", "a/b", "a b"] {
+            assert!(data_key(bad).is_err(), "{bad}");
+        }
+        assert!(data_key(".hidden").is_ok() && object_name("A").is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! Where the pods are in what Kubernetes calls a workload, and what Namespace objects say about them.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+/// A pod, or a pod template, in a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// A JSON pointer to the object that has `metadata` and `spec`.
+    pub(super) pointer: String,
+    /// Kind and name, such as `deployment/shop`.
+    pub(super) name: String,
+    /// The namespace that the document names, if it does.
+    pub(super) namespace: Option<String>,
+    /// A JSON pointer to the whole workload.
+    workload: String,
+}
+
+/// The pods in `document`. None where it is no workload.
+pub(super) fn places(document: &Value) -> Vec<Place> {
+    let mut places = Vec::new();
+    find(document, String::new(), &mut places);
+    places
+}
+
+fn find(object: &Value, pointer: String, places: &mut Vec<Place>) {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    let group = version.rsplit_once('/').map_or("", |(group, _)| group);
+    let template = match (group, kind) {
+        ("", "List") => {
+            for (at, item) in super::pod::items(object, "/items").iter().enumerate() {
+                find(item, format!("{pointer}/items/{at}"), places);
+            }
+            return;
+        }
+        ("", "Pod") => "",
+        ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet") | ("batch", "Job") => {
+            "/spec/template"
+        }
+        ("batch", "CronJob") => "/spec/jobTemplate/spec/template",
+        _ => return,
+    };
+    let metadata = &object["metadata"];
+    places.push(Place {
+        pointer: format!("{pointer}{template}"),
+        name: name(object),
+        namespace: metadata["namespace"].as_str().map(str::to_owned),
+        workload: pointer,
+    });
+}
+
+/// Kind and name as `kubectl` shows them, as far as there are any.
+pub(super) fn name(object: &Value) -> String {
+    let kind = object["kind"].as_str().unwrap_or("object").to_lowercase();
+    let metadata = &object["metadata"];
+    let name = metadata["name"]
+        .as_str()
+        .or(metadata["generateName"].as_str());
+    format!("{kind}/{}", name.unwrap_or("(no name)"))
+}
+
+impl Place {
+    /// The pod, with the word of its workload about injection where its own is missing.
+    pub(super) fn pod(&self, document: &Value, inject: &str) -> Option<Value> {
+        let pod = document.pointer(&self.pointer)?.clone();
+        Some(pod).filter(|pod| !self.is_declined(document, pod, inject))
+    }
+
+    /// Whether the workload itself says no, and its pods say nothing.
+    fn is_declined(&self, document: &Value, pod: &Value, inject: &str) -> bool {
+        let word = |object: &Value| {
+            let word = |kind| super::names::text(object, kind, inject).map(str::to_owned);
+            word("labels").or_else(|| word("annotations"))
+        };
+        let workload = document.pointer(&self.workload);
+        word(pod).is_none() && workload.and_then(word).as_deref() == Some("false")
+    }
+}
+
+/// The Namespace objects of a stream, by name.
+#[derive(Debug, Default)]
+pub(super) struct Namespaces(HashMap<String, Value>);
+
+impl Namespaces {
+    /// Remembers those in `document`.
+    pub(super) fn learn(&mut self, document: &Value) {
+        match (document["apiVersion"].as_str(), document["kind"].as_str()) {
+            (Some("v1"), Some("List")) => {
+                let items = super::pod::items(document, "/items");
+                items.iter().for_each(|item| self.learn(item));
+            }
+            (Some("v1"), Some("Namespace")) => {
+                if let Some(name) = document["metadata"]["name"].as_str() {
+                    self.0.insert(name.to_owned(), document.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The one that `place` lies in; `Null` if the stream has none.
+    pub(super) fn of(&self, place: &Place) -> &Value {
+        let name = place.namespace.as_deref();
+        name.and_then(|name| self.0.get(name))
+            .unwrap_or(&Value::Null)
+    }
+}

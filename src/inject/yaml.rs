@@ -1,0 +1,39 @@
+//! YAML as kubectl reads it.
+
+use serde_json::Value;
+
+/// Lines are as long as their text.
+const UNBROKEN: usize = 1 << 30;
+
+/// Reads one document. The error is a phrase without the text.
+pub(super) fn read(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let hint = ", set DuplicateKeyPolicy in Options if acceptable";
+        error.to_string().replace(hint, "")
+    })
+}
+
+/// Writes one document.
+pub(crate) fn write(value: &Value) -> Result<String, String> {
+    let options = serde_saphyr::ser_options! {
+        compact_list_indent: true,
+        folded_wrap_chars: UNBROKEN,
+        prefer_block_scalars: !has_leading_tab(value),
+    };
+    let text = serde_saphyr::to_string_with_options(value, options);
+    text.map_err(|error| error.to_string())
+}
+
+/// Whether some text of several lines begins a line with a tab: kubectl cannot read that as a block
+/// scalar.
+fn has_leading_tab(value: &Value) -> bool {
+    match value {
+        Value::String(text) => {
+            text.contains('\n') && text.lines().any(|line| line.starts_with('\t'))
+        }
+        Value::Array(items) => items.iter().any(has_leading_tab),
+        Value::Object(fields) => fields.values().any(has_leading_tab),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}

@@ -1,0 +1,133 @@
+//! The webhook's certificate, read again when its files change; a bad one changes nothing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::time::{Duration, sleep};
+
+use super::validity;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// A certificate and its key, as they stand in their files.
+#[derive(Debug)]
+pub(super) struct Certificate {
+    certificate: PathBuf,
+    key: PathBuf,
+    pair: ArcSwap<Pair>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    key: Arc<CertifiedKey>,
+    /// Both files, to see whether they changed.
+    read: (Vec<u8>, Vec<u8>),
+    expires: Option<SystemTime>,
+}
+
+impl Certificate {
+    /// Reads both files. The error is a sentence that names the flag.
+    pub(super) fn load(certificate: &Path, key: &Path) -> Result<Self, String> {
+        let pair = Pair::parse(read(certificate, key)?)?;
+        Ok(Self {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            pair: ArcSwap::from_pointee(pair),
+        })
+    }
+
+    /// Reads them again whenever they change, for ever.
+    pub(super) async fn watch(self: Arc<Self>) {
+        let mut failed = None;
+        loop {
+            sleep(LOOK).await;
+            match self.reread() {
+                Ok(true) => {
+                    failed = None;
+                    tracing::info!("the certificate changed");
+                }
+                Ok(false) => failed = None,
+                // Between two files that change one after the other there is a moment.
+                Err(problem) if failed.as_ref() != Some(&problem) => {
+                    tracing::warn!(problem, "the certificate in use stays");
+                    failed = Some(problem);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn reread(&self) -> Result<bool, String> {
+        let files = read(&self.certificate, &self.key)?;
+        if files == self.pair.load().read {
+            return Ok(false);
+        }
+        self.pair.store(Arc::new(Pair::parse(files)?));
+        Ok(true)
+    }
+
+    /// Seconds until it expires, negative when it has.
+    pub(super) fn remaining(&self) -> Option<f64> {
+        let expires = self.pair.load().expires?;
+        Some(match expires.duration_since(SystemTime::now()) {
+            Ok(left) => left.as_secs_f64(),
+            Err(past) => -past.duration().as_secs_f64(),
+        })
+    }
+
+    /// TLS with this certificate, whichever it is at the time.
+    pub(super) fn server(self: &Arc<Self>) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_cert_resolver(self.clone());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.pair.load().key.clone())
+    }
+}
+
+impl Pair {
+    fn parse(read: (Vec<u8>, Vec<u8>)) -> Result<Self, String> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read.0)
+            .collect::<Result<_, _>>()
+            .map_err(|_| "--tls-cert: the file is not PEM".to_owned())?;
+        let first = chain
+            .first()
+            .ok_or("--tls-cert: the file holds no certificate")?;
+        let expires = validity::not_after(first);
+        let key = PrivateKeyDer::from_pem_slice(&read.1)
+            .map_err(|_| "--tls-key: the file holds no private key in PEM".to_owned())?;
+        let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
+            .map_err(|error| format!("--tls-key: the key does not fit --tls-cert: {error}"))?;
+        Ok(Self {
+            key: Arc::new(key),
+            read,
+            expires,
+        })
+    }
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let read = |flag: &str, path: &Path| {
+        fs::read(path).map_err(|error| format!("{flag}: {}: {error}", path.display()))
+    };
+    Ok((read("--tls-cert", certificate)?, read("--tls-key", key)?))
+}
