@@ -85,13 +85,13 @@ const NATIVE_SINCE: (u32, u32) = (1, 29);
 impl Injector {
     /// Adds a sidecar to `pod`, unless it does not want one, cannot have one, or has one.
     pub fn inject(&self, pod: Pod<'_>) -> Result<Outcome, Refusal> {
-        pod::check_shape(pod.object)?;
         if let Some(reason) = self.unwanted(pod)? {
             return Ok(Outcome::Unchanged(reason));
         }
         if let Some(reason) = impossible(pod.object) {
             return Ok(Outcome::Skipped(reason));
         }
+        pod::check_shape(pod.object)?;
         let status = Status::of(pod.object, &self.prefix)?;
         match (status, pod::has_container(pod.object, CONTAINER)) {
             (Some(status), true) => return self.complete(pod, status),

@@ -1,0 +1,320 @@
+//! The real webhook with a certificate that `webhook-certs` made, and an API server to ask and be asked.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The name by which an API server calls the webhook.
+const NAME: &str = "wechat-sidecar-injector.wechat-sidecar.svc";
+
+/// A running webhook; killed when dropped.
+pub(crate) struct Webhook {
+    pub(crate) child: Child,
+    pub(crate) folder: PathBuf,
+    pub(crate) client: reqwest::Client,
+    url: String,
+    address: std::net::SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+/// A reply as the API server reads it.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    /// The `response` of an AdmissionReview.
+    pub(crate) fn response(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text);
+        let review: Value = serde_json::from_str(&self.text).unwrap();
+        assert_eq!(review["kind"], "AdmissionReview");
+        assert_eq!(review["apiVersion"], "admission.k8s.io/v1");
+        review["response"].clone()
+    }
+}
+
+/// The JSON patch in a response; none where there is nothing to change.
+pub(crate) fn patch(response: &Value) -> Option<Value> {
+    let patch = response.get("patch")?;
+    assert_eq!(response["patchType"], "JSONPatch");
+    let patch = STANDARD.decode(patch.as_str().unwrap()).unwrap();
+    Some(serde_json::from_slice(&patch).unwrap())
+}
+
+/// A review as an API server sends it when `pod` is created in the namespace `shop`.
+pub(crate) fn review(pod: &Value) -> Value {
+    json!({
+        "kind": "AdmissionReview",
+        "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": { "group": "", "version": "v1", "kind": "Pod" },
+            "resource": { "group": "", "version": "v1", "resource": "pods" },
+            "requestKind": { "group": "", "version": "v1", "kind": "Pod" },
+            "requestResource": { "group": "", "version": "v1", "resource": "pods" },
+            "namespace": "shop",
+            "operation": "CREATE",
+            "userInfo": {
+                "username": "system:serviceaccount:kube-system:replicaset-controller",
+                "groups": ["system:serviceaccounts", "system:authenticated"],
+            },
+            "object": pod,
+            "oldObject": null,
+            "dryRun": false,
+            "options": { "kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1" },
+        },
+    })
+}
+
+/// A plain pod with these annotations.
+pub(crate) fn pod(annotations: Value) -> Value {
+    json!({
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": { "generateName": "shop-6d4cf56db6-", "annotations": annotations },
+        "spec": { "containers": [{ "name": "shop", "image": "shop:1" }] },
+    })
+}
+
+/// A certificate from `webhook-certs` in `folder`, and the root that it made for it.
+pub(crate) fn certify(folder: &Path) -> reqwest::Certificate {
+    std::fs::create_dir_all(folder).unwrap();
+    let made = std::process::Command::new(env!("CARGO_BIN_EXE_wechat-sidecar"))
+        .args(["webhook-certs", "--format", "values"])
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let values: Value = serde_saphyr::from_slice(&made.stdout).unwrap();
+    let values = &values["certificates"];
+    assert_eq!(values["source"], "provided");
+    // One after the other, as files are changed by hand.
+    std::fs::write(folder.join("tls.crt"), values["cert"].as_str().unwrap()).unwrap();
+    std::fs::write(folder.join("tls.key"), values["key"].as_str().unwrap()).unwrap();
+    let bundle = STANDARD
+        .decode(values["caBundle"].as_str().unwrap())
+        .unwrap();
+    reqwest::Certificate::from_pem(&bundle).unwrap()
+}
+
+impl Webhook {
+    /// Listening, with these flags.
+    pub(crate) async fn start(flags: &[&str]) -> Self {
+        static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let folder = format!("wechat-sidecar-webhook-{}-{count}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        let root = certify(&folder);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wechat-sidecar"));
+        command.env_clear().kill_on_drop(true).stdin(Stdio::null());
+        command.args(["webhook", "--listen", "127.0.0.1:0", "--tls-cert"]);
+        command
+            .arg(folder.join("tls.crt"))
+            .arg("--tls-key")
+            .arg(folder.join("tls.key"));
+        command.args(flags).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(String::new()));
+        let address = loop {
+            let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+            let line = line.expect("it ended");
+            if let Some((_, address)) = line.split_once("listening address=") {
+                break address.trim().parse().unwrap();
+            }
+            log.lock().unwrap().push_str(&line);
+        };
+        let kept = log.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut kept = kept.lock().unwrap();
+                kept.push_str(&line);
+                kept.push('\n');
+            }
+        });
+        Self {
+            client: client(root, address),
+            url: format!("https://{NAME}:{}", address.port()),
+            address,
+            child,
+            folder,
+            log,
+        }
+    }
+
+    /// A client that trusts `root` and nobody else.
+    pub(crate) fn trusting(&self, root: reqwest::Certificate) -> reqwest::Client {
+        client(root, self.address)
+    }
+
+    /// Sends a review, as an API server does.
+    pub(crate) async fn ask(&self, review: &Value) -> Reply {
+        self.post(review.to_string(), "application/json").await
+    }
+
+    /// Sends any body.
+    pub(crate) async fn post(&self, body: impl Into<reqwest::Body>, kind: &str) -> Reply {
+        self.try_post(body, kind).await.unwrap()
+    }
+
+    /// Sends any body, which may not be wanted.
+    pub(crate) async fn try_post(
+        &self,
+        body: impl Into<reqwest::Body>,
+        kind: &str,
+    ) -> reqwest::Result<Reply> {
+        let request = self.client.post(format!("{}/inject?timeout=5s", self.url));
+        read(request.header("content-type", kind).body(body)).await
+    }
+
+    /// Reads a page, with a client of its own.
+    pub(crate) async fn get(&self, client: &reqwest::Client, path: &str) -> reqwest::Result<Reply> {
+        read(client.get(format!("{}{path}", self.url))).await
+    }
+
+    /// Waits for a line of the log with `text` in it.
+    pub(crate) async fn says(&self, text: &str) {
+        let said = async {
+            while !self.log().contains(text) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let said = timeout(PATIENCE, said).await;
+        assert!(said.is_ok(), "it never said {text:?}:\n{}", self.log());
+    }
+
+    /// All that it wrote.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill")
+            .args([signal, &pid])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+}
+
+impl Drop for Webhook {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+        if !std::thread::panicking() {
+            assert!(!self.log().contains("panicked"), "{}", self.log());
+        }
+    }
+}
+
+fn client(root: reqwest::Certificate, address: std::net::SocketAddr) -> reqwest::Client {
+    // Another test of this process may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().no_proxy().tls_certs_only([root]);
+    builder
+        .resolve(NAME, address)
+        .timeout(PATIENCE)
+        .build()
+        .unwrap()
+}
+
+async fn read(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
+    let reply = request.send().await?;
+    let status = reply.status().as_u16();
+    Ok(Reply {
+        status,
+        text: reply.text().await?,
+    })
+}
+
+/// An API server that answers paths with JSON, and with 403 where it has none; plain HTTP or TLS.
+pub(crate) struct ApiServer {
+    pub(crate) url: String,
+    pub(crate) heads: Arc<Mutex<Vec<String>>>,
+    pub(crate) answers: Arc<Mutex<HashMap<String, Value>>>,
+}
+
+impl ApiServer {
+    /// With a version, and TLS if `service_account` is to hold its root and a token.
+    pub(crate) async fn start(minor: &str, service_account: Option<&Path>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tls = service_account.map(|folder| tls(folder));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let version =
+            json!({ "major": "1", "minor": minor, "gitVersion": format!("v1.{minor}.0") });
+        let server = Self {
+            url: format!("{scheme}://{}", listener.local_addr().unwrap()),
+            heads: Arc::default(),
+            answers: Arc::new(Mutex::new(HashMap::from([(
+                "/version".to_owned(),
+                version,
+            )]))),
+        };
+        let (heads, answers) = (server.heads.clone(), server.answers.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (heads, answers, tls) = (heads.clone(), answers.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => answer(stream, &heads, &answers).await,
+                        Some(tls) => answer(tls.accept(stream).await?, &heads, &answers).await,
+                    }
+                });
+            }
+        });
+        server
+    }
+}
+
+async fn answer(
+    mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin,
+    heads: &Mutex<Vec<String>>,
+    answers: &Mutex<HashMap<String, Value>>,
+) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let path = head.split(' ').nth(1).unwrap().to_owned();
+    heads.lock().unwrap().push(head);
+    let answer = answers.lock().unwrap().get(&path).cloned();
+    let (status, body) = match answer {
+        Some(answer) => ("200 OK", answer.to_string()),
+        None => ("403 Forbidden", r#"{"kind":"Status"}"#.to_owned()),
+    };
+    let length = body.len();
+    let reply = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+    stream.write_all(reply.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+fn tls(service_account: &Path) -> tokio_rustls::TlsAcceptor {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    std::fs::create_dir_all(service_account).unwrap();
+    std::fs::write(service_account.join("ca.crt"), certificate.pem()).unwrap();
+    std::fs::write(service_account.join("token"), "a-token-of-the-webhooks\n").unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into());
+    tokio_rustls::TlsAcceptor::from(Arc::new(config.unwrap()))
+}
