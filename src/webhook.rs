@@ -9,9 +9,7 @@ mod figures;
 mod review;
 mod validity;
 
-use std::{
-    convert::Infallible, fmt, io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc,
-};
+use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -234,29 +232,7 @@ impl Webhook {
     }
 
     async fn review(&self, request: Request<Incoming>) -> Result<Answer, (StatusCode, String)> {
-        let kind = request.headers().get(header::CONTENT_TYPE);
-        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        if kind.split(';').next().map(str::trim) != Some("application/json") {
-            let problem = "the Content-Type is not application/json".to_owned();
-            return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, problem));
-        }
-        let body = timeout(
-            PATIENCE,
-            Limited::new(request.into_body(), LARGEST_BODY).collect(),
-        );
-        let body = match body.await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let problem = format!("the body is larger than {LARGEST_BODY} bytes");
-                return Err((StatusCode::PAYLOAD_TOO_LARGE, problem));
-            }
-            Ok(Err(_)) | Err(_) => {
-                return Err((
-                    StatusCode::BAD_REQUEST,
-                    "the body did not arrive".to_owned(),
-                ));
-            }
-        };
+        let body = read(request).await?;
         let malformed = |problem| (StatusCode::BAD_REQUEST, problem);
         let review = review::Review::parse(&body).map_err(malformed)?;
         drop(body);
@@ -274,10 +250,28 @@ impl Webhook {
     }
 }
 
-impl fmt::Display for Farewell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+/// The body of a review, all of it before anything is said: who still sends does not listen.
+async fn read(request: Request<Incoming>) -> Result<Bytes, (StatusCode, String)> {
+    let (head, body) = request.into_parts();
+    let body = timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect());
+    let body = match body.await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let problem = format!("the body is larger than {LARGEST_BODY} bytes");
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, problem));
+        }
+        Ok(Err(_)) | Err(_) => {
+            let problem = "the body did not arrive".to_owned();
+            return Err((StatusCode::BAD_REQUEST, problem));
+        }
+    };
+    let kind = head.headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.split(';').next().map(str::trim) != Some("application/json") {
+        let problem = "the Content-Type is not application/json".to_owned();
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, problem));
     }
+    Ok(body)
 }
 
 fn text(status: StatusCode, text: &str) -> Reply {

@@ -1,9 +1,10 @@
 //! How long reviews take, and what memory: `cargo test --release --test webhook -- --ignored --nocapture`.
 
-use std::time::{Duration, Instant};
-
 use serde_json::json;
-use tokio::{task::JoinSet, time::interval};
+use tokio::{
+    task::JoinSet,
+    time::{Duration, Instant, interval},
+};
 
 use crate::support::{Webhook, pod, review};
 

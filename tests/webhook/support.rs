@@ -253,7 +253,7 @@ impl ApiServer {
     /// With a version, and TLS if `service_account` is to hold its root and a token.
     pub(crate) async fn start(minor: &str, service_account: Option<&Path>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let tls = service_account.map(|folder| tls(folder));
+        let tls = service_account.map(tls);
         let scheme = if tls.is_some() { "https" } else { "http" };
         let version =
             json!({ "major": "1", "minor": minor, "gitVersion": format!("v1.{minor}.0") });
