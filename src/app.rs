@@ -153,13 +153,14 @@ impl App {
             doors.spawn(listener.serve(workers.clone(), room.clone(), farewell.clone()));
         }
 
-        tokio::select! {
-            () = stop => {}
-            () = shutdown.notified() => {}
-        }
-        tracing::info!(delay = ?config.shutdown_delay, grace = ?config.server.shutdown_grace, "stopping");
+        let delay = tokio::select! {
+            () = stop => config.shutdown_delay,
+            // Who asks over HTTP has no more calls to make.
+            () = shutdown.notified() => Duration::ZERO,
+        };
+        tracing::info!(?delay, grace = ?config.server.shutdown_grace, "stopping");
         farewell.leave();
-        sleep(config.shutdown_delay).await;
+        sleep(delay).await;
         farewell.drain();
         while doors.join_next().await.is_some() {}
         let drained = workers.finish(config.server.shutdown_grace).await;

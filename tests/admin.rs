@@ -227,3 +227,22 @@ async fn status(sidecar: &Sidecar, method: &str, path: &str, headers: &str, addr
     stream.write_all(call.as_bytes()).await.unwrap();
     rest(stream).await[9..12].parse().unwrap()
 }
+
+#[tokio::test]
+async fn wait_started_ends_with_the_first_token_request_however_that_ends() {
+    let mut command = support::sidecar::with_account();
+    command.args(["--upstream", "http://127.0.0.1:1"]);
+    let sidecar = Sidecar::spawn(command, None).await;
+    let admin = sidecar.admin.strip_prefix("http://").unwrap().to_owned();
+    let wait = async |flags: &[&str]| {
+        let mut command = support::sidecar::command();
+        command.args(["--admin", &admin, "wait"]).args(flags);
+        command.output().await.unwrap()
+    };
+    let started = wait(&["--started", "--timeout", "30s"]).await;
+    assert_eq!(String::from_utf8_lossy(&started.stdout), "started\n");
+    assert_eq!(started.status.code(), Some(0));
+    let ready = wait(&["--timeout", "300ms"]).await;
+    assert_eq!(ready.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&ready.stdout).starts_with("not ready after 300ms"));
+}

@@ -180,6 +180,12 @@ async fn the_subcommand_stops_it_where_that_is_enabled() {
     let output = asked(&willing).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 
+    // Who asks has no more calls to make: a Job's pod ends now.
+    let flags = ["--enable-shutdown", "--shutdown-delay", "1h"];
+    let mut classic = Sidecar::with(&wechat, &flags).await;
+    assert!(asked(&classic).await.status.success());
+    assert_eq!(classic.ended().await.code(), Some(0));
+
     let firm = Sidecar::start(&wechat).await;
     let output = asked(&firm).await;
     assert_eq!(output.status.code(), Some(1));
