@@ -251,9 +251,12 @@ impl<I: Issue> Keeper<I> {
                     wait = Duration::ZERO;
                 }
                 tracing::warn!(%error, retry_in = ?wait, "no token");
-                let fetched = match error {
-                    IssueError::Refused { .. } => Fetched::Errcode,
-                    _ => Fetched::Failed,
+                let fetched = match error.code() {
+                    Some(code) => {
+                        self.metrics.errcode(code);
+                        Fetched::Errcode
+                    }
+                    None => Fetched::Failed,
                 };
                 self.metrics.fetch(cause, fetched);
                 let retry_at = Instant::now() + wait;

@@ -29,6 +29,8 @@ async fn it_has_started_when_the_first_fetch_has_ended_and_is_ready_with_a_token
         "{reason}"
     );
     assert_eq!(failing.metric("wechat_sidecar_ready").await, 0.0);
+    let code = format!("wechat_sidecar_errcodes_total{{account=\"{APPID}\",errcode=\"40164\"}}");
+    assert!(failing.metric(&code).await >= 1.0);
     fine.until_ready().await;
     assert_eq!(statuses(&fine).await, [200, 200, 200, 200]);
     assert_eq!(fine.metric("wechat_sidecar_ready").await, 1.0);

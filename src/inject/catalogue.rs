@@ -63,7 +63,7 @@ settings! {
     Image = "image", concat!("wechat-sidecar:", env!("CARGO_PKG_VERSION")), "registry.example/wechat-sidecar:0.1.0", false;
     /// When the image is pulled: Always, IfNotPresent or Never
     ImagePullPolicy = "image-pull-policy", "", "IfNotPresent", true;
-    /// A ConfigMap whose key wechat-sidecar.toml has more of the sidecar's configuration
+    /// A ConfigMap whose key wechat-sidecar.toml has more of the configuration; mounted at /etc/wechat-sidecar
     ConfigMap = "config-map", "", "wechat-sidecar", true;
     /// The lowest level logged
     LogLevel = "log-level", "", "info", true;

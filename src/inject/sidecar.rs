@@ -76,20 +76,14 @@ pub(super) fn container(settings: &Settings, surroundings: Surroundings) -> Valu
 
 /// The volumes.
 pub(super) fn volumes(settings: &Settings) -> Vec<Value> {
-    let item = |key: &str, path: &str| json!([{ "key": key, "path": path }]);
+    let item = json!({ "key": settings.secret_key, "path": "secret" });
     let mut volumes = vec![json!({
         "name": SECRET_VOLUME,
-        "secret": {
-            "secretName": settings.secret,
-            "defaultMode": READABLE,
-            "items": item(&settings.secret_key, "secret"),
-        },
+        "secret": { "secretName": settings.secret, "defaultMode": READABLE, "items": [item] },
     })];
+    // All of it, so that the file can name others, such as a root certificate.
     if let Some(name) = &settings.config_map {
-        volumes.push(json!({
-            "name": CONFIG_VOLUME,
-            "configMap": { "name": name, "items": item(CONFIGURATION_FILE, CONFIGURATION_FILE) },
-        }));
+        volumes.push(json!({ "name": CONFIG_VOLUME, "configMap": { "name": name } }));
     }
     volumes
 }

@@ -35,7 +35,7 @@ families! {
     BUILD = "gauge" "build_info": "Always 1; the version and commit are labels.";
     READY = "gauge" "ready": "1 while /readyz answers 200.";
     CALLS = "counter" "calls_total": "Calls, by account, endpoint and outcome.";
-    ERRCODE = "counter" "errcodes_total": "Error codes in replies of at most 4 KiB, by account.";
+    ERRCODE = "counter" "errcodes_total": "Error codes in replies of at most 4 KiB, those to token requests included, by account.";
     REFUSALS = "counter" "refusals_total": "Replies that refused the token put in, by account.";
     REPLAYS = "counter" "replays_total": "Calls sent once more, by account and final outcome.";
     SKIPPED = "counter" "replays_skipped_total": "Refused calls not sent again, by account and reason.";

@@ -9,7 +9,7 @@ use crate::inject::{Injector, Outcome, Pod};
 const VERSION: &str = "admission.k8s.io/v1";
 
 /// Kubernetes' own namespaces: a webhook that stands in their way stands in its own.
-const UNTOUCHED: [&str; 3] = ["kube-system", "kube-node-lease", "kube-public"];
+const UNTOUCHED: [&str; 2] = ["kube-system", "kube-node-lease"];
 
 /// A question of the API server's.
 #[derive(Debug)]
