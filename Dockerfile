@@ -1,0 +1,44 @@
+# The image: one program, no shell, nobody's user.
+#
+#   docker build --build-arg SIDECAR_BUILD_COMMIT="$(git rev-parse --short=12 HEAD)" -t wechat-sidecar:0.1.0 .
+#
+# From mainland China Google's registry cannot be reached, nor can Docker Hub often. Any base with libgcc and glibc
+# 2.36 or newer will do; the program brings its own root certificates where the base has none:
+#
+#   docker build --build-arg BASE=debian:bookworm-slim -t wechat-sidecar:0.1.0 .
+#   docker build --build-arg BUILDER=MIRROR/rust:1-bookworm --build-arg BASE=MIRROR/debian:bookworm-slim …
+#
+# Crates come through a mirror when a file config.toml is put into /usr/local/cargo of the builder's image.
+ARG BUILDER=rust:1-bookworm
+ARG BASE=gcr.io/distroless/cc-debian12:nonroot
+
+FROM ${BUILDER} AS build
+WORKDIR /build
+# The dependencies alone, with an empty program: a layer that lasts until they change, in any builder.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src \
+    && touch src/lib.rs \
+    && echo 'fn main() {}' > src/main.rs \
+    && cargo build --release --locked --bin wechat-sidecar
+COPY build.rs ./
+COPY src src
+# build.rs reads it.
+ARG SIDECAR_BUILD_COMMIT=unknown
+# cargo goes by times, and those of the sources may be older than the empty program's.
+RUN touch src/lib.rs src/main.rs \
+    && cargo build --release --locked --bin wechat-sidecar \
+    && target/release/wechat-sidecar --version
+
+FROM ${BASE}
+ARG SIDECAR_BUILD_COMMIT=unknown
+LABEL org.opencontainers.image.title="wechat-sidecar" \
+      org.opencontainers.image.description="A reverse proxy beside your app that appends WeChat's access_token, renews it, and heals an expiry" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${SIDECAR_BUILD_COMMIT}" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0"
+COPY --from=build /build/target/release/wechat-sidecar /usr/local/bin/wechat-sidecar
+USER 65532:65532
+# For Docker; Kubernetes has probes of its own. It asks the admin port.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["/usr/local/bin/wechat-sidecar", "health"]
+ENTRYPOINT ["/usr/local/bin/wechat-sidecar"]
