@@ -1,0 +1,131 @@
+"""The Dockerfile, the Compose file and the systemd unit."""
+
+import fnmatch
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import compose_spec
+import yaml
+
+import kube
+
+EXAMPLES = kube.ROOT / "examples"
+BINARY = "/usr/local/bin/wechat-sidecar"
+
+
+def check(report, tools):
+    check_image(report, tools)
+    check_compose(report)
+    check_unit(report)
+    check_guides(report)
+
+
+def check_guides(report):
+    """Both languages of the guide say the same, as far as a program can tell."""
+    texts = [(kube.K8S / name).read_text() for name in ("README.md", "README.zh-CN.md")]
+    with report.check("both guides have the same headings, commands and tables"):
+        for what, pattern in (("headings", r"^#+ "), ("rows of tables", r"^\|"), ("points", r"^- ")):
+            english, chinese = (len(re.findall(pattern, text, re.M)) for text in texts)
+            assert english == chinese, f"{what}: {english} and {chinese}"
+        english, chinese = (re.findall(r"^```\w+\n(.*?)^```", text, re.M | re.S) for text in texts)
+        bare = [[re.sub(r" +#.*", "", block) for block in blocks] for blocks in (english, chinese)]
+        assert bare[0] == bare[1], [pair for pair in zip(*bare) if pair[0] != pair[1]]
+    with report.check("every file and link that the guides name exists"):
+        for text in texts:
+            for path in re.findall(r"`(k8s/[\w./-]+)`", text):
+                assert (kube.ROOT / path).exists(), path
+            for link in re.findall(r"\]\(([\w.-]+)\)", text):
+                assert (kube.K8S / link).exists(), link
+            slugs = {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.M)}
+            missing = set(re.findall(r"\]\(#([^)]+)\)", text)) - slugs
+            assert not missing, missing
+
+
+def slug(heading):
+    """A heading's anchor, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def ignored(path, rules):
+    """Whether a .dockerignore leaves out a path: the last rule that matches it or a folder above decides."""
+    out = False
+    parts = path.split("/")
+    above = ["/".join(parts[: at + 1]) for at in range(len(parts))]
+    for rule in rules:
+        if any(fnmatch.fnmatchcase(one, rule.removeprefix("!")) for one in above):
+            out = not rule.startswith("!")
+    return out
+
+
+def check_image(report, tools):
+    text = (kube.ROOT / "Dockerfile").read_text()
+    with report.check("hadolint finds nothing in the Dockerfile"):
+        done = tools.run("hadolint", "--no-color", kube.ROOT / "Dockerfile")
+        assert done.returncode == 0, done.stdout
+    with report.check("the image's build gets all that it copies, and nothing else"):
+        lines = (kube.ROOT / ".dockerignore").read_text().splitlines()
+        rules = [line for line in lines if line and not line.startswith("#")]
+        copied = [word for line in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.M) for word in line.split()]
+        assert copied and all((kube.ROOT / path).exists() for path in copied), copied
+        sources = [str(file.relative_to(kube.ROOT)) for file in (kube.ROOT / "src").rglob("*") if file.is_file()]
+        left_out = [path for path in copied + sources if ignored(path, rules)]
+        assert not left_out, left_out
+        others = [path for path in ("target/release/x", ".git/HEAD", "tests/run", "k8s/README.md") if not ignored(path, rules)]
+        assert not others, others
+    with report.check("the sources include no file that the image's build does not copy"):
+        for file in (kube.ROOT / "src").rglob("*.rs"):
+            for included in re.findall(r'include_(?:str|bytes)!\(\s*"([^"]+)"', file.read_text()):
+                path = (file.parent / included).resolve()
+                assert path.is_relative_to(kube.ROOT / "src"), f"{file} includes {included}"
+    with report.check("the image and the manifests agree on the program's place and its user"):
+        assert f'ENTRYPOINT ["{BINARY}"]' in text and "USER 65532:65532" in text
+    with report.check("the image, the chart and the manifests have the package's version"):
+        version = re.search(r'^version = "(.*)"', (kube.ROOT / "Cargo.toml").read_text(), re.M)[1]
+        assert f'image.version="{version}"' in text
+        chart = yaml.safe_load((kube.K8S / "chart/Chart.yaml").read_text())
+        assert (chart["version"], chart["appVersion"]) == (version, version)
+        files = [*kube.K8S.rglob("*.yaml"), *EXAMPLES.glob("*.yaml")]
+        tags = {tag for file in files for tag in re.findall(r"wechat-sidecar:(\d[\w.-]*)", file.read_text())}
+        assert tags == {version}, tags
+
+
+def check_compose(report):
+    text = (EXAMPLES / "compose.yaml").read_text()
+    with report.check("the Compose file follows the specification"):
+        try:
+            compose_spec.PyCompose.from_yaml(text)
+        except ValueError as error:
+            raise AssertionError(error) from None
+    compose = yaml.safe_load(text)
+    sidecar, app = compose["services"]["sidecar"], compose["services"]["app"]
+    with report.check("under Compose the sidecar shares the app's network, reads a secret's file, and is looked after"):
+        assert sidecar["network_mode"] == "service:app" and "ports" not in sidecar
+        (secret,) = sidecar["secrets"]
+        assert sidecar["environment"]["WECHAT_SECRET_FILE"] == f"/run/secrets/{secret}" and secret in compose["secrets"]
+        assert sidecar["healthcheck"]["test"] == ["CMD", BINARY, "health"] and sidecar["restart"] == "unless-stopped"
+        assert app["environment"]["WECHAT_API_BASE_URL"] == "http://127.0.0.1:7080"
+        mounted = app["volumes"][0].split(":")[0]
+        assert (EXAMPLES / mounted).resolve().is_file(), mounted
+
+
+def check_unit(report):
+    unit = EXAMPLES / "wechat-sidecar.service"
+    text = unit.read_text()
+    with report.check("the unit takes the secret as a credential"):
+        assert "LoadCredential=secret:" in text and "WECHAT_SECRET_FILE=%d/secret" in text
+    if not shutil.which("systemd-analyze"):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        # Only the program is not there on this machine.
+        there = Path(folder) / unit.name
+        there.write_text(text.replace(BINARY, shutil.which("true")))
+        for sentence, args in (
+            ("systemd understands the unit", ["verify", "--man=no"]),
+            ("systemd rates the unit's exposure at most 2.0", ["security", "--offline=yes", "--no-pager", "--threshold=20"]),
+        ):
+            with report.check(sentence):
+                done = subprocess.run(["systemd-analyze", *args, there], capture_output=True, text=True, check=False)
+                assert done.returncode == 0 and "Unknown" not in done.stderr, done.stderr + done.stdout[-500:]
