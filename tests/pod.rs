@@ -1,0 +1,58 @@
+//! The injected pod runs: app and sidecar as processes, started, probed and ended as the kubelet does it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{process::Command, time::timeout};
+
+/// Longer than all of it takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What the script ends with where the machine does not let it make networks.
+const CANNOT: i32 = 77;
+
+/// A file that must be there; `remedy` makes it.
+fn existing(path: PathBuf, remedy: &str) -> PathBuf {
+    assert!(
+        path.exists(),
+        "{} is missing: {remedy} makes it",
+        path.display()
+    );
+    path
+}
+
+#[tokio::test]
+async fn an_injected_pod_starts_serves_and_ends_as_kubernetes_has_it() {
+    let sidecar = Path::new(env!("CARGO_BIN_EXE_wechat-sidecar"));
+    let examples = sidecar.with_file_name("examples");
+    let fake = existing(
+        examples.join("fake_wechat"),
+        "cargo build --example fake_wechat",
+    );
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let target = target.expect("a target folder");
+    let python = existing(target.join("sdk/venv/bin/python"), "tests/run");
+
+    let mut script = Command::new("python3");
+    script
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pod/run_pod.py"))
+        .args([Path::new("--sidecar"), sidecar])
+        .args([Path::new("--fake"), &fake])
+        .args([Path::new("--python"), &python])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = timeout(PATIENCE, script.output()).await;
+    let output = output.expect("it hangs").expect("it cannot be started");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let problems = String::from_utf8_lossy(&output.stderr);
+    println!("{said}{problems}");
+    let skipped = output.status.code() == Some(CANNOT);
+    // Where all that is needed has been installed, not to run is a failure.
+    assert!(
+        output.status.success() || skipped && std::env::var_os("CI").is_none(),
+        "see above"
+    );
+}

@@ -1,0 +1,228 @@
+"""The promises about an injected pod, each with a world of its own."""
+
+import threading
+import time
+
+from expect import (
+    ADMIN_PORT,
+    APP,
+    LONG,
+    SIDECAR,
+    TRANSPARENT,
+    check_confined,
+    check_healthy,
+    check_no_call_lost,
+    order,
+    plain,
+    pod_spec,
+    rotate_under,
+    sidecar_of,
+    until_app_says,
+    until_over,
+    until_ready,
+    with_init,
+)
+from kubelet import LEAST_GRACE
+
+
+def native_drains(world):
+    """A native sidecar serves its app from its first instruction until it has drained, while tokens end under it."""
+    world.images["wechat-sidecar:0.1.0"].delay = 1
+    pod = world.run(world.inject(plain("Deployment", DRAIN="3", FIRST="yes")))
+    until_ready(pod)
+    check_confined(pod)
+    rotate_under(world, 3)
+    ending = threading.Thread(target=pod.delete, daemon=True)
+    ending.start()
+    until_app_says(pod, "draining")
+    rotate_under(world, 1)
+    ending.join()
+    said, stats = check_no_call_lost(world, pod)
+    check_healthy(pod)
+    assert said["while_draining"] > 20, said
+    assert order(pod) == [("SIGTERM", APP), ("exited", APP), ("SIGTERM", SIDECAR), ("exited", SIDECAR)], order(pod)
+    assert pod[APP].exit_codes == pod[SIDECAR].exit_codes == [0] and pod.phase == "Succeeded"
+    return f"{said['succeeded']} calls, {stats['refused']} healed, {said['while_draining']} while draining"
+
+
+def native_overstayed(world):
+    """A native sidecar ends well though its app has used up the grace and was killed."""
+    pod = world.run(world.inject(plain("Pod", 2, DRAIN="100")))
+    until_app_says(pod, "calls succeed")
+    took = pod.delete()
+    assert order(pod) == [
+        ("SIGTERM", APP),
+        ("SIGKILL", APP),
+        ("exited", APP),
+        ("SIGTERM", SIDECAR),
+        ("exited", SIDECAR),
+    ], order(pod)
+    assert pod[SIDECAR].exit_codes == [0] and "calls fail" not in pod[APP].log()
+    assert took < 2 + LEAST_GRACE, took
+    return f"after {took:.1f} s"
+
+
+def classic_drains(world):
+    """A classic sidecar, told to stop with its app, serves that until it has drained."""
+    grace = 11
+    pod = world.run(world.inject(plain("Pod", grace, {"sidecar": "classic"}, DRAIN="4")))
+    until_ready(pod)
+    check_confined(pod)
+    rotate_under(world, 2)
+    world.wechat("POST", "change", {"refusal_chance": 0.05})
+    took = pod.delete()
+    said, stats = check_no_call_lost(world, pod)
+    check_healthy(pod)
+    assert said["while_draining"] > 20, said
+    assert set(order(pod)[:2]) == {("SIGTERM", APP), ("SIGTERM", SIDECAR)}, order(pod)
+    assert order(pod)[2:] == [("exited", APP), ("exited", SIDECAR)], order(pod)
+    assert pod[APP].exit_codes == pod[SIDECAR].exit_codes == [0]
+    assert took < grace, took
+    said = f"{said['succeeded']} calls, {stats['refused']} healed, {said['while_draining']} while draining"
+    return f"{said}, the pod ended in {took:.1f} of {grace} s"
+
+
+def classic_start(world):
+    """A classic sidecar is there at its app's first instruction, though it starts slowly."""
+    world.images["wechat-sidecar:0.1.0"].delay = 1.5
+    world.wechat("POST", "change", {"token_delay_ms": 700})
+    pod = world.run(world.inject(plain("Job", 6, {"sidecar": "classic"}, FIRST="yes", CALLS="3")))
+    pod.until(lambda: pod[APP].finished, LONG, "the app has ended")
+    assert pod[APP].exit_codes == [0]
+    assert pod.happened("postStart", SIDECAR, code=0)
+    check_healthy(pod)
+    said, _ = check_no_call_lost(world, pod)
+    return f"{said['succeeded']} calls"
+
+
+def transparent(world):
+    """An app that calls http://api.weixin.qq.com goes through the sidecar, which finds WeChat past /etc/hosts."""
+    wanted = {"mode": "transparent", "readiness": "true"}
+    pod = world.run(world.inject(plain("Deployment", annotations=wanted, BASE=TRANSPARENT, DRAIN="1")))
+    until_ready(pod)
+    check_confined(pod)
+    until_app_says(pod, "calls succeed")
+    rotate_under(world, 3)
+    asked = set(world.dns.asked)
+    pod.delete()
+    said, _ = check_no_call_lost(world, pod)
+    check_healthy(pod)
+    assert ("api.weixin.qq.com", "A") in asked, asked
+    # As it stands, without a detour over the search domains of the cluster.
+    assert all(name.endswith("weixin.qq.com") for name, _ in asked), asked
+    return f"{said['succeeded']} calls, DNS was asked {len(world.dns.asked)} times"
+
+
+def transparent_meets_hosts(world):
+    """Without skip-hosts-file the sidecar would meet its own hosts entry."""
+    manifest = world.inject(plain("Pod", 5, {"mode": "transparent"}, BASE=TRANSPARENT, OUTAGES="yes"))
+    container = sidecar_of(manifest)
+    kept = [one for one in container["env"] if one["name"] != "WECHAT_SIDECAR_SKIP_HOSTS_FILE"]
+    assert len(kept) == len(container["env"]) - 1
+    container["env"] = kept
+    pod = world.run(manifest)
+    until_app_says(pod, "calls fail")
+    assert "api.weixin.qq.com" not in {name for name, _ in world.dns.asked}, world.dns.asked
+    assert world.stats()["token_requests"] == 0
+    return "no call succeeded"
+
+
+def transparent_port(world):
+    """Without the pod's sysctl the sidecar could not listen on port 80."""
+    manifest = world.inject(plain("Pod", 5, {"mode": "transparent"}, BASE=TRANSPARENT))
+    assert pod_spec(manifest)["securityContext"].pop("sysctls")
+    pod = world.run(manifest)
+    pod.until(lambda: pod.happened("exited", SIDECAR), LONG, "the sidecar gives up")
+    assert pod[SIDECAR].exit_codes[0] == 1 and "127.0.0.1:80 cannot be listened on" in pod[SIDECAR].log()
+    assert not pod.happened("started", APP)
+    return "it says so and exits with 1"
+
+
+def outlives(world, go_away, sidecar):
+    """What every outage has in common; returns how long the first call took when WeChat was back."""
+    go_away()
+    # A tenth of the liveness probe's period; its threshold stays.
+    pod = world.run(world.inject(plain("Pod", 6, {"sidecar": sidecar}, OUTAGES="yes")), scale=0.1)
+
+    def stays_alive():
+        seen = len(pod.happened("probe", SIDECAR, probe="liveness"))
+        pod.until(
+            lambda: len(pod.happened("probe", SIDECAR, probe="liveness")) >= seen + 4, LONG, "four more liveness probes"
+        )
+
+    until_ready(pod)
+    until_app_says(pod, "calls fail")
+    stays_alive()
+    assert "calls succeed" not in pod[APP].log()
+    world.network.internet_is_back()
+    world.network.wechat_answers()
+    back = time.monotonic()
+    until_app_says(pod, "calls succeed")
+    took = time.monotonic() - back
+    # And away again, under a pod that runs.
+    go_away()
+    stays_alive()
+    check_healthy(pod)
+    assert not pod.happened("not ready")
+    problems = [one["problem"] for one in pod.happened("probe", SIDECAR, probe="liveness")]
+    assert not any(problems), problems
+    ready = pod.happened("ready")[0]["at"]
+    return f"ready after {ready:.1f} s, the first call {took:.1f} s after its end"
+
+
+def refused(world):
+    """While WeChat refuses connections, a pod starts, stays alive and ready, and works when that is over."""
+    return outlives(world, world.network.wechat_refuses, "native")
+
+
+def swallowed(world):
+    """The same holds while all packets to WeChat are lost."""
+    return outlives(world, world.network.wechat_is_swallowed, "native")
+
+
+def offline(world):
+    """The same holds for a classic pod while there is no network at all, DNS included."""
+    return outlives(world, world.network.internet_is_swallowed, "classic")
+
+
+def native_job(world):
+    """A Job's pod with a native sidecar ends when its app does, and serves initContainers before that."""
+    pod = world.run(world.inject(with_init(plain("Job", CALLS="5"))))
+    until_over(pod)
+    said, _ = check_no_call_lost(world, pod)
+    check_healthy(pod)
+    assert order(pod) == [("exited", "prepare"), ("exited", APP), ("SIGTERM", SIDECAR), ("exited", SIDECAR)], order(pod)
+    assert pod[APP].exit_codes == pod[SIDECAR].exit_codes == [0]
+    took = pod.events[-1]["at"] - pod.happened("exited", APP)[0]["at"]
+    assert took < 5, took
+    return f"{said['succeeded']} calls, the pod ended {took:.1f} s after its app"
+
+
+def classic_job(world):
+    """A Job's pod with a classic sidecar ends when its app asks the sidecar to."""
+    goodbye = f"http://127.0.0.1:{ADMIN_PORT}/quitquitquit"
+    pod = world.run(world.inject(plain("Job", 30, {"sidecar": "classic"}, CALLS="5", GOODBYE=goodbye)))
+    until_over(pod)
+    said, _ = check_no_call_lost(world, pod)
+    # Nobody else has told it, and which of the two ends first is nobody's business.
+    assert set(order(pod)) == {("exited", APP), ("exited", SIDECAR)}, order(pod)
+    assert pod[APP].exit_codes == pod[SIDECAR].exit_codes == [0]
+    took = pod.events[-1]["at"] - pod.happened("exited", APP)[0]["at"]
+    assert took < 5, took
+    return f"{said['succeeded']} calls, the pod ended {took:.1f} s after its app"
+
+
+ALL = {
+    "refused": refused,
+    "swallowed": swallowed,
+    "offline": offline,
+    "native-drains": native_drains,
+    "native-overstayed": native_overstayed,
+    "native-job": native_job,
+    "classic-start": classic_start,
+    "classic-drains": classic_drains,
+    "classic-job": classic_job,
+    "transparent": transparent,
+    "transparent-without-skip-hosts-file": transparent_meets_hosts,
+    "transparent-without-sysctl": transparent_port,
+}
