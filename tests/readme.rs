@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 use wechat_sidecar::{
     config::keys::{self, Kind},
     endpoint,
+    inject::catalogue,
     metrics::FAMILIES,
     proxy::{Mark, error::CODES},
 };
@@ -126,5 +127,31 @@ fn the_tables_of_errors_and_marks_are_the_codes() {
             .filter(|word| !word.starts_with("X-"))
             .collect();
         assert_eq!(marks, Mark::ALL.map(Mark::word), "{readme}");
+    }
+}
+
+#[test]
+fn the_table_of_injections_settings_is_the_codes() {
+    for readme in ["k8s/README.md", "k8s/README.zh-CN.md"] {
+        let rows = rows(readme);
+        let rows: Vec<_> = rows
+            .iter()
+            .filter(|row| row.len() == 3 && row[0].starts_with('`'))
+            .filter(|row| !row[0].contains('/'))
+            .collect();
+        let names: Vec<&str> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
+        let known: Vec<&str> = catalogue::settings().map(|setting| setting.name).collect();
+        assert_eq!(names, known, "{readme}");
+        for (row, setting) in rows.iter().zip(catalogue::settings()) {
+            let shown = row[1].trim_matches('`');
+            // What depends on something is said in words, which may be Chinese.
+            let in_words = setting.preset.is_empty() && row[1] == shown;
+            assert!(
+                shown == setting.preset || in_words,
+                "{readme}, {}: {shown:?} is not {:?}",
+                setting.name,
+                setting.preset
+            );
+        }
     }
 }

@@ -14,7 +14,7 @@ const A_SECOND: u32 = 200;
 #[tokio::test]
 #[ignore = "it measures, for half a minute"]
 async fn two_hundred_reviews_a_second() {
-    let webhook = Webhook::start(&["--log-level", "warn"]).await;
+    let webhook = Webhook::start(&[]).await;
     let status = format!("/proc/{}/status", webhook.child.id().unwrap());
     let memory = || {
         let status = std::fs::read_to_string(&status).unwrap();
