@@ -153,14 +153,19 @@ impl App {
             doors.spawn(listener.serve(workers.clone(), room.clone(), farewell.clone()));
         }
 
+        // Who asks over HTTP has no more calls to make, and so does not wait for the delay.
+        let asked = shutdown.notified();
+        tokio::pin!(asked);
         let delay = tokio::select! {
             () = stop => config.shutdown_delay,
-            // Who asks over HTTP has no more calls to make.
-            () = shutdown.notified() => Duration::ZERO,
+            () = asked.as_mut() => Duration::ZERO,
         };
         tracing::info!(?delay, grace = ?config.server.shutdown_grace, "stopping");
         farewell.leave();
-        sleep(delay).await;
+        if !delay.is_zero() {
+            // The second of both may ask while the first waits.
+            let _ = timeout(delay, asked).await;
+        }
         farewell.drain();
         while doors.join_next().await.is_some() {}
         let drained = workers.finish(config.server.shutdown_grace).await;

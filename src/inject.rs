@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 pub mod names;
+mod neighbours;
 pub mod offline;
 mod pod;
 mod settings;
@@ -19,7 +20,7 @@ pub(crate) mod yaml;
 use serde_json::Value;
 
 use catalogue::Id;
-use names::{Prefix, text};
+use names::{Prefix, word};
 pub use settings::Presets;
 use settings::{Layers, Mode, Settings, Sidecar};
 use status::Status;
@@ -107,6 +108,12 @@ impl Injector {
         let settings = layers.settings()?;
         self.check(object, &layers, &settings)?;
         let mut warnings = Vec::new();
+        if settings.sidecar == Sidecar::Native && layers.is_annotated(Id::ShutdownDelay) {
+            warnings.push(format!(
+                "{} is for classic sidecars: a native one ends after the app",
+                self.prefix.key("shutdown-delay")
+            ));
+        }
         let injected = pod::inject(object, &self.prefix, &settings, &mut warnings)?;
         Ok(Outcome::Injected {
             pod: injected,
@@ -131,7 +138,9 @@ impl Injector {
             transparent::check_ports(pod.object, &self.prefix)?;
         }
         Ok(match pod::complete(pod.object, &self.prefix, status) {
-            None => Outcome::Unchanged("it is injected already".to_owned()),
+            None => Outcome::Unchanged(
+                "it is injected already; for other settings, uninject it first".to_owned(),
+            ),
             Some(pod) => Outcome::Injected {
                 pod,
                 summary: "the sidecar was there, its address in new containers was not".to_owned(),
@@ -147,7 +156,7 @@ impl Injector {
         // The cluster selects by the label; who says no by an annotation says no as well.
         for kind in ["labels", "annotations"] {
             let what = kind.trim_end_matches('s');
-            match text(pod.object, kind, &key) {
+            match word(pod.object, kind, &key, "the pod's")? {
                 None => {}
                 Some("true") => wanted = true,
                 Some("false") => return Ok(Some(format!("its {what} {key} is false"))),
@@ -162,7 +171,7 @@ impl Injector {
             return Ok(None);
         }
         let key = self.prefix.key("injection");
-        match text(pod.namespace, "labels", &key) {
+        match word(pod.namespace, "labels", &key, "the namespace's")? {
             None | Some("enabled") => Ok(None),
             Some("disabled") => Ok(Some(format!("its namespace's label {key} is disabled"))),
             Some(other) => Err(Refusal::new(format!(
@@ -180,14 +189,25 @@ impl Injector {
             let problem = format!(
                 "needs Kubernetes 1.29, and this cluster is {major}.{minor}: the pod would never start; use classic"
             );
-            return Err(layers.refusal(Id::Sidecar, &problem));
+            return Err(layers.objection(Id::Sidecar, &problem));
         }
         let ports = [(Id::Listen, settings.listen), (Id::Admin, settings.admin)];
         for (id, address) in ports {
             if let Some(container) = pod::declares_port(pod, address.port()) {
                 let problem = format!("has a port that the container {container} declares");
-                return Err(layers.refusal(id, &problem));
+                return Err(layers.objection(id, &problem));
             }
+        }
+        let grace = pod::grace(pod);
+        if let Some(delay) = settings.shutdown_delay
+            && settings.sidecar == Sidecar::Classic
+            && delay + sidecar::LAST_CALLS >= grace
+        {
+            let problem = format!(
+                "leaves no time for the last calls before the pod is killed, {grace:?} after it was \
+                 told to stop (terminationGracePeriodSeconds)"
+            );
+            return Err(layers.objection(Id::ShutdownDelay, &problem));
         }
         if settings.mode == Mode::Transparent {
             transparent::check_ports(pod, &self.prefix)?;
@@ -204,8 +224,6 @@ fn impossible(pod: &Value) -> Option<String> {
         let reason = "it is on the host's network, where everybody on the node could use its token";
         return Some(reason.to_owned());
     }
-    let os = spec["os"]["name"].as_str();
-    let node = spec["nodeSelector"]["kubernetes.io/os"].as_str();
-    let windows = [os, node].contains(&Some("windows"));
+    let windows = neighbours::runs_on_windows(pod);
     windows.then(|| "it runs on Windows, and the sidecar on Linux only".to_owned())
 }

@@ -6,21 +6,26 @@ pub mod bootstrap;
 mod certificate;
 pub mod cluster;
 mod figures;
+mod patch;
+mod peers;
 mod review;
 mod validity;
 
-use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    convert::Infallible, future::pending, io, net::SocketAddr, path::PathBuf, pin::pin,
+    process::ExitCode, sync::Arc,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
-    sync::{Semaphore, watch},
-    time::{Duration, Instant, sleep, timeout},
+    sync::{SemaphorePermit, watch},
+    time::{Duration, Instant, sleep, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -28,6 +33,7 @@ use crate::inject::Injector;
 use certificate::Certificate;
 use cluster::Cluster;
 use figures::{Figures, Reviewed};
+use peers::{Peers, Seat};
 use review::Answer;
 
 /// How the webhook runs.
@@ -57,6 +63,7 @@ struct Webhook {
     namespaces: bool,
     certificate: Arc<Certificate>,
     figures: Figures,
+    peers: Arc<Peers>,
     farewell: watch::Sender<Farewell>,
 }
 
@@ -70,14 +77,25 @@ enum Farewell {
 
 type Reply = Response<Full<Bytes>>;
 
-/// Connections at once; an API server keeps a few.
-const MOST_PEERS: usize = 512;
+/// Why there is no answer to a review: failurePolicy decides.
+struct Unanswered(Reviewed, StatusCode, String);
 
-/// How long a peer may take for anything: longer than the API server waits.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a peer may take for a handshake, or for the rest of a review: longer than the API server
+/// waits for its answer.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// How long a connection may stay without ever having asked anything.
+const UNUSED: Duration = Duration::from_secs(10);
+
+/// How long a connection is kept between two requests: longer than the API server keeps it, so that
+/// none is closed on a review that is just coming.
+const KEPT_ALIVE: Duration = Duration::from_secs(120);
 
 /// The API server takes objects of 3 MiB, and a review holds more than the object.
-const LARGEST_BODY: usize = 16 << 20;
+const LARGEST_BODY: usize = 6 << 20;
+
+/// The head of a request.
+const LARGEST_HEAD: usize = 64 * 1024;
 
 /// How long reviews in flight may take when the process ends.
 const GRACE: Duration = Duration::from_secs(10);
@@ -108,6 +126,7 @@ async fn start(options: Options) -> Result<(), String> {
         namespaces: options.namespaces,
         certificate: certificate.clone(),
         figures: Figures::default(),
+        peers: Peers::new(),
         farewell: watch::Sender::new(Farewell::Serving),
     });
     tokio::spawn(certificate.clone().watch());
@@ -138,49 +157,63 @@ async fn start(options: Options) -> Result<(), String> {
 impl Webhook {
     /// Accepts until the end, and returns when the last connection is closed, or the grace is over.
     async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let room = Arc::new(Semaphore::new(MOST_PEERS));
         let acceptor = TlsAcceptor::from(self.certificate.server());
         let mut farewell = self.farewell.subscribe();
         loop {
-            let next = async { (listener.accept().await, room.clone().acquire_owned().await) };
-            let (accepted, permit) = tokio::select! {
-                next = next => next,
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
                 _ = farewell.wait_for(|farewell| *farewell == Farewell::Draining) => break,
             };
-            let (Ok((stream, _)), Ok(permit)) = (accepted, permit) else {
+            let Ok((stream, _)) = accepted else {
                 sleep(Duration::from_millis(100)).await;
                 continue;
             };
             let (webhook, acceptor) = (self.clone(), acceptor.clone());
+            let seat = self.peers.seat();
             tokio::spawn(async move {
-                webhook.converse(stream, acceptor).await;
-                drop(permit);
+                tokio::select! {
+                    () = webhook.converse(stream, acceptor, &seat) => {}
+                    () = seat.is_needed() => tracing::debug!("a connection made room"),
+                }
             });
         }
         drop(listener);
-        let all = u32::try_from(MOST_PEERS).unwrap_or(u32::MAX);
-        let _ = timeout(GRACE, room.acquire_many(all)).await;
+        let _ = timeout(GRACE, self.peers.all_left()).await;
     }
 
-    async fn converse(self: Arc<Self>, stream: TcpStream, acceptor: TlsAcceptor) {
+    async fn converse(&self, stream: TcpStream, acceptor: TlsAcceptor, seat: &Seat) {
         // Who does not speak TLS, or distrusts the certificate, is told so by TLS.
         let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else {
             tracing::debug!("a TLS handshake failed");
             return;
         };
-        let service = service_fn(|request: Request<Incoming>| {
-            let webhook = self.clone();
-            async move { Ok::<_, Infallible>(webhook.answer(request).await) }
+        let service = service_fn(|request: Request<Incoming>| async move {
+            let _busy = seat.busy();
+            let mut reply = self.answer(request).await;
+            // The next review had better go to a replica that stays.
+            if *self.farewell.borrow() > Farewell::Serving {
+                let close = HeaderValue::from_static("close");
+                reply.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(reply)
         });
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_secs(120));
+            .header_read_timeout(KEPT_ALIVE)
+            .max_buf_size(LARGEST_HEAD);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
+        let mut connection = pin!(connection);
         let mut farewell = self.farewell.subscribe();
+        let unused = async {
+            sleep(UNUSED).await;
+            if seat.is_used() {
+                pending::<()>().await;
+            }
+        };
         tokio::select! {
             _ = connection.as_mut() => return,
+            () = unused => return,
             _ = farewell.wait_for(|farewell| *farewell == Farewell::Draining) => {}
         }
         connection.as_mut().graceful_shutdown();
@@ -223,24 +256,26 @@ impl Webhook {
                 reply.headers_mut().insert(header::CONTENT_TYPE, kind);
                 reply
             }
-            Err((status, problem)) => {
+            Err(Unanswered(reviewed, status, problem)) => {
                 tracing::warn!(%status, problem, "a review cannot be answered");
-                self.figures.count(Reviewed::Malformed, started.elapsed());
+                self.figures.count(reviewed, started.elapsed());
                 text(status, &problem)
             }
         }
     }
 
-    async fn review(&self, request: Request<Incoming>) -> Result<Answer, (StatusCode, String)> {
-        let body = read(request).await?;
-        let malformed = |problem| (StatusCode::BAD_REQUEST, problem);
+    async fn review(&self, request: Request<Incoming>) -> Result<Answer, Unanswered> {
+        let (body, _room) = self.read(request).await?;
+        let malformed = |problem| Unanswered(Reviewed::Malformed, StatusCode::BAD_REQUEST, problem);
         let review = review::Review::parse(&body).map_err(malformed)?;
         drop(body);
         let namespace = match review.namespace() {
-            Some(name) if self.namespaces => {
+            Some(name) if self.namespaces && review.is_for_us() => {
                 let found = self.cluster.namespace(name).await;
                 // Settings that cannot be read are not guessed: failurePolicy decides.
-                found.map_err(|problem| (StatusCode::INTERNAL_SERVER_ERROR, problem))?
+                found.map_err(|problem| {
+                    Unanswered(Reviewed::Failed, StatusCode::INTERNAL_SERVER_ERROR, problem)
+                })?
             }
             _ => Arc::default(),
         };
@@ -248,30 +283,46 @@ impl Webhook {
         injector.cluster = self.cluster.version();
         Ok(review.answer(&injector, &namespace))
     }
-}
 
-/// The body of a review, all of it before anything is said: who still sends does not listen.
-async fn read(request: Request<Incoming>) -> Result<Bytes, (StatusCode, String)> {
-    let (head, body) = request.into_parts();
-    let body = timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect());
-    let body = match body.await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let problem = format!("the body is larger than {LARGEST_BODY} bytes");
-            return Err((StatusCode::PAYLOAD_TOO_LARGE, problem));
+    /// The body of a review, all of it before anything is said: who still sends does not listen.
+    async fn read(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<(Vec<u8>, Vec<SemaphorePermit<'_>>), Unanswered> {
+        let wrong =
+            |status, problem: &str| Unanswered(Reviewed::Malformed, status, problem.to_owned());
+        let (head, mut body) = request.into_parts();
+        let (mut bytes, mut room) = (Vec::new(), Vec::new());
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let frame = match timeout_at(end, body.frame()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(_))) | Err(_) => {
+                    return Err(wrong(StatusCode::BAD_REQUEST, "the body did not arrive"));
+                }
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if bytes.len() + data.len() > LARGEST_BODY {
+                return Err(wrong(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "the body is larger than 6 MiB",
+                ));
+            }
+            let full = || wrong(StatusCode::SERVICE_UNAVAILABLE, "too many reviews at once");
+            room.push(self.peers.room(data.len()).ok_or_else(full)?);
+            bytes.extend_from_slice(&data);
         }
-        Ok(Err(_)) | Err(_) => {
-            let problem = "the body did not arrive".to_owned();
-            return Err((StatusCode::BAD_REQUEST, problem));
+        let kind = head.headers.get(header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if kind.split(';').next().map(str::trim) != Some("application/json") {
+            let problem = "the Content-Type is not application/json";
+            return Err(wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, problem));
         }
-    };
-    let kind = head.headers.get(header::CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if kind.split(';').next().map(str::trim) != Some("application/json") {
-        let problem = "the Content-Type is not application/json".to_owned();
-        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, problem));
+        Ok((bytes, room))
     }
-    Ok(body)
 }
 
 fn text(status: StatusCode, text: &str) -> Reply {

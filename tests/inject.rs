@@ -111,6 +111,76 @@ fn a_wrong_value_is_refused_with_its_name_and_nothing_is_written() {
     }
 }
 
+#[test]
+fn a_whole_clusters_list_is_read_and_aliases_do_not_multiply() {
+    let pod = |at: usize| {
+        let env = (0..40).map(|at| format!("        - {{name: V{at}, value: '{at}'}}\n"));
+        let env: String = env.collect();
+        format!(
+            "  - apiVersion: v1\n    kind: Pod\n    metadata: {{name: p{at}}}\n    spec:\n      \
+             containers:\n      - name: a\n        image: a:1\n        env:\n{env}"
+        )
+    };
+    let pods: String = (0..1200).map(pod).collect();
+    let list = format!("apiVersion: v1\nkind: List\nitems:\n{pods}");
+    let done = inject(&[], list.as_bytes());
+    assert!(done.status, "{}", done.stderr);
+    assert_eq!(
+        done.stdout.matches("name: wechat-sidecar-secret").count(),
+        2400
+    );
+
+    let many = "- *a\n".repeat(5000);
+    let aliases = format!("kind: X\nx: &a {{b: c}}\ny:\n{many}");
+    assert!(inject(&[], aliases.as_bytes()).status);
+    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for at in 1..12 {
+        let before = format!("*a{},", at - 1).repeat(9);
+        bomb.push_str(&format!("a{at}: &a{at} [{before}]\n"));
+    }
+    assert!(!inject(&[], bomb.as_bytes()).status);
+}
+
+#[test]
+fn what_somebody_should_know_is_said() {
+    let says = |stream: &str, text: &str| {
+        let done = inject(&[], stream.as_bytes());
+        assert!(
+            done.status && done.stderr.contains(text),
+            "{text:?}: {}",
+            done.stderr
+        );
+    };
+    let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, annotations: \
+        {wechat-sidecar.dev/secret: mine}}\nspec: {template: {spec: {containers: [{name: a}]}}}";
+    says(deployment, "they belong on its pod template");
+    let pod = |annotations: &str, spec: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, annotations: {{{annotations}}}}}\n\
+             spec: {{{spec}, containers: [{{name: a}}]}}"
+        )
+    };
+    says(
+        &pod("", "shareProcessNamespace: true"),
+        "may read the sidecar's AppSecret",
+    );
+    says(
+        &pod("", "hostNetwork: true"),
+        "pod/p: warning: skipped, it is on the host's network",
+    );
+    let delay = "wechat-sidecar.dev/shutdown-delay: 5s";
+    says(
+        &pod(delay, "restartPolicy: Always"),
+        "is for classic sidecars",
+    );
+    let classic = "wechat-sidecar.dev/sidecar: classic";
+    says(&pod(classic, "restartPolicy: Never"), "/quitquitquit");
+    says(
+        &pod(classic, "terminationGracePeriodSeconds: 600"),
+        "serves for 60s",
+    );
+}
+
 /// Without what is empty: `uninject` does not know whether it was there.
 fn stripped(mut value: Value) -> Value {
     fn is_empty(value: &Value) -> bool {

@@ -186,6 +186,13 @@ async fn the_subcommand_stops_it_where_that_is_enabled() {
     assert!(asked(&classic).await.status.success());
     assert_eq!(classic.ended().await.code(), Some(0));
 
+    // And so does one that was told to stop before.
+    let mut told = Sidecar::with(&wechat, &flags).await;
+    told.signal("-TERM");
+    told.line("stopping").await;
+    assert!(asked(&told).await.status.success());
+    assert_eq!(told.ended().await.code(), Some(0));
+
     let firm = Sidecar::start(&wechat).await;
     let output = asked(&firm).await;
     assert_eq!(output.status.code(), Some(1));

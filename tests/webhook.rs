@@ -236,6 +236,46 @@ async fn large_reviews_are_answered_and_garbage_is_not() {
 }
 
 #[tokio::test]
+async fn a_pod_of_many_values_takes_few_operations_and_a_bounded_memory() {
+    let webhook = Webhook::start(&[]).await;
+    let variable = |at: usize| json!({ "name": format!("V{at}"), "value": "x" });
+    let many: Vec<Value> = (0..50_000).map(variable).collect();
+    let mut large = pod(json!({}));
+    large["spec"]["containers"][0]["env"] = Value::Array(many);
+    let patch = patch(&webhook.ask(&review(&large)).await.response()).unwrap();
+    assert!(patch.as_array().unwrap().len() < 6, "{patch}");
+    // Small in text, and huge in memory.
+    let bomb = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"1","object":{"x":["#;
+    for (item, times) in [
+        ("[0],", 1_400_000),
+        ("[0],", 290_000),
+        ("{\"a\":0},", 290_000),
+    ] {
+        let body = format!("{bomb}{}0]}}}}}}", item.repeat(times));
+        let posts = (0..4).map(|_| webhook.post(body.clone(), "application/json"));
+        for reply in futures_util::future::join_all(posts).await {
+            assert!([200, 400, 503].contains(&reply.status), "{}", reply.status);
+        }
+    }
+    let peak = webhook.memory("VmHWM:");
+    assert!(peak < 200 * 1024, "{peak} KiB");
+}
+
+#[tokio::test]
+async fn connections_that_ask_nothing_do_not_lock_the_api_server_out() {
+    let webhook = Webhook::start(&[]).await;
+    let mut idle = Vec::new();
+    for _ in 0..700 {
+        idle.push(webhook.connect().await);
+    }
+    assert_eq!(
+        webhook.get(&webhook.client, "/livez").await.unwrap().status,
+        200
+    );
+    assert!(patch(&webhook.ask(&review(&pod(json!({})))).await.response()).is_some());
+}
+
+#[tokio::test]
 async fn a_certificate_is_read_again_and_half_a_change_changes_nothing() {
     let webhook = Webhook::start(&[]).await;
     let old = webhook.client.clone();
@@ -319,6 +359,16 @@ async fn the_pods_word_beats_its_namespaces_which_beats_the_operators() {
     ] {
         assert!(patch.contains(text), "{text}: {patch}");
     }
+    // Who asks for something else in the namespace's place gets nothing with our token.
+    for name in ["shop/secrets", "..", "a?b", "shop%2f..", "SHOP"] {
+        let mut strange = review(&own);
+        strange["request"]["namespace"] = json!(name);
+        assert_eq!(webhook.ask(&strange).await.status, 500, "{name}");
+    }
+    let heads = api.heads.lock().unwrap().clone();
+    let known = ["GET /version ", "GET /api/v1/namespaces/shop "];
+    let known = |head: &String| known.iter().any(|known| head.starts_with(known));
+    assert!(heads.iter().all(known), "{heads:?}");
     // A namespace that may not be read: failurePolicy decides, nobody guesses.
     let mut elsewhere = review(&own);
     elsewhere["request"]["namespace"] = json!("elsewhere");
@@ -351,6 +401,11 @@ async fn a_webhook_that_is_to_end_answers_on_for_a_while_and_then_ends() {
         }
     };
     timeout(PATIENCE, unready).await.unwrap();
+    let reply = webhook.ask(&review(&pod(json!({})))).await;
+    assert!(
+        reply.closes,
+        "the API server keeps a connection that is about to go"
+    );
     assert!(patch(&webhook.ask(&review(&pod(json!({})))).await.response()).is_some());
     let ended = timeout(PATIENCE, webhook.child.wait())
         .await

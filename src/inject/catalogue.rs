@@ -63,11 +63,17 @@ settings! {
     Image = "image", concat!("wechat-sidecar:", env!("CARGO_PKG_VERSION")), "registry.example/wechat-sidecar:0.1.0", false;
     /// When the image is pulled: Always, IfNotPresent or Never
     ImagePullPolicy = "image-pull-policy", "", "IfNotPresent", true;
+    /// A Secret with which the image is pulled
+    ImagePullSecret = "image-pull-secret", "", "registry-credentials", true;
+    /// The user and group that the sidecar runs as; empty to let the cluster choose, as OpenShift does
+    RunAsUser = "run-as-user", "65532", "65532", true;
+    /// How the kubelet probes the sidecar: http, exec, or auto, which is exec where there is a service mesh
+    Probes = "probes", "auto", "exec", false;
     /// A ConfigMap whose key wechat-sidecar.toml has more of the configuration; mounted at /etc/wechat-sidecar
     ConfigMap = "config-map", "", "wechat-sidecar", true;
     /// The lowest level logged
     LogLevel = "log-level", "", "info", true;
-    /// How long the sidecar goes on accepting calls when told to stop
+    /// How long a classic sidecar goes on accepting calls when told to stop
     ShutdownDelay = "shutdown-delay", "", "25s", true;
 }
 

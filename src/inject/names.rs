@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::Refusal;
+
 /// The prefix of all labels and annotations, such as `wechat-sidecar.dev`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix(String);
@@ -56,6 +58,24 @@ pub(super) fn is_dns_name(text: &str) -> bool {
 /// The labels, or the annotations, of an object.
 pub(super) fn texts<'a>(object: &'a Value, kind: &str) -> Option<&'a Map<String, Value>> {
     object.get("metadata")?.get(kind)?.as_object()
+}
+
+/// The same, if it is a string or missing: an unquoted `false` is neither, and must not count as
+/// missing. `whose` is what the refusal calls it.
+pub(super) fn word<'a>(
+    object: &'a Value,
+    kind: &str,
+    key: &str,
+    whose: &str,
+) -> Result<Option<&'a str>, Refusal> {
+    match texts(object, kind).and_then(|texts| texts.get(key)) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Refusal::new(format!(
+            "{whose} {} {key}: its value is not a string; put it in quotes",
+            kind.trim_end_matches('s')
+        ))),
+    }
 }
 
 /// The label or annotation `key` of an object.

@@ -6,6 +6,7 @@ use tokio::time::Duration;
 use super::{
     CONTAINER, Refusal,
     names::{Prefix, text},
+    neighbours::{has_mesh, is_stranger},
     settings::{Mode, Settings, Sidecar},
     sidecar::{self, Surroundings},
     status::Status,
@@ -47,7 +48,13 @@ pub(super) fn check_shape(pod: &Value) -> Result<(), Refusal> {
     if items(pod, "/spec/containers").is_empty() {
         return Err(Refusal::new("spec.containers is no list of containers"));
     }
-    let lists = ["initContainers", "containers", "volumes", "hostAliases"];
+    let lists = [
+        "initContainers",
+        "containers",
+        "volumes",
+        "hostAliases",
+        "imagePullSecrets",
+    ];
     let lists = lists.map(|name| format!("/spec/{name}"));
     for path in lists
         .iter()
@@ -82,7 +89,7 @@ fn dotted(path: &str) -> String {
 }
 
 /// All containers, the initContainers first.
-fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     let paths = CONTAINERS.map(|name| format!("/spec/{name}"));
     paths.into_iter().flat_map(move |path| items(pod, &path))
 }
@@ -119,6 +126,12 @@ pub(super) fn inject(
         let has_init = !items(pod, "/spec/initContainers").is_empty();
         warn(settings, surroundings, has_init, prefix, warnings);
     }
+    if pod["spec"]["shareProcessNamespace"] == true {
+        warnings.push(
+            "with shareProcessNamespace the app's processes may read the sidecar's AppSecret"
+                .to_owned(),
+        );
+    }
     let mut pod = pod.clone();
     let volumes = sidecar::volumes(settings);
     let names = volumes.iter().filter_map(|volume| volume["name"].as_str());
@@ -128,6 +141,7 @@ pub(super) fn inject(
         base_url: settings.base_url(),
         containers: Vec::new(),
         volumes: names.map(str::to_owned).collect(),
+        pull_secret: None,
         host_alias: false,
         sysctl: false,
         default_container: false,
@@ -149,6 +163,14 @@ pub(super) fn inject(
         list(&mut pod["spec"], "containers").insert(0, container);
     } else {
         list(&mut pod["spec"], "initContainers").insert(0, container);
+    }
+    if let Some(secret) = &settings.image_pull_secret {
+        let secret = json!({ "name": secret });
+        let all = list(&mut pod["spec"], "imagePullSecrets");
+        if !all.contains(&secret) {
+            all.push(secret);
+            status.pull_secret = settings.image_pull_secret.clone();
+        }
     }
     if settings.mode == Mode::Transparent {
         status.host_alias = transparent::add_host_alias(&mut pod);
@@ -182,7 +204,8 @@ fn tell(pod: &mut Value, status: &mut Status) {
             let has = items(container, "/env")
                 .iter()
                 .any(|variable| variable["name"] == BASE_URL);
-            if has || name == CONTAINER || status.containers.contains(&name) {
+            let known = name == CONTAINER || is_stranger(&name);
+            if has || known || status.containers.contains(&name) {
                 continue;
             }
             // First, so that the app's own variables can refer to it.
@@ -193,13 +216,18 @@ fn tell(pod: &mut Value, status: &mut Status) {
     }
 }
 
+/// How long the pod may take to end.
+pub(super) fn grace(pod: &Value) -> Duration {
+    let grace = pod["spec"]["terminationGracePeriodSeconds"].as_u64();
+    Duration::from_secs(grace.unwrap_or(USUAL_GRACE))
+}
+
 fn surroundings(pod: &Value) -> Surroundings {
-    let spec = &pod["spec"];
-    let grace = spec["terminationGracePeriodSeconds"].as_u64();
-    let policy = spec["restartPolicy"].as_str();
+    let policy = pod["spec"]["restartPolicy"].as_str();
     Surroundings {
-        grace: Duration::from_secs(grace.unwrap_or(USUAL_GRACE)),
+        grace: grace(pod),
         ends: matches!(policy, Some("Never" | "OnFailure")),
+        has_mesh: has_mesh(pod),
     }
 }
 

@@ -35,6 +35,17 @@ pub(super) enum Mode {
     Transparent,
 }
 
+/// How the kubelet probes the sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probes {
+    /// By HTTP, unless there is a service mesh.
+    Auto,
+    /// From outside of the pod.
+    Http,
+    /// By a command in the container: nothing of it goes over the network.
+    Exec,
+}
+
 /// Whose AppID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Account {
@@ -59,6 +70,9 @@ pub(super) struct Settings {
     pub(super) limits: Resources,
     pub(super) image: String,
     pub(super) image_pull_policy: Option<String>,
+    pub(super) image_pull_secret: Option<String>,
+    pub(super) run_as_user: Option<u32>,
+    pub(super) probes: Probes,
     pub(super) config_map: Option<String>,
     pub(super) log_level: Option<String>,
     pub(super) shutdown_delay: Option<Duration>,
@@ -95,8 +109,8 @@ impl Presets {
     }
 }
 
-/// Who said it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who said it, the strongest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Pod,
     Namespace,
@@ -159,6 +173,11 @@ impl<'a> Layers<'a> {
             ("base-url", Mode::BaseUrl),
             ("transparent", Mode::Transparent),
         ];
+        let probes = [
+            ("auto", Probes::Auto),
+            ("http", Probes::Http),
+            ("exec", Probes::Exec),
+        ];
         let appid = self.optional(Id::Account, values::appid)?;
         let appid_key = self.value(Id::AppidKey, values::data_key)?;
         let settings = Settings {
@@ -174,6 +193,9 @@ impl<'a> Layers<'a> {
             limits: self.resources(Id::CpuLimit, Id::MemoryLimit)?,
             image: self.value(Id::Image, values::image)?,
             image_pull_policy: self.optional(Id::ImagePullPolicy, values::pull_policy)?,
+            image_pull_secret: self.optional(Id::ImagePullSecret, values::object_name)?,
+            run_as_user: self.optional(Id::RunAsUser, values::user)?,
+            probes: self.value(Id::Probes, values::choice(&probes))?,
             config_map: self.optional(Id::ConfigMap, values::object_name)?,
             log_level: self.optional(Id::LogLevel, values::log_level)?,
             shutdown_delay: self.optional(Id::ShutdownDelay, values::pause)?,
@@ -192,7 +214,12 @@ impl<'a> Layers<'a> {
     /// What no setting can say alone.
     fn agree(&self, settings: &Settings) -> Result<(), Refusal> {
         if settings.listen.port() == settings.admin.port() {
-            return Err(self.refusal(Id::Listen, "has the port of the admin address"));
+            let id = if self.given[&Id::Admin].1 < self.given[&Id::Listen].1 {
+                Id::Admin
+            } else {
+                Id::Listen
+            };
+            return Err(self.objection(id, "has the port of the other one, listen or admin"));
         }
         let Settings {
             requests, limits, ..
@@ -205,7 +232,7 @@ impl<'a> Layers<'a> {
             if let (Some(request), Some(limit)) = (request, limit)
                 && request.value > limit.value
             {
-                return Err(self.refusal(id, &format!("is more than the limit, {}", limit.text)));
+                return Err(self.objection(id, &format!("is more than the limit, {}", limit.text)));
             }
         }
         Ok(())
@@ -229,19 +256,28 @@ impl<'a> Layers<'a> {
         read(text).map_err(|problem| self.refusal(id, &problem))
     }
 
+    /// Whether the pod or its namespace said something for `id`.
+    pub(super) fn is_annotated(&self, id: Id) -> bool {
+        let (text, place) = &self.given[&id];
+        !text.is_empty() && matches!(place, Place::Pod | Place::Namespace)
+    }
+
     /// A refusal because of what was said for `id`, of which `problem` is a phrase.
     pub(super) fn refusal(&self, id: Id, problem: &str) -> Refusal {
+        let example = id.setting().example;
+        self.objection(id, &format!("{problem}; for example {example}"))
+    }
+
+    /// The same where the value is right as such.
+    pub(super) fn objection(&self, id: Id, problem: &str) -> Refusal {
         let (text, place) = &self.given[&id];
         let subject = match id {
             // It may be an AppSecret by mistake.
             Id::Account => "its value".to_owned(),
             _ => format!("{:?}", text.chars().take(60).collect::<String>()),
         };
-        let example = id.setting().example;
         let place = place.of(&self.prefix.key(id.setting().name), id.setting().name);
-        Refusal::new(format!(
-            "{place}: {subject} {problem}; for example {example}"
-        ))
+        Refusal::new(format!("{place}: {subject} {problem}"))
     }
 }
 

@@ -5,7 +5,7 @@ use tokio::time::Duration;
 
 use super::{
     CONTAINER,
-    settings::{Account, Mode, Resources, Settings, Sidecar},
+    settings::{Account, Mode, Probes, Resources, Settings, Sidecar},
 };
 
 /// The volume that holds the AppSecret.
@@ -18,9 +18,6 @@ const CONFIGURATION: &str = "/etc/wechat-sidecar";
 const CONFIGURATION_FILE: &str = "wechat-sidecar.toml";
 const BINARY: &str = "/usr/local/bin/wechat-sidecar";
 
-/// Nobody's, as in distroless images.
-const USER: u32 = 65_532;
-
 /// Readable by everybody in the sidecar's container, which is that user alone: 0444.
 const READABLE: u32 = 292;
 
@@ -31,6 +28,8 @@ pub(super) struct Surroundings {
     pub(super) grace: Duration,
     /// Whether it is to end by itself, as a Job's does.
     pub(super) ends: bool,
+    /// Whether a service mesh stands between the kubelet and its containers.
+    pub(super) has_mesh: bool,
 }
 
 /// The container.
@@ -62,13 +61,36 @@ pub(super) fn container(settings: &Settings, surroundings: Surroundings) -> Valu
             json!({ "postStart": { "exec": { "command": wait } } }),
         );
     }
-    put("startupProbe", probe("/startupz", port, [1, 2, 90]));
-    put("livenessProbe", probe("/livez", port, [10, 5, 3]));
+    let exec = match settings.probes {
+        Probes::Auto => surroundings.has_mesh,
+        Probes::Http => false,
+        Probes::Exec => true,
+    };
+    let probe = |path: &str, command: &[&str], pace| {
+        let command = [&[BINARY], command].concat();
+        let asked = match exec {
+            true => json!({ "exec": { "command": command } }),
+            false => json!({ "httpGet": { "path": path, "port": port } }),
+        };
+        probe(asked, pace)
+    };
+    put(
+        "startupProbe",
+        probe(
+            "/startupz",
+            &["wait", "--started", "--timeout", "1s"],
+            [1, 2, 90],
+        ),
+    );
+    put("livenessProbe", probe("/livez", &["health"], [10, 5, 3]));
     if settings.readiness {
-        put("readinessProbe", probe("/readyz", port, [5, 2, 3]));
+        put(
+            "readinessProbe",
+            probe("/readyz", &["wait", "--timeout", "1s"], [5, 2, 3]),
+        );
     }
     put("resources", resources(settings));
-    put("securityContext", security_context());
+    put("securityContext", security_context(settings.run_as_user));
     put("terminationMessagePolicy", json!("FallbackToLogsOnError"));
     put("volumeMounts", mounts(settings));
     Value::Object(container)
@@ -131,7 +153,8 @@ fn environment(settings: &Settings, surroundings: Surroundings) -> Value {
     more("WECHAT_SIDECAR_LOG_LEVEL", settings.log_level.clone());
     let classic = settings.sidecar == Sidecar::Classic;
     let (delay, grace) = farewell(surroundings.grace);
-    let delay = settings.shutdown_delay.or(classic.then_some(delay));
+    let delay = Some(settings.shutdown_delay.unwrap_or(delay));
+    let delay = delay.filter(|_| classic);
     more("WECHAT_SIDECAR_SHUTDOWN_DELAY", delay.map(seconds));
     more(
         "WECHAT_SIDECAR_SHUTDOWN_GRACE",
@@ -149,11 +172,18 @@ fn environment(settings: &Settings, surroundings: Surroundings) -> Value {
 /// The longest that a classic sidecar goes on by itself: it holds all that the pod has reserved.
 pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
+/// How long the last calls may take.
+pub(super) const LAST_CALLS: Duration = Duration::from_secs(4);
+
 /// How long a classic sidecar, which is told to stop when the app is, goes on serving it; and how
 /// long its last calls may then take. Both end before the pod is killed.
 fn farewell(grace: Duration) -> (Duration, Duration) {
     let delay = grace.saturating_sub(Duration::from_secs(5));
-    let last = Duration::from_secs(if delay.is_zero() { 1 } else { 4 });
+    let last = if delay.is_zero() {
+        Duration::from_secs(1)
+    } else {
+        LAST_CALLS
+    };
     (delay.min(LONGEST_DELAY), last)
 }
 
@@ -163,13 +193,11 @@ fn seconds(duration: Duration) -> String {
         .replace(' ', "")
 }
 
-fn probe(path: &str, port: u16, [period, patience, failures]: [u32; 3]) -> Value {
-    json!({
-        "httpGet": { "path": path, "port": port },
-        "periodSeconds": period,
-        "timeoutSeconds": patience,
-        "failureThreshold": failures,
-    })
+fn probe(mut probe: Value, [period, patience, failures]: [u32; 3]) -> Value {
+    probe["periodSeconds"] = json!(period);
+    probe["timeoutSeconds"] = json!(patience);
+    probe["failureThreshold"] = json!(failures);
+    probe
 }
 
 fn resources(settings: &Settings) -> Value {
@@ -192,17 +220,20 @@ fn resources(settings: &Settings) -> Value {
 
 /// What the *restricted* Pod Security Standard asks for, and a root file system that is read-only.
 /// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>
-fn security_context() -> Value {
-    json!({
+fn security_context(user: Option<u32>) -> Value {
+    let mut context = json!({
         "allowPrivilegeEscalation": false,
         "capabilities": { "drop": ["ALL"] },
         "privileged": false,
         "readOnlyRootFilesystem": true,
-        "runAsGroup": USER,
         "runAsNonRoot": true,
-        "runAsUser": USER,
         "seccompProfile": { "type": "RuntimeDefault" },
-    })
+    });
+    if let Some(user) = user {
+        context["runAsUser"] = json!(user);
+        context["runAsGroup"] = json!(user);
+    }
+    context
 }
 
 #[cfg(test)]

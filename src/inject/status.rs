@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     CONTAINER, Refusal,
-    names::{Prefix, text},
+    names::{Prefix, word},
     pod::{self, DEFAULT_CONTAINER, list},
     transparent,
 };
@@ -24,6 +24,9 @@ pub(super) struct Status {
     pub(super) containers: Vec<String>,
     /// The volumes that the sidecar mounts.
     pub(super) volumes: Vec<String>,
+    /// The Secret for pulling images that was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pull_secret: Option<String>,
     /// Whether WeChat's name was pointed to the pod.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) host_alias: bool,
@@ -39,7 +42,7 @@ impl Status {
     /// What `pod` says was added.
     pub(super) fn of(pod: &Value, prefix: &Prefix) -> Result<Option<Self>, Refusal> {
         let key = prefix.key("status");
-        let Some(status) = text(pod, "annotations", &key) else {
+        let Some(status) = word(pod, "annotations", &key, "the pod's")? else {
             return Ok(None);
         };
         serde_json::from_str(status).map(Some).map_err(|_| {
@@ -79,6 +82,10 @@ impl Status {
         };
         list(&mut pod["spec"], "volumes").retain(|volume| !ours(volume));
         pod::prune(&mut pod["spec"], "volumes");
+        if let Some(secret) = &self.pull_secret {
+            list(&mut pod["spec"], "imagePullSecrets").retain(|other| other["name"] != **secret);
+            pod::prune(&mut pod["spec"], "imagePullSecrets");
+        }
         if self.host_alias {
             transparent::remove_host_alias(&mut pod);
         }

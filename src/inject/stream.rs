@@ -78,7 +78,7 @@ impl Work<'_> {
         let places = workload::places(document);
         if places.is_empty() && !document.is_null() {
             report.push(format!(
-                "{}: unchanged, it has no pods",
+                "{}: unchanged, it is no workload",
                 workload::name(document)
             ));
         }
@@ -88,9 +88,17 @@ impl Work<'_> {
             let at = |refusal: Refusal| format!("{name}: {refusal}");
             let inject = self.injector.prefix.key("inject");
             let pod = match self.direction {
-                Direction::In => place.pod(document, &inject),
+                Direction::In => place.pod(document, &inject).map_err(at)?,
                 Direction::Out => document.pointer(&place.pointer).cloned(),
             };
+            if self.direction == Direction::In
+                && place.has_stray_annotations(document, &self.injector.prefix)
+            {
+                report.push(format!(
+                    "{name}: warning: the annotations {} of the workload itself have no effect; they belong on its pod template",
+                    self.injector.prefix.key("…")
+                ));
+            }
             let Some(object) = pod else {
                 let reason = match document.pointer(&place.pointer) {
                     Some(_) => format!("unchanged, its {inject} is false"),

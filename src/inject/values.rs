@@ -102,6 +102,15 @@ pub(super) fn image(text: &str) -> Result<String, String> {
     known.ok_or_else(|| "is not the name of an image".to_owned())
 }
 
+/// A user that is not root.
+pub(super) fn user(text: &str) -> Result<u32, String> {
+    let user = text
+        .parse()
+        .ok()
+        .filter(|user| (1..=2_147_483_647).contains(user));
+    user.ok_or_else(|| "is not the number of a user other than root".to_owned())
+}
+
 pub(super) fn pull_policy(text: &str) -> Result<String, String> {
     let policies = ["Always", "IfNotPresent", "Never"];
     let known = policies.contains(&text).then(|| text.to_owned());

@@ -4,6 +4,11 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::{
+    Refusal,
+    names::{Prefix, texts, word},
+};
+
 /// A pod, or a pod template, in a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -62,20 +67,28 @@ pub(super) fn name(object: &Value) -> String {
 }
 
 impl Place {
-    /// The pod, with the word of its workload about injection where its own is missing.
-    pub(super) fn pod(&self, document: &Value, inject: &str) -> Option<Value> {
-        let pod = document.pointer(&self.pointer)?.clone();
-        Some(pod).filter(|pod| !self.is_declined(document, pod, inject))
+    /// The pod, unless the workload itself says no and its pods say nothing.
+    pub(super) fn pod(&self, document: &Value, inject: &str) -> Result<Option<Value>, Refusal> {
+        let Some(pod) = document.pointer(&self.pointer) else {
+            return Ok(None);
+        };
+        let said = |object: &Value, whose: &str| {
+            let label = word(object, "labels", inject, whose)?.map(str::to_owned);
+            let annotation = word(object, "annotations", inject, whose)?.map(str::to_owned);
+            Ok(label.or(annotation))
+        };
+        let workload = document.pointer(&self.workload).unwrap_or(&Value::Null);
+        let declined = said(pod, "the pod's")?.is_none()
+            && said(workload, "the workload's")?.as_deref() == Some("false");
+        Ok(Some(pod.clone()).filter(|_| !declined))
     }
 
-    /// Whether the workload itself says no, and its pods say nothing.
-    fn is_declined(&self, document: &Value, pod: &Value, inject: &str) -> bool {
-        let word = |object: &Value| {
-            let word = |kind| super::names::text(object, kind, inject).map(str::to_owned);
-            word("labels").or_else(|| word("annotations"))
-        };
-        let workload = document.pointer(&self.workload);
-        word(pod).is_none() && workload.and_then(word).as_deref() == Some("false")
+    /// Whether the workload itself has annotations that belong on its pods.
+    pub(super) fn has_stray_annotations(&self, document: &Value, prefix: &Prefix) -> bool {
+        let workload = document.pointer(&self.workload).unwrap_or(&Value::Null);
+        let annotations = texts(workload, "annotations").into_iter().flatten();
+        let mut ours = annotations.filter_map(|(key, _)| prefix.strip(key));
+        self.pointer != self.workload && ours.any(|name| name != "inject")
     }
 }
 

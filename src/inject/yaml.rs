@@ -1,4 +1,4 @@
-//! YAML as kubectl reads it.
+//! YAML as kubectl reads it, but for mapping keys such as `on`, which kubectl takes for booleans.
 
 use serde_json::Value;
 
@@ -7,7 +7,12 @@ const UNBROKEN: usize = 1 << 30;
 
 /// Reads one document. The error is a phrase without the text.
 pub(super) fn read(text: &str) -> Result<Value, String> {
-    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+    // No budget: it is the user's own file, of any size. Aliases still cannot multiply without end.
+    let options = serde_saphyr::options! {
+        budget: None,
+        legacy_octal_numbers: true,
+        with_snippet: false,
+    };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let hint = ", set DuplicateKeyPolicy in Options if acceptable";
         error.to_string().replace(hint, "")

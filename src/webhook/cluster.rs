@@ -117,6 +117,10 @@ impl Cluster {
         if let Some(namespace) = known(&self.namespaces) {
             return Ok(namespace);
         }
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if name.is_empty() || name.len() > 63 || !name.bytes().all(plain) {
+            return Err("the review's namespace is no name of one".to_owned());
+        }
         let path = format!("/api/v1/namespaces/{name}");
         let (_, namespace) = self.get(&path).await.map_err(|problem| {
             format!("the annotations of the namespace {name} cannot be read (--namespace-annotations): {problem}")

@@ -18,17 +18,20 @@ pub(super) enum Reviewed {
     Skipped,
     /// It says something wrong about the sidecar, and was not created.
     Refused,
-    /// There was no answer: failurePolicy decided.
+    /// It was no review that could be read: failurePolicy decided.
     Malformed,
+    /// What it takes to answer could not be had: failurePolicy decided.
+    Failed,
 }
 
 impl Reviewed {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Injected,
         Self::Unchanged,
         Self::Skipped,
         Self::Refused,
         Self::Malformed,
+        Self::Failed,
     ];
 
     /// As the label and the log have it.
@@ -39,6 +42,7 @@ impl Reviewed {
             Self::Skipped => "skipped",
             Self::Refused => "refused",
             Self::Malformed => "malformed",
+            Self::Failed => "failed",
         }
     }
 }

@@ -1,9 +1,10 @@
 //! AdmissionReview in, AdmissionReview out: `admission.k8s.io/v1`, with a JSON patch.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::figures::Reviewed;
+use super::{figures::Reviewed, patch};
 use crate::inject::{Injector, Outcome, Pod};
 
 const VERSION: &str = "admission.k8s.io/v1";
@@ -11,9 +12,56 @@ const VERSION: &str = "admission.k8s.io/v1";
 /// Kubernetes' own namespaces: a webhook that stands in their way stands in its own.
 const UNTOUCHED: [&str; 2] = ["kube-system", "kube-node-lease"];
 
+/// More lists, maps and items than these are no pod: each takes far more memory than its text.
+const MOST_VALUES: usize = 600_000;
+
 /// A question of the API server's.
 #[derive(Debug)]
-pub(super) struct Review(Value);
+pub(super) struct Review(Request);
+
+/// What is of interest in it; all else is read past.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    kind: String,
+    api_version: String,
+    request: Option<Request>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    uid: String,
+    #[serde(default, deserialize_with = "or_nothing")]
+    namespace: String,
+    #[serde(default, deserialize_with = "or_nothing")]
+    operation: String,
+    #[serde(default, deserialize_with = "or_nothing")]
+    resource: Resource,
+    #[serde(default, deserialize_with = "or_nothing")]
+    sub_resource: String,
+    #[serde(default, deserialize_with = "or_nothing")]
+    dry_run: bool,
+    #[serde(default, deserialize_with = "or_nothing")]
+    object: Value,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Resource {
+    #[serde(default, deserialize_with = "or_nothing")]
+    group: String,
+    #[serde(default, deserialize_with = "or_nothing")]
+    resource: String,
+}
+
+/// What is null counts as missing.
+fn or_nothing<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
 
 /// The answer.
 #[derive(Debug)]
@@ -27,43 +75,47 @@ pub(super) struct Answer {
 impl Review {
     /// Reads a request's body. The error is a sentence.
     pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
-        let review: Value = serde_json::from_slice(body).map_err(|error| {
-            format!(
-                "the body is no JSON: line {}, column {}",
-                error.line(),
-                error.column()
-            )
+        let values = body.iter().filter(|byte| b"[{,".contains(byte)).count();
+        if values > MOST_VALUES {
+            return Err(format!("the body has more than {MOST_VALUES} values"));
+        }
+        let asked: Asked = serde_json::from_slice(body).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            format!("the body is no AdmissionReview in JSON: line {line}, column {column}")
         })?;
-        if review["kind"] != "AdmissionReview" || review["apiVersion"] != VERSION {
+        if asked.kind != "AdmissionReview" || asked.api_version != VERSION {
             return Err(format!("the body is no AdmissionReview of {VERSION}"));
         }
-        if !review["request"]["uid"].is_string() {
-            return Err("the AdmissionReview has no request with a uid".to_owned());
-        }
-        Ok(Self(review))
+        let request = asked.request;
+        let request = request.ok_or_else(|| "the AdmissionReview has no request".to_owned())?;
+        Ok(Self(request))
+    }
+
+    /// Whether it is about a pod that may get a sidecar.
+    pub(super) fn is_for_us(&self) -> bool {
+        self.not_for_us().is_none()
     }
 
     /// Where the pod is to be.
     pub(super) fn namespace(&self) -> Option<&str> {
-        let namespace = self.0["request"]["namespace"].as_str();
-        namespace.filter(|namespace| !namespace.is_empty())
+        Some(&*self.0.namespace).filter(|namespace| !namespace.is_empty())
     }
 
     /// What `injector` makes of the pod, whose Namespace object is `namespace` where it is known.
     pub(super) fn answer(&self, injector: &Injector, namespace: &Value) -> Answer {
-        let object = &self.0["request"]["object"];
+        let object = &self.0.object;
         let outcome = match self.not_for_us() {
             Some(reason) => Ok(Outcome::Unchanged(reason)),
             None => injector.inject(Pod { object, namespace }),
         };
-        let mut response = json!({ "uid": self.0["request"]["uid"], "allowed": true });
+        let mut response = json!({ "uid": self.0.uid, "allowed": true });
         let (reviewed, said) = match outcome {
             Ok(Outcome::Injected {
                 pod,
                 summary,
                 warnings,
             }) => {
-                let patch = json_patch::diff(object, &pod);
+                let patch = patch::between(object, &pod);
                 let patch = serde_json::to_vec(&patch).unwrap_or_default();
                 response["patchType"] = json!("JSONPatch");
                 response["patch"] = json!(STANDARD.encode(patch));
@@ -99,40 +151,42 @@ impl Review {
 
     /// Why the object passes as it is, whatever it says.
     fn not_for_us(&self) -> Option<String> {
-        let request = &self.0["request"];
-        let resource = &request["resource"];
-        let is_pod = resource["resource"] == "pods"
-            && resource["group"].as_str().unwrap_or_default().is_empty()
-            && request["subResource"]
-                .as_str()
-                .unwrap_or_default()
-                .is_empty()
-            && request["object"]["kind"]
-                .as_str()
-                .is_none_or(|kind| kind == "Pod");
+        let Request {
+            namespace,
+            operation,
+            resource,
+            sub_resource,
+            object,
+            ..
+        } = &self.0;
+        let is_pod = resource.resource == "pods"
+            && resource.group.is_empty()
+            && sub_resource.is_empty()
+            && object["kind"].as_str().is_none_or(|kind| kind == "Pod");
         if !is_pod {
             return Some("only pods are injected".to_owned());
         }
-        if request["operation"] != "CREATE" || !request["object"].is_object() {
+        if operation != "CREATE" || !object.is_object() {
             return Some("a pod is injected when it is created".to_owned());
         }
-        let namespace = self.namespace()?;
         UNTOUCHED
-            .contains(&namespace)
+            .contains(&namespace.as_str())
             .then(|| format!("the namespace {namespace} is Kubernetes' own"))
     }
 
     fn log(&self, reviewed: Reviewed, said: &str) {
-        let request = &self.0["request"];
-        let metadata = &request["object"]["metadata"];
+        let metadata = &self.0.object["metadata"];
         let name = metadata["name"]
             .as_str()
             .or(metadata["generateName"].as_str());
         let pod = name.unwrap_or_default();
-        let namespace = self.namespace().unwrap_or_default();
-        let dry_run = request["dryRun"] == true;
+        let (namespace, dry_run) = (&self.0.namespace, self.0.dry_run);
         let outcome = reviewed.word();
-        tracing::info!(namespace, pod, outcome, dry_run, "{said}");
+        if reviewed == Reviewed::Refused {
+            tracing::warn!(namespace, pod, outcome, dry_run, "{said}");
+        } else {
+            tracing::info!(namespace, pod, outcome, dry_run, "{said}");
+        }
     }
 }
 

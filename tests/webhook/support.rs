@@ -36,6 +36,8 @@ pub(crate) struct Webhook {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) text: String,
+    /// Whether the connection ends with it.
+    pub(crate) closes: bool,
 }
 
 impl Reply {
@@ -198,6 +200,22 @@ impl Webhook {
         assert!(said.is_ok(), "it never said {text:?}:\n{}", self.log());
     }
 
+    /// A connection that says nothing.
+    pub(crate) async fn connect(&self) -> tokio::net::TcpStream {
+        tokio::net::TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// A line of its memory, in KiB.
+    pub(crate) fn memory(&self, line: &str) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id().unwrap());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status
+            .lines()
+            .find(|known| known.starts_with(line))
+            .unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// All that it wrote.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
@@ -236,7 +254,12 @@ fn client(root: reqwest::Certificate, address: std::net::SocketAddr) -> reqwest:
 async fn read(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
     let reply = request.send().await?;
     let status = reply.status().as_u16();
+    let closes = reply
+        .headers()
+        .get("connection")
+        .is_some_and(|value| value == "close");
     Ok(Reply {
+        closes,
         status,
         text: reply.text().await?,
     })
