@@ -43,7 +43,7 @@ settings! {
     Account = "account", "", "wx0123456789abcdef", true;
     /// Where the app reaches the sidecar: a loopback address and a port, or a port
     Listen = "listen", "127.0.0.1:7080", "127.0.0.1:7080", false;
-    /// Where probes and metrics are: 0.0.0.0 or [::], and a port
+    /// Where probes and metrics are: the address that stands for all, and a port
     Admin = "admin", "0.0.0.0:7081", "0.0.0.0:7081", false;
     /// How the sidecar stands in the pod: native (Kubernetes 1.29 or newer) or classic
     Sidecar = "sidecar", "native", "native", false;
