@@ -111,6 +111,11 @@ impl<'a> Endpoint<'a> {
         &self.path
     }
 
+    /// Where it stands in the table if it is written there exactly as in `raw`.
+    pub fn plain_row(&self, raw: &str) -> Option<usize> {
+        self.row.filter(|row| label(*row) == raw)
+    }
+
     /// Where it stands in the table, if it does.
     pub fn row(&self) -> Option<usize> {
         self.row

@@ -21,6 +21,7 @@ mod options;
 mod remembered;
 mod rewrite;
 mod route;
+mod target;
 
 use std::sync::Arc;
 
@@ -43,8 +44,8 @@ use mark::mark;
 pub use mark::{HEADER, Mark};
 pub use options::{GuardOptions, Options, TokenEndpoint};
 use remembered::Remembered;
-use rewrite::Edit;
 use route::Call;
+use target::Edit;
 
 /// A reply on its way to the app.
 pub type Reply = Response<ReplyBody>;
@@ -231,8 +232,11 @@ impl Proxy {
         token: &Token,
     ) -> Result<Answered, Unanswered> {
         let secrets = [token.value().expose(), token.encoded()];
-        self.send(call, body, Edit::Token(token.encoded()), &secrets)
-            .await
+        let plain = call
+            .plain_row()
+            .and_then(|row| token.target(row, || target::plain_target(call.path, token.encoded())));
+        let edit = plain.map_or(Edit::Token(token.encoded()), Edit::Ready);
+        self.send(call, body, edit, &secrets).await
     }
 
     /// Sends the call, and reads as much of the reply as tells whether it is a refusal. `secrets`
@@ -299,7 +303,7 @@ fn outgoing(
     edit: Edit<'_>,
 ) -> Result<Request<Captured<Inbound>>, Unanswered> {
     use http_body::Body;
-    let target = rewrite::target(call.path, call.query, edit).ok_or(Unanswered {
+    let target = target::target(call.path, call.query, edit).ok_or(Unanswered {
         failure: Failure::Malformed("its target is too long".to_owned()),
         nothing_sent: true,
     })?;

@@ -1,6 +1,8 @@
 //! Accepts apps' connections and hands them to workers; drains them in the end.
 
+mod connection;
 mod head;
+mod life;
 mod listener;
 mod watch;
 mod words;
@@ -8,12 +10,15 @@ mod worker;
 
 use std::{
     fmt,
+    future::poll_fn,
     net::SocketAddr,
     path::PathBuf,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Poll, Waker},
 };
 
 use tokio::{sync::watch as signal, time::Duration};
@@ -88,9 +93,23 @@ impl Farewell {
         self.draining.send_replace(true);
     }
 
+    /// Returns when no more calls are taken. A connection asks at each of its calls, so it costs
+    /// nothing to ask again.
     async fn drained(&self) {
         let mut draining = self.draining.subscribe();
-        // The sender is `self`: it is not gone.
-        let _ = draining.wait_for(|draining| *draining).await;
+        let mut drained = pin!(draining.wait_for(|draining| *draining));
+        let mut told: Option<Waker> = None;
+        poll_fn(|cx| {
+            let knows = told.as_ref().is_some_and(|told| told.will_wake(cx.waker()));
+            if knows && !self.is_leaving() {
+                return Poll::Pending;
+            }
+            if !knows {
+                told = Some(cx.waker().clone());
+            }
+            // The sender is `self`: it is not gone.
+            drained.as_mut().poll(cx).map(|_| ())
+        })
+        .await;
     }
 }

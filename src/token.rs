@@ -2,13 +2,17 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use http::uri::PathAndQuery;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{Duration, Instant};
 
-use crate::secret::Secret;
+use crate::{endpoint, secret::Secret};
 
 /// What may stand in a query value unencoded (RFC 3986 §2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -25,6 +29,8 @@ pub struct Token {
     issued_at: Instant,
     lifetime: Duration,
     accepted: AtomicBool,
+    /// What calls to the endpoints of the table look like with this token in them, by row.
+    targets: Box<[OnceLock<PathAndQuery>]>,
 }
 
 impl Token {
@@ -36,6 +42,7 @@ impl Token {
             issued_at: Instant::now(),
             lifetime,
             accepted: AtomicBool::new(false),
+            targets: (0..endpoint::rows()).map(|_| OnceLock::new()).collect(),
         }
     }
 
@@ -47,6 +54,20 @@ impl Token {
     /// The secret as a query carries it.
     pub fn encoded(&self) -> &str {
         self.encoded.expose()
+    }
+
+    /// The target of a plain call to the endpoint at `row` of the table, made by `make` once.
+    pub fn target(
+        &self,
+        row: usize,
+        make: impl FnOnce() -> Option<PathAndQuery>,
+    ) -> Option<&PathAndQuery> {
+        let place = self.targets.get(row)?;
+        if place.get().is_none() {
+            // Another worker may be first, with the same.
+            let _ = place.set(make()?);
+        }
+        place.get()
     }
 
     /// Whether this is the very token `other` is, whatever its expiry is now said to be:

@@ -11,6 +11,7 @@ mod wire;
 
 use std::{
     error::Error,
+    future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -23,7 +24,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Duration, Instant, interval, sleep_until, timeout},
+    time::{Duration, Instant, interval, timeout},
 };
 
 pub use arriving::Arriving;
@@ -34,6 +35,7 @@ use wire::{Progress, Wire};
 use crate::{
     body::{BodyError, Inbound},
     captured::Captured,
+    clock::Clock,
     metrics::{Counted, Metrics},
 };
 
@@ -158,22 +160,29 @@ impl Upstream {
             ..
         } = self.options;
         let mut reply = pin!(link.sender.try_send_request(call));
-        let mut due = Instant::now() + reply_timeout.min(idle_timeout);
-        loop {
-            tokio::select! {
-                biased;
-                reply = &mut reply => return reply.map_err(|mut error| match error.take_message() {
+        let look = reply_timeout.min(idle_timeout);
+        let (clock, progress) = (&mut link.clock, &link.progress);
+        clock.stop();
+        poll_fn(|cx| {
+            if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
+                return Poll::Ready(reply.map_err(|mut error| match error.take_message() {
                     Some(call) => Failed::Unsent(Box::new(call)),
                     None => Failed::Broken(error.into_error()),
-                }),
-                () = sleep_until(due) => {
-                    due = link.progress.deadline(reply_timeout, idle_timeout);
-                    if due <= Instant::now() {
-                        return Err(Failed::TimedOut(reply_timeout));
-                    }
-                }
+                }));
             }
-        }
+            // The clock stays wound up between calls; only where it runs out is it late that matters.
+            let mut limit = look;
+            while clock.runs_out(limit, cx) {
+                let due = progress.deadline(reply_timeout, idle_timeout);
+                limit = due.saturating_duration_since(Instant::now());
+                if limit.is_zero() {
+                    return Poll::Ready(Err(Failed::TimedOut(reply_timeout)));
+                }
+                clock.stop();
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// A new connection, and that it is one; where there may be no more, one that becomes free.
@@ -216,7 +225,7 @@ impl Upstream {
             sender,
             progress,
             authority: dialed.authority,
-            socket: dialed.socket,
+            clock: Clock::default(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Who may call: the app beside the sidecar, and nobody through it.
 
-use http::{HeaderMap, Method, Version, header, request::Parts, uri::Authority};
+use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts, uri::Authority};
 
 use super::{GuardOptions, error::Failure};
 use crate::upstream::origin::is_loopback;
@@ -67,16 +67,18 @@ impl GuardOptions {
             (None, _) if head.version < Version::HTTP_11 => None,
             _ => return Err(Failure::Malformed("it needs one Host header".to_owned())),
         };
-        let stranger = Failure::Stranger(
-            "this sidecar calls WeChat only: Host must be a loopback name, one of WeChat's hosts, or allowed by --allow-host",
-        );
+        let stranger = || {
+            Err(Failure::Stranger(
+                "this sidecar calls WeChat only: Host must be a loopback name, one of WeChat's hosts, or allowed by --allow-host",
+            ))
+        };
         if let Some(authority) = head.uri.authority()
             && !self.knows(authority.as_str().as_bytes())
         {
-            return Err(stranger);
+            return stranger();
         }
         match host {
-            Some(host) if door == Door::Loopback && !self.knows(host) => Err(stranger),
+            Some(host) if door == Door::Loopback && !self.knows(host) => stranger(),
             _ => Ok(()),
         }
     }
@@ -104,6 +106,10 @@ impl GuardOptions {
     }
 
     fn check_way(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        // Usually none of them is there: one look at each name costs less than four searches.
+        if !headers.keys().any(tells_the_way) {
+            return Ok(());
+        }
         let site = headers
             .get("sec-fetch-site")
             .map(http::HeaderValue::as_bytes);
@@ -120,6 +126,13 @@ impl GuardOptions {
         }
         Ok(())
     }
+}
+
+/// Whether a header says that a call came from a browser or through another proxy.
+fn tells_the_way(name: &HeaderName) -> bool {
+    const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+    const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+    matches!(*name, header::ORIGIN | header::FORWARDED) || [SITE, FORWARDED_FOR].contains(name)
 }
 
 #[cfg(test)]

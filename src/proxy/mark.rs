@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue};
 use super::Reply;
 
 /// The header on replies that says what the sidecar did.
-pub const HEADER: &str = "x-wechat-sidecar";
+pub const HEADER: HeaderName = HeaderName::from_static("x-wechat-sidecar");
 
 /// What it can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +46,7 @@ impl Mark {
 
 /// Says on `reply` what was done, beside what is said already.
 pub(super) fn mark(reply: &mut Reply, mark: Mark) {
-    let name = HeaderName::from_static(HEADER);
     reply
         .headers_mut()
-        .append(name, HeaderValue::from_static(mark.word()));
+        .append(HEADER, HeaderValue::from_static(mark.word()));
 }

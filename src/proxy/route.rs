@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, request::Parts};
 
-use super::{error::Failure, rewrite::values};
+use super::{error::Failure, target::values};
 use crate::{
     account::{Account, Directory, PLACEHOLDER},
     endpoint::Endpoint,
@@ -51,6 +51,12 @@ impl<'a> Call<'a> {
     pub(super) fn is_repeatable(&self) -> bool {
         let safe = matches!(self.head.method, Method::GET | Method::HEAD);
         safe && !self.endpoint.path().starts_with(b"/sns/")
+    }
+
+    /// Where its endpoint stands in the table, if its target is that and nothing else.
+    pub(super) fn plain_row(&self) -> Option<usize> {
+        let bare = self.query.is_none_or(str::is_empty);
+        bare.then(|| self.endpoint.plain_row(self.path)).flatten()
     }
 
     /// Whether it carries our placeholder instead of a token.

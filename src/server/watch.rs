@@ -7,108 +7,33 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
-use http_body::{Body, Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Duration,
 };
 
-use super::{head::Head, words::reworded};
-use crate::{body::BodyError, clock::Clock, proxy::ReplyBody};
+use super::{
+    connection::Duplex,
+    head::Head,
+    life::{CALLING, Life, READING, WAITING},
+    words::reworded,
+};
+use crate::clock::Clock;
 
 /// How long an app may keep a connection without a call. Java's pools keep theirs for a minute or
 /// two, and a call on a connection just closed is an error that the app sees.
 const KEPT_ALIVE: Duration = Duration::from_secs(180);
 
+/// How long a connection waits for its next call before it is held without hyper.
+const REST_AFTER: Duration = Duration::from_millis(200);
+
 /// How long the head of a call may take.
 const HEAD: Duration = Duration::from_secs(30);
-
-/// Where a connection is in its life, known to its bytes and to its calls.
-#[derive(Debug, Default)]
-pub(super) struct Life {
-    phase: AtomicU8,
-    /// What the head just read has: [`Head`]'s bits.
-    head: AtomicU8,
-    /// How many bytes belong to the call after its head.
-    body_length: AtomicU64,
-    /// The phase began since the bytes last looked.
-    turned: AtomicBool,
-    /// How many calls have begun.
-    calls: AtomicU64,
-}
-
-const WAITING: u8 = 0;
-const READING: u8 = 1;
-const CALLING: u8 = 2;
-
-/// Held while a call goes on: by its body and by its reply.
-#[derive(Debug)]
-pub(super) struct Busy {
-    life: Arc<Life>,
-    /// Which one it is: the next may have begun before this one is let go.
-    call: u64,
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        if self.life.calls.load(Ordering::Relaxed) == self.call {
-            self.life.enter(WAITING);
-        }
-    }
-}
-
-impl Life {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    /// A head was understood, of a call whose body has `length` bytes; `None` if it is chunked.
-    /// Says whether its framing is sound: of a chunked call all of the head must have been seen, and
-    /// no `Content-Length` in it.
-    pub(super) fn call_begins(&self, length: Option<u64>) -> bool {
-        let head = self.head.swap(0, Ordering::Relaxed);
-        self.body_length
-            .store(length.unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.enter(CALLING);
-        length.is_some() || head == Head::COMPLETE
-    }
-
-    /// For the body and the reply of the call that began.
-    pub(super) fn busy(self: &Arc<Self>) -> Arc<Busy> {
-        Arc::new(Busy {
-            life: Arc::clone(self),
-            call: self.calls.load(Ordering::Relaxed),
-        })
-    }
-
-    /// Whether no call has ever begun, nor begun to arrive.
-    pub(super) fn is_unused(&self) -> bool {
-        self.phase() == WAITING && self.calls.load(Ordering::Relaxed) == 0
-    }
-
-    /// Whether a head is on its way.
-    pub(super) fn is_reading(&self) -> bool {
-        self.phase() == READING
-    }
-
-    fn enter(&self, phase: u8) {
-        self.phase.store(phase, Ordering::Relaxed);
-        self.turned.store(true, Ordering::Relaxed);
-    }
-
-    fn phase(&self) -> u8 {
-        self.phase.load(Ordering::Relaxed)
-    }
-}
 
 /// An app's connection.
 #[derive(Debug)]
@@ -129,6 +54,10 @@ pub(super) struct Watched<S> {
     idle: Duration,
     /// Our own words, on their way out instead of hyper's.
     words: Bytes,
+    /// What hyper had read already, of a call that has only begun; it was looked at then.
+    put_back: Bytes,
+    /// Rest was asked for in this pause.
+    rested: bool,
 }
 
 impl<S> Watched<S> {
@@ -145,7 +74,19 @@ impl<S> Watched<S> {
             writing: Clock::default(),
             idle,
             words: Bytes::new(),
+            put_back: Bytes::new(),
+            rested: false,
         }
+    }
+
+    /// Gives back what was read and not understood yet.
+    pub(super) fn put_back(&mut self, bytes: Bytes) {
+        self.put_back = bytes;
+    }
+
+    /// Whether this pause has lasted for too long.
+    pub(super) fn is_forgotten(&mut self, cx: &mut Context<'_>) -> bool {
+        self.reading.runs_out(KEPT_ALIVE, cx)
     }
 
     /// Looks at what was just read.
@@ -156,7 +97,7 @@ impl<S> Watched<S> {
             return;
         }
         if phase == WAITING {
-            self.partly_seen = match self.life.body_length.load(Ordering::Relaxed) {
+            self.partly_seen = match self.life.body_length() {
                 u64::MAX => self.last != *b"\r\n\r\n",
                 length => self.after_head > length,
             };
@@ -169,7 +110,7 @@ impl<S> Watched<S> {
             self.after_head = 0;
             self.came_after_head(&bytes[bytes.len() - after..]);
             let bits = if self.partly_seen { 0 } else { bits };
-            self.life.head.store(bits, Ordering::Relaxed);
+            self.life.head_was_read(bits);
         }
     }
 
@@ -181,6 +122,17 @@ impl<S> Watched<S> {
     }
 }
 
+impl<S: Duplex> Watched<S> {
+    /// Whether the next call begins to arrive, or the connection ends.
+    pub(super) fn poll_called(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.put_back.is_empty() {
+            return Poll::Ready(());
+        }
+        // What went wrong is found out by who reads.
+        self.stream.poll_readable(cx).map(|_| ())
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -188,6 +140,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.put_back.is_empty() {
+            let some = this.put_back.len().min(buf.remaining());
+            buf.put_slice(&this.put_back.split_to(some));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) {
             if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
@@ -195,14 +152,24 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             }
             return Poll::Ready(read);
         }
-        if this.life.turned.swap(false, Ordering::Relaxed) {
+        if this.life.has_turned() {
             this.reading.stop();
+            this.rested = false;
         }
         let limit = match this.life.phase() {
             WAITING => KEPT_ALIVE,
             READING => HEAD,
             _ => return Poll::Pending,
         };
+        if limit == KEPT_ALIVE && !this.rested {
+            if !this.reading.runs_out(REST_AFTER, cx) {
+                return Poll::Pending;
+            }
+            this.rested = true;
+            // What could not be sent yet is hyper's to send.
+            let done = !this.writing.runs() && this.words.is_empty();
+            this.life.may_rest(done);
+        }
         if !this.reading.runs_out(limit, cx) {
             return Poll::Pending;
         }
@@ -295,39 +262,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let this = self.get_mut();
         ready!(this.poll_words(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
-    }
-}
-
-/// A reply's body; while it lives, its call goes on.
-#[derive(Debug)]
-pub(super) struct Tracked {
-    body: ReplyBody,
-    _busy: Arc<Busy>,
-}
-
-impl Tracked {
-    pub(super) fn new(body: ReplyBody, busy: Arc<Busy>) -> Self {
-        Self { body, _busy: busy }
-    }
-}
-
-impl Body for Tracked {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -1,9 +1,7 @@
 //! Threads that carry calls, each with a runtime and connections to WeChat of its own.
 
 use std::{
-    convert::Infallible,
     io,
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,39 +9,18 @@ use std::{
     thread,
 };
 
-use http::{HeaderMap, HeaderValue, Request, Version, header};
-use hyper::{
-    body::{Body, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     runtime,
     sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot},
     time::{Duration, timeout},
 };
 
-use super::{
-    Farewell, Options,
-    watch::{Life, Tracked, Watched},
-};
+use super::{Farewell, Options, connection::converse};
 use crate::{
-    body::Inbound,
     metrics::{Counted, Metrics},
-    proxy::{Proxy, Reply, error::Failure, guard::Door},
+    proxy::{Proxy, guard::Door},
 };
-
-/// The head of a call, and so what a connection costs, at most.
-const LARGEST_HEAD: usize = 64 * 1024;
-
-/// How often a connection is looked at while the process ends.
-const LAST_LOOK: Duration = Duration::from_millis(500);
-
-/// After how many looks a head that is still arriving is given up.
-const PATIENT_LOOKS: u32 = 6;
 
 /// A connection on its way from the acceptor to a worker.
 #[derive(Debug)]
@@ -69,10 +46,10 @@ pub struct Workers {
 }
 
 /// What a worker's connections share.
-struct Shared {
-    proxy: Proxy,
-    options: Options,
-    farewell: Farewell,
+pub(super) struct Shared {
+    pub(super) proxy: Proxy,
+    pub(super) options: Options,
+    pub(super) farewell: Farewell,
     metrics: Arc<Metrics>,
 }
 
@@ -175,89 +152,4 @@ async fn serve(socket: Socket, door: Door, shared: Arc<Shared>) -> io::Result<()
         Socket::Unix(stream) => converse(UnixStream::from_std(stream)?, door, shared).await,
     }
     Ok(())
-}
-
-/// Serves one connection to its end.
-async fn converse<S>(stream: S, door: Door, shared: Arc<Shared>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let life = Life::new();
-    let io = Watched::new(stream, life.clone(), shared.options.idle_timeout);
-    let service = service_fn(|call| {
-        let (shared, life) = (shared.clone(), life.clone());
-        async move { Ok::<_, Infallible>(answer(call, door, &shared, &life).await) }
-    });
-    let connection = http1::Builder::new()
-        .max_buf_size(LARGEST_HEAD)
-        .serve_connection(TokioIo::new(io), service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = shared.farewell.drained() => {
-            connection.as_mut().graceful_shutdown();
-            let mut looks = 0;
-            loop {
-                if let Ok(ended) = timeout(LAST_LOOK, connection.as_mut()).await {
-                    break ended;
-                }
-                // What never carried a call is not idle to hyper; and a head that does not come to
-                // its end is not worth the grace of the others.
-                looks += u32::from(life.is_reading());
-                if life.is_unused() || (life.is_reading() && looks > PATIENT_LOOKS) {
-                    break Ok(());
-                }
-            }
-        }
-    };
-    if let Err(error) = ended {
-        // In hyper's fixed words: its causes may quote what was on the wire.
-        let (timeout, parse) = (error.is_timeout(), error.is_parse());
-        tracing::debug!(timeout, parse, "an app's connection ended early");
-    }
-}
-
-async fn answer(
-    call: Request<Incoming>,
-    door: Door,
-    shared: &Shared,
-    life: &Arc<Life>,
-) -> http::Response<Tracked> {
-    let chunked = call.headers().contains_key(header::TRANSFER_ENCODING);
-    let length = (!chunked).then(|| call.body().size_hint().exact().unwrap_or_default());
-    let head_was_sound = life.call_begins(length) && (!chunked || only_chunked(call.headers()));
-    let busy = life.busy();
-    let awaits_continue =
-        call.version() >= Version::HTTP_11 && call.headers().contains_key(header::EXPECT);
-    let idle = shared.options.idle_timeout;
-    let call = call.map(|body| Inbound::new(body, idle, awaits_continue, busy.clone()));
-    let mut reply = if head_was_sound {
-        shared.proxy.handle(call, door).await
-    } else {
-        let failure = Failure::Malformed(
-            "it has both Content-Length and Transfer-Encoding, or a coding other than chunked"
-                .to_owned(),
-        );
-        closing(shared.proxy.turn_down(&failure))
-    };
-    if shared.farewell.is_leaving() {
-        reply = closing(reply);
-    }
-    reply.map(|body| Tracked::new(body, busy))
-}
-
-/// Whether chunks are all that there is to undo: nobody here could undo more.
-fn only_chunked(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let first = codings.next().map(HeaderValue::as_bytes);
-    let chunked = first.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
-    chunked && codings.next().is_none()
-}
-
-fn closing(mut reply: Reply) -> Reply {
-    reply
-        .headers_mut()
-        .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    reply
 }

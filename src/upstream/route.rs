@@ -3,7 +3,6 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -89,8 +88,6 @@ struct Host {
 #[derive(Debug)]
 pub(super) struct Dialed {
     pub(super) stream: Stream,
-    /// The same socket, to look whether it was closed without taking bytes from it.
-    pub(super) socket: OwnedFd,
     /// What calls on it say as `Host`.
     pub(super) authority: HeaderValue,
 }
@@ -216,7 +213,7 @@ impl Route {
                 .map_err(|error| host.failed(&error.to_string()))?,
             (None, None) => return Err(host.failed("it has no address")),
         };
-        let socket = prepare(&stream).map_err(|error| host.failed(&error.to_string()))?;
+        prepare(&stream).map_err(|error| host.failed(&error.to_string()))?;
         let stream = if host.origin.tls {
             let secured = self.tls.connect(host.server_name.clone(), stream).await;
             Stream::Tls(Box::new(secured.map_err(|error| host.insecure(&error))?))
@@ -225,7 +222,6 @@ impl Route {
         };
         Ok(Dialed {
             stream,
-            socket,
             authority: host.authority.clone(),
         })
     }
@@ -272,12 +268,11 @@ impl Host {
     }
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<OwnedFd> {
-    use std::os::fd::AsFd;
+fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
-    stream.as_fd().try_clone_to_owned()
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,196 @@
+//! The target to send: path and query, with the token in place of the caller's.
+
+use bytes::Bytes;
+use http::{Uri, uri::PathAndQuery};
+use percent_encoding::percent_decode;
+
+/// What is done to a query.
+#[derive(Clone, Copy)]
+pub(super) enum Edit<'a> {
+    /// Nothing.
+    Keep,
+    /// The caller's token is removed.
+    Without,
+    /// The caller's token is replaced; this one is ready for a query.
+    Token(&'a str),
+    /// The same was done before, and this is what came of it.
+    Ready(&'a PathAndQuery),
+    /// The caller's token and secret are removed, ours is put in.
+    Secret {
+        /// When the caller gave none.
+        appid: Option<&'a str>,
+        /// Ready for a query.
+        secret: &'a str,
+    },
+}
+
+/// The target to send: byte for byte what came, less what `edit` removes, and then what it adds.
+/// `None` if that is no target.
+pub(super) fn target(path: &str, query: Option<&str>, edit: Edit<'_>) -> Option<Uri> {
+    if let Edit::Ready(target) = edit {
+        return Some(Uri::from(target.clone()));
+    }
+    if let Edit::Keep = edit {
+        let whole = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        return parse(whole).map(Uri::from);
+    }
+    let mut whole = String::with_capacity(path.len() + query.map_or(0, str::len) + 640);
+    whole.push_str(path);
+    let mut mark = '?';
+    let mut add = |parts: &[&str]| {
+        whole.push(mark);
+        mark = '&';
+        parts.iter().for_each(|part| whole.push_str(part));
+    };
+    for parameter in query
+        .filter(|query| !query.is_empty())
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+    {
+        if !is_removed(parameter, edit) {
+            add(&[parameter]);
+        }
+    }
+    match edit {
+        Edit::Keep | Edit::Without | Edit::Ready(_) => {}
+        Edit::Token(token) => add(&["access_token=", token]),
+        Edit::Secret { appid, secret } => {
+            if let Some(appid) = appid {
+                add(&["appid=", appid]);
+            }
+            add(&["secret=", secret]);
+        }
+    }
+    parse(whole).map(Uri::from)
+}
+
+/// The target of a call to `path` without a query of its own, with a token that is ready for one.
+pub(super) fn plain_target(path: &str, token: &str) -> Option<PathAndQuery> {
+    parse([path, "?access_token=", token].concat())
+}
+
+fn is_removed(parameter: &str, edit: Edit<'_>) -> bool {
+    let name = parameter.split('=').next().unwrap_or_default();
+    if named(name, "access_token") {
+        return true;
+    }
+    let Edit::Secret { appid, .. } = edit else {
+        return false;
+    };
+    named(name, "secret") || (appid.is_some() && named(name, "appid"))
+}
+
+fn parse(whole: String) -> Option<PathAndQuery> {
+    PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()
+}
+
+/// Whether the raw `name` decodes to `wanted`.
+pub(super) fn named(name: &str, wanted: &str) -> bool {
+    name == wanted || (name.contains('%') && percent_decode(name.as_bytes()).eq(wanted.bytes()))
+}
+
+/// The decoded values of every parameter that is called `wanted`.
+pub(super) fn values<'a>(query: Option<&'a str>, wanted: &'a str) -> impl Iterator<Item = String> {
+    let parameters = query.into_iter().flat_map(|query| query.split('&'));
+    parameters.filter_map(move |parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let value = || {
+            percent_decode(value.as_bytes())
+                .decode_utf8_lossy()
+                .into_owned()
+        };
+        named(name, wanted).then(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn with_token(target_in: &str) -> String {
+        let (path, query) = target_in
+            .split_once('?')
+            .map_or((target_in, None), |(p, q)| (p, Some(q)));
+        target(path, query, Edit::Token("T")).unwrap().to_string()
+    }
+
+    #[test]
+    fn the_token_is_put_in_and_the_rest_stays_byte_for_byte() {
+        for (came, sent) in [
+            ("/x", "/x?access_token=T"),
+            ("/x?", "/x?access_token=T"),
+            ("/x?a=1", "/x?a=1&access_token=T"),
+            ("/x?a=1&", "/x?a=1&&access_token=T"),
+            ("/x?access_token=old", "/x?access_token=T"),
+            ("/x?access_token=old&a=1", "/x?a=1&access_token=T"),
+            (
+                "/x?a=1&access_token=old&access_token=older&b",
+                "/x?a=1&b&access_token=T",
+            ),
+            ("/x?access_token", "/x?access_token=T"),
+            ("/x?%61ccess%5Ftoken=old", "/x?access_token=T"),
+            (
+                "/x?access_tokens=1&xaccess_token=2",
+                "/x?access_tokens=1&xaccess_token=2&access_token=T",
+            ),
+            (
+                "/x?b=%2B+%e4%bd&&a=&a=",
+                "/x?b=%2B+%e4%bd&&a=&a=&access_token=T",
+            ),
+            ("/%61/b?q=a?b", "/%61/b?q=a?b&access_token=T"),
+        ] {
+            assert_eq!(with_token(came), sent, "{came}");
+        }
+    }
+
+    #[test]
+    fn a_login_gets_our_secret_and_loses_the_callers() {
+        let edit = |appid| Edit::Secret { appid, secret: "S" };
+        let sent = |query, appid| {
+            target("/sns/jscode2session", Some(query), edit(appid))
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(
+            sent("js_code=1", Some("wx1")),
+            "/sns/jscode2session?js_code=1&appid=wx1&secret=S"
+        );
+        assert_eq!(
+            sent(
+                "appid=wx1&%73ecret=x&access_token=y&js_code=1&secret=z",
+                None
+            ),
+            "/sns/jscode2session?appid=wx1&js_code=1&secret=S"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn rewriting_agrees_with_a_plain_reference(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    Just("access_token=x".to_owned()),
+                    Just("%61ccess_token".to_owned()),
+                    Just("access%5ftoken=%26".to_owned()),
+                    Just(String::new()),
+                    "[a-z%+_.~=]{0,8}",
+                ],
+                0..6,
+            ),
+        ) {
+            let query = parts.join("&");
+            let kept: Vec<&str> = query
+                .split('&')
+                .filter(|part| {
+                    let name = part.split('=').next().unwrap();
+                    percent_decode(name.as_bytes()).collect::<Vec<u8>>() != b"access_token"
+                })
+                .chain(["access_token=T"])
+                .collect();
+            let expected = if query.is_empty() { "/x?access_token=T".to_owned() } else { format!("/x?{}", kept.join("&")) };
+            prop_assert_eq!(with_token(&format!("/x?{query}")), expected);
+        }
+    }
+}

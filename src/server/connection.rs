@@ -1,0 +1,210 @@
+//! An app's connection, from its first call to its last, and at rest between them.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, HeaderValue, Request, Version, header};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    time::{Duration, timeout},
+};
+
+use super::{
+    life::{Life, Tracked},
+    watch::Watched,
+    worker::Shared,
+};
+use crate::{
+    body::Inbound,
+    proxy::{Reply, error::Failure, guard::Door},
+};
+
+/// The head of a call, and so what a connection costs, at most.
+const LARGEST_HEAD: usize = 64 * 1024;
+
+/// How often a connection is looked at while the process ends.
+const LAST_LOOK: Duration = Duration::from_millis(500);
+
+/// After how many looks a head that is still arriving is given up.
+const PATIENT_LOOKS: u32 = 6;
+
+/// A connection that can be waited for without a buffer.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Whether there is something to read, its end included.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Duplex for TcpStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+}
+
+impl Duplex for UnixStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+}
+
+/// What comes after a while of serving.
+enum Next<S> {
+    /// Nothing: the connection is closed.
+    End,
+    /// It waits for its next call, and hyper's buffers are gone.
+    Rest(Watched<S>),
+}
+
+/// Serves one connection to its end. While it waits for its next call it is held without hyper, whose
+/// buffers take ten times the memory of all the rest.
+pub(super) async fn converse<S: Duplex>(stream: S, door: Door, shared: Arc<Shared>) {
+    let life = Life::new();
+    let mut io = Watched::new(stream, life.clone(), shared.options.idle_timeout);
+    loop {
+        let Next::Rest(mut resting) = serve(io, door, &shared, &life).await else {
+            return;
+        };
+        if !is_called(&mut resting, &shared).await {
+            return;
+        }
+        io = resting;
+    }
+}
+
+/// Whether there is another call, or at least the beginning of one, before the connection is closed.
+async fn is_called<S: Duplex>(resting: &mut Watched<S>, shared: &Shared) -> bool {
+    let mut drained = pin!(shared.farewell.drained());
+    poll_fn(|cx| {
+        if resting.poll_called(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        let over = drained.as_mut().poll(cx).is_ready() || resting.is_forgotten(cx);
+        if over {
+            Poll::Ready(false)
+        } else {
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+async fn serve<S: Duplex>(
+    io: Watched<S>,
+    door: Door,
+    shared: &Arc<Shared>,
+    life: &Arc<Life>,
+) -> Next<S> {
+    let service = service_fn(|call| {
+        let (shared, life) = (shared.clone(), life.clone());
+        async move { Ok::<_, Infallible>(answer(call, door, &shared, &life).await) }
+    });
+    let mut connection = http1::Builder::new()
+        .max_buf_size(LARGEST_HEAD)
+        .serve_connection(TokioIo::new(io), service);
+    let mut drained = pin!(shared.farewell.drained());
+    /// What woke us.
+    enum Woken {
+        Ended(hyper::Result<()>),
+        Drained,
+        Idle,
+    }
+    let woken = poll_fn(|cx| {
+        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(Woken::Ended(ended));
+        }
+        if drained.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Woken::Drained);
+        }
+        if life.wants_rest() {
+            return Poll::Ready(Woken::Idle);
+        }
+        Poll::Pending
+    });
+    let ended = match woken.await {
+        Woken::Ended(ended) => ended,
+        Woken::Idle => {
+            let parts = connection.into_parts();
+            let mut io = parts.io.into_inner();
+            io.put_back(parts.read_buf);
+            return Next::Rest(io);
+        }
+        Woken::Drained => {
+            let mut connection = Pin::new(&mut connection);
+            connection.as_mut().graceful_shutdown();
+            let mut looks = 0;
+            loop {
+                if let Ok(ended) = timeout(LAST_LOOK, connection.as_mut()).await {
+                    break ended;
+                }
+                // What never carried a call is not idle to hyper; and a head that does not come to
+                // its end is not worth the grace of the others.
+                looks += u32::from(life.is_reading());
+                if life.is_unused() || (life.is_reading() && looks > PATIENT_LOOKS) {
+                    break Ok(());
+                }
+            }
+        }
+    };
+    if let Err(error) = ended {
+        // In hyper's fixed words: its causes may quote what was on the wire.
+        let (timeout, parse) = (error.is_timeout(), error.is_parse());
+        tracing::debug!(timeout, parse, "an app's connection ended early");
+    }
+    Next::End
+}
+
+async fn answer(
+    call: Request<Incoming>,
+    door: Door,
+    shared: &Shared,
+    life: &Arc<Life>,
+) -> http::Response<Tracked> {
+    let chunked = call.headers().contains_key(header::TRANSFER_ENCODING);
+    let length = (!chunked).then(|| call.body().size_hint().exact().unwrap_or_default());
+    let head_was_sound = life.call_begins(length) && (!chunked || only_chunked(call.headers()));
+    let busy = life.busy();
+    let awaits_continue =
+        call.version() >= Version::HTTP_11 && call.headers().contains_key(header::EXPECT);
+    let idle = shared.options.idle_timeout;
+    let call = call.map(|body| Inbound::new(body, idle, awaits_continue, busy.clone()));
+    let mut reply = if head_was_sound {
+        shared.proxy.handle(call, door).await
+    } else {
+        let failure = Failure::Malformed(
+            "it has both Content-Length and Transfer-Encoding, or a coding other than chunked"
+                .to_owned(),
+        );
+        closing(shared.proxy.turn_down(&failure))
+    };
+    if shared.farewell.is_leaving() {
+        reply = closing(reply);
+    }
+    reply.map(|body| Tracked::new(body, busy))
+}
+
+/// Whether chunks are all that there is to undo: nobody here could undo more.
+fn only_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let first = codings.next().map(HeaderValue::as_bytes);
+    let chunked = first.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    chunked && codings.next().is_none()
+}
+
+fn closing(mut reply: Reply) -> Reply {
+    reply
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    reply
+}

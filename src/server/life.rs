@@ -1,0 +1,160 @@
+//! Where an app's connection is: waiting for a call, reading its head, or carrying it.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::head::Head;
+use crate::{body::BodyError, proxy::ReplyBody};
+
+/// Where a connection is in its life, known to its bytes and to its calls.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    phase: AtomicU8,
+    /// What the head just read has: [`Head`]'s bits.
+    head: AtomicU8,
+    /// How many bytes belong to the call after its head.
+    body_length: AtomicU64,
+    /// The phase began since the bytes last looked.
+    turned: AtomicBool,
+    /// How many calls have begun.
+    calls: AtomicU64,
+    /// No call has come for a moment, and nothing is left to send.
+    rest: AtomicBool,
+}
+
+/// No call, and no beginning of one.
+pub(super) const WAITING: u8 = 0;
+/// A head is on its way.
+pub(super) const READING: u8 = 1;
+/// A call goes on.
+pub(super) const CALLING: u8 = 2;
+
+/// Held while a call goes on: by its body and by its reply.
+#[derive(Debug)]
+pub(super) struct Busy {
+    life: Arc<Life>,
+    /// Which one it is: the next may have begun before this one is let go.
+    call: u64,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.life.calls.load(Ordering::Relaxed) == self.call {
+            self.life.enter(WAITING);
+        }
+    }
+}
+
+impl Life {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// A head was understood, of a call whose body has `length` bytes; `None` if it is chunked.
+    /// Says whether its framing is sound: of a chunked call all of the head must have been seen, and
+    /// no `Content-Length` in it.
+    pub(super) fn call_begins(&self, length: Option<u64>) -> bool {
+        let head = self.head.swap(0, Ordering::Relaxed);
+        self.body_length
+            .store(length.unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.enter(CALLING);
+        length.is_some() || head == Head::COMPLETE
+    }
+
+    /// For the body and the reply of the call that began.
+    pub(super) fn busy(self: &Arc<Self>) -> Arc<Busy> {
+        Arc::new(Busy {
+            life: Arc::clone(self),
+            call: self.calls.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Whether the connection may be held without hyper until its next call. Says so once.
+    pub(super) fn wants_rest(&self) -> bool {
+        self.rest.load(Ordering::Relaxed) && self.rest.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether no call has ever begun, nor begun to arrive.
+    pub(super) fn is_unused(&self) -> bool {
+        self.phase() == WAITING && self.calls.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether a head is on its way.
+    pub(super) fn is_reading(&self) -> bool {
+        self.phase() == READING
+    }
+
+    /// How many bytes belong to the last call after its head; `u64::MAX` if it is chunked.
+    pub(super) fn body_length(&self) -> u64 {
+        self.body_length.load(Ordering::Relaxed)
+    }
+
+    /// All of a head has come; its bits are [`Head`]'s.
+    pub(super) fn head_was_read(&self, bits: u8) {
+        self.head.store(bits, Ordering::Relaxed);
+    }
+
+    /// Whether another phase began since this was asked last.
+    pub(super) fn has_turned(&self) -> bool {
+        self.turned.load(Ordering::Relaxed) && self.turned.swap(false, Ordering::Relaxed)
+    }
+
+    /// The connection has been idle for a moment; whether nothing is left to send on it.
+    pub(super) fn may_rest(&self, may: bool) {
+        self.rest.store(may, Ordering::Relaxed);
+    }
+
+    /// A phase begins.
+    pub(super) fn enter(&self, phase: u8) {
+        self.phase.store(phase, Ordering::Relaxed);
+        self.turned.store(true, Ordering::Relaxed);
+    }
+
+    /// Which phase it is.
+    pub(super) fn phase(&self) -> u8 {
+        self.phase.load(Ordering::Relaxed)
+    }
+}
+
+/// A reply's body; while it lives, its call goes on.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    body: ReplyBody,
+    _busy: Arc<Busy>,
+}
+
+impl Tracked {
+    pub(super) fn new(body: ReplyBody, busy: Arc<Busy>) -> Self {
+        Self { body, _busy: busy }
+    }
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
