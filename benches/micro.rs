@@ -1,0 +1,142 @@
+//! What single steps of a call cost: the look-up of its endpoint, the head to send, the peek into the reply.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use wechat_sidecar::{endpoint::Endpoint, errcode};
+
+// These two are no one's to call but the proxy's, so their files are compiled once more, for this alone,
+// together with their tests, which have no harness here.
+#[allow(dead_code, unreachable_pub, unused_imports)]
+#[path = "../src/proxy/rewrite.rs"]
+mod rewrite;
+#[allow(dead_code, unreachable_pub, unused_imports)]
+#[path = "../src/proxy/target.rs"]
+mod target;
+
+// What they take from their neighbours.
+const HEADER: HeaderName = HeaderName::from_static("x-wechat-sidecar");
+
+mod guard {
+    pub(super) const KEY: &str = "x-wechat-sidecar-key";
+}
+
+mod error {
+    pub(super) const WECHAT_ERRCODE: http::HeaderName =
+        http::HeaderName::from_static("x-wechat-sidecar-errcode");
+}
+
+/// As long as one of WeChat's.
+const TOKEN: &str = "92_0123456789abcdefghijABCDEFGHIJ0123456789abcdefghijABCDEFGHIJ0123456789abcdefghijABCDEFGHIJ\
+                     0123456789abcdefghijABCDEFGHIJ0123456789abcdefghij";
+
+fn endpoint(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("endpoint");
+    for (name, path) in [
+        ("in the table", "/cgi-bin/message/custom/send"),
+        ("in no table", "/cgi-bin/something/quite/new"),
+        ("encoded", "/cgi-bin/%6dessage/custom/send/"),
+    ] {
+        group.bench_function(name, |bencher| {
+            bencher
+                .iter(|| Endpoint::of(black_box(path.as_bytes())).map(|endpoint| endpoint.row()));
+        });
+    }
+    group.finish();
+}
+
+fn targets(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("target");
+    for (name, query) in [
+        ("without a query", None),
+        ("with a query", Some("type=image&lang=zh_CN")),
+        (
+            "with the placeholder",
+            Some("access_token=sidecar-wx0123456789abcdef&type=image"),
+        ),
+    ] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let path = black_box("/cgi-bin/message/custom/send");
+                target::target(path, black_box(query), target::Edit::Token(TOKEN))
+            });
+        });
+    }
+    group.bench_function("made ahead", |bencher| {
+        let ready = target::plain_target("/cgi-bin/message/custom/send", TOKEN).expect("a target");
+        bencher.iter(|| target::target("", None, target::Edit::Ready(black_box(&ready))));
+    });
+    group.finish();
+}
+
+fn headers(criterion: &mut Criterion) {
+    let came: HeaderMap = [
+        (header::HOST, "127.0.0.1:7080"),
+        (header::USER_AGENT, "python-requests/2.32.3"),
+        (header::ACCEPT_ENCODING, "gzip, deflate"),
+        (header::ACCEPT, "*/*"),
+        (header::CONNECTION, "keep-alive"),
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CONTENT_LENGTH, "200"),
+    ]
+    .map(|(name, value)| (name, HeaderValue::from_static(value)))
+    .into_iter()
+    .collect();
+    let mut group = criterion.benchmark_group("headers");
+    group.bench_function("of a call", |bencher| {
+        bencher.iter(|| rewrite::request_headers(&Method::POST, black_box(&came), 200));
+    });
+    let reply: HeaderMap = [
+        (header::CONTENT_TYPE, "application/json; encoding=utf-8"),
+        (header::CONTENT_LENGTH, "62"),
+        (header::DATE, "Tue, 24 Nov 2026 12:00:00 GMT"),
+        (header::CONNECTION, "keep-alive"),
+    ]
+    .map(|(name, value)| (name, HeaderValue::from_static(value)))
+    .into_iter()
+    .collect();
+    group.bench_function("of a reply", |bencher| {
+        bencher.iter_batched_ref(
+            || reply.clone(),
+            rewrite::reply_headers,
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+fn peek(criterion: &mut Criterion) {
+    let openids: Vec<String> = (0..62)
+        .map(|number| format!("\"oBench{number:022}\""))
+        .collect();
+    let list = format!(
+        r#"{{"total":62,"count":62,"data":{{"openid":[{}]}}}}"#,
+        openids.join(",")
+    );
+    let picture = vec![0xff; 4096];
+    let mut group = criterion.benchmark_group("peek");
+    for (name, reply) in [
+        (
+            "accepted, 62 B",
+            br#"{"errcode":0,"errmsg":"ok","msgid":1234567890123456,"type":0 }"#.as_slice(),
+        ),
+        (
+            "refused",
+            br#"{"errcode":42001,"errmsg":"access_token expired rid: 65f0-1b2c-3d4e"}"#,
+        ),
+        ("list, 2 KiB", list.as_bytes()),
+        ("picture, 4 KiB", &picture),
+    ] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let reply = black_box(reply);
+                errcode::can_carry(reply).map(|_| errcode::Verdict::of(reply))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(steps, endpoint, targets, headers, peek);
+criterion_main!(steps);
