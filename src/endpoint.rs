@@ -96,6 +96,14 @@ impl<'a> Endpoint<'a> {
     /// assert_eq!(call.credential, Credential::Own);
     /// ```
     pub fn of(path: &'a [u8]) -> Result<Self, PathError> {
+        // As the table has it, it is canonical.
+        if let Some(row) = INDEX.get(path).copied() {
+            return Ok(Self {
+                path: Cow::Borrowed(path),
+                row: Some(row),
+                credential: ROWS[row].credential,
+            });
+        }
         let path = canonical(path)?;
         let row = INDEX.get(&*path).copied();
         let credential = row.map_or_else(|| guess(&path), |row| ROWS[row].credential);

@@ -1,5 +1,7 @@
 //! Reads heads as they pass, for what hyper does not tell: a Content-Length beside a coding.
 
+use memchr::memchr;
+
 /// A head while it passes.
 #[derive(Debug, Default)]
 pub(super) struct Head {
@@ -45,10 +47,7 @@ impl Head {
             }
             if !self.matches {
                 // Nothing else on this line matters.
-                let line = bytes
-                    .iter()
-                    .position(|byte| *byte == b'\n')
-                    .unwrap_or(bytes.len());
+                let line = memchr(b'\n', bytes).unwrap_or(bytes.len());
                 bytes = &bytes[line..];
             }
         }
