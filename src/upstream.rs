@@ -23,7 +23,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Duration, Instant, interval, timeout},
 };
 
@@ -57,6 +57,10 @@ pub struct Upstream {
     options: Options,
     pool: Arc<Pool>,
     room: Arc<Semaphore>,
+    /// Connections being opened.
+    dials: Semaphore,
+    /// The last one that could not be opened.
+    failed: watch::Sender<Option<DialError>>,
     metrics: Arc<Metrics>,
 }
 
@@ -90,6 +94,10 @@ impl SendError {
     }
 }
 
+/// Connections opened at once. More of them would take each other's time until none is open in time;
+/// and a call that waits may get one that another has done with.
+const MOST_DIALS: usize = 128;
+
 /// How many connections may turn out closed before a call is given up.
 const ATTEMPTS: usize = 4;
 
@@ -100,6 +108,8 @@ impl Upstream {
             route,
             pool: Arc::default(),
             room: Arc::new(Semaphore::new(options.max_connections.max(1))),
+            dials: Semaphore::new(MOST_DIALS),
+            failed: watch::Sender::default(),
             options,
             metrics,
         }
@@ -187,18 +197,43 @@ impl Upstream {
 
     /// A new connection, and that it is one; where there may be no more, one that becomes free.
     async fn open(&self, fresh: bool) -> Result<(Link, bool), SendError> {
+        let mut failed = self.failed.subscribe();
         let room = async {
+            let room = async {
+                let dial = self.dials.acquire().await.ok()?;
+                Some((dial, self.room.clone().acquire_owned().await.ok()?))
+            };
             tokio::select! {
                 biased;
-                room = self.room.clone().acquire_owned() => Ok(room),
-                link = self.pool.wait(), if !fresh => Err(link),
+                room = room => room.map(Way::New).ok_or(DialError::Crowded),
+                link = self.pool.wait(), if !fresh => Ok(Way::Used(link)),
+                // With no connection open, whoever waits behind it would wait in vain.
+                _ = failed.changed() => Err(failed.borrow().clone().unwrap_or(DialError::Crowded)),
             }
         };
         match timeout(self.options.reply_timeout, room).await {
-            Ok(Ok(Ok(room))) => Ok((self.connect(room).await?, false)),
-            Ok(Err(link)) => Ok((link, true)),
-            Ok(Ok(Err(_))) | Err(_) => Err(DialError::Crowded.into()),
+            Ok(Ok(Way::New((_dial, room)))) => match self.connect(room).await {
+                Ok(link) => Ok((link, false)),
+                Err(error) => {
+                    if let SendError::Dial(error) = &error
+                        && !self.has_connections()
+                    {
+                        self.failed.send_replace(Some(error.clone()));
+                    }
+                    Err(error)
+                }
+            },
+            Ok(Ok(Way::Used(link))) => Ok((link, true)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(DialError::Crowded.into()),
         }
+    }
+
+    /// Whether a connection is open that somebody may be done with soon.
+    fn has_connections(&self) -> bool {
+        let dialing = MOST_DIALS - self.dials.available_permits();
+        let all = self.options.max_connections.max(1);
+        all - self.room.available_permits() > dialing
     }
 
     async fn connect(&self, room: OwnedSemaphorePermit) -> Result<Link, SendError> {
@@ -252,6 +287,14 @@ fn of_the_app(error: &hyper::Error) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// How a call gets its connection.
+enum Way<T> {
+    /// It opens one.
+    New(T),
+    /// Another has done with it.
+    Used(Link),
 }
 
 enum Failed {

@@ -5,6 +5,7 @@ mod support;
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use futures_util::future::join_all;
 use support::{
     SECRET, Sidecar, Wechat,
     egress::{Egress, tells},
@@ -301,4 +302,38 @@ async fn tls() -> Wechat {
 
 fn ca(wechat: &Wechat) -> String {
     written("ca.pem", &wechat.ca_pem().unwrap())
+}
+
+#[tokio::test]
+async fn when_wechat_cannot_be_reached_a_thousand_calls_hear_so_at_once() {
+    // It takes connections, and never answers a handshake.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", silent.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok(connection) = silent.accept().await {
+            kept.push(connection);
+        }
+    });
+    let mut command = sidecar::with_account();
+    command.args([
+        "--upstream",
+        &url,
+        "--connect-timeout",
+        "2s",
+        "--workers",
+        "2",
+    ]);
+    let sidecar = Sidecar::spawn(command, None).await;
+    let started = Instant::now();
+    let calls = (0..1200).map(|_| sidecar.get(TOKENLESS));
+    for reply in join_all(calls).await {
+        assert_eq!(reply.errcode(), Some(990_502), "{}", reply.text());
+    }
+    // A few at a time would take ten seconds.
+    assert!(
+        started.elapsed() < Duration::from_secs(7),
+        "{:?}",
+        started.elapsed()
+    );
 }

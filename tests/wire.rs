@@ -3,8 +3,16 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::{App, PATIENCE, Sidecar, Wechat};
-use tokio::{io::AsyncReadExt, time::timeout};
+use tokio::{
+    io::AsyncReadExt,
+    time::{sleep, timeout},
+};
+
+/// After which a connection without a call is held in another way.
+const A_REST: Duration = Duration::from_millis(600);
 
 const SEND: &str = "/cgi-bin/message/custom/send";
 
@@ -81,16 +89,23 @@ async fn a_content_length_is_seen_even_where_its_head_began_in_the_call_before()
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
     wechat.clear();
-    for first in [
+    let firsts = [
         "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
         "POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-    ] {
+    ];
+    let pauses = [Duration::ZERO, A_REST];
+    let cases = pauses
+        .iter()
+        .flat_map(|pause| firsts.map(|first| (*pause, first)));
+    for (pause, first) in cases {
         let mut app = App::to(&sidecar).await;
         let beginning =
             format!("{first}POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n");
         app.send(beginning).await;
         assert_eq!(app.reply().await.status, 200);
+        // Long enough for the connection to be put to rest.
+        sleep(pause).await;
         app.send("Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
             .await;
         let reply = app.reply().await;
@@ -101,7 +116,31 @@ async fn a_content_length_is_seen_even_where_its_head_began_in_the_call_before()
             reply.text()
         );
     }
-    assert_eq!(wechat.calls().len(), 3);
+    assert_eq!(wechat.calls().len(), 6);
+}
+
+#[tokio::test]
+async fn a_connection_that_rested_takes_up_its_next_call_wherever_that_was_cut() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    let call = format!("POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}");
+    for cut in [0, 1, 20, call.len() - 3] {
+        let mut app = App::to(&sidecar).await;
+        // Before its first call, too.
+        sleep(A_REST).await;
+        app.send(format!("{call}{}", &call[..cut])).await;
+        assert_eq!(app.reply().await.status, 200, "{cut}");
+        sleep(A_REST).await;
+        app.send(&call[cut..]).await;
+        assert_eq!(app.reply().await.status, 200, "{cut}");
+        // At rest, and told to end.
+        sleep(A_REST).await;
+    }
+    let mut app = App::to(&sidecar).await;
+    sleep(A_REST).await;
+    sidecar.signal("-TERM");
+    let closed = timeout(PATIENCE, app.0.read(&mut [0; 1])).await;
+    assert_eq!(closed.expect("it is kept").unwrap(), 0);
 }
 
 #[tokio::test]

@@ -72,14 +72,12 @@ enum Next<S> {
 pub(super) async fn converse<S: Duplex>(stream: S, door: Door, shared: Arc<Shared>) {
     let life = Life::new();
     let mut io = Watched::new(stream, life.clone(), shared.options.idle_timeout);
-    loop {
-        let Next::Rest(mut resting) = serve(io, door, &shared, &life).await else {
-            return;
-        };
-        if !is_called(&mut resting, &shared).await {
-            return;
+    while is_called(&mut io, &shared).await {
+        // Boxed, so that what serving takes is gone while nothing is served.
+        match Box::pin(serve(io, door, &shared, &life)).await {
+            Next::Rest(resting) => io = resting,
+            Next::End => return,
         }
-        io = resting;
     }
 }
 

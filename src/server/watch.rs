@@ -30,7 +30,7 @@ use crate::clock::Clock;
 const KEPT_ALIVE: Duration = Duration::from_secs(180);
 
 /// How long a connection waits for its next call before it is held without hyper.
-const REST_AFTER: Duration = Duration::from_millis(200);
+const REST_AFTER: Duration = Duration::from_millis(50);
 
 /// How long the head of a call may take.
 const HEAD: Duration = Duration::from_secs(30);
