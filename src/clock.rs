@@ -17,11 +17,6 @@ impl Clock {
         self.since = None;
     }
 
-    /// Whether something is waited for.
-    pub fn runs(&self) -> bool {
-        self.since.is_some()
-    }
-
     /// Whether the wait has lasted for `limit`. If not, the task is woken when it has.
     pub fn runs_out(&mut self, limit: Duration, cx: &mut Context<'_>) -> bool {
         let due = *self.since.get_or_insert_with(Instant::now) + limit;

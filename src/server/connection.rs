@@ -29,11 +29,15 @@ use super::{
 };
 use crate::{
     body::Inbound,
+    clock::Clock,
     proxy::{Reply, error::Failure, guard::Door},
 };
 
 /// The head of a call, and so what a connection costs, at most.
 const LARGEST_HEAD: usize = 64 * 1024;
+
+/// How long a connection waits for its next call before it is held without hyper.
+const REST_AFTER: Duration = Duration::from_millis(50);
 
 /// How often a connection is looked at while the process ends.
 const LAST_LOOK: Duration = Duration::from_millis(500);
@@ -112,6 +116,7 @@ async fn serve<S: Duplex>(
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(io), service);
     let mut drained = pin!(shared.farewell.drained());
+    let mut pause = Clock::default();
     /// What woke us.
     enum Woken {
         Ended(hyper::Result<()>),
@@ -125,7 +130,9 @@ async fn serve<S: Duplex>(
         if drained.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Woken::Drained);
         }
-        if life.wants_rest() {
+        if !life.is_idle() {
+            pause.stop();
+        } else if pause.runs_out(REST_AFTER, cx) {
             return Poll::Ready(Woken::Idle);
         }
         Poll::Pending

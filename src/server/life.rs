@@ -27,8 +27,8 @@ pub(super) struct Life {
     turned: AtomicBool,
     /// How many calls have begun.
     calls: AtomicU64,
-    /// No call has come for a moment, and nothing is left to send.
-    rest: AtomicBool,
+    /// Something of a reply could not be sent yet.
+    sending: AtomicBool,
 }
 
 /// No call, and no beginning of one.
@@ -79,9 +79,9 @@ impl Life {
         })
     }
 
-    /// Whether the connection may be held without hyper until its next call. Says so once.
-    pub(super) fn wants_rest(&self) -> bool {
-        self.rest.load(Ordering::Relaxed) && self.rest.swap(false, Ordering::Relaxed)
+    /// Whether there is no call, and nothing left to send of the last one.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase() == WAITING && !self.sending.load(Ordering::Relaxed)
     }
 
     /// Whether no call has ever begun, nor begun to arrive.
@@ -109,9 +109,9 @@ impl Life {
         self.turned.load(Ordering::Relaxed) && self.turned.swap(false, Ordering::Relaxed)
     }
 
-    /// The connection has been idle for a moment; whether nothing is left to send on it.
-    pub(super) fn may_rest(&self, may: bool) {
-        self.rest.store(may, Ordering::Relaxed);
+    /// Whether the app is slower to read than we are to send.
+    pub(super) fn is_sending(&self, sending: bool) {
+        self.sending.store(sending, Ordering::Relaxed);
     }
 
     /// A phase begins.

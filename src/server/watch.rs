@@ -29,9 +29,6 @@ use crate::clock::Clock;
 /// two, and a call on a connection just closed is an error that the app sees.
 const KEPT_ALIVE: Duration = Duration::from_secs(180);
 
-/// How long a connection waits for its next call before it is held without hyper.
-const REST_AFTER: Duration = Duration::from_millis(50);
-
 /// How long the head of a call may take.
 const HEAD: Duration = Duration::from_secs(30);
 
@@ -56,8 +53,6 @@ pub(super) struct Watched<S> {
     words: Bytes,
     /// What hyper had read already, of a call that has only begun; it was looked at then.
     put_back: Bytes,
-    /// Rest was asked for in this pause.
-    rested: bool,
 }
 
 impl<S> Watched<S> {
@@ -75,7 +70,6 @@ impl<S> Watched<S> {
             idle,
             words: Bytes::new(),
             put_back: Bytes::new(),
-            rested: false,
         }
     }
 
@@ -86,6 +80,9 @@ impl<S> Watched<S> {
 
     /// Whether this pause has lasted for too long.
     pub(super) fn is_forgotten(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.life.has_turned() {
+            self.reading.stop();
+        }
         self.reading.runs_out(KEPT_ALIVE, cx)
     }
 
@@ -154,22 +151,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         }
         if this.life.has_turned() {
             this.reading.stop();
-            this.rested = false;
         }
         let limit = match this.life.phase() {
             WAITING => KEPT_ALIVE,
             READING => HEAD,
             _ => return Poll::Pending,
         };
-        if limit == KEPT_ALIVE && !this.rested {
-            if !this.reading.runs_out(REST_AFTER, cx) {
-                return Poll::Pending;
-            }
-            this.rested = true;
-            // What could not be sent yet is hyper's to send.
-            let done = !this.writing.runs() && this.words.is_empty();
-            this.life.may_rest(done);
-        }
         if !this.reading.runs_out(limit, cx) {
             return Poll::Pending;
         }
@@ -190,8 +177,10 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = write(Pin::new(&mut self.stream), cx) {
             self.writing.stop();
+            self.life.is_sending(false);
             return Poll::Ready(written);
         }
+        self.life.is_sending(true);
         if self.writing.runs_out(self.idle, cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{
     HELD, SEND,
     support::{
-        PATIENCE, Sidecar, Wechat,
+        App, PATIENCE, Sidecar, Wechat,
         scripted::{Script, before},
         wechat::EarlyReply,
     },
@@ -64,4 +64,27 @@ async fn what_wechat_has_not_read_yet_still_takes_room() {
         _ = join_all(calls) => panic!("nobody answers them"),
     };
     assert!(rss < 150 * 1024, "{rss} KiB");
+}
+
+#[tokio::test]
+async fn a_connection_at_rest_holds_no_buffers_however_many_calls_it_carried() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::with(&wechat, &["--workers", "1"]).await;
+    let call = "GET /cgi-bin/user/get HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut apps = Vec::new();
+    // Its heap has grown to what a few of them take.
+    let mut before = 0;
+    for at in 0..900 {
+        let mut app = App::to(&sidecar).await;
+        for _ in 0..2 {
+            app.send(call).await;
+            assert_eq!(app.reply().await.status, 200);
+        }
+        apps.push(app);
+        if at == 300 {
+            before = sidecar.rss();
+        }
+    }
+    let each = (sidecar.rss() - before) / 600;
+    assert!(each < 14, "{each} KiB a connection");
 }
