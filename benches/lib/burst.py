@@ -38,7 +38,8 @@ class Fake:
         command = [os.environ["FAKE_WECHAT"], "--listen", f"127.0.0.1:{self.tls}", "--calm", "--tls", folder]
         self.program = Program("fake_wechat", command)
         self.ca = folder / "ca.pem"
-        wait_until(lambda: listens(self.tls) and self.ca.exists(), "the fake listens", self.program)
+        written = lambda: self.ca.exists() and self.ca.read_text().endswith("-----\n")
+        wait_until(lambda: listens(self.tls) and written(), "the fake listens", self.program)
 
     def ask(self, method, path, body=None):
         context = ssl.create_default_context(cafile=str(self.ca))

@@ -60,6 +60,14 @@ def images(tools):
     }
 
 
+def written(path):
+    """Whether a certificate stands there, and all of it."""
+    if not os.path.exists(path):
+        return False
+    with open(path, encoding="ascii") as file:
+        return file.read().endswith("-----\n")
+
+
 def until(so, within, what):
     """Waits until this is so, where nothing tells when to look."""
     ends = time.monotonic() + within
@@ -86,7 +94,7 @@ class World:
         spec = nothing | {"network": self.network.wechat, "noNewPrivileges": True, "delay": 0, "command": command}
         self.fake = Process(spec, self.folder, "fake", f"{self.folder}/fake.log")
         self.ca = f"{tls}/ca.pem"
-        until(lambda: os.path.exists(self.ca), 20, "the fake WeChat listens")
+        until(lambda: written(self.ca), 20, "the fake WeChat listens")
         self.images = images(tools)
         self.network.wechat_answers()
 
