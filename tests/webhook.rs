@@ -4,8 +4,6 @@
 #[path = "inject/golden.rs"]
 #[allow(dead_code)]
 mod golden;
-#[path = "webhook/load.rs"]
-mod load;
 #[path = "webhook/support.rs"]
 mod support;
 

@@ -273,7 +273,7 @@ impl<'a> Layers<'a> {
         let (text, place) = &self.given[&id];
         let subject = match id {
             // It may be an AppSecret by mistake.
-            Id::Account => "its value".to_owned(),
+            Id::Account | Id::Secret | Id::SecretKey | Id::AppidKey => "its value".to_owned(),
             _ => format!("{:?}", text.chars().take(60).collect::<String>()),
         };
         let place = place.of(&self.prefix.key(id.setting().name), id.setting().name);
@@ -337,5 +337,21 @@ impl fmt::Display for Mode {
             Self::BaseUrl => "base-url",
             Self::Transparent => "transparent",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_an_appsecret_is_not_repeated() {
+        for name in ["account", "secret", "secret-key", "appid-key"] {
+            let error = Presets::parse([format!("{name}=HUNTER2 /x").as_str()]).unwrap_err();
+            assert!(
+                error.contains(name) && !error.contains("HUNTER2"),
+                "{error}"
+            );
+        }
     }
 }
