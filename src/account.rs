@@ -11,8 +11,9 @@ use std::{
 
 use crate::{
     endpoint::{self, Endpoint},
-    issuer::wechat::{TokenApi, Wechat},
+    issuer::{Issuer, wechat::TokenApi},
     keeper::Keeper,
+    kind::Kind,
     metrics::AccountMetrics,
     secret::SecretSource,
 };
@@ -20,8 +21,10 @@ use crate::{
 /// What an account is configured with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// WeChat's AppID.
+    /// WeChat's AppID, or WeCom's corpid.
     pub appid: String,
+    /// Which API it speaks.
+    pub kind: Kind,
     /// WeChat's AppSecret.
     pub secret: Arc<SecretSource>,
     /// Which of WeChat's two tokens it uses.
@@ -44,12 +47,14 @@ pub fn check_appid(text: &str) -> Result<(), &'static str> {
 
 /// An account while it is served.
 pub struct Account {
-    /// WeChat's AppID.
+    /// WeChat's AppID, or WeCom's corpid.
     pub appid: String,
+    /// Which API it speaks.
+    pub kind: Kind,
     /// WeChat's AppSecret, for the logins of users; token requests read it themselves.
     pub secret: Arc<SecretSource>,
     /// Its token.
-    pub keeper: Arc<Keeper<Wechat>>,
+    pub keeper: Arc<Keeper<Issuer>>,
     /// Its counters.
     pub metrics: Arc<AccountMetrics>,
     /// Where it has been accepted.

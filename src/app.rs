@@ -15,7 +15,10 @@ use crate::{
     account::{self, Account, Directory, Worked},
     admin::Admin,
     config::Config,
-    issuer::wechat::{self, TokenApi, Wechat},
+    issuer::{
+        Issuer,
+        wechat::{self, TokenApi, Wechat},
+    },
     keeper::{self, Keeper, schedule::Renewal},
     log::LogLevels,
     memory::Memory,
@@ -240,18 +243,19 @@ fn open(
 ) -> Account {
     let account::Options {
         appid,
+        kind,
         secret,
         token_api,
         daily_fetches,
     } = options.clone();
     let metrics = Arc::new(AccountMetrics::default());
-    let issuer = Wechat::new(
+    let issuer = Issuer::Wechat(Wechat::new(
         client.clone(),
         route.clone(),
         token_api,
         appid.clone(),
         secret.clone(),
-    );
+    ));
     let keeping = keeper::Options {
         renewal: match token_api {
             TokenApi::Stable => Renewal::Inside,
@@ -263,6 +267,7 @@ fn open(
     Account {
         keeper: Keeper::new(issuer, keeping, metrics.clone()),
         appid,
+        kind,
         secret,
         metrics,
         worked: Worked::default(),

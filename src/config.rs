@@ -28,6 +28,7 @@ use layers::Settings;
 use crate::{
     account,
     issuer::wechat::TokenApi,
+    kind::Kind,
     log,
     proxy::{self, TokenEndpoint},
     server, upstream,
@@ -167,6 +168,7 @@ fn account(
     let (appid, secret) = files::account(sources, warnings)?;
     Ok(account::Options {
         appid,
+        kind: Kind::Wechat,
         secret,
         token_api,
         daily_fetches: daily_fetches.unwrap_or(usual),

@@ -2,14 +2,73 @@
 
 pub mod wechat;
 
+use std::{future, sync::Arc};
+
 use tokio::time::Duration;
 
-use crate::token::Token;
+use crate::{metrics::Cause, token::Token};
+use wechat::Wechat;
 
-/// A source of tokens: WeChat itself, or a store shared with other replicas.
+/// A source of tokens: WeChat itself, or a place that others keep fresh.
 pub trait Issue: Send + Sync + 'static {
     /// Asks for the token to use from now on.
-    fn issue(&self) -> impl Future<Output = Result<Token, IssueError>> + Send;
+    fn issue(&self, wanted: Wanted) -> impl Future<Output = Result<Issued, IssueError>> + Send;
+
+    /// The token that others have put in place meanwhile, asked without causing a fetch. `None`
+    /// where there is nothing to look at, or nothing there.
+    fn look(&self) -> impl Future<Output = Option<Token>> + Send {
+        future::ready(None)
+    }
+
+    /// How often to [`look`](Self::look); `None` for never.
+    fn look_every(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// What a token is wanted for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Why.
+    pub cause: Cause,
+    /// The token in hand, which is refused, about to expire, or dead: another one is better.
+    pub instead_of: Option<Arc<Token>>,
+}
+
+/// A token, and whose doing it is.
+#[derive(Debug)]
+pub struct Issued {
+    /// The token to use from now on.
+    pub token: Token,
+    /// Whether WeChat was asked for it; otherwise somebody else had put it in place.
+    pub fetched: bool,
+}
+
+/// Where an account's tokens come from.
+#[derive(Debug)]
+pub enum Issuer {
+    /// From WeChat itself.
+    Wechat(Wechat),
+}
+
+impl Issue for Issuer {
+    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
+        match self {
+            Self::Wechat(wechat) => wechat.issue(wanted).await,
+        }
+    }
+
+    async fn look(&self) -> Option<Token> {
+        match self {
+            Self::Wechat(wechat) => wechat.look().await,
+        }
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        match self {
+            Self::Wechat(wechat) => wechat.look_every(),
+        }
+    }
 }
 
 /// Why no token could be had. Cloneable, because one failure answers every waiter. It never holds

@@ -6,7 +6,7 @@ pub mod schedule;
 mod state;
 
 use std::{
-    fmt,
+    fmt, future,
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,11 +19,11 @@ use futures_util::FutureExt;
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot},
-    time::{Duration, Instant, sleep_until, timeout},
+    time::{Duration, Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{
-    issuer::{Issue, IssueError},
+    issuer::{Issue, IssueError, Issued, Wanted},
     metrics::{AccountMetrics, Cause, Fetched},
     token::Token,
 };
@@ -170,6 +170,7 @@ impl<I: Issue> Keeper<I> {
                 tokio::select! {
                     () = sleep_until(wake) => {}
                     () = self.changed.notified() => {}
+                    () = self.look() => {}
                 }
                 continue;
             }
@@ -181,6 +182,33 @@ impl<I: Issue> Keeper<I> {
                 }
             };
             let _ = flight.await;
+        }
+    }
+
+    /// Waits for the time to look what others have put in place, and takes it.
+    async fn look(&self) {
+        let Some(every) = self.issuer.look_every() else {
+            return future::pending().await;
+        };
+        sleep(every.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
+        let before = self.in_hand();
+        if let Some(token) = self.issuer.look().await {
+            self.adopt(before.as_deref(), token);
+        }
+    }
+
+    /// Takes `token`, which others have put in place, unless the one in hand is the same or is no
+    /// longer `before`.
+    fn adopt(&self, before: Option<&Token>, token: Token) {
+        let mut state = self.lock();
+        let held = self.in_hand();
+        let unchanged = match (held.as_deref(), before) {
+            (Some(held), Some(before)) => held.is(before),
+            (held, before) => held.is_none() && before.is_none(),
+        };
+        if unchanged && !held.is_some_and(|held| held.is(&token)) {
+            let fetched = false;
+            self.store(&mut state, Cause::Renewal, Issued { token, fetched });
         }
     }
 
@@ -215,9 +243,13 @@ impl<I: Issue> Keeper<I> {
     fn launch(self: &Arc<Self>, state: &mut State, cause: Cause) -> Flight {
         state.pace.fetch();
         let this = Arc::clone(self);
+        let instead_of = self.in_hand();
+        let wanted = Wanted { cause, instead_of };
         let (landed, wait) = oneshot::channel();
         self.control.spawn(async move {
-            let issued = AssertUnwindSafe(this.issuer.issue()).catch_unwind().await;
+            let issued = AssertUnwindSafe(this.issuer.issue(wanted))
+                .catch_unwind()
+                .await;
             let outcome = this.land(cause, issued.unwrap_or(Err(IssueError::Broken)));
             // Nobody may be waiting any more.
             let _ = landed.send(outcome);
@@ -236,14 +268,14 @@ impl<I: Issue> Keeper<I> {
     fn land(
         &self,
         cause: Cause,
-        outcome: Result<Token, IssueError>,
+        outcome: Result<Issued, IssueError>,
     ) -> Result<Arc<Token>, IssueError> {
         let mut state = self.lock();
         state.flight = None;
         state.tried = true;
         let again = std::mem::take(&mut state.again);
         let outcome = match outcome {
-            Ok(token) => Ok(self.store(&mut state, cause, token)),
+            Ok(issued) => Ok(self.store(&mut state, cause, issued)),
             Err(error) => {
                 let count = state.failure.as_ref().map_or(0, |failure| failure.count) + 1;
                 let mut wait = schedule::back_off(error.meaning(), count, fastrand::f64());
@@ -274,7 +306,11 @@ impl<I: Issue> Keeper<I> {
         outcome
     }
 
-    fn store(&self, state: &mut State, cause: Cause, token: Token) -> Arc<Token> {
+    fn store(&self, state: &mut State, cause: Cause, issued: Issued) -> Arc<Token> {
+        let Issued { token, fetched } = issued;
+        if !fetched {
+            state.pace.was_spared();
+        }
         let before = self.in_hand();
         let same = before.as_ref().is_some_and(|before| before.is(&token));
         let lifetime = token.lifetime();
@@ -298,8 +334,12 @@ impl<I: Issue> Keeper<I> {
         let token = Arc::new(token);
         self.token.store(Some(token.clone()));
         self.watching.store(true, Ordering::Relaxed);
-        self.metrics
-            .fetch(cause, if same { Fetched::Same } else { Fetched::New });
+        let brought = match (fetched, same) {
+            (_, true) => Fetched::Same,
+            (true, false) => Fetched::New,
+            (false, false) => Fetched::Shared,
+        };
+        self.metrics.fetch(cause, brought);
         tracing::info!(cause = cause.label(), same, expires_in = ?lifetime, next_in = ?pause, "token");
         token
     }

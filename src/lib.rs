@@ -18,6 +18,7 @@ pub const COMMIT: &str = env!("SIDECAR_BUILD_COMMIT");
 pub mod clock;
 pub mod endpoint;
 pub mod errcode;
+pub mod kind;
 pub mod log;
 pub mod memory;
 pub mod secret;

@@ -100,6 +100,8 @@ labels! {
         New = "new",
         /// The token in hand.
         Same = "same",
+        /// One that somebody else had fetched; WeChat was not asked.
+        Shared = "shared",
         /// An errcode.
         Errcode = "errcode",
         /// Nothing that makes sense, or nothing at all.

@@ -9,7 +9,7 @@ use reqwest::{Client, Proxy, Response, redirect::Policy, retry};
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
-use super::{Issue, IssueError, Meaning};
+use super::{Issue, IssueError, Issued, Meaning, Wanted};
 use crate::{
     errcode,
     secret::{Secret, SecretSource},
@@ -92,7 +92,7 @@ impl Wechat {
 }
 
 impl Issue for Wechat {
-    async fn issue(&self) -> Result<Token, IssueError> {
+    async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
         let source = self.secret.clone();
         // A file on a network may take its time.
         let reread = tokio::task::spawn_blocking(move || source.reread());
@@ -103,7 +103,9 @@ impl Issue for Wechat {
             match self.ask(origin, &secret).await {
                 Ok(reply) => {
                     self.route.note(origin, true);
-                    return read(reply, &secret).await;
+                    let fetched = true;
+                    let token = read(reply, &secret).await?;
+                    return Ok(Issued { token, fetched });
                 }
                 Err(error) => {
                     // Only where nothing was sent: a request that timed out may have minted.

@@ -101,6 +101,11 @@ impl Pace {
         self.alive = false;
     }
 
+    /// The fetch that ended did not ask WeChat after all.
+    pub fn was_spared(&mut self) {
+        self.fetches = self.fetches.saturating_sub(1);
+    }
+
     /// A fetch that a refusal had caused was in vain.
     pub fn in_vain(&mut self) {
         self.wait = (self.wait * 2).clamp(FIRST, MOST);

@@ -17,10 +17,11 @@ struct Issuer {
 }
 
 impl Issue for Arc<Issuer> {
-    async fn issue(&self) -> Result<Token, IssueError> {
+    async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
         let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
         sleep(Duration::from_millis(900)).await;
-        (self.answer)(number)
+        let fetched = true;
+        (self.answer)(number).map(|token| Issued { token, fetched })
     }
 }
 
@@ -361,11 +362,14 @@ async fn a_hanging_renewal_does_not_take_a_living_token_away() {
     /// Brings one token, and then never answers again.
     struct Hanging(AtomicU64);
     impl Issue for Hanging {
-        async fn issue(&self) -> Result<Token, IssueError> {
+        async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
             if self.0.fetch_add(1, Ordering::SeqCst) > 0 {
                 std::future::pending::<()>().await;
             }
-            Ok(Token::new(Secret::new("t"), Duration::from_secs(40)))
+            Ok(Issued {
+                token: Token::new(Secret::new("t"), Duration::from_secs(40)),
+                fetched: true,
+            })
         }
     }
     let options = Options {

@@ -17,10 +17,10 @@ use crate::{
     config::{Config, from_here},
     errcode,
     issuer::{
-        Issue,
+        Issue, Wanted,
         wechat::{self, TokenApi, Wechat},
     },
-    metrics::Metrics,
+    metrics::{Cause, Metrics},
     upstream::{Arriving, Upstream, route::Route},
 };
 
@@ -198,9 +198,13 @@ impl Report {
         };
         let (appid, secret) = (account.appid.clone(), account.secret.clone());
         let issuer = Wechat::new(client, route.clone(), account.token_api, appid, secret);
-        match issuer.issue().await {
-            Ok(token) => {
-                let seconds = token.lifetime().as_secs();
+        let wanted = Wanted {
+            cause: Cause::Missing,
+            instead_of: None,
+        };
+        match issuer.issue(wanted).await {
+            Ok(issued) => {
+                let seconds = issued.token.lifetime().as_secs();
                 self.ok(&format!(
                     "WeChat issues a token to {}; it lives {seconds} s",
                     account.appid
