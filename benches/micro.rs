@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use wechat_sidecar::{endpoint::Endpoint, errcode};
+use wechat_sidecar::{endpoint::Endpoint, errcode, kind::Kind};
 
 // These two are no one's to call but the proxy's, so their files are compiled once more, for this alone,
 // together with their tests, which have no harness here.
@@ -39,8 +39,10 @@ fn endpoint(criterion: &mut Criterion) {
         ("encoded", "/cgi-bin/%6dessage/custom/send/"),
     ] {
         group.bench_function(name, |bencher| {
-            bencher
-                .iter(|| Endpoint::of(black_box(path.as_bytes())).map(|endpoint| endpoint.row()));
+            bencher.iter(|| {
+                let path = black_box(path.as_bytes());
+                Endpoint::of(Kind::Wechat, path).map(|endpoint| endpoint.row())
+            });
         });
     }
     group.finish();
@@ -131,7 +133,7 @@ fn peek(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let reply = black_box(reply);
-                errcode::can_carry(reply).map(|_| errcode::Verdict::of(reply))
+                errcode::can_carry(reply).map(|_| errcode::Verdict::of(Kind::Wechat, reply))
             });
         });
     }

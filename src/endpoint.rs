@@ -1,21 +1,27 @@
 //! Which credential a path takes, and the name it has in metrics.
 
-use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
+mod hash;
+mod table;
+
+use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-/// What WeChat wants with a call.
+use crate::kind::Kind;
+pub use table::{label, rows, rows_of};
+
+/// What WeChat or WeCom wants with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// The account's access_token in the query: almost everything.
     AccessToken,
-    /// A token that only the caller can have (a user's, a third-party platform's): passed untouched.
+    /// A token that only the caller can have (a user's, a third party's): passed untouched.
     Own,
     /// No token at all.
     Nothing,
     /// AppID and AppSecret in the query: the logins of users.
     Secret,
-    /// AppID and AppSecret, for a fetch of the token itself; never sent on.
+    /// AppID and AppSecret, or corpid and secret, for a fetch of the token itself; never sent on.
     TokenFetch,
     /// AppID and AppSecret, to reset the account's quota: an operator's act.
     QuotaReset,
@@ -26,6 +32,8 @@ pub enum Credential {
 pub struct Endpoint<'a> {
     path: Cow<'a, [u8]>,
     row: Option<usize>,
+    /// Whether it came as the rules see it.
+    plain: bool,
     /// What it takes.
     pub credential: Credential,
 }
@@ -47,69 +55,37 @@ pub enum PathError {
     NotAPath,
 }
 
-/// `/path` TAB `credential`, from WeChat's own documents.
-const TABLE: &str = include_str!("endpoint/table.tsv");
-
-struct Row {
-    /// As WeChat writes it, for metrics.
-    label: &'static str,
-    credential: Credential,
-}
-
-static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| TABLE.lines().filter_map(row).collect());
-
-static INDEX: LazyLock<HashMap<Box<[u8]>, usize>> = LazyLock::new(|| {
-    let key = |row: &Row| {
-        row.label
-            .to_ascii_lowercase()
-            .into_bytes()
-            .into_boxed_slice()
-    };
-    ROWS.iter()
-        .enumerate()
-        .map(|(at, row)| (key(row), at))
-        .collect()
-});
-
-fn row(line: &'static str) -> Option<Row> {
-    let (label, credential) = line.split_once('\t')?;
-    let credential = match (label, credential) {
-        ("/cgi-bin/token" | "/cgi-bin/stable_token", _) => Credential::TokenFetch,
-        ("/cgi-bin/clear_quota/v2", _) => Credential::QuotaReset,
-        ("/sns/jscode2session" | "/sns/oauth2/access_token", _) => Credential::Secret,
-        (_, "none") => Credential::Nothing,
-        (_, "access_token") => Credential::AccessToken,
-        _ => Credential::Own,
-    };
-    Some(Row { label, credential })
-}
-
 impl<'a> Endpoint<'a> {
-    /// Reads the path of a request target, without its query.
+    /// Reads the path of a request target to an API of this `kind`, without its query.
     ///
     /// ```
-    /// use wechat_sidecar::endpoint::{Credential, Endpoint};
+    /// use wechat_sidecar::{
+    ///     endpoint::{Credential, Endpoint},
+    ///     kind::Kind,
+    /// };
     ///
-    /// let call = Endpoint::of(b"/cgi-bin/user%2finfo");
+    /// let call = Endpoint::of(Kind::Wechat, b"/cgi-bin/user%2finfo");
     /// assert!(call.is_err());
-    /// let call = Endpoint::of(b"/sns/%75serinfo").unwrap();
+    /// let call = Endpoint::of(Kind::Wechat, b"/sns/%75serinfo").unwrap();
     /// assert_eq!(call.credential, Credential::Own);
     /// ```
-    pub fn of(path: &'a [u8]) -> Result<Self, PathError> {
+    pub fn of(kind: Kind, path: &'a [u8]) -> Result<Self, PathError> {
         // As the table has it, it is canonical.
-        if let Some(row) = INDEX.get(path).copied() {
+        if let Some(row) = table::find(kind, path) {
             return Ok(Self {
                 path: Cow::Borrowed(path),
                 row: Some(row),
-                credential: ROWS[row].credential,
+                plain: true,
+                credential: table::credential(row),
             });
         }
         let path = canonical(path)?;
-        let row = INDEX.get(&*path).copied();
-        let credential = row.map_or_else(|| guess(&path), |row| ROWS[row].credential);
+        let row = table::find(kind, &path);
+        let credential = row.map_or_else(|| guess(kind, &path), table::credential);
         Ok(Self {
             path,
             row,
+            plain: false,
             credential,
         })
     }
@@ -119,9 +95,9 @@ impl<'a> Endpoint<'a> {
         &self.path
     }
 
-    /// Where it stands in the table if it is written there exactly as in `raw`.
-    pub fn plain_row(&self, raw: &str) -> Option<usize> {
-        self.row.filter(|row| label(*row) == raw)
+    /// Where it stands in the table if it came as it is written there, in lower case.
+    pub fn plain_row(&self) -> Option<usize> {
+        self.row.filter(|_| self.plain)
     }
 
     /// Where it stands in the table, if it does.
@@ -130,35 +106,43 @@ impl<'a> Endpoint<'a> {
     }
 }
 
-/// How many rows the table has.
-pub fn rows() -> usize {
-    ROWS.len()
-}
-
-/// The path in the table at `row`, as WeChat writes it.
-pub fn label(row: usize) -> &'static str {
-    ROWS[row].label
-}
-
 /// What a path takes that no document names: the account's token, unless its neighbours take another.
-fn guess(path: &[u8]) -> Credential {
-    const OF_OTHERS: [&[u8]; 4] = [
-        b"/sns/",
-        b"/componenttcb/",
-        b"/wxa/component/",
-        b"/cgi-bin/component/",
-    ];
-    const OURS: [&[u8]; 3] = [
-        b"/cgi-bin/component/getprivacysetting",
-        b"/cgi-bin/component/setprivacysetting",
-        b"/cgi-bin/component/uploadprivacyextfile",
-    ];
-    if OF_OTHERS.iter().any(|start| path.starts_with(start)) && !OURS.contains(&path) {
-        Credential::Own
-    } else {
-        Credential::AccessToken
+fn guess(kind: Kind, path: &[u8]) -> Credential {
+    let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));
+    match kind {
+        Kind::Wechat if begins(&OF_PLATFORMS) && !OURS.contains(&path) => Credential::Own,
+        Kind::Wecom if begins(&OF_PROVIDERS) => Credential::Own,
+        Kind::Wecom if path.starts_with(OF_ROBOTS) => Credential::Nothing,
+        Kind::Wechat | Kind::Wecom => Credential::AccessToken,
     }
 }
+
+/// Where WeChat's third-party platforms call.
+const OF_PLATFORMS: [&[u8]; 4] = [
+    b"/sns/",
+    b"/componenttcb/",
+    b"/wxa/component/",
+    b"/cgi-bin/component/",
+];
+
+/// And accounts all the same.
+const OURS: [&[u8]; 3] = [
+    b"/cgi-bin/component/getprivacysetting",
+    b"/cgi-bin/component/setprivacysetting",
+    b"/cgi-bin/component/uploadprivacyextfile",
+];
+
+/// Where WeCom's suites, service providers and devices call.
+const OF_PROVIDERS: [&[u8]; 5] = [
+    b"/cgi-bin/service/",
+    b"/cgi-bin/license/",
+    b"/cgi-bin/openhw/",
+    b"/cgi-bin/paytool/",
+    b"/cgi-bin/advanced_api/",
+];
+
+/// Where WeCom's group robots do, with a key of their own.
+const OF_ROBOTS: &[u8] = b"/cgi-bin/webhook/";
 
 fn canonical(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
     if raw.first() != Some(&b'/') {
@@ -201,27 +185,35 @@ mod tests {
     use super::*;
 
     fn credential(path: &str) -> Credential {
-        Endpoint::of(path.as_bytes()).unwrap().credential
+        Endpoint::of(Kind::Wechat, path.as_bytes())
+            .unwrap()
+            .credential
     }
 
     #[test]
-    fn every_path_of_the_table_is_found_and_no_two_are_one() {
-        assert_eq!(rows(), TABLE.lines().count());
-        assert_eq!(INDEX.len(), rows());
-        let words = [
-            "access_token",
-            "none",
-            "user_access_token",
-            "component_access_token",
-            "component_in_access_token",
+    fn every_path_of_the_tables_is_found_and_no_two_are_one() {
+        let tables = [
+            (Kind::Wechat, include_str!("endpoint/wechat.tsv")),
+            (Kind::Wecom, include_str!("endpoint/wecom.tsv")),
         ];
-        for line in TABLE.lines() {
-            let (_, credential) = line.split_once('\t').unwrap();
-            assert!(words.contains(&credential), "{line}");
+        let mut rows = 0..rows();
+        for (kind, text) in tables {
+            assert_eq!(rows_of(kind).len(), text.lines().count());
+            for line in text.lines() {
+                let (path, _) = line.split_once('\t').unwrap();
+                let row = rows.next();
+                assert_eq!(label(row.unwrap()), path);
+                let endpoint = Endpoint::of(kind, path.as_bytes()).unwrap();
+                assert_eq!(endpoint.row(), row, "{path}");
+                let lower = path.to_ascii_lowercase();
+                assert_eq!(endpoint.plain_row().is_some(), lower == path, "{path}");
+                for near in [&lower[1..], &format!("{lower}x"), &lower[..lower.len() - 1]] {
+                    let near = table::find(kind, near.as_bytes());
+                    assert_ne!(near, row, "{path}");
+                }
+            }
         }
-        for (at, row) in ROWS.iter().enumerate() {
-            assert_eq!(Endpoint::of(row.label.as_bytes()).unwrap().row(), Some(at));
-        }
+        assert_eq!(rows.next(), None);
     }
 
     #[test]
@@ -265,6 +257,40 @@ mod tests {
     }
 
     #[test]
+    fn wecom_has_paths_and_exceptions_of_its_own() {
+        use Credential::{AccessToken, Nothing, Own, TokenFetch};
+        for (path, wanted) in [
+            ("/cgi-bin/gettoken", TokenFetch),
+            ("/cgi-bin/GetToken/", TokenFetch),
+            ("/cgi-bin/message/send", AccessToken),
+            ("/cgi-bin/miniprogram/jscode2session", AccessToken),
+            ("/cgi-bin/auth/getuserinfo", AccessToken),
+            ("/cgi-bin/getcallbackip", AccessToken),
+            ("/cgi-bin/corpgroup/corp/gettoken", AccessToken),
+            ("/cgi-bin/token", AccessToken),
+            ("/sns/userinfo", AccessToken),
+            ("/cgi-bin/service/get_provider_token", Nothing),
+            ("/cgi-bin/service/get_suite_token", Nothing),
+            ("/cgi-bin/openhw/get_model_token", Nothing),
+            ("/cgi-bin/webhook/send", Nothing),
+            ("/cgi-bin/webhook/something_new", Nothing),
+            ("/cgi-bin/service/get_corp_token", Own),
+            ("/cgi-bin/service/get_login_info", Own),
+            ("/cgi-bin/service/something_new", Own),
+            ("/cgi-bin/license/something_new", Own),
+            ("/cgi-bin/openhw/something_new", Own),
+            ("/cgi-bin/paytool/something_new", Own),
+            ("/cgi-bin/advanced_api/something_new", Own),
+            ("/cgi-bin/idconvert/upgrade_chatid_for_new_corp", Own),
+            ("/cgi-bin/hardware/get_device_feature", Own),
+            ("/cgi-bin/something/new", AccessToken),
+        ] {
+            let endpoint = Endpoint::of(Kind::Wecom, path.as_bytes()).unwrap();
+            assert_eq!(endpoint.credential, wanted, "{path}");
+        }
+    }
+
+    #[test]
     fn a_path_in_disguise_is_still_itself() {
         for path in [
             "/cgi-bin/%74oken",
@@ -294,7 +320,10 @@ mod tests {
             "*",
             "",
         ] {
-            assert!(Endpoint::of(path.as_bytes()).is_err(), "{path}");
+            assert!(
+                Endpoint::of(Kind::Wechat, path.as_bytes()).is_err(),
+                "{path}"
+            );
         }
     }
 }

@@ -1,13 +1,21 @@
-//! WeChat's error codes, which arrive with HTTP 200, and what a reply's bytes say about the token.
+//! WeChat's and WeCom's error codes, which arrive with HTTP 200, and what a reply's bytes say about the token.
 
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use crate::kind::Kind;
+
 static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"errcode\""));
 
-/// The codes that say 'the token was rejected'; the check comes before a call is processed.
-pub const REFUSALS: [i64; 3] = [40001, 40014, 42001];
+/// The codes that say 'the token was rejected'; the check comes before a call is processed. WeCom's
+/// 40001 is about a secret, and no answer to a call with a token.
+pub const fn refusals(kind: Kind) -> &'static [i64] {
+    match kind {
+        Kind::Wechat => &[40001, 40014, 42001],
+        Kind::Wecom => &[40014, 42001],
+    }
+}
 
 /// What a reply says about the call that it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,21 +29,22 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Reads a whole reply `body`, which may be anything at all.
+    /// Reads a whole reply `body` of an API of this `kind`; it may be anything at all.
     ///
     /// ```
-    /// use wechat_sidecar::errcode::Verdict;
+    /// use wechat_sidecar::{errcode::Verdict, kind::Kind};
     ///
+    /// let wechat = |body| Verdict::of(Kind::Wechat, body);
     /// let stale = br#"{"errcode":42001,"errmsg":"access_token expired"}"#;
-    /// assert_eq!(Verdict::of(stale), Verdict::Refused(42001));
+    /// assert_eq!(wechat(stale), Verdict::Refused(42001));
     /// let busy = br#"{"errmsg":"system error","errcode":"-1"}"#;
-    /// assert_eq!(Verdict::of(busy), Verdict::Errcode(-1));
-    /// assert_eq!(Verdict::of(b"\xff\xd8\xff\xe0 a picture"), Verdict::Accepted);
+    /// assert_eq!(wechat(busy), Verdict::Errcode(-1));
+    /// assert_eq!(wechat(b"\xff\xd8\xff\xe0 a picture"), Verdict::Accepted);
     /// ```
-    pub fn of(body: &[u8]) -> Self {
+    pub fn of(kind: Kind, body: &[u8]) -> Self {
         match errcode(body) {
             None | Some(0) => Self::Accepted,
-            Some(code) if REFUSALS.contains(&code) => Self::Refused(code),
+            Some(code) if refusals(kind).contains(&code) => Self::Refused(code),
             Some(code) => Self::Errcode(code),
         }
     }
@@ -176,6 +185,26 @@ mod tests {
 
     use super::*;
 
+    fn wechat(body: &[u8]) -> Verdict {
+        Verdict::of(Kind::Wechat, body)
+    }
+
+    #[test]
+    fn each_kind_has_refusals_of_its_own() {
+        use Verdict::{Errcode, Refused};
+        for (code, of_wechat, of_wecom) in [
+            (40001, Refused(40001), Errcode(40001)),
+            (40014, Refused(40014), Refused(40014)),
+            (42001, Refused(42001), Refused(42001)),
+            (41001, Errcode(41001), Errcode(41001)),
+            (60020, Errcode(60020), Errcode(60020)),
+        ] {
+            let body = format!(r#"{{"ip_list":[],"errcode":{code},"errmsg":"x"}}"#);
+            assert_eq!(wechat(body.as_bytes()), of_wechat);
+            assert_eq!(Verdict::of(Kind::Wecom, body.as_bytes()), of_wecom);
+        }
+    }
+
     #[test]
     fn finds_a_refusal_wherever_wechat_puts_it() {
         let refused = [
@@ -190,12 +219,12 @@ mod tests {
         ];
         for body in refused {
             assert!(
-                matches!(Verdict::of(body.as_bytes()), Verdict::Refused(_)),
+                matches!(wechat(body.as_bytes()), Verdict::Refused(_)),
                 "{body}"
             );
         }
         let broken = b"{\"nickname\":\"\xff\xfe\\\"\",\"errcode\":40001}";
-        assert_eq!(Verdict::of(broken), Verdict::Refused(40001));
+        assert_eq!(wechat(broken), Verdict::Refused(40001));
     }
 
     #[test]
@@ -218,14 +247,11 @@ mod tests {
         ];
         for body in accepted {
             assert!(
-                !matches!(Verdict::of(body.as_bytes()), Verdict::Refused(_)),
+                !matches!(wechat(body.as_bytes()), Verdict::Refused(_)),
                 "{body}"
             );
         }
-        assert_eq!(
-            Verdict::of(br#"{"errcode":45009}"#),
-            Verdict::Errcode(45009)
-        );
+        assert_eq!(wechat(br#"{"errcode":45009}"#), Verdict::Errcode(45009));
     }
 
     #[test]

@@ -16,13 +16,15 @@ pub const COMMIT: &str = env!("SIDECAR_BUILD_COMMIT");
 
 // Words.
 pub mod clock;
-pub mod endpoint;
-pub mod errcode;
 pub mod kind;
 pub mod log;
 pub mod memory;
 pub mod secret;
 pub mod spelling;
+
+// What the two APIs take and say.
+pub mod endpoint;
+pub mod errcode;
 
 // Things made of words.
 pub mod body;

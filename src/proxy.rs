@@ -273,9 +273,9 @@ impl Proxy {
         rewrite::clean_location(&mut head.headers, secrets);
         let peeked = Captured::peek(body, PEEK_LIMIT).await;
         let body = peeked.map_err(|error| broken(error.into()))?;
-        let verdict = body
-            .whole()
-            .map_or(Verdict::Accepted, |body| Verdict::of(body));
+        let verdict = body.whole().map_or(Verdict::Accepted, |body| {
+            Verdict::of(call.account.kind, body)
+        });
         if let (Verdict::Errcode(code) | Verdict::Refused(code), Some(body)) =
             (verdict, body.whole())
         {

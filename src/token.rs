@@ -29,9 +29,15 @@ pub struct Token {
     issued_at: Instant,
     lifetime: Duration,
     accepted: AtomicBool,
-    /// What calls to the endpoints of the table look like with this token in them, by row.
-    targets: Box<[OnceLock<PathAndQuery>]>,
+    /// What calls to the endpoints of the tables look like with this token in them, by row.
+    targets: Box<[OnceLock<Page>]>,
 }
+
+/// Targets of rows next to each other, made when one of them is: a token is used for a few rows.
+type Page = Box<[OnceLock<PathAndQuery>; PAGE]>;
+
+/// Rows of a page.
+const PAGE: usize = 16;
 
 impl Token {
     /// A token that WeChat says lives for `lifetime` from now.
@@ -42,7 +48,9 @@ impl Token {
             issued_at: Instant::now(),
             lifetime,
             accepted: AtomicBool::new(false),
-            targets: (0..endpoint::rows()).map(|_| OnceLock::new()).collect(),
+            targets: (0..endpoint::rows().div_ceil(PAGE))
+                .map(|_| OnceLock::new())
+                .collect(),
         }
     }
 
@@ -56,13 +64,14 @@ impl Token {
         self.encoded.expose()
     }
 
-    /// The target of a plain call to the endpoint at `row` of the table, made by `make` once.
+    /// The target of a plain call to the endpoint at `row` of the tables, made by `make` once.
     pub fn target(
         &self,
         row: usize,
         make: impl FnOnce() -> Option<PathAndQuery>,
     ) -> Option<&PathAndQuery> {
-        let place = self.targets.get(row)?;
+        let page = self.targets.get(row / PAGE)?;
+        let place = &page.get_or_init(|| Box::new([const { OnceLock::new() }; PAGE]))[row % PAGE];
         if place.get().is_none() {
             // Another worker may be first, with the same.
             let _ = place.set(make()?);

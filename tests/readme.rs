@@ -7,6 +7,7 @@ use wechat_sidecar::{
     config::keys::{self, Kind},
     endpoint,
     inject::catalogue,
+    kind,
     metrics::FAMILIES,
     proxy::{Mark, error::CODES},
 };
@@ -79,10 +80,10 @@ fn the_number_of_known_paths_is_the_tables() {
     for readme in READMES {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(readme);
         let text = fs::read_to_string(path).unwrap().replace(',', "");
-        assert!(
-            text.contains(&format!(" {} ", endpoint::rows())),
-            "{readme}"
-        );
+        for kind in [kind::Kind::Wechat, kind::Kind::Wecom] {
+            let rows = endpoint::rows_of(kind).len();
+            assert!(text.contains(&format!(" {rows} ")), "{readme}: {kind}");
+        }
     }
 }
 

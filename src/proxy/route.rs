@@ -32,11 +32,11 @@ impl<'a> Call<'a> {
             .count()
             .saturating_sub(1);
         let path = &raw[surplus..];
-        let endpoint =
-            Endpoint::of(path.as_bytes()).map_err(|error| Failure::Malformed(error.to_string()))?;
         let account = directory.default_account().ok_or_else(|| {
             Failure::Malformed("it does not say which account it is for".to_owned())
         })?;
+        let endpoint = Endpoint::of(account.kind, path.as_bytes())
+            .map_err(|error| Failure::Malformed(error.to_string()))?;
         Ok(Self {
             head,
             path,
@@ -56,7 +56,7 @@ impl<'a> Call<'a> {
     /// Where its endpoint stands in the table, if its target is that and nothing else.
     pub(super) fn plain_row(&self) -> Option<usize> {
         let bare = self.query.is_none_or(str::is_empty);
-        bare.then(|| self.endpoint.plain_row(self.path)).flatten()
+        bare.then(|| self.endpoint.plain_row()).flatten()
     }
 
     /// Whether it carries our placeholder instead of a token.
