@@ -1,43 +1,31 @@
 //! An AppID with its keeper, and the directory of accounts.
 
-use std::{
-    fmt,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+mod open;
+mod options;
+pub mod rules;
+mod worked;
+
+use std::{fmt, sync::Arc};
+
+pub use open::Means;
+pub use options::{Options, Source};
+pub use worked::Worked;
 
 use crate::{
-    endpoint::{self, Endpoint},
-    issuer::{Issuer, wechat::TokenApi},
-    keeper::Keeper,
-    kind::Kind,
-    metrics::AccountMetrics,
+    endpoint, issuer::Issuer, keeper::Keeper, kind::Kind, metrics::AccountMetrics,
     secret::SecretSource,
 };
-
-/// What an account is configured with.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// WeChat's AppID, or WeCom's corpid.
-    pub appid: String,
-    /// Which API it speaks.
-    pub kind: Kind,
-    /// WeChat's AppSecret.
-    pub secret: Arc<SecretSource>,
-    /// Which of WeChat's two tokens it uses.
-    pub token_api: TokenApi,
-    /// Fetches a day above which refusals cause none.
-    pub daily_fetches: u32,
-}
 
 /// Whether `text` can be an AppID. The error is a phrase that does not repeat it.
 pub fn check_appid(text: &str) -> Result<(), &'static str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
         return Err("is not an AppID; one looks like wx0123456789abcdef");
+    }
+    if endpoint::is_top_level(text) {
+        return Err(
+            "is the beginning of paths of WeChat's; an AppID looks like wx0123456789abcdef",
+        );
     }
     if text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err("looks like an AppSecret; an AppID looks like wx0123456789abcdef");
@@ -51,8 +39,10 @@ pub struct Account {
     pub appid: String,
     /// Which API it speaks.
     pub kind: Kind,
+    /// What it was opened with.
+    pub options: Options,
     /// WeChat's AppSecret, for the logins of users; token requests read it themselves.
-    pub secret: Arc<SecretSource>,
+    pub secret: Option<Arc<SecretSource>>,
     /// Its token.
     pub keeper: Arc<Keeper<Issuer>>,
     /// Its counters.
@@ -61,52 +51,13 @@ pub struct Account {
     pub worked: Worked,
 }
 
-/// Which endpoints WeChat has accepted a call on. A path that is in no table shares its place with
-/// others, so that the memory is bounded; that is good enough for what it decides.
-#[derive(Debug)]
-pub struct Worked(Box<[AtomicBool]>);
-
-/// Places for paths that are in no table.
-const STRANGERS: usize = 1024;
-
-impl Default for Worked {
-    fn default() -> Self {
-        let places = endpoint::rows() + STRANGERS;
-        Self((0..places).map(|_| AtomicBool::new(false)).collect())
-    }
-}
-
-impl Worked {
-    /// WeChat accepted a call on `endpoint`.
-    pub fn note(&self, endpoint: &Endpoint<'_>) {
-        let place = self.place(endpoint);
-        if !place.load(Ordering::Relaxed) {
-            place.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether it ever did.
-    pub fn has(&self, endpoint: &Endpoint<'_>) -> bool {
-        self.place(endpoint).load(Ordering::Relaxed)
-    }
-
-    fn place(&self, endpoint: &Endpoint<'_>) -> &AtomicBool {
-        let stranger = || {
-            let mut hash = DefaultHasher::new();
-            endpoint.path().hash(&mut hash);
-            endpoint::rows() + (hash.finish() as usize) % STRANGERS
-        };
-        &self.0[endpoint.row().unwrap_or_else(stranger)]
-    }
-}
-
 /// What an app gets instead of a token, before an AppID.
 pub const PLACEHOLDER: &str = "sidecar-";
 
 impl Account {
     /// What an app gets instead of a token: it is sent back, and replaced.
     pub fn placeholder(&self) -> String {
-        format!("{PLACEHOLDER}{}", self.appid)
+        format!("{PLACEHOLDER}{}", self.options.id())
     }
 }
 

@@ -12,17 +12,13 @@ use tokio::{
 };
 
 use crate::{
-    account::{self, Account, Directory, Worked},
+    account::{self, Account, Directory, Means},
     admin::Admin,
     config::Config,
-    issuer::{
-        Issuer,
-        wechat::{self, TokenApi, Wechat},
-    },
-    keeper::{self, Keeper, schedule::Renewal},
+    issuer::wechat,
     log::LogLevels,
     memory::Memory,
-    metrics::{AccountMetrics, Metrics},
+    metrics::Metrics,
     proxy::{Paths, Proxy},
     secret::SecretSource,
     server::{Address, Farewell, Listener, Workers},
@@ -37,7 +33,7 @@ pub struct App {
     listeners: Vec<Listener>,
     admin: TcpListener,
     route: Arc<Route>,
-    client: reqwest::Client,
+    client: wechat::Client,
 }
 
 /// Why it cannot start: a sentence that names the key.
@@ -107,13 +103,21 @@ impl App {
         let mut tasks = JoinSet::new();
 
         let mut accounts = Vec::new();
+        let means = Means {
+            client,
+            route: route.clone(),
+            token_wait: config.token_wait,
+        };
         for options in &config.accounts {
-            let account = open(options, &config, &client, &route);
+            let account = options
+                .open(&means)
+                .map_err(|problem| wrong_account(options, &problem))?;
             tasks.spawn(account.keeper.clone().run());
             accounts.push(Arc::new(account));
         }
         let directory = Directory::new(accounts);
-        let secrets = config.accounts.iter().map(|account| account.secret.clone());
+        let secrets = config.accounts.iter();
+        let secrets = secrets.filter_map(|account| account.secret.clone());
         tasks.spawn(watch_secrets(
             directory.clone(),
             secrets
@@ -235,45 +239,6 @@ pub async fn serve(config: Config, levels: LogLevels) -> ExitCode {
     }
 }
 
-fn open(
-    options: &account::Options,
-    config: &Config,
-    client: &reqwest::Client,
-    route: &Arc<Route>,
-) -> Account {
-    let account::Options {
-        appid,
-        kind,
-        secret,
-        token_api,
-        daily_fetches,
-    } = options.clone();
-    let metrics = Arc::new(AccountMetrics::default());
-    let issuer = Issuer::Wechat(Wechat::new(
-        client.clone(),
-        route.clone(),
-        token_api,
-        appid.clone(),
-        secret.clone(),
-    ));
-    let keeping = keeper::Options {
-        renewal: match token_api {
-            TokenApi::Stable => Renewal::Inside,
-            TokenApi::Classic => Renewal::Ahead,
-        },
-        daily_fetches,
-        patience: config.token_wait,
-    };
-    Account {
-        keeper: Keeper::new(issuer, keeping, metrics.clone()),
-        appid,
-        kind,
-        secret,
-        metrics,
-        worked: Worked::default(),
-    }
-}
-
 /// Notices rotated secrets; a keeper that had failed tries again at once.
 async fn watch_secrets(directory: Directory, secrets: Vec<Arc<SecretSource>>) {
     loop {
@@ -284,7 +249,10 @@ async fn watch_secrets(directory: Directory, secrets: Vec<Arc<SecretSource>>) {
             let reread = spawn_blocking(move || source.reread());
             if matches!(timeout(LOOK, reread).await, Ok(Ok(true))) {
                 tracing::info!("a secret file changed");
-                let its = |account: &&Arc<Account>| Arc::ptr_eq(&account.secret, secret);
+                let its = |account: &&Arc<Account>| {
+                    let its = account.secret.as_ref();
+                    its.is_some_and(|its| Arc::ptr_eq(its, secret))
+                };
                 directory
                     .iter()
                     .filter(its)
@@ -303,6 +271,10 @@ fn raise_file_limit() {
             tracing::warn!(%error, "the limit of open files cannot be raised");
         }
     }
+}
+
+fn wrong_account(account: &account::Options, problem: &str) -> StartError {
+    StartError(format!("account {}: {problem}", account.id()))
 }
 
 fn cannot(key: &str, address: &str, error: &io::Error) -> StartError {

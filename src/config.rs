@@ -3,6 +3,7 @@
 //! The layers are gathered first, each value with its place; then each module's options are read
 //! from them. The first mistake ends the reading, as a sentence for the operator.
 
+mod accounts;
 pub mod command;
 mod error;
 mod file;
@@ -26,10 +27,7 @@ use keys::Id;
 use layers::Settings;
 
 use crate::{
-    account,
-    issuer::wechat::TokenApi,
-    kind::Kind,
-    log,
+    account, log,
     proxy::{self, TokenEndpoint},
     server, upstream,
     upstream::route::RouteOptions,
@@ -123,7 +121,7 @@ impl Config {
             token_wait: TOKEN_WAIT,
             log: log(&settings)?,
             route: network::route(&settings, &mut warnings)?,
-            accounts: vec![account(&settings, sources, &mut warnings)?],
+            accounts: accounts::accounts(&settings, sources, &mut warnings)?,
             warnings,
         })
     }
@@ -149,35 +147,6 @@ pub fn from_here(address: SocketAddr) -> SocketAddr {
     };
     SocketAddr::new(ip, address.port())
 }
-
-fn account(
-    settings: &Settings,
-    sources: &Sources,
-    warnings: &mut Vec<String>,
-) -> Result<account::Options, ConfigError> {
-    let apis = [("stable", TokenApi::Stable), ("classic", TokenApi::Classic)];
-    let token_api = settings.choice(Id::TokenApi, &apis)?;
-    let usual = match token_api {
-        TokenApi::Stable => 500,
-        TokenApi::Classic => {
-            warnings.push(CLASSIC.to_owned());
-            200
-        }
-    };
-    let daily_fetches = settings.optional(Id::DailyFetches, values::count(100_000))?;
-    let (appid, secret) = files::account(sources, warnings)?;
-    Ok(account::Options {
-        appid,
-        kind: Kind::Wechat,
-        secret,
-        token_api,
-        daily_fetches: daily_fetches.unwrap_or(usual),
-    })
-}
-
-const CLASSIC: &str = "with --token-api classic each token request ends the token of everybody else: \
-    replicas, and other programs that use this AppID, kick out each other's. Replicas \
-    would need a shared store, which this version has not: run one sidecar, or use the stable API";
 
 fn proxy(settings: &Settings, warnings: &mut Vec<String>) -> Result<proxy::Options, ConfigError> {
     let endpoints = [

@@ -106,6 +106,12 @@ impl<'a> Endpoint<'a> {
     }
 }
 
+/// Whether paths of the tables begin with this segment, in whatever case.
+pub fn is_top_level(segment: &str) -> bool {
+    let first = |row| label(row)[1..].split('/').next().unwrap_or_default();
+    (0..rows()).any(|row| first(row).eq_ignore_ascii_case(segment))
+}
+
 /// What a path takes that no document names: the account's token, unless its neighbours take another.
 fn guess(kind: Kind, path: &[u8]) -> Credential {
     let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));

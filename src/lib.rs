@@ -15,6 +15,7 @@ pub const COMMIT: &str = env!("SIDECAR_BUILD_COMMIT");
 // `tests/floors.rs` reads this list and holds the code to it.
 
 // Words.
+pub mod address;
 pub mod clock;
 pub mod kind;
 pub mod log;

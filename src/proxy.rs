@@ -185,7 +185,10 @@ impl Proxy {
             Credential::Own => self.without_token(call, body, held, Edit::Keep, &[]).await,
             Credential::Secret => {
                 let appid = (!call.names_appid()?).then_some(&*call.account.appid);
-                let secret = call.account.secret.held();
+                let secret = call.account.secret.as_ref().ok_or(Failure::Closed(
+                    "this account's tokens come from elsewhere: the sidecar has no AppSecret for logins",
+                ))?;
+                let secret = secret.held();
                 let encoded = encode(&secret);
                 let edit = Edit::Secret {
                     appid,

@@ -69,6 +69,12 @@ impl SecretSource {
         self.held.load_full()
     }
 
+    /// Whether it comes from the same place: the same file, or the same text.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let same_text = || *self.held() == *other.held();
+        self.path == other.path && (self.path.is_some() || same_text())
+    }
+
     /// Reads the file again, if there is one, and says whether the secret changed. A file that
     /// cannot be read, as in the middle of a rotation, leaves the last good secret in place.
     pub fn reread(&self) -> bool {

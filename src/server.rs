@@ -9,10 +9,7 @@ mod words;
 mod worker;
 
 use std::{
-    fmt,
     future::poll_fn,
-    net::SocketAddr,
-    path::PathBuf,
     pin::pin,
     sync::{
         Arc,
@@ -23,36 +20,9 @@ use std::{
 
 use tokio::{sync::watch as signal, time::Duration};
 
+pub use crate::address::Address;
 pub use listener::Listener;
 pub use worker::Workers;
-
-/// Where apps connect to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// An IP address and port.
-    Tcp(SocketAddr),
-    /// A socket in the file system.
-    Unix(PathBuf),
-}
-
-impl Address {
-    /// Whether only this machine can reach it.
-    pub fn is_local(&self) -> bool {
-        match self {
-            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
-            Self::Unix(_) => true,
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
 
 /// What the server needs to know.
 #[derive(Clone, Copy, Debug)]

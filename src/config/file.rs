@@ -1,4 +1,4 @@
-//! The TOML file: a flat table of keys, each remembered with its line.
+//! The TOML file: keys and tables of them, each value remembered with its line.
 
 use std::{
     collections::BTreeMap,
@@ -9,13 +9,26 @@ use std::{
 use toml::de::{DeTable, DeValue};
 
 use super::{
+    accounts::{self, Table},
     error::{ConfigError, Place},
     keys::{self, Id, Key, Kind},
     layers::Given,
 };
 
+/// What a file says.
+#[derive(Default)]
+pub(super) struct Contents {
+    /// The keys that flags have, too.
+    pub(super) layer: BTreeMap<Id, Given>,
+    /// What stands below `accounts`.
+    pub(super) accounts: Vec<Table>,
+}
+
+/// The array of tables that are accounts.
+const ACCOUNTS: &str = "accounts";
+
 /// What the file at `path` says. The error shows no line of it: a line may hold a secret.
-pub(super) fn read(path: &Path, named_at: &Place) -> Result<BTreeMap<Id, Given>, ConfigError> {
+pub(super) fn read(path: &Path, named_at: &Place) -> Result<Contents, ConfigError> {
     let text = fs::read_to_string(path).map_err(|error| {
         ConfigError::new(
             named_at.clone(),
@@ -30,27 +43,95 @@ pub(super) fn read(path: &Path, named_at: &Place) -> Result<BTreeMap<Id, Given>,
             format!("the file is not TOML: {}", error.message()),
         )
     })?;
-    let mut layer = BTreeMap::new();
+    let mut contents = Contents::default();
     for (name, value) in table.get_ref() {
-        let place = file.key(name.get_ref(), name.span().start);
-        let key = find(name.get_ref(), &place)?;
-        let texts = texts(key, value.get_ref())
-            .map_err(|problem| ConfigError::new(place.clone(), problem))?;
-        if layer
-            .insert(
-                key.id,
-                Given {
-                    key,
-                    texts,
-                    place: place.clone(),
-                },
-            )
-            .is_some()
-        {
-            return Err(ConfigError::new(
-                place,
-                "the key stands here twice, with hyphens and with underscores",
-            ));
+        if name.get_ref() == ACCOUNTS {
+            let place = file.key(ACCOUNTS, name.span().start);
+            contents.accounts = tables(&file, value.get_ref(), &place)?;
+        }
+    }
+    let others = flat(&file, table.get_ref(), "", &|name| name == ACCOUNTS)?;
+    contents.layer = gather(others, find, |key| key.id)?;
+    Ok(contents)
+}
+
+/// The tables in an array of accounts.
+fn tables(file: &File<'_>, value: &DeValue<'_>, place: &Place) -> Result<Vec<Table>, ConfigError> {
+    let wrong = || {
+        let problem = "accounts stand here as tables, each below a line [[accounts]]";
+        ConfigError::new(place.clone(), problem)
+    };
+    let DeValue::Array(values) = value else {
+        return Err(wrong());
+    };
+    let table = |value: &toml::Spanned<DeValue<'_>>| {
+        let DeValue::Table(table) = value.get_ref() else {
+            return Err(wrong());
+        };
+        let found = flat(file, table, "", &|_| false)?;
+        Ok(Table {
+            place: file.line(value.span().start),
+            given: gather(found, accounts::find, |key| key.name)?,
+        })
+    };
+    values.iter().map(table).collect()
+}
+
+/// A value, its whole name and its place.
+struct Found<'a> {
+    name: String,
+    place: Place,
+    value: &'a DeValue<'a>,
+}
+
+/// Everything in `table` and in the tables below it. `[x]` with `y` in it is the same as `x-y`, and
+/// `url` in it the same as `x`.
+fn flat<'a>(
+    file: &File<'_>,
+    table: &'a DeTable<'a>,
+    above: &str,
+    is_left_out: &dyn Fn(&str) -> bool,
+) -> Result<Vec<Found<'a>>, ConfigError> {
+    let mut found = Vec::new();
+    for (name, value) in table {
+        let (name, at) = (name.get_ref(), name.span().start);
+        let whole = match (above, &**name) {
+            ("", name) => name.to_owned(),
+            (above, "url") => above.to_owned(),
+            (above, name) => format!("{above}-{name}"),
+        };
+        match value.get_ref() {
+            _ if is_left_out(name) && above.is_empty() => {}
+            DeValue::Table(inner) => found.extend(flat(file, inner, &whole, is_left_out)?),
+            value => found.push(Found {
+                place: file.key(&whole, at),
+                name: whole,
+                value,
+            }),
+        }
+    }
+    Ok(found)
+}
+
+/// The keys that `found` has, each once.
+fn gather<T: Ord>(
+    found: Vec<Found<'_>>,
+    find: impl Fn(&str, &Place) -> Result<&'static Key, ConfigError>,
+    id: impl Fn(&'static Key) -> T,
+) -> Result<BTreeMap<T, Given>, ConfigError> {
+    let mut layer = BTreeMap::new();
+    for Found { name, place, value } in found {
+        let key = find(&name, &place)?;
+        let texts =
+            texts(key, value).map_err(|problem| ConfigError::new(place.clone(), problem))?;
+        let given = Given {
+            key,
+            texts,
+            place: place.clone(),
+        };
+        if layer.insert(id(key), given).is_some() {
+            let problem = "the key stands here twice, in two spellings";
+            return Err(ConfigError::new(place, problem));
         }
     }
     Ok(layer)
@@ -92,7 +173,7 @@ fn find(name: &str, place: &Place) -> Result<&'static Key, ConfigError> {
         None => wrong(match keys::nearest(name) {
             Some(key) => format!("there is no such key; did you mean {}?", key.name),
             None if is_credential(name) => {
-                "credentials come from the environment: WECHAT_APPID, and WECHAT_SECRET_FILE or WECHAT_SECRET".to_owned()
+                "credentials stand below [[accounts]] as appid, and secret_file or secret; or come from the environment: WECHAT_APPID, and WECHAT_SECRET_FILE or WECHAT_SECRET".to_owned()
             }
             None => "there is no such key; see wechat-sidecar --help".to_owned(),
         }),
@@ -146,7 +227,7 @@ fn texts(key: &Key, value: &DeValue<'_>) -> Result<Vec<String>, String> {
 mod tests {
     use super::*;
 
-    fn reading(text: &str) -> Result<BTreeMap<Id, Given>, String> {
+    fn reading(text: &str) -> Result<Contents, String> {
         let path = std::env::temp_dir().join(format!(
             "file-{}-{}.toml",
             std::process::id(),
@@ -161,7 +242,7 @@ mod tests {
     #[test]
     fn values_come_as_texts_with_their_lines() {
         let file = "# hello\nlisten = ['127.0.0.1:1', 'unix:/x']\nworkers = 0x10\nunsafe_listen = true\nallow-host = 'a'";
-        let layer = reading(file).unwrap();
+        let layer = reading(file).unwrap().layer;
         assert_eq!(layer[&Id::Listen].texts, ["127.0.0.1:1", "unix:/x"]);
         assert_eq!(layer[&Id::Workers].texts, ["16"]);
         assert_eq!(layer[&Id::UnsafeListen].texts, ["true"]);
@@ -190,7 +271,35 @@ mod tests {
             ("replay-limit = 1.5", "not a value of type float"),
             ("unsafe-listen = 1", "true or false is expected"),
             ("listen = [1]", "array of strings"),
-            ("[listen]\nx = 'HUNTER2'", "not a value of type table"),
+            (
+                "[listen]\nx = 'HUNTER2'",
+                "line 2: there is no such key; did you mean listen?",
+            ),
+            ("[listen]\nurl = 1", "listen in"),
+            (
+                "[replay]\nlimit = '1'\nlimits = 'HUNTER2'",
+                "line 3: there is no such key; did you mean replay-limit?",
+            ),
+            ("replay-limit = '1'\n[replay]\nlimit = 'HUNTER2'", "twice"),
+            ("accounts = 'HUNTER2'", "each below a line [[accounts]]"),
+            (
+                "[accounts]\nsecret = 'HUNTER2'",
+                "each below a line [[accounts]]",
+            ),
+            ("accounts = ['HUNTER2']", "each below a line [[accounts]]"),
+            (
+                "[[accounts]]\nappsecret = 'HUNTER2'",
+                "line 2: there is no such key; did you mean secret?",
+            ),
+            ("[[accounts]]\nsecret = [1]", "a string is expected here"),
+            (
+                "[[accounts]]\nsecret-file = 'a'\nsecret_file = 'HUNTER2'",
+                "line 3: the key stands here twice",
+            ),
+            (
+                "[[accounts]]\n[accounts.tokens]\nsource = 'HUNTER2'",
+                "line 3: there is no such key; did you mean token.source?",
+            ),
             ("listen = 'HUNTER2", "line 1: the file is not TOML"),
             ("\n\nupstream = HUNTER2", "line 3: the file is not TOML"),
             ("HUNTER2", "line 1: the file is not TOML"),
@@ -198,7 +307,7 @@ mod tests {
                 "upstream = 'a'\nupstream = 'HUNTER2'",
                 "line 2: the file is not TOML",
             ),
-            ("upstream.HUNTER2 = 'HUNTER2'", "not a value of type table"),
+            ("upstream.x = 'HUNTER2'", "there is no such key"),
             ("workers = 99999999999999999999", "a string is expected"),
         ] {
             let Err(error) = reading(file) else {

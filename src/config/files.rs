@@ -57,11 +57,19 @@ pub(super) fn account(
     Ok((appid, secret))
 }
 
+/// The first variable of an account that is set.
+pub(super) fn credential(sources: &Sources) -> Option<&'static str> {
+    let names = [APPID, SECRET, SECRET_FILE];
+    names
+        .into_iter()
+        .find(|name| variable(sources, name).is_some())
+}
+
 fn appid(given: Option<&str>) -> Result<String, ConfigError> {
     let appid = given.ok_or_else(|| {
         at(
             APPID,
-            "it must be set: the AppID as WeChat's console shows it, like wx0123456789abcdef",
+            "it must be set: the AppID as WeChat's console shows it, like wx0123456789abcdef; several accounts stand in the file, below [[accounts]]",
         )
     })?;
     account::check_appid(appid).map_err(|problem| at(APPID, &format!("its value {problem}")))?;
@@ -78,8 +86,8 @@ fn at(variable: &str, problem: &str) -> ConfigError {
     ConfigError::new(Place::Variable(variable.to_owned()), problem)
 }
 
-/// The path is not repeated: it may be a secret by mistake.
-fn open(
+/// The secret in a file. The path is not repeated: it may be a secret by mistake.
+pub(super) fn open(
     path: &str,
     place: &Place,
     warnings: &mut Vec<String>,

@@ -75,12 +75,12 @@ impl Key {
         self
     }
 
-    const fn like(mut self, example: &'static str) -> Self {
+    pub(super) const fn like(mut self, example: &'static str) -> Self {
         self.example = example;
         self
     }
 
-    const fn private(mut self) -> Self {
+    pub(super) const fn private(mut self) -> Self {
         self.private = true;
         self
     }
@@ -107,15 +107,15 @@ const fn key(name: &'static str, kind: Kind, placeholder: &'static str) -> Key {
     }
 }
 
-const fn value(name: &'static str, placeholder: &'static str) -> Key {
+pub(super) const fn value(name: &'static str, placeholder: &'static str) -> Key {
     key(name, Kind::Value, placeholder)
 }
 
-const fn list(name: &'static str, placeholder: &'static str) -> Key {
+pub(super) const fn list(name: &'static str, placeholder: &'static str) -> Key {
     key(name, Kind::List, placeholder)
 }
 
-const fn switch(name: &'static str) -> Key {
+pub(super) const fn switch(name: &'static str) -> Key {
     key(name, Kind::Switch, "").like("true")
 }
 
@@ -208,6 +208,10 @@ keys! {
         DailyFetches = value("daily-fetches", "COUNT").depending("500, or 200 with classic").like("500");
         /// Let calls of /cgi-bin/clear_quota/v2 pass
         AllowClearQuota = switch("allow-clear-quota");
+        /// Endpoints that may be called, all others may not: /cgi-bin/message/**; repeatable
+        Allow = list("allow", "PATTERN").like("/cgi-bin/message/**");
+        /// Endpoints that may not be called, even if they are allowed; repeatable
+        Deny = list("deny", "PATTERN").like("/cgi-bin/menu/*");
         /// The largest body that is held, so that it can be sent again
         ReplayLimit = value("replay-limit", "SIZE").by_default("16MiB");
         /// What all held bodies together may take

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::{
     Sources,
+    accounts::Table,
     error::{ConfigError, Place},
     file,
     keys::{self, Id, Key, Kind, PREFIX, Preset},
@@ -20,6 +21,8 @@ pub(super) struct Given {
 /// What was given for each key, by the layer that counts.
 pub(super) struct Settings {
     given: BTreeMap<Id, Given>,
+    /// The accounts of the file.
+    pub(super) accounts: Vec<Table>,
     /// Sentences about what is ignored.
     pub(super) warnings: Vec<String>,
 }
@@ -60,15 +63,21 @@ impl Settings {
     pub(super) fn gather(sources: &Sources) -> Result<Self, ConfigError> {
         let mut upper = of_environment(&sources.env);
         upper.extend(of_flags(&sources.flags));
-        let mut given = defaults();
+        let (mut given, mut accounts) = (defaults(), Vec::new());
         if let Some(named) = upper.get(&Id::Config)
             && let [path] = named.texts.as_slice()
         {
-            given.extend(file::read(Path::new(path), &named.place)?);
+            let file = file::read(Path::new(path), &named.place)?;
+            given.extend(file.layer);
+            accounts = file.accounts;
         }
         given.extend(upper);
         let warnings = strangers(&sources.env);
-        Ok(Self { given, warnings })
+        Ok(Self {
+            given,
+            accounts,
+            warnings,
+        })
     }
 
     /// What was given for `id`, or is its default.

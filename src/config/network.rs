@@ -5,7 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{error::ConfigError, files, keys::Id, layers::Settings, values};
+use super::{
+    error::ConfigError,
+    files,
+    keys::Id,
+    layers::{Given, Settings},
+    values,
+};
 use crate::{
     proxy::GuardOptions,
     server::Address,
@@ -39,8 +45,30 @@ pub(super) fn listen(settings: &Settings) -> Result<Vec<Address>, ConfigError> {
             return Err(settings.error(Id::Listen, &problem));
         }
     }
-    stay_local(settings, &addresses)?;
+    stay_local(settings, &addresses, |problem| {
+        settings.error(Id::Listen, problem)
+    })?;
     Ok(addresses)
+}
+
+/// Whether `addresses`, which are one account's, can be listened on beside all others.
+pub(super) fn check_also(
+    settings: &Settings,
+    given: &Given,
+    addresses: &[Address],
+    taken: &[&Address],
+) -> Result<(), ConfigError> {
+    let (admin, common) = (Address::Tcp(admin(settings)?), listen(settings)?);
+    for (at, address) in addresses.iter().enumerate() {
+        let others = addresses[..at].iter().chain(&common).chain([&admin]);
+        let is_taken = others
+            .chain(taken.iter().copied())
+            .any(|other| other == address);
+        if is_definite(address) && is_taken {
+            return Err(given.error("an address is taken twice, by listen, admin or an account"));
+        }
+    }
+    stay_local(settings, addresses, |problem| given.error(problem))
 }
 
 /// Whether it is one place, and not a port that the system picks.
@@ -48,7 +76,11 @@ fn is_definite(address: &Address) -> bool {
     !matches!(address, Address::Tcp(address) if address.port() == 0)
 }
 
-fn stay_local(settings: &Settings, addresses: &[Address]) -> Result<(), ConfigError> {
+fn stay_local(
+    settings: &Settings,
+    addresses: &[Address],
+    error: impl Fn(&str) -> ConfigError,
+) -> Result<(), ConfigError> {
     let guarded = settings.is_set(Id::CallerKeyFile) || settings.switch(Id::NoCallerKey)?;
     let missing = match (settings.switch(Id::UnsafeListen)?, guarded) {
         (true, true) => return Ok(()),
@@ -63,7 +95,7 @@ fn stay_local(settings: &Settings, addresses: &[Address]) -> Result<(), ConfigEr
                 "{address} can be reached from other machines, and whoever reaches it calls WeChat \
                  with your token: listen on 127.0.0.1, or add {missing}"
             );
-            Err(settings.error(Id::Listen, &problem))
+            Err(error(&problem))
         }
     }
 }
@@ -156,7 +188,8 @@ fn refusal(error: OriginError) -> String {
     format!("is refused: {error}")
 }
 
-fn address(text: &str) -> Result<Address, String> {
+/// Where apps connect to.
+pub(super) fn address(text: &str) -> Result<Address, String> {
     match text.strip_prefix("unix:") {
         Some(path) if path.starts_with('/') && !path.ends_with('/') => {
             Ok(Address::Unix(PathBuf::from(path)))

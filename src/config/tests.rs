@@ -4,6 +4,8 @@ use std::{fs, path::PathBuf};
 
 use super::*;
 
+mod accounts;
+
 /// What the tests say, and the file that `--config` names.
 struct Given(Sources, PathBuf);
 

@@ -14,6 +14,26 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Far more than a sidecar should hold.
 const LARGEST: u64 = 64 << 30;
 
+impl Given {
+    /// All values, as `read` understands them.
+    pub(super) fn list<T>(
+        &self,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let read = |text: &String| read(text).map_err(|problem| self.wrong(text, &problem));
+        self.texts.iter().map(read).collect()
+    }
+
+    /// The value, as `read` understands it.
+    pub(super) fn value<T>(
+        &self,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        let last = self.list(read)?.pop();
+        last.ok_or_else(|| self.error("it must be set"))
+    }
+}
+
 impl Settings {
     /// All values of `id`, as `read` understands them.
     pub(super) fn list<T>(
@@ -21,11 +41,8 @@ impl Settings {
         id: Id,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Vec<T>, ConfigError> {
-        let Some(given) = self.given(id) else {
-            return Ok(Vec::new());
-        };
-        let read = |text: &String| read(text).map_err(|problem| given.wrong(text, &problem));
-        given.texts.iter().map(read).collect()
+        self.given(id)
+            .map_or_else(|| Ok(Vec::new()), |given| given.list(read))
     }
 
     /// The value of `id`, if it has one.
@@ -53,14 +70,8 @@ impl Settings {
     }
 
     /// The value that goes by the name that was given for `id`.
-    pub(super) fn choice<T: Copy>(&self, id: Id, choices: &[(&str, T)]) -> Result<T, ConfigError> {
-        self.value(id, |text| {
-            let chosen = choices.iter().find(|(name, _)| *name == text);
-            chosen.map(|(_, value)| *value).ok_or_else(|| {
-                let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-                format!("is none of {}", names.join(", "))
-            })
-        })
+    pub(super) fn choice<T: Clone>(&self, id: Id, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+        self.value(id, one_of(choices))
     }
 
     /// The one text given for `id`, whatever it says.
@@ -70,7 +81,19 @@ impl Settings {
     }
 }
 
-fn switch(text: &str) -> Result<bool, String> {
+/// The value that goes by a name.
+pub(super) fn one_of<T: Clone>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        let chosen = choices.iter().find(|(name, _)| *name == text);
+        chosen.map(|(_, value)| value.clone()).ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            format!("is none of {}", names.join(", "))
+        })
+    }
+}
+
+/// A word that means yes or no.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),

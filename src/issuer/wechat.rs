@@ -5,7 +5,8 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use reqwest::{Client, Proxy, Response, redirect::Policy, retry};
+pub use reqwest::Client;
+use reqwest::{Proxy, Response, redirect::Policy, retry};
 use serde_json::{Value, json};
 use tokio::time::Duration;
 

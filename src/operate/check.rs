@@ -12,13 +12,13 @@ use super::{
     say,
 };
 use crate::{
-    account,
+    account::{self, Means},
     captured::Captured,
     config::{Config, from_here},
     errcode,
     issuer::{
         Issue, Wanted,
-        wechat::{self, TokenApi, Wechat},
+        wechat::{self, TokenApi},
     },
     metrics::{Cause, Metrics},
     upstream::{Arriving, Upstream, route::Route},
@@ -196,8 +196,15 @@ impl Report {
             Ok(client) => client,
             Err(problem) => return self.failed(&problem),
         };
-        let (appid, secret) = (account.appid.clone(), account.secret.clone());
-        let issuer = Wechat::new(client, route.clone(), account.token_api, appid, secret);
+        let means = Means {
+            client,
+            route: route.clone(),
+            token_wait: config.token_wait,
+        };
+        let issuer = match account.issuer(&means) {
+            Ok(issuer) => issuer,
+            Err(problem) => return self.failed(&format!("{}: {problem}", account.id())),
+        };
         let wanted = Wanted {
             cause: Cause::Missing,
             instead_of: None,

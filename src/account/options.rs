@@ -1,0 +1,110 @@
+//! What an account is configured with, and what of it may change while it is served.
+
+use std::sync::Arc;
+
+use super::rules::Rules;
+use crate::{
+    address::Address, issuer::wechat::TokenApi, kind::Kind, secret::SecretSource,
+    upstream::route::RouteOptions,
+};
+
+/// What an account is configured with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What it is called beside its AppID: unique, and needed where several share a corpid.
+    pub name: Option<String>,
+    /// WeChat's AppID, or WeCom's corpid.
+    pub appid: String,
+    /// Which API it speaks.
+    pub kind: Kind,
+    /// WeChat's AppSecret, or WeCom's corpsecret; `None` where its tokens come from elsewhere.
+    pub secret: Option<Arc<SecretSource>>,
+    /// Which of WeChat's two tokens it uses.
+    pub token_api: TokenApi,
+    /// Fetches a day above which refusals cause none.
+    pub daily_fetches: u32,
+    /// Where its tokens come from.
+    pub source: Source,
+    /// The way to its own WeChat; `None` for the way of all.
+    pub upstream: Option<RouteOptions>,
+    /// Whether calls that name no account are its own.
+    pub default: bool,
+    /// Which endpoints it may call.
+    pub rules: Rules,
+    /// Where calls are its own, whatever they say.
+    pub listen: Vec<Address>,
+}
+
+/// Where an account's tokens come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// From WeChat itself.
+    #[default]
+    Wechat,
+}
+
+impl Options {
+    /// An account that has nothing but this: WeChat's, with its stable token.
+    pub fn new(appid: impl Into<String>, secret: Option<Arc<SecretSource>>) -> Self {
+        Self {
+            name: None,
+            appid: appid.into(),
+            kind: Kind::Wechat,
+            secret,
+            token_api: TokenApi::Stable,
+            daily_fetches: 500,
+            source: Source::Wechat,
+            upstream: None,
+            default: false,
+            rules: Rules::default(),
+            listen: Vec::new(),
+        }
+    }
+
+    /// What tells it from the others, and what its placeholder ends in: the name where it is one
+    /// of a corp's, for they may share the corpid, and the AppID otherwise.
+    pub fn id(&self) -> &str {
+        match (self.kind, &self.name) {
+            (Kind::Wecom, Some(name)) => name,
+            _ => &self.appid,
+        }
+    }
+
+    /// Whether a token of one is a token of the other: it may be kept when one becomes the other.
+    pub fn has_tokens_of(&self, other: &Self) -> bool {
+        self.id() == other.id()
+            && (&self.appid, self.kind, self.token_api)
+                == (&other.appid, other.kind, other.token_api)
+            && self.source == other.source
+    }
+
+    /// Whether it goes the same way.
+    pub fn has_way_of(&self, other: &Self) -> bool {
+        match (&self.upstream, &other.upstream) {
+            (None, None) => true,
+            (Some(one), Some(two)) => one.origins == two.origins && Arc::ptr_eq(&one.tls, &two.tls),
+            _ => false,
+        }
+    }
+
+    /// Whether it has the same secret, given in the same way.
+    pub fn has_secret_of(&self, other: &Self) -> bool {
+        match (&self.secret, &other.secret) {
+            (None, None) => true,
+            (Some(one), Some(two)) => one.is_like(two),
+            _ => false,
+        }
+    }
+}
+
+/// Compares secrets without showing them; a file that is read again is the same as before.
+impl PartialEq for Options {
+    fn eq(&self, other: &Self) -> bool {
+        self.has_tokens_of(other)
+            && self.has_way_of(other)
+            && self.has_secret_of(other)
+            && (&self.name, self.daily_fetches, self.default)
+                == (&other.name, other.daily_fetches, other.default)
+            && (&self.rules, &self.listen) == (&other.rules, &other.listen)
+    }
+}

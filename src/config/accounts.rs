@@ -1,0 +1,297 @@
+//! The accounts: of the file's tables, or the one of the environment.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    Sources,
+    error::{ConfigError, Place},
+    files,
+    keys::{Id, Key, list, switch, value},
+    layers::{Given, Settings},
+    network, values,
+};
+use crate::{
+    account::{self, Options, Source, rules::Pattern},
+    endpoint,
+    issuer::wechat::TokenApi,
+    kind::Kind,
+    secret::{Secret, SecretSource},
+    spelling,
+};
+
+/// A table of the file that is an account.
+pub(super) struct Table {
+    /// Where it begins.
+    pub(super) place: Place,
+    pub(super) given: BTreeMap<&'static str, Given>,
+}
+
+/// What stands in such a table. No value is ever repeated: an AppSecret may stand anywhere by mistake.
+static KEYS: &[Key] = &[
+    value("name", "NAME").like("orders").private(),
+    value("appid", "APPID").like("wx0123456789abcdef").private(),
+    value("secret", "SECRET").like("the AppSecret").private(),
+    value("secret-file", "FILE")
+        .like("/run/secrets/appsecret")
+        .private(),
+    value("kind", "KIND").like("wechat").private(),
+    switch("default").private(),
+    list("allow", "PATTERN")
+        .like("/cgi-bin/message/**")
+        .private(),
+    list("deny", "PATTERN").like("/cgi-bin/menu/*").private(),
+    list("listen", "ADDRESS").like("127.0.0.1:7090").private(),
+    value("token-api", "API").like("stable").private(),
+    value("token-source", "SOURCE").like("wechat").private(),
+    value("daily-fetches", "COUNT").like("500").private(),
+];
+
+/// WeCom's word for `appid`.
+const CORPID: &str = "corpid";
+
+const KINDS: [(&str, Kind); 2] = [("wechat", Kind::Wechat), ("wecom", Kind::Wecom)];
+const APIS: [(&str, TokenApi); 2] = [("stable", TokenApi::Stable), ("classic", TokenApi::Classic)];
+const SOURCES: [(&str, Source); 1] = [("wechat", Source::Wechat)];
+
+const CLASSIC: &str = "with --token-api classic each token request ends the token of everybody else: \
+    replicas, and other programs that use this AppID, kick out each other's. Replicas \
+    would need a shared store, which this version has not: run one sidecar, or use the stable API";
+
+/// The key called `name` in such a table.
+pub(super) fn find(name: &str, place: &Place) -> Result<&'static Key, ConfigError> {
+    let plain = name.replace('_', "-");
+    let known = |name: &str| KEYS.iter().find(|key| key.name == name);
+    let found = known(&plain).or_else(|| known("appid").filter(|_| plain == CORPID));
+    found.ok_or_else(|| {
+        let names = KEYS.iter().map(|key| key.name).chain([CORPID]);
+        let plain = plain.to_ascii_lowercase();
+        let near = spelling::nearest(&plain, names);
+        let problem = match near.or(plain.contains("secret").then_some("secret")) {
+            Some(name) => format!("there is no such key; did you mean {}?", spelt(name)),
+            None => {
+                let names: Vec<String> = KEYS.iter().map(|key| spelt(key.name)).collect();
+                format!("an account has no such key; it has {}", names.join(", "))
+            }
+        };
+        ConfigError::new(place.clone(), problem)
+    })
+}
+
+/// As one would write it in the file.
+fn spelt(name: &str) -> String {
+    match name.strip_prefix("token-") {
+        Some(rest) if rest != "api" => format!("token.{}", rest.replace('-', "_")),
+        _ => name.replace('-', "_"),
+    }
+}
+
+/// All accounts.
+pub(super) fn accounts(
+    settings: &Settings,
+    sources: &Sources,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Options>, ConfigError> {
+    let mut accounts = Vec::new();
+    match settings.accounts.first() {
+        None => {
+            let (appid, secret) = files::account(sources, warnings)?;
+            let mut options = Options::new(appid, Some(secret));
+            presets(&mut options, settings, None)?;
+            accounts.push(options);
+        }
+        Some(first) => {
+            if let Some(variable) = files::credential(sources) {
+                let problem = format!(
+                    "{variable} is set as well: accounts stand in the file or in the environment, not in both"
+                );
+                return Err(ConfigError::new(first.place.clone(), problem));
+            }
+            for table in &settings.accounts {
+                let options = account(table, settings, warnings)?;
+                check(table, &options, settings, &accounts)?;
+                accounts.push(options);
+            }
+        }
+    }
+    let classic = |account: &Options| account.token_api == TokenApi::Classic;
+    if accounts.iter().any(classic) {
+        warnings.push(CLASSIC.to_owned());
+    }
+    Ok(accounts)
+}
+
+/// What an account has by the keys at the top of the file, the flags and the environment, unless its
+/// own table says otherwise. What these forbid, and allow, is added to its own.
+fn presets(
+    options: &mut Options,
+    settings: &Settings,
+    own: Option<&Table>,
+) -> Result<(), ConfigError> {
+    let own = |name| own.and_then(|table| table.given.get(name));
+    options.token_api = match own("token-api") {
+        Some(given) => given.value(values::one_of(&APIS))?,
+        None => settings.value(Id::TokenApi, values::one_of(&APIS))?,
+    };
+    let ceiling = match own("daily-fetches") {
+        Some(given) => Some(given.value(values::count(100_000))?),
+        None => settings.optional(Id::DailyFetches, values::count(100_000))?,
+    };
+    options.daily_fetches = ceiling.unwrap_or(match options.token_api {
+        TokenApi::Stable => 500,
+        TokenApi::Classic => 200,
+    });
+    let pattern = |text: &str| Pattern::parse(text).map_err(str::to_owned);
+    let rules = &mut options.rules;
+    for (id, name, patterns) in [
+        (Id::Allow, "allow", &mut rules.allow),
+        (Id::Deny, "deny", &mut rules.deny),
+    ] {
+        *patterns = settings.list(id, pattern)?;
+        if let Some(given) = own(name) {
+            patterns.extend(given.list(pattern)?);
+        }
+    }
+    Ok(())
+}
+
+fn account(
+    table: &Table,
+    settings: &Settings,
+    warnings: &mut Vec<String>,
+) -> Result<Options, ConfigError> {
+    let kind = table
+        .optional("kind", values::one_of(&KINDS))?
+        .unwrap_or_default();
+    let appid = table.optional("appid", |text| {
+        account::check_appid(text)
+            .map(|()| text.to_owned())
+            .map_err(str::to_owned)
+    })?;
+    let appid = appid.ok_or_else(|| {
+        let word = match kind {
+            Kind::Wechat => "appid",
+            Kind::Wecom => CORPID,
+        };
+        ConfigError::new(table.place.clone(), format!("this account has no {word}"))
+    })?;
+    let source = table.optional("token-source", values::one_of(&SOURCES))?;
+    let source = source.unwrap_or_default();
+    let mut options = Options::new(appid, secret(table, &source, warnings)?);
+    options.kind = kind;
+    options.source = source;
+    options.name = table.optional("name", name)?;
+    options.default = table.optional("default", values::switch)?.unwrap_or(false);
+    options.listen = match table.given.get("listen") {
+        Some(given) => given.list(network::address)?,
+        None => Vec::new(),
+    };
+    presets(&mut options, settings, Some(table))?;
+    Ok(options)
+}
+
+/// The secret: one, as text or in a file; where tokens come from elsewhere it may be missing.
+fn secret(
+    table: &Table,
+    source: &Source,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Arc<SecretSource>>, ConfigError> {
+    match (table.text("secret"), table.text("secret-file")) {
+        (Some((given, "")), None) => Err(given.error("the AppSecret is empty")),
+        (Some((_, text)), None) => Ok(Some(Arc::new(SecretSource::fixed(Secret::new(text))))),
+        (None, Some((given, path))) => files::open(path, &given.place, warnings).map(Some),
+        (Some(_), Some((given, _))) => {
+            Err(given.error("this account has secret as well: keep one of them"))
+        }
+        (None, None) => match source {
+            Source::Wechat => {
+                let problem = "this account has no AppSecret: name a file that holds it as secret_file, or set secret";
+                Err(ConfigError::new(table.place.clone(), problem))
+            }
+        },
+    }
+}
+
+/// A name that can be a segment of a path, and is none of WeChat's.
+fn name(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let begins = text.starts_with(|first: char| first.is_ascii_alphanumeric());
+    if text.len() > 64 || !begins || !text.bytes().all(plain) {
+        return Err(
+            "is no name of at most 64 letters, digits, hyphens, underscores and dots".to_owned(),
+        );
+    }
+    if endpoint::is_top_level(text) {
+        return Err("is the beginning of paths of WeChat's: choose another name".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether an account can stand beside those `before` it.
+fn check(
+    table: &Table,
+    options: &Options,
+    settings: &Settings,
+    before: &[Options],
+) -> Result<(), ConfigError> {
+    let wrong = |name: &str, problem: &str| {
+        let place = table
+            .given
+            .get(name)
+            .map_or(&table.place, |given| &given.place);
+        Err(ConfigError::new(place.clone(), problem))
+    };
+    let same = |one: &str, two: &str| one.eq_ignore_ascii_case(two);
+    for other in before {
+        if let Some(name) = &options.name
+            && other.name.as_deref().is_some_and(|other| same(other, name))
+        {
+            return wrong("name", "another account has this name");
+        }
+        let called = |one: &Options, two: &Options| {
+            one.name
+                .as_deref()
+                .is_some_and(|name| same(name, &two.appid))
+                && one.appid != two.appid
+        };
+        if called(options, other) || called(other, options) {
+            return wrong("name", "the name of one account is the AppID of another");
+        }
+        if same(&other.appid, &options.appid) {
+            if options.kind == Kind::Wechat || other.kind == Kind::Wechat {
+                return wrong("appid", "another account has this AppID");
+            }
+            if options.name.is_none() || other.name.is_none() {
+                return wrong(
+                    "appid",
+                    "another account has this corpid: give each of them a name",
+                );
+            }
+        }
+        if options.default && other.default {
+            return wrong("default", "another account is the default already");
+        }
+    }
+    let taken = before.iter().flat_map(|other| &other.listen);
+    if let Some(given) = table.given.get("listen") {
+        network::check_also(settings, given, &options.listen, &taken.collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+impl Table {
+    fn text(&self, name: &str) -> Option<(&Given, &str)> {
+        let given = self.given.get(name)?;
+        Some((given, given.texts.last()?.trim()))
+    }
+
+    fn optional<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        self.given
+            .get(name)
+            .map(|given| given.value(read))
+            .transpose()
+    }
+}
