@@ -15,7 +15,7 @@ use crate::{
     account::{self, Account, Directory, Means},
     admin::Admin,
     config::Config,
-    issuer::wechat,
+    issuer::request,
     log::LogLevels,
     memory::Memory,
     metrics::Metrics,
@@ -33,7 +33,7 @@ pub struct App {
     listeners: Vec<Listener>,
     admin: TcpListener,
     route: Arc<Route>,
-    client: wechat::Client,
+    client: request::Client,
 }
 
 /// Why it cannot start: a sentence that names the key.
@@ -64,7 +64,7 @@ impl App {
         let admin = TcpListener::bind(config.admin).await;
         let admin = admin.map_err(|error| cannot("admin", &config.admin.to_string(), &error))?;
         let wrong = |reason: String| StartError(format!("upstream: {reason}"));
-        let client = wechat::client(&config.route).map_err(wrong)?;
+        let client = request::client(&config.route).map_err(wrong)?;
         let route = Route::new(config.route.clone()).map_err(|error| wrong(error.to_string()))?;
         Ok(Self {
             route: Arc::new(route),

@@ -8,12 +8,15 @@ use crate::kind::Kind;
 
 static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"errcode\""));
 
+/// The token's life is over.
+pub const EXPIRED: i64 = 42001;
+
 /// The codes that say 'the token was rejected'; the check comes before a call is processed. WeCom's
 /// 40001 is about a secret, and no answer to a call with a token.
 pub const fn refusals(kind: Kind) -> &'static [i64] {
     match kind {
-        Kind::Wechat => &[40001, 40014, 42001],
-        Kind::Wecom => &[40014, 42001],
+        Kind::Wechat => &[40001, 40014, EXPIRED],
+        Kind::Wecom => &[40014, EXPIRED],
     }
 }
 

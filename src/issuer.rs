@@ -1,13 +1,16 @@
 //! Where tokens come from, and what a failure to get one means for the next attempt.
 
+pub mod request;
 pub mod wechat;
+pub mod wecom;
 
 use std::{future, sync::Arc};
 
 use tokio::time::Duration;
 
-use crate::{metrics::Cause, token::Token};
+use crate::{kind::Kind, metrics::Cause, token::Token};
 use wechat::Wechat;
+use wecom::Wecom;
 
 /// A source of tokens: WeChat itself, or a place that others keep fresh.
 pub trait Issue: Send + Sync + 'static {
@@ -49,24 +52,29 @@ pub struct Issued {
 pub enum Issuer {
     /// From WeChat itself.
     Wechat(Wechat),
+    /// From WeCom itself.
+    Wecom(Wecom),
 }
 
 impl Issue for Issuer {
     async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
         match self {
             Self::Wechat(wechat) => wechat.issue(wanted).await,
+            Self::Wecom(wecom) => wecom.issue(wanted).await,
         }
     }
 
     async fn look(&self) -> Option<Token> {
         match self {
             Self::Wechat(wechat) => wechat.look().await,
+            Self::Wecom(wecom) => wecom.look().await,
         }
     }
 
     fn look_every(&self) -> Option<Duration> {
         match self {
             Self::Wechat(wechat) => wechat.look_every(),
+            Self::Wecom(wecom) => wecom.look_every(),
         }
     }
 }
@@ -75,12 +83,12 @@ impl Issue for Issuer {
 /// a URL, a secret or a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssueError {
-    /// WeChat answered with an error code.
-    #[error("WeChat refused to issue a token: errcode {code} ({message}); {}", .meaning.advice())]
+    /// WeChat, or WeCom, answered with an error code.
+    #[error("the token request was refused: errcode {code} ({message}); {}", .meaning.advice())]
     Refused {
-        /// WeChat's own code.
+        /// Its own code.
         code: i64,
-        /// WeChat's errmsg, which names the IP to whitelist and the rid for its support.
+        /// Its errmsg, which names the IP to whitelist and the rid for its support.
         message: String,
         /// What it calls for.
         meaning: Meaning,
@@ -118,7 +126,8 @@ impl IssueError {
 }
 
 /// What an errcode of the token endpoints calls for. See
-/// <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken.html>.
+/// <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken.html> and
+/// <https://developer.work.weixin.qq.com/document/path/90313>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// Try again soon.
@@ -143,13 +152,38 @@ pub enum Meaning {
     RefusedForAnHour,
     /// An administrator refused, for a day.
     RefusedForADay,
+    /// It is no secret of this corp, or none that WeCom takes any more.
+    WrongCorpSecret,
+    /// The corpid, or the request, is wrong.
+    WrongCorpid,
+    /// WeCom was asked too often, perhaps by others at the same IP.
+    TooOften,
     /// A code that no document names.
     Unknown,
 }
 
 impl Meaning {
-    /// Of `code`, answered to a token request.
-    pub fn of(code: i64) -> Self {
+    /// Of `code`, answered to a token request by the API of this `kind`.
+    pub fn of(kind: Kind, code: i64) -> Self {
+        match kind {
+            Kind::Wechat => Self::of_wechat(code),
+            Kind::Wecom => Self::of_wecom(code),
+        }
+    }
+
+    fn of_wecom(code: i64) -> Self {
+        match code {
+            -1 => Self::Busy,
+            40001 | 40091 | 45031 => Self::WrongCorpSecret,
+            40013 | 41002 | 41004 => Self::WrongCorpid,
+            45009 | 45033 => Self::TooOften,
+            60020 | 301042 => Self::NotWhitelisted,
+            48001..=48006 | 50003 | 60031 | 301007 => Self::Forbidden,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn of_wechat(code: i64) -> Self {
         match code {
             -1 => Self::Busy,
             40001 | 40125 => Self::WrongSecret,
@@ -178,6 +212,9 @@ impl Meaning {
             Self::DailyQuota => (900, 3600),
             Self::RefusedForAnHour => (3600, 3600),
             Self::RefusedForADay => (86_400, 86_400),
+            // A wrong secret sent again and again has WeCom block the IP of everybody here for an hour.
+            Self::WrongCorpSecret | Self::WrongCorpid => (300, 3600),
+            Self::TooOften => (60, 3600),
         };
         (Duration::from_secs(first), Duration::from_secs(most))
     }
@@ -185,18 +222,18 @@ impl Meaning {
     /// What the operator can do about it.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Busy => "WeChat is busy, the next attempt follows soon",
+            Self::Busy => "it is busy, the next attempt follows soon",
             Self::WrongSecret => {
                 "WECHAT_SECRET is not the AppSecret of this AppID: set the right one"
             }
             Self::WrongRequest => "check WECHAT_APPID",
             Self::NotWhitelisted => {
-                "add this IP to the account's IP whitelist (开发接口管理 → IP白名单)"
+                "add this IP to the account's IP whitelist (WeChat: 开发接口管理 → IP白名单; WeCom: 应用 → 企业可信IP)"
             }
             Self::Frozen => "the AppSecret is frozen: unfreeze it in WeChat's console",
             Self::DailyQuota => "the day's quota of token requests is used up",
             Self::MinuteQuota => "too many token requests in this minute",
-            Self::Forbidden => "WeChat does not issue tokens to this account: see its console",
+            Self::Forbidden => "no tokens are issued to this account: see its console",
             Self::AwaitsAdmin => "an administrator of the account has to confirm this IP",
             Self::RefusedForAnHour => {
                 "an administrator refused this IP: WeChat answers again in an hour"
@@ -204,7 +241,16 @@ impl Meaning {
             Self::RefusedForADay => {
                 "an administrator refused this IP: WeChat answers again in 24 hours"
             }
-            Self::Unknown => "see WeChat's list of return codes",
+            Self::WrongCorpSecret => {
+                "secret or secret-file does not hold a secret of this corp that WeCom takes: set the right one (应用管理 → 应用 → Secret)"
+            }
+            Self::WrongCorpid => {
+                "check the account's appid, which is the corpid (我的企业 → 企业ID)"
+            }
+            Self::TooOften => {
+                "too many token requests; perhaps a wrong secret was sent from this IP, which is then blocked for an hour"
+            }
+            Self::Unknown => "see the list of return codes",
         }
     }
 }

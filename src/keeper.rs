@@ -27,7 +27,7 @@ use crate::{
     metrics::{AccountMetrics, Cause, Fetched},
     token::Token,
 };
-pub use refusal::{Replacement, Second};
+pub use refusal::{NoSecond, Replacement, Second};
 use schedule::Renewal;
 use state::{Doubt, Failure, Flight, InFlight, State};
 
@@ -36,6 +36,9 @@ use state::{Doubt, Failure, Flight, InFlight, State};
 pub struct Options {
     /// How tokens are renewed.
     pub renewal: Renewal,
+    /// Whether a refused call is sent again even with the token that was refused, where that is said
+    /// to be the one to use. WeChat refuses on a whim, WeCom does not.
+    pub second_thoughts: bool,
     /// Fetches a day above which refusals cause none.
     pub daily_fetches: u32,
     /// How long a call waits for a token when there is none.
@@ -319,7 +322,7 @@ impl<I: Issue> Keeper<I> {
         }
         let dice = fastrand::f64();
         let pause = if same && cause == Cause::Renewal {
-            schedule::ask_again_in(lifetime, dice)
+            schedule::ask_again_in(self.options.renewal, lifetime, dice)
         } else {
             schedule::renew_in(self.options.renewal, lifetime, dice)
         };

@@ -78,6 +78,8 @@ labels! {
         Hopeless = "hopeless",
         /// No other token could be had.
         NoToken = "no_token",
+        /// The refused token came again, and WeCom's refusals are meant.
+        SameToken = "same_token",
     }
 }
 

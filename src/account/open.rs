@@ -8,7 +8,9 @@ use super::{Account, Options, Source, Worked};
 use crate::{
     issuer::{
         Issuer,
-        wechat::{Client, TokenApi, Wechat},
+        request::Client,
+        wechat::{TokenApi, Wechat},
+        wecom::Wecom,
     },
     keeper::{self, Keeper, schedule::Renewal},
     kind::Kind,
@@ -41,7 +43,15 @@ impl Options {
                     secret,
                 )))
             }
-            (Source::Wechat, Kind::Wecom) => Err("kind \"wecom\" is not served yet".to_owned()),
+            (Source::Wechat, Kind::Wecom) => {
+                let secret = self.secret.clone().ok_or("it has no secret")?;
+                Ok(Issuer::Wecom(Wecom::new(
+                    means.client.clone(),
+                    means.route.clone(),
+                    self.appid.clone(),
+                    secret,
+                )))
+            }
         }
     }
 
@@ -49,10 +59,12 @@ impl Options {
     pub fn open(&self, means: &Means) -> Result<Account, String> {
         let metrics = Arc::new(AccountMetrics::default());
         let keeping = keeper::Options {
-            renewal: match self.token_api {
-                TokenApi::Stable => Renewal::Inside,
-                TokenApi::Classic => Renewal::Ahead,
+            renewal: match (self.kind, self.token_api) {
+                (Kind::Wechat, TokenApi::Stable) => Renewal::Inside,
+                (Kind::Wechat, TokenApi::Classic) => Renewal::Ahead,
+                (Kind::Wecom, _) => Renewal::Late,
             },
+            second_thoughts: self.kind == Kind::Wechat,
             daily_fetches: self.daily_fetches,
             patience: means.token_wait,
         };

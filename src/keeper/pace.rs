@@ -87,11 +87,16 @@ impl Pace {
     /// The token had worked, was refused, and for a while nobody's call was accepted: whether a
     /// fetch is allowed for that, though the wait is not over.
     pub fn last_hope(&mut self) -> bool {
-        let hope = self.is_below_ceiling() && self.alive && self.last_hopes < LAST_HOPES;
+        let hope = self.has_hope();
         if hope {
             self.last_hopes += 1;
         }
         hope
+    }
+
+    /// Whether [`last_hope`](Self::last_hope) would allow it.
+    pub fn has_hope(&mut self) -> bool {
+        self.is_below_ceiling() && self.alive && self.last_hopes < LAST_HOPES
     }
 
     /// A fetch begins, for whatever reason.

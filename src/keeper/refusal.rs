@@ -4,7 +4,11 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tokio::time::{Duration, Instant, sleep};
 
-use super::{Keeper, schedule::Renewal, state::Doubt};
+use super::{
+    Keeper,
+    schedule::Renewal,
+    state::{Doubt, State},
+};
 use crate::{
     issuer::{Issue, IssueError},
     metrics::Cause,
@@ -29,6 +33,24 @@ pub struct Second {
     pub token: Arc<Token>,
     /// Whether it is known to be the one to use: WeChat said so, or accepts it from others.
     pub confirmed: bool,
+}
+
+/// Why a refused call is not sent once more.
+#[derive(Debug)]
+pub enum NoSecond {
+    /// No token could be had.
+    Failed(IssueError),
+    /// The refused token is the only one, and a second try with it would end the same way.
+    Same {
+        /// Whether it is known to be the one to use, so that it is the call that is to blame.
+        confirmed: bool,
+    },
+}
+
+impl From<IssueError> for NoSecond {
+    fn from(error: IssueError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// The pause before a call is sent again with the token that was refused: WeChat's refusals can
@@ -75,15 +97,24 @@ impl<I: Issue> Keeper<I> {
     }
 
     /// The token to send a call with once more, of which `refused` was turned down.
-    pub async fn second(self: &Arc<Self>, refused: &Arc<Token>) -> Result<Second, IssueError> {
+    pub async fn second(self: &Arc<Self>, refused: &Arc<Token>) -> Result<Second, NoSecond> {
+        let tries_again = self.options.second_thoughts;
         let confirmed = match self.replace(refused).await? {
             Replacement::Another(token) => {
                 let confirmed = true;
                 return Ok(Second { token, confirmed });
             }
+            Replacement::Same if !tries_again => {
+                self.doubt(&mut self.lock());
+                return Err(NoSecond::Same { confirmed: true });
+            }
             Replacement::Same => {
                 sleep(SECOND_THOUGHT).await;
                 true
+            }
+            // The token has not worked since it was asked for: it cools down.
+            Replacement::Paced if !tries_again && !self.lock().pace.has_hope() => {
+                return Err(NoSecond::Same { confirmed: false });
             }
             // Where others are still accepted with it, it needs no word of WeChat's.
             Replacement::Paced => {
@@ -92,6 +123,9 @@ impl<I: Issue> Keeper<I> {
         };
         let in_hand = self.in_hand().filter(|token| token.is_alive());
         let token = in_hand.unwrap_or_else(|| refused.clone());
+        if token.is(refused) && !tries_again {
+            return Err(NoSecond::Same { confirmed });
+        }
         let confirmed = confirmed || !token.is(refused);
         Ok(Second { token, confirmed })
     }
@@ -160,8 +194,13 @@ impl<I: Issue> Keeper<I> {
             state.pace.died(worked);
         }
         self.watching.store(true, Ordering::Relaxed);
+        self.doubt(&mut state);
+    }
+
+    /// From now on WeChat is asked now and then whether the token in hand is the one to use.
+    fn doubt(&self, state: &mut State) {
         // A classic fetch would not tell: it ends the token that it asks about.
-        if state.doubt.is_none() && self.options.renewal == Renewal::Inside {
+        if state.doubt.is_none() && self.options.renewal != Renewal::Ahead {
             state.doubt = Some(Doubt::new());
             self.changed.notify_one();
         }

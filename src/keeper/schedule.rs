@@ -12,7 +12,13 @@ pub enum Renewal {
     Inside,
     /// `token`: each request mints a new one; the old one works 5 minutes more.
     Ahead,
+    /// WeCom's `gettoken`: most likely the same token comes until it expires, and asking is harmless,
+    /// if it is not done too often.
+    Late,
 }
+
+/// How long before its expiry a token is asked for first that will hardly be renewed before.
+const LATE: Duration = Duration::from_secs(60);
 
 /// The time before expiry in which a token of this `lifetime` is renewed.
 pub fn window(lifetime: Duration) -> Duration {
@@ -24,14 +30,21 @@ pub fn renew_in(renewal: Renewal, lifetime: Duration, dice: f64) -> Duration {
     let ahead = match renewal {
         Renewal::Ahead => window(lifetime),
         Renewal::Inside => window(lifetime).mul_f64(0.95 - 0.45 * dice),
+        Renewal::Late => window(lifetime).min(LATE).mul_f64(0.95 - 0.45 * dice),
     };
     lifetime - ahead
 }
 
 /// How long to wait when a renewal brought the same token, which has `remaining` to live.
-pub fn ask_again_in(remaining: Duration, dice: f64) -> Duration {
-    let pause = Duration::from_secs(20) + Duration::from_secs(20).mul_f64(dice);
-    pause.min((remaining / 4).max(Duration::from_millis(200)))
+pub fn ask_again_in(renewal: Renewal, remaining: Duration, dice: f64) -> Duration {
+    let (pause, share) = match renewal {
+        Renewal::Late => (LATE, 2),
+        Renewal::Inside | Renewal::Ahead => {
+            let twenty = Duration::from_secs(20);
+            (twenty + twenty.mul_f64(dice), 4)
+        }
+    };
+    pause.min((remaining / share).max(Duration::from_millis(200)))
 }
 
 /// How long to wait after `failures` failures in a row, the last of which meant `meaning`.
@@ -73,16 +86,21 @@ mod tests {
 
     #[test]
     fn the_same_token_is_asked_for_again_soon_but_never_at_once() {
-        let again = ask_again_in(Duration::from_secs(250), 0.5);
-        assert_eq!(again, Duration::from_secs(30));
-        assert_eq!(
-            ask_again_in(Duration::from_secs(2), 0.5),
-            Duration::from_millis(500)
-        );
-        assert_eq!(
-            ask_again_in(Duration::ZERO, 0.5),
-            Duration::from_millis(200)
-        );
+        for (renewal, remaining, again) in [
+            (Renewal::Inside, 250_000, 30_000),
+            (Renewal::Inside, 2000, 500),
+            (Renewal::Inside, 0, 200),
+            (Renewal::Late, 7_000_000, 60_000),
+            (Renewal::Late, 50_000, 25_000),
+            (Renewal::Late, 2000, 1000),
+            (Renewal::Late, 0, 200),
+        ] {
+            let (remaining, again) = (
+                Duration::from_millis(remaining),
+                Duration::from_millis(again),
+            );
+            assert_eq!(ask_again_in(renewal, remaining, 0.5), again);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A keeper against issuers that are slow, stubborn or broken, on a clock that can be paused.
 
+mod late;
+
 use std::sync::atomic::AtomicU64;
 
 use futures_util::future::join_all;
@@ -41,7 +43,7 @@ fn failing(_: u64) -> Result<Token, IssueError> {
     Err(IssueError::Refused {
         code: 40125,
         message: "invalid appsecret".to_owned(),
-        meaning: Meaning::of(40125),
+        meaning: Meaning::WrongSecret,
     })
 }
 
@@ -71,6 +73,7 @@ fn keep_as(renewal: Renewal, answer: fn(u64) -> Result<Token, IssueError>) -> Ke
     });
     let options = Options {
         renewal,
+        second_thoughts: renewal != Renewal::Late,
         daily_fetches: 500,
         patience: Duration::from_secs(15),
     };
@@ -374,6 +377,7 @@ async fn a_hanging_renewal_does_not_take_a_living_token_away() {
     }
     let options = Options {
         renewal: Renewal::Inside,
+        second_thoughts: true,
         daily_fetches: 500,
         patience: Duration::from_secs(15),
     };

@@ -16,10 +16,7 @@ use crate::{
     captured::Captured,
     config::{Config, from_here},
     errcode,
-    issuer::{
-        Issue, Wanted,
-        wechat::{self, TokenApi},
-    },
+    issuer::{Issue, Wanted, request, wechat::TokenApi},
     metrics::{Cause, Metrics},
     upstream::{Arriving, Upstream, route::Route},
 };
@@ -192,7 +189,7 @@ impl Report {
     }
 
     async fn token(&mut self, config: &Config, route: &Arc<Route>, account: &account::Options) {
-        let client = match wechat::client(&config.route) {
+        let client = match request::client(&config.route) {
             Ok(client) => client,
             Err(problem) => return self.failed(&problem),
         };

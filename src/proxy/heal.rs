@@ -12,8 +12,8 @@ use super::{
 use crate::{
     body::Inbound,
     captured::Captured,
-    errcode::Verdict,
-    keeper::Second,
+    errcode::{self, Verdict},
+    keeper::{NoSecond, Second},
     metrics::{Outcome, Skipped},
     token::Token,
 };
@@ -46,7 +46,7 @@ impl Proxy {
         let Some(spare) = spare else {
             return Ok(self.not_held(call, token, first.reply));
         };
-        match self.second(call, &token).await {
+        match self.second(call, &token, &first).await {
             Ok(second) => self.once_more(call, spare, &second, first.reply).await,
             Err(reason) => {
                 call.account.metrics.skipped(reason);
@@ -56,7 +56,12 @@ impl Proxy {
     }
 
     /// The token to send a refused call with, once more.
-    async fn second(&self, call: &Call<'_>, refused: &Arc<Token>) -> Result<Second, Skipped> {
+    async fn second(
+        &self,
+        call: &Call<'_>,
+        refused: &Arc<Token>,
+        first: &Answered,
+    ) -> Result<Second, Skipped> {
         let keeper = &call.account.keeper;
         let in_hand = keeper.in_hand().filter(|token| token.is_alive());
         let unchanged = in_hand.is_none_or(|token| token.is(refused));
@@ -64,7 +69,17 @@ impl Proxy {
         if unchanged && self.remembered.0.knows(appid, path, refused) {
             return Err(Skipped::Hopeless);
         }
-        keeper.second(refused).await.map_err(|_| Skipped::NoToken)
+        match keeper.second(refused).await {
+            Ok(second) => Ok(second),
+            Err(NoSecond::Failed(_)) => Err(Skipped::NoToken),
+            Err(NoSecond::Same { confirmed }) => {
+                // An expiry is about the token; all else may be about the endpoint, for good.
+                if confirmed && first.verdict != Verdict::Refused(errcode::EXPIRED) {
+                    self.give_up(call, refused, &first.reply, confirmed);
+                }
+                Err(Skipped::SameToken)
+            }
+        }
     }
 
     /// Sends a refused call the second and last time. Its reply is passed on whatever it is.
@@ -95,27 +110,33 @@ impl Proxy {
             metrics.refusal();
             let worked = call.account.worked.has(&call.endpoint);
             call.account.keeper.refused_again(token, worked);
-            let (appid, path) = (&call.account.appid, call.endpoint.path());
-            let confirmed = with.confirmed;
-            // A token that nobody confirmed may be dead; then a path that worked is not to blame.
-            if (confirmed || !worked)
-                && let Some(answer) = answer_of(&second.reply)
-            {
-                let evidence = Evidence { worked, confirmed };
-                self.remembered
-                    .0
-                    .add((appid, path), token, answer, evidence);
-            }
-            let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
-            tracing::warn!(
-                account = appid,
-                endpoint,
-                "WeChat refused a call twice: this endpoint may not be for this account"
-            );
+            self.give_up(call, token, &second.reply, with.confirmed);
         }
         metrics.replay(outcome);
         mark(&mut second.reply, Mark::Replayed);
         Ok((outcome, second.reply))
+    }
+
+    /// Remembers that the endpoint of this call refuses `token`, whether or not that is `confirmed` to
+    /// be the one to use.
+    fn give_up(&self, call: &Call<'_>, token: &Arc<Token>, reply: &Reply, confirmed: bool) {
+        let worked = call.account.worked.has(&call.endpoint);
+        let (appid, path) = (&call.account.appid, call.endpoint.path());
+        // A token that nobody confirmed may be dead; then a path that worked is not to blame.
+        if (confirmed || !worked)
+            && let Some(answer) = answer_of(reply)
+        {
+            let evidence = Evidence { worked, confirmed };
+            self.remembered
+                .0
+                .add((appid, path), token, answer, evidence);
+        }
+        let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
+        tracing::warn!(
+            account = appid,
+            endpoint,
+            "a call was refused with the token that is the one to use: this endpoint may not be for this account"
+        );
     }
 
     /// Notes what a reply says about the token, and how the call ended.
