@@ -61,13 +61,14 @@ fn targets(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let path = black_box("/cgi-bin/message/custom/send");
-                target::target(path, black_box(query), target::Edit::Token(TOKEN))
+                target::target("", path, black_box(query), target::Edit::Token(TOKEN))
             });
         });
     }
     group.bench_function("made ahead", |bencher| {
-        let ready = target::plain_target("/cgi-bin/message/custom/send", TOKEN).expect("a target");
-        bencher.iter(|| target::target("", None, target::Edit::Ready(black_box(&ready))));
+        let ready =
+            target::plain_target("", "/cgi-bin/message/custom/send", TOKEN).expect("a target");
+        bencher.iter(|| target::target("", "", None, target::Edit::Ready(black_box(&ready))));
     });
     group.finish();
 }

@@ -3,6 +3,7 @@
 mod open;
 mod options;
 pub mod rules;
+mod ways;
 mod worked;
 
 use std::{fmt, sync::Arc};
@@ -13,7 +14,7 @@ pub use worked::Worked;
 
 use crate::{
     endpoint, issuer::Issuer, keeper::Keeper, kind::Kind, metrics::AccountMetrics,
-    secret::SecretSource,
+    secret::SecretSource, upstream::ways::Way,
 };
 
 /// Whether `text` can be an AppID. The error is a phrase that does not repeat it.
@@ -49,12 +50,19 @@ pub struct Account {
     pub metrics: Arc<AccountMetrics>,
     /// Where it has been accepted.
     pub worked: Worked,
+    /// The way to its own WeChat or WeCom; `None` for the way of all.
+    pub way: Option<Arc<Way>>,
 }
 
 /// What an app gets instead of a token, before an AppID.
 pub const PLACEHOLDER: &str = "sidecar-";
 
 impl Account {
+    /// What comes before every path where its calls go; usually nothing.
+    pub fn prefix(&self) -> &str {
+        self.way.as_ref().map_or("", |way| way.route().prefix())
+    }
+
     /// What an app gets instead of a token: it is sent back, and replaced.
     pub fn placeholder(&self) -> String {
         format!("{PLACEHOLDER}{}", self.options.id())

@@ -22,7 +22,7 @@ use crate::{
     proxy::{Paths, Proxy},
     secret::SecretSource,
     server::{Address, Farewell, Listener, Workers},
-    upstream::{Upstream, route::Route},
+    upstream::{route::Route, ways::Ways},
 };
 
 /// A sidecar with its ports bound.
@@ -103,11 +103,7 @@ impl App {
         let mut tasks = JoinSet::new();
 
         let mut accounts = Vec::new();
-        let means = Means {
-            client,
-            route: route.clone(),
-            token_wait: config.token_wait,
-        };
+        let means = Means::new(client, route.clone(), config.token_wait);
         for options in &config.accounts {
             let account = options
                 .open(&means)
@@ -129,11 +125,11 @@ impl App {
         let mut upstream = config.upstream;
         upstream.max_connections = upstream.max_connections.div_ceil(config.server.workers);
         let workers = Workers::start(config.server, &farewell, &metrics, || {
-            let upstream = Upstream::new(route.clone(), upstream, metrics.clone());
+            let ways = Ways::new(route.clone(), upstream, metrics.clone());
             Proxy::new(
                 config.proxy.clone(),
                 directory.clone(),
-                upstream,
+                ways,
                 memory.clone(),
                 remembered.clone(),
                 metrics.clone(),

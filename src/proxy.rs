@@ -36,7 +36,7 @@ use crate::{
     memory::Memory,
     metrics::{AccountMetrics, ENDPOINT_LABELS, Metrics, Outcome},
     token::{Token, encode},
-    upstream::{Arriving, SendError, Upstream},
+    upstream::{Arriving, SendError, ways::Ways},
 };
 use error::Failure;
 use guard::Door;
@@ -61,7 +61,7 @@ const PEEK_LIMIT: usize = 4096;
 pub struct Proxy {
     options: Options,
     directory: Directory,
-    upstream: Upstream,
+    ways: Ways,
     memory: Arc<Memory>,
     remembered: Arc<Paths>,
     metrics: Arc<Metrics>,
@@ -85,11 +85,11 @@ struct Unanswered {
 }
 
 impl Proxy {
-    /// A proxy that sends calls through `upstream`.
+    /// A proxy that sends calls by `ways`.
     pub fn new(
         options: Options,
         directory: Directory,
-        upstream: Upstream,
+        ways: Ways,
         memory: Arc<Memory>,
         remembered: Arc<Paths>,
         metrics: Arc<Metrics>,
@@ -97,7 +97,7 @@ impl Proxy {
         Self {
             options,
             directory,
-            upstream,
+            ways,
             memory,
             remembered,
             metrics,
@@ -105,8 +105,8 @@ impl Proxy {
     }
 
     /// This worker's connections to WeChat.
-    pub fn upstream(&self) -> &Upstream {
-        &self.upstream
+    pub fn ways(&self) -> &Ways {
+        &self.ways
     }
 
     /// Answers `call`, always.
@@ -235,9 +235,11 @@ impl Proxy {
         token: &Token,
     ) -> Result<Answered, Unanswered> {
         let secrets = [token.value().expose(), token.encoded()];
-        let plain = call
-            .plain_row()
-            .and_then(|row| token.target(row, || target::plain_target(call.path, token.encoded())));
+        let plain = call.plain_row().and_then(|row| {
+            token.target(row, || {
+                target::plain_target(call.account.prefix(), call.path, token.encoded())
+            })
+        });
         let edit = plain.map_or(Edit::Token(token.encoded()), Edit::Ready);
         self.send(call, body, edit, &secrets).await
     }
@@ -256,9 +258,13 @@ impl Proxy {
         } else {
             None
         };
-        let mut sent = self.upstream.send(outgoing(call, body, edit)?, false).await;
+        let way = call.account.way.as_ref();
+        let mut sent = self
+            .ways
+            .send(way, outgoing(call, body, edit)?, false)
+            .await;
         if let (Err(SendError::Broken { reused: true }), Some(body)) = (&sent, spare) {
-            sent = self.upstream.send(outgoing(call, body, edit)?, true).await;
+            sent = self.ways.send(way, outgoing(call, body, edit)?, true).await;
         }
         let reply = sent.map_err(|error| Unanswered {
             nothing_sent: error.nothing_sent(),
@@ -273,7 +279,7 @@ impl Proxy {
         // Whatever WeChat speaks on its side of this connection.
         head.version = Version::HTTP_11;
         rewrite::reply_headers(&mut head.headers);
-        rewrite::clean_location(&mut head.headers, secrets);
+        rewrite::clean_location(&mut head.headers, call.account.prefix(), secrets);
         let peeked = Captured::peek(body, PEEK_LIMIT).await;
         let body = peeked.map_err(|error| broken(error.into()))?;
         let verdict = body.whole().map_or(Verdict::Accepted, |body| {
@@ -306,10 +312,11 @@ fn outgoing(
     edit: Edit<'_>,
 ) -> Result<Request<Captured<Inbound>>, Unanswered> {
     use http_body::Body;
-    let target = target::target(call.path, call.query, edit).ok_or(Unanswered {
-        failure: Failure::Malformed("its target is too long".to_owned()),
-        nothing_sent: true,
-    })?;
+    let target =
+        target::target(call.account.prefix(), call.path, call.query, edit).ok_or(Unanswered {
+            failure: Failure::Malformed("its target is too long".to_owned()),
+            nothing_sent: true,
+        })?;
     let length = body.size_hint().exact().unwrap_or_default();
     let mut request = Request::new(body);
     *request.method_mut() = call.head.method.clone();

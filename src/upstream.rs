@@ -7,6 +7,7 @@ pub mod origin;
 mod pool;
 pub mod route;
 pub mod trust;
+pub mod ways;
 mod wire;
 
 use std::{
@@ -24,7 +25,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Duration, Instant, interval, timeout},
+    time::{Duration, Instant, timeout},
 };
 
 pub use arriving::Arriving;
@@ -50,7 +51,7 @@ pub struct Options {
     pub max_connections: usize,
 }
 
-/// One worker's connections to WeChat.
+/// One worker's connections to WeChat by one way.
 #[derive(Debug)]
 pub struct Upstream {
     route: Arc<Route>,
@@ -148,15 +149,6 @@ impl Upstream {
             }
         }
         Err(SendError::Closed)
-    }
-
-    /// Closes connections that have waited too long, for ever.
-    pub async fn sweep(&self) {
-        let mut tick = interval(Duration::from_secs(5));
-        loop {
-            tick.tick().await;
-            self.pool.sweep();
-        }
     }
 
     async fn exchange(

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::Duration;
 
-use super::{Account, Options, Source, Worked};
+use super::{
+    Account, Options, Source, Worked,
+    ways::{OwnWays, Path},
+};
 use crate::{
     issuer::{
         Issuer,
@@ -21,36 +24,52 @@ use crate::{
 /// What accounts are opened with.
 #[derive(Clone, Debug)]
 pub struct Means {
-    /// For token requests.
-    pub client: Client,
     /// The way of all accounts that have none of their own.
-    pub route: Arc<Route>,
-    /// How long a call waits for a token when there is none.
-    pub token_wait: Duration,
+    common: Path,
+    own: Arc<OwnWays>,
+    token_wait: Duration,
+}
+
+impl Means {
+    /// By `route`, and `client` for token requests, go all accounts that have no way of their own; a
+    /// call waits for `token_wait` when there is no token.
+    pub fn new(client: Client, route: Arc<Route>, token_wait: Duration) -> Self {
+        let way = None;
+        Self {
+            common: Path { client, route, way },
+            own: Arc::default(),
+            token_wait,
+        }
+    }
 }
 
 impl Options {
+    fn path(&self, means: &Means) -> Result<Path, String> {
+        match &self.upstream {
+            None => Ok(means.common.clone()),
+            Some(own) => means.own.path(own),
+        }
+    }
+
     /// Where its tokens come from. The error is a sentence for the operator.
     pub fn issuer(&self, means: &Means) -> Result<Issuer, String> {
+        self.issuer_by(self.path(means)?)
+    }
+
+    fn issuer_by(&self, path: Path) -> Result<Issuer, String> {
+        let Path { client, route, .. } = path;
+        let (secret, appid) = (self.secret.clone(), self.appid.clone());
         match (&self.source, self.kind) {
             (Source::Wechat, Kind::Wechat) => {
-                let secret = self.secret.clone().ok_or("it has no AppSecret")?;
+                let secret = secret.ok_or("it has no AppSecret")?;
+                let api = self.token_api;
                 Ok(Issuer::Wechat(Wechat::new(
-                    means.client.clone(),
-                    means.route.clone(),
-                    self.token_api,
-                    self.appid.clone(),
-                    secret,
+                    client, route, api, appid, secret,
                 )))
             }
             (Source::Wechat, Kind::Wecom) => {
-                let secret = self.secret.clone().ok_or("it has no secret")?;
-                Ok(Issuer::Wecom(Wecom::new(
-                    means.client.clone(),
-                    means.route.clone(),
-                    self.appid.clone(),
-                    secret,
-                )))
+                let secret = secret.ok_or("it has no secret")?;
+                Ok(Issuer::Wecom(Wecom::new(client, route, appid, secret)))
             }
         }
     }
@@ -68,7 +87,9 @@ impl Options {
             daily_fetches: self.daily_fetches,
             patience: means.token_wait,
         };
-        let keeper = Keeper::new(self.issuer(means)?, keeping, metrics.clone());
+        let path = self.path(means)?;
+        let way = path.way.clone();
+        let keeper = Keeper::new(self.issuer_by(path)?, keeping, metrics.clone());
         Ok(Account {
             appid: self.appid.clone(),
             options: self.clone(),
@@ -77,6 +98,7 @@ impl Options {
             keeper,
             metrics,
             worked: Worked::default(),
+            way,
         })
     }
 }

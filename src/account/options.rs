@@ -82,7 +82,7 @@ impl Options {
     pub fn has_way_of(&self, other: &Self) -> bool {
         match (&self.upstream, &other.upstream) {
             (None, None) => true,
-            (Some(one), Some(two)) => one.origins == two.origins && Arc::ptr_eq(&one.tls, &two.tls),
+            (Some(one), Some(two)) => one.leads_where(two),
             _ => false,
         }
     }

@@ -36,7 +36,7 @@ pub fn client(options: &RouteOptions) -> Result<Client, String> {
         .redirect(Policy::none())
         .retry(retry::never())
         .http1_only()
-        .tls_backend_preconfigured((*options.tls).clone())
+        .tls_backend_preconfigured((**options.tls.config()).clone())
         .dns_resolver(Resolver(options.names.clone()))
         .connect_timeout(options.connect_timeout)
         .timeout(TIME_OUT)

@@ -193,11 +193,7 @@ impl Report {
             Ok(client) => client,
             Err(problem) => return self.failed(&problem),
         };
-        let means = Means {
-            client,
-            route: route.clone(),
-            token_wait: config.token_wait,
-        };
+        let means = Means::new(client, route.clone(), config.token_wait);
         let issuer = match account.issuer(&means) {
             Ok(issuer) => issuer,
             Err(problem) => return self.failed(&format!("{}: {problem}", account.id())),

@@ -80,8 +80,9 @@ fn stays_with_us(name: &HeaderName) -> bool {
     .contains(name)
 }
 
-/// Cuts `secrets` out of the headers that an app follows or logs.
-pub(super) fn clean_location(headers: &mut HeaderMap, secrets: &[&str]) {
+/// Cuts `secrets` out of the headers that an app follows or logs, and off a path the `prefix` that is
+/// put before it when the app follows.
+pub(super) fn clean_location(headers: &mut HeaderMap, prefix: &str, secrets: &[&str]) {
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         if !headers.keys().any(|known| *known == name) {
             continue;
@@ -106,6 +107,12 @@ pub(super) fn clean_location(headers: &mut HeaderMap, secrets: &[&str]) {
                 .map(|fragment| format!("#{fragment}"))
                 .unwrap_or_default();
             text = format!("{base}{mark}{}{fragment}", kept.join("&"));
+        }
+        let behind = text.strip_prefix(prefix).filter(|_| !prefix.is_empty());
+        // Two slashes would be another host.
+        let is_path = |behind: &&str| behind.starts_with('/') && !behind.starts_with("//");
+        if let Some(behind) = behind.filter(is_path) {
+            text = behind.to_owned();
         }
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
             text = text.replace(secret, "");
@@ -212,10 +219,14 @@ mod tests {
             ("/x/TOK/y?z=TOK", "/x//y?z="),
             ("/x?secret=SEC", "/x"),
             ("/plain", "/plain"),
+            ("/wx/plain?a=1", "/plain?a=1"),
+            ("/wxplain", "/wxplain"),
+            ("/wx//host/plain", "/wx//host/plain"),
+            ("https://h/wx/plain", "https://h/wx/plain"),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::LOCATION, HeaderValue::from_static(came));
-            clean_location(&mut headers, &["TOK", "SEC"]);
+            clean_location(&mut headers, "/wx", &["TOK", "SEC"]);
             assert_eq!(headers[header::LOCATION], returned);
         }
     }

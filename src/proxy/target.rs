@@ -24,17 +24,20 @@ pub(super) enum Edit<'a> {
     },
 }
 
-/// The target to send: byte for byte what came, less what `edit` removes, and then what it adds.
-/// `None` if that is no target.
-pub(super) fn target(path: &str, query: Option<&str>, edit: Edit<'_>) -> Option<Uri> {
+/// The target to send: `prefix`, then byte for byte what came, less what `edit` removes, and then what
+/// it adds. `None` if that is no target.
+pub(super) fn target(prefix: &str, path: &str, query: Option<&str>, edit: Edit<'_>) -> Option<Uri> {
     if let Edit::Ready(target) = edit {
         return Some(Uri::from(target.clone()));
     }
     if let Edit::Keep = edit {
-        let whole = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        let (mark, query) = query.map_or(("", ""), |query| ("?", query));
+        let whole = [prefix, path, mark, query].concat();
         return parse(whole).map(Uri::from);
     }
-    let mut whole = String::with_capacity(path.len() + query.map_or(0, str::len) + 640);
+    let mut whole =
+        String::with_capacity(prefix.len() + path.len() + query.map_or(0, str::len) + 640);
+    whole.push_str(prefix);
     whole.push_str(path);
     let mut mark = '?';
     let mut add = |parts: &[&str]| {
@@ -64,9 +67,10 @@ pub(super) fn target(path: &str, query: Option<&str>, edit: Edit<'_>) -> Option<
     parse(whole).map(Uri::from)
 }
 
-/// The target of a call to `path` without a query of its own, with a token that is ready for one.
-pub(super) fn plain_target(path: &str, token: &str) -> Option<PathAndQuery> {
-    parse([path, "?access_token=", token].concat())
+/// The target of a call to `path`, behind `prefix`, without a query of its own, with a token that is
+/// ready for one.
+pub(super) fn plain_target(prefix: &str, path: &str, token: &str) -> Option<PathAndQuery> {
+    parse([prefix, path, "?access_token=", token].concat())
 }
 
 fn is_removed(parameter: &str, edit: Edit<'_>) -> bool {
@@ -113,7 +117,10 @@ mod tests {
         let (path, query) = target_in
             .split_once('?')
             .map_or((target_in, None), |(p, q)| (p, Some(q)));
-        target(path, query, Edit::Token("T")).unwrap().to_string()
+        let sent = target("", path, query, Edit::Token("T")).unwrap();
+        let behind = target("/wx", path, query, Edit::Token("T")).unwrap();
+        assert_eq!(behind.to_string(), format!("/wx{sent}"));
+        sent.to_string()
     }
 
     #[test]
@@ -149,7 +156,7 @@ mod tests {
     fn a_login_gets_our_secret_and_loses_the_callers() {
         let edit = |appid| Edit::Secret { appid, secret: "S" };
         let sent = |query, appid| {
-            target("/sns/jscode2session", Some(query), edit(appid))
+            target("", "/sns/jscode2session", Some(query), edit(appid))
                 .unwrap()
                 .to_string()
         };

@@ -121,7 +121,7 @@ impl Workers {
 
 async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<Shared>) {
     let sweeping = shared.clone();
-    let sweep = tokio::spawn(async move { sweeping.proxy.upstream().sweep().await });
+    let sweep = tokio::spawn(async move { sweeping.proxy.ways().sweep().await });
     let (open, mut all_gone) = mpsc::channel::<()>(1);
     while let Some(job) = jobs.recv().await {
         match job {

@@ -1,4 +1,4 @@
-//! Where WeChat is: scheme, host and port.
+//! Where WeChat or WeCom is: scheme, host and port, and perhaps a path before all paths.
 
 use std::{fmt, net::IpAddr};
 
@@ -10,7 +10,10 @@ pub const DEFAULT: &str = "https://api.weixin.qq.com";
 /// The general disaster-recovery host, for when the default one cannot be connected.
 pub const FALLBACK: &str = "https://api2.weixin.qq.com";
 
-/// A base address without path, query or credentials.
+/// WeCom's host (developer.work.weixin.qq.com/document/path/90664). It has no stand-in.
+pub const WECOM: &str = "https://qyapi.weixin.qq.com";
+
+/// A base address without query or credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Whether it is https.
@@ -19,6 +22,8 @@ pub struct Origin {
     pub host: String,
     /// Explicit or the scheme's own.
     pub port: u16,
+    /// What comes before every path, such as `/wx`; usually nothing.
+    pub prefix: String,
 }
 
 /// Why a text is no origin. It does not repeat the text, which may hold a password.
@@ -33,28 +38,58 @@ pub enum OriginError {
     /// A path or a query.
     #[error("it takes scheme, host and port only, no path and no query")]
     Path,
+    /// A path that is none to put before others, or a query.
+    #[error("a path in it is made of plain segments, as in /wx/api, and has no query")]
+    Prefix,
     /// Not a scheme that is spoken here.
     #[error("the scheme is none of those accepted here")]
     Scheme,
     /// Calls carry a token.
     #[error("plain http is accepted for a loopback address only, since calls carry a token")]
     PlainHttp,
+    /// Calls carry a token, but a private network may do.
+    #[error(
+        "plain http shows the token to everybody on the way: use https, or say upstream_plain_http = true if that network is yours alone"
+    )]
+    PrivateHttp,
 }
 
 impl Origin {
     /// Reads `https://host[:port]`, or `http://` with a loopback host.
     pub fn parse(text: &str) -> Result<Self, OriginError> {
-        let (scheme, host, port) = parts(text)?;
+        let origin = Self::of(parts(text)?)?;
+        if !origin.tls && !is_loopback(&origin.host) {
+            return Err(OriginError::PlainHttp);
+        }
+        Ok(origin)
+    }
+
+    /// Reads the address of a deployment of somebody's own: the same with a path, if any, and with
+    /// `plain_http` also `http://` with any host.
+    pub fn parse_private(text: &str, plain_http: bool) -> Result<Self, OriginError> {
+        let (scheme, host, port, path) = split(text)?;
+        let mut origin = Self::of((scheme, host, port))?;
+        if !origin.tls && !plain_http && !is_loopback(&origin.host) {
+            return Err(OriginError::PrivateHttp);
+        }
+        origin.prefix = prefix(&path)?;
+        Ok(origin)
+    }
+
+    fn of((scheme, host, port): (String, String, Option<u16>)) -> Result<Self, OriginError> {
         let tls = match scheme.as_str() {
             "https" => true,
             "http" => false,
             _ => return Err(OriginError::Scheme),
         };
-        if !tls && !is_loopback(&host) {
-            return Err(OriginError::PlainHttp);
-        }
         let port = port.unwrap_or(if tls { 443 } else { 80 });
-        Ok(Self { tls, host, port })
+        let prefix = String::new();
+        Ok(Self {
+            tls,
+            host,
+            port,
+            prefix,
+        })
     }
 
     /// What a `Host` header says.
@@ -73,12 +108,37 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}:{}", bracketed(&self.host), self.port)
+        let (host, prefix) = (bracketed(&self.host), &self.prefix);
+        write!(f, "{scheme}://{host}:{}{prefix}", self.port)
     }
 }
 
 /// Scheme, host and port of a URL that has nothing else.
 pub(super) fn parts(text: &str) -> Result<(String, String, Option<u16>), OriginError> {
+    let (scheme, host, port, path) = split(text)?;
+    if !matches!(path.as_str(), "" | "/") {
+        return Err(OriginError::Path);
+    }
+    Ok((scheme, host, port))
+}
+
+/// The path before all paths that `path` stands for: without a slash at its end, and nothing in it that
+/// two servers could read in two ways.
+fn prefix(path: &str) -> Result<String, OriginError> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let plain = |segment: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+        !segment.is_empty() && !matches!(segment, "." | "..") && segment.bytes().all(plain)
+    };
+    let mut segments = path.split('/').skip(1);
+    if !segments.all(plain) {
+        return Err(OriginError::Prefix);
+    }
+    Ok(path.to_owned())
+}
+
+/// Scheme, host, port, and path and query of a URL.
+fn split(text: &str) -> Result<(String, String, Option<u16>, String), OriginError> {
     let uri: Uri = text.parse().map_err(|_| OriginError::NotAUrl)?;
     let scheme = uri
         .scheme()
@@ -89,9 +149,6 @@ pub(super) fn parts(text: &str) -> Result<(String, String, Option<u16>), OriginE
     if authority.as_str().contains('@') {
         return Err(OriginError::UserInfo);
     }
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return Err(OriginError::Path);
-    }
     let host = authority
         .host()
         .trim_start_matches('[')
@@ -100,7 +157,9 @@ pub(super) fn parts(text: &str) -> Result<(String, String, Option<u16>), OriginE
     if host.is_empty() || !port_is_sane {
         return Err(OriginError::NotAUrl);
     }
-    Ok((scheme, host.to_ascii_lowercase(), authority.port_u16()))
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    let (host, port) = (host.to_ascii_lowercase(), authority.port_u16());
+    Ok((scheme, host, port, path.to_owned()))
 }
 
 fn has_port(authority: &str) -> bool {
@@ -155,6 +214,39 @@ mod tests {
                 ),
                 (shown, host)
             );
+        }
+    }
+
+    #[test]
+    fn a_private_deployment_may_have_a_path_and_plain_http_where_that_is_wanted() {
+        for (text, plain_http, shown) in [
+            ("https://qyapi.corp", false, "https://qyapi.corp:443"),
+            ("https://qyapi.corp/", false, "https://qyapi.corp:443"),
+            (
+                "http://qyapi.corp:18888/wx/",
+                true,
+                "http://qyapi.corp:18888/wx",
+            ),
+            ("https://h:8443/a-b/c.d", false, "https://h:8443/a-b/c.d"),
+            ("http://127.0.0.1:1/wx", false, "http://127.0.0.1:1/wx"),
+        ] {
+            let origin = Origin::parse_private(text, plain_http).unwrap();
+            assert_eq!(origin.to_string(), shown);
+        }
+        use OriginError::{NotAUrl, Prefix, PrivateHttp, Scheme, UserInfo};
+        for (text, plain_http, error) in [
+            ("http://qyapi.corp:18888/wx", false, PrivateHttp),
+            ("ftp://qyapi.corp", true, Scheme),
+            ("http://user@qyapi.corp", true, UserInfo),
+            ("https://qyapi.corp/a//b", false, Prefix),
+            ("https://qyapi.corp/a/../b", false, Prefix),
+            ("https://qyapi.corp/a%2fb", false, Prefix),
+            ("https://qyapi.corp/a?b", false, Prefix),
+            ("https://qyapi.corp//", false, Prefix),
+            ("qyapi.corp", true, NotAUrl),
+        ] {
+            let refused = Origin::parse_private(text, plain_http).unwrap_err();
+            assert_eq!(refused, error, "{text}");
         }
     }
 

@@ -3,22 +3,19 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use http::HeaderValue;
 use rustix::net::sockopt;
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use tokio::{
     net::TcpStream,
     time::{Duration, Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
 
-use super::{egress::Egress, names::Names, origin::Origin, wire::Stream};
+use super::{egress::Egress, names::Names, origin::Origin, trust::Trust, wire::Stream};
 
 /// How the way to WeChat is found.
 #[derive(Clone, Debug)]
@@ -28,11 +25,18 @@ pub struct RouteOptions {
     /// Their addresses.
     pub names: Names,
     /// Whom to trust.
-    pub tls: Arc<ClientConfig>,
+    pub tls: Trust,
     /// A forward proxy with a fixed IP, for WeChat's whitelist.
     pub egress: Option<Egress>,
     /// For one address: TCP, proxy and TLS together.
     pub connect_timeout: Duration,
+}
+
+impl RouteOptions {
+    /// Whether it leads to the same place and trusts the same; the rest is one for all ways.
+    pub fn leads_where(&self, other: &Self) -> bool {
+        self.origins == other.origins && self.tls == other.tls
+    }
 }
 
 /// Why there is no connection. Nothing of the call was sent.
@@ -104,12 +108,17 @@ impl Route {
             .map(Host::new)
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            tls: TlsConnector::from(options.tls.clone()),
+            tls: TlsConnector::from(options.tls.config().clone()),
             options,
             hosts,
             made: Instant::now(),
             first_is_down: AtomicU64::new(0),
         })
+    }
+
+    /// What comes before every path.
+    pub fn prefix(&self) -> &str {
+        self.hosts.first().map_or("", |host| &host.origin.prefix)
     }
 
     /// The origins in the order in which to try them now.

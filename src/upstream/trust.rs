@@ -1,23 +1,53 @@
 //! Whom to trust with a token: certificates are always verified.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fmt, fs, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
 
+/// Whom to trust; the same as another if the same roots were added.
+#[derive(Clone)]
+pub struct Trust {
+    /// PEM, as it was read.
+    extra: Arc<[u8]>,
+    config: Arc<ClientConfig>,
+}
+
+impl Trust {
+    /// What TLS connections are made with.
+    pub fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
+    }
+}
+
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.extra == other.extra
+    }
+}
+
+impl Eq for Trust {}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust").finish_non_exhaustive()
+    }
+}
+
 /// The platform's roots, or Mozilla's where the platform has none, and those in the file `extra`.
 /// The error is a sentence.
-pub fn trust(extra: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+pub fn trust(extra: Option<&Path>) -> Result<Trust, String> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     let (found, _) = roots.add_parsable_certificates(native.certs);
     if found == 0 {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
+    let mut pem = Vec::new();
     if let Some(path) = extra {
-        let pem = fs::read(path).map_err(|error| format!("it cannot be read: {error}"))?;
+        pem = fs::read(path).map_err(|error| format!("it cannot be read: {error}"))?;
         let mut added = 0;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|_| "it is not PEM".to_owned())?;
@@ -32,5 +62,8 @@ pub fn trust(extra: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let config = ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(Arc::new(config))
+    Ok(Trust {
+        extra: pem.into(),
+        config: Arc::new(config),
+    })
 }

@@ -1,0 +1,89 @@
+//! One worker's connections by the way of all, and by those that accounts have of their own.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use http::{Request, Response};
+use tokio::time::{Duration, interval};
+
+use super::{Arriving, Options, SendError, Upstream, route::Route};
+use crate::{body::Inbound, captured::Captured, metrics::Metrics};
+
+/// A way of an account's own. As long as somebody holds it, workers keep their connections by it.
+#[derive(Debug)]
+pub struct Way(Arc<Route>);
+
+impl Way {
+    /// By `route`, which accounts may share.
+    pub fn new(route: Arc<Route>) -> Self {
+        Self(route)
+    }
+
+    /// The route itself.
+    pub fn route(&self) -> &Arc<Route> {
+        &self.0
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Ways {
+    common: Upstream,
+    options: Options,
+    metrics: Arc<Metrics>,
+    /// Never held across an await, and only by one worker's thread.
+    own: Mutex<Vec<(Weak<Way>, Arc<Upstream>)>>,
+}
+
+/// How often connections are looked at that nobody uses.
+const SWEEP: Duration = Duration::from_secs(5);
+
+impl Ways {
+    /// `route` is the way of all.
+    pub fn new(route: Arc<Route>, options: Options, metrics: Arc<Metrics>) -> Self {
+        Self {
+            common: Upstream::new(route, options, metrics.clone()),
+            options,
+            metrics,
+            own: Mutex::default(),
+        }
+    }
+
+    /// [Sends](Upstream::send) `call` by `way`, or by the way of all.
+    pub async fn send(
+        &self,
+        way: Option<&Arc<Way>>,
+        call: Request<Captured<Inbound>>,
+        fresh: bool,
+    ) -> Result<Response<Arriving>, SendError> {
+        let own = way.map(|way| self.by(way));
+        let upstream = own.as_deref().unwrap_or(&self.common);
+        upstream.send(call, fresh).await
+    }
+
+    /// Closes connections that have waited too long, and those of ways that nobody has any more; for
+    /// ever.
+    pub async fn sweep(&self) {
+        let mut tick = interval(SWEEP);
+        loop {
+            tick.tick().await;
+            self.common.pool.sweep();
+            let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+            own.retain(|(way, _)| way.strong_count() > 0);
+            own.iter().for_each(|(_, upstream)| upstream.pool.sweep());
+        }
+    }
+
+    fn by(&self, way: &Arc<Way>) -> Arc<Upstream> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = own
+            .iter()
+            .find(|(known, _)| known.as_ptr() == Arc::as_ptr(way));
+        if let Some((_, upstream)) = known {
+            return upstream.clone();
+        }
+        let upstream = Upstream::new(way.0.clone(), self.options, self.metrics.clone());
+        let upstream = Arc::new(upstream);
+        own.push((Arc::downgrade(way), upstream.clone()));
+        upstream
+    }
+}
