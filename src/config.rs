@@ -13,6 +13,7 @@ mod kubernetes;
 mod layers;
 mod network;
 mod values;
+mod ways;
 
 use std::{
     fmt,
@@ -109,6 +110,7 @@ impl Config {
         let settings = Settings::gather(sources)?;
         let mut warnings = settings.warnings.clone();
         let idle_timeout = settings.value(Id::IdleTimeout, values::duration)?;
+        let route = network::route(&settings, &mut warnings)?;
         Ok(Self {
             listen: network::listen(&settings)?,
             admin: network::admin(&settings)?,
@@ -120,8 +122,8 @@ impl Config {
             shutdown_delay: settings.value(Id::ShutdownDelay, values::pause)?,
             token_wait: TOKEN_WAIT,
             log: log(&settings)?,
-            route: network::route(&settings, &mut warnings)?,
-            accounts: accounts::accounts(&settings, sources, &mut warnings)?,
+            accounts: accounts::accounts(&settings, sources, &route, &mut warnings)?,
+            route,
             warnings,
         })
     }

@@ -100,6 +100,18 @@ impl<'a> Endpoint<'a> {
         self.row.filter(|_| self.plain)
     }
 
+    /// Whether it may take a code that works once, so that it must not be asked twice.
+    pub fn is_login(&self) -> bool {
+        const LOGINS: [&[u8]; 5] = [
+            b"/getuserinfo",
+            b"/getuserinfo3rd",
+            b"/getuserdetail3rd",
+            b"/jscode2session",
+            b"/get_login_info",
+        ];
+        self.path.starts_with(b"/sns/") || LOGINS.iter().any(|login| self.path.ends_with(login))
+    }
+
     /// Where it stands in the table, if it does.
     pub fn row(&self) -> Option<usize> {
         self.row

@@ -9,6 +9,7 @@ use super::{
     keys::{Id, Key, list, switch, value},
     layers::{Given, Settings},
     network, values,
+    ways::{self, Ways},
 };
 use crate::{
     account::{self, Options, Source, rules::Pattern},
@@ -17,6 +18,7 @@ use crate::{
     kind::Kind,
     secret::{Secret, SecretSource},
     spelling,
+    upstream::route::RouteOptions,
 };
 
 /// A table of the file that is an account.
@@ -44,6 +46,13 @@ static KEYS: &[Key] = &[
     value("token-api", "API").like("stable").private(),
     value("token-source", "SOURCE").like("wechat").private(),
     value("daily-fetches", "COUNT").like("500").private(),
+    value(ways::UPSTREAM, "URL")
+        .like("https://qyapi.weixin.qq.com")
+        .private(),
+    value(ways::CA_FILE, "FILE")
+        .like("/etc/ssl/private-root.pem")
+        .private(),
+    switch(ways::PLAIN_HTTP).private(),
 ];
 
 /// WeCom's word for `appid`.
@@ -89,8 +98,10 @@ fn spelt(name: &str) -> String {
 pub(super) fn accounts(
     settings: &Settings,
     sources: &Sources,
+    route: &RouteOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Options>, ConfigError> {
+    let mut ways = Ways::new(route);
     let mut accounts = Vec::new();
     match settings.accounts.first() {
         None => {
@@ -107,7 +118,8 @@ pub(super) fn accounts(
                 return Err(ConfigError::new(first.place.clone(), problem));
             }
             for table in &settings.accounts {
-                let options = account(table, settings, warnings)?;
+                let mut options = account(table, settings, warnings)?;
+                options.upstream = ways.of(table, options.kind)?;
                 check(table, &options, settings, &accounts)?;
                 accounts.push(options);
             }
@@ -128,9 +140,13 @@ fn presets(
     own: Option<&Table>,
 ) -> Result<(), ConfigError> {
     let own = |name| own.and_then(|table| table.given.get(name));
-    options.token_api = match own("token-api") {
-        Some(given) => given.value(values::one_of(&APIS))?,
-        None => settings.value(Id::TokenApi, values::one_of(&APIS))?,
+    options.token_api = match (options.kind, own("token-api")) {
+        (Kind::Wecom, Some(given)) => {
+            return Err(given.error("WeCom has one token API: drop this key"));
+        }
+        (Kind::Wecom, None) => TokenApi::Stable,
+        (Kind::Wechat, Some(given)) => given.value(values::one_of(&APIS))?,
+        (Kind::Wechat, None) => settings.value(Id::TokenApi, values::one_of(&APIS))?,
     };
     let ceiling = match own("daily-fetches") {
         Some(given) => Some(given.value(values::count(100_000))?),
@@ -279,12 +295,12 @@ fn check(
 }
 
 impl Table {
-    fn text(&self, name: &str) -> Option<(&Given, &str)> {
+    pub(super) fn text(&self, name: &str) -> Option<(&Given, &str)> {
         let given = self.given.get(name)?;
         Some((given, given.texts.last()?.trim()))
     }
 
-    fn optional<T>(
+    pub(super) fn optional<T>(
         &self,
         name: &str,
         read: impl Fn(&str) -> Result<T, String>,

@@ -50,7 +50,7 @@ impl<'a> Call<'a> {
     /// sent on: it changes nothing, and is no login, whose code works once.
     pub(super) fn is_repeatable(&self) -> bool {
         let safe = matches!(self.head.method, Method::GET | Method::HEAD);
-        safe && !self.endpoint.path().starts_with(b"/sns/")
+        safe && !self.endpoint.is_login()
     }
 
     /// Where its endpoint stands in the table, if its target is that and nothing else.

@@ -59,6 +59,12 @@ impl Names {
         self
     }
 
+    /// The same with DNS asked for every name, for hosts other than WeChat's.
+    pub fn without_address(mut self) -> Self {
+        self.fixed = None;
+        self
+    }
+
     /// The addresses of `host`, IPv4 first: IPv6 egress is often not on the account's whitelist.
     pub async fn resolve(&self, host: &str) -> io::Result<Arc<[IpAddr]>> {
         if let Some(address) = host.parse().ok().or(self.fixed) {
