@@ -1,6 +1,8 @@
 //! Where tokens come from, and what a failure to get one means for the next attempt.
 
 pub mod request;
+pub mod shared;
+pub mod store;
 pub mod wechat;
 pub mod wecom;
 
@@ -9,6 +11,7 @@ use std::{future, sync::Arc};
 use tokio::time::Duration;
 
 use crate::{kind::Kind, metrics::Cause, token::Token};
+use store::StoreError;
 use wechat::Wechat;
 use wecom::Wecom;
 
@@ -26,6 +29,12 @@ pub trait Issue: Send + Sync + 'static {
     /// How often to [`look`](Self::look); `None` for never.
     fn look_every(&self) -> Option<Duration> {
         None
+    }
+
+    /// What a refusal to issue depends on beside the account: another number when the secret is
+    /// another. It tells nothing about it.
+    fn circumstances(&self) -> u16 {
+        0
     }
 }
 
@@ -77,6 +86,13 @@ impl Issue for Issuer {
             Self::Wecom(wecom) => wecom.look_every(),
         }
     }
+
+    fn circumstances(&self) -> u16 {
+        match self {
+            Self::Wechat(wechat) => wechat.circumstances(),
+            Self::Wecom(wecom) => wecom.circumstances(),
+        }
+    }
 }
 
 /// Why no token could be had. Cloneable, because one failure answers every waiter. It never holds
@@ -102,6 +118,17 @@ pub enum IssueError {
     /// No answer yet.
     #[error("the token endpoint has not answered in time")]
     Slow,
+    /// Another replica was told so just now.
+    #[error("another replica was told: {0}")]
+    Elsewhere(Box<Self>),
+    /// The store of shared tokens is away, and what may be fetched without it is used up.
+    #[error(
+        "the store of shared tokens does not answer ({0}), and no token may be fetched without it now"
+    )]
+    Store(StoreError),
+    /// All replicas together have made so many requests today that a refusal causes no more.
+    #[error("all replicas together have made {0} token requests today: refusals cause no more")]
+    Spent(u32),
     /// A bug in this program.
     #[error("the token request broke off: a bug in wechat-sidecar, please report it")]
     Broken,
@@ -112,7 +139,25 @@ impl IssueError {
     pub fn code(&self) -> Option<i64> {
         match self {
             Self::Refused { code, .. } => Some(*code),
-            Self::Unreachable(_) | Self::Nonsense(_) | Self::Slow | Self::Broken => None,
+            Self::Elsewhere(error) => error.code(),
+            Self::Unreachable(_)
+            | Self::Nonsense(_)
+            | Self::Slow
+            | Self::Store(_)
+            | Self::Spent(_)
+            | Self::Broken => None,
+        }
+    }
+
+    /// Whether this process asked WeChat, as far as is known.
+    pub fn was_asked(&self) -> bool {
+        match self {
+            Self::Refused { .. }
+            | Self::Unreachable(_)
+            | Self::Nonsense(_)
+            | Self::Slow
+            | Self::Broken => true,
+            Self::Elsewhere(_) | Self::Store(_) | Self::Spent(_) => false,
         }
     }
 
@@ -120,7 +165,13 @@ impl IssueError {
     pub fn meaning(&self) -> Meaning {
         match self {
             Self::Refused { meaning, .. } => *meaning,
-            Self::Unreachable(_) | Self::Nonsense(_) | Self::Slow | Self::Broken => Meaning::Busy,
+            Self::Elsewhere(error) => error.meaning(),
+            Self::Spent(_) => Meaning::DailyQuota,
+            Self::Unreachable(_)
+            | Self::Nonsense(_)
+            | Self::Slow
+            | Self::Store(_)
+            | Self::Broken => Meaning::Busy,
         }
     }
 }

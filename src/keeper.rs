@@ -286,7 +286,10 @@ impl<I: Issue> Keeper<I> {
                     wait = Duration::ZERO;
                 }
                 tracing::warn!(%error, retry_in = ?wait, "no token");
-                let fetched = match error.code() {
+                if !error.was_asked() {
+                    state.pace.was_spared();
+                }
+                let fetched = match error.code().filter(|_| error.was_asked()) {
                     Some(code) => {
                         self.metrics.errcode(code);
                         Fetched::Errcode

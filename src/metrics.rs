@@ -111,12 +111,28 @@ labels! {
     }
 }
 
+labels! {
+    /// What happened at the store that replicas share a token in.
+    StoreEvent {
+        /// It did not answer, or with an error.
+        Error = "error",
+        /// The lease was taken.
+        Lease = "lease",
+        /// Another had the lease, and was waited for.
+        Wait = "wait",
+        /// A token was fetched without it.
+        Alone = "alone",
+        /// The token in hand was put into it, because it had none or an older one.
+        Restored = "restored",
+    }
+}
+
 /// Counters of one account. Each is an offset into a `Block`.
 #[derive(Debug)]
 pub struct AccountMetrics(Block);
 
 mod at {
-    use super::{Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Outcome, Skipped};
+    use super::{Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Outcome, Skipped, StoreEvent};
 
     pub(super) const CALLS: usize = 0;
     pub(super) const ERRCODE: usize = CALLS + (ENDPOINT_LABELS + 1) * Outcome::ALL.len();
@@ -126,7 +142,8 @@ mod at {
     pub(super) const FETCHES: usize = SKIPPED + Skipped::ALL.len();
     pub(super) const FORCED: usize = FETCHES + Cause::ALL.len() * Fetched::ALL.len();
     pub(super) const NOT_HELD: usize = FORCED + 1;
-    pub(super) const END: usize = NOT_HELD + 1;
+    pub(super) const STORE: usize = NOT_HELD + 1;
+    pub(super) const END: usize = STORE + StoreEvent::ALL.len();
 }
 
 impl Default for AccountMetrics {
@@ -172,6 +189,11 @@ impl AccountMetrics {
     /// An app asked for a forced refresh, which it does not get.
     pub fn forced(&self) {
         self.0.add(at::FORCED);
+    }
+
+    /// Something happened at the store.
+    pub fn store(&self, event: StoreEvent) {
+        self.0.add(at::STORE + event as usize);
     }
 
     /// A body went on without being held.

@@ -1,6 +1,10 @@
 //! Requests to token endpoints, and what is made of their replies. The only file that knows reqwest.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 pub use reqwest::Client;
 use reqwest::{Proxy, RequestBuilder, Response, redirect::Policy, retry};
@@ -81,6 +85,9 @@ impl Requests {
                     self.route.note(origin, true);
                     return read(self.kind, reply, &secret).await;
                 }
+                Err(error) if error.is_timeout() && !error.is_connect() => {
+                    return Err(IssueError::Slow);
+                }
                 Err(error) => {
                     // Only where nothing was sent: a request that timed out may have minted.
                     if !error.is_connect() {
@@ -92,6 +99,13 @@ impl Requests {
             }
         }
         Err(IssueError::Unreachable(failures.join("; ")))
+    }
+
+    /// Another number when the secret is another; too little to learn it from.
+    pub(super) fn circumstances(&self) -> u16 {
+        let mut hash = DefaultHasher::new();
+        self.secret.held().expose().hash(&mut hash);
+        hash.finish() as u16
     }
 }
 

@@ -81,4 +81,8 @@ impl Issue for Wechat {
         let (token, fetched) = (token.await?, true);
         Ok(Issued { token, fetched })
     }
+
+    fn circumstances(&self) -> u16 {
+        self.requests.circumstances()
+    }
 }

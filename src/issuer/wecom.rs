@@ -53,6 +53,10 @@ impl Issue for Wecom {
         let fetched = true;
         Ok(Issued { token, fetched })
     }
+
+    fn circumstances(&self) -> u16 {
+        self.requests.circumstances()
+    }
 }
 
 /// WeCom hands a token out again until it expires, and may say each time that it lives for the whole

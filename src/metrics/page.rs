@@ -4,7 +4,7 @@ use std::{fmt::Write, sync::atomic::Ordering};
 
 use super::{
     AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Metrics, Outcome, Skipped,
-    at,
+    StoreEvent, at,
 };
 
 /// A metric's name, type and help text.
@@ -42,6 +42,7 @@ families! {
     NOT_HELD = "counter" "bodies_not_held_total": "Bodies too large, or without room, to be held for a replay.";
     FETCHES = "counter" "token_fetches_total": "Token requests, by account, cause and outcome.";
     FORCED = "counter" "force_refresh_ignored_total": "Forced refreshes that apps asked for and did not get.";
+    STORE = "counter" "store_events_total": "What happened at the store of shared tokens, by account and event.";
     AGE = "gauge" "token_age_seconds": "Time since the token in hand was brought.";
     EXPIRY = "gauge" "token_expires_seconds": "Time until the token in hand expires; 0 without one.";
     LATENCY = "histogram" "upstream_seconds": "Time from sending a call to the head of its reply.";
@@ -131,6 +132,13 @@ impl Page {
         self.plain(&NOT_HELD, accounts, at::NOT_HELD);
         self.fetches(accounts);
         self.plain(&FORCED, accounts, at::FORCED);
+        self.family(&STORE);
+        for account in accounts {
+            for event in StoreEvent::ALL {
+                let cell = at::STORE + *event as usize;
+                self.counted(&STORE, account, &[("event", event.label())], cell);
+            }
+        }
         for (family, pick) in [(&AGE, 0), (&EXPIRY, 1)] {
             self.family(family);
             for account in accounts {

@@ -1,0 +1,216 @@
+//! One wish, through the store: what is there, or the lease and a fetch, or what others fetch.
+
+use tokio::time::{Duration, Instant, sleep, timeout};
+
+use super::{
+    super::{
+        Issue, IssueError, Issued, Wanted,
+        store::{Found, Held, Note, Owner, Put, Store, StoreError},
+    },
+    Shared,
+};
+use crate::{
+    metrics::{Cause, StoreEvent},
+    token::Token,
+};
+
+/// How long one may fetch before others try.
+const LEASE: Duration = Duration::from_secs(20);
+
+/// What must be left of the lease to begin a fetch: more than a token request may take.
+const NEEDED: Duration = Duration::from_secs(14);
+
+/// What is left of the lease when a fetch is given up, to say so.
+const RESERVE: Duration = Duration::from_secs(2);
+
+/// The shortest and the longest pause between two looks at the store while another fetches.
+const POLLS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
+
+/// How long to wait for others at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(45);
+
+/// The longest that a note binds others.
+const LONGEST_NOTE: Duration = Duration::from_secs(3600);
+
+/// How long nobody asks again whether a refused token is still the one to use.
+const CONFIRMED: Duration = Duration::from_secs(10);
+
+impl<I: Issue, S: Store> Shared<I, S> {
+    /// Through the store; it fails with the store, but not once WeChat has been asked.
+    pub(super) async fn through(
+        &self,
+        wanted: &Wanted,
+        owner: &Owner,
+    ) -> Result<Result<Issued, IssueError>, StoreError> {
+        let began = Instant::now();
+        let not_before = began + self.known().modesty();
+        let (mut pause, longest) = POLLS;
+        let mut waits = false;
+        loop {
+            let found = self.heard(self.store.read().await)?;
+            if let Some(outcome) = self.settled(wanted, &found) {
+                return Ok(outcome);
+            }
+            let modest = Instant::now() < not_before;
+            // One that is leased may be so by our own step whose answer was lost.
+            let free = !found.leased || self.known().perhaps_leased;
+            if free && !modest && self.take(owner).await? {
+                if let Some(outcome) = self.leased(wanted, owner).await? {
+                    return Ok(outcome);
+                }
+            } else if !waits && found.leased {
+                waits = true;
+                self.metrics.store(StoreEvent::Wait);
+            }
+            if began.elapsed() > LONGEST_WAIT {
+                return Ok(Err(IssueError::Slow));
+            }
+            sleep(pause.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
+            pause = (pause * 3 / 2).min(longest);
+        }
+    }
+
+    /// What is in the store answers the wish, or forbids it.
+    fn settled(&self, wanted: &Wanted, found: &Found) -> Option<Result<Issued, IssueError>> {
+        let mut known = self.known();
+        let held = found.token.as_ref();
+        if let Some(held) = held.filter(|held| known.takes(held, wanted)) {
+            return Some(Ok(shared(held)));
+        }
+        match found.note.as_ref()? {
+            Note::Confirmed => {
+                let refused = wanted.instead_of.as_ref()?;
+                let same = held.filter(|held| held.value == *refused.value())?;
+                (wanted.cause == Cause::Refusal).then(|| Ok(shared(same)))
+            }
+            Note::Refused {
+                error,
+                count,
+                circumstances,
+            } => {
+                let same = *circumstances == self.inner.circumstances();
+                known.binds(error, same).then(|| {
+                    known.failures = known.failures.max(*count);
+                    Err(IssueError::Elsewhere(Box::new(error.clone())))
+                })
+            }
+        }
+    }
+
+    async fn take(&self, owner: &Owner) -> Result<bool, StoreError> {
+        self.known().perhaps_leased = true;
+        let taken = self.heard(self.store.take(owner, LEASE).await)?;
+        self.known().perhaps_leased = false;
+        if taken {
+            self.metrics.store(StoreEvent::Lease);
+        }
+        Ok(taken)
+    }
+
+    /// Under the lease. `None` when it was lost before anything was sent.
+    async fn leased(
+        &self,
+        wanted: &Wanted,
+        owner: &Owner,
+    ) -> Result<Option<Result<Issued, IssueError>>, StoreError> {
+        self.known().perhaps_leased = true;
+        let found = self.heard(self.store.read().await)?;
+        if let Some(outcome) = self.settled(wanted, &found) {
+            self.release(owner).await;
+            return Ok(Some(outcome));
+        }
+        let Some(ready) = self.heard(self.store.ready(owner).await)? else {
+            self.known().perhaps_leased = false;
+            return Ok(None);
+        };
+        if ready.left < NEEDED {
+            self.release(owner).await;
+            return Ok(None);
+        }
+        if wanted.cause == Cause::Refusal && ready.fetches > self.daily_fetches {
+            self.release(owner).await;
+            return Ok(Some(Err(IssueError::Spent(self.daily_fetches))));
+        }
+        let fetch = timeout(ready.left - RESERVE, self.inner.issue(wanted.clone()));
+        let outcome = fetch.await.unwrap_or(Err(IssueError::Slow));
+        Ok(Some(match outcome {
+            Ok(issued) => Ok(self.publish(wanted, owner, found.token, issued).await),
+            Err(error) => {
+                self.tell(&error).await;
+                self.release(owner).await;
+                Err(error)
+            }
+        }))
+    }
+
+    /// Puts what was fetched in place of what had been seen under the lease.
+    async fn publish(
+        &self,
+        wanted: &Wanted,
+        owner: &Owner,
+        seen: Option<Held>,
+        issued: Issued,
+    ) -> Issued {
+        let seen = seen.map(|held| held.value);
+        let same = seen.as_ref() == Some(issued.token.value());
+        self.known().fetched(&issued.token, seen.as_ref());
+        for _ in 0..2 {
+            let held = held(&issued.token);
+            let put = self.store.put(Some(owner), seen.as_ref(), &held).await;
+            match self.heard(put) {
+                Ok(Put::Done) => {
+                    self.known().is_shared();
+                    if same && wanted.cause == Cause::Refusal {
+                        let _ = self.heard(self.store.leave(&Note::Confirmed, CONFIRMED).await);
+                    }
+                    return issued;
+                }
+                Ok(Put::Changed | Put::NotLeased) => {
+                    self.release(owner).await;
+                    return self.settle(issued).await;
+                }
+                Err(_) => {}
+            }
+        }
+        self.release(owner).await;
+        issued
+    }
+
+    /// Lets those know who would ask the same.
+    async fn tell(&self, error: &IssueError) {
+        let count = self.known().failed(error);
+        let IssueError::Refused { meaning, .. } = error else {
+            return;
+        };
+        let (first, most) = meaning.back_off();
+        let length = first.saturating_mul(1 << (count - 1).min(12)).min(most);
+        // Ends before those come again who heard of it.
+        let length = length.mul_f64(0.7).min(LONGEST_NOTE);
+        let note = Note::Refused {
+            error: error.clone(),
+            count,
+            circumstances: self.inner.circumstances(),
+        };
+        let _ = self.heard(self.store.leave(&note, length).await);
+    }
+
+    pub(super) async fn release(&self, owner: &Owner) {
+        if self.heard(self.store.release(owner).await).is_ok() {
+            self.known().perhaps_leased = false;
+        }
+    }
+}
+
+fn held(token: &Token) -> Held {
+    Held {
+        value: token.value().clone(),
+        lives: token.remaining(),
+    }
+}
+
+fn shared(held: &Held) -> Issued {
+    Issued {
+        token: Token::new(held.value.clone(), held.lives),
+        fetched: false,
+    }
+}

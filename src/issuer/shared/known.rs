@@ -1,0 +1,300 @@
+//! What one replica knows: the token in hand, those that are over, how the store and WeChat are.
+
+use std::collections::VecDeque;
+
+use tokio::time::{Duration, Instant};
+
+use super::{
+    super::{
+        IssueError, Meaning, Wanted,
+        store::{Found, Held},
+    },
+    budget::Budget,
+};
+use crate::{metrics::Cause, secret::Secret, token::Token};
+
+/// A token that lives shorter is not worth taking.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+
+/// How many tokens that are over are remembered.
+const PAST: usize = 8;
+
+/// How many replies to "how many are here?" are remembered.
+const COUNTS: usize = 4;
+
+/// How often a replica says that it is here.
+const ATTENDANCE: Duration = Duration::from_secs(45);
+
+/// What one replica knows of its account's token.
+#[derive(Default)]
+pub(super) struct Known {
+    in_hand: Option<InHand>,
+    /// Tokens that were refused here, or replaced: they are never taken again.
+    past: VecDeque<Secret>,
+    /// The token in hand is not in the store, as far as is known.
+    pub(super) unshared: bool,
+    /// Since when the store does not answer.
+    pub(super) away: Option<Instant>,
+    /// Whether there has been a wait for the store since it is away.
+    pub(super) waited: bool,
+    /// A step that takes or holds the lease has not ended well: it may be held.
+    pub(super) perhaps_leased: bool,
+    /// Refusals to issue a token in a row, anybody's.
+    pub(super) failures: u32,
+    /// The last failure of this replica's own request since its last success.
+    failed: Option<IssueError>,
+    budget: Budget,
+    counts: VecDeque<u32>,
+    counted_at: Option<Instant>,
+    issuing: bool,
+    /// How many times a token was issued.
+    turn: u64,
+}
+
+struct InHand {
+    value: Secret,
+    until: Instant,
+}
+
+impl InHand {
+    fn remaining(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+}
+
+/// What to do about a difference between the token in hand and the store.
+pub(super) enum Course {
+    /// Nothing.
+    Stay,
+    /// The one in the store is the newer.
+    Take(Held),
+    /// The one in hand is the newer.
+    Offer {
+        /// What is in the store.
+        over: Option<Held>,
+        mine: Held,
+    },
+}
+
+impl Known {
+    /// A token is wanted.
+    pub(super) fn begins(&mut self, wanted: &Wanted) {
+        self.issuing = true;
+        if let Some(token) = &wanted.instead_of {
+            self.in_hand = Some(in_hand(token));
+            if wanted.cause == Cause::Refusal {
+                self.is_over(token.value().clone());
+            }
+        }
+    }
+
+    /// The wish was answered, or given up.
+    pub(super) fn ends(&mut self) {
+        self.issuing = false;
+        self.turn += 1;
+    }
+
+    /// Something to compare with later; `None` while a token is being issued.
+    pub(super) fn turn(&self) -> Option<u64> {
+        (!self.issuing).then_some(self.turn)
+    }
+
+    /// Whether the token in the store answers the wish.
+    pub(super) fn takes(&self, held: &Held, wanted: &Wanted) -> bool {
+        if held.lives < SHORTEST_LIFE || self.past.contains(&held.value) {
+            return false;
+        }
+        wanted.instead_of.as_ref().is_none_or(|token| {
+            let newer = wanted.cause != Cause::Renewal || held.lives > token.remaining();
+            held.value != *token.value() && newer
+        })
+    }
+
+    /// `token` is in hand now.
+    pub(super) fn has(&mut self, token: &Token) {
+        let before = self.in_hand.replace(in_hand(token));
+        if let Some(before) = before.filter(|before| before.value != *token.value()) {
+            self.is_over(before.value);
+        }
+        self.past.retain(|past| past != token.value());
+    }
+
+    /// WeChat issued `token` while `seen` was in the store.
+    pub(super) fn fetched(&mut self, token: &Token, seen: Option<&Secret>) {
+        self.failures = 0;
+        self.failed = None;
+        self.unshared = true;
+        if let Some(seen) = seen {
+            self.is_over(seen.clone());
+        }
+        self.has(token);
+    }
+
+    /// The token in hand is in the store, and the lease by which it came there has ended.
+    pub(super) fn is_shared(&mut self) {
+        self.unshared = false;
+        self.perhaps_leased = false;
+    }
+
+    /// This replica's own request failed: the how many-th in a row is it?
+    pub(super) fn failed(&mut self, error: &IssueError) -> u32 {
+        self.failures = self.failures.saturating_add(1);
+        self.failed = Some(error.clone());
+        self.failures
+    }
+
+    /// Whether what another replica was told holds for this one. `same`: its request would be the
+    /// same.
+    pub(super) fn binds(&self, error: &IssueError, same: bool) -> bool {
+        match about(error) {
+            About::Account => true,
+            About::Request => same,
+            About::Sender => {
+                let own = self.failed.as_ref().map(IssueError::meaning);
+                own == Some(error.meaning())
+            }
+        }
+    }
+
+    /// How long to let others try first: those to whom it did not happen that this replica cannot
+    /// reach WeChat, or may not.
+    pub(super) fn modesty(&self) -> Duration {
+        let alone = self.replicas().is_none_or(|replicas| replicas < 2);
+        match &self.failed {
+            Some(error) if !alone && about(error) == About::Sender => {
+                Duration::from_millis(fastrand::u64(1000..2000))
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How the token in hand and the store are brought together. `slack`: by how much the store's
+    /// lives may be too short.
+    pub(super) fn course(&self, found: &Found, slack: Duration) -> Course {
+        let held = found.token.as_ref();
+        let mine = self.in_hand.as_ref();
+        let mine = mine
+            .filter(|mine| mine.remaining() > SHORTEST_LIFE && !self.past.contains(&mine.value));
+        let over = |value: &Secret| self.past.contains(value);
+        match (held, mine) {
+            (Some(held), Some(mine)) if held.value == mine.value => Course::Stay,
+            (Some(held), Some(mine))
+                if over(&held.value) || held.lives + slack < mine.remaining() =>
+            {
+                self.offer(Some(held), mine)
+            }
+            (Some(held), _) if over(&held.value) || held.lives < SHORTEST_LIFE => Course::Stay,
+            (Some(held), _) => Course::Take(held.clone()),
+            (None, Some(mine)) => self.offer(None, mine),
+            (None, None) => Course::Stay,
+        }
+    }
+
+    fn offer(&self, over: Option<&Held>, mine: &InHand) -> Course {
+        Course::Offer {
+            over: over.cloned(),
+            mine: Held {
+                value: mine.value.clone(),
+                lives: mine.remaining(),
+            },
+        }
+    }
+
+    /// How long to wait for a store that is away before going on without: the more replicas there
+    /// are, the longer, and only once in an absence.
+    pub(super) fn patience(&mut self) -> Duration {
+        if std::mem::replace(&mut self.waited, true) {
+            return Duration::ZERO;
+        }
+        let replicas = self.replicas().unwrap_or(50).min(1000);
+        let most = Duration::from_millis(50) * replicas;
+        let most = most.clamp(Duration::from_secs(1), Duration::from_secs(10));
+        most.mul_f64(0.5 + 0.5 * fastrand::f64())
+    }
+
+    /// Whether one more fetch without the store is allowed.
+    pub(super) fn spend(&mut self, daily: u32) -> bool {
+        let replicas = self.replicas();
+        self.budget.spend(daily, replicas)
+    }
+
+    /// A fetch without the store failed with `error`.
+    pub(super) fn refund(&mut self, error: &IssueError) {
+        // A request without an answer may have been heard.
+        if !matches!(error, IssueError::Slow | IssueError::Broken) {
+            self.budget.refund();
+        }
+    }
+
+    /// The store says how many replicas there are.
+    pub(super) fn attended(&mut self, replicas: u32) {
+        self.counted_at = Some(Instant::now());
+        self.counts.push_back(replicas);
+        if self.counts.len() > COUNTS {
+            self.counts.pop_front();
+        }
+    }
+
+    /// Whether it is time to say again that this one is here.
+    pub(super) fn is_to_attend(&self) -> bool {
+        self.counted_at.is_none_or(|at| at.elapsed() > ATTENDANCE)
+    }
+
+    /// How many replicas there are; a store that was emptied forgets most of them for a while.
+    pub(super) fn replicas(&self) -> Option<u32> {
+        self.counts.iter().copied().max()
+    }
+
+    fn is_over(&mut self, value: Secret) {
+        if !self.past.contains(&value) {
+            self.past.push_back(value);
+            if self.past.len() > PAST {
+                self.past.pop_front();
+            }
+        }
+    }
+}
+
+fn in_hand(token: &Token) -> InHand {
+    InHand {
+        value: token.value().clone(),
+        until: Instant::now() + token.remaining(),
+    }
+}
+
+/// Whom a failure is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum About {
+    Account,
+    Request,
+    Sender,
+}
+
+fn about(error: &IssueError) -> About {
+    match error {
+        IssueError::Refused { meaning, .. } => match meaning {
+            Meaning::Busy
+            | Meaning::Frozen
+            | Meaning::DailyQuota
+            | Meaning::MinuteQuota
+            | Meaning::TooOften
+            | Meaning::Forbidden
+            | Meaning::Unknown => About::Account,
+            Meaning::WrongSecret
+            | Meaning::WrongRequest
+            | Meaning::WrongCorpSecret
+            | Meaning::WrongCorpid => About::Request,
+            Meaning::NotWhitelisted
+            | Meaning::AwaitsAdmin
+            | Meaning::RefusedForAnHour
+            | Meaning::RefusedForADay => About::Sender,
+        },
+        IssueError::Elsewhere(error) => about(error),
+        IssueError::Unreachable(_)
+        | IssueError::Nonsense(_)
+        | IssueError::Slow
+        | IssueError::Broken
+        | IssueError::Store(_)
+        | IssueError::Spent(_) => About::Sender,
+    }
+}
