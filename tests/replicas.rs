@@ -38,6 +38,7 @@ impl Replica {
         };
         let shared = Shared::new(asks, view.clone(), 200, Arc::default());
         let options = Options {
+            second_thoughts: true,
             renewal: Renewal::Ahead,
             daily_fetches: 200,
             patience: Duration::from_secs(15),
