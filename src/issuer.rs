@@ -166,7 +166,8 @@ impl IssueError {
         match self {
             Self::Refused { meaning, .. } => *meaning,
             Self::Elsewhere(error) => error.meaning(),
-            Self::Spent(_) => Meaning::DailyQuota,
+            // Others are told the same, and a token that expires is renewed all the same.
+            Self::Spent(_) => Meaning::MinuteQuota,
             Self::Unreachable(_)
             | Self::Nonsense(_)
             | Self::Slow

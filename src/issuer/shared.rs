@@ -61,7 +61,7 @@ impl<I: Issue, S: Store> Shared<I, S> {
 
     /// Whether the store answered the last time it was asked.
     pub fn answers(&self) -> bool {
-        self.known().away.is_none()
+        self.known().away().is_none()
     }
 
     /// The store is away: `error` is what it failed with.
@@ -91,7 +91,7 @@ impl<I: Issue, S: Store> Shared<I, S> {
             cause = wanted.cause.label(),
             "a token is fetched without the store"
         );
-        let outcome = self.inner.issue(wanted.clone()).await;
+        let outcome = self.ask(wanted).await;
         let mut known = self.known();
         match &outcome {
             Ok(issued) => known.fetched(&issued.token, None),
@@ -103,25 +103,39 @@ impl<I: Issue, S: Store> Shared<I, S> {
         outcome
     }
 
-    /// Notes how the store is.
-    fn heard<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Notes how the store is to those who read.
+    fn read<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.heard(answer, |known| &mut known.unreadable)
+    }
+
+    /// Notes how the store is to those who write.
+    fn written<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.heard(answer, |known| &mut known.unwritable)
+    }
+
+    fn heard<T>(
+        &self,
+        answer: Result<T, StoreError>,
+        which: fn(&mut Known) -> &mut Option<Instant>,
+    ) -> Result<T, StoreError> {
         let mut known = self.known();
+        let was_away = known.away().is_some();
         match &answer {
-            Ok(_) => {
-                if let Some(since) = known.away.take() {
-                    known.waited = false;
-                    drop(known);
-                    tracing::info!(after = ?since.elapsed(), "the store answers again");
-                }
-            }
-            Err(error) => {
+            Ok(_) => *which(&mut known) = None,
+            Err(_) => {
+                which(&mut known).get_or_insert_with(Instant::now);
                 self.metrics.store(StoreEvent::Error);
-                if known.away.is_none() {
-                    known.away = Some(Instant::now());
-                    drop(known);
-                    tracing::warn!(%error, "the store of shared tokens is away; tokens in hand go on");
-                }
             }
+        }
+        let is_away = known.away().is_some();
+        known.waited &= is_away;
+        drop(known);
+        match &answer {
+            Ok(_) if was_away && !is_away => tracing::info!("the store of shared tokens is back"),
+            Err(error) if !was_away => {
+                tracing::warn!(%error, "the store of shared tokens is away; tokens in hand go on");
+            }
+            Ok(_) | Err(_) => {}
         }
         answer
     }
@@ -158,8 +172,12 @@ impl<I: Issue, S: Store> Issue for Shared<I, S> {
 
     fn look_every(&self) -> Option<Duration> {
         let known = self.known();
-        let soon = known.away.is_some() || known.unshared;
-        Some(if soon { LOOK_SOON } else { LOOK })
+        Some(match known.away() {
+            // Soon at first, so that a restart is over as soon as it is.
+            Some(since) => (since.elapsed() / 10).clamp(LOOK_SOON, LOOK),
+            None if known.unshared => LOOK_SOON,
+            None => LOOK,
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! A store in memory that can be emptied, partitioned and broken at any step, and a WeChat to ask.
 
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
 use std::{
     collections::HashMap,
     sync::{
@@ -21,15 +23,15 @@ use wechat_sidecar::{
 
 /// What all replicas see.
 #[derive(Clone, Default)]
-pub(crate) struct Memory(Arc<Mutex<Contents>>);
+pub struct Memory(Arc<Mutex<Contents>>);
 
 #[derive(Default)]
-pub(crate) struct Contents {
-    pub(crate) token: Option<(Secret, Instant)>,
+pub struct Contents {
+    pub token: Option<(Secret, Instant)>,
     note: Option<(Note, Instant)>,
-    pub(crate) lease: Option<(Owner, Instant)>,
+    pub lease: Option<(Owner, Instant)>,
     present: HashMap<Owner, Instant>,
-    pub(crate) fetches: u32,
+    pub fetches: u32,
 }
 
 fn living<T: Clone>(entry: &Option<(T, Instant)>) -> Option<(T, Duration)> {
@@ -39,27 +41,27 @@ fn living<T: Clone>(entry: &Option<(T, Instant)>) -> Option<(T, Duration)> {
 }
 
 impl Memory {
-    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Contents) -> T) -> T {
+    pub fn with<T>(&self, change: impl FnOnce(&mut Contents) -> T) -> T {
         change(&mut self.0.lock().unwrap())
     }
 
     /// The token in place.
-    pub(crate) fn token(&self) -> Option<String> {
+    pub fn token(&self) -> Option<String> {
         let token = self.with(|contents| living(&contents.token));
         token.map(|(value, _)| value.expose().to_owned())
     }
 
     /// What another program would write.
-    pub(crate) fn set(&self, value: &str, lives: Duration) {
+    pub fn set(&self, value: &str, lives: Duration) {
         let until = Instant::now() + lives;
         self.with(|contents| contents.token = Some((Secret::new(value), until)));
     }
 
-    pub(crate) fn empty(&self) {
+    pub fn empty(&self) {
         self.with(|contents| *contents = Contents::default());
     }
 
-    pub(crate) fn view(&self) -> View {
+    pub fn view(&self) -> View {
         View(Arc::new(Way {
             memory: self.clone(),
             away: AtomicBool::new(false),
@@ -71,9 +73,9 @@ impl Memory {
 
 /// What one replica sees.
 #[derive(Clone)]
-pub(crate) struct View(Arc<Way>);
+pub struct View(Arc<Way>);
 
-pub(crate) struct Way {
+pub struct Way {
     memory: Memory,
     away: AtomicBool,
     /// How many steps were made.
@@ -83,23 +85,23 @@ pub(crate) struct Way {
 
 /// An error at one step, or from it on.
 #[derive(Clone, Copy)]
-pub(crate) struct Break {
-    pub(crate) at: u64,
-    pub(crate) for_good: bool,
+pub struct Break {
+    pub at: u64,
+    pub for_good: bool,
     /// Whether the step is taken all the same.
-    pub(crate) taken: bool,
+    pub taken: bool,
 }
 
 impl View {
-    pub(crate) fn away(&self, away: bool) {
+    pub fn away(&self, away: bool) {
         self.0.away.store(away, Ordering::SeqCst);
     }
 
-    pub(crate) fn breaks(&self, at: Break) {
+    pub fn breaks(&self, at: Break) {
         *self.0.breaks.lock().unwrap() = Some(at);
     }
 
-    pub(crate) fn steps(&self) -> u64 {
+    pub fn steps(&self) -> u64 {
         self.0.step.load(Ordering::SeqCst)
     }
 
@@ -206,57 +208,64 @@ impl Store for View {
 
 /// WeChat's classic token endpoint.
 #[derive(Clone)]
-pub(crate) struct Mint(Arc<Press>);
+pub struct Mint(Arc<Press>);
 
-pub(crate) struct Press {
+pub struct Press {
     /// How many tokens there have been; the last is the one that works.
     tokens: AtomicU32,
     /// How many requests there have been.
     requests: AtomicU32,
+    /// Whether it gives the same token again, as WeCom does.
+    stubborn: AtomicBool,
     takes: Mutex<Duration>,
     fails: Mutex<Option<IssueError>>,
 }
 
-pub(crate) const LIFE: Duration = Duration::from_secs(7200);
+pub const LIFE: Duration = Duration::from_secs(7200);
 
 impl Mint {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self(Arc::new(Press {
             tokens: AtomicU32::new(0),
             requests: AtomicU32::new(0),
+            stubborn: AtomicBool::new(false),
             takes: Mutex::new(Duration::from_millis(300)),
             fails: Mutex::default(),
         }))
     }
 
-    pub(crate) fn requests(&self) -> u32 {
+    pub fn requests(&self) -> u32 {
         self.0.requests.load(Ordering::SeqCst)
     }
 
     /// A new token, as if a stranger had asked.
-    pub(crate) fn kick(&self) -> String {
+    pub fn kick(&self) -> String {
         format!("t{}", self.0.tokens.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
     /// The one that works.
-    pub(crate) fn newest(&self) -> String {
+    pub fn newest(&self) -> String {
         format!("t{}", self.0.tokens.load(Ordering::SeqCst))
     }
 
-    pub(crate) fn takes(&self, time: Duration) {
+    pub fn is_stubborn(&self) {
+        self.0.stubborn.store(true, Ordering::SeqCst);
+    }
+
+    pub fn takes(&self, time: Duration) {
         *self.0.takes.lock().unwrap() = time;
     }
 
-    pub(crate) fn fails(&self, error: Option<IssueError>) {
+    pub fn fails(&self, error: Option<IssueError>) {
         *self.0.fails.lock().unwrap() = error;
     }
 }
 
 /// One replica's way to WeChat.
-pub(crate) struct Asks {
-    pub(crate) mint: Mint,
-    pub(crate) cut: Arc<AtomicBool>,
-    pub(crate) circumstances: u16,
+pub struct Asks {
+    pub mint: Mint,
+    pub cut: Arc<AtomicBool>,
+    pub circumstances: u16,
 }
 
 impl Issue for Asks {
@@ -271,8 +280,13 @@ impl Issue for Asks {
             sleep(Duration::from_millis(300)).await;
             return Err(error);
         }
-        let value = self.mint.kick();
         let takes = *self.mint.0.takes.lock().unwrap();
+        let known = self.mint.newest();
+        let value = if self.mint.0.stubborn.load(Ordering::SeqCst) && known != "t0" {
+            known
+        } else {
+            self.mint.kick()
+        };
         sleep(takes).await;
         Ok(Issued {
             token: Token::new(Secret::new(value), LIFE),

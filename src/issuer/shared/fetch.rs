@@ -1,5 +1,7 @@
 //! One wish, through the store: what is there, or the lease and a fetch, or what others fetch.
 
+use std::sync::Arc;
+
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::{
@@ -32,6 +34,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(45);
 /// The longest that a note binds others.
 const LONGEST_NOTE: Duration = Duration::from_secs(3600);
 
+/// A token that lives longer is not renewed when the day's fetches are spent.
+const SOON: Duration = Duration::from_secs(600);
+
 /// How long nobody asks again whether a refused token is still the one to use.
 const CONFIRMED: Duration = Duration::from_secs(10);
 
@@ -43,23 +48,28 @@ impl<I: Issue, S: Store> Shared<I, S> {
         owner: &Owner,
     ) -> Result<Result<Issued, IssueError>, StoreError> {
         let began = Instant::now();
-        let not_before = began + self.known().modesty();
+        let modesty = self.known().modesty();
+        let mut free_since = None;
         let (mut pause, longest) = POLLS;
         let mut waits = false;
         loop {
-            let found = self.heard(self.store.read().await)?;
+            let found = self.read(self.store.read().await)?;
             if let Some(outcome) = self.settled(wanted, &found) {
                 return Ok(outcome);
             }
-            let modest = Instant::now() < not_before;
             // One that is leased may be so by our own step whose answer was lost.
-            let free = !found.leased || self.known().perhaps_leased;
-            if free && !modest && self.take(owner).await? {
-                if let Some(outcome) = self.leased(wanted, owner).await? {
+            if !found.leased || self.known().perhaps_leased {
+                let since = *free_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= modesty
+                    && self.take(owner).await?
+                    && let Some(outcome) = self.leased(wanted, owner).await?
+                {
                     return Ok(outcome);
                 }
-            } else if !waits && found.leased {
-                waits = true;
+            } else {
+                free_since = None;
+            }
+            if found.leased && !std::mem::replace(&mut waits, true) {
                 self.metrics.store(StoreEvent::Wait);
             }
             if began.elapsed() > LONGEST_WAIT {
@@ -99,7 +109,7 @@ impl<I: Issue, S: Store> Shared<I, S> {
 
     async fn take(&self, owner: &Owner) -> Result<bool, StoreError> {
         self.known().perhaps_leased = true;
-        let taken = self.heard(self.store.take(owner, LEASE).await)?;
+        let taken = self.written(self.store.take(owner, LEASE).await)?;
         self.known().perhaps_leased = false;
         if taken {
             self.metrics.store(StoreEvent::Lease);
@@ -114,12 +124,12 @@ impl<I: Issue, S: Store> Shared<I, S> {
         owner: &Owner,
     ) -> Result<Option<Result<Issued, IssueError>>, StoreError> {
         self.known().perhaps_leased = true;
-        let found = self.heard(self.store.read().await)?;
+        let found = self.read(self.store.read().await)?;
         if let Some(outcome) = self.settled(wanted, &found) {
             self.release(owner).await;
             return Ok(Some(outcome));
         }
-        let Some(ready) = self.heard(self.store.ready(owner).await)? else {
+        let Some(ready) = self.written(self.store.ready(owner).await)? else {
             self.known().perhaps_leased = false;
             return Ok(None);
         };
@@ -127,11 +137,11 @@ impl<I: Issue, S: Store> Shared<I, S> {
             self.release(owner).await;
             return Ok(None);
         }
-        if wanted.cause == Cause::Refusal && ready.fetches > self.daily_fetches {
+        if ready.fetches > self.daily_fetches && !is_urgent(wanted) {
             self.release(owner).await;
             return Ok(Some(Err(IssueError::Spent(self.daily_fetches))));
         }
-        let fetch = timeout(ready.left - RESERVE, self.inner.issue(wanted.clone()));
+        let fetch = timeout(ready.left - RESERVE, self.ask(wanted));
         let outcome = fetch.await.unwrap_or(Err(IssueError::Slow));
         Ok(Some(match outcome {
             Ok(issued) => Ok(self.publish(wanted, owner, found.token, issued).await),
@@ -141,6 +151,16 @@ impl<I: Issue, S: Store> Shared<I, S> {
                 Err(error)
             }
         }))
+    }
+
+    /// Asks WeChat. The life of a token is counted from the request, so that of two requests that
+    /// overlap the later one's token is the newer.
+    pub(super) async fn ask(&self, wanted: &Wanted) -> Result<Issued, IssueError> {
+        let asked = Instant::now();
+        let Issued { token, fetched } = self.inner.issue(wanted.clone()).await?;
+        let lives = token.remaining().saturating_sub(asked.elapsed());
+        let token = Token::new(token.value().clone(), lives);
+        Ok(Issued { token, fetched })
     }
 
     /// Puts what was fetched in place of what had been seen under the lease.
@@ -157,11 +177,11 @@ impl<I: Issue, S: Store> Shared<I, S> {
         for _ in 0..2 {
             let held = held(&issued.token);
             let put = self.store.put(Some(owner), seen.as_ref(), &held).await;
-            match self.heard(put) {
+            match self.written(put) {
                 Ok(Put::Done) => {
                     self.known().is_shared();
                     if same && wanted.cause == Cause::Refusal {
-                        let _ = self.heard(self.store.leave(&Note::Confirmed, CONFIRMED).await);
+                        let _ = self.written(self.store.leave(&Note::Confirmed, CONFIRMED).await);
                     }
                     return issued;
                 }
@@ -191,13 +211,23 @@ impl<I: Issue, S: Store> Shared<I, S> {
             count,
             circumstances: self.inner.circumstances(),
         };
-        let _ = self.heard(self.store.leave(&note, length).await);
+        let _ = self.written(self.store.leave(&note, length).await);
     }
 
     pub(super) async fn release(&self, owner: &Owner) {
-        if self.heard(self.store.release(owner).await).is_ok() {
+        if self.written(self.store.release(owner).await).is_ok() {
             self.known().perhaps_leased = false;
         }
+    }
+}
+
+/// Whether there is no token, or none for long.
+fn is_urgent(wanted: &Wanted) -> bool {
+    let lives = |token: &Arc<Token>| token.remaining() > SOON;
+    match wanted.cause {
+        Cause::Missing => true,
+        Cause::Renewal => !wanted.instead_of.as_ref().is_some_and(lives),
+        Cause::Refusal => false,
     }
 }
 

@@ -17,13 +17,14 @@ impl<I: Issue, S: Store> Shared<I, S> {
     pub(super) async fn follow(&self) -> Option<Token> {
         let turn = self.known().turn()?;
         if self.known().is_to_attend() {
-            self.attend().await.ok()?;
+            // Where nobody can write, some can read.
+            let _ = self.attend().await;
         }
-        let mut found = self.heard(self.store.read().await).ok()?;
+        let mut found = self.read(self.store.read().await).ok()?;
         if found.token.is_none() {
             // Whoever took it away may be about to fetch another.
             sleep(Duration::from_millis(fastrand::u64(500..2000))).await;
-            found = self.heard(self.store.read().await).ok()?;
+            found = self.read(self.store.read().await).ok()?;
         }
         let course = {
             let mut known = self.known();
@@ -49,7 +50,7 @@ impl<I: Issue, S: Store> Shared<I, S> {
 
     /// Somebody else has put something in place meanwhile: which of the two is it to be?
     pub(super) async fn settle(&self, issued: Issued) -> Issued {
-        let Ok(found) = self.heard(self.store.read().await) else {
+        let Ok(found) = self.read(self.store.read().await) else {
             return issued;
         };
         let course = self.known().course(&found, self.store.slack());
@@ -70,7 +71,7 @@ impl<I: Issue, S: Store> Shared<I, S> {
     /// Puts the token in hand in place of an older one, or of nothing, while nobody fetches.
     async fn offer(&self, over: Option<&Secret>, mine: &Held) {
         let put = self.store.put(None, over, mine).await;
-        if self.heard(put) == Ok(Put::Done) {
+        if self.written(put) == Ok(Put::Done) {
             self.known().is_shared();
             self.metrics.store(StoreEvent::Restored);
             tracing::info!("the token in hand was put into the store");
@@ -79,7 +80,7 @@ impl<I: Issue, S: Store> Shared<I, S> {
 
     /// Says that this replica is here, and hears how many there are.
     pub(super) async fn attend(&self) -> Result<(), StoreError> {
-        let replicas = self.heard(self.store.attend(&self.replica).await)?;
+        let replicas = self.written(self.store.attend(&self.replica).await)?;
         self.known().attended(replicas);
         Ok(())
     }

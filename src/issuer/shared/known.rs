@@ -33,8 +33,10 @@ pub(super) struct Known {
     past: VecDeque<Secret>,
     /// The token in hand is not in the store, as far as is known.
     pub(super) unshared: bool,
-    /// Since when the store does not answer.
-    pub(super) away: Option<Instant>,
+    /// Since when the store does not answer those who read.
+    pub(super) unreadable: Option<Instant>,
+    /// The same for those who write.
+    pub(super) unwritable: Option<Instant>,
     /// Whether there has been a wait for the store since it is away.
     pub(super) waited: bool,
     /// A step that takes or holds the lease has not ended well: it may be held.
@@ -77,6 +79,11 @@ pub(super) enum Course {
 }
 
 impl Known {
+    /// Since when the store is of no use.
+    pub(super) fn away(&self) -> Option<Instant> {
+        self.unreadable.or(self.unwritable)
+    }
+
     /// A token is wanted.
     pub(super) fn begins(&mut self, wanted: &Wanted) {
         self.issuing = true;
