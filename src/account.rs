@@ -14,7 +14,7 @@ pub use worked::Worked;
 
 use crate::{
     endpoint, issuer::Issuer, keeper::Keeper, kind::Kind, metrics::AccountMetrics,
-    secret::SecretSource, upstream::ways::Way,
+    secret::SecretSource, ticket::Tickets, upstream::ways::Way,
 };
 
 /// Whether `text` can be an AppID. The error is a phrase that does not repeat it.
@@ -46,6 +46,8 @@ pub struct Account {
     pub secret: Option<Arc<SecretSource>>,
     /// Its token.
     pub keeper: Arc<Keeper<Issuer>>,
+    /// Its tickets.
+    pub tickets: Tickets,
     /// Its counters.
     pub metrics: Arc<AccountMetrics>,
     /// Where it has been accepted.

@@ -12,6 +12,7 @@ pub mod keys;
 mod kubernetes;
 mod layers;
 mod network;
+mod sources;
 mod values;
 mod ways;
 
@@ -160,6 +161,7 @@ fn proxy(settings: &Settings, warnings: &mut Vec<String>) -> Result<proxy::Optio
         token_endpoint: settings.choice(Id::TokenEndpoint, &endpoints)?,
         replay_limit: settings.value(Id::ReplayLimit, values::size)?,
         errors_as_200: settings.choice(Id::ErrorStatus, &[("http", false), ("200", true)])?,
+        keep_tickets: !settings.switch(Id::NoTicketCache)?,
         allow_clear_quota: settings.switch(Id::AllowClearQuota)?,
         guard: network::guard(settings, warnings)?,
     })

@@ -1,5 +1,8 @@
 //! Where tokens come from, and what a failure to get one means for the next attempt.
 
+pub mod file;
+pub mod http;
+mod life;
 pub mod request;
 pub mod shared;
 pub mod store;
@@ -10,7 +13,13 @@ use std::{future, sync::Arc};
 
 use tokio::time::Duration;
 
-use crate::{kind::Kind, metrics::Cause, token::Token};
+use crate::{
+    kind::Kind,
+    metrics::{Cause, Kept},
+    token::Token,
+};
+use file::TokenFile;
+use http::TokenServer;
 use store::StoreError;
 use wechat::Wechat;
 use wecom::Wecom;
@@ -35,6 +44,11 @@ pub trait Issue: Send + Sync + 'static {
     /// another. It tells nothing about it.
     fn circumstances(&self) -> u16 {
         0
+    }
+
+    /// What is issued here, for the log and the metrics.
+    fn kept(&self) -> Kept {
+        Kept::Token
     }
 }
 
@@ -63,6 +77,10 @@ pub enum Issuer {
     Wechat(Wechat),
     /// From WeCom itself.
     Wecom(Wecom),
+    /// From a file that something else keeps fresh.
+    File(TokenFile),
+    /// From a server of the operator's own.
+    Http(TokenServer),
 }
 
 impl Issue for Issuer {
@@ -70,6 +88,8 @@ impl Issue for Issuer {
         match self {
             Self::Wechat(wechat) => wechat.issue(wanted).await,
             Self::Wecom(wecom) => wecom.issue(wanted).await,
+            Self::File(file) => file.issue(wanted).await,
+            Self::Http(server) => server.issue(wanted).await,
         }
     }
 
@@ -77,6 +97,8 @@ impl Issue for Issuer {
         match self {
             Self::Wechat(wechat) => wechat.look().await,
             Self::Wecom(wecom) => wecom.look().await,
+            Self::File(file) => file.look().await,
+            Self::Http(server) => server.look().await,
         }
     }
 
@@ -84,6 +106,8 @@ impl Issue for Issuer {
         match self {
             Self::Wechat(wechat) => wechat.look_every(),
             Self::Wecom(wecom) => wecom.look_every(),
+            Self::File(file) => file.look_every(),
+            Self::Http(server) => server.look_every(),
         }
     }
 
@@ -91,6 +115,7 @@ impl Issue for Issuer {
         match self {
             Self::Wechat(wechat) => wechat.circumstances(),
             Self::Wecom(wecom) => wecom.circumstances(),
+            Self::File(_) | Self::Http(_) => 0,
         }
     }
 }
@@ -115,6 +140,12 @@ pub enum IssueError {
     /// WeChat answered something else than a token.
     #[error("the token endpoint did not answer sense: {0}")]
     Nonsense(String),
+    /// The place that others keep fresh has no token that can be used.
+    #[error("{0}")]
+    Unusable(String),
+    /// There is no access_token to ask with.
+    #[error("no access_token: {0}")]
+    WithoutToken(Box<Self>),
     /// No answer yet.
     #[error("the token endpoint has not answered in time")]
     Slow,
@@ -145,6 +176,8 @@ impl IssueError {
             | Self::Slow
             | Self::Store(_)
             | Self::Spent(_)
+            | Self::Unusable(_)
+            | Self::WithoutToken(_)
             | Self::Broken => None,
         }
     }
@@ -157,7 +190,11 @@ impl IssueError {
             | Self::Nonsense(_)
             | Self::Slow
             | Self::Broken => true,
-            Self::Elsewhere(_) | Self::Store(_) | Self::Spent(_) => false,
+            Self::Elsewhere(_)
+            | Self::Store(_)
+            | Self::Spent(_)
+            | Self::Unusable(_)
+            | Self::WithoutToken(_) => false,
         }
     }
 
@@ -173,6 +210,7 @@ impl IssueError {
             | Self::Slow
             | Self::Store(_)
             | Self::Broken => Meaning::Busy,
+            Self::Unusable(_) | Self::WithoutToken(_) => Meaning::Near,
         }
     }
 }
@@ -184,6 +222,8 @@ impl IssueError {
 pub enum Meaning {
     /// Try again soon.
     Busy,
+    /// It is not WeChat's matter: try again soon, each time.
+    Near,
     /// The AppSecret is wrong.
     WrongSecret,
     /// The AppID, or the request, is wrong.
@@ -256,6 +296,7 @@ impl Meaning {
     pub fn back_off(self) -> (Duration, Duration) {
         let (first, most) = match self {
             Self::Busy => (1, 60),
+            Self::Near => (1, 10),
             Self::MinuteQuota => (60, 120),
             Self::NotWhitelisted => (15, 300),
             Self::AwaitsAdmin => (30, 300),
@@ -274,7 +315,7 @@ impl Meaning {
     /// What the operator can do about it.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Busy => "it is busy, the next attempt follows soon",
+            Self::Busy | Self::Near => "it is busy, the next attempt follows soon",
             Self::WrongSecret => {
                 "WECHAT_SECRET is not the AppSecret of this AppID: set the right one"
             }

@@ -158,6 +158,15 @@ impl<I: Issue> Keeper<I> {
         }
     }
 
+    /// Starts a renewal that is due and waits for nothing: for a keeper that nobody [`run`](Self::run)s,
+    /// so that it asks only as long as it is asked.
+    pub fn renew_if_due(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.flight.is_none() && state.due() <= Instant::now() {
+            drop(self.launch(&mut state, self.need()));
+        }
+    }
+
     /// Renews the token ahead of time, for ever.
     pub async fn run(self: Arc<Self>) {
         loop {
@@ -200,8 +209,8 @@ impl<I: Issue> Keeper<I> {
         }
     }
 
-    /// Takes `token`, which others have put in place, unless the one in hand is the same or is no
-    /// longer `before`.
+    /// Takes `token`, which others have put in place, unless the one in hand is the same, and alive,
+    /// or is no longer `before`.
     fn adopt(&self, before: Option<&Token>, token: Token) {
         let mut state = self.lock();
         let held = self.in_hand();
@@ -209,7 +218,7 @@ impl<I: Issue> Keeper<I> {
             (Some(held), Some(before)) => held.is(before),
             (held, before) => held.is_none() && before.is_none(),
         };
-        if unchanged && !held.is_some_and(|held| held.is(&token)) {
+        if unchanged && !held.is_some_and(|held| held.is(&token) && held.is_alive()) {
             let fetched = false;
             self.store(&mut state, Cause::Renewal, Issued { token, fetched });
         }
@@ -277,6 +286,13 @@ impl<I: Issue> Keeper<I> {
         state.flight = None;
         state.tried = true;
         let again = std::mem::take(&mut state.again);
+        let spared = match &outcome {
+            Ok(issued) => !issued.fetched,
+            Err(error) => !error.was_asked(),
+        };
+        if spared {
+            state.pace.was_spared();
+        }
         let outcome = match outcome {
             Ok(issued) => Ok(self.store(&mut state, cause, issued)),
             Err(error) => {
@@ -285,10 +301,8 @@ impl<I: Issue> Keeper<I> {
                 if again {
                     wait = Duration::ZERO;
                 }
-                tracing::warn!(%error, retry_in = ?wait, "no token");
-                if !error.was_asked() {
-                    state.pace.was_spared();
-                }
+                let kept = self.issuer.kept();
+                tracing::warn!(%error, retry_in = ?wait, "no {}", kept.label());
                 let fetched = match error.code().filter(|_| error.was_asked()) {
                     Some(code) => {
                         self.metrics.errcode(code);
@@ -296,7 +310,7 @@ impl<I: Issue> Keeper<I> {
                     }
                     None => Fetched::Failed,
                 };
-                self.metrics.fetch(cause, fetched);
+                self.metrics.fetch(kept, cause, fetched);
                 let retry_at = Instant::now() + wait;
                 let failed = error.clone();
                 state.failure = Some(Failure {
@@ -314,9 +328,6 @@ impl<I: Issue> Keeper<I> {
 
     fn store(&self, state: &mut State, cause: Cause, issued: Issued) -> Arc<Token> {
         let Issued { token, fetched } = issued;
-        if !fetched {
-            state.pace.was_spared();
-        }
         let before = self.in_hand();
         let same = before.as_ref().is_some_and(|before| before.is(&token));
         let lifetime = token.lifetime();
@@ -345,8 +356,9 @@ impl<I: Issue> Keeper<I> {
             (true, false) => Fetched::New,
             (false, false) => Fetched::Shared,
         };
-        self.metrics.fetch(cause, brought);
-        tracing::info!(cause = cause.label(), same, expires_in = ?lifetime, next_in = ?pause, "token");
+        let kept = self.issuer.kept();
+        self.metrics.fetch(kept, cause, brought);
+        tracing::info!(cause = cause.label(), same, expires_in = ?lifetime, next_in = ?pause, "{}", kept.label());
         token
     }
 

@@ -41,6 +41,8 @@ pub mod issuer;
 
 pub mod keeper;
 
+pub mod ticket;
+
 pub mod account;
 
 // Calls.

@@ -14,6 +14,8 @@ use tokio::time::Duration;
 
 use crate::endpoint;
 
+pub use kept::{Cause, Fetched, Handed, Kept, Ticket};
+use kept::{fetches, tickets};
 pub use page::{AccountPage, FAMILIES, Family, Page};
 
 /// How many endpoints get a label of their own in a process; the rest is `other`.
@@ -48,6 +50,8 @@ macro_rules! labels {
         }
     };
 }
+
+mod kept;
 
 labels! {
     /// How a call ended.
@@ -84,34 +88,6 @@ labels! {
 }
 
 labels! {
-    /// Why a token was fetched.
-    Cause {
-        /// There was none.
-        Missing = "missing",
-        /// It was about to expire.
-        Renewal = "renewal",
-        /// WeChat refused it.
-        Refusal = "refusal",
-    }
-}
-
-labels! {
-    /// What a fetch brought.
-    Fetched {
-        /// A token that was not known.
-        New = "new",
-        /// The token in hand.
-        Same = "same",
-        /// One that somebody else had fetched; WeChat was not asked.
-        Shared = "shared",
-        /// An errcode.
-        Errcode = "errcode",
-        /// Nothing that makes sense, or nothing at all.
-        Failed = "failed",
-    }
-}
-
-labels! {
     /// What happened at the store that replicas share a token in.
     StoreEvent {
         /// It did not answer, or with an error.
@@ -132,7 +108,10 @@ labels! {
 pub struct AccountMetrics(Block);
 
 mod at {
-    use super::{Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Outcome, Skipped, StoreEvent};
+    use super::{
+        Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Handed, Kept, Outcome, Skipped, StoreEvent,
+        Ticket,
+    };
 
     pub(super) const CALLS: usize = 0;
     pub(super) const ERRCODE: usize = CALLS + (ENDPOINT_LABELS + 1) * Outcome::ALL.len();
@@ -140,10 +119,12 @@ mod at {
     pub(super) const REPLAYS: usize = REFUSALS + 1;
     pub(super) const SKIPPED: usize = REPLAYS + Outcome::ALL.len();
     pub(super) const FETCHES: usize = SKIPPED + Skipped::ALL.len();
-    pub(super) const FORCED: usize = FETCHES + Cause::ALL.len() * Fetched::ALL.len();
+    pub(super) const FORCED: usize =
+        FETCHES + Kept::ALL.len() * Cause::ALL.len() * Fetched::ALL.len();
     pub(super) const NOT_HELD: usize = FORCED + 1;
     pub(super) const STORE: usize = NOT_HELD + 1;
-    pub(super) const END: usize = STORE + StoreEvent::ALL.len();
+    pub(super) const TICKETS: usize = STORE + StoreEvent::ALL.len();
+    pub(super) const END: usize = TICKETS + Ticket::ALL.len() * Handed::ALL.len();
 }
 
 impl Default for AccountMetrics {
@@ -180,10 +161,14 @@ impl AccountMetrics {
         self.0.add(at::SKIPPED + reason as usize);
     }
 
-    /// A token request ended.
-    pub fn fetch(&self, cause: Cause, fetched: Fetched) {
-        self.0
-            .add(at::FETCHES + cause as usize * Fetched::ALL.len() + fetched as usize);
+    /// A request for what is kept ended.
+    pub fn fetch(&self, kept: Kept, cause: Cause, fetched: Fetched) {
+        self.0.add(fetches(kept, cause, fetched));
+    }
+
+    /// A call for a ticket was answered here.
+    pub fn ticket(&self, ticket: Ticket, handed: Handed) {
+        self.0.add(tickets(ticket, handed));
     }
 
     /// An app asked for a forced refresh, which it does not get.

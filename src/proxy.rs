@@ -22,6 +22,7 @@ mod remembered;
 mod rewrite;
 mod route;
 mod target;
+mod tickets;
 
 use std::sync::Arc;
 
@@ -169,7 +170,10 @@ impl Proxy {
         held: &mut bool,
     ) -> Result<(Outcome, Reply), Failure> {
         match call.endpoint.credential {
-            Credential::AccessToken => self.with_token(call, body, held).await,
+            Credential::AccessToken => match self.ticket_wanted(call, &body) {
+                Some(ticket) => self.with_ticket(call, ticket).await,
+                None => self.with_token(call, body, held).await,
+            },
             Credential::TokenFetch => {
                 let reply = local::answer(self, call, body).await?;
                 Ok((Outcome::Local, reply))
@@ -186,7 +190,7 @@ impl Proxy {
             Credential::Secret => {
                 let appid = (!call.names_appid()?).then_some(&*call.account.appid);
                 let secret = call.account.secret.as_ref().ok_or(Failure::Closed(
-                    "this account's tokens come from elsewhere: the sidecar has no AppSecret for logins",
+                    "a login takes the AppSecret, which this account has not: set its secret_file or secret",
                 ))?;
                 let secret = secret.held();
                 let encoded = encode(&secret);

@@ -117,6 +117,13 @@ async fn check(output: Output, wechat: &Wechat, sidecar: &Sidecar) {
         let its = token.is_some_and(|token| tokens.contains(token));
         assert!(its != login, "{}", call.target);
     }
+    // However often an app asks, and however many tokens end: one for each type.
+    assert!(wechat.all_tickets().len() <= 2);
+    let tickets = calls
+        .iter()
+        .filter(|call| call.path() == "/cgi-bin/ticket/getticket");
+    let tickets = tickets.filter(|call| !call.refused).count();
+    assert!(tickets <= 2, "{tickets} requests for tickets");
     assert!(!wechat.saw_placeholder());
     assert!(wechat.cut_short().is_empty() && wechat.malformed().is_empty());
     // What was refused was sent once more, and nothing else was.

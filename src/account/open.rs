@@ -11,13 +11,16 @@ use super::{
 use crate::{
     issuer::{
         Issuer,
-        request::Client,
+        file::TokenFile,
+        http::TokenServer,
+        request::{Client, Reach},
         wechat::{TokenApi, Wechat},
         wecom::Wecom,
     },
     keeper::{self, Keeper, schedule::Renewal},
     kind::Kind,
     metrics::AccountMetrics,
+    ticket::{Asker, Corps, Tickets},
     upstream::route::Route,
 };
 
@@ -27,6 +30,7 @@ pub struct Means {
     /// The way of all accounts that have none of their own.
     common: Path,
     own: Arc<OwnWays>,
+    corps: Arc<Corps>,
     token_wait: Duration,
 }
 
@@ -38,6 +42,7 @@ impl Means {
         Self {
             common: Path { client, route, way },
             own: Arc::default(),
+            corps: Arc::default(),
             token_wait,
         }
     }
@@ -71,6 +76,8 @@ impl Options {
                 let secret = secret.ok_or("it has no secret")?;
                 Ok(Issuer::Wecom(Wecom::new(client, route, appid, secret)))
             }
+            (Source::File(path), _) => Ok(Issuer::File(TokenFile::new(path))),
+            (Source::Http(options), _) => TokenServer::new(options.clone()).map(Issuer::Http),
         }
     }
 
@@ -78,10 +85,12 @@ impl Options {
     pub fn open(&self, means: &Means) -> Result<Account, String> {
         let metrics = Arc::new(AccountMetrics::default());
         let keeping = keeper::Options {
-            renewal: match (self.kind, self.token_api) {
-                (Kind::Wechat, TokenApi::Stable) => Renewal::Inside,
-                (Kind::Wechat, TokenApi::Classic) => Renewal::Ahead,
-                (Kind::Wecom, _) => Renewal::Late,
+            renewal: match (&self.source, self.kind, self.token_api) {
+                // Asking costs nothing.
+                (Source::File(_) | Source::Http(_), ..) => Renewal::Inside,
+                (Source::Wechat, Kind::Wechat, TokenApi::Stable) => Renewal::Inside,
+                (Source::Wechat, Kind::Wechat, TokenApi::Classic) => Renewal::Ahead,
+                (Source::Wechat, Kind::Wecom, _) => Renewal::Late,
             },
             second_thoughts: self.kind == Kind::Wechat,
             daily_fetches: self.daily_fetches,
@@ -89,13 +98,22 @@ impl Options {
         };
         let path = self.path(means)?;
         let way = path.way.clone();
+        let reach = Reach::new(path.client.clone(), path.route.clone());
         let keeper = Keeper::new(self.issuer_by(path)?, keeping, metrics.clone());
+        let asker = Asker {
+            appid: self.appid.clone(),
+            kind: self.kind,
+            keeper: keeper.clone(),
+            reach,
+            metrics: metrics.clone(),
+        };
         Ok(Account {
             appid: self.appid.clone(),
             options: self.clone(),
             kind: self.kind,
             secret: self.secret.clone(),
             keeper,
+            tickets: Tickets::new(asker, &means.corps, means.token_wait),
             metrics,
             worked: Worked::default(),
             way,

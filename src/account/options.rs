@@ -1,10 +1,13 @@
 //! What an account is configured with, and what of it may change while it is served.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::rules::Rules;
 use crate::{
-    address::Address, issuer::wechat::TokenApi, kind::Kind, secret::SecretSource,
+    address::Address,
+    issuer::{http, wechat::TokenApi},
+    kind::Kind,
+    secret::SecretSource,
     upstream::route::RouteOptions,
 };
 
@@ -38,9 +41,13 @@ pub struct Options {
 /// Where an account's tokens come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// From WeChat itself.
+    /// From WeChat itself, or WeCom.
     #[default]
     Wechat,
+    /// From a file that something else keeps fresh.
+    File(PathBuf),
+    /// From a server of the operator's own.
+    Http(http::Options),
 }
 
 impl Options {

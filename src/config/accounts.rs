@@ -8,7 +8,7 @@ use super::{
     files,
     keys::{Id, Key, list, switch, value},
     layers::{Given, Settings},
-    network, values,
+    network, sources, values,
     ways::{self, Ways},
 };
 use crate::{
@@ -44,7 +44,12 @@ static KEYS: &[Key] = &[
     list("deny", "PATTERN").like("/cgi-bin/menu/*").private(),
     list("listen", "ADDRESS").like("127.0.0.1:7090").private(),
     value("token-api", "API").like("stable").private(),
-    value("token-source", "SOURCE").like("wechat").private(),
+    sources::SOURCE,
+    sources::FILE,
+    sources::URL,
+    sources::HEADER_FILE,
+    sources::TOKEN_POINTER,
+    sources::EXPIRES_POINTER,
     value("daily-fetches", "COUNT").like("500").private(),
     value(ways::UPSTREAM, "URL")
         .like("https://qyapi.weixin.qq.com")
@@ -60,7 +65,6 @@ const CORPID: &str = "corpid";
 
 const KINDS: [(&str, Kind); 2] = [("wechat", Kind::Wechat), ("wecom", Kind::Wecom)];
 const APIS: [(&str, TokenApi); 2] = [("stable", TokenApi::Stable), ("classic", TokenApi::Classic)];
-const SOURCES: [(&str, Source); 1] = [("wechat", Source::Wechat)];
 
 const CLASSIC: &str = "with --token-api classic each token request ends the token of everybody else: \
     replicas, and other programs that use this AppID, kick out each other's. Replicas \
@@ -70,7 +74,12 @@ const CLASSIC: &str = "with --token-api classic each token request ends the toke
 pub(super) fn find(name: &str, place: &Place) -> Result<&'static Key, ConfigError> {
     let plain = name.replace('_', "-");
     let known = |name: &str| KEYS.iter().find(|key| key.name == name);
-    let found = known(&plain).or_else(|| known("appid").filter(|_| plain == CORPID));
+    let found = known(match &*plain {
+        CORPID => "appid",
+        // `url` below a table is the table's own value.
+        "token" => sources::URL.name,
+        plain => plain,
+    });
     found.ok_or_else(|| {
         let names = KEYS.iter().map(|key| key.name).chain([CORPID]);
         let plain = plain.to_ascii_lowercase();
@@ -97,7 +106,7 @@ fn spelt(name: &str) -> String {
 /// All accounts.
 pub(super) fn accounts(
     settings: &Settings,
-    sources: &Sources,
+    given: &Sources,
     route: &RouteOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Options>, ConfigError> {
@@ -105,27 +114,29 @@ pub(super) fn accounts(
     let mut accounts = Vec::new();
     match settings.accounts.first() {
         None => {
-            let (appid, secret) = files::account(sources, warnings)?;
+            let (appid, secret) = files::account(given, warnings)?;
             let mut options = Options::new(appid, Some(secret));
             presets(&mut options, settings, None)?;
             accounts.push(options);
         }
         Some(first) => {
-            if let Some(variable) = files::credential(sources) {
+            if let Some(variable) = files::credential(given) {
                 let problem = format!(
                     "{variable} is set as well: accounts stand in the file or in the environment, not in both"
                 );
                 return Err(ConfigError::new(first.place.clone(), problem));
             }
             for table in &settings.accounts {
-                let mut options = account(table, settings, warnings)?;
+                let mut options = account(table, settings, route, warnings)?;
                 options.upstream = ways.of(table, options.kind)?;
                 check(table, &options, settings, &accounts)?;
                 accounts.push(options);
             }
         }
     }
-    let classic = |account: &Options| account.token_api == TokenApi::Classic;
+    let classic = |account: &Options| {
+        account.token_api == TokenApi::Classic && account.source == Source::Wechat
+    };
     if accounts.iter().any(classic) {
         warnings.push(CLASSIC.to_owned());
     }
@@ -173,6 +184,7 @@ fn presets(
 fn account(
     table: &Table,
     settings: &Settings,
+    route: &RouteOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Options, ConfigError> {
     let kind = table
@@ -190,8 +202,7 @@ fn account(
         };
         ConfigError::new(table.place.clone(), format!("this account has no {word}"))
     })?;
-    let source = table.optional("token-source", values::one_of(&SOURCES))?;
-    let source = source.unwrap_or_default();
+    let source = sources::source(table, &route.tls, warnings)?;
     let mut options = Options::new(appid, secret(table, &source, warnings)?);
     options.kind = kind;
     options.source = source;
@@ -223,6 +234,7 @@ fn secret(
                 let problem = "this account has no AppSecret: name a file that holds it as secret_file, or set secret";
                 Err(ConfigError::new(table.place.clone(), problem))
             }
+            Source::File(_) | Source::Http(_) => Ok(None),
         },
     }
 }

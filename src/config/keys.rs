@@ -206,6 +206,8 @@ keys! {
         TokenEndpoint = value("token-endpoint", "ANSWER").by_default("placeholder");
         /// Token fetches a day above which refusals cause none
         DailyFetches = value("daily-fetches", "COUNT").depending("500, or 200 with classic").like("500");
+        /// Pass calls for jsapi and card tickets on to WeChat, instead of answering them from a cache
+        NoTicketCache = switch("no-ticket-cache");
         /// Let calls of /cgi-bin/clear_quota/v2 pass
         AllowClearQuota = switch("allow-clear-quota");
         /// Endpoints that may be called, all others may not: /cgi-bin/message/**; repeatable

@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf};
 use super::*;
 
 mod accounts;
+mod sources;
 mod ways;
 
 /// What the tests say, and the file that `--config` names.

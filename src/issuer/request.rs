@@ -7,7 +7,8 @@ use std::{
 };
 
 pub use reqwest::Client;
-use reqwest::{Proxy, RequestBuilder, Response, redirect::Policy, retry};
+use reqwest::{ClientBuilder, Proxy, RequestBuilder, Response, redirect::Policy, retry};
+use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::time::Duration;
 
@@ -35,17 +36,10 @@ const REREAD: Duration = Duration::from_secs(2);
 
 /// A client for token requests, by the same way as calls. The error is a sentence.
 pub fn client(options: &RouteOptions) -> Result<Client, String> {
-    let mut builder = Client::builder()
-        .no_proxy()
-        .redirect(Policy::none())
-        .retry(retry::never())
-        .http1_only()
-        .tls_backend_preconfigured((**options.tls.config()).clone())
+    let mut builder = builder(options.tls.config())
         .dns_resolver(Resolver(options.names.clone()))
         .connect_timeout(options.connect_timeout)
-        .timeout(TIME_OUT)
-        .pool_idle_timeout(Duration::from_secs(15))
-        .user_agent(concat!("wechat-sidecar/", env!("CARGO_PKG_VERSION")));
+        .timeout(TIME_OUT);
     if let Some(egress) = &options.egress {
         let mut proxy = Proxy::all(egress.to_string()).map_err(|error| sentence(&error))?;
         if let Some((user, password)) = egress.credentials() {
@@ -56,34 +50,65 @@ pub fn client(options: &RouteOptions) -> Result<Client, String> {
     builder.build().map_err(|error| sentence(&error))
 }
 
-/// What every token request of one account needs.
-#[derive(Debug)]
-pub(super) struct Requests {
-    pub(super) client: Client,
-    pub(super) route: Arc<Route>,
-    pub(super) kind: Kind,
-    pub(super) secret: Arc<SecretSource>,
+/// A client for servers that are near: by no proxy, and with the system's names. A request may take
+/// `time_out` in all. The error is a sentence.
+pub(super) fn near_client(tls: &ClientConfig, time_out: Duration) -> Result<Client, String> {
+    let builder = builder(tls).connect_timeout(time_out / 2).timeout(time_out);
+    builder.build().map_err(|error| sentence(&error))
 }
 
-impl Requests {
-    /// Sends the request that `make` makes of the secret to the first origin that can be connected,
-    /// and reads the token out of its reply.
-    pub(super) async fn send(
+fn builder(tls: &ClientConfig) -> ClientBuilder {
+    Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .retry(retry::never())
+        .http1_only()
+        .tls_backend_preconfigured(tls.clone())
+        .pool_idle_timeout(Duration::from_secs(15))
+        .user_agent(concat!("wechat-sidecar/", env!("CARGO_PKG_VERSION")))
+}
+
+/// How requests of the sidecar's own reach the API of one account: as its calls do.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    client: Client,
+    route: Arc<Route>,
+}
+
+impl Reach {
+    /// By `route`, which `client` follows as well.
+    pub fn new(client: Client, route: Arc<Route>) -> Self {
+        Self { client, route }
+    }
+
+    /// What tells it from other ways: the hosts that it leads to.
+    pub fn hosts(&self) -> String {
+        let hosts = self.route.origins().into_iter().map(ToString::to_string);
+        // Their order changes.
+        let mut hosts: Vec<_> = hosts.collect();
+        hosts.sort();
+        hosts.join(" ")
+    }
+
+    /// The body that a GET of `target` is answered with, a path and a query that may hold a token.
+    pub async fn get(&self, target: &str) -> Result<Vec<u8>, IssueError> {
+        let make = |client: &Client, origin: &Origin| client.get(format!("{origin}{target}"));
+        body(self.send(make).await?).await
+    }
+
+    /// Sends the request that `make` makes to the first origin that can be connected.
+    async fn send(
         &self,
-        make: impl Fn(&Client, &Origin, &Secret) -> RequestBuilder,
-    ) -> Result<Token, IssueError> {
-        let source = self.secret.clone();
-        let reread = tokio::task::spawn_blocking(move || source.reread());
-        let _ = tokio::time::timeout(REREAD, reread).await;
-        let secret = self.secret.held();
+        make: impl Fn(&Client, &Origin) -> RequestBuilder,
+    ) -> Result<Response, IssueError> {
         let mut failures = Vec::new();
         for origin in self.route.origins() {
             // The URL may hold the secret.
-            let request = make(&self.client, origin, &secret);
+            let request = make(&self.client, origin);
             match request.send().await.map_err(reqwest::Error::without_url) {
                 Ok(reply) => {
                     self.route.note(origin, true);
-                    return read(self.kind, reply, &secret).await;
+                    return Ok(reply);
                 }
                 Err(error) if error.is_timeout() && !error.is_connect() => {
                     return Err(IssueError::Slow);
@@ -100,6 +125,30 @@ impl Requests {
         }
         Err(IssueError::Unreachable(failures.join("; ")))
     }
+}
+
+/// What every token request of one account needs.
+#[derive(Debug)]
+pub(super) struct Requests {
+    pub(super) reach: Reach,
+    pub(super) kind: Kind,
+    pub(super) secret: Arc<SecretSource>,
+}
+
+impl Requests {
+    /// Sends the request that `make` makes of the secret to the first origin that can be connected,
+    /// and reads the token out of its reply.
+    pub(super) async fn send(
+        &self,
+        make: impl Fn(&Client, &Origin, &Secret) -> RequestBuilder,
+    ) -> Result<Token, IssueError> {
+        let source = self.secret.clone();
+        let reread = tokio::task::spawn_blocking(move || source.reread());
+        let _ = tokio::time::timeout(REREAD, reread).await;
+        let secret = self.secret.held();
+        let make = |client: &Client, origin: &Origin| make(client, origin, &secret);
+        read(self.kind, self.reach.send(make).await?, &secret).await
+    }
 
     /// Another number when the secret is another; too little to learn it from.
     pub(super) fn circumstances(&self) -> u16 {
@@ -109,9 +158,8 @@ impl Requests {
     }
 }
 
-/// What a token endpoint answered.
-async fn read(kind: Kind, mut reply: Response, secret: &Secret) -> Result<Token, IssueError> {
-    let status = reply.status();
+/// The whole body of a reply.
+pub(super) async fn body(mut reply: Response) -> Result<Vec<u8>, IssueError> {
     let mut body = Vec::new();
     while let Some(chunk) = reply
         .chunk()
@@ -123,6 +171,13 @@ async fn read(kind: Kind, mut reply: Response, secret: &Secret) -> Result<Token,
             return Err(IssueError::Nonsense("a reply far too large".to_owned()));
         }
     }
+    Ok(body)
+}
+
+/// What a token endpoint answered.
+async fn read(kind: Kind, reply: Response, secret: &Secret) -> Result<Token, IssueError> {
+    let status = reply.status();
+    let body = body(reply).await?;
     understand(kind, &body, secret).ok_or_else(|| {
         let length = body.len();
         IssueError::Nonsense(format!("HTTP status {}, {length} bytes", status.as_u16()))
@@ -166,7 +221,7 @@ fn clean(message: &str, secret: &Secret) -> String {
 }
 
 /// An error and its causes, without the URL.
-fn sentence(error: &dyn std::error::Error) -> String {
+pub(super) fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

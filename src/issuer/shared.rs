@@ -21,7 +21,7 @@ use super::{
     store::{Owner, Store, StoreError},
 };
 use crate::{
-    metrics::{AccountMetrics, Cause, StoreEvent},
+    metrics::{AccountMetrics, Cause, Kept, StoreEvent},
     token::Token,
 };
 use known::Known;
@@ -164,6 +164,10 @@ impl<I: Issue, S: Store> Issue for Shared<I, S> {
             let _ = self.attend().await;
         }
         outcome
+    }
+
+    fn kept(&self) -> Kept {
+        self.inner.kept()
     }
 
     async fn look(&self) -> Option<Token> {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     Issue, IssueError, Issued, Wanted,
-    request::{Client, Requests},
+    request::{Client, Reach, Requests},
 };
 use crate::{
     kind::Kind,
@@ -45,8 +45,7 @@ impl Wechat {
         secret: Arc<SecretSource>,
     ) -> Self {
         let requests = Requests {
-            client,
-            route,
+            reach: Reach::new(client, route),
             kind: Kind::Wechat,
             secret,
         };

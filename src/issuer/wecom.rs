@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{
     Issue, IssueError, Issued, Wanted,
-    request::{Client, Requests},
+    request::{Client, Reach, Requests},
 };
 use crate::{
     kind::Kind,
@@ -31,8 +31,7 @@ impl Wecom {
         secret: Arc<SecretSource>,
     ) -> Self {
         let requests = Requests {
-            client,
-            route,
+            reach: Reach::new(client, route),
             kind: Kind::Wecom,
             secret,
         };

@@ -15,6 +15,8 @@ pub enum Renewal {
     /// WeCom's `gettoken`: most likely the same token comes until it expires, and asking is harmless,
     /// if it is not done too often.
     Late,
+    /// A ticket: nobody says how old it is, so half of what is left of its life is trusted.
+    Halfway,
 }
 
 /// How long before its expiry a token is asked for first that will hardly be renewed before.
@@ -31,6 +33,7 @@ pub fn renew_in(renewal: Renewal, lifetime: Duration, dice: f64) -> Duration {
         Renewal::Ahead => window(lifetime),
         Renewal::Inside => window(lifetime).mul_f64(0.95 - 0.45 * dice),
         Renewal::Late => window(lifetime).min(LATE).mul_f64(0.95 - 0.45 * dice),
+        Renewal::Halfway => lifetime.mul_f64(0.5 - 0.05 * dice),
     };
     lifetime - ahead
 }
@@ -39,6 +42,7 @@ pub fn renew_in(renewal: Renewal, lifetime: Duration, dice: f64) -> Duration {
 pub fn ask_again_in(renewal: Renewal, remaining: Duration, dice: f64) -> Duration {
     let (pause, share) = match renewal {
         Renewal::Late => (LATE, 2),
+        Renewal::Halfway => return renew_in(renewal, remaining, dice),
         Renewal::Inside | Renewal::Ahead => {
             let twenty = Duration::from_secs(20);
             (twenty + twenty.mul_f64(dice), 4)
@@ -82,6 +86,16 @@ mod tests {
     fn a_classic_token_is_renewed_five_minutes_ahead() {
         let at = renew_in(Renewal::Ahead, 2 * HOUR, 0.7);
         assert_eq!(at, 2 * HOUR - Duration::from_secs(300));
+    }
+
+    #[test]
+    fn a_ticket_is_renewed_after_half_of_what_is_left() {
+        for dice in [0.0, 0.999] {
+            let at = renew_in(Renewal::Halfway, 2 * HOUR, dice).as_secs();
+            assert!((3600..4000).contains(&at), "{at}");
+        }
+        let again = ask_again_in(Renewal::Halfway, HOUR, 0.0);
+        assert_eq!(again, HOUR / 2);
     }
 
     #[test]

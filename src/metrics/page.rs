@@ -3,8 +3,8 @@
 use std::{fmt::Write, sync::atomic::Ordering};
 
 use super::{
-    AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Metrics, Outcome, Skipped,
-    StoreEvent, at,
+    AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Handed, Kept, Metrics,
+    Outcome, Skipped, StoreEvent, Ticket, at, fetches, tickets,
 };
 
 /// A metric's name, type and help text.
@@ -41,6 +41,8 @@ families! {
     SKIPPED = "counter" "replays_skipped_total": "Refused calls not sent again, by account and reason.";
     NOT_HELD = "counter" "bodies_not_held_total": "Bodies too large, or without room, to be held for a replay.";
     FETCHES = "counter" "token_fetches_total": "Token requests, by account, cause and outcome.";
+    TICKETS = "counter" "tickets_total": "Calls for tickets answered here, by account, type and whether a ticket was held, was waited for, or failed to come.";
+    TICKET_FETCHES = "counter" "ticket_fetches_total": "Ticket requests, by account, cause and outcome.";
     FORCED = "counter" "force_refresh_ignored_total": "Forced refreshes that apps asked for and did not get.";
     STORE = "counter" "store_events_total": "What happened at the store of shared tokens, by account and event.";
     AGE = "gauge" "token_age_seconds": "Time since the token in hand was brought.";
@@ -130,7 +132,9 @@ impl Page {
             }
         }
         self.plain(&NOT_HELD, accounts, at::NOT_HELD);
-        self.fetches(accounts);
+        self.fetches(&FETCHES, Kept::Token, accounts);
+        self.tickets(accounts);
+        self.fetches(&TICKET_FETCHES, Kept::Ticket, accounts);
         self.plain(&FORCED, accounts, at::FORCED);
         self.family(&STORE);
         for account in accounts {
@@ -149,15 +153,26 @@ impl Page {
         }
     }
 
-    fn fetches(&mut self, accounts: &[AccountPage<'_>]) {
-        self.family(&FETCHES);
+    fn fetches(&mut self, family: &Family, kept: Kept, accounts: &[AccountPage<'_>]) {
+        self.family(family);
         for account in accounts {
             for cause in Cause::ALL {
                 for fetched in Fetched::ALL {
-                    let cell =
-                        at::FETCHES + *cause as usize * Fetched::ALL.len() + *fetched as usize;
+                    let cell = fetches(kept, *cause, *fetched);
                     let labels = [("cause", cause.label()), ("outcome", fetched.label())];
-                    self.counted(&FETCHES, account, &labels, cell);
+                    self.counted(family, account, &labels, cell);
+                }
+            }
+        }
+    }
+
+    fn tickets(&mut self, accounts: &[AccountPage<'_>]) {
+        self.family(&TICKETS);
+        for account in accounts {
+            for ticket in Ticket::ALL {
+                for handed in Handed::ALL {
+                    let labels = [("type", ticket.label()), ("outcome", handed.label())];
+                    self.counted(&TICKETS, account, &labels, tickets(*ticket, *handed));
                 }
             }
         }

@@ -12,7 +12,7 @@ use super::{
     say,
 };
 use crate::{
-    account::{self, Means},
+    account::{self, Means, Source},
     captured::Captured,
     config::{Config, from_here},
     errcode,
@@ -86,12 +86,14 @@ impl Report {
             self.warning(warning);
         }
         for account in &config.accounts {
-            let api = match account.token_api {
-                TokenApi::Stable => "stable",
-                TokenApi::Classic => "classic",
+            let by = match (&account.source, account.token_api) {
+                (Source::Wechat, TokenApi::Stable) => "the stable token API",
+                (Source::Wechat, TokenApi::Classic) => "the classic token API",
+                (Source::File(_), _) => "tokens from a file",
+                (Source::Http(_), _) => "tokens from a server",
             };
             self.ok(&format!(
-                "the configuration is complete, for {} with the {api} token API",
+                "the configuration is complete, for {} with {by}",
                 account.appid
             ));
         }
@@ -205,10 +207,12 @@ impl Report {
         match issuer.issue(wanted).await {
             Ok(issued) => {
                 let seconds = issued.token.lifetime().as_secs();
-                self.ok(&format!(
-                    "WeChat issues a token to {}; it lives {seconds} s",
-                    account.appid
-                ));
+                let who = match account.source {
+                    Source::Wechat => "WeChat issues a token to",
+                    Source::File(_) => "the file holds a token for",
+                    Source::Http(_) => "the server has a token for",
+                };
+                self.ok(&format!("{who} {}; it lives {seconds} s", account.appid));
             }
             Err(error) => self.failed(&format!("no token for {}: {error}", account.appid)),
         }
@@ -219,10 +223,9 @@ impl Report {
 fn reason_not_to_request(account: &account::Options, running: &Value) -> Option<String> {
     let classic = "no token was requested: with the classic API each request ends the token of \
         everybody else; --mint requests one all the same";
-    holds_token(running, &account.appid).or_else(|| match account.token_api {
-        TokenApi::Stable => None,
-        TokenApi::Classic => Some(classic.to_owned()),
-    })
+    let mints = account.source == Source::Wechat && account.token_api == TokenApi::Classic;
+    let classic = mints.then(|| classic.to_owned());
+    holds_token(running, &account.appid).or(classic)
 }
 
 /// What the running sidecar says about its token for `appid`, if it holds one.

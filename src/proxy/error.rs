@@ -57,6 +57,9 @@ pub enum Failure {
     /// There is no token.
     #[error("no access_token: {0}")]
     NoToken(#[from] NoToken),
+    /// There is no ticket, and WeChat did not say why.
+    #[error("no ticket: {0}")]
+    NoTicket(NoToken),
     /// No reply in time; WeChat may have acted.
     #[error("{0}: the outcome is unknown, WeChat may have acted on the call")]
     TimedOut(String),
@@ -98,7 +101,11 @@ pub const CODES: [(i64, u16, &str); 13] = [
         "no room for a body without Content-Length, or all connections to WeChat are busy; nothing was sent",
     ),
     (990_502, 502, "WeChat cannot be reached; nothing was sent"),
-    (990_503, 503, "there is no token; nothing was sent"),
+    (
+        990_503,
+        503,
+        "there is no token, or no ticket; nothing was sent",
+    ),
     (
         990_504,
         504,
@@ -125,7 +132,7 @@ impl Failure {
             Self::Broken(_) => 990_500,
             Self::Crowded(_) => 990_501,
             Self::Unreachable(_) => 990_502,
-            Self::NoToken(_) => 990_503,
+            Self::NoToken(_) | Self::NoTicket(_) => 990_503,
             Self::TimedOut(_) => 990_504,
             Self::ForeignAppid => 40013,
         }
@@ -156,7 +163,7 @@ impl Failure {
         }
         mark(&mut reply, Mark::Error);
         let retry_after = match self {
-            Self::NoToken(none) => {
+            Self::NoToken(none) | Self::NoTicket(none) => {
                 if let Some(code) = none.error.code() {
                     reply
                         .headers_mut()

@@ -24,6 +24,8 @@ pub struct Options {
     pub replay_limit: usize,
     /// Answer our own errors with HTTP 200, for SDKs that read no other body.
     pub errors_as_200: bool,
+    /// Answer calls for tickets from where tickets are kept.
+    pub keep_tickets: bool,
     /// Let `/cgi-bin/clear_quota/v2` pass.
     pub allow_clear_quota: bool,
     /// Who may call.

@@ -48,7 +48,11 @@ def a_days_work(day):
 
     scene = {"expire_seconds": 60, "action_name": "QR_SCENE", "action_info": {"scene": {"scene_id": day}}}
     check(client.qrcode.create(scene)["ticket"], "a QR code without a ticket")
-    check(client.jsapi.get_ticket()["ticket"], "no ticket")
+    ticket = client.jsapi.get_ticket()
+    check(0 < ticket["expires_in"] <= 5400, ticket)
+    # wechatpy keeps it for as long as it was told.
+    check(client.jsapi.get_jsapi_ticket() == ticket["ticket"], "another ticket")
+    check(client.jsapi.get_ticket("wx_card")["ticket"] != ticket["ticket"], "one ticket for two types")
     check(client.wxa.get_wxa_code("pages/index").content[:2] == b"\xff\xd8", "no JPEG")
     check(client.wxa.code_to_session(f"code-{day}")["openid"], "nobody logged in")
     client.menu.create({"button": [{"type": "view", "name": "官网", "url": "https://example.com/"}]})

@@ -334,7 +334,13 @@ impl Sidecar {
     fn search_log(&self) {
         let log = self.log();
         assert!(!log.contains(SECRET), "the log has the secret:\n{log}");
-        for token in self.wechat.iter().flat_map(Wechat::all_tokens) {
+        let tickets = self.wechat.iter().flat_map(Wechat::all_tickets);
+        for token in self
+            .wechat
+            .iter()
+            .flat_map(Wechat::all_tokens)
+            .chain(tickets)
+        {
             assert!(!log.contains(&token), "the log has a token:\n{log}");
         }
         assert!(!log.contains("panicked"), "a panic:\n{log}");

@@ -291,7 +291,8 @@ fn about(error: &IssueError) -> About {
             | Meaning::WrongRequest
             | Meaning::WrongCorpSecret
             | Meaning::WrongCorpid => About::Request,
-            Meaning::NotWhitelisted
+            Meaning::Near
+            | Meaning::NotWhitelisted
             | Meaning::AwaitsAdmin
             | Meaning::RefusedForAnHour
             | Meaning::RefusedForADay => About::Sender,
@@ -302,6 +303,8 @@ fn about(error: &IssueError) -> About {
         | IssueError::Slow
         | IssueError::Broken
         | IssueError::Store(_)
-        | IssueError::Spent(_) => About::Sender,
+        | IssueError::Spent(_)
+        | IssueError::Unusable(_)
+        | IssueError::WithoutToken(_) => About::Sender,
     }
 }

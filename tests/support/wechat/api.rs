@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::time::Duration;
 
 use super::{
     call::Call,
@@ -267,24 +266,14 @@ fn follower(call: &Call) -> Reply {
     }
 }
 
-/// Says 7200 each time, however old the ticket is; a new token does not end it.
 fn ticket(state: &mut State, call: &Call, account: usize) -> Reply {
-    const LIFETIME: Duration = Duration::from_secs(7200);
     let kind = call.parameter("type").unwrap_or_default();
     if !matches!(kind.as_str(), "jsapi" | "wx_card" | "2") {
         return Reply::error(40097);
     }
-    let known = state.tickets.get(&(account, kind.clone()));
-    let ticket = match known.filter(|(_, since)| call.at - *since < LIFETIME) {
-        Some((ticket, _)) => ticket.clone(),
-        None => {
-            let ticket = random_token(&mut state.rng, "TICKET-");
-            let entry = (ticket.clone(), call.at);
-            state.tickets.insert((account, kind), entry);
-            ticket
-        }
-    };
-    Reply::json(&json!({ "errcode": 0, "errmsg": "ok", "ticket": ticket, "expires_in": 7200 }))
+    let rules = state.behaviour.tickets;
+    let of = (account, kind);
+    state.tickets.answer(of, rules, call.at, &mut state.rng)
 }
 
 /// The bytes that every picture call returns.

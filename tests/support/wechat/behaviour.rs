@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use tokio::time::Duration;
 
-use super::reply::{JSON, Reply, TEXT, errmsg};
+use super::{
+    reply::{JSON, Reply, TEXT, errmsg},
+    tickets::Rules,
+};
 
 /// How the fake behaves from now on; see [`Wechat::change`](super::Wechat::change).
 #[derive(Clone, Debug)]
@@ -33,6 +36,9 @@ pub struct Behaviour {
     pub token_hangup: bool,
     /// The token endpoints read the request and never answer.
     pub token_stall: bool,
+
+    /// What is said of tickets, and what is true.
+    pub tickets: Rules,
 
     /// How long an API call waits for the head of its reply.
     pub reply_delay: Duration,
@@ -84,6 +90,7 @@ impl Default for Behaviour {
             token_status: None,
             token_hangup: false,
             token_stall: false,
+            tickets: Rules::default(),
             reply_delay: Duration::ZERO,
             delay_at: HashMap::new(),
             stall: false,

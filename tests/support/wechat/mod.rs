@@ -15,6 +15,7 @@ mod reply;
 mod setup;
 mod sns;
 mod state;
+mod tickets;
 mod tls;
 mod token_api;
 mod tokens;
@@ -36,6 +37,7 @@ pub use self::{
     call::{Call, TokenRequest},
     quota::Quotas,
     setup::Setup,
+    tickets::Rules,
 };
 use self::{listener::Fake, state::State, tokens::Tokens};
 
@@ -218,6 +220,11 @@ impl Wechat {
     /// Every account token ever issued.
     pub fn all_tokens(&self) -> Vec<String> {
         self.state().tokens.issued().to_vec()
+    }
+
+    /// Every ticket ever issued.
+    pub fn all_tickets(&self) -> Vec<String> {
+        self.state().tickets.issued().to_vec()
     }
 
     /// How many connections are open.

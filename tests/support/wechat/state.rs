@@ -1,9 +1,6 @@
 //! What the fake remembers, and the first fork of every request.
 
-use std::collections::HashMap;
-
 use fastrand::Rng;
-use tokio::time::Instant;
 
 use super::{
     api,
@@ -15,6 +12,7 @@ use super::{
     media::Media,
     reply::Reply,
     sns::Logins,
+    tickets::Tickets,
     token_api,
     tokens::Tokens,
 };
@@ -35,8 +33,7 @@ pub struct State {
     pub second_sends: SecondSends,
     pub media: Media,
     pub logins: Logins,
-    /// Tickets by account and type, and when each was made.
-    pub tickets: HashMap<(usize, String), (String, Instant)>,
+    pub tickets: Tickets,
     pub rng: Rng,
 }
 
@@ -81,7 +78,7 @@ impl State {
             second_sends: SecondSends::default(),
             media: Media::default(),
             logins: Logins::default(),
-            tickets: HashMap::new(),
+            tickets: Tickets::default(),
             rng,
         }
     }

@@ -1,0 +1,88 @@
+//! The calls for a ticket, answered from where tickets are kept.
+
+use http::Method;
+use http_body::Body;
+use serde_json::{Value, json};
+
+use super::{
+    Mark, Proxy, Reply,
+    error::{Failure, json_reply},
+    mark::mark,
+    route::Call,
+    target::values,
+};
+use crate::{
+    body::Inbound,
+    issuer::IssueError,
+    keeper::NoToken,
+    metrics::{Handed, Outcome, Ticket},
+    ticket,
+};
+
+impl Proxy {
+    /// The ticket that `call` asks for, if it is one that is kept.
+    pub(super) fn ticket_wanted(&self, call: &Call<'_>, body: &Inbound) -> Option<Ticket> {
+        if !self.options.keep_tickets || call.head.method != Method::GET || !body.is_end_stream() {
+            return None;
+        }
+        let types = values(call.query, "type");
+        call.account.tickets.wanted(call.endpoint.path(), types)
+    }
+
+    /// Answers a call for `ticket`: as WeChat would, but for `expires_in`, which is true.
+    pub(super) async fn with_ticket(
+        &self,
+        call: &Call<'_>,
+        ticket: Ticket,
+    ) -> Result<(Outcome, Reply), Failure> {
+        let account = call.account;
+        let held = account.tickets.holds(ticket);
+        let got = account.tickets.get(ticket).await;
+        let handed = match (&got, held) {
+            (Ok(_), true) => Handed::Held,
+            (Ok(_), false) => Handed::Waited,
+            (Err(_), _) => Handed::Failed,
+        };
+        account.metrics.ticket(ticket, handed);
+        let (outcome, answer) = match got {
+            Ok(ticket) => {
+                let answer = json!({
+                    "errcode": 0,
+                    "errmsg": "ok",
+                    "ticket": ticket.value().expose(),
+                    "expires_in": ticket::expires_in(&ticket),
+                });
+                (Outcome::Local, answer)
+            }
+            Err(none) => (Outcome::Errcode, error_of(none)?),
+        };
+        let mut reply = json_reply(answer);
+        mark(&mut reply, Mark::Local);
+        Ok((outcome, reply))
+    }
+}
+
+/// WeChat's own word, given now or a moment ago, here or to another replica; or our own failure.
+fn error_of(none: NoToken) -> Result<Value, Failure> {
+    let NoToken { error, retry_after } = none;
+    match error {
+        IssueError::Refused { code, message, .. } => {
+            Ok(json!({ "errcode": code, "errmsg": message }))
+        }
+        IssueError::Elsewhere(error) => {
+            let error = *error;
+            error_of(NoToken { error, retry_after })
+        }
+        IssueError::WithoutToken(error) => {
+            let error = *error;
+            Err(Failure::NoToken(NoToken { error, retry_after }))
+        }
+        error @ (IssueError::Unreachable(_)
+        | IssueError::Nonsense(_)
+        | IssueError::Unusable(_)
+        | IssueError::Slow
+        | IssueError::Store(_)
+        | IssueError::Spent(_)
+        | IssueError::Broken) => Err(Failure::NoTicket(NoToken { error, retry_after })),
+    }
+}

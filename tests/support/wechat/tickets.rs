@@ -1,0 +1,82 @@
+//! Tickets: the same one until it ends, of which it is said each time that it lives for two hours.
+
+use std::collections::HashMap;
+
+use fastrand::Rng;
+use serde_json::json;
+use tokio::time::{Duration, Instant};
+
+use super::{
+    quota::{DAY, Quota},
+    reply::Reply,
+    tokens::random_token,
+};
+
+/// All tickets, by account and type.
+#[derive(Debug, Default)]
+pub struct Tickets {
+    current: HashMap<(usize, String), (String, Instant)>,
+    quotas: HashMap<usize, Quota>,
+    issued: Vec<String>,
+}
+
+/// What a fake says of tickets, and what is true.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// How long a ticket lives. A new token does not end it.
+    pub life: Duration,
+    /// What is said of its life, in seconds, however old it is.
+    pub said: u64,
+    /// How many an account may ask for in a day.
+    pub a_day: u32,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            life: Duration::from_secs(7200),
+            said: 7200,
+            a_day: 1000,
+        }
+    }
+}
+
+impl Tickets {
+    /// The account's ticket of this type.
+    pub fn answer(
+        &mut self,
+        of: (usize, String),
+        rules: Rules,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> Reply {
+        let quota = self.quotas.entry(of.0);
+        if !quota
+            .or_insert_with(|| Quota::new(rules.a_day, DAY))
+            .take(now)
+        {
+            return Reply::error(45009);
+        }
+        let known = self.current.get(&of);
+        let ticket = match known.filter(|(_, since)| now - *since < rules.life) {
+            Some((ticket, _)) => ticket.clone(),
+            None => {
+                let ticket = random_token(rng, "TICKET-");
+                self.issued.push(ticket.clone());
+                self.current.insert(of, (ticket.clone(), now));
+                ticket
+            }
+        };
+        Reply::json(&json!({
+            "errcode": 0,
+            "errmsg": "ok",
+            "ticket": ticket,
+            "expires_in": rules.said,
+        }))
+    }
+
+    /// Every ticket ever issued, in order.
+    pub fn issued(&self) -> &[String] {
+        &self.issued
+    }
+}
