@@ -20,6 +20,7 @@ const HEADER: HeaderName = HeaderName::from_static("x-wechat-sidecar");
 
 mod guard {
     pub(super) const KEY: &str = "x-wechat-sidecar-key";
+    pub(super) const APPID: &str = "x-wechat-appid";
 }
 
 mod error {

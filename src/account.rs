@@ -1,15 +1,20 @@
-//! An AppID with its keeper, and the directory of accounts.
+//! An AppID with its keeper, what it may call and where it was refused; and the directory of accounts.
 
+mod directory;
 mod open;
 mod options;
+mod preset;
+pub mod remembered;
 pub mod rules;
 mod ways;
 mod worked;
 
 use std::{fmt, sync::Arc};
 
+pub use directory::{Accounts, Directory, Found};
 pub use open::Means;
 pub use options::{Options, Source};
+use remembered::Remembered;
 pub use worked::Worked;
 
 use crate::{
@@ -51,7 +56,9 @@ pub struct Account {
     /// Its counters.
     pub metrics: Arc<AccountMetrics>,
     /// Where it has been accepted.
-    pub worked: Worked,
+    pub worked: Arc<Worked>,
+    /// Where it is refused with every token.
+    pub remembered: Arc<Remembered>,
     /// The way to its own WeChat or WeCom; `None` for the way of all.
     pub way: Option<Arc<Way>>,
 }
@@ -65,49 +72,34 @@ impl Account {
         self.way.as_ref().map_or("", |way| way.route().prefix())
     }
 
+    /// What tells it from the others.
+    pub fn id(&self) -> &str {
+        self.options.id()
+    }
+
+    /// Whether `word` is its AppID or its name.
+    pub fn is_called(&self, word: &str) -> bool {
+        self.appid == word || self.options.name.as_deref() == Some(word)
+    }
+
+    /// Its AppID, and its name if it has one.
+    pub fn names(&self) -> String {
+        match &self.options.name {
+            Some(name) => format!("{name} ({})", self.appid),
+            None => self.appid.clone(),
+        }
+    }
+
     /// What an app gets instead of a token: it is sent back, and replaced.
     pub fn placeholder(&self) -> String {
-        format!("{PLACEHOLDER}{}", self.options.id())
+        format!("{PLACEHOLDER}{}", self.id())
     }
 }
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Account")
-            .field("appid", &self.appid)
+            .field("id", &self.id())
             .finish_non_exhaustive()
-    }
-}
-
-/// All accounts, in the order of the configuration.
-#[derive(Clone, Debug)]
-pub struct Directory {
-    accounts: Arc<[Arc<Account>]>,
-}
-
-impl Directory {
-    /// Of `accounts`.
-    pub fn new(accounts: Vec<Arc<Account>>) -> Self {
-        Self {
-            accounts: accounts.into(),
-        }
-    }
-
-    /// The account whose call it is when the call does not say.
-    pub fn default_account(&self) -> Option<&Arc<Account>> {
-        match &*self.accounts {
-            [only] => Some(only),
-            _ => None,
-        }
-    }
-
-    /// The account with this AppID.
-    pub fn get(&self, appid: &str) -> Option<&Arc<Account>> {
-        self.accounts.iter().find(|account| account.appid == appid)
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Account>> {
-        self.accounts.iter()
     }
 }

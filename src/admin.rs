@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    account::{Account, Directory},
+    account::{Account, Directory, Found},
     log::LogLevels,
     memory::Memory,
     metrics::{AccountPage, Metrics, Page},
@@ -174,18 +174,19 @@ impl Admin {
         if self.farewell.is_leaving() {
             return Err("the process is about to end".to_owned());
         }
+        let accounts = self.directory.now();
         let account = match appid {
-            None => self.directory.default_account(),
-            Some(appid) => {
-                let known = self.directory.get(appid);
-                Some(known.ok_or_else(|| "no such account".to_owned())?)
-            }
+            None => accounts.default_account(),
+            Some(appid) => match accounts.find(appid) {
+                Found::One(account) => Some(account),
+                Found::Several | Found::Nobody => return Err("no such account".to_owned()),
+            },
         };
         match account {
             Some(account) => has_token(account),
             // Without a default, one account's trouble is not the others'.
             None => {
-                let all: Vec<_> = self.directory.iter().map(has_token).collect();
+                let all: Vec<_> = accounts.iter().map(has_token).collect();
                 let first = all.iter().find_map(|account| account.clone().err());
                 let any = all.iter().any(Result::is_ok);
                 if any && self.all_tried() {
@@ -199,6 +200,7 @@ impl Admin {
 
     fn all_tried(&self) -> bool {
         self.directory
+            .now()
             .iter()
             .all(|account| account.keeper.status().tried)
     }
@@ -216,7 +218,8 @@ impl Admin {
 
     fn metrics(&self) -> Reply {
         let ready = self.readiness(None).is_ok();
-        let accounts: Vec<_> = self.directory.iter().map(|account| page(account)).collect();
+        let accounts = self.directory.now();
+        let accounts: Vec<_> = accounts.iter().map(|account| page(account)).collect();
         let page = Page::of(&self.metrics, ready, self.memory.held(), &accounts);
         let mut reply = Reply::new(Full::from(page));
         let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -227,6 +230,7 @@ impl Admin {
     fn accounts(&self) -> Reply {
         let accounts: Vec<Value> = self
             .directory
+            .now()
             .iter()
             .map(|account| describe(account))
             .collect();

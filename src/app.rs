@@ -19,7 +19,7 @@ use crate::{
     log::LogLevels,
     memory::Memory,
     metrics::Metrics,
-    proxy::{Paths, Proxy},
+    proxy::Proxy,
     secret::SecretSource,
     server::{Address, Farewell, Listener, Workers},
     upstream::{route::Route, ways::Ways},
@@ -121,7 +121,6 @@ impl App {
                 .collect(),
         ));
 
-        let remembered = Arc::new(Paths::default());
         let mut upstream = config.upstream;
         upstream.max_connections = upstream.max_connections.div_ceil(config.server.workers);
         let workers = Workers::start(config.server, &farewell, &metrics, || {
@@ -131,7 +130,6 @@ impl App {
                 directory.clone(),
                 ways,
                 memory.clone(),
-                remembered.clone(),
                 metrics.clone(),
             )
         });
@@ -250,6 +248,7 @@ async fn watch_secrets(directory: Directory, secrets: Vec<Arc<SecretSource>>) {
                     its.is_some_and(|its| Arc::ptr_eq(its, secret))
                 };
                 directory
+                    .now()
                     .iter()
                     .filter(its)
                     .for_each(|account| account.keeper.try_again());

@@ -1,5 +1,8 @@
 //! Every counter, declared once with its help text; one block of cells a thread, summed at scrape.
 
+#[macro_use]
+mod labels;
+mod kept;
 mod page;
 
 use std::{
@@ -14,8 +17,9 @@ use tokio::time::Duration;
 
 use crate::endpoint;
 
-pub use kept::{Cause, Fetched, Handed, Kept, Ticket};
+pub use kept::{Handed, Kept, Ticket};
 use kept::{fetches, tickets};
+pub use labels::{Cause, Fetched, Outcome, Selection, Skipped, StoreEvent};
 pub use page::{AccountPage, FAMILIES, Family, Page};
 
 /// How many endpoints get a label of their own in a process; the rest is `other`.
@@ -32,85 +36,14 @@ const ERRCODES: [i64; 25] = [
     43002, 43004, 43101, 45009, 45011, 45015, 45047, 47001, 48001, 50002, 61007,
 ];
 
-/// An enum whose variants are labels.
-macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $label:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$of])* $variant),+ }
-
-        impl $name {
-            /// All of them, in order.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The label.
-            pub fn label(self) -> &'static str {
-                match self { $(Self::$variant => $label),+ }
-            }
-        }
-    };
-}
-
-mod kept;
-
-labels! {
-    /// How a call ended.
-    Outcome {
-        /// WeChat answered without an errcode, or with 0.
-        Accepted = "accepted",
-        /// WeChat answered an errcode that is the app's to read.
-        Errcode = "errcode",
-        /// WeChat's refusal of the token reached the app.
-        Refused = "refused",
-        /// Answered here: the token endpoints.
-        Local = "local",
-        /// Answered with a refusal that is remembered.
-        Remembered = "remembered",
-        /// Refused here: the app's fault.
-        Rejected = "rejected",
-        /// Failed here or on the way to WeChat.
-        Failed = "failed",
-    }
-}
-
-labels! {
-    /// Why a refused call was not sent again.
-    Skipped {
-        /// Its body was not held.
-        NotHeld = "not_held",
-        /// The path refuses every token.
-        Hopeless = "hopeless",
-        /// No other token could be had.
-        NoToken = "no_token",
-        /// The refused token came again, and WeCom's refusals are meant.
-        SameToken = "same_token",
-    }
-}
-
-labels! {
-    /// What happened at the store that replicas share a token in.
-    StoreEvent {
-        /// It did not answer, or with an error.
-        Error = "error",
-        /// The lease was taken.
-        Lease = "lease",
-        /// Another had the lease, and was waited for.
-        Wait = "wait",
-        /// A token was fetched without it.
-        Alone = "alone",
-        /// The token in hand was put into it, because it had none or an older one.
-        Restored = "restored",
-    }
-}
-
 /// Counters of one account. Each is an offset into a `Block`.
 #[derive(Debug)]
 pub struct AccountMetrics(Block);
 
 mod at {
     use super::{
-        Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Handed, Kept, Outcome, Skipped, StoreEvent,
-        Ticket,
+        Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Handed, Kept, Outcome, Selection, Skipped,
+        StoreEvent, Ticket,
     };
 
     pub(super) const CALLS: usize = 0;
@@ -124,7 +57,8 @@ mod at {
     pub(super) const NOT_HELD: usize = FORCED + 1;
     pub(super) const STORE: usize = NOT_HELD + 1;
     pub(super) const TICKETS: usize = STORE + StoreEvent::ALL.len();
-    pub(super) const END: usize = TICKETS + Ticket::ALL.len() * Handed::ALL.len();
+    pub(super) const SELECTED: usize = TICKETS + Ticket::ALL.len() * Handed::ALL.len();
+    pub(super) const END: usize = SELECTED + Selection::ALL.len();
 }
 
 impl Default for AccountMetrics {
@@ -138,6 +72,11 @@ impl AccountMetrics {
     pub fn call(&self, slot: usize, outcome: Outcome) {
         self.0
             .add(at::CALLS + slot * Outcome::ALL.len() + outcome as usize);
+    }
+
+    /// A call turned out to be this account's.
+    pub fn selected(&self, way: Selection) {
+        self.0.add(at::SELECTED + way as usize);
     }
 
     /// WeChat answered `code`.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! guard      may it be looked at                     403
-//! route      call → account, endpoint                400 / 403
+//! route      call → account, endpoint                400 / 403 / 404
 //! keeper     → token                                 waits only when there is none; 503
 //! captured   body → held whole up to a limit         413 / 503 when it has no length either
 //! rewrite    head + token → the head to send
@@ -18,11 +18,11 @@ mod heal;
 mod local;
 mod mark;
 mod options;
-mod remembered;
 mod rewrite;
 mod route;
 mod target;
 mod tickets;
+mod whose;
 
 use std::sync::Arc;
 
@@ -40,11 +40,10 @@ use crate::{
     upstream::{Arriving, SendError, ways::Ways},
 };
 use error::Failure;
-use guard::Door;
+pub use guard::Entrance;
 use mark::mark;
 pub use mark::{HEADER, Mark};
 pub use options::{GuardOptions, Options, TokenEndpoint};
-use remembered::Remembered;
 use route::Call;
 use target::Edit;
 
@@ -64,13 +63,15 @@ pub struct Proxy {
     directory: Directory,
     ways: Ways,
     memory: Arc<Memory>,
-    remembered: Arc<Paths>,
     metrics: Arc<Metrics>,
 }
 
-/// What all workers know of paths that refuse every token.
-#[derive(Debug, Default)]
-pub struct Paths(Remembered);
+/// What comes with a call's head.
+enum Incoming {
+    Body(Inbound),
+    /// The body of a token request, read to know whose it is.
+    Asked(local::Asked),
+}
 
 /// WeChat's answer to one sending of a call.
 struct Answered {
@@ -92,7 +93,6 @@ impl Proxy {
         directory: Directory,
         ways: Ways,
         memory: Arc<Memory>,
-        remembered: Arc<Paths>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -100,7 +100,6 @@ impl Proxy {
             directory,
             ways,
             memory,
-            remembered,
             metrics,
         }
     }
@@ -111,10 +110,10 @@ impl Proxy {
     }
 
     /// Answers `call`, always.
-    pub async fn handle(&self, call: Request<Inbound>, door: Door) -> Reply {
+    pub async fn handle(&self, call: Request<Inbound>, entrance: &Entrance) -> Reply {
         let (head, body) = call.into_parts();
-        let call = match self.admit(&head, door) {
-            Ok(call) => call,
+        let (call, incoming) = match self.admit(&head, body, entrance).await {
+            Ok(admitted) => admitted,
             Err(failure) => {
                 let mut reply = self.turn_down(&failure);
                 if head.method == Method::CONNECT {
@@ -127,7 +126,7 @@ impl Proxy {
         let metrics = &call.account.metrics;
         let slot = self.metrics.slot(call.endpoint.row());
         let mut held = true;
-        let mut reply = match self.answer(&call, body, &mut held).await {
+        let mut reply = match self.answer(&call, incoming, &mut held).await {
             Ok((outcome, reply)) => {
                 metrics.call(slot, outcome);
                 reply
@@ -146,9 +145,20 @@ impl Proxy {
         self.fail(&self.metrics.nobody, ENDPOINT_LABELS, failure)
     }
 
-    fn admit<'a>(&'a self, head: &'a Parts, door: Door) -> Result<Call<'a>, Failure> {
-        self.options.guard.check(head, door)?;
-        Call::of(head, &self.directory)
+    async fn admit<'a>(
+        &self,
+        head: &'a Parts,
+        body: Inbound,
+        entrance: &Entrance,
+    ) -> Result<(Call<'a>, Incoming), Failure> {
+        self.options.guard.check(head, entrance.door)?;
+        if let Some(call) = Call::of(head, entrance, &self.directory.now(), None)? {
+            return Ok((call, Incoming::Body(body)));
+        }
+        let asked = local::read(self, body).await?;
+        let call = Call::of(head, entrance, &self.directory.now(), Some(&asked.appid))?;
+        let call = call.ok_or(Failure::NoAccount)?;
+        Ok((call, Incoming::Asked(asked)))
     }
 
     fn fail(&self, metrics: &AccountMetrics, slot: usize, failure: &Failure) -> Reply {
@@ -166,17 +176,26 @@ impl Proxy {
     async fn answer(
         &self,
         call: &Call<'_>,
-        body: Inbound,
+        incoming: Incoming,
         held: &mut bool,
     ) -> Result<(Outcome, Reply), Failure> {
+        call.account.options.rules.check(call.endpoint.path())?;
+        let body = match (incoming, call.endpoint.credential) {
+            (Incoming::Body(body), _) => body,
+            (Incoming::Asked(asked), Credential::TokenFetch) => {
+                return self.token_request(call, asked).await;
+            }
+            // The default account's kind has no such endpoint.
+            (Incoming::Asked(_), _) => return Err(Failure::NoAccount),
+        };
         match call.endpoint.credential {
             Credential::AccessToken => match self.ticket_wanted(call, &body) {
                 Some(ticket) => self.with_ticket(call, ticket).await,
                 None => self.with_token(call, body, held).await,
             },
             Credential::TokenFetch => {
-                let reply = local::answer(self, call, body).await?;
-                Ok((Outcome::Local, reply))
+                let asked = local::read(self, body).await?;
+                self.token_request(call, asked).await
             }
             Credential::QuotaReset if !self.options.allow_clear_quota => Err(Failure::Closed(
                 "clear_quota/v2 resets the whole account's quota, an operator's act; see --allow-clear-quota",
@@ -202,6 +221,15 @@ impl Proxy {
                 self.without_token(call, body, held, edit, &secrets).await
             }
         }
+    }
+
+    async fn token_request(
+        &self,
+        call: &Call<'_>,
+        asked: local::Asked,
+    ) -> Result<(Outcome, Reply), Failure> {
+        let reply = local::answer(self, call, asked).await?;
+        Ok((Outcome::Local, reply))
     }
 
     /// An endpoint that takes no token of ours: a refusal there is not ours either.
@@ -296,7 +324,7 @@ impl Proxy {
             let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
             let rid = errcode::rid(body);
             tracing::debug!(
-                account = call.account.appid,
+                account = call.account.id(),
                 endpoint,
                 code,
                 rid,

@@ -112,7 +112,7 @@ async fn a_login_needs_no_secret_in_the_app_and_another_appid_never_gets_ours() 
 
     wechat.clear();
     let target = format!(
-        "/sns/jscode2session?appid={APPID}&secret=wrong&%73ecret=x&js_code=two&grant_type=authorization_code&access_token=sidecar-x"
+        "/sns/jscode2session?appid={APPID}&secret=wrong&%73ecret=x&js_code=two&grant_type=authorization_code&access_token=sidecar-{APPID}"
     );
     assert!(sidecar.get(&target).await.json()["openid"].is_string());
     assert_eq!(

@@ -16,6 +16,7 @@ use replica::{DAILY, Replica, many, shared};
 use wechat_sidecar::{
     issuer::{Issue, IssueError, Meaning, Wanted, store::Owner},
     keeper::Replacement,
+    kind::Kind,
     metrics::Cause,
 };
 
@@ -210,7 +211,7 @@ fn refused(code: i64) -> IssueError {
     IssueError::Refused {
         code,
         message: "no".to_owned(),
-        meaning: Meaning::of(code),
+        meaning: Meaning::of(Kind::Wechat, code),
     }
 }
 

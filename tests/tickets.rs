@@ -52,7 +52,8 @@ async fn a_hundred_calls_for_a_ticket_are_one_request_and_its_life_is_true() {
     let targets = [
         JSAPI.to_owned(),
         format!("{JSAPI}&access_token=mine"),
-        "//cgi-bin/ticket/getticket?x=1&ty%70e=js%61pi&access_token=sidecar-x".to_owned(),
+        "//cgi-bin/ticket/getticket?x=1&ty%70e=js%61pi&access_token=sidecar-wx0123456789abcdef"
+            .to_owned(),
     ];
     let calls = (0..100).map(|n| sidecar.get(&targets[n % targets.len()]));
     let tickets: Vec<_> = join_all(calls).await.iter().map(ticket).collect();

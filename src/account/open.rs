@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Duration;
 
 use super::{
-    Account, Options, Source, Worked,
+    Account, Options, Source,
     ways::{OwnWays, Path},
 };
 use crate::{
@@ -115,7 +115,8 @@ impl Options {
             keeper,
             tickets: Tickets::new(asker, &means.corps, means.token_wait),
             metrics,
-            worked: Worked::default(),
+            worked: Arc::default(),
+            remembered: Arc::default(),
             way,
         })
     }

@@ -167,18 +167,29 @@ fn presets(
         TokenApi::Stable => 500,
         TokenApi::Classic => 200,
     });
-    let pattern = |text: &str| Pattern::parse(text).map_err(str::to_owned);
     let rules = &mut options.rules;
-    for (id, name, patterns) in [
-        (Id::Allow, "allow", &mut rules.allow),
-        (Id::Deny, "deny", &mut rules.deny),
-    ] {
-        *patterns = settings.list(id, pattern)?;
-        if let Some(given) = own(name) {
-            patterns.extend(given.list(pattern)?);
-        }
+    rules.allow = settings.list(Id::Allow, allowed)?;
+    rules.deny = settings.list(Id::Deny, pattern)?;
+    if let Some(given) = own("allow") {
+        rules.allow.extend(given.list(allowed)?);
+    }
+    if let Some(given) = own("deny") {
+        rules.deny.extend(given.list(pattern)?);
     }
     Ok(())
+}
+
+fn pattern(text: &str) -> Result<Pattern, String> {
+    Pattern::parse(text).map_err(str::to_owned)
+}
+
+/// What hurts the account is nothing to allow alone.
+fn allowed(text: &str) -> Result<Pattern, String> {
+    let pattern = pattern(text)?;
+    if pattern.is_preset() {
+        return Err("is a preset, which is for deny".to_owned());
+    }
+    Ok(pattern)
 }
 
 fn account(

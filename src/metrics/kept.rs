@@ -1,34 +1,6 @@
 //! What keepers keep, why and how it comes, and the cells that count it.
 
-use super::at;
-
-labels! {
-    /// Why a token was fetched.
-    Cause {
-        /// There was none.
-        Missing = "missing",
-        /// It was about to expire.
-        Renewal = "renewal",
-        /// WeChat refused it.
-        Refusal = "refusal",
-    }
-}
-
-labels! {
-    /// What a fetch brought.
-    Fetched {
-        /// A token that was not known.
-        New = "new",
-        /// The token in hand.
-        Same = "same",
-        /// One that somebody else had fetched; WeChat was not asked.
-        Shared = "shared",
-        /// An errcode.
-        Errcode = "errcode",
-        /// Nothing that makes sense, or nothing at all.
-        Failed = "failed",
-    }
-}
+use super::{Cause, Fetched, at};
 
 labels! {
     /// What a keeper keeps.

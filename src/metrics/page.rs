@@ -4,7 +4,7 @@ use std::{fmt::Write, sync::atomic::Ordering};
 
 use super::{
     AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Handed, Kept, Metrics,
-    Outcome, Skipped, StoreEvent, Ticket, at, fetches, tickets,
+    Outcome, Selection, Skipped, StoreEvent, Ticket, at, fetches, tickets,
 };
 
 /// A metric's name, type and help text.
@@ -35,6 +35,7 @@ families! {
     BUILD = "gauge" "build_info": "Always 1; the version and commit are labels.";
     READY = "gauge" "ready": "1 while /readyz answers 200.";
     CALLS = "counter" "calls_total": "Calls, by account, endpoint and outcome.";
+    SELECTED = "counter" "account_selections_total": "Calls, by account and by how it was known that they are its own.";
     ERRCODE = "counter" "errcodes_total": "Error codes in replies of at most 4 KiB, those to token requests included, by account.";
     REFUSALS = "counter" "refusals_total": "Replies that refused the token put in, by account.";
     REPLAYS = "counter" "replays_total": "Calls sent once more, by account and final outcome.";
@@ -105,6 +106,13 @@ impl Page {
                         cell,
                     );
                 }
+            }
+        }
+        self.family(&SELECTED);
+        for account in accounts {
+            for way in Selection::ALL {
+                let cell = at::SELECTED + *way as usize;
+                self.counted(&SELECTED, account, &[("way", way.label())], cell);
             }
         }
         self.family(&ERRCODE);

@@ -6,6 +6,7 @@ use tokio::time::Duration;
 
 use super::{Mark, Reply, mark::mark};
 use crate::{
+    account::rules::Forbidden,
     body::BodyError,
     captured::{Captured, HoldError},
     keeper::NoToken,
@@ -37,6 +38,25 @@ pub enum Failure {
     /// The configuration forbids it.
     #[error("{0}")]
     Closed(&'static str),
+    /// The account's rules forbid it.
+    #[error("{0}")]
+    Forbidden(#[from] Forbidden),
+    /// It says nothing of its account, and there is no default.
+    #[error(
+        "the call does not say which account it is for: send back the placeholder that the sidecar gave you, or the header X-Wechat-Appid, or call http://…/APPID/…; or mark an account as default"
+    )]
+    NoAccount,
+    /// It says two things of its account.
+    #[error(
+        "the call is for two accounts at once: its placeholder, header, path, listener and AppID must name the same one"
+    )]
+    TwoAccounts,
+    /// It names a corpid of several accounts.
+    #[error("several accounts share this corpid: use the account's name instead")]
+    SharedCorpid,
+    /// It is for an account that is not there.
+    #[error("there is no such account here; there are: {0}")]
+    UnknownAccount(String),
     /// The app's body ended early, or stopped.
     #[error("the body of this call did not arrive: {0}")]
     BodyMissing(String),
@@ -70,7 +90,7 @@ pub enum Failure {
 
 /// Our codes and their statuses, as the README lists them. None is one to which SDKs react by
 /// sending again; 40013 is WeChat's own.
-pub const CODES: [(i64, u16, &str); 13] = [
+pub const CODES: [(i64, u16, &str); 15] = [
     (
         990_400,
         400,
@@ -87,7 +107,17 @@ pub const CODES: [(i64, u16, &str); 13] = [
         403,
         "the call came from a browser, through another proxy, or for another host",
     ),
+    (
+        990_404,
+        404,
+        "there is no account of the name or AppID that the call is for",
+    ),
     (990_405, 403, "the configuration forbids this endpoint"),
+    (
+        990_406,
+        400,
+        "the call does not say which account it is for, or says two",
+    ),
     (990_408, 400, "the body of the call did not arrive"),
     (
         990_413,
@@ -126,7 +156,9 @@ impl Failure {
             Self::CallerKey => 990_401,
             Self::Placeholder => 990_402,
             Self::Stranger(_) => 990_403,
-            Self::Closed(_) => 990_405,
+            Self::UnknownAccount(_) => 990_404,
+            Self::Closed(_) | Self::Forbidden(_) => 990_405,
+            Self::NoAccount | Self::TwoAccounts | Self::SharedCorpid => 990_406,
             Self::BodyMissing(_) => 990_408,
             Self::TooLarge => 990_413,
             Self::Broken(_) => 990_500,

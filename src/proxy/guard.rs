@@ -1,5 +1,7 @@
 //! Who may call: the app beside the sidecar, and nobody through it.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts, uri::Authority};
 
 use super::{GuardOptions, error::Failure};
@@ -16,8 +18,20 @@ pub enum Door {
     Unix,
 }
 
+/// Where a call came in, and whose calls come in there.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    /// Where.
+    pub door: Door,
+    /// The account that the listener is bound to, if it is: what tells it from others.
+    pub account: Option<Arc<str>>,
+}
+
 /// The header that callers show their key in.
 pub const KEY: &str = "x-wechat-sidecar-key";
+
+/// The header that says whose a call is, by AppID or name.
+pub const APPID: &str = "x-wechat-appid";
 
 /// The hosts that calls may be for: the nearest one, the one for disasters, the regions, and one
 /// that old SDKs still name.

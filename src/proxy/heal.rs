@@ -2,14 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{
-    Answered, Mark, Proxy, Reply, Unanswered,
-    error::Failure,
-    mark::mark,
-    remembered::{Answer, Evidence},
-    route::Call,
-};
+use super::{Answered, Mark, Proxy, Reply, Unanswered, error::Failure, mark::mark, route::Call};
 use crate::{
+    account::remembered::{Answer, Evidence},
     body::Inbound,
     captured::Captured,
     errcode::{self, Verdict},
@@ -65,8 +60,8 @@ impl Proxy {
         let keeper = &call.account.keeper;
         let in_hand = keeper.in_hand().filter(|token| token.is_alive());
         let unchanged = in_hand.is_none_or(|token| token.is(refused));
-        let (appid, path) = (&call.account.appid, call.endpoint.path());
-        if unchanged && self.remembered.0.knows(appid, path, refused) {
+        let path = call.endpoint.path();
+        if unchanged && call.account.remembered.knows(path, refused) {
             return Err(Skipped::Hopeless);
         }
         match keeper.second(refused).await {
@@ -121,19 +116,17 @@ impl Proxy {
     /// be the one to use.
     fn give_up(&self, call: &Call<'_>, token: &Arc<Token>, reply: &Reply, confirmed: bool) {
         let worked = call.account.worked.has(&call.endpoint);
-        let (appid, path) = (&call.account.appid, call.endpoint.path());
         // A token that nobody confirmed may be dead; then a path that worked is not to blame.
         if (confirmed || !worked)
             && let Some(answer) = answer_of(reply)
         {
             let evidence = Evidence { worked, confirmed };
-            self.remembered
-                .0
-                .add((appid, path), token, answer, evidence);
+            let path = call.endpoint.path();
+            call.account.remembered.add(path, token, answer, evidence);
         }
         let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
         tracing::warn!(
-            account = appid,
+            account = call.account.id(),
             endpoint,
             "a call was refused with the token that is the one to use: this endpoint may not be for this account"
         );
@@ -146,9 +139,7 @@ impl Proxy {
                 if answered.reply.status().is_success() {
                     call.account.keeper.accepted(token);
                     call.account.worked.note(&call.endpoint);
-                    self.remembered
-                        .0
-                        .forget(&call.account.appid, call.endpoint.path());
+                    call.account.remembered.forget(call.endpoint.path());
                 }
                 Outcome::Accepted
             }
@@ -170,8 +161,8 @@ impl Proxy {
 
     /// The refusal that a caller gets who loops on a path that refuses every token.
     fn instead(&self, call: &Call<'_>, token: &Token) -> Option<Reply> {
-        let (appid, path) = (&call.account.appid, call.endpoint.path());
-        let answer = self.remembered.0.instead(appid, path, token)?;
+        let remembered = &call.account.remembered;
+        let answer = remembered.instead(call.endpoint.path(), token)?;
         let mut reply = Reply::new(Captured::ready(answer.body));
         *reply.status_mut() = answer.status;
         *reply.headers_mut() = answer.headers;

@@ -13,7 +13,7 @@ use super::{
     mark,
     route::Call,
 };
-use crate::{body::Inbound, captured::Captured};
+use crate::{account::Found, body::Inbound, captured::Captured};
 
 /// What a placeholder says of its life. It never ends.
 const LIFETIME: u64 = 7200;
@@ -21,21 +21,20 @@ const LIFETIME: u64 = 7200;
 /// The largest body of a token request.
 const LARGEST: usize = 64 * 1024;
 
-/// Answers a call to one of the token endpoints, which never go on to WeChat.
-pub(super) async fn answer(
-    proxy: &Proxy,
-    call: &Call<'_>,
-    body: Inbound,
-) -> Result<Reply, Failure> {
-    if proxy.options.token_endpoint == TokenEndpoint::Off {
-        return Err(Failure::Closed(
-            "the sidecar answers no token requests (--token-endpoint off): call the API without a token",
-        ));
-    }
-    let stable = call.endpoint.path() == b"/cgi-bin/stable_token";
-    if stable && call.head.method != Method::POST {
-        return Err(Failure::Malformed("stable_token takes POST".to_owned()));
-    }
+/// The token endpoint that takes its parameters in its body.
+pub(super) const STABLE: &str = "/cgi-bin/stable_token";
+
+/// A token request's body, as far as it is of interest.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// The AppID that is named in it; empty for none.
+    pub(super) appid: String,
+    /// Whether a forced refresh is asked for.
+    forced: bool,
+}
+
+/// Reads a token request's body.
+pub(super) async fn read(proxy: &Proxy, body: Inbound) -> Result<Asked, Failure> {
     let body = Captured::hold(body, LARGEST, &proxy.memory).await?;
     let body = match &body {
         Captured::Whole(_) => body.whole(),
@@ -46,25 +45,39 @@ pub(super) async fn answer(
     };
     let body =
         body.ok_or_else(|| Failure::Malformed("a token request is not that long".to_owned()))?;
+    let request: Value = serde_json::from_slice(body).unwrap_or_default();
+    let appid = request.get("appid").and_then(Value::as_str);
+    let forced = request.get("force_refresh");
+    Ok(Asked {
+        appid: appid.unwrap_or_default().to_owned(),
+        forced: forced.is_some_and(|force| *force != Value::Bool(false)),
+    })
+}
+
+/// Answers a call to one of the token endpoints, which never go on to WeChat.
+pub(super) async fn answer(proxy: &Proxy, call: &Call<'_>, asked: Asked) -> Result<Reply, Failure> {
+    if proxy.options.token_endpoint == TokenEndpoint::Off {
+        return Err(Failure::Closed(
+            "the sidecar answers no token requests (--token-endpoint off): call the API without a token",
+        ));
+    }
+    let stable = call.endpoint.path() == STABLE.as_bytes();
+    if stable && call.head.method != Method::POST {
+        return Err(Failure::Malformed("stable_token takes POST".to_owned()));
+    }
     call.names_appid()?;
-    if let Ok(request) = serde_json::from_slice::<Value>(body) {
-        let appid = request
-            .get("appid")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        if !appid.is_empty() && appid != call.account.appid {
-            return Err(Failure::ForeignAppid);
-        }
-        if request
-            .get("force_refresh")
-            .is_some_and(|force| *force != Value::Bool(false))
-        {
-            call.account.metrics.forced();
-            tracing::info!(
-                account = call.account.appid,
-                "an app asked for a forced refresh; ignored"
-            );
-        }
+    if !asked.appid.is_empty() && !call.account.is_called(&asked.appid) {
+        return Err(match proxy.directory.now().find(&asked.appid) {
+            Found::Nobody => Failure::ForeignAppid,
+            Found::One(_) | Found::Several => Failure::TwoAccounts,
+        });
+    }
+    if asked.forced {
+        call.account.metrics.forced();
+        tracing::info!(
+            account = call.account.id(),
+            "an app asked for a forced refresh; ignored"
+        );
     }
     let (token, expires_in) = match proxy.options.token_endpoint {
         TokenEndpoint::Real => {

@@ -2,7 +2,10 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::{guard::KEY, target::named};
+use super::{
+    guard::{APPID, KEY},
+    target::named,
+};
 
 /// The headers to send with a body of `length` bytes. `Host` is the connection's to say.
 pub(super) fn request_headers(method: &Method, headers: &HeaderMap, length: u64) -> HeaderMap {
@@ -137,7 +140,7 @@ fn stays_here(name: &HeaderName) -> bool {
             | header::TRANSFER_ENCODING
             | header::UPGRADE
             | header::EXPECT
-    ) || matches!(name.as_str(), KEY | "keep-alive" | "http2-settings")
+    ) || matches!(name.as_str(), KEY | APPID | "keep-alive" | "http2-settings")
         || name.as_str().starts_with("proxy-")
 }
 
@@ -176,6 +179,7 @@ mod tests {
             ("proxy-authorization", "Basic x"),
             ("proxy-anything", "x"),
             ("x-wechat-sidecar-key", "k"),
+            ("x-wechat-appid", "wx1"),
             ("accept-encoding", "gzip"),
             ("content-length", "99"),
             ("x-kept", "1"),

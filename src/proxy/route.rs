@@ -4,46 +4,58 @@ use std::sync::Arc;
 
 use http::{Method, request::Parts};
 
-use super::{error::Failure, target::values};
+use super::{
+    Entrance,
+    error::Failure,
+    target::values,
+    whose::{self, Whose, whose, with_one_slash},
+};
 use crate::{
-    account::{Account, Directory, PLACEHOLDER},
+    account::{Account, Accounts, PLACEHOLDER},
     endpoint::Endpoint,
+    metrics::Selection,
 };
 
 /// A call that may be looked at, and what it is.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     pub(super) head: &'a Parts,
-    /// As it came, with one slash at its beginning.
+    /// As it came, with one slash at its beginning, and without an account's segment.
     pub(super) path: &'a str,
     pub(super) query: Option<&'a str>,
     pub(super) endpoint: Endpoint<'a>,
-    pub(super) account: &'a Arc<Account>,
+    pub(super) account: Arc<Account>,
 }
 
 impl<'a> Call<'a> {
-    /// Reads the target of a call.
-    pub(super) fn of(head: &'a Parts, directory: &'a Directory) -> Result<Self, Failure> {
-        let raw = head.uri.path();
-        // An SDK whose base URL ends in a slash calls //cgi-bin/….
-        let surplus = raw
-            .bytes()
-            .take_while(|byte| *byte == b'/')
-            .count()
-            .saturating_sub(1);
-        let path = &raw[surplus..];
-        let account = directory.default_account().ok_or_else(|| {
-            Failure::Malformed("it does not say which account it is for".to_owned())
-        })?;
+    /// Whose the call with this `head` is, and what it is. `in_body` is the
+    /// AppID in the body of a token request, empty for none. `None` for a token request of which
+    /// the body must tell.
+    pub(super) fn of(
+        head: &'a Parts,
+        entrance: &Entrance,
+        accounts: &Accounts,
+        in_body: Option<&str>,
+    ) -> Result<Option<Self>, Failure> {
+        let target = (with_one_slash(head.uri.path()), head.uri.query());
+        let found = whose(target, &head.headers, entrance, accounts, in_body)?;
+        let Some(Whose { account, way, path }) = found else {
+            return Ok(None);
+        };
         let endpoint = Endpoint::of(account.kind, path.as_bytes())
             .map_err(|error| Failure::Malformed(error.to_string()))?;
-        Ok(Self {
+        let is_strange = endpoint.row().is_none() && way != Selection::Path;
+        if is_strange && whose::is_meant_for_another(endpoint.path()) {
+            return Err(whose::unknown(accounts));
+        }
+        account.metrics.selected(way);
+        Ok(Some(Self {
             head,
             path,
             query: head.uri.query(),
             endpoint,
             account,
-        })
+        }))
     }
 
     /// Whether a call can be sent again on a fresh connection when WeChat closed the one it was
@@ -68,15 +80,17 @@ impl<'a> Call<'a> {
             .any(|token| token.starts_with(PLACEHOLDER))
     }
 
-    /// Whether the query names an AppID, ours. Another one is answered as WeChat would.
+    /// Whether the query names our AppID, and so needs no other. An AppID of nobody's is answered as
+    /// WeChat would.
     pub(super) fn names_appid(&self) -> Result<bool, Failure> {
-        let mut named = false;
-        for appid in values(self.query, "appid").filter(|appid| !appid.is_empty()) {
-            if appid != self.account.appid {
+        let (mut named, mut by_name) = (false, false);
+        for word in values(self.query, "appid").filter(|word| !word.is_empty()) {
+            if !self.account.is_called(&word) {
                 return Err(Failure::ForeignAppid);
             }
             named = true;
+            by_name |= word != self.account.appid;
         }
-        Ok(named)
+        Ok(named && !by_name)
     }
 }

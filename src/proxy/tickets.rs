@@ -35,7 +35,7 @@ impl Proxy {
         call: &Call<'_>,
         ticket: Ticket,
     ) -> Result<(Outcome, Reply), Failure> {
-        let account = call.account;
+        let account = &call.account;
         let held = account.tickets.holds(ticket);
         let got = account.tickets.get(ticket).await;
         let handed = match (&got, held) {

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     body::Inbound,
     clock::Clock,
-    proxy::{Reply, error::Failure, guard::Door},
+    proxy::{Entrance, Reply, error::Failure},
 };
 
 /// The head of a call, and so what a connection costs, at most.
@@ -73,12 +73,12 @@ enum Next<S> {
 
 /// Serves one connection to its end. While it waits for its next call it is held without hyper, whose
 /// buffers take ten times the memory of all the rest.
-pub(super) async fn converse<S: Duplex>(stream: S, door: Door, shared: Arc<Shared>) {
+pub(super) async fn converse<S: Duplex>(stream: S, entrance: Entrance, shared: Arc<Shared>) {
     let life = Life::new();
     let mut io = Watched::new(stream, life.clone(), shared.options.idle_timeout);
     while is_called(&mut io, &shared).await {
         // Boxed, so that what serving takes is gone while nothing is served.
-        match Box::pin(serve(io, door, &shared, &life)).await {
+        match Box::pin(serve(io, &entrance, &shared, &life)).await {
             Next::Rest(resting) => io = resting,
             Next::End => return,
         }
@@ -104,13 +104,13 @@ async fn is_called<S: Duplex>(resting: &mut Watched<S>, shared: &Shared) -> bool
 
 async fn serve<S: Duplex>(
     io: Watched<S>,
-    door: Door,
+    entrance: &Entrance,
     shared: &Arc<Shared>,
     life: &Arc<Life>,
 ) -> Next<S> {
     let service = service_fn(|call| {
-        let (shared, life) = (shared.clone(), life.clone());
-        async move { Ok::<_, Infallible>(answer(call, door, &shared, &life).await) }
+        let (entrance, shared, life) = (entrance.clone(), shared.clone(), life.clone());
+        async move { Ok::<_, Infallible>(answer(call, &entrance, &shared, &life).await) }
     });
     let mut connection = http1::Builder::new()
         .max_buf_size(LARGEST_HEAD)
@@ -172,7 +172,7 @@ async fn serve<S: Duplex>(
 
 async fn answer(
     call: Request<Incoming>,
-    door: Door,
+    entrance: &Entrance,
     shared: &Shared,
     life: &Arc<Life>,
 ) -> http::Response<Tracked> {
@@ -185,7 +185,7 @@ async fn answer(
     let idle = shared.options.idle_timeout;
     let call = call.map(|body| Inbound::new(body, idle, awaits_continue, busy.clone()));
     let mut reply = if head_was_sound {
-        shared.proxy.handle(call, door).await
+        shared.proxy.handle(call, entrance).await
     } else {
         let failure = Failure::Malformed(
             "it has both Content-Length and Transfer-Encoding, or a coding other than chunked"

@@ -15,13 +15,14 @@ use tokio::{
 };
 
 use super::{Address, Farewell, Workers, worker::Socket};
-use crate::proxy::guard::Door;
+use crate::proxy::{Entrance, guard::Door};
 
 /// A bound address.
 #[derive(Debug)]
 pub struct Listener {
     address: Address,
     socket: Bound,
+    account: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -53,8 +54,11 @@ impl Listener {
             Address::Tcp(address) => {
                 let socket = TcpListener::bind(address).await?;
                 let address = Address::Tcp(socket.local_addr()?);
-                let socket = Bound::Tcp(socket);
-                Ok(Self { address, socket })
+                Ok(Self {
+                    address,
+                    socket: Bound::Tcp(socket),
+                    account: None,
+                })
             }
             Address::Unix(path) => {
                 remove_stale(path)?;
@@ -66,9 +70,16 @@ impl Listener {
                         listener: socket,
                         _file: RemovedOnDrop(path.clone()),
                     },
+                    account: None,
                 })
             }
         }
+    }
+
+    /// The same, where all calls are those of the account with this id.
+    pub fn of_account(mut self, id: &str) -> Self {
+        self.account = Some(id.into());
+        self
     }
 
     /// The address as it is now, with the port that the system chose.
@@ -84,6 +95,10 @@ impl Listener {
             local if local.is_local() => Door::Loopback,
             Address::Tcp(_) => Door::Open,
         };
+        let entrance = Entrance {
+            door,
+            account: self.account.clone(),
+        };
         let mut warned: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
@@ -91,7 +106,7 @@ impl Listener {
                 () = farewell.drained() => break,
             };
             match accepted {
-                Ok((socket, permit)) => workers.hand(socket, door, permit),
+                Ok((socket, permit)) => workers.hand(socket, entrance.clone(), permit),
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be accepted; pausing");
                     sleep(Duration::from_millis(100)).await;
@@ -103,7 +118,7 @@ impl Listener {
             let Some(Ok((socket, permit))) = self.accept(&room, &mut warned).now_or_never() else {
                 break;
             };
-            workers.hand(socket, door, permit);
+            workers.hand(socket, entrance.clone(), permit);
         }
     }
 

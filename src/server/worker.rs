@@ -19,7 +19,7 @@ use tokio::{
 use super::{Farewell, Options, connection::converse};
 use crate::{
     metrics::{Counted, Metrics},
-    proxy::{Proxy, guard::Door},
+    proxy::{Entrance, Proxy},
 };
 
 /// A connection on its way from the acceptor to a worker.
@@ -30,7 +30,7 @@ pub(super) enum Socket {
 }
 
 enum Job {
-    Serve(Socket, Door, OwnedSemaphorePermit),
+    Serve(Socket, Entrance, OwnedSemaphorePermit),
     Ping(oneshot::Sender<()>),
     /// Nothing comes after this.
     Finish,
@@ -112,10 +112,10 @@ impl Workers {
         true
     }
 
-    pub(super) fn hand(&self, socket: Socket, door: Door, permit: OwnedSemaphorePermit) {
+    pub(super) fn hand(&self, socket: Socket, entrance: Entrance, permit: OwnedSemaphorePermit) {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.jobs.len();
         // A worker ends only with the process.
-        let _ = self.jobs[at].send(Job::Serve(socket, door, permit));
+        let _ = self.jobs[at].send(Job::Serve(socket, entrance, permit));
     }
 }
 
@@ -127,12 +127,12 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<Shared>) {
         match job {
             Job::Finish => break,
             Job::Ping(pong) => drop(pong.send(())),
-            Job::Serve(socket, door, permit) => {
+            Job::Serve(socket, entrance, permit) => {
                 let (shared, open) = (shared.clone(), open.clone());
                 tokio::spawn(async move {
                     let counted =
                         Counted::new(shared.metrics.clone(), |metrics| &metrics.app_connections);
-                    if let Err(error) = serve(socket, door, shared).await {
+                    if let Err(error) = serve(socket, entrance, shared).await {
                         tracing::debug!(%error, "a connection could not be taken over");
                     }
                     drop((permit, counted, open));
@@ -146,10 +146,10 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<Shared>) {
     let _ = all_gone.recv().await;
 }
 
-async fn serve(socket: Socket, door: Door, shared: Arc<Shared>) -> io::Result<()> {
+async fn serve(socket: Socket, entrance: Entrance, shared: Arc<Shared>) -> io::Result<()> {
     match socket {
-        Socket::Tcp(stream) => converse(TcpStream::from_std(stream)?, door, shared).await,
-        Socket::Unix(stream) => converse(UnixStream::from_std(stream)?, door, shared).await,
+        Socket::Tcp(stream) => converse(TcpStream::from_std(stream)?, entrance, shared).await,
+        Socket::Unix(stream) => converse(UnixStream::from_std(stream)?, entrance, shared).await,
     }
     Ok(())
 }

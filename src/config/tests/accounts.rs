@@ -34,7 +34,7 @@ fn accounts_stand_in_the_file() {
     assert_eq!((one.token_api, one.daily_fetches), (TokenApi::Classic, 7));
     assert_eq!(
         format!("{:?}", one.rules),
-        "Rules { allow: [/cgi-bin/**], deny: [/cgi-bin/menu/*] }"
+        "Rules { allow: [\"/cgi-bin/**\"], deny: [\"/cgi-bin/menu/*\"] }"
     );
     assert_eq!(one.listen[0].to_string(), "127.0.0.1:7099");
     assert_eq!(one.secret.as_ref().unwrap().held().expose(), "one");
@@ -45,7 +45,7 @@ fn accounts_stand_in_the_file() {
     assert_eq!(two.secret.as_ref().unwrap().held().expose(), "two");
     assert_eq!(
         format!("{:?}", two.rules),
-        "Rules { allow: [], deny: [/cgi-bin/menu/*, /card/**] }"
+        "Rules { allow: [], deny: [\"/cgi-bin/menu/*\", \"/Card/**\"] }"
     );
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
     let again = in_the_file(&file).load().accounts;
@@ -159,7 +159,11 @@ fn what_is_wrong_with_an_account_is_said_with_its_line_and_without_its_value() {
         ),
         (
             two("appid = 'wx2'\ndeny = 'HUNTER2'"),
-            "line 8: the value is not a pattern",
+            "line 8: the value is no pattern",
+        ),
+        (
+            two("appid = 'wx2'\nallow = 'preset:account-wide'"),
+            "line 8: the value is a preset, which is for deny",
         ),
         (
             two("appid = 'wx2'\nlisten = 'HUNTER2'"),

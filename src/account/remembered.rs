@@ -35,24 +35,26 @@ const A_SECOND: u32 = 10;
 
 /// What WeChat answered.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, whole.
+    pub body: Bytes,
 }
 
 /// What is known when a second send is refused.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Evidence {
+pub struct Evidence {
     /// Calls to the path have been accepted.
-    pub(super) worked: bool,
+    pub worked: bool,
     /// The token is the one to use.
-    pub(super) confirmed: bool,
+    pub confirmed: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
-    appid: String,
     path: Box<[u8]>,
     token: Arc<Token>,
     answer: Answer,
@@ -68,9 +70,9 @@ struct Entry {
     calls: u32,
 }
 
-/// The refusals of all accounts, oldest first.
+/// The refusals of an account, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Remembered {
+pub struct Remembered {
     /// So that nobody takes the lock while there are none.
     count: AtomicUsize,
     entries: Mutex<Vec<Entry>>,
@@ -78,22 +80,15 @@ pub(super) struct Remembered {
 
 impl Remembered {
     /// A second send of a call to `path` was refused with `token`.
-    pub(super) fn add(
-        &self,
-        (appid, path): (&str, &[u8]),
-        token: &Arc<Token>,
-        answer: Answer,
-        evidence: Evidence,
-    ) {
+    pub fn add(&self, path: &[u8], token: &Arc<Token>, answer: Answer, evidence: Evidence) {
         if path.len() > LONGEST_PATH {
             return;
         }
         let now = Instant::now();
         let mut entries = self.lock();
-        let before = entries.iter().position(|entry| entry.is(appid, path));
+        let before = entries.iter().position(|entry| entry.is(path));
         let before = before.map(|at| entries.remove(at));
         let mut entry = Entry {
-            appid: appid.to_owned(),
             path: path.into(),
             token: token.clone(),
             answer,
@@ -126,14 +121,14 @@ impl Remembered {
     }
 
     /// Whether `path` is known to refuse `token`.
-    pub(super) fn knows(&self, appid: &str, path: &[u8], token: &Token) -> bool {
-        self.find(appid, path, token, |_| ()).is_some()
+    pub fn knows(&self, path: &[u8], token: &Token) -> bool {
+        self.find(path, token, |_| ()).is_some()
     }
 
     /// Counts a call to `path` that is about to be sent with `token`, and returns the answer it
     /// would get if it is one of too many.
-    pub(super) fn instead(&self, appid: &str, path: &[u8], token: &Token) -> Option<Answer> {
-        self.find(appid, path, token, |entry| {
+    pub fn instead(&self, path: &[u8], token: &Token) -> Option<Answer> {
+        self.find(path, token, |entry| {
             if entry.second.elapsed() >= Duration::from_secs(1) {
                 entry.second = Instant::now();
                 entry.calls = 0;
@@ -144,17 +139,16 @@ impl Remembered {
     }
 
     /// A call to `path` was accepted.
-    pub(super) fn forget(&self, appid: &str, path: &[u8]) {
+    pub fn forget(&self, path: &[u8]) {
         if self.count.load(Ordering::Relaxed) > 0 {
             let mut entries = self.lock();
-            entries.retain(|entry| !entry.is(appid, path));
+            entries.retain(|entry| !entry.is(path));
             self.count.store(entries.len(), Ordering::Relaxed);
         }
     }
 
     fn find<T>(
         &self,
-        appid: &str,
         path: &[u8],
         token: &Token,
         found: impl FnOnce(&mut Entry) -> T,
@@ -163,7 +157,7 @@ impl Remembered {
             return None;
         }
         let mut entries = self.lock();
-        let at = entries.iter().position(|entry| entry.is(appid, path))?;
+        let at = entries.iter().position(|entry| entry.is(path))?;
         let entry = &mut entries[at];
         let now = Instant::now();
         let any_token = entry.any_token_until.is_some_and(|until| now < until);
@@ -177,8 +171,8 @@ impl Remembered {
 }
 
 impl Entry {
-    fn is(&self, appid: &str, path: &[u8]) -> bool {
-        *self.path == *path && self.appid == appid
+    fn is(&self, path: &[u8]) -> bool {
+        *self.path == *path
     }
 }
 
@@ -213,26 +207,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ten_calls_a_second_pass_and_the_rest_is_answered() {
         let (remembered, old) = (Remembered::default(), token("old"));
-        assert!(remembered.instead("wx", b"/x", &old).is_none());
-        remembered.add(("wx", b"/x"), &old, answer(), NEVER);
+        assert!(remembered.instead(b"/x", &old).is_none());
+        remembered.add(b"/x", &old, answer(), NEVER);
         for _ in 0..3 {
-            let answered = (0..25).filter(|_| remembered.instead("wx", b"/x", &old).is_some());
+            let answered = (0..25).filter(|_| remembered.instead(b"/x", &old).is_some());
             assert_eq!(answered.count(), 15);
             advance(Duration::from_secs(1)).await;
         }
-        assert!(remembered.instead("wx2", b"/x", &old).is_none());
-        assert!(remembered.instead("wx", b"/y", &old).is_none());
+        assert!(remembered.instead(b"/y", &old).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn another_token_or_a_success_ends_it() {
         let (remembered, old) = (Remembered::default(), token("old"));
-        remembered.add(("wx", b"/x"), &old, answer(), NEVER);
-        assert!(remembered.knows("wx", b"/x", &token("old")));
-        assert!(!remembered.knows("wx", b"/x", &token("new")));
-        remembered.add(("wx", b"/x"), &old, answer(), NEVER);
-        remembered.forget("wx", b"/x");
-        assert!(!remembered.knows("wx", b"/x", &old));
+        remembered.add(b"/x", &old, answer(), NEVER);
+        assert!(remembered.knows(b"/x", &token("old")));
+        assert!(!remembered.knows(b"/x", &token("new")));
+        remembered.add(b"/x", &old, answer(), NEVER);
+        remembered.forget(b"/x");
+        assert!(!remembered.knows(b"/x", &old));
     }
 
     #[tokio::test(start_paused = true)]
@@ -240,11 +233,11 @@ mod tests {
         let (remembered, old) = (Remembered::default(), token("old"));
         for at in 0..1000 {
             let path = format!("/{at}");
-            remembered.add(("wx", path.as_bytes()), &old, answer(), NEVER);
+            remembered.add(path.as_bytes(), &old, answer(), NEVER);
         }
-        remembered.add(("wx", &[b'x'; 1000]), &old, answer(), NEVER);
+        remembered.add(&[b'x'; 1000], &old, answer(), NEVER);
         assert_eq!(remembered.lock().len(), MOST);
-        assert!(remembered.knows("wx", b"/999", &old) && !remembered.knows("wx", b"/0", &old));
+        assert!(remembered.knows(b"/999", &old) && !remembered.knows(b"/0", &old));
     }
 
     #[tokio::test(start_paused = true)]
@@ -252,25 +245,25 @@ mod tests {
         let (remembered, old) = (Remembered::default(), token("old"));
         advance(Duration::from_secs(1)).await;
         for _ in 0..3 {
-            remembered.add(("wx", b"/x"), &old, answer(), ONCE);
-            assert!(!remembered.knows("wx", b"/x", &old));
+            remembered.add(b"/x", &old, answer(), ONCE);
+            assert!(!remembered.knows(b"/x", &old));
         }
         advance(Duration::from_secs(1)).await;
-        remembered.add(("wx", b"/x"), &token("old"), answer(), ONCE);
-        assert!(remembered.knows("wx", b"/x", &old));
+        remembered.add(b"/x", &token("old"), answer(), ONCE);
+        assert!(remembered.knows(b"/x", &old));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_path_that_never_worked_and_refused_two_tokens_is_given_up_for_an_hour() {
         let remembered = Remembered::default();
-        remembered.add(("wx", b"/x"), &token("one"), answer(), NEVER);
-        remembered.add(("wx", b"/x"), &token("two"), answer(), NEVER);
-        assert!(remembered.knows("wx", b"/x", &token("three")));
+        remembered.add(b"/x", &token("one"), answer(), NEVER);
+        remembered.add(b"/x", &token("two"), answer(), NEVER);
+        assert!(remembered.knows(b"/x", &token("three")));
         advance(ANY_TOKEN).await;
-        assert!(!remembered.knows("wx", b"/x", &token("three")));
-        remembered.add(("wx", b"/x"), &token("three"), answer(), NEVER);
-        remembered.forget("wx", b"/x");
-        assert!(!remembered.knows("wx", b"/x", &token("three")));
+        assert!(!remembered.knows(b"/x", &token("three")));
+        remembered.add(b"/x", &token("three"), answer(), NEVER);
+        remembered.forget(b"/x");
+        assert!(!remembered.knows(b"/x", &token("three")));
     }
 
     #[tokio::test(start_paused = true)]
@@ -280,9 +273,9 @@ mod tests {
             confirmed: false,
             ..NEVER
         };
-        remembered.add(("wx", b"/x"), &old, answer(), unconfirmed);
-        assert!(remembered.knows("wx", b"/x", &old));
+        remembered.add(b"/x", &old, answer(), unconfirmed);
+        assert!(remembered.knows(b"/x", &old));
         advance(UNCONFIRMED).await;
-        assert!(!remembered.knows("wx", b"/x", &old));
+        assert!(!remembered.knows(b"/x", &old));
     }
 }

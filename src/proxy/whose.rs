@@ -1,0 +1,216 @@
+//! Whose call it is: by what it says, by where it came in, or by default.
+
+use std::{borrow::Cow, sync::Arc};
+
+use http::{HeaderName, header::HeaderMap};
+use percent_encoding::percent_decode;
+
+use super::{
+    Entrance,
+    error::Failure,
+    guard::APPID,
+    local::STABLE,
+    target::{named, values},
+};
+use crate::{
+    account::{Account, Accounts, Found, PLACEHOLDER},
+    endpoint::{Credential, Endpoint},
+    kind::Kind,
+    metrics::Selection,
+};
+
+/// Whose a call is, and how that was known.
+pub(super) struct Whose<'a> {
+    pub(super) account: Arc<Account>,
+    pub(super) way: Selection,
+    /// The path without the account's segment, with one slash at its beginning.
+    pub(super) path: &'a str,
+}
+
+/// The words for an account that were found so far.
+struct Said<'a> {
+    accounts: &'a Accounts,
+    account: Option<(&'a Arc<Account>, Selection)>,
+    /// Corpids that several accounts share.
+    vague: Vec<String>,
+}
+
+impl Said<'_> {
+    /// Whether no word was found yet.
+    fn is_silent(&self) -> bool {
+        self.account.is_none() && self.vague.is_empty()
+    }
+
+    /// The call says `word`.
+    fn word(&mut self, way: Selection, word: &str) -> Result<(), Failure> {
+        match (self.accounts.find(word), self.account) {
+            (Found::One(found), None) => self.account = Some((found, way)),
+            (Found::One(found), Some((account, _))) if Arc::ptr_eq(found, account) => {}
+            (Found::One(_), Some(_)) => return Err(Failure::TwoAccounts),
+            (Found::Several, _) => self.vague.push(word.to_owned()),
+            (Found::Nobody, _) if way == Selection::Appid => return Err(Failure::ForeignAppid),
+            (Found::Nobody, _) => return Err(unknown(self.accounts)),
+        }
+        Ok(())
+    }
+}
+
+/// Whose a call is to `path`, which begins with one slash. `in_body` is the AppID in the body of a
+/// token request. `None` for a call whose body has to be looked at.
+pub(super) fn whose<'a>(
+    (path, query): (&'a str, Option<&str>),
+    headers: &HeaderMap,
+    entrance: &Entrance,
+    accounts: &Accounts,
+    in_body: Option<&str>,
+) -> Result<Option<Whose<'a>>, Failure> {
+    let mut said = Said {
+        accounts,
+        account: None,
+        vague: Vec::new(),
+    };
+    // One look at each name costs less than a search.
+    if headers.keys().any(is_appid) {
+        for value in headers.get_all(APPID) {
+            let word = value.to_str().unwrap_or_default().trim();
+            said.word(Selection::Header, word)?;
+        }
+    }
+    let path = match first_segment(path) {
+        Some((segment, rest)) if is_somebody(accounts, segment) => {
+            said.word(Selection::Path, segment)?;
+            with_one_slash(rest)
+        }
+        _ => path,
+    };
+    for placeholder in placeholders(query) {
+        said.word(Selection::Placeholder, &placeholder)?;
+    }
+    if let Some(id) = &entrance.account {
+        said.word(Selection::Listener, id)?;
+    }
+    // Where there is one account, it is compared by who answers.
+    if !accounts.is_one() {
+        let path = names_itself(path, query, &mut said)?;
+        match in_body {
+            Some("") => {}
+            Some(appid) => said.word(Selection::Appid, appid)?,
+            None if said.is_silent() && path.as_deref() == Some(STABLE.as_bytes()) => {
+                return Ok(None);
+            }
+            None => {}
+        }
+    }
+    let (account, way) = match said.account {
+        Some(found) => found,
+        None if !said.vague.is_empty() => return Err(Failure::SharedCorpid),
+        None => {
+            let default = accounts.default_account();
+            (default.ok_or(Failure::NoAccount)?, Selection::Default)
+        }
+    };
+    if said.vague.iter().any(|word| !account.is_called(word)) {
+        return Err(Failure::TwoAccounts);
+    }
+    let account = account.clone();
+    Ok(Some(Whose { account, way, path }))
+}
+
+/// The failure of a call that is for nobody.
+pub(super) fn unknown(accounts: &Accounts) -> Failure {
+    Failure::UnknownAccount(accounts.names())
+}
+
+/// Whether the first segment of `path`, which is in no table, can only have been meant as an account:
+/// it looks like an AppID, or what follows it is a path of the tables.
+pub(super) fn is_meant_for_another(path: &[u8]) -> bool {
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    let end = path.iter().position(|byte| *byte == b'/');
+    let (segment, rest) = path.split_at(end.unwrap_or(path.len()));
+    let digits = segment
+        .strip_prefix(b"wx")
+        .or_else(|| segment.strip_prefix(b"ww"));
+    let is_appid =
+        digits.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit));
+    let is_known = |kind| Endpoint::of(kind, rest).is_ok_and(|endpoint| endpoint.row().is_some());
+    is_appid || is_known(Kind::Wechat) || is_known(Kind::Wecom)
+}
+
+/// A path with one slash at its beginning: an SDK whose base URL ends in one calls //cgi-bin/….
+pub(super) fn with_one_slash(path: &str) -> &str {
+    let slashes = path.bytes().take_while(|byte| *byte == b'/').count();
+    match slashes {
+        0 if path.is_empty() => "/",
+        slashes => &path[slashes.saturating_sub(1)..],
+    }
+}
+
+/// Adds the AppIDs that an SDK names where it asks for a token or for a user's session, and returns
+/// the path if it is one of these.
+fn names_itself(
+    path: &str,
+    query: Option<&str>,
+    said: &mut Said<'_>,
+) -> Result<Option<Vec<u8>>, Failure> {
+    const KINDS: [(Kind, &str); 2] = [(Kind::Wechat, "appid"), (Kind::Wecom, "corpid")];
+    let mut asks = None;
+    for (kind, parameter) in KINDS {
+        let endpoint = Endpoint::of(kind, path.as_bytes()).ok();
+        let Some(endpoint) = endpoint.filter(|endpoint| takes_secret(endpoint)) else {
+            continue;
+        };
+        for word in values(query, parameter).filter(|word| !word.is_empty()) {
+            said.word(Selection::Appid, &word)?;
+        }
+        asks = Some(endpoint.path().to_owned());
+    }
+    Ok(asks)
+}
+
+fn takes_secret(endpoint: &Endpoint<'_>) -> bool {
+    matches!(
+        endpoint.credential,
+        Credential::TokenFetch | Credential::Secret
+    )
+}
+
+fn is_somebody(accounts: &Accounts, segment: &str) -> bool {
+    !matches!(accounts.find(segment), Found::Nobody)
+}
+
+fn is_appid(name: &HeaderName) -> bool {
+    const NAME: HeaderName = HeaderName::from_static(APPID);
+    *name == NAME
+}
+
+/// The first segment of a path that has one, and what follows.
+fn first_segment(path: &str) -> Option<(&str, &str)> {
+    let path = path.strip_prefix('/')?;
+    let end = path.find('/').unwrap_or(path.len());
+    Some(path.split_at(end))
+}
+
+/// What stands behind `sidecar-` in the tokens of a query.
+fn placeholders(query: Option<&str>) -> impl Iterator<Item = Cow<'_, str>> {
+    let parameters = query.into_iter().flat_map(|query| query.split('&'));
+    parameters.filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        if !named(name, "access_token") {
+            return None;
+        }
+        let value = if value.contains('%') {
+            percent_decode(value.as_bytes()).decode_utf8_lossy()
+        } else {
+            Cow::Borrowed(value)
+        };
+        match value {
+            Cow::Borrowed(value) => value.strip_prefix(PLACEHOLDER).map(Cow::Borrowed),
+            Cow::Owned(value) => value
+                .strip_prefix(PLACEHOLDER)
+                .map(|id| id.to_owned().into()),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;
