@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::{
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::{
     errcode,
+    metrics::Cause,
     secret::{Secret, SecretSource},
     token::Token,
     upstream::trust::Trust,
@@ -23,6 +25,10 @@ use crate::{
 
 /// How long a request may take in all.
 const TIME_OUT: Duration = Duration::from_secs(5);
+
+/// How often the server is asked while WeChat refuses the token that it has: asking is free, and
+/// every call fails until it has another.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A header file on a network may take its time.
 const SLOWEST: Duration = Duration::from_secs(2);
@@ -47,13 +53,25 @@ pub struct Options {
 pub struct TokenServer {
     client: Client,
     options: Options,
+    /// The token that WeChat refuses and the server insists on.
+    refused: ArcSwapOption<Token>,
 }
 
 impl TokenServer {
     /// By `options`. The error is a sentence.
     pub fn new(options: Options) -> Result<Self, String> {
         let client = near_client(options.tls.config(), TIME_OUT)?;
-        Ok(Self { client, options })
+        let refused = ArcSwapOption::empty();
+        Ok(Self {
+            client,
+            options,
+            refused,
+        })
+    }
+
+    fn is_refused(&self, token: &Token) -> bool {
+        let refused = self.refused.load();
+        refused.as_ref().is_some_and(|refused| refused.is(token))
     }
 
     async fn token(&self) -> Result<Token, String> {
@@ -87,10 +105,30 @@ impl TokenServer {
 }
 
 impl Issue for TokenServer {
-    async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
+    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
+        let refused = wanted.instead_of.filter(|_| wanted.cause == Cause::Refusal);
         let token = self.token().await.map_err(IssueError::Unusable)?;
+        let insists = refused.filter(|refused| refused.is(&token));
+        if insists.is_some() || !self.is_refused(&token) {
+            self.refused.store(insists);
+        }
         let fetched = false;
         Ok(Issued { token, fetched })
+    }
+
+    async fn look(&self) -> Option<Token> {
+        // Why there is none is said when one is needed.
+        let token = self.token().await.ok()?;
+        if self.is_refused(&token) {
+            return None;
+        }
+        self.refused.store(None);
+        Some(token)
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        let refused = self.refused.load();
+        refused.as_ref().map(|_| LOOK)
     }
 }
 
