@@ -1,0 +1,246 @@
+//! What goes wrong: about a hundred things in two days, by chance, often just when a token is due.
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, Instant, sleep, sleep_until};
+use wechat_sidecar::issuer::wechat::TokenApi;
+
+use super::{
+    sidecar::Incarnation,
+    wechat::WINDOW,
+    world::{World, about, between},
+};
+
+/// The first sidecars get a call every two minutes; the others one in two hours, and some when
+/// anything happens.
+pub const BUSY: usize = 10;
+
+/// How often a sidecar's app calls.
+pub fn every(index: usize) -> Duration {
+    Duration::from_secs(if index < BUSY { 120 } else { 7200 })
+}
+
+/// How many calls are made by those whom something happens to.
+const STIRRED: usize = 50;
+
+/// Lets things happen until the end of the world.
+pub async fn rage(world: Arc<World>) {
+    loop {
+        sleep(about(Duration::from_secs(1700))).await;
+        if fastrand::u8(..3) == 0 {
+            when_due(&world).await;
+        }
+        happen(&world).await;
+    }
+}
+
+/// Waits until about when the token is due to be renewed.
+async fn when_due(world: &World) {
+    let Some(ends) = world.wechat().ends_at() else {
+        return;
+    };
+    let due = ends - WINDOW;
+    let about_then = due - Duration::from_secs(10) + between(0.0, 12.0);
+    if about_then > Instant::now() {
+        sleep_until(about_then).await;
+    }
+}
+
+async fn happen(world: &Arc<World>) {
+    match fastrand::u8(..11) {
+        0 | 1 => kick(world).await,
+        2 => reset(world),
+        3 => restart(world, some(world, 5)).await,
+        4 => {
+            let everybody = (0..world.scenario.sidecars).collect();
+            if fastrand::bool() {
+                restart(world, everybody).await;
+            } else {
+                tokio::spawn(roll(world.clone()));
+            }
+        }
+        5 => {
+            let most = if fastrand::u8(..3) == 0 {
+                10_000.0
+            } else {
+                600.0
+            };
+            cut_from_wechat(world, some(world, 50), between(5.0, most));
+        }
+        6 => {
+            let everybody = (0..world.scenario.sidecars).collect();
+            cut_from_wechat(world, everybody, between(5.0, 1800.0));
+        }
+        7 => {
+            let time = between(60.0, 1200.0);
+            world.note(format_args!("WeChat is slow for {time:?}"));
+            world.weather.lock().unwrap().slow_until = Instant::now() + time;
+            stir(world, some(world, 50));
+        }
+        8 => {
+            let time = between(60.0, 1200.0);
+            world.note(format_args!("WeChat is busy for {time:?}"));
+            world.weather.lock().unwrap().busy_until = Instant::now() + time;
+            stir(world, some(world, 50));
+        }
+        9 => {
+            let chosen = some(world, 3);
+            for index in &chosen {
+                let time = between(1.0, 600.0);
+                world.event("a freeze", format_args!("of {index} for {time:?}"));
+                if let Some(sidecar) = world.sidecar(*index) {
+                    sidecar.freeze(time);
+                }
+            }
+            stir(world, chosen);
+        }
+        _ => {
+            world.weather.lock().unwrap().whims += fastrand::u32(1..4);
+            stir(world, some(world, 5));
+        }
+    }
+}
+
+/// One or a few of the sidecars, the busy ones with preference.
+fn some(world: &World, most: usize) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..world.scenario.sidecars).collect();
+    if fastrand::bool() {
+        all.truncate(BUSY);
+    }
+    fastrand::shuffle(&mut all);
+    all.truncate(fastrand::usize(1..=most));
+    all
+}
+
+/// Somebody who knows the secret has a token minted, or two.
+async fn kick(world: &Arc<World>) {
+    let forced = world.scenario.api == TokenApi::Stable;
+    let times = if fastrand::u8(..4) == 0 { 2 } else { 1 };
+    for time in 0..times {
+        if time > 0 {
+            // WeChat forces no sooner than half a minute after the last time.
+            sleep(between(if forced { 30.0 } else { 0.0 }, 40.0)).await;
+        }
+        let at_once = fastrand::bool();
+        world.wechat().kick(at_once);
+        world.event("a kick", format_args!("{at_once}"));
+        stir(world, some(world, 50));
+    }
+    let (world, later) = (world.clone(), WINDOW);
+    tokio::spawn(async move {
+        sleep(later).await;
+        stir(&world, some(&world, 50));
+    });
+}
+
+/// The operator resets the AppSecret, and puts it into the files half an hour later at the latest.
+fn reset(world: &Arc<World>) {
+    let tokens_end = fastrand::bool();
+    let until_written = between(1.0, 1800.0);
+    let secret = {
+        let mut wechat = world.wechat();
+        wechat.reset_secret(tokens_end);
+        wechat.secret()
+    };
+    world.event(
+        "a secret reset",
+        format_args!("tokens end: {tokens_end}; written in {until_written:?}"),
+    );
+    stir(world, some(world, 50));
+    let world = world.clone();
+    tokio::spawn(async move {
+        sleep(until_written).await;
+        for index in 0..world.scenario.sidecars {
+            tokio::spawn(write_secret(world.clone(), index, secret));
+        }
+        stir(&world, some(&world, 50));
+    });
+}
+
+/// Kubernetes takes up to a minute to bring a secret's new value, the sidecar 5 s to see it.
+async fn write_secret(world: Arc<World>, index: usize, secret: u32) {
+    sleep(between(0.0, 60.0)).await;
+    let line = &world.lines[index];
+    line.set(|line| line.secret = line.secret.max(secret));
+    line.excuse(Duration::from_secs(20));
+    sleep(between(0.0, 5.0)).await;
+    if let Some(sidecar) = world.sidecar(index) {
+        sidecar.keeper.try_again();
+    }
+}
+
+/// All of `chosen` die at once, and are started again.
+async fn restart(world: &Arc<World>, chosen: Vec<usize>) {
+    world.note(format_args!("{} restart", chosen.len()));
+    for index in &chosen {
+        if let Some(sidecar) = world.sidecar(*index) {
+            sidecar.kill();
+        }
+    }
+    for index in &chosen {
+        tokio::spawn(start(world.clone(), *index));
+    }
+    stir(world, chosen);
+}
+
+/// One after the other, as a rollout does.
+async fn roll(world: Arc<World>) {
+    world.note(format_args!("a rollout"));
+    for index in 0..world.scenario.sidecars {
+        sleep(between(0.0, 3.0)).await;
+        if let Some(sidecar) = world.sidecar(index) {
+            sidecar.kill();
+        }
+        tokio::spawn(start(world.clone(), index));
+    }
+}
+
+/// Starts a sidecar in a while; its app calls at once.
+async fn start(world: Arc<World>, index: usize) {
+    sleep(between(0.5, 5.0)).await;
+    if world.sidecar(index).is_none() {
+        Incarnation::start(&world, index, every(index)).call().await;
+    }
+}
+
+fn cut_from_wechat(world: &Arc<World>, chosen: Vec<usize>, time: Duration) {
+    let until = Instant::now() + time;
+    world.note(format_args!(
+        "{} are cut from WeChat for {time:?}",
+        chosen.len()
+    ));
+    for index in &chosen {
+        let line = &world.lines[*index];
+        line.set(|line| line.wechat_cut_until = line.wechat_cut_until.max(until));
+    }
+    stir(world, chosen.clone());
+    let world = world.clone();
+    tokio::spawn(async move {
+        sleep_until(until).await;
+        stir(&world, chosen);
+    });
+}
+
+/// Lets some of `chosen`, and some others, call at once, in the next minute and in the next ten.
+fn stir(world: &Arc<World>, mut chosen: Vec<usize>) {
+    fastrand::shuffle(&mut chosen);
+    chosen.truncate(STIRRED);
+    chosen.extend((0..STIRRED / 3).map(|_| fastrand::usize(..world.scenario.sidecars)));
+    for index in chosen {
+        for within in [2.0, 60.0, 600.0] {
+            let world = world.clone();
+            tokio::spawn(async move {
+                sleep(between(0.0, within)).await;
+                let calls = if fastrand::u8(..10) == 0 { 4 } else { 0 };
+                let Some(sidecar) = world.sidecar(index) else {
+                    return;
+                };
+                for _ in 0..calls {
+                    let sidecar = sidecar.clone();
+                    tokio::spawn(async move { sidecar.call().await });
+                }
+                sidecar.call().await;
+            });
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! A sidecar: the real keeper and issuer, and the decisions of `proxy/heal.rs`, without sockets.
+
+use std::{
+    future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use tokio::{
+    task::AbortHandle,
+    time::{Duration, Instant, sleep, sleep_until, timeout},
+};
+use wechat_sidecar::{
+    issuer::{Issue, IssueError, Issued, Wanted, wechat::TokenApi},
+    keeper::{Keeper, Options, Second, schedule::Renewal},
+    metrics::AccountMetrics,
+    secret::Secret,
+    token::Token,
+};
+
+use super::{
+    remembered::{Answer, Evidence, Remembered},
+    world::{Line, World, about, between},
+};
+
+/// As in `issuer/wechat.rs`.
+const TIME_OUT: Duration = Duration::from_secs(10);
+
+/// How long a keeper may leave WeChat alone after a failure that says little: a minute and a quarter.
+const BACK_OFF: Duration = Duration::from_secs(76);
+
+const APPID: &str = "wx";
+const PATH: &[u8] = b"/cgi-bin/user/info";
+
+/// Whether a process lives, and whether it is allowed to do anything at the moment.
+#[derive(Debug)]
+pub struct Life {
+    dead: AtomicBool,
+    frozen_until: Mutex<Instant>,
+}
+
+impl Life {
+    fn new() -> Self {
+        Self {
+            dead: AtomicBool::new(false),
+            frozen_until: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Waits while the process is frozen, and for ever if it is dead.
+    pub async fn goes_on(&self) {
+        loop {
+            if self.dead.load(Ordering::Relaxed) {
+                future::pending::<()>().await;
+            }
+            let until = *self.frozen_until.lock().unwrap();
+            if until <= Instant::now() {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+}
+
+/// Asks the simulated WeChat for tokens.
+pub struct Asking {
+    pub world: Arc<World>,
+    pub index: usize,
+    pub life: Arc<Life>,
+}
+
+impl Asking {
+    fn line(&self) -> &Line {
+        &self.world.lines[self.index]
+    }
+
+    async fn ask(&self) -> Result<Token, IssueError> {
+        let (world, index) = (&self.world, self.index);
+        self.life.goes_on().await;
+        // The file is read again for each request.
+        let secret = self.line().get().secret;
+        if !self.line().get().reaches_wechat() {
+            // Refused at once, or never answered.
+            sleep(if fastrand::bool() {
+                between(0.001, 0.1)
+            } else {
+                Duration::from_secs(5)
+            })
+            .await;
+            return Err(IssueError::Unreachable("cut".to_owned()));
+        }
+        world.travel().await;
+        if !self.line().get().reaches_wechat() {
+            return future::pending().await;
+        }
+        let busy = Instant::now() < world.weather.lock().unwrap().busy_until && fastrand::bool();
+        let reply = world.wechat().token_request(secret, busy);
+        match &reply {
+            Ok((value, left)) => world.note(format_args!("{index} is brought {value} {left:?}")),
+            Err(error) if busy => world.event("-1", format_args!("{index} {:?}", error.code())),
+            Err(error) => world.note(format_args!("{index} is refused {:?}", error.code())),
+        }
+        let guard = OnTheWay {
+            world,
+            index,
+            token: reply.is_ok(),
+        };
+        world.travel().await;
+        self.life.goes_on().await;
+        if !self.line().get().reaches_wechat() {
+            return future::pending().await;
+        }
+        guard.arrived();
+        let (value, left) = reply?;
+        Ok(Token::new(Secret::new(value), left))
+    }
+}
+
+/// A reply between WeChat and the sidecar. Lost, it is an event: its token may be lost with it.
+struct OnTheWay<'a> {
+    world: &'a World,
+    index: usize,
+    token: bool,
+}
+
+impl OnTheWay<'_> {
+    fn arrived(mut self) {
+        self.token = false;
+    }
+}
+
+impl Drop for OnTheWay<'_> {
+    fn drop(&mut self) {
+        if self.token {
+            let index = self.index;
+            self.world.event("a reply lost", format_args!("{index}"));
+        }
+    }
+}
+
+impl Issue for Asking {
+    async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
+        let issued = match timeout(TIME_OUT, self.ask()).await {
+            Ok(Ok(token)) => Ok(Issued {
+                token,
+                fetched: true,
+            }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(IssueError::Unreachable("timed out".to_owned())),
+        };
+        self.life.goes_on().await;
+        // A wrong secret excuses for as long as it is wrong.
+        if issued
+            .as_ref()
+            .is_err_and(|error| error.code() != Some(40001))
+        {
+            self.line().excuse(BACK_OFF);
+        }
+        issued
+    }
+}
+
+/// Where a sidecar has its tokens from.
+pub enum Source {
+    Alone(Asking),
+}
+
+impl Issue for Source {
+    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
+        match self {
+            Self::Alone(asking) => asking.issue(wanted).await,
+        }
+    }
+}
+
+/// A sidecar from a start to its end.
+pub struct Incarnation {
+    pub world: Arc<World>,
+    pub index: usize,
+    pub keeper: Arc<Keeper<Source>>,
+    life: Arc<Life>,
+    remembered: Remembered,
+    worked: AtomicBool,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// What became of one sending.
+#[derive(PartialEq, Eq)]
+enum Sent {
+    Accepted,
+    Refused,
+    Unreachable,
+}
+
+impl Incarnation {
+    /// Starts a sidecar that gets a call `every` so often on average.
+    pub fn start(world: &Arc<World>, index: usize, every: Duration) -> Arc<Self> {
+        world.starts.fetch_add(1, Ordering::Relaxed);
+        let life = Arc::new(Life::new());
+        let asking = Asking {
+            world: world.clone(),
+            index,
+            life: life.clone(),
+        };
+        let options = Options {
+            renewal: match world.scenario.api {
+                TokenApi::Stable => Renewal::Inside,
+                TokenApi::Classic => Renewal::Ahead,
+            },
+            daily_fetches: 500,
+            patience: Duration::from_secs(15),
+        };
+        let source = Source::Alone(asking);
+        let started = Arc::new(Self {
+            world: world.clone(),
+            index,
+            keeper: Keeper::new(source, options, world.metrics.clone()),
+            life,
+            remembered: Remembered::default(),
+            worked: AtomicBool::new(false),
+            tasks: Mutex::default(),
+        });
+        let runs = tokio::spawn(started.keeper.clone().run());
+        let calls = tokio::spawn(started.clone().calls(every));
+        let mut tasks = started.tasks.lock().unwrap();
+        tasks.extend([runs.abort_handle(), calls.abort_handle()]);
+        drop(tasks);
+        world.running.lock().unwrap()[index] = Some(started.clone());
+        started
+    }
+
+    /// Ends it as SIGKILL does.
+    pub fn kill(&self) {
+        self.life.dead.store(true, Ordering::Relaxed);
+        for task in self.tasks.lock().unwrap().drain(..) {
+            task.abort();
+        }
+        self.world.running.lock().unwrap()[self.index] = None;
+    }
+
+    /// Lets it do nothing for `time`, as a suspended machine.
+    pub fn freeze(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut frozen = self.life.frozen_until.lock().unwrap();
+        *frozen = frozen.max(until);
+    }
+
+    fn line(&self) -> &Line {
+        &self.world.lines[self.index]
+    }
+
+    async fn calls(self: Arc<Self>, every: Duration) {
+        loop {
+            sleep(about(every)).await;
+            self.call().await;
+        }
+    }
+
+    /// One call of the app, as `proxy/heal.rs` treats it.
+    pub async fn call(&self) {
+        self.life.goes_on().await;
+        self.world.calls().made += 1;
+        let Ok(mut token) = self.keeper.token().await else {
+            return self.fails("has no token", None);
+        };
+        if !token.is_alive() {
+            match self.keeper.token().await {
+                Ok(another) => token = another,
+                Err(_) => return self.fails("has no token", None),
+            }
+        }
+        if self.remembered.instead(APPID, PATH, &token).is_some() {
+            return self.fails("is answered from memory", None);
+        }
+        match self.send(&token, true).await {
+            Sent::Accepted => return self.accepted(&token, false),
+            Sent::Unreachable => return self.world.calls().unreachable += 1,
+            Sent::Refused => {}
+        }
+        let in_hand = self.keeper.in_hand().filter(|token| token.is_alive());
+        let unchanged = in_hand.is_none_or(|held| held.is(&token));
+        if unchanged && self.remembered.knows(APPID, PATH, &token) {
+            return self.fails("is hopeless", None);
+        }
+        let Ok(Second { token, confirmed }) = self.keeper.second(&token).await else {
+            return self.fails("gets no second token", None);
+        };
+        self.life.goes_on().await;
+        let good = self.world.wechat().accepts(token.value().expose());
+        match self.send(&token, false).await {
+            Sent::Accepted => self.accepted(&token, true),
+            // Nothing was sent, so that the app reads the first refusal.
+            Sent::Unreachable => self.fails("cannot be sent again", None),
+            Sent::Refused => {
+                let worked = self.worked.load(Ordering::Relaxed);
+                self.keeper.refused_again(&token, worked);
+                if confirmed || !worked {
+                    let answer = Answer {
+                        status: StatusCode::OK,
+                        headers: HeaderMap::new(),
+                        body: Bytes::new(),
+                    };
+                    let evidence = Evidence { worked, confirmed };
+                    self.remembered.add((APPID, PATH), &token, answer, evidence);
+                }
+                self.fails("is refused twice", Some(good));
+            }
+        }
+    }
+
+    /// Sends a call. Only a first send is refused by a whim.
+    async fn send(&self, token: &Token, first: bool) -> Sent {
+        let world = &self.world;
+        if !self.line().get().reaches_wechat() {
+            sleep(between(0.001, 5.0)).await;
+            return Sent::Unreachable;
+        }
+        world.travel().await;
+        if !self.line().get().reaches_wechat() {
+            return Sent::Unreachable;
+        }
+        let accepted = world.wechat().accepts(token.value().expose());
+        let whim = accepted && first && {
+            let whims = &mut world.weather.lock().unwrap().whims;
+            let whim = *whims > 0;
+            *whims = whims.saturating_sub(1);
+            whim
+        };
+        if whim {
+            world.event("a whim", format_args!("{}", self.index));
+        }
+        // The way back takes no time, save where it takes long: timers are what a run costs.
+        if world.is_slow() {
+            world.travel().await;
+        }
+        self.life.goes_on().await;
+        if accepted && !whim {
+            Sent::Accepted
+        } else {
+            Sent::Refused
+        }
+    }
+
+    fn accepted(&self, token: &Token, healed: bool) {
+        self.keeper.accepted(token);
+        self.worked.store(true, Ordering::Relaxed);
+        self.remembered.forget(APPID, PATH);
+        let mut calls = self.world.calls();
+        calls.accepted += 1;
+        calls.healed += u64::from(healed);
+        drop(calls);
+        if healed {
+            let index = self.index;
+            self.world.note(format_args!("{index} is healed"));
+        }
+    }
+
+    /// A call ended badly: excused if something stood between this sidecar and a good token.
+    /// `good`: whether the token was, when it was sent for the second time.
+    fn fails(&self, how: &str, good: Option<bool>) {
+        let (world, index) = (&self.world, self.index);
+        let line = self.line().get();
+        let now = Instant::now();
+        let excused = now < line.excused_until
+            || !line.reaches_wechat()
+            || line.secret != world.wechat().secret();
+        let overtaken = good == Some(true);
+        let mut calls = world.calls();
+        if overtaken {
+            calls.overtaken += 1;
+        } else if excused {
+            calls.excused += 1;
+        } else {
+            let at = world.began.elapsed().as_secs_f64();
+            calls
+                .failed
+                .push(format!("at {at:.3} s a call of {index} {how}"));
+        }
+        drop(calls);
+        world.note(format_args!("{index} {how}; {good:?} {excused}"));
+    }
+}

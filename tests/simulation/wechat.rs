@@ -1,0 +1,244 @@
+//! WeChat's token rules (two tokens, their lives, their quotas), as hostile as the documents allow.
+
+use std::collections::VecDeque;
+
+use tokio::time::{Duration, Instant};
+use wechat_sidecar::issuer::{IssueError, Meaning, wechat::TokenApi};
+
+/// How long a token lives.
+pub const LIFE: Duration = Duration::from_secs(7200);
+
+/// How long before its end a token is renewed, and how long it works beside the one that follows.
+pub const WINDOW: Duration = Duration::from_secs(300);
+
+const DAY: Duration = Duration::from_secs(86_400);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// One account at WeChat.
+#[derive(Debug)]
+pub struct Wechat {
+    api: TokenApi,
+    secret: u32,
+    serial: u32,
+    current: Option<Minted>,
+    previous: Option<Minted>,
+    last_day: Window,
+    last_minute: Window,
+    /// What the sidecars asked for, and what became of it.
+    pub asked: Asked,
+}
+
+#[derive(Clone, Debug)]
+struct Minted {
+    value: String,
+    until: Instant,
+}
+
+/// Requests of sidecars that arrived.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// All of them.
+    pub requests: u64,
+    /// Those that minted a token.
+    pub minted: u64,
+    /// Those that brought the token that there was already.
+    pub same: u64,
+    /// Those with the wrong secret.
+    pub wrong_secret: u64,
+    /// Those answered with -1.
+    pub busy: u64,
+    /// Those beyond a quota.
+    pub beyond: u64,
+    /// The most in any 24 hours; of `token`, those that minted and those of others.
+    pub most_a_day: usize,
+    /// The most in any minute.
+    pub most_a_minute: usize,
+}
+
+/// Counts what happened in the last while.
+#[derive(Debug)]
+struct Window {
+    length: Duration,
+    times: VecDeque<Instant>,
+}
+
+impl Window {
+    fn new(length: Duration) -> Self {
+        let times = VecDeque::new();
+        Self { length, times }
+    }
+
+    fn note(&mut self) -> usize {
+        let now = Instant::now();
+        self.times.push_back(now);
+        while self
+            .times
+            .front()
+            .is_some_and(|at| *at + self.length <= now)
+        {
+            self.times.pop_front();
+        }
+        self.times.len()
+    }
+}
+
+/// What a token request came to.
+pub type Reply = Result<(String, Duration), IssueError>;
+
+impl Wechat {
+    pub fn new(api: TokenApi) -> Self {
+        Self {
+            api,
+            secret: 0,
+            serial: 0,
+            current: None,
+            previous: None,
+            last_day: Window::new(DAY),
+            last_minute: Window::new(MINUTE),
+            asked: Asked::default(),
+        }
+    }
+
+    /// The quotas of a day and of a minute.
+    fn quotas(&self) -> (usize, usize) {
+        match self.api {
+            TokenApi::Classic => (2000, 2000),
+            TokenApi::Stable => (500_000, 10_000),
+        }
+    }
+
+    /// A sidecar's token request arrives.
+    pub fn token_request(&mut self, secret: u32, busy: bool) -> Reply {
+        self.asked.requests += 1;
+        // Whatever it comes to, it counts: no document says that failures are free.
+        let (day, minute) = (self.last_day.note(), self.last_minute.note());
+        self.asked.most_a_day = self.asked.most_a_day.max(day);
+        self.asked.most_a_minute = self.asked.most_a_minute.max(minute);
+        let (a_day, a_minute) = self.quotas();
+        if day > a_day || minute > a_minute {
+            self.asked.beyond += 1;
+            return Err(refused(if day > a_day { 45009 } else { 45011 }));
+        }
+        if busy {
+            self.asked.busy += 1;
+            return Err(refused(-1));
+        }
+        if secret != self.secret {
+            self.asked.wrong_secret += 1;
+            return Err(refused(40001));
+        }
+        let now = Instant::now();
+        let due = |token: &Minted| now + WINDOW >= token.until;
+        if self.api == TokenApi::Classic || self.current.as_ref().is_none_or(due) {
+            self.asked.minted += 1;
+            self.mint(WINDOW);
+        } else {
+            self.asked.same += 1;
+        }
+        let current = self.current.as_ref().unwrap();
+        let left = current.until - now;
+        Ok((current.value.clone(), Duration::from_secs(left.as_secs())))
+    }
+
+    /// A new token takes the place of the current one, which works for `grace` more; the one
+    /// before that ends now.
+    fn mint(&mut self, grace: Duration) {
+        let now = Instant::now();
+        self.serial += 1;
+        self.previous = self.current.take().map(|before| Minted {
+            until: before.until.min(now + grace),
+            ..before
+        });
+        self.current = Some(Minted {
+            value: format!("token-{}", self.serial),
+            until: now + LIFE,
+        });
+    }
+
+    /// Somebody else, who knows the secret, has a token minted: `token`, or `stable_token` by
+    /// force. Whether the old one ends at once is said differently in different places.
+    pub fn kick(&mut self, at_once: bool) {
+        self.last_day.note();
+        let at_once = at_once && self.api == TokenApi::Stable;
+        self.mint(if at_once { Duration::ZERO } else { WINDOW });
+    }
+
+    /// The operator resets the AppSecret. No document says what becomes of the tokens.
+    pub fn reset_secret(&mut self, tokens_end: bool) {
+        self.secret += 1;
+        if tokens_end {
+            self.current = None;
+            self.previous = None;
+        }
+    }
+
+    /// The right secret.
+    pub fn secret(&self) -> u32 {
+        self.secret
+    }
+
+    /// How many tokens there have been, whoever had them minted.
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// Whether a call with `token` would be accepted now.
+    pub fn accepts(&self, token: &str) -> bool {
+        let now = Instant::now();
+        let mut tokens = self.current.iter().chain(&self.previous);
+        tokens.any(|minted| minted.value == token && now < minted.until)
+    }
+
+    /// When the current token ends.
+    pub fn ends_at(&self) -> Option<Instant> {
+        self.current.as_ref().map(|token| token.until)
+    }
+}
+
+fn refused(code: i64) -> IssueError {
+    IssueError::Refused {
+        code,
+        message: String::new(),
+        meaning: Meaning::of(code),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_classic_token_ends_five_minutes_after_the_next_and_at_once_after_two() {
+    let mut wechat = Wechat::new(TokenApi::Classic);
+    let first = wechat.token_request(0, false).unwrap().0;
+    let second = wechat.token_request(0, false).unwrap().0;
+    assert!(wechat.accepts(&first) && wechat.accepts(&second));
+    tokio::time::advance(WINDOW).await;
+    assert!(!wechat.accepts(&first) && wechat.accepts(&second));
+    let third = wechat.token_request(0, false).unwrap().0;
+    wechat.kick(false);
+    assert!(!wechat.accepts(&second) && wechat.accepts(&third));
+    assert!(wechat.token_request(1, false).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stable_token_is_the_same_for_all_until_its_last_five_minutes() {
+    let mut wechat = Wechat::new(TokenApi::Stable);
+    let first = wechat.token_request(0, false).unwrap();
+    assert_eq!(first.1, LIFE);
+    tokio::time::advance(LIFE - WINDOW - Duration::from_secs(1)).await;
+    let again = wechat.token_request(0, false).unwrap();
+    assert_eq!(again, (first.0.clone(), WINDOW + Duration::from_secs(1)));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let second = wechat.token_request(0, false).unwrap();
+    assert_eq!(second.1, LIFE);
+    assert!(wechat.accepts(&first.0) && wechat.accepts(&second.0));
+    tokio::time::advance(WINDOW).await;
+    assert!(!wechat.accepts(&first.0) && wechat.accepts(&second.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn quotas_are_kept() {
+    let mut wechat = Wechat::new(TokenApi::Classic);
+    for _ in 0..2000 {
+        wechat.token_request(0, false).unwrap();
+    }
+    let beyond = wechat.token_request(0, false).unwrap_err();
+    assert_eq!(beyond.code(), Some(45009));
+}
