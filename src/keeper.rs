@@ -180,6 +180,9 @@ impl<I: Issue> Keeper<I> {
             }
             if wake > Instant::now() {
                 tokio::select! {
+                    // Whatever is ready together is taken in this order, so that a simulation can be
+                    // run again.
+                    biased;
                     () = sleep_until(wake) => {}
                     () = self.changed.notified() => {}
                     () = self.look() => {}

@@ -14,6 +14,8 @@ mod remembered;
 mod run;
 #[path = "simulation/sidecar.rs"]
 mod sidecar;
+#[path = "simulation/store.rs"]
+mod store;
 #[path = "simulation/wechat.rs"]
 mod wechat;
 #[path = "simulation/world.rs"]
@@ -30,9 +32,16 @@ use world::Scenario;
 
 const STABLE: Scenario = Scenario {
     api: TokenApi::Stable,
+    store: false,
     sidecars: 1000,
     lasts: Duration::from_secs(48 * 3600),
     chaos: false,
+};
+
+const CLASSIC: Scenario = Scenario {
+    api: TokenApi::Classic,
+    store: true,
+    ..STABLE
 };
 
 /// The earliest that one of many sidecars asks for another stable token: 285 s before its end.
@@ -66,6 +75,28 @@ fn stable_without_a_store_heals_whatever_can_be_healed() {
 fn requests_with_a_reason(report: &Report) -> u64 {
     let told_nothing = report.asked.wrong_secret + report.injected();
     report.starts + u64::from(report.tokens) * report.scenario.sidecars as u64 + told_nothing
+}
+
+#[test]
+fn classic_with_a_store_costs_a_thousand_sidecars_together_one_request_a_lifetime() {
+    runs(CLASSIC, 1, |report| {
+        report.check();
+        assert_eq!(report.asked.requests, report.fewest(WINDOW));
+        assert_eq!(report.calls.accepted, report.calls.made);
+        assert_eq!(report.calls.healed, 0);
+    });
+}
+
+#[test]
+fn classic_with_a_store_heals_whatever_can_be_healed() {
+    let scenario = Scenario {
+        chaos: true,
+        ..CLASSIC
+    };
+    runs(scenario, 2, |report| {
+        report.check();
+        assert!(report.asked.requests <= report.fewest(WINDOW) + report.injected());
+    });
 }
 
 #[test]

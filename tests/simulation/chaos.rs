@@ -47,6 +47,9 @@ async fn when_due(world: &World) {
 }
 
 async fn happen(world: &Arc<World>) {
+    if world.scenario.store && fastrand::bool() {
+        return happen_to_store(world);
+    }
     match fastrand::u8(..11) {
         0 | 1 => kick(world).await,
         2 => reset(world),
@@ -99,6 +102,72 @@ async fn happen(world: &Arc<World>) {
             stir(world, some(world, 5));
         }
     }
+}
+
+fn happen_to_store(world: &Arc<World>) {
+    let now = Instant::now();
+    match fastrand::u8(..7) {
+        0 => cut_from_store(world, some(world, 50), between(5.0, 10_000.0)),
+        1 => {
+            let everybody = (0..world.scenario.sidecars).collect();
+            cut_from_store(world, everybody, between(5.0, 1800.0));
+        }
+        2 => {
+            let (time, empty) = (between(0.5, 60.0), fastrand::bool());
+            world.event(
+                "the store restarts",
+                format_args!("in {time:?}; empty: {empty}"),
+            );
+            let mut store = world.store();
+            store.away_until = store.away_until.max(now + time);
+            if empty {
+                store.empty();
+            }
+        }
+        3 => {
+            world.event("the store is emptied", format_args!(""));
+            world.store().empty();
+        }
+        4 => {
+            let time = between(5.0, 600.0);
+            world.event("the store is read-only", format_args!("for {time:?}"));
+            world.event("the store can be written", format_args!("in {time:?}"));
+            world.store().read_only_until = now + time;
+        }
+        5 => {
+            let time = between(30.0, 600.0);
+            world.event("the store is slow", format_args!("for {time:?}"));
+            world.event("the store is fast", format_args!("in {time:?}"));
+            world.store().slow_until = now + time;
+        }
+        _ => {
+            let most = if fastrand::bool() { 3600.0 } else { 10.0 };
+            let (by, later) = (between(0.0, most), fastrand::bool());
+            world.event("the store's clock jumps", format_args!("by {by:?} {later}"));
+            world.store().jump(by, later);
+        }
+    }
+    stir(world, some(world, 50));
+}
+
+fn cut_from_store(world: &Arc<World>, chosen: Vec<usize>, time: Duration) {
+    let until = Instant::now() + time;
+    let count = chosen.len();
+    world.event(
+        "a cut from the store",
+        format_args!("of {count} for {time:?}"),
+    );
+    world.event("a way to the store", format_args!("in {time:?}"));
+    for index in &chosen {
+        let line = &world.lines[*index];
+        line.set(|line| line.store_cut_until = line.store_cut_until.max(until));
+    }
+    stir(world, chosen.clone());
+    let world = world.clone();
+    tokio::spawn(async move {
+        sleep_until(until).await;
+        stir(&world, chosen);
+    });
 }
 
 /// One or a few of the sidecars, the busy ones with preference.

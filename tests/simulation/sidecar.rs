@@ -15,7 +15,7 @@ use tokio::{
     time::{Duration, Instant, sleep, sleep_until, timeout},
 };
 use wechat_sidecar::{
-    issuer::{Issue, IssueError, Issued, Wanted, wechat::TokenApi},
+    issuer::{Issue, IssueError, Issued, Wanted, shared::Shared, wechat::TokenApi},
     keeper::{Keeper, Options, Second, schedule::Renewal},
     metrics::AccountMetrics,
     secret::Secret,
@@ -24,6 +24,7 @@ use wechat_sidecar::{
 
 use super::{
     remembered::{Answer, Evidence, Remembered},
+    store::View,
     world::{Line, World, about, between},
 };
 
@@ -31,7 +32,7 @@ use super::{
 const TIME_OUT: Duration = Duration::from_secs(10);
 
 /// How long a keeper may leave WeChat alone after a failure that says little: a minute and a quarter.
-const BACK_OFF: Duration = Duration::from_secs(76);
+pub const BACK_OFF: Duration = Duration::from_secs(76);
 
 const APPID: &str = "wx";
 const PATH: &[u8] = b"/cgi-bin/user/info";
@@ -162,17 +163,41 @@ impl Issue for Asking {
         }
         issued
     }
+
+    fn circumstances(&self) -> u16 {
+        self.line().get().secret as u16
+    }
 }
+
+/// How many times more seldom than in life a sidecar looks what others have put in place: 86 million
+/// looks are too many for a test.
+pub const LOOK_SELDOM: u32 = 40;
 
 /// Where a sidecar has its tokens from.
 pub enum Source {
     Alone(Asking),
+    Shared(Shared<Asking, View>),
 }
 
 impl Issue for Source {
     async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
         match self {
             Self::Alone(asking) => asking.issue(wanted).await,
+            Self::Shared(shared) => shared.issue(wanted).await,
+        }
+    }
+
+    async fn look(&self) -> Option<Token> {
+        match self {
+            Self::Alone(asking) => asking.look().await,
+            Self::Shared(shared) => shared.look().await,
+        }
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        match self {
+            Self::Alone(asking) => asking.look_every(),
+            Self::Shared(shared) => shared.look_every().map(|every| every * LOOK_SELDOM),
         }
     }
 }
@@ -206,15 +231,30 @@ impl Incarnation {
             index,
             life: life.clone(),
         };
+        let (renewal, daily_fetches) = match world.scenario.api {
+            TokenApi::Stable => (Renewal::Inside, 500),
+            TokenApi::Classic => (Renewal::Ahead, 200),
+        };
         let options = Options {
-            renewal: match world.scenario.api {
-                TokenApi::Stable => Renewal::Inside,
-                TokenApi::Classic => Renewal::Ahead,
-            },
-            daily_fetches: 500,
+            renewal,
+            daily_fetches,
             patience: Duration::from_secs(15),
         };
-        let source = Source::Alone(asking);
+        let source = if world.scenario.store {
+            let view = View {
+                world: world.clone(),
+                index,
+                life: life.clone(),
+            };
+            Source::Shared(Shared::new(
+                asking,
+                view,
+                daily_fetches,
+                world.metrics.clone(),
+            ))
+        } else {
+            Source::Alone(asking)
+        };
         let started = Arc::new(Self {
             world: world.clone(),
             index,
@@ -264,14 +304,15 @@ impl Incarnation {
     pub async fn call(&self) {
         self.life.goes_on().await;
         self.world.calls().made += 1;
-        let Ok(mut token) = self.keeper.token().await else {
-            return self.fails("has no token", None);
+        let mut token = match self.keeper.token().await {
+            Ok(token) => token,
+            Err(error) => return self.fails(&format!("has no token: {error}"), None),
         };
         if !token.is_alive() {
-            match self.keeper.token().await {
-                Ok(another) => token = another,
-                Err(_) => return self.fails("has no token", None),
-            }
+            token = match self.keeper.token().await {
+                Ok(token) => token,
+                Err(error) => return self.fails(&format!("has no token: {error}"), None),
+            };
         }
         if self.remembered.instead(APPID, PATH, &token).is_some() {
             return self.fails("is answered from memory", None);
@@ -286,8 +327,9 @@ impl Incarnation {
         if unchanged && self.remembered.knows(APPID, PATH, &token) {
             return self.fails("is hopeless", None);
         }
-        let Ok(Second { token, confirmed }) = self.keeper.second(&token).await else {
-            return self.fails("gets no second token", None);
+        let Second { token, confirmed } = match self.keeper.second(&token).await {
+            Ok(second) => second,
+            Err(error) => return self.fails(&format!("gets no second token: {error}"), None),
         };
         self.life.goes_on().await;
         let good = self.world.wechat().accepts(token.value().expose());

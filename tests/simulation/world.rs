@@ -10,12 +10,14 @@ use std::{
 use tokio::time::{Duration, Instant, sleep};
 use wechat_sidecar::{issuer::wechat::TokenApi, metrics::AccountMetrics};
 
-use super::{sidecar::Incarnation, wechat::Wechat};
+use super::{sidecar::Incarnation, store::Contents, wechat::Wechat};
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub api: TokenApi,
+    /// Whether the sidecars share a store.
+    pub store: bool,
     pub sidecars: usize,
     pub lasts: Duration,
     pub chaos: bool,
@@ -27,6 +29,7 @@ pub struct World {
     pub began: Instant,
     pub wechat: Mutex<Wechat>,
     pub weather: Mutex<Weather>,
+    store: Mutex<Contents>,
     pub lines: Vec<Line>,
     pub running: Mutex<Vec<Option<Arc<Incarnation>>>>,
     log: Mutex<Log>,
@@ -97,6 +100,7 @@ impl World {
                 busy_until: now,
                 whims: 0,
             }),
+            store: Mutex::new(Contents::new()),
             lines: (0..scenario.sidecars).map(line).collect(),
             running: Mutex::new(vec![None; scenario.sidecars]),
             log: Mutex::new(Log {
@@ -138,6 +142,10 @@ impl World {
 
     pub fn wechat(&self) -> MutexGuard<'_, Wechat> {
         self.wechat.lock().unwrap()
+    }
+
+    pub fn store(&self) -> MutexGuard<'_, Contents> {
+        self.store.lock().unwrap()
     }
 
     pub fn calls(&self) -> MutexGuard<'_, Calls> {
