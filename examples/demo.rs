@@ -87,7 +87,7 @@ impl Demo {
             env: env.map(|(name, value)| (name.into(), value.into())).into(),
         })?;
         let app = App::bind(config, None).await?;
-        let listening = app.addresses().next().ok_or("it listens nowhere")?;
+        let (listening, _) = app.addresses().next().ok_or("it listens nowhere")?;
         let (sidecar, admin) = (format!("http://{listening}"), app.admin()?);
         tokio::spawn(app.run(pending()));
 

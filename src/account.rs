@@ -39,7 +39,8 @@ pub fn check_appid(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// An account while it is served.
+/// An account while it is served. A clone shares everything that changes.
+#[derive(Clone)]
 pub struct Account {
     /// WeChat's AppID, or WeCom's corpid.
     pub appid: String,
@@ -52,7 +53,7 @@ pub struct Account {
     /// Its token.
     pub keeper: Arc<Keeper<Issuer>>,
     /// Its tickets.
-    pub tickets: Tickets,
+    pub tickets: Arc<Tickets>,
     /// Its counters.
     pub metrics: Arc<AccountMetrics>,
     /// Where it has been accepted.

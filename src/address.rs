@@ -12,6 +12,11 @@ pub enum Address {
 }
 
 impl Address {
+    /// Whether it is one place, and not a port that the system picks.
+    pub fn is_definite(&self) -> bool {
+        !matches!(self, Self::Tcp(address) if address.port() == 0)
+    }
+
     /// Whether only this machine can reach it.
     pub fn is_local(&self) -> bool {
         match self {

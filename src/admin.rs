@@ -1,5 +1,7 @@
 //! The admin port: probes and metrics for who reaches it, all else for loopback peers only.
 
+mod reading;
+
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
@@ -42,7 +44,11 @@ pub struct Admin {
     pub shutdown: Option<Arc<Notify>>,
     /// Names accepted as `Host` beside loopback ones.
     pub allow_hosts: Vec<String>,
+    /// How the configuration was read the last time.
+    pub readings: Arc<Readings>,
 }
+
+pub use reading::Readings;
 
 type Reply = Response<Full<Bytes>>;
 
@@ -62,10 +68,11 @@ const INDEX: &str = "\
 wechat-sidecar
 
 GET  /livez      200 while every worker answers (/healthz is the same)
-GET  /readyz     200 while a usable token is in hand and the process is not about to end; ?account=APPID
+GET  /readyz     200 while the default account has a usable token, or any where none is the default, and the process
+                 is not about to end; ?account=APPID or NAME asks about one
 GET  /startupz   200 once every account's first token request has ended, well or badly
 GET  /metrics    Prometheus text
-GET  /accounts   loopback only: each account's token, its age and expiry, the last error
+GET  /accounts   loopback only: each account's token, its age and expiry, the last error; how the configuration was read
 GET  /log-level  loopback only: the level of the log; PUT sets it
 POST /shutdown   loopback only, with --enable-shutdown: drain and exit (/quitquitquit is the same)
 ";
@@ -165,37 +172,42 @@ impl Admin {
             .next();
         match self.readiness(account) {
             Ok(()) => text(StatusCode::OK, "ok"),
-            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &reason),
+            Err((status, reason)) => text(status, &reason),
         }
     }
 
-    /// Whether calls can be answered; the error says why not.
-    fn readiness(&self, appid: Option<&str>) -> Result<(), String> {
+    /// Whether calls can be answered: those of `word`'s, by AppID or name, or else those of the
+    /// default account, or else those of any. The error says why not.
+    fn readiness(&self, word: Option<&str>) -> Result<(), (StatusCode, String)> {
+        let unready = |reason| (StatusCode::SERVICE_UNAVAILABLE, reason);
         if self.farewell.is_leaving() {
-            return Err("the process is about to end".to_owned());
+            return Err(unready("the process is about to end".to_owned()));
         }
         let accounts = self.directory.now();
-        let account = match appid {
+        let account = match word.map(|word| accounts.find(word)) {
             None => accounts.default_account(),
-            Some(appid) => match accounts.find(appid) {
-                Found::One(account) => Some(account),
-                Found::Several | Found::Nobody => return Err("no such account".to_owned()),
-            },
+            Some(Found::One(account)) => Some(account),
+            Some(Found::Several) => {
+                let reason = "several accounts share this corpid: ask by name".to_owned();
+                return Err((StatusCode::NOT_FOUND, reason));
+            }
+            Some(Found::Nobody) => {
+                let reason = format!("no such account; there are: {}", accounts.names());
+                return Err((StatusCode::NOT_FOUND, reason));
+            }
         };
-        match account {
-            Some(account) => has_token(account),
-            // Without a default, one account's trouble is not the others'.
-            None => {
-                let all: Vec<_> = accounts.iter().map(has_token).collect();
-                let first = all.iter().find_map(|account| account.clone().err());
-                let any = all.iter().any(Result::is_ok);
-                if any && self.all_tried() {
-                    Ok(())
-                } else {
-                    Err(first.unwrap_or_default())
-                }
+        if let Some(account) = account {
+            return has_token(account).map_err(unready);
+        }
+        // Without a default, one account's trouble is not the others'.
+        let mut reason = "there is no account".to_owned();
+        for account in accounts.iter() {
+            match has_token(account) {
+                Ok(()) => return Ok(()),
+                Err(why) => reason = why,
             }
         }
+        Err(unready(reason))
     }
 
     fn all_tried(&self) -> bool {
@@ -228,13 +240,15 @@ impl Admin {
     }
 
     fn accounts(&self) -> Reply {
-        let accounts: Vec<Value> = self
-            .directory
-            .now()
+        let accounts = self.directory.now();
+        let default = accounts.default_account();
+        let is_default = |account| default.is_some_and(|default| Arc::ptr_eq(default, account));
+        let accounts: Vec<Value> = accounts
             .iter()
-            .map(|account| describe(account))
+            .map(|account| describe(account, is_default(account)))
             .collect();
-        let mut reply = text(StatusCode::OK, &json!({ "accounts": accounts }).to_string());
+        let status = json!({ "accounts": accounts, "configuration": self.readings.describe() });
+        let mut reply = text(StatusCode::OK, &status.to_string());
         let kind = HeaderValue::from_static("application/json");
         reply.headers_mut().insert(header::CONTENT_TYPE, kind);
         reply
@@ -286,23 +300,27 @@ fn has_token(account: &Arc<Account>) -> Result<(), String> {
         || "the first token request has not ended".to_owned(),
         |failure| failure.to_string(),
     );
-    Err(format!("no access_token for {}: {reason}", account.appid))
+    Err(format!("no access_token for {}: {reason}", account.names()))
 }
 
 fn page(account: &Account) -> AccountPage<'_> {
     let token = account.keeper.in_hand();
     AccountPage {
-        name: &account.appid,
+        appid: &account.appid,
+        name: account.options.name.as_deref(),
         metrics: &account.metrics,
         token: token.map(|token| (token.age().as_secs_f64(), token.remaining().as_secs_f64())),
     }
 }
 
-fn describe(account: &Account) -> Value {
+fn describe(account: &Account, is_default: bool) -> Value {
     let status = account.keeper.status();
     let token = status.token.filter(|token| token.is_alive());
     json!({
         "appid": account.appid,
+        "name": account.options.name,
+        "kind": account.kind.name(),
+        "default": is_default,
         "has_token": token.is_some(),
         "token_age_seconds": token.as_ref().map(|token| token.age().as_secs()),
         "token_expires_seconds": token.as_ref().map(|token| token.remaining().as_secs()),

@@ -1,7 +1,11 @@
 //! The whole: a configuration becomes bound ports, which serve until told to stop, and drain.
 
+mod reread;
+mod served;
+
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
+use futures_util::future::join_all;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
@@ -12,28 +16,41 @@ use tokio::{
 };
 
 use crate::{
-    account::{self, Account, Directory, Means},
-    admin::Admin,
-    config::Config,
+    account::{Account, Directory, Means},
+    admin::{Admin, Readings},
+    config::{Config, ConfigError},
     issuer::request,
     log::LogLevels,
     memory::Memory,
-    metrics::Metrics,
+    metrics::{Metrics, Reread},
     proxy::Proxy,
     secret::SecretSource,
     server::{Address, Farewell, Listener, Workers},
     upstream::{route::Route, ways::Ways},
 };
 
+use reread::Origin;
+use served::{Change, Doors, Served};
+
 /// A sidecar with its ports bound.
 #[derive(Debug)]
 pub struct App {
     config: Config,
     levels: Option<LogLevels>,
-    listeners: Vec<Listener>,
+    listeners: Vec<Bound>,
     admin: TcpListener,
     route: Arc<Route>,
     client: request::Client,
+}
+
+/// A listener that nobody is let in at yet.
+#[derive(Debug)]
+struct Bound {
+    /// As it was configured.
+    address: Address,
+    listener: Listener,
+    /// Whose calls come in there; `None` for all.
+    account: Option<String>,
 }
 
 /// Why it cannot start: a sentence that names the key.
@@ -57,9 +74,19 @@ impl App {
     /// Binds all ports.
     pub async fn bind(config: Config, levels: Option<LogLevels>) -> Result<Self, StartError> {
         let mut listeners = Vec::new();
-        for address in &config.listen {
+        let common = config.listen.iter().map(|address| (address, None));
+        let own = config.accounts.iter().flat_map(|account| {
+            let id = Some(account.id().to_owned());
+            let addresses = account.listen.iter();
+            addresses.map(move |address| (address, id.clone()))
+        });
+        for (address, account) in common.chain(own) {
             let bound = Listener::bind(address).await;
-            listeners.push(bound.map_err(|error| cannot("listen", &address.to_string(), &error))?);
+            listeners.push(Bound {
+                listener: bound.map_err(|error| cannot("listen", &address.to_string(), &error))?,
+                address: address.clone(),
+                account,
+            });
         }
         let admin = TcpListener::bind(config.admin).await;
         let admin = admin.map_err(|error| cannot("admin", &config.admin.to_string(), &error))?;
@@ -77,8 +104,10 @@ impl App {
     }
 
     /// Where apps connect to, with the ports that the system chose.
-    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.listeners.iter().map(Listener::address)
+    /// And the account whose calls come in there, if it is one's.
+    pub fn addresses(&self) -> impl Iterator<Item = (&Address, Option<&str>)> {
+        let bound = self.listeners.iter();
+        bound.map(|bound| (bound.listener.address(), bound.account.as_deref()))
     }
 
     /// Where the admin port is.
@@ -102,24 +131,13 @@ impl App {
         let farewell = Farewell::default();
         let mut tasks = JoinSet::new();
 
-        let mut accounts = Vec::new();
         let means = Means::new(client, route.clone(), config.token_wait);
-        for options in &config.accounts {
-            let account = options
-                .open(&means)
-                .map_err(|problem| wrong_account(options, &problem))?;
-            tasks.spawn(account.keeper.clone().run());
-            accounts.push(Arc::new(account));
-        }
-        let directory = Directory::new(accounts);
-        let secrets = config.accounts.iter();
-        let secrets = secrets.filter_map(|account| account.secret.clone());
-        tasks.spawn(watch_secrets(
-            directory.clone(),
-            secrets
-                .chain(config.proxy.guard.caller_key.clone())
-                .collect(),
-        ));
+        let mut served = Served::new(&config.accounts, means).map_err(StartError)?;
+        let directory = served.directory().clone();
+        let caller_key = config.proxy.guard.caller_key.clone();
+        tasks.spawn(watch_secrets(directory.clone(), caller_key));
+        let signals = |error| StartError(format!("SIGHUP cannot be handled: {error}"));
+        let mut origin = Origin::new(&config).await.map_err(signals)?;
 
         let mut upstream = config.upstream;
         upstream.max_connections = upstream.max_connections.div_ceil(config.server.workers);
@@ -137,29 +155,47 @@ impl App {
         let workers = Arc::new(workers);
 
         let shutdown = Arc::new(Notify::new());
+        let readings = Arc::new(Readings::default());
         let admin_port = Admin {
             directory,
-            metrics,
+            metrics: metrics.clone(),
             memory,
             workers: workers.clone(),
             farewell: farewell.clone(),
             levels,
             shutdown: config.enable_shutdown.then(|| shutdown.clone()),
             allow_hosts: config.proxy.guard.allow_hosts.clone(),
+            readings: readings.clone(),
         };
         tasks.spawn(Arc::new(admin_port).serve(admin));
         let room = Arc::new(Semaphore::new(config.server.max_connections));
-        let mut doors = JoinSet::new();
-        for listener in listeners {
-            doors.spawn(listener.serve(workers.clone(), room.clone(), farewell.clone()));
+        let mut doors = Doors::new(workers.clone(), room, farewell.clone());
+        let mut open = Vec::new();
+        for bound in listeners {
+            let id = bound.account.as_deref();
+            let door = doors.open(bound.address, bound.listener, id);
+            match id {
+                Some(id) => served.keep(id, door),
+                None => open.push(door),
+            }
         }
 
         // Who asks over HTTP has no more calls to make, and so does not wait for the delay.
         let asked = shutdown.notified();
-        tokio::pin!(asked);
-        let delay = tokio::select! {
-            () = stop => config.shutdown_delay,
-            () = asked.as_mut() => Duration::ZERO,
+        tokio::pin!(asked, stop);
+        let delay = loop {
+            tokio::select! {
+                () = stop.as_mut() => break config.shutdown_delay,
+                () = asked.as_mut() => break Duration::ZERO,
+                read = origin.reread() => {
+                    let outcome = apply(read, &config, &mut served, &mut doors).await;
+                    metrics.reread(match outcome {
+                        Ok(_) => Reread::Applied,
+                        Err(_) => Reread::Rejected,
+                    });
+                    readings.note(outcome);
+                }
+            }
         };
         tracing::info!(?delay, grace = ?config.server.shutdown_grace, "stopping");
         farewell.leave();
@@ -168,7 +204,7 @@ impl App {
             let _ = timeout(delay, asked).await;
         }
         farewell.drain();
-        while doors.join_next().await.is_some() {}
+        doors.closed().await;
         let drained = workers.finish(config.server.shutdown_grace).await;
         Ok(if drained {
             Ended::Drained
@@ -196,8 +232,11 @@ pub async fn serve(config: Config, levels: LogLevels) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    for address in app.addresses() {
-        tracing::info!(%address, "listening");
+    for (address, account) in app.addresses() {
+        match account {
+            None => tracing::info!(%address, "listening"),
+            Some(account) => tracing::info!(account, %address, "listening"),
+        }
     }
     if let Ok(address) = app.admin() {
         tracing::info!(%address, "admin");
@@ -233,25 +272,73 @@ pub async fn serve(config: Config, levels: LogLevels) -> ExitCode {
     }
 }
 
+/// Puts a new reading in force, as far as that goes without a restart. Returns the keys that need one,
+/// or why nothing was changed.
+async fn apply(
+    read: Result<Config, ConfigError>,
+    running: &Config,
+    served: &mut Served,
+    doors: &mut Doors,
+) -> Result<Vec<&'static str>, String> {
+    let changed = match read {
+        Ok(config) => {
+            let keys = running.fixed_differences(&config);
+            let changed = served.change(config.accounts, doors).await;
+            changed.map(|change| (change, keys, config.warnings))
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    match changed {
+        Ok((change, keys, warnings)) => {
+            for warning in warnings
+                .iter()
+                .filter(|known| !running.warnings.contains(known))
+            {
+                tracing::warn!("{warning}");
+            }
+            if !keys.is_empty() {
+                let keys = keys.join(", ");
+                tracing::warn!(keys, "these keys changed, which takes a restart");
+            }
+            let Change {
+                added,
+                changed,
+                removed,
+            } = change;
+            tracing::info!(added, changed, removed, "the configuration was read again");
+            Ok(keys)
+        }
+        Err(error) => {
+            tracing::error!(
+                error,
+                "the configuration was read again and is wrong: nothing was changed"
+            );
+            Err(error)
+        }
+    }
+}
+
 /// Notices rotated secrets; a keeper that had failed tries again at once.
-async fn watch_secrets(directory: Directory, secrets: Vec<Arc<SecretSource>>) {
+async fn watch_secrets(directory: Directory, caller_key: Option<Arc<SecretSource>>) {
     loop {
         sleep(LOOK).await;
-        for secret in &secrets {
+        let accounts: Vec<Arc<Account>> = directory.now().iter().cloned().collect();
+        let secrets = accounts
+            .iter()
+            .filter_map(|account| account.secret.as_ref());
+        // Side by side: one on a network that hangs holds up no other.
+        let looks = secrets.chain(&caller_key).map(|secret| {
             let source = secret.clone();
-            // Files on a network may take their time.
-            let reread = spawn_blocking(move || source.reread());
-            if matches!(timeout(LOOK, reread).await, Ok(Ok(true))) {
-                tracing::info!("a secret file changed");
-                let its = |account: &&Arc<Account>| {
-                    let its = account.secret.as_ref();
-                    its.is_some_and(|its| Arc::ptr_eq(its, secret))
-                };
-                directory
-                    .now()
-                    .iter()
-                    .filter(its)
-                    .for_each(|account| account.keeper.try_again());
+            let reread = timeout(LOOK, spawn_blocking(move || source.reread()));
+            async move { matches!(reread.await, Ok(Ok(true))).then_some(secret) }
+        });
+        for changed in join_all(looks).await.into_iter().flatten() {
+            tracing::info!("a secret file changed");
+            for account in &accounts {
+                let its = account.secret.as_ref();
+                if its.is_some_and(|its| Arc::ptr_eq(its, changed)) {
+                    account.keeper.try_again();
+                }
             }
         }
     }
@@ -266,10 +353,6 @@ fn raise_file_limit() {
             tracing::warn!(%error, "the limit of open files cannot be raised");
         }
     }
-}
-
-fn wrong_account(account: &account::Options, problem: &str) -> StartError {
-    StartError(format!("account {}: {problem}", account.id()))
 }
 
 fn cannot(key: &str, address: &str, error: &io::Error) -> StartError {

@@ -19,6 +19,7 @@ mod ways;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     thread,
 };
 
@@ -26,7 +27,7 @@ use tokio::time::Duration;
 
 pub use error::{ConfigError, Place};
 use keys::Id;
-use layers::Settings;
+use layers::{Said, Settings};
 
 use crate::{
     account, log,
@@ -73,6 +74,9 @@ pub struct Config {
     pub log: log::Options,
     /// Sentences about what is allowed but unwise.
     pub warnings: Vec<String>,
+    /// What was read, to be read again.
+    sources: Sources,
+    said: Said,
 }
 
 const TOKEN_WAIT: Duration = Duration::from_secs(15);
@@ -126,7 +130,25 @@ impl Config {
             accounts: accounts::accounts(&settings, sources, &route, &mut warnings)?,
             route,
             warnings,
+            sources: sources.clone(),
+            said: settings.said(),
         })
+    }
+
+    /// Reads and checks everything again, from where it came from.
+    pub fn reread(&self) -> Result<Self, ConfigError> {
+        Self::load(&self.sources)
+    }
+
+    /// The file, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.said.file()
+    }
+
+    /// The keys that say something else in `other`, and that are not about accounts: these take
+    /// effect when the process starts.
+    pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
+        self.said.fixed_differences(&other.said)
     }
 
     /// Where a running sidecar's admin port is, as far as this machine is concerned. Needs no

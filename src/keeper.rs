@@ -167,6 +167,18 @@ impl<I: Issue> Keeper<I> {
         }
     }
 
+    /// Goes on where `before` is, which keeps the same tokens by other means.
+    pub fn go_on_from(&self, before: &Self) {
+        let (token, renew_at, tried, pace) = {
+            let state = before.lock();
+            let pace = state.pace.clone().below(self.options.daily_fetches);
+            (before.in_hand(), state.renew_at, state.tried, pace)
+        };
+        let mut state = self.lock();
+        (state.renew_at, state.tried, state.pace) = (renew_at, tried, pace);
+        self.token.store(token);
+    }
+
     /// Renews the token ahead of time, for ever.
     pub async fn run(self: Arc<Self>) {
         loop {

@@ -19,7 +19,7 @@ use crate::endpoint;
 
 pub use kept::{Handed, Kept, Ticket};
 use kept::{fetches, tickets};
-pub use labels::{Cause, Fetched, Outcome, Selection, Skipped, StoreEvent};
+pub use labels::{Cause, Fetched, Outcome, Reread, Selection, Skipped, StoreEvent};
 pub use page::{AccountPage, FAMILIES, Family, Page};
 
 /// How many endpoints get a label of their own in a process; the rest is `other`.
@@ -132,6 +132,7 @@ pub struct Metrics {
     labels: Labels,
     latency: Block,
     connects: Block,
+    rereads: Block,
     /// Open connections of apps.
     pub app_connections: AtomicI64,
     /// Open connections to WeChat.
@@ -146,6 +147,7 @@ impl Default for Metrics {
             labels: Labels::default(),
             latency: Block::new(BUCKETS.len() + 2),
             connects: Block::new(2),
+            rereads: Block::new(Reread::ALL.len()),
             app_connections: AtomicI64::new(0),
             upstream_connections: AtomicI64::new(0),
             nobody: AccountMetrics::default(),
@@ -166,6 +168,11 @@ impl Metrics {
         self.latency.add(bucket.unwrap_or(BUCKETS.len()));
         let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
         self.latency.add_many(BUCKETS.len() + 1, micros);
+    }
+
+    /// The configuration was read again.
+    pub fn reread(&self, outcome: Reread) {
+        self.rereads.add(outcome as usize);
     }
 
     /// A connection to WeChat was tried.

@@ -3,7 +3,10 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -40,7 +43,10 @@ impl Secret {
 
 /// A secret that may change while the process runs: given as text, or reread from a file.
 pub struct SecretSource {
-    path: Option<PathBuf>,
+    /// Held while a secret takes the place of another.
+    path: Mutex<Option<PathBuf>>,
+    /// Whether the file is being read: one that hangs is not read a second time.
+    reading: AtomicBool,
     /// The last good one.
     held: ArcSwap<Secret>,
 }
@@ -48,20 +54,22 @@ pub struct SecretSource {
 impl SecretSource {
     /// A secret that never changes.
     pub fn fixed(secret: Secret) -> Self {
-        Self {
-            path: None,
-            held: ArcSwap::from_pointee(secret),
-        }
+        Self::new(None, secret)
     }
 
     /// The secret in the file at `path`, less white space at its end. An empty file is an error.
     pub fn file(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
-        let held = ArcSwap::from_pointee(read(&path)?);
-        Ok(Self {
-            path: Some(path),
-            held,
-        })
+        let secret = read(&path)?;
+        Ok(Self::new(Some(path), secret))
+    }
+
+    fn new(path: Option<PathBuf>, secret: Secret) -> Self {
+        Self {
+            path: Mutex::new(path),
+            reading: AtomicBool::new(false),
+            held: ArcSwap::from_pointee(secret),
+        }
     }
 
     /// The secret as it was when last read.
@@ -71,19 +79,37 @@ impl SecretSource {
 
     /// Whether it comes from the same place: the same file, or the same text.
     pub fn is_like(&self, other: &Self) -> bool {
-        let same_text = || *self.held() == *other.held();
-        self.path == other.path && (self.path.is_some() || same_text())
+        let (path, same_text) = (self.path(), || *self.held() == *other.held());
+        path == other.path() && (path.is_some() || same_text())
+    }
+
+    /// Comes from where `other` does, from now on.
+    pub fn follow(&self, other: &Self) {
+        let (path, held) = (other.path(), other.held());
+        let mut place = self.lock();
+        *place = path;
+        self.held.store(held);
     }
 
     /// Reads the file again, if there is one, and says whether the secret changed. A file that
     /// cannot be read, as in the middle of a rotation, leaves the last good secret in place.
     pub fn reread(&self) -> bool {
-        let Some(path) = &self.path else { return false };
-        match read(path) {
-            Ok(secret) if secret == **self.held.load() => false,
+        let Some(path) = self.path() else {
+            return false;
+        };
+        if self.reading.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        let read = read(&path);
+        self.reading.store(false, Ordering::Relaxed);
+        match read {
             Ok(secret) => {
-                self.held.store(Arc::new(secret));
-                true
+                let place = self.lock();
+                let is_news = place.as_deref() == Some(&path) && secret != **self.held.load();
+                if is_news {
+                    self.held.store(Arc::new(secret));
+                }
+                is_news
             }
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "a secret file cannot be read; keeping the last good secret");
@@ -91,12 +117,20 @@ impl SecretSource {
             }
         }
     }
+
+    fn path(&self) -> Option<PathBuf> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.path.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SecretSource")
-            .field("path", &self.path)
+            .field("path", &self.path())
             .finish_non_exhaustive()
     }
 }
@@ -133,6 +167,29 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(!source.reread());
         assert!(SecretSource::file(&path).is_err());
+    }
+
+    #[test]
+    fn a_secret_can_come_from_elsewhere_from_now_on() {
+        let path = std::env::temp_dir().join(format!("secret-follow-{}", std::process::id()));
+        fs::write(&path, "one").unwrap();
+        let (source, fixed) = (
+            SecretSource::fixed(Secret::new("zero")),
+            SecretSource::fixed(Secret::new("two")),
+        );
+        let file = SecretSource::file(&path).unwrap();
+        assert!(!source.is_like(&file) && !source.is_like(&fixed));
+        source.follow(&file);
+        assert_eq!(source.held().expose(), "one");
+        fs::write(&path, "three").unwrap();
+        // What a file says now is no difference.
+        assert!(source.is_like(&SecretSource::file(&path).unwrap()));
+        assert!(source.reread());
+        assert_eq!(source.held().expose(), "three");
+        source.follow(&fixed);
+        assert!(!source.reread() && source.is_like(&fixed));
+        assert_eq!(source.held().expose(), "two");
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::{
 use tokio::{sync::watch as signal, time::Duration};
 
 pub use crate::address::Address;
-pub use listener::Listener;
+pub use listener::{Listener, Owner};
 pub use worker::Workers;
 
 /// What the server needs to know.

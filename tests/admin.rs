@@ -38,7 +38,7 @@ async fn it_has_started_when_the_first_fetch_has_ended_and_is_ready_with_a_token
         fine.admin(&format!("/readyz?account={APPID}")).await.status,
         200
     );
-    assert_eq!(fine.admin("/readyz?account=wxother").await.status, 503);
+    assert_eq!(fine.admin("/readyz?account=wxother").await.status, 404);
     // The way to WeChat is no part of it: the token in hand serves on.
     wechat.stop();
     assert_eq!(statuses(&fine).await, [200, 200, 200, 200]);

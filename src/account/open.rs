@@ -83,7 +83,38 @@ impl Options {
 
     /// The account, without a token yet. Its fetches run on the current runtime.
     pub fn open(&self, means: &Means) -> Result<Account, String> {
-        let metrics = Arc::new(AccountMetrics::default());
+        self.open_with(means, Arc::default())
+    }
+
+    /// The account that `before` becomes. It goes on with the token in hand if that is one of its
+    /// own, and reads the secret where `before` does.
+    pub fn open_after(&self, before: &Account, means: &Means) -> Result<Account, String> {
+        let metrics = before.metrics.clone();
+        if !self.has_tokens_of(&before.options) {
+            return self.open_with(means, metrics);
+        }
+        let secret = before.secret.clone().filter(|_| self.secret.is_some());
+        let options = Self {
+            secret: secret.or_else(|| self.secret.clone()),
+            ..self.clone()
+        };
+        if self.has_way_of(&before.options) && self.daily_fetches == before.options.daily_fetches {
+            return Ok(Account {
+                secret: options.secret.clone(),
+                options,
+                ..before.clone()
+            });
+        }
+        let account = options.open_with(means, metrics)?;
+        account.keeper.go_on_from(&before.keeper);
+        Ok(Account {
+            worked: before.worked.clone(),
+            remembered: before.remembered.clone(),
+            ..account
+        })
+    }
+
+    fn open_with(&self, means: &Means, metrics: Arc<AccountMetrics>) -> Result<Account, String> {
         let keeping = keeper::Options {
             renewal: match (&self.source, self.kind, self.token_api) {
                 // Asking costs nothing.
@@ -113,7 +144,7 @@ impl Options {
             kind: self.kind,
             secret: self.secret.clone(),
             keeper,
-            tickets: Tickets::new(asker, &means.corps, means.token_wait),
+            tickets: Arc::new(Tickets::new(asker, &means.corps, means.token_wait)),
             metrics,
             worked: Arc::default(),
             remembered: Arc::default(),

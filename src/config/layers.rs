@@ -1,6 +1,6 @@
 //! Flags over environment over file over defaults, each value with the place it comes from.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use super::{
     Sources,
@@ -25,6 +25,33 @@ pub(super) struct Settings {
     pub(super) accounts: Vec<Table>,
     /// Sentences about what is ignored.
     pub(super) warnings: Vec<String>,
+}
+
+/// What every key said, but for accounts.
+#[derive(Clone)]
+pub(super) struct Said(BTreeMap<Id, Vec<String>>);
+
+/// The keys that an account's own may replace: they take effect at once.
+const OF_ACCOUNTS: [Id; 4] = [Id::TokenApi, Id::DailyFetches, Id::Allow, Id::Deny];
+
+impl Said {
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.0.get(&Id::Config)?.last().map(Path::new)
+    }
+
+    pub(super) fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
+        let fixed = keys::keys()
+            .iter()
+            .filter(|key| !OF_ACCOUNTS.contains(&key.id));
+        let other = fixed.filter(|key| self.0.get(&key.id) != other.0.get(&key.id));
+        other.map(|key| key.name).collect()
+    }
+}
+
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Said").finish_non_exhaustive()
+    }
 }
 
 impl Given {
@@ -78,6 +105,12 @@ impl Settings {
             accounts,
             warnings,
         })
+    }
+
+    /// All of it, to compare with another reading.
+    pub(super) fn said(&self) -> Said {
+        let said = |(id, given): (&Id, &Given)| (*id, given.texts.clone());
+        Said(self.given.iter().map(said).collect())
     }
 
     /// What was given for `id`, or is its default.

@@ -40,7 +40,7 @@ pub(super) fn listen(settings: &Settings) -> Result<Vec<Address>, ConfigError> {
     }
     let admin = Address::Tcp(admin(settings)?);
     for (at, address) in addresses.iter().enumerate() {
-        if is_definite(address) && (addresses[..at].contains(address) || *address == admin) {
+        if address.is_definite() && (addresses[..at].contains(address) || *address == admin) {
             let problem = format!("{address} is taken twice, by --listen or --admin");
             return Err(settings.error(Id::Listen, &problem));
         }
@@ -64,16 +64,11 @@ pub(super) fn check_also(
         let is_taken = others
             .chain(taken.iter().copied())
             .any(|other| other == address);
-        if is_definite(address) && is_taken {
+        if address.is_definite() && is_taken {
             return Err(given.error("an address is taken twice, by listen, admin or an account"));
         }
     }
     stay_local(settings, addresses, |problem| given.error(problem))
-}
-
-/// Whether it is one place, and not a port that the system picks.
-fn is_definite(address: &Address) -> bool {
-    !matches!(address, Address::Tcp(address) if address.port() == 0)
 }
 
 fn stay_local(

@@ -21,7 +21,7 @@ const FORGIVEN_EVERY: Duration = Duration::from_secs(600);
 const LAST_HOPES: u32 = 60;
 
 /// The pace of one account's fetches.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pace {
     /// Fetches a day above which refusals cause none.
     ceiling: u32,
@@ -47,6 +47,11 @@ enum FollowUp {
 }
 
 impl Pace {
+    /// The same, with another `ceiling`.
+    pub fn below(self, ceiling: u32) -> Self {
+        Self { ceiling, ..self }
+    }
+
     /// No fetch yet.
     pub fn new(ceiling: u32) -> Self {
         Self {

@@ -114,3 +114,13 @@ labels! {
         Restored = "restored",
     }
 }
+
+labels! {
+    /// What came of reading the configuration again.
+    Reread {
+        /// It is in force.
+        Applied = "applied",
+        /// Something is wrong with it, and nothing was changed.
+        Rejected = "rejected",
+    }
+}

@@ -4,7 +4,7 @@ use std::{fmt::Write, sync::atomic::Ordering};
 
 use super::{
     AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Handed, Kept, Metrics,
-    Outcome, Selection, Skipped, StoreEvent, Ticket, at, fetches, tickets,
+    Outcome, Reread, Selection, Skipped, StoreEvent, Ticket, at, fetches, tickets,
 };
 
 /// A metric's name, type and help text.
@@ -51,18 +51,28 @@ families! {
     LATENCY = "histogram" "upstream_seconds": "Time from sending a call to the head of its reply.";
     CONNECTS = "counter" "upstream_connects_total": "Connections to WeChat that were tried, by outcome.";
     CONNECTIONS = "gauge" "connections": "Open connections, by side: app or upstream.";
+    REREADS = "counter" "config_reloads_total": "Readings of the configuration while running, by outcome: applied or rejected.";
     HELD = "gauge" "held_bytes": "Bytes of calls held so that they can be sent again.";
 }
 
 /// What one account shows.
 #[derive(Debug)]
 pub struct AccountPage<'a> {
-    /// Its label.
-    pub name: &'a str,
+    /// Its AppID.
+    pub appid: &'a str,
+    /// Its name, if it has one.
+    pub name: Option<&'a str>,
     /// Its counters.
     pub metrics: &'a AccountMetrics,
     /// Seconds since the token was brought, and until it expires.
     pub token: Option<(f64, f64)>,
+}
+
+impl AccountPage<'_> {
+    fn labels(&self) -> Vec<(&str, &str)> {
+        let name = self.name.map(|name| ("name", name));
+        [("account", self.appid)].into_iter().chain(name).collect()
+    }
 }
 
 /// The page, while it is written.
@@ -82,13 +92,19 @@ impl Page {
         page.single(&READY, f64::from(u8::from(ready)));
         page.accounts(metrics, accounts);
         page.process(metrics);
+        page.family(&REREADS);
+        for outcome in Reread::ALL {
+            let value = metrics.rereads.sum(*outcome as usize) as f64;
+            page.sample(REREADS.name, &[("outcome", outcome.label())], value);
+        }
         page.single(&HELD, held as f64);
         page.0
     }
 
     fn accounts(&mut self, metrics: &Metrics, accounts: &[AccountPage<'_>]) {
         let nobody = AccountPage {
-            name: "",
+            appid: "",
+            name: None,
             metrics: &metrics.nobody,
             token: None,
         };
@@ -156,7 +172,7 @@ impl Page {
             for account in accounts {
                 let token = account.token.unwrap_or_default();
                 let value = [token.0, token.1][pick];
-                self.sample(family.name, &[("account", account.name)], value);
+                self.sample(family.name, &account.labels(), value);
             }
         }
     }
@@ -228,7 +244,7 @@ impl Page {
         self.family(family);
         for account in accounts {
             let value = account.metrics.0.sum(cell) as f64;
-            self.sample(family.name, &[("account", account.name)], value);
+            self.sample(family.name, &account.labels(), value);
         }
     }
 
@@ -242,7 +258,7 @@ impl Page {
     ) {
         let value = account.metrics.0.sum(cell);
         if value > 0 {
-            let mut all = vec![("account", account.name)];
+            let mut all = account.labels();
             all.extend_from_slice(labels);
             self.sample(family.name, &all, value as f64);
         }

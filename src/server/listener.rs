@@ -10,7 +10,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Duration, Instant, sleep},
 };
 
@@ -22,8 +22,10 @@ use crate::proxy::{Entrance, guard::Door};
 pub struct Listener {
     address: Address,
     socket: Bound,
-    account: Option<Arc<str>>,
 }
+
+/// Whose calls come in at an open listener; `None` for those of all. It closes when this is dropped.
+pub type Owner = watch::Sender<Option<Arc<str>>>;
 
 #[derive(Debug)]
 enum Bound {
@@ -57,7 +59,6 @@ impl Listener {
                 Ok(Self {
                     address,
                     socket: Bound::Tcp(socket),
-                    account: None,
                 })
             }
             Address::Unix(path) => {
@@ -70,16 +71,9 @@ impl Listener {
                         listener: socket,
                         _file: RemovedOnDrop(path.clone()),
                     },
-                    account: None,
                 })
             }
         }
-    }
-
-    /// The same, where all calls are those of the account with this id.
-    pub fn of_account(mut self, id: &str) -> Self {
-        self.account = Some(id.into());
-        self
     }
 
     /// The address as it is now, with the port that the system chose.
@@ -87,26 +81,36 @@ impl Listener {
         &self.address
     }
 
-    /// Hands connections to `workers` until `farewell` drains. Beyond the connections that `room`
-    /// has, the next ones wait in the system's queue.
-    pub async fn serve(self, workers: Arc<Workers>, room: Arc<Semaphore>, farewell: Farewell) {
+    /// Hands connections to `workers` until `farewell` drains, or nobody is the `owner` any more.
+    /// Beyond the connections that `room` has, the next ones wait in the system's queue.
+    pub async fn serve(
+        self,
+        workers: Arc<Workers>,
+        room: Arc<Semaphore>,
+        farewell: Farewell,
+        mut owner: watch::Receiver<Option<Arc<str>>>,
+    ) {
         let door = match &self.address {
             Address::Unix(_) => Door::Unix,
             local if local.is_local() => Door::Loopback,
             Address::Tcp(_) => Door::Open,
         };
-        let entrance = Entrance {
-            door,
-            account: self.account.clone(),
-        };
+        let entrance = |account| Entrance { door, account };
         let mut warned: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = self.accept(&room, &mut warned) => accepted,
                 () = farewell.drained() => break,
+                kept = owner.changed() => match kept {
+                    Ok(()) => continue,
+                    Err(_) => break,
+                },
             };
             match accepted {
-                Ok((socket, permit)) => workers.hand(socket, entrance.clone(), permit),
+                Ok((socket, permit)) => {
+                    let account = owner.borrow().clone();
+                    workers.hand(socket, entrance(account), permit);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be accepted; pausing");
                     sleep(Duration::from_millis(100)).await;
@@ -118,7 +122,8 @@ impl Listener {
             let Some(Ok((socket, permit))) = self.accept(&room, &mut warned).now_or_never() else {
                 break;
             };
-            workers.hand(socket, entrance.clone(), permit);
+            let account = owner.borrow().clone();
+            workers.hand(socket, entrance(account), permit);
         }
     }
 
