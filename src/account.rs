@@ -6,6 +6,7 @@ mod options;
 mod preset;
 pub mod remembered;
 pub mod rules;
+mod unlisted;
 mod ways;
 mod worked;
 
@@ -15,10 +16,11 @@ pub use directory::{Accounts, Directory, Found};
 pub use open::Means;
 pub use options::{Options, Source};
 use remembered::Remembered;
+pub use unlisted::{Seen, Unlisted};
 pub use worked::Worked;
 
 use crate::{
-    endpoint, issuer::Issuer, keeper::Keeper, kind::Kind, metrics::AccountMetrics,
+    endpoint, errcode, issuer::Issuer, keeper::Keeper, kind::Kind, metrics::AccountMetrics,
     secret::SecretSource, ticket::Tickets, upstream::ways::Way,
 };
 
@@ -60,6 +62,8 @@ pub struct Account {
     pub worked: Arc<Worked>,
     /// Where it is refused with every token.
     pub remembered: Arc<Remembered>,
+    /// Whether calls come from an IP that is not on its whitelist.
+    pub unlisted: Unlisted,
     /// The way to its own WeChat or WeCom; `None` for the way of all.
     pub way: Option<Arc<Way>>,
 }
@@ -68,6 +72,19 @@ pub struct Account {
 pub const PLACEHOLDER: &str = "sidecar-";
 
 impl Account {
+    /// Says in the log if a reply with this `code` and `body` turns calls down for their IP, which no
+    /// other token mends.
+    pub fn note_ip(&self, code: i64, body: &[u8]) {
+        if errcode::is_about_the_ip(self.kind, code)
+            && let Some(seen) = self.unlisted.note(code, errcode::ip(body))
+        {
+            tracing::warn!(
+                account = self.options.id(),
+                "{seen}: add it in the console, or send calls from one that is (see --egress-proxy)"
+            );
+        }
+    }
+
     /// What comes before every path where its calls go; usually nothing.
     pub fn prefix(&self) -> &str {
         self.way.as_ref().map_or("", |way| way.route().prefix())

@@ -1,6 +1,6 @@
 //! WeChat's and WeCom's error codes, which arrive with HTTP 200, and what a reply's bytes say about the token.
 
-use std::sync::LazyLock;
+use std::{net::IpAddr, sync::LazyLock};
 
 use memchr::memmem::Finder;
 
@@ -17,6 +17,14 @@ pub const fn refusals(kind: Kind) -> &'static [i64] {
     match kind {
         Kind::Wechat => &[40001, 40014, EXPIRED],
         Kind::Wecom => &[40014, EXPIRED],
+    }
+}
+
+/// Whether `code` says that calls come from an IP that is not on the account's whitelist.
+pub const fn is_about_the_ip(kind: Kind, code: i64) -> bool {
+    match kind {
+        Kind::Wechat => matches!(code, 40164 | 61004),
+        Kind::Wecom => matches!(code, 60020 | 301042),
     }
 }
 
@@ -119,6 +127,20 @@ pub fn rid(body: &[u8]) -> Option<&str> {
         .unwrap_or(rest.len());
     let rid = std::str::from_utf8(&rest[..end.min(64)]).ok()?;
     (!rid.is_empty()).then_some(rid)
+}
+
+/// The first IP in an errmsg: the one that the call came from, in their eyes.
+pub fn ip(body: &[u8]) -> Option<IpAddr> {
+    let part_of_one = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
+    let words = body.split(|byte| !part_of_one(byte));
+    let read = |word: &[u8]| {
+        std::str::from_utf8(word)
+            .ok()?
+            .trim_end_matches('.')
+            .parse()
+            .ok()
+    };
+    words.filter(|word| word.len() >= 3).find_map(read)
 }
 
 /// Where the text begins after white space and byte order marks; `None` when it has not yet.
@@ -272,6 +294,24 @@ mod tests {
         let body = br#"{"errcode":-1,"errmsg":"system error rid: 60891646-03eed615-7f6889ef"}"#;
         assert_eq!(rid(body), Some("60891646-03eed615-7f6889ef"));
         assert_eq!(rid(b"rid: \"x"), None);
+    }
+
+    #[test]
+    fn the_ip_is_found() {
+        for (body, found) in [
+            (
+                "not allow to access from your ip, hint: [1695863164339604070459795], from ip: 221.182.171.162, more info at https://open.work.weixin.qq.com/devtool/query?e=60020",
+                Some("221.182.171.162"),
+            ),
+            (
+                "invalid ip 114.221.21.30 ipv6 ::ffff:114.221.21.30, not in whitelist",
+                Some("114.221.21.30"),
+            ),
+            ("from ip: 2001:db8::1.", Some("2001:db8::1")),
+            ("no address: 1.2.3, dead:beef", None),
+        ] {
+            assert_eq!(ip(body.as_bytes()), found.map(|ip| ip.parse().unwrap()));
+        }
     }
 
     /// What the scan must find in valid JSON, said by a real parser.

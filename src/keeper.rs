@@ -25,6 +25,7 @@ use tokio::{
 use crate::{
     issuer::{Issue, IssueError, Issued, Wanted},
     metrics::{AccountMetrics, Cause, Fetched},
+    secret::Secret,
     token::Token,
 };
 pub use refusal::{NoSecond, Replacement, Second};
@@ -136,6 +137,14 @@ impl<I: Issue> Keeper<I> {
     /// The token in hand, whatever its age.
     pub fn in_hand(&self) -> Option<Arc<Token>> {
         self.token.load_full()
+    }
+
+    /// Whether `value` is the token in hand, or one of the last that were.
+    pub fn has_had(&self, value: &Secret) -> bool {
+        let in_hand = self.in_hand();
+        let state = self.lock();
+        let mut all = in_hand.iter().chain(&state.past);
+        all.any(|token| token.value() == value)
     }
 
     /// What the admin port shows.
@@ -346,8 +355,10 @@ impl<I: Issue> Keeper<I> {
         let before = self.in_hand();
         let same = before.as_ref().is_some_and(|before| before.is(&token));
         let lifetime = token.lifetime();
-        if same && before.is_some_and(|before| before.was_accepted()) {
-            token.accept();
+        match before {
+            Some(before) if !same => state.retire(before),
+            Some(before) if before.was_accepted() => drop(token.accept()),
+            Some(_) | None => {}
         }
         let dice = fastrand::f64();
         let pause = if same && cause == Cause::Renewal {

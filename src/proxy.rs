@@ -12,6 +12,7 @@
 //!            → refused: another token, and the last three steps once more
 //! ```
 
+mod brought;
 pub mod error;
 pub mod guard;
 mod heal;
@@ -188,7 +189,7 @@ impl Proxy {
             // The default account's kind has no such endpoint.
             (Incoming::Asked(_), _) => return Err(Failure::NoAccount),
         };
-        match call.endpoint.credential {
+        match brought::credential(call)? {
             Credential::AccessToken => match self.ticket_wanted(call, &body) {
                 Some(ticket) => self.with_ticket(call, ticket).await,
                 None => self.with_token(call, body, held).await,
@@ -321,6 +322,7 @@ impl Proxy {
             (verdict, body.whole())
         {
             call.account.metrics.errcode(code);
+            call.account.note_ip(code, body);
             let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
             let rid = errcode::rid(body);
             tracing::debug!(

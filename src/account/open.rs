@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Duration;
 
 use super::{
-    Account, Options, Source,
+    Account, Options, Source, Unlisted,
     ways::{OwnWays, Path},
 };
 use crate::{
@@ -148,6 +148,7 @@ impl Options {
             metrics,
             worked: Arc::default(),
             remembered: Arc::default(),
+            unlisted: Unlisted::default(),
             way,
         })
     }

@@ -1,7 +1,7 @@
 //! What a keeper knows beside the token in hand.
 
 use futures_util::future::{BoxFuture, Shared};
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 use tokio::time::{Duration, Instant};
 
 use super::{NoToken, pace::Pace};
@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) on_trial: bool,
     /// How many times an accepted call was news.
     pub(super) accepted: u64,
+    /// Tokens that were in hand, the newest last.
+    pub(super) past: VecDeque<Arc<Token>>,
     /// Since a second send was refused, until the token is accepted or is another.
     pub(super) doubt: Option<Doubt>,
 }
@@ -81,8 +83,18 @@ impl State {
             pace: Pace::new(daily_fetches),
             on_trial: false,
             accepted: 0,
+            past: VecDeque::new(),
             doubt: None,
         }
+    }
+
+    /// Another token takes the place of `token`.
+    pub(super) fn retire(&mut self, token: Arc<Token>) {
+        const KEPT: usize = 4;
+        if self.past.len() == KEPT {
+            self.past.pop_front();
+        }
+        self.past.push_back(token);
     }
 
     /// The failure after which no fetch is possible yet.

@@ -138,6 +138,7 @@ impl Proxy {
             Verdict::Accepted => {
                 if answered.reply.status().is_success() {
                     call.account.keeper.accepted(token);
+                    call.account.unlisted.clear();
                     call.account.worked.note(&call.endpoint);
                     call.account.remembered.forget(call.endpoint.path());
                 }
