@@ -10,11 +10,12 @@ use std::{
 };
 
 use tokio::time::Duration;
-use wechat::{APPID, SECRET, Setup, Wechat};
+use wechat::{APPID, CORPID, SECRET, Setup, Wechat};
 
 const USAGE: &str = "\
-Usage: fake_wechat [--listen ADDRESS] [--calm] [--lifetime SECONDS] [--tls DIR]
+Usage: fake_wechat [--wecom] [--listen ADDRESS] [--calm] [--lifetime SECONDS] [--tls DIR]
 
+  --wecom             be WeCom: a corp with one secret, and gettoken
   --listen ADDRESS    where to listen, such as 127.0.0.1:7090, which is the default
   --calm              refuse nothing by chance (otherwise 5 % of good tokens are refused once)
   --lifetime SECONDS  how long tokens live; 7200 unless given
@@ -23,7 +24,7 @@ Usage: fake_wechat [--listen ADDRESS] [--calm] [--lifetime SECONDS] [--tls DIR]
 /// What was typed.
 enum Arguments {
     Help,
-    Run(Setup, Option<PathBuf>),
+    Run(Box<Setup>, Option<PathBuf>),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -33,7 +34,7 @@ async fn main() -> ExitCode {
             println!("{USAGE}");
             return ExitCode::SUCCESS;
         }
-        Ok(Arguments::Run(setup, tls_dir)) => run(setup, tls_dir.as_deref()).await,
+        Ok(Arguments::Run(setup, tls_dir)) => run(*setup, tls_dir.as_deref()).await,
         Err(problem) => {
             eprintln!("{problem}\n\n{USAGE}");
             return ExitCode::from(64);
@@ -58,6 +59,10 @@ fn parse(mut typed: impl Iterator<Item = String>) -> Result<Arguments, String> {
         let mut value = || typed.next().ok_or(format!("{flag} needs a value"));
         match flag.as_str() {
             "--help" | "-h" => return Ok(Arguments::Help),
+            "--wecom" => {
+                setup.wecom = true;
+                setup.accounts = Setup::wecom(&[SECRET]).accounts;
+            }
             "--calm" => setup.refusal_chance = 0.0,
             "--listen" => {
                 let value = value()?;
@@ -82,19 +87,25 @@ fn parse(mut typed: impl Iterator<Item = String>) -> Result<Arguments, String> {
             _ => return Err(format!("there is no argument {flag}")),
         }
     }
-    Ok(Arguments::Run(setup, tls_dir))
+    Ok(Arguments::Run(Box::new(setup), tls_dir))
 }
 
 async fn run(setup: Setup, tls_dir: Option<&Path>) -> Result<(), String> {
-    let listen = setup.listen;
+    let (listen, wecom) = (setup.listen, setup.wecom);
     let wechat = Wechat::listen(setup)
         .await
         .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let url = wechat.url();
     let mut curl = "curl".to_owned();
-    println!("fake WeChat listening on {url}\n");
-    println!("  WECHAT_APPID={APPID}");
-    println!("  WECHAT_SECRET={SECRET}");
+    if wecom {
+        println!("fake WeCom listening on {url}; in the sidecar's file:\n");
+        println!("  [[accounts]]\n  kind = 'wecom'\n  corpid = '{CORPID}'");
+        println!("  secret = '{SECRET}'\n  upstream = '{url}'");
+    } else {
+        println!("fake WeChat listening on {url}\n");
+        println!("  WECHAT_APPID={APPID}");
+        println!("  WECHAT_SECRET={SECRET}");
+    }
     if let (Some(dir), Some(pem)) = (tls_dir, wechat.ca_pem()) {
         let file = dir.join("ca.pem");
         fs::create_dir_all(dir)

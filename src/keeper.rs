@@ -296,6 +296,7 @@ impl<I: Issue> Keeper<I> {
             .shared();
         state.flight = Some(InFlight {
             launched: Instant::now(),
+            by_refusal: cause == Cause::Refusal,
             flight: flight.clone(),
         });
         flight

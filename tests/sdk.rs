@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use support::{APPID, Sidecar, Wechat, wechat::Call};
+use support::{
+    APPID, Sidecar, Wechat,
+    sidecar::{command, written},
+    wechat::{CORPID, Call, SECRET},
+};
 use tokio::{process::Command, time::timeout};
 
 /// Longer than any of this takes on a busy machine.
@@ -39,6 +43,16 @@ fn script(name: &str) -> PathBuf {
 fn wechatpy() -> Command {
     let mut command = Command::new(installed("venv/bin/python"));
     command.env_clear().arg(script("wechatpy_app.py"));
+    command.env("APPID", APPID);
+    command
+}
+
+fn wechatpy_enterprise() -> Command {
+    let mut command = Command::new(installed("venv/bin/python"));
+    command
+        .env_clear()
+        .arg(script("wechatpy_enterprise_app.py"))
+        .env("APPID", CORPID);
     command
 }
 
@@ -51,15 +65,14 @@ fn co_wechat_api() -> Command {
         .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
         .env("NODE_PATH", modules)
+        .env("APPID", APPID)
         .arg(script("co_wechat_api_app.js"));
     command
 }
 
 /// Runs an app to its end, with nothing in its environment but where the sidecar is.
 async fn work(mut app: Command, sidecar: &Sidecar) -> Output {
-    app.arg(DAYS)
-        .env("SIDECAR", &sidecar.url)
-        .env("APPID", APPID);
+    app.arg(DAYS).env("SIDECAR", &sidecar.url);
     // Whatever goes round the sidecar by an absolute URL fails here, and not at the real WeChat.
     app.env("HTTPS_PROXY", "http://127.0.0.1:9");
     app.stdin(Stdio::null()).kill_on_drop(true);
@@ -163,5 +176,66 @@ async fn co_wechat_api_works_with_a_token_from_the_sidecar_while_tokens_end_unde
     assert!(
         out.contains(&format!("its token was sidecar-{APPID}")),
         "{out}"
+    );
+}
+
+#[tokio::test]
+async fn two_apps_of_one_corp_work_on_wechatpy_while_wecom_ends_their_tokens() {
+    let secrets = ["app", "contacts"].map(|name| format!("{SECRET}-{name}"));
+    let wecom = Wechat::wecom(&[&secrets[0], &secrets[1]]).await;
+    wecom.change_wecom(|rules| rules.whims = 0.2);
+    let account = |(name, secret): (&str, &String)| {
+        let url = wecom.url();
+        format!(
+            "[[accounts]]\nkind = 'wecom'\nname = '{name}'\ncorpid = '{CORPID}'\nsecret = '{secret}'\nupstream = '{url}'\n"
+        )
+    };
+    let file: String = ["app", "contacts"]
+        .into_iter()
+        .zip(&secrets)
+        .map(account)
+        .collect();
+    let mut command = command();
+    command.args([
+        "--log-level",
+        "trace",
+        "--config",
+        &written("corp.toml", &file),
+    ]);
+    let sidecar = Sidecar::spawn(command, Some(wecom.clone())).await;
+    sidecar.until_ready().await;
+    let output = work(wechatpy_enterprise(), &sidecar).await;
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{out}{err}\n{}", sidecar.log());
+    assert!(
+        out.contains("their tokens were sidecar-app and sidecar-contacts"),
+        "{out}"
+    );
+    let (calls, tokens) = (wecom.calls(), wecom.all_tokens());
+    assert!(
+        calls.len() > 100 && tokens.len() > 5,
+        "{} {}",
+        calls.len(),
+        tokens.len()
+    );
+    let its = |call: &Call| {
+        call.token
+            .as_ref()
+            .is_some_and(|token| tokens.contains(token))
+    };
+    assert!(calls.iter().all(its) && !wecom.saw_placeholder());
+    let refused = calls.iter().filter(|call| call.refused).count();
+    let replays = sidecar
+        .metric("wechat_sidecar_replays_total{account=\"app\"")
+        .await
+        + sidecar
+            .metric("wechat_sidecar_replays_total{account=\"contacts\"")
+            .await;
+    assert!(
+        refused > 0 && replays == refused as f64,
+        "{refused} {replays}"
     );
 }

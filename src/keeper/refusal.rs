@@ -66,7 +66,7 @@ impl<I: Issue> Keeper<I> {
     pub async fn replace(self: &Arc<Self>, refused: &Token) -> Result<Replacement, IssueError> {
         let refused_at = Instant::now();
         for again in [false, true] {
-            let (launched, flight) = {
+            let (answers, flight) = {
                 let mut state = self.lock();
                 if let Some(token) = self.in_hand()
                     && token.is_alive()
@@ -75,11 +75,13 @@ impl<I: Issue> Keeper<I> {
                     return Ok(Replacement::Another(token));
                 }
                 if let Some(going) = &state.flight {
-                    (going.launched, going.flight.clone())
+                    // Who means its refusals need not be asked once more for each of them.
+                    let meant = going.by_refusal && !self.options.second_thoughts;
+                    (meant || going.launched >= refused_at, going.flight.clone())
                 } else if let Some(failure) = state.back_off() {
                     return Err(failure.error.clone());
                 } else if state.pace.allows() || (again && state.pace.follow_up()) {
-                    (Instant::now(), self.launch(&mut state, Cause::Refusal))
+                    (true, self.launch(&mut state, Cause::Refusal))
                 } else {
                     return Ok(Replacement::Paced);
                 }
@@ -88,7 +90,7 @@ impl<I: Issue> Keeper<I> {
             if !token.is(refused) {
                 return Ok(Replacement::Another(token));
             }
-            if launched >= refused_at {
+            if answers {
                 break;
             }
             // The fetch that was joined had begun before the refusal; ask once more.

@@ -14,6 +14,8 @@ pub(super) type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, IssueError
 pub(super) struct InFlight {
     /// A refusal that came later is not answered by it.
     pub(super) launched: Instant,
+    /// Whether a refusal caused it.
+    pub(super) by_refusal: bool,
     pub(super) flight: Flight,
 }
 

@@ -4,7 +4,7 @@ use super::{error::Failure, route::Call, target::values};
 use crate::{account::PLACEHOLDER, endpoint::Credential, kind::Kind, secret::Secret};
 
 /// Tokens that only a service provider, a suite or a device can have.
-const OF_OTHERS: [&str; 4] = [
+pub(super) const OF_OTHERS: [&str; 4] = [
     "suite_access_token",
     "provider_access_token",
     "device_access_token",

@@ -13,7 +13,7 @@ use super::{
     mark,
     route::Call,
 };
-use crate::{account::Found, body::Inbound, captured::Captured};
+use crate::{account::Found, body::Inbound, captured::Captured, kind::Kind};
 
 /// What a placeholder says of its life. It never ends.
 const LIFETIME: u64 = 7200;
@@ -89,7 +89,16 @@ pub(super) async fn answer(proxy: &Proxy, call: &Call<'_>, asked: Asked) -> Resu
         }
         TokenEndpoint::Placeholder | TokenEndpoint::Off => (call.account.placeholder(), LIFETIME),
     };
-    let mut reply = json_reply(json!({ "access_token": token, "expires_in": expires_in }));
+    let mut body = json!({ "access_token": token, "expires_in": expires_in });
+    if call.account.kind == Kind::Wecom {
+        body = json!({
+            "errcode": 0,
+            "errmsg": "ok",
+            "access_token": token,
+            "expires_in": expires_in,
+        });
+    }
+    let mut reply = json_reply(body);
     mark(&mut reply, Mark::Local);
     Ok(reply)
 }

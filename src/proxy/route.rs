@@ -6,6 +6,7 @@ use http::{Method, request::Parts};
 
 use super::{
     Entrance,
+    brought::OF_OTHERS,
     error::Failure,
     target::values,
     whose::{self, Whose, whose, with_one_slash},
@@ -13,6 +14,7 @@ use super::{
 use crate::{
     account::{Account, Accounts, PLACEHOLDER},
     endpoint::Endpoint,
+    kind::Kind,
     metrics::Selection,
 };
 
@@ -73,18 +75,22 @@ impl<'a> Call<'a> {
 
     /// Whether it carries our placeholder instead of a token.
     pub(super) fn has_placeholder(&self) -> bool {
-        let tokens =
-            values(self.query, "access_token").chain(values(self.query, "component_access_token"));
-        tokens
-            .into_iter()
-            .any(|token| token.starts_with(PLACEHOLDER))
+        let names = OF_OTHERS
+            .iter()
+            .chain(&["access_token", "component_access_token"]);
+        let mut tokens = names.flat_map(|name| values(self.query, name));
+        tokens.any(|token| token.starts_with(PLACEHOLDER))
     }
 
     /// Whether the query names our AppID, and so needs no other. An AppID of nobody's is answered as
     /// WeChat would.
     pub(super) fn names_appid(&self) -> Result<bool, Failure> {
         let (mut named, mut by_name) = (false, false);
-        for word in values(self.query, "appid").filter(|word| !word.is_empty()) {
+        let parameter = match self.account.kind {
+            Kind::Wechat => "appid",
+            Kind::Wecom => "corpid",
+        };
+        for word in values(self.query, parameter).filter(|word| !word.is_empty()) {
             if !self.account.is_called(&word) {
                 return Err(Failure::ForeignAppid);
             }

@@ -19,6 +19,7 @@ mod tickets;
 mod tls;
 mod token_api;
 mod tokens;
+mod wecom;
 mod wire;
 
 use std::{
@@ -38,13 +39,17 @@ pub use self::{
     quota::Quotas,
     setup::Setup,
     tickets::Rules,
+    wecom::Rules as WecomRules,
 };
-use self::{listener::Fake, state::State, tokens::Tokens};
+use self::{listener::Fake, state::State, tokens::Tokens, wecom::Wecom};
 
 /// The account that the fake knows unless told otherwise.
 pub const APPID: &str = "wx0123456789abcdef";
 /// The secret of [`APPID`].
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// The corp that [`Wechat::wecom`] knows.
+pub const CORPID: &str = "ww0123456789abcdef";
 
 /// A running fake; it ends, connections and all, when its last clone is dropped.
 #[derive(Clone, Debug)]
@@ -88,6 +93,11 @@ impl Wechat {
         .await
     }
 
+    /// A WeCom that knows these secrets of [`CORPID`]. Hostile by default: 5 % of calls end their token.
+    pub async fn wecom(secrets: &[&str]) -> Self {
+        Self::with(Setup::wecom(secrets)).await
+    }
+
     /// As `setup` says; panics where [`Self::listen`] fails.
     pub async fn with(setup: Setup) -> Self {
         let listen = setup.listen;
@@ -101,14 +111,23 @@ impl Wechat {
     pub async fn listen(setup: Setup) -> io::Result<Self> {
         let mut rng = setup.seed.map_or_else(Rng::new, Rng::with_seed);
         let mut tokens = Tokens::new(setup.lifetime, setup.overlap, setup.quotas, rng.fork());
-        for (appid, secret) in &setup.accounts {
+        let wecom = setup.wecom.then(|| {
+            let (accounts, whims) = (&setup.accounts, setup.refusal_chance);
+            Wecom::new(accounts, whims, setup.lifetime, rng.fork())
+        });
+        for (appid, secret) in setup.accounts.iter().filter(|_| !setup.wecom) {
             tokens.set_secret(appid, secret);
         }
         let behaviour = Behaviour {
             refusal_chance: setup.refusal_chance,
             ..Behaviour::default()
         };
-        let fake = Arc::new(Fake::new(State::new(behaviour, tokens, rng)));
+        let state = State {
+            wecom,
+            prefix: setup.prefix.clone(),
+            ..State::new(behaviour, tokens, rng)
+        };
+        let fake = Arc::new(Fake::new(state));
         let tls = setup
             .tls
             .then(|| tls::prepare(&setup.tls_names))
@@ -136,7 +155,7 @@ impl Wechat {
         } else {
             "http"
         };
-        format!("{scheme}://{}", self.addr())
+        format!("{scheme}://{}{}", self.addr(), self.state().prefix)
     }
 
     /// The root that clients must trust, where this is TLS.
@@ -149,6 +168,20 @@ impl Wechat {
         change(&mut self.state().behaviour);
     }
 
+    /// Turns WeCom's knobs.
+    pub fn change_wecom(&self, change: impl FnOnce(&mut WecomRules)) {
+        if let Some(wecom) = &mut self.state().wecom {
+            change(&mut wecom.rules);
+        }
+    }
+
+    /// WeCom answers this code at `path` from now on, to any token.
+    pub fn always(&self, path: &str, code: i64) {
+        self.change_wecom(|rules| {
+            rules.always.insert(path.to_owned(), code);
+        });
+    }
+
     /// Adds an account, or gives a known one another secret.
     pub fn set_secret(&self, appid: &str, secret: &str) {
         self.state().tokens.set_secret(appid, secret);
@@ -156,12 +189,16 @@ impl Wechat {
 
     /// Somebody else has replaced all tokens: every old one is refused at once, without overlap.
     pub fn rotate(&self) {
-        self.state().tokens.rotate(Instant::now());
+        let mut state = self.state();
+        state.tokens.rotate(Instant::now());
+        state.wecom.iter_mut().for_each(|w| w.end_tokens(40014));
     }
 
     /// All tokens are past their expiry: 42001 until somebody asks for new ones.
     pub fn expire(&self) {
-        self.state().tokens.expire(Instant::now());
+        let mut state = self.state();
+        state.tokens.expire(Instant::now());
+        state.wecom.iter_mut().for_each(|w| w.end_tokens(42001));
     }
 
     /// The stable token of [`APPID`] that works now; mints one only where there is none.
@@ -219,7 +256,9 @@ impl Wechat {
 
     /// Every account token ever issued.
     pub fn all_tokens(&self) -> Vec<String> {
-        self.state().tokens.issued().to_vec()
+        let state = self.state();
+        let wecom = state.wecom.iter().flat_map(Wecom::issued);
+        state.tokens.issued().iter().chain(wecom).cloned().collect()
     }
 
     /// Every ticket ever issued.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::time::Duration;
 
-use super::{APPID, SECRET, quota::Quotas};
+use super::{APPID, CORPID, SECRET, quota::Quotas};
 
 /// Where it listens, whom it knows, and how long its tokens live.
 #[derive(Clone, Debug)]
@@ -24,6 +24,22 @@ pub struct Setup {
     pub seed: Option<u64>,
     /// Pairs of appid and secret.
     pub accounts: Vec<(String, String)>,
+    /// Whether it is WeCom: then the pairs are of corpid and secret.
+    pub wecom: bool,
+    /// What comes before every path, as in a private deployment; anything else is not found.
+    pub prefix: String,
+}
+
+impl Setup {
+    /// WeCom, with these secrets of one corp.
+    pub fn wecom(secrets: &[&str]) -> Self {
+        let holder = |secret: &&str| (CORPID.to_owned(), (*secret).to_owned());
+        Self {
+            accounts: secrets.iter().map(holder).collect(),
+            wecom: true,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Setup {
@@ -44,6 +60,8 @@ impl Default for Setup {
             quotas: Quotas::default(),
             seed: None,
             accounts: vec![(APPID.to_owned(), SECRET.to_owned())],
+            wecom: false,
+            prefix: String::new(),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     tickets::Tickets,
     token_api,
     tokens::Tokens,
+    wecom::{self, Wecom},
 };
 
 /// Everything behind the one lock.
@@ -35,6 +36,10 @@ pub struct State {
     pub logins: Logins,
     pub tickets: Tickets,
     pub rng: Rng,
+    /// Where this is WeCom.
+    pub wecom: Option<Wecom>,
+    /// What comes before every path.
+    pub prefix: String,
 }
 
 /// Who answers a path.
@@ -80,12 +85,20 @@ impl State {
             logins: Logins::default(),
             tickets: Tickets::default(),
             rng,
+            wecom: None,
+            prefix: String::new(),
         }
     }
 
     /// Records the request and decides its answer.
     pub fn answer(&mut self, call: Call) -> Answer {
-        let path = call.path();
+        let whole = call.path();
+        let Some(path) = whole.strip_prefix(&self.prefix).map(str::to_owned) else {
+            let delivery = Delivery::default();
+            let reply = Reply::status(404);
+            self.calls.push(call);
+            return Answer { reply, delivery };
+        };
         let kind = Kind::of(&path);
         if kind != Kind::Control {
             self.look_for_placeholder(&call);
@@ -95,6 +108,7 @@ impl State {
                 reply: control::answer(self, &path, &call),
                 delivery: Delivery::default(),
             },
+            Kind::Token | Kind::Api if self.wecom.is_some() => wecom::answer(self, &path, call),
             Kind::Token => token_api::answer(self, &path, call),
             Kind::Api => api::answer(self, &path, call),
         }
