@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use support::{PATIENCE, Reply, Sidecar, Wechat, wechat::HangUp};
+use support::{
+    PATIENCE, Reply, Sidecar, Wechat,
+    sidecar::{command, written},
+    wechat::{CORPID, HangUp, SECRET, Setup},
+};
 use tokio::time::{Instant, sleep};
 
 const JSAPI: &str = "/cgi-bin/ticket/getticket?type=jsapi";
@@ -278,4 +282,78 @@ async fn a_flag_turns_the_cache_off() {
         assert!(reply.marks().is_empty());
     }
     assert_eq!(asked(&wechat), 3);
+}
+
+/// A sidecar with two apps of one corp, and a third at another WeCom with the same corpid.
+async fn of_a_corp(wecom: &Wechat, elsewhere: &Wechat) -> Sidecar {
+    let account = |name: &str, at: &Wechat| {
+        format!(
+            "[[accounts]]\nkind = 'wecom'\ncorpid = '{CORPID}'\nname = '{name}'\n\
+             secret = '{SECRET}-{name}'\nupstream = '{}'\n",
+            at.url()
+        )
+    };
+    let file = [
+        account("one", wecom),
+        account("two", wecom),
+        account("three", elsewhere),
+    ];
+    let mut command = command();
+    let config = written("corp.toml", &file.concat());
+    command.args(["--log-level", "trace", "--config", &config]);
+    Sidecar::spawn(command, Some(wecom.clone())).await
+}
+
+#[tokio::test]
+async fn a_corps_ticket_is_the_corps_and_an_agents_is_its_own() {
+    let secrets = ["one", "two", "three"].map(|name| format!("{SECRET}-{name}"));
+    let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+    let start = async || {
+        let setup = Setup::wecom(&secrets);
+        let refusal_chance = 0.0;
+        Wechat::with(Setup {
+            refusal_chance,
+            ..setup
+        })
+        .await
+    };
+    let (wecom, elsewhere) = (start().await, start().await);
+    let sidecar = of_a_corp(&wecom, &elsewhere).await;
+    let get = async |name: &str, target: &str| {
+        let target = format!("/{name}/cgi-bin/{target}");
+        ticket(&sidecar.get(&target).await).0
+    };
+    let asked = |at: &Wechat, path: &str| {
+        let calls = at.calls().into_iter();
+        calls.filter(|call| call.path() == path).count()
+    };
+
+    let corps = get("one", "get_jsapi_ticket").await;
+    for name in ["one", "two"] {
+        // Some SDKs send a parameter without a name.
+        assert_eq!(get(name, "get_jsapi_ticket?&x=1").await, corps);
+    }
+    assert_ne!(get("three", "get_jsapi_ticket").await, corps);
+    assert_eq!(asked(&wecom, "/cgi-bin/get_jsapi_ticket"), 1);
+    assert_eq!(asked(&elsewhere, "/cgi-bin/get_jsapi_ticket"), 1);
+
+    let one = get("one", "ticket/get?&type=agent_config").await;
+    assert_ne!(get("two", "ticket/get?type=agent_config").await, one);
+    for _ in 0..3 {
+        assert_eq!(get("one", "ticket/get?type=agent_config").await, one);
+    }
+    assert_eq!(asked(&wecom, "/cgi-bin/ticket/get"), 2);
+
+    // Another type, and a token that is another corp's, are WeCom's to answer each time.
+    for target in [
+        "ticket/get?type=wx_card",
+        "get_jsapi_ticket?access_token=other",
+    ] {
+        let before = wecom.calls().len();
+        for _ in 0..2 {
+            let reply = sidecar.get(&format!("/one/cgi-bin/{target}")).await;
+            assert!(reply.marks().is_empty(), "{target}");
+        }
+        assert_eq!(wecom.calls().len(), before + 2, "{target}");
+    }
 }

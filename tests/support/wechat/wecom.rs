@@ -153,6 +153,13 @@ impl Wecom {
         Ok((token.text.clone(), rules.says.unwrap_or(left)))
     }
 
+    /// Whose token this call carries.
+    fn holder(&self, call: &Call) -> Option<usize> {
+        let token = call.token.as_deref()?;
+        let its = |holder: &Holder| holder.tokens.iter().any(|known| known.text == token);
+        self.holders.iter().position(its)
+    }
+
     /// The code with which this call is turned down for its token.
     fn judge(&mut self, path: &str, call: &Call) -> Option<i64> {
         let Some(text) = call.token.as_deref().filter(|token| !token.is_empty()) else {
@@ -281,9 +288,12 @@ fn reply_to(state: &mut State, path: &str, call: &Call) -> Reply {
         "/cgi-bin/getcallbackip" | "/cgi-bin/get_api_domain_ip" => {
             Reply::json(&json!({ "ip_list": ["101.226.62.77"], "errcode": 0, "errmsg": "ok" }))
         }
-        "/cgi-bin/get_jsapi_ticket" | "/cgi-bin/ticket/get" => Reply::json(
-            &json!({ "errcode": 0, "errmsg": "ok", "ticket": "TICKET", "expires_in": 7200 }),
-        ),
+        // The corp's own, whoever asks, and one for each app.
+        "/cgi-bin/get_jsapi_ticket" => ticket(state, call, usize::MAX),
+        "/cgi-bin/ticket/get" => match wecom.holder(call) {
+            Some(holder) => ticket(state, call, holder),
+            None => error(40014, "9.30.0.138"),
+        },
         "/cgi-bin/user/get" => Reply::json(&json!({
             "errcode": 0, "errmsg": "ok", "userid": call.parameter("userid"), "name": "张三",
         })),
@@ -295,6 +305,19 @@ fn reply_to(state: &mut State, path: &str, call: &Call) -> Reply {
         },
         _ => Reply::ok(),
     }
+}
+
+fn ticket(state: &mut State, call: &Call, whose: usize) -> Reply {
+    let kind = call.parameter("type").unwrap_or_default();
+    if !matches!(
+        (whose, &*kind),
+        (usize::MAX, _) | (_, "agent_config" | "wx_card")
+    ) {
+        return error(40097, "9.30.0.138");
+    }
+    let rules = state.behaviour.tickets;
+    let of = (whose, kind);
+    state.tickets.answer(of, rules, call.at, &mut state.rng)
 }
 
 /// Calls with tokens of other kinds, which this fake does not look at, or with none.
