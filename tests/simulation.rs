@@ -8,8 +8,6 @@
 
 #[path = "simulation/chaos.rs"]
 mod chaos;
-#[path = "../src/proxy/remembered.rs"]
-mod remembered;
 #[path = "simulation/run.rs"]
 mod run;
 #[path = "simulation/sidecar.rs"]
@@ -23,8 +21,7 @@ mod world;
 
 use std::time::Duration;
 
-// `remembered` is the proxy's own; these are the names that it uses.
-use wechat_sidecar::{issuer::wechat::TokenApi, secret, token};
+use wechat_sidecar::issuer::wechat::TokenApi;
 
 use run::{Report, run, runs};
 use wechat::WINDOW;

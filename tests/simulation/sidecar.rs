@@ -15,15 +15,14 @@ use tokio::{
     time::{Duration, Instant, sleep, sleep_until, timeout},
 };
 use wechat_sidecar::{
+    account::remembered::{Answer, Evidence, Remembered},
     issuer::{Issue, IssueError, Issued, Wanted, shared::Shared, wechat::TokenApi},
     keeper::{Keeper, Options, Second, schedule::Renewal},
-    metrics::AccountMetrics,
     secret::Secret,
     token::Token,
 };
 
 use super::{
-    remembered::{Answer, Evidence, Remembered},
     store::View,
     world::{Line, World, about, between},
 };
@@ -34,7 +33,6 @@ const TIME_OUT: Duration = Duration::from_secs(10);
 /// How long a keeper may leave WeChat alone after a failure that says little: a minute and a quarter.
 pub const BACK_OFF: Duration = Duration::from_secs(76);
 
-const APPID: &str = "wx";
 const PATH: &[u8] = b"/cgi-bin/user/info";
 
 /// Whether a process lives, and whether it is allowed to do anything at the moment.
@@ -236,6 +234,7 @@ impl Incarnation {
             TokenApi::Classic => (Renewal::Ahead, 200),
         };
         let options = Options {
+            second_thoughts: true,
             renewal,
             daily_fetches,
             patience: Duration::from_secs(15),
@@ -314,7 +313,7 @@ impl Incarnation {
                 Err(error) => return self.fails(&format!("has no token: {error}"), None),
             };
         }
-        if self.remembered.instead(APPID, PATH, &token).is_some() {
+        if self.remembered.instead(PATH, &token).is_some() {
             return self.fails("is answered from memory", None);
         }
         match self.send(&token, true).await {
@@ -324,12 +323,12 @@ impl Incarnation {
         }
         let in_hand = self.keeper.in_hand().filter(|token| token.is_alive());
         let unchanged = in_hand.is_none_or(|held| held.is(&token));
-        if unchanged && self.remembered.knows(APPID, PATH, &token) {
+        if unchanged && self.remembered.knows(PATH, &token) {
             return self.fails("is hopeless", None);
         }
         let Second { token, confirmed } = match self.keeper.second(&token).await {
             Ok(second) => second,
-            Err(error) => return self.fails(&format!("gets no second token: {error}"), None),
+            Err(error) => return self.fails(&format!("gets no second token: {error:?}"), None),
         };
         self.life.goes_on().await;
         let good = self.world.wechat().accepts(token.value().expose());
@@ -347,7 +346,7 @@ impl Incarnation {
                         body: Bytes::new(),
                     };
                     let evidence = Evidence { worked, confirmed };
-                    self.remembered.add((APPID, PATH), &token, answer, evidence);
+                    self.remembered.add(PATH, &token, answer, evidence);
                 }
                 self.fails("is refused twice", Some(good));
             }
@@ -390,7 +389,7 @@ impl Incarnation {
     fn accepted(&self, token: &Token, healed: bool) {
         self.keeper.accepted(token);
         self.worked.store(true, Ordering::Relaxed);
-        self.remembered.forget(APPID, PATH);
+        self.remembered.forget(PATH);
         let mut calls = self.world.calls();
         calls.accepted += 1;
         calls.healed += u64::from(healed);

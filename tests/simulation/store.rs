@@ -230,7 +230,8 @@ impl Store for View {
         self.step(true, |contents| {
             let released = contents.lease.take_if(|(its, _)| its.owner == *owner);
             if released.is_some() {
-                self.world.note(format_args!("{} gives the lease back", self.index));
+                self.world
+                    .note(format_args!("{} gives the lease back", self.index));
             }
         })
         .await

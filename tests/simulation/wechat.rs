@@ -199,7 +199,7 @@ fn refused(code: i64) -> IssueError {
     IssueError::Refused {
         code,
         message: String::new(),
-        meaning: Meaning::of(code),
+        meaning: Meaning::of(wechat_sidecar::kind::Kind::Wechat, code),
     }
 }
 
