@@ -63,7 +63,7 @@ pub struct Account {
     /// Where it is refused with every token.
     pub remembered: Arc<Remembered>,
     /// Whether calls come from an IP that is not on its whitelist.
-    pub unlisted: Unlisted,
+    pub unlisted: Arc<Unlisted>,
     /// The way to its own WeChat or WeCom; `None` for the way of all.
     pub way: Option<Arc<Way>>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Duration;
 
 use super::{
-    Account, Options, Source, Unlisted,
+    Account, Options, Source,
     ways::{OwnWays, Path},
 };
 use crate::{
@@ -148,7 +148,7 @@ impl Options {
             metrics,
             worked: Arc::default(),
             remembered: Arc::default(),
-            unlisted: Unlisted::default(),
+            unlisted: Arc::default(),
             way,
         })
     }
