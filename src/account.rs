@@ -102,10 +102,7 @@ impl Account {
 
     /// Its AppID, and its name if it has one.
     pub fn names(&self) -> String {
-        match &self.options.name {
-            Some(name) => format!("{name} ({})", self.appid),
-            None => self.appid.clone(),
-        }
+        self.options.names()
     }
 
     /// What an app gets instead of a token: it is sent back, and replaced.

@@ -132,7 +132,8 @@ impl App {
         let mut tasks = JoinSet::new();
 
         let means = Means::new(client, route.clone(), config.token_wait);
-        let mut served = Served::new(&config.accounts, means).map_err(StartError)?;
+        let served = Served::new(&config.accounts, means, config.server.max_connections);
+        let mut served = served.map_err(StartError)?;
         let directory = served.directory().clone();
         let caller_key = config.proxy.guard.caller_key.clone();
         tasks.spawn(watch_secrets(directory.clone(), caller_key));

@@ -1,6 +1,7 @@
 //! Keeps one account's token fresh: at most one fetch is ever in flight.
 
 pub mod pace;
+mod queue;
 mod refusal;
 pub mod schedule;
 mod state;
@@ -28,6 +29,7 @@ use crate::{
     secret::Secret,
     token::Token,
 };
+use queue::Queue;
 pub use refusal::{NoSecond, Replacement, Second};
 use schedule::Renewal;
 use state::{Doubt, Failure, Flight, InFlight, State};
@@ -58,6 +60,7 @@ pub struct Keeper<I> {
     state: Mutex<State>,
     /// Whether the next accepted call is news for the pace.
     watching: AtomicBool,
+    queue: Queue,
     /// The state changed in a way that may change when to renew.
     changed: Notify,
 }
@@ -97,6 +100,7 @@ impl<I: Issue> Keeper<I> {
             token: ArcSwapOption::empty(),
             state: Mutex::new(State::new(options.daily_fetches)),
             watching: AtomicBool::new(false),
+            queue: Queue::default(),
             changed: Notify::new(),
         })
     }
@@ -121,7 +125,7 @@ impl<I: Issue> Keeper<I> {
         // A token on its last seconds is still better than a call that waits them out.
         let a_moment = |token: Arc<Token>| (token.remaining() / 2).min(Duration::from_secs(1));
         let patience = alive.map_or(self.options.patience, a_moment);
-        match timeout(patience, flight).await {
+        match timeout(patience, self.queue.wait(flight)).await {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(_)) => self.last_resort(&self.lock()),
             Err(_) => self

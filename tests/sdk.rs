@@ -239,3 +239,55 @@ async fn two_apps_of_one_corp_work_on_wechatpy_while_wecom_ends_their_tokens() {
         "{refused} {replays}"
     );
 }
+
+/// Each knows its own AppID, and both have the same base URL: the placeholder tells them apart.
+#[tokio::test]
+async fn two_wechatpy_clients_of_two_accounts_are_told_apart_by_their_placeholders() {
+    let wechat = Wechat::start().await;
+    let accounts = [
+        (APPID, support::SECRET),
+        ("wx00000000000000b2", "22222222222222222222222222222222"),
+    ];
+    let mut file = String::new();
+    for (appid, secret) in accounts {
+        wechat.set_secret(appid, secret);
+        file += &format!("[[accounts]]\nappid = '{appid}'\nsecret = '{secret}'\n");
+    }
+    let mut command = support::sidecar::command();
+    let config = support::sidecar::written("two.toml", &file);
+    command.args(["--config", &config, "--upstream", &wechat.url()]);
+    let sidecar = Sidecar::spawn(command, Some(wechat.clone())).await;
+    sidecar.until_ready().await;
+
+    let mut app = Command::new(installed("venv/bin/python"));
+    app.env_clear().arg(script("wechatpy_two_accounts_app.py"));
+    app.env("APPIDS", accounts.map(|(appid, _)| appid).join(","));
+    let output = work(app, &sidecar).await;
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{err}\n{}", sidecar.log());
+    let calls = wechat.calls();
+    assert!(calls.len() >= 60 && !wechat.saw_placeholder());
+    for (appid, secret) in accounts {
+        // Which account it was for stands in the call itself.
+        let token = wechat.token_of(appid);
+        let of = |call: &&Call| {
+            String::from_utf8_lossy(&call.body).contains(appid)
+                || call.target.contains(&format!("code-{appid}"))
+        };
+        let (logins, messages): (Vec<_>, Vec<_>) = calls
+            .iter()
+            .filter(of)
+            .partition(|call| call.path() == "/sns/jscode2session");
+        assert!(logins.len() == 10 && messages.len() >= 10);
+        assert!(
+            messages
+                .iter()
+                .all(|call| call.token.as_ref() == Some(&token))
+        );
+        assert!(
+            logins
+                .iter()
+                .all(|call| call.parameter("secret").as_deref() == Some(secret))
+        );
+    }
+}

@@ -77,6 +77,14 @@ impl Options {
         }
     }
 
+    /// Its AppID, and its name if it has one.
+    pub fn names(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{name} ({})", self.appid),
+            None => self.appid.clone(),
+        }
+    }
+
     /// Whether a token of one is a token of the other: it may be kept when one becomes the other.
     pub fn has_tokens_of(&self, other: &Self) -> bool {
         self.id() == other.id()

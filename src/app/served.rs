@@ -19,6 +19,8 @@ pub(super) struct Served {
     means: Means,
     directory: Directory,
     kept: Vec<Kept>,
+    /// Connections of apps at once.
+    room: usize,
 }
 
 /// What an account keeps going, until this is dropped.
@@ -111,7 +113,7 @@ impl Doors {
 
 impl Served {
     /// Opens accounts by `means`. The error names the account.
-    pub(super) fn new(accounts: &[Options], means: Means) -> Result<Self, String> {
+    pub(super) fn new(accounts: &[Options], means: Means, room: usize) -> Result<Self, String> {
         let mut kept = Vec::new();
         for options in accounts {
             let account = options.open(&means);
@@ -121,11 +123,27 @@ impl Served {
         }
         let all = kept.iter().map(|kept: &Kept| kept.account.clone());
         let directory = Directory::new(all.collect());
-        Ok(Self {
+        let served = Self {
             means,
             directory,
             kept,
-        })
+            room,
+        };
+        served.share_room();
+        Ok(served)
+    }
+
+    /// Where there are others, the calls that wait for one account's token take a part of all
+    /// connections and no more.
+    fn share_room(&self) {
+        let most = if self.kept.len() > 1 {
+            (self.room / 4).max(1)
+        } else {
+            usize::MAX
+        };
+        for kept in &self.kept {
+            kept.account.keeper.let_wait(most);
+        }
     }
 
     /// The accounts as calls see them.
@@ -194,6 +212,7 @@ impl Served {
             self.kept.push(kept);
         }
         change.removed = before.len();
+        self.share_room();
         Ok(change)
     }
 

@@ -86,7 +86,7 @@ impl<I: Issue> Keeper<I> {
                     return Ok(Replacement::Paced);
                 }
             };
-            let token = flight.await?;
+            let token = self.queue.wait(flight).await?;
             if !token.is(refused) {
                 return Ok(Replacement::Another(token));
             }
@@ -160,7 +160,7 @@ impl<I: Issue> Keeper<I> {
                 self.launch(&mut state, Cause::Refusal)
             }
         };
-        flight.await.map(|_| true)
+        self.queue.wait(flight).await.map(|_| true)
     }
 
     /// WeChat accepted a call with `token`.

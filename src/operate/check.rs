@@ -94,8 +94,13 @@ impl Report {
             };
             self.ok(&format!(
                 "the configuration is complete, for {} with {by}",
-                account.appid
+                account.names()
             ));
+            if !account.listen.is_empty() {
+                let listen: Vec<String> = account.listen.iter().map(ToString::to_string).collect();
+                let listen = listen.join(" and ");
+                self.ok(&format!("calls of {} come in at {listen}", account.names()));
+            }
         }
         let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
         self.ok(&format!(
@@ -198,7 +203,7 @@ impl Report {
         let means = Means::new(client, route.clone(), config.token_wait);
         let issuer = match account.issuer(&means) {
             Ok(issuer) => issuer,
-            Err(problem) => return self.failed(&format!("{}: {problem}", account.id())),
+            Err(problem) => return self.failed(&format!("{}: {problem}", account.names())),
         };
         let wanted = Wanted {
             cause: Cause::Missing,
@@ -212,9 +217,9 @@ impl Report {
                     Source::File(_) => "the file holds a token for",
                     Source::Http(_) => "the server has a token for",
                 };
-                self.ok(&format!("{who} {}; it lives {seconds} s", account.appid));
+                self.ok(&format!("{who} {}; it lives {seconds} s", account.names()));
             }
-            Err(error) => self.failed(&format!("no token for {}: {error}", account.appid)),
+            Err(error) => self.failed(&format!("no token for {}: {error}", account.names())),
         }
     }
 }
@@ -225,15 +230,17 @@ fn reason_not_to_request(account: &account::Options, running: &Value) -> Option<
         everybody else; --mint requests one all the same";
     let mints = account.source == Source::Wechat && account.token_api == TokenApi::Classic;
     let classic = mints.then(|| classic.to_owned());
-    holds_token(running, &account.appid).or(classic)
+    holds_token(running, &account.appid, account.name.as_deref()).or(classic)
 }
 
-/// What the running sidecar says about its token for `appid`, if it holds one.
-fn holds_token(running: &Value, appid: &str) -> Option<String> {
+/// What the running sidecar says about its token for `appid`, if it holds one. Accounts of one corp
+/// are told apart by `name`.
+fn holds_token(running: &Value, appid: &str, name: Option<&str>) -> Option<String> {
     let accounts = running.get("accounts").unwrap_or(running).as_array()?;
     let account = accounts
         .iter()
-        .find(|account| account.get("appid").is_some_and(|id| id == appid))?;
+        .filter(|account| account.get("appid").is_some_and(|id| id == appid))
+        .find(|account| account.get("name").and_then(Value::as_str) == name)?;
     let seconds = account
         .get("token_expires_seconds")?
         .as_f64()
@@ -257,9 +264,9 @@ mod tests {
     fn a_running_sidecar_is_believed_about_its_own_account_only() {
         let account = json!({"appid": "wx1", "token_expires_seconds": 6400, "last_error": null});
         for running in [json!({"accounts": [account]}), json!([account])] {
-            let held = holds_token(&running, "wx1").unwrap();
+            let held = holds_token(&running, "wx1", None).unwrap();
             assert!(held.contains("6400 s;"), "{held}");
-            assert_eq!(holds_token(&running, "wx2"), None);
+            assert_eq!(holds_token(&running, "wx2", None), None);
         }
         for running in [
             Value::Null,
@@ -268,7 +275,7 @@ mod tests {
             json!([{"appid": "wx1", "token_expires_seconds": null}]),
             json!([{"appid": "wx1", "token_expires_seconds": 0}]),
         ] {
-            assert_eq!(holds_token(&running, "wx1"), None, "{running}");
+            assert_eq!(holds_token(&running, "wx1", None), None, "{running}");
         }
     }
 }

@@ -106,7 +106,8 @@ pub(super) fn whose<'a>(
         None if !said.vague.is_empty() => return Err(Failure::SharedCorpid),
         None => {
             let default = accounts.default_account();
-            (default.ok_or(Failure::NoAccount)?, Selection::Default)
+            let default = default.ok_or_else(|| nobodys(path, accounts))?;
+            (default, Selection::Default)
         }
     };
     if said.vague.iter().any(|word| !account.is_called(word)) {
@@ -119,6 +120,14 @@ pub(super) fn whose<'a>(
 /// The failure of a call that is for nobody.
 pub(super) fn unknown(accounts: &Accounts) -> Failure {
     Failure::UnknownAccount(accounts.names())
+}
+
+/// The failure of a call to `path` that says nothing else.
+fn nobodys(path: &str, accounts: &Accounts) -> Failure {
+    match Endpoint::of(Kind::Wechat, path.as_bytes()) {
+        Ok(endpoint) if is_meant_for_another(endpoint.path()) => unknown(accounts),
+        Ok(_) | Err(_) => Failure::NoAccount,
+    }
 }
 
 /// Whether the first segment of `path`, which is in no table, can only have been meant as an account:

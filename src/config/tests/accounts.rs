@@ -226,3 +226,22 @@ fn an_account_in_the_environment_and_others_in_the_file_contradict_each_other() 
         );
     }
 }
+
+#[test]
+fn the_example_loads() {
+    let secret = std::env::temp_dir().join(format!("example-{}", std::process::id()));
+    fs::write(&secret, "s").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let example = include_str!("../../../examples/accounts.toml");
+    let path = format!("'{}' #", secret.display());
+    let text = example.replace("\"/run/secrets/", &format!("{path}\""));
+    let config = in_the_file(&text).load();
+    let ids: Vec<&str> = config.accounts.iter().map(|account| account.id()).collect();
+    assert_eq!(
+        ids,
+        ["wx0123456789abcdef", "wxfedcba9876543210", "contacts"]
+    );
+    assert!(config.accounts[0].default && !config.accounts[1].rules.allow.is_empty());
+    assert_eq!(config.warnings, Vec::<String>::new());
+    fs::remove_file(&secret).unwrap();
+}

@@ -117,11 +117,17 @@ fn admit(state: &mut State, path: &str, call: &Call) -> Result<usize, Reply> {
         Verdict::NotLatest => return refuse(state, 40001),
         Verdict::Expired => return refuse(state, 42001),
     };
-    if refused_all_the_same(state, path, call) {
+    if is_hopeless(state, path, account) || refused_all_the_same(state, path, call) {
         let errcode = state.behaviour.refusal.code.unwrap_or(40001);
         return refuse(state, errcode);
     }
     Ok(account)
+}
+
+fn is_hopeless(state: &State, path: &str, account: usize) -> bool {
+    let of = &state.behaviour.refuse_always_of;
+    of.iter()
+        .any(|(appid, always)| always == path && state.tokens.find(appid) == Some(account))
 }
 
 fn refused_all_the_same(state: &mut State, path: &str, call: &Call) -> bool {

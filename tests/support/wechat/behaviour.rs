@@ -17,6 +17,8 @@ pub struct Behaviour {
     pub refusal_chance: f64,
     /// Paths that refuse every token, for ever.
     pub refuse_always: Vec<String>,
+    /// The same for single accounts: appid and path.
+    pub refuse_always_of: Vec<(String, String)>,
     /// How many of the next calls with a good token are refused, second sends among them.
     pub refuse_next: u32,
     /// What a refusal looks like.
@@ -24,6 +26,10 @@ pub struct Behaviour {
 
     /// The token endpoints answer this code.
     pub token_errcode: Option<i64>,
+    /// The same for single accounts.
+    pub token_errcode_of: HashMap<String, i64>,
+    /// The token endpoints read the requests of these accounts and never answer.
+    pub token_stall_of: Vec<String>,
     /// The token endpoints answer 200 with a page of HTML.
     pub token_garbage: bool,
     /// The token endpoints answer exactly this, as JSON.
@@ -81,9 +87,12 @@ impl Default for Behaviour {
         Self {
             refusal_chance: 0.05,
             refuse_always: Vec::new(),
+            refuse_always_of: Vec::new(),
             refuse_next: 0,
             refusal: Refusal::default(),
             token_errcode: None,
+            token_errcode_of: HashMap::new(),
+            token_stall_of: Vec::new(),
             token_garbage: false,
             token_body: None,
             token_delay: Duration::ZERO,

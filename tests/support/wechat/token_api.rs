@@ -25,26 +25,32 @@ struct Asked {
 /// Answers and records a token request.
 pub fn answer(state: &mut State, path: &str, mut call: Call) -> Answer {
     let behaviour = &state.behaviour;
+    let asked = if path == CLASSIC {
+        Some(from_query(&call))
+    } else {
+        from_json(&call)
+    };
+    let appid = asked.as_ref().and_then(|asked| asked.appid.as_ref());
+    let stalls = appid.is_some_and(|appid| behaviour.token_stall_of.contains(appid));
+    let errcode = appid.and_then(|appid| behaviour.token_errcode_of.get(appid));
+    let errcode = errcode.copied();
     let delivery = Delivery {
         delay: behaviour.token_delay,
         fault: if behaviour.token_hangup {
             Fault::NoReply
-        } else if behaviour.token_stall {
+        } else if behaviour.token_stall || stalls {
             Fault::Stall
         } else {
             Fault::None
         },
         ..Delivery::default()
     };
-    let asked = if path == CLASSIC {
-        Some(from_query(&call))
-    } else {
-        from_json(&call)
-    };
     let (reply, token) = if !delivery.replies() {
         (Reply::status(200), None)
     } else if lacks_length(&call) {
         (Reply::status(412), None)
+    } else if let Some(errcode) = errcode {
+        (Reply::error(errcode), None)
     } else if let Some(reply) = on_request(state) {
         (reply, None)
     } else {
