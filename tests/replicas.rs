@@ -5,6 +5,8 @@
 mod memory;
 #[path = "replicas/replica.rs"]
 mod replica;
+#[path = "replicas/tickets.rs"]
+mod tickets;
 
 use std::sync::atomic::Ordering;
 

@@ -140,7 +140,8 @@ pub enum Note {
         /// The circumstances it was said in, beside the account.
         circumstances: u16,
     },
-    /// WeChat says that the token in place is the one to use, though a call was refused with it.
+    /// WeChat says that the token in place is the one to use, though a call was refused with it; or
+    /// that the ticket in place is still the one.
     Confirmed,
 }
 

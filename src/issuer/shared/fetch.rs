@@ -12,7 +12,7 @@ use super::{
     Shared,
 };
 use crate::{
-    metrics::{Cause, StoreEvent},
+    metrics::{Cause, Kept, StoreEvent},
     token::Token,
 };
 
@@ -89,9 +89,14 @@ impl<I: Issue, S: Store> Shared<I, S> {
         }
         match found.note.as_ref()? {
             Note::Confirmed => {
-                let refused = wanted.instead_of.as_ref()?;
-                let same = held.filter(|held| held.value == *refused.value())?;
-                (wanted.cause == Cause::Refusal).then(|| Ok(shared(same)))
+                let before = wanted.instead_of.as_ref()?;
+                let same = held.filter(|held| held.value == *before.value())?;
+                let answers = match wanted.cause {
+                    Cause::Refusal => true,
+                    Cause::Renewal => self.inner.kept() == Kept::Ticket,
+                    Cause::Missing => false,
+                };
+                answers.then(|| Ok(shared(same)))
             }
             Note::Refused {
                 error,
@@ -180,8 +185,9 @@ impl<I: Issue, S: Store> Shared<I, S> {
             match self.written(put) {
                 Ok(Put::Done) => {
                     self.known().is_shared();
-                    if same && wanted.cause == Cause::Refusal {
-                        let _ = self.written(self.store.leave(&Note::Confirmed, CONFIRMED).await);
+                    let length = self.confirmed_for(wanted.cause, &issued.token);
+                    if same && !length.is_zero() {
+                        let _ = self.written(self.store.leave(&Note::Confirmed, length).await);
                     }
                     return issued;
                 }
@@ -194,6 +200,16 @@ impl<I: Issue, S: Store> Shared<I, S> {
         }
         self.release(owner).await;
         issued
+    }
+
+    /// How long others need not ask what this one asked, when it brought `token` again.
+    fn confirmed_for(&self, cause: Cause, token: &Token) -> Duration {
+        match (cause, self.inner.kept()) {
+            (Cause::Refusal, _) => CONFIRMED,
+            // It is the same for hours, and all would ask each time.
+            (Cause::Renewal, Kept::Ticket) => token.remaining() / 4,
+            (Cause::Missing | Cause::Renewal, _) => Duration::ZERO,
+        }
     }
 
     /// Lets those know who would ask the same.

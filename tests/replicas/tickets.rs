@@ -1,0 +1,88 @@
+//! Tickets that replicas share: they stay the same for hours, and half of their life is trusted.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::future::join_all;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::{
+    memory::{Memory, View},
+    replica::DAILY,
+};
+use wechat_sidecar::{
+    issuer::{Issue, IssueError, Issued, Wanted, shared::Shared},
+    keeper::{Keeper, Options, schedule::Renewal},
+    metrics::Kept,
+    secret::Secret,
+    token::Token,
+};
+
+const LIFE: Duration = Duration::from_secs(7200);
+
+/// Gives the same ticket for two hours, and then another.
+#[derive(Clone)]
+struct Asks {
+    began: Instant,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Issue for Asks {
+    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        sleep(Duration::from_millis(300)).await;
+        let number = self.began.elapsed().as_secs() / LIFE.as_secs();
+        let value = Secret::new(format!("ticket{number}"));
+        let before = wanted.instead_of.filter(|before| *before.value() == value);
+        // As old as it was known to be.
+        let lives = before.map_or(LIFE, |before| {
+            before.remaining().max(Duration::from_secs(60))
+        });
+        let fetched = true;
+        let token = Token::new(value, lives);
+        Ok(Issued { token, fetched })
+    }
+
+    fn kept(&self) -> Kept {
+        Kept::Ticket
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_replicas_ask_for_a_ticket_hardly_more_often_than_one_would() {
+    for (count, most) in [(1, 14), (100, 28)] {
+        let memory = Memory::default();
+        let asks = Asks {
+            began: Instant::now(),
+            requests: Arc::default(),
+        };
+        let keepers: Vec<Arc<Keeper<Shared<Asks, View>>>> = (0..count)
+            .map(|_| {
+                let shared = Shared::new(asks.clone(), memory.view(), DAILY, Arc::default());
+                let options = Options {
+                    renewal: Renewal::Halfway,
+                    second_thoughts: false,
+                    daily_fetches: u32::MAX,
+                    patience: Duration::from_secs(15),
+                };
+                Keeper::new(shared, options, Arc::default())
+            })
+            .collect();
+        // Each is asked for it once a minute, at a time of its own.
+        let used = keepers.iter().map(|keeper| async {
+            sleep(Duration::from_millis(fastrand::u64(0..60_000))).await;
+            for _ in 0..119 {
+                keeper.renew_if_due();
+                keeper.token().await.unwrap();
+                sleep(Duration::from_secs(60)).await;
+            }
+        });
+        join_all(used).await;
+        let requests = asks.requests.load(Ordering::SeqCst);
+        assert!(requests <= most, "{requests} requests of {count} replicas");
+    }
+}
