@@ -1,5 +1,6 @@
 //! Keeps one account's token fresh: at most one fetch is ever in flight.
 
+mod follow;
 pub mod pace;
 mod queue;
 mod refusal;
@@ -7,7 +8,7 @@ pub mod schedule;
 mod state;
 
 use std::{
-    fmt, future,
+    fmt,
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,7 +21,7 @@ use futures_util::FutureExt;
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot},
-    time::{Duration, Instant, sleep, sleep_until, timeout},
+    time::{Duration, Instant, sleep_until, timeout},
 };
 
 use crate::{
@@ -180,18 +181,6 @@ impl<I: Issue> Keeper<I> {
         }
     }
 
-    /// Goes on where `before` is, which keeps the same tokens by other means.
-    pub fn go_on_from(&self, before: &Self) {
-        let (token, renew_at, tried, pace) = {
-            let state = before.lock();
-            let pace = state.pace.clone().below(self.options.daily_fetches);
-            (before.in_hand(), state.renew_at, state.tried, pace)
-        };
-        let mut state = self.lock();
-        (state.renew_at, state.tried, state.pace) = (renew_at, tried, pace);
-        self.token.store(token);
-    }
-
     /// Renews the token ahead of time, for ever.
     pub async fn run(self: Arc<Self>) {
         loop {
@@ -222,33 +211,6 @@ impl<I: Issue> Keeper<I> {
                 }
             };
             let _ = flight.await;
-        }
-    }
-
-    /// Waits for the time to look what others have put in place, and takes it.
-    async fn look(&self) {
-        let Some(every) = self.issuer.look_every() else {
-            return future::pending().await;
-        };
-        sleep(every.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
-        let before = self.in_hand();
-        if let Some(token) = self.issuer.look().await {
-            self.adopt(before.as_deref(), token);
-        }
-    }
-
-    /// Takes `token`, which others have put in place, unless the one in hand is the same, and alive,
-    /// or is no longer `before`.
-    fn adopt(&self, before: Option<&Token>, token: Token) {
-        let mut state = self.lock();
-        let held = self.in_hand();
-        let unchanged = match (held.as_deref(), before) {
-            (Some(held), Some(before)) => held.is(before),
-            (held, before) => held.is_none() && before.is_none(),
-        };
-        if unchanged && !held.is_some_and(|held| held.is(&token) && held.is_alive()) {
-            let fetched = false;
-            self.store(&mut state, Cause::Renewal, Issued { token, fetched });
         }
     }
 
