@@ -27,7 +27,6 @@ use tokio::{
 use crate::{
     issuer::{Issue, IssueError, Issued, Wanted},
     metrics::{AccountMetrics, Cause, Fetched},
-    secret::Secret,
     token::Token,
 };
 use queue::Queue;
@@ -142,14 +141,6 @@ impl<I: Issue> Keeper<I> {
     /// The token in hand, whatever its age.
     pub fn in_hand(&self) -> Option<Arc<Token>> {
         self.token.load_full()
-    }
-
-    /// Whether `value` is the token in hand, or one of the last that were.
-    pub fn has_had(&self, value: &Secret) -> bool {
-        let in_hand = self.in_hand();
-        let state = self.lock();
-        let mut all = in_hand.iter().chain(&state.past);
-        all.any(|token| token.value() == value)
     }
 
     /// What the admin port shows.

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     issuer::{Issue, IssueError},
     metrics::Cause,
+    secret::Secret,
     token::Token,
 };
 
@@ -161,6 +162,14 @@ impl<I: Issue> Keeper<I> {
             }
         };
         self.queue.wait(flight).await.map(|_| true)
+    }
+
+    /// Whether `value` is the token in hand, or one of the last that were.
+    pub fn has_had(&self, value: &Secret) -> bool {
+        let in_hand = self.in_hand();
+        let state = self.lock();
+        let mut all = in_hand.iter().chain(&state.past);
+        all.any(|token| token.value() == value)
     }
 
     /// WeChat accepted a call with `token`.
