@@ -213,6 +213,29 @@ async fn a_wrong_secret_is_sent_once_and_not_again_for_minutes() {
 }
 
 #[tokio::test]
+async fn check_looks_whether_calls_are_let_in_from_here() {
+    let wecom = calm().await;
+    let file = written("check.toml", &account(&wecom, &secret()));
+    let check = async || {
+        let mut command = command();
+        let output = command.args(["check", "--config", &file]).output().await;
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!said.contains(SECRET) && !said.contains("COM1-"), "{said}");
+        (output.status.success(), said)
+    };
+    let (fine, said) = check().await;
+    assert!(
+        fine && said.contains("WeCom issues a token to ww"),
+        "{said}"
+    );
+    assert!(said.contains("ok: WeCom accepts calls"), "{said}");
+    wecom.change_wecom(|rules| rules.unlisted = Some("221.182.171.162".to_owned()));
+    let (fine, said) = check().await;
+    assert!(!fine && said.contains("FAILED: 221.182.171.162"), "{said}");
+}
+
+#[tokio::test]
 async fn what_a_call_brings_for_another_kind_stays() {
     let wecom = calm().await;
     let sidecar = sidecar(&wecom).await;

@@ -56,6 +56,11 @@ impl Options {
         }
     }
 
+    /// How its calls and token requests go. The error is a sentence for the operator.
+    pub fn route(&self, means: &Means) -> Result<Arc<Route>, String> {
+        Ok(self.path(means)?.route)
+    }
+
     /// Where its tokens come from. The error is a sentence for the operator.
     pub fn issuer(&self, means: &Means) -> Result<Issuer, String> {
         self.issuer_by(self.path(means)?)

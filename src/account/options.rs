@@ -8,7 +8,7 @@ use crate::{
     issuer::{http, wechat::TokenApi},
     kind::Kind,
     secret::SecretSource,
-    upstream::route::RouteOptions,
+    upstream::{origin::Origin, route::RouteOptions},
 };
 
 /// What an account is configured with.
@@ -91,6 +91,13 @@ impl Options {
             && (&self.appid, self.kind, self.token_api)
                 == (&other.appid, other.kind, other.token_api)
             && self.source == other.source
+            // A token is for nobody's eyes but those who issued it.
+            && self.place() == other.place()
+    }
+
+    /// Where its own WeChat or WeCom is.
+    fn place(&self) -> Option<&[Origin]> {
+        self.upstream.as_ref().map(|way| way.origins.as_slice())
     }
 
     /// Whether it goes the same way.

@@ -17,7 +17,9 @@ use crate::{
     config::{Config, from_here},
     errcode,
     issuer::{Issue, Wanted, request, wechat::TokenApi},
+    kind::Kind,
     metrics::{Cause, Metrics},
+    token::Token,
     upstream::{Arriving, Upstream, route::Route},
 };
 
@@ -40,10 +42,13 @@ pub async fn check(config: &Config, mint: bool) -> ExitCode {
             return report.end();
         }
     };
-    report.names(config).await;
-    if !report.reach(config, &route).await {
-        report.warning("no token was requested, since WeChat cannot be reached");
-        return report.end();
+    let is_common = |account: &account::Options| account.upstream.is_none();
+    if config.accounts.iter().any(is_common) {
+        report.names(config).await;
+        if !report.reach(config, &route).await {
+            report.warning("no token was requested, since WeChat cannot be reached");
+            return report.end();
+        }
     }
     for account in &config.accounts {
         match reason_not_to_request(account, &running) {
@@ -87,6 +92,7 @@ impl Report {
         }
         for account in &config.accounts {
             let by = match (&account.source, account.token_api) {
+                (Source::Wechat, _) if account.kind == Kind::Wecom => "WeCom's tokens",
                 (Source::Wechat, TokenApi::Stable) => "the stable token API",
                 (Source::Wechat, TokenApi::Classic) => "the classic token API",
                 (Source::File(_), _) => "tokens from a file",
@@ -201,10 +207,14 @@ impl Report {
             Err(problem) => return self.failed(&problem),
         };
         let means = Means::new(client, route.clone(), config.token_wait);
-        let issuer = match account.issuer(&means) {
-            Ok(issuer) => issuer,
-            Err(problem) => return self.failed(&format!("{}: {problem}", account.names())),
+        let of_account = |problem| format!("{}: {problem}", account.names());
+        let (issuer, route) = match (account.issuer(&means), account.route(&means)) {
+            (Ok(issuer), Ok(route)) => (issuer, route),
+            (Err(problem), _) | (_, Err(problem)) => return self.failed(&of_account(problem)),
         };
+        if account.upstream.is_some() && self.own_way(config, account, &route, "").await.is_none() {
+            return;
+        }
         let wanted = Wanted {
             cause: Cause::Missing,
             instead_of: None,
@@ -217,9 +227,74 @@ impl Report {
                     Source::File(_) => "the file holds a token for",
                     Source::Http(_) => "the server has a token for",
                 };
+                let who = match account.kind {
+                    Kind::Wechat => who.to_owned(),
+                    Kind::Wecom => who.replace("WeChat", "WeCom"),
+                };
                 self.ok(&format!("{who} {}; it lives {seconds} s", account.names()));
+                if account.kind == Kind::Wecom {
+                    self.trusted_ip(config, account, &route, &issued.token)
+                        .await;
+                }
             }
             Err(error) => self.failed(&format!("no token for {}: {error}", account.names())),
+        }
+    }
+
+    /// Whether an account's own WeChat or WeCom answers a call with this query, and what.
+    async fn own_way(
+        &mut self,
+        config: &Config,
+        account: &account::Options,
+        route: &Arc<Route>,
+        query: &str,
+    ) -> Option<Bytes> {
+        let target = format!("{}{HARMLESS}{query}", route.prefix());
+        let mut call = Request::new(Captured::ready(Bytes::new()));
+        *call.uri_mut() = target.parse().ok()?;
+        let upstream = Upstream::new(route.clone(), config.upstream, Arc::new(Metrics::default()));
+        match upstream.send(call, true).await {
+            Ok(reply) => {
+                if query.is_empty()
+                    && let Some(origin) = route.origins().first()
+                {
+                    self.ok(&format!("{origin} answers, for {}", account.names()));
+                }
+                let body = Limited::new(reply.into_body(), LARGEST_REPLY);
+                body.collect()
+                    .await
+                    .ok()
+                    .map(http_body_util::Collected::to_bytes)
+            }
+            Err(error) => {
+                let id = account.names();
+                self.failed(&format!("the upstream of {id} cannot be reached: {error}"));
+                None
+            }
+        }
+    }
+
+    /// WeCom gives tokens to any IP, and calls are turned down for it all the same.
+    async fn trusted_ip(
+        &mut self,
+        config: &Config,
+        account: &account::Options,
+        route: &Arc<Route>,
+        token: &Token,
+    ) {
+        let query = format!("?access_token={}", token.encoded());
+        let body = self.own_way(config, account, route, &query).await;
+        let body = body.unwrap_or_default();
+        let (id, code) = (account.names(), errcode::errcode(&body).unwrap_or_default());
+        if errcode::is_about_the_ip(account.kind, code) {
+            let ip = errcode::ip(&body).map_or("this IP".to_owned(), |ip| ip.to_string());
+            self.failed(&format!(
+                "{ip} is none of the trusted IPs of {id} (errcode {code}): add it (应用 → 企业可信IP), or send calls from one that is (see --egress-proxy)"
+            ));
+        } else if code == 0 {
+            self.ok(&format!("WeCom accepts calls of {id} from here"));
+        } else {
+            self.warning(&format!("WeCom answers a call of {id} with errcode {code}"));
         }
     }
 }

@@ -122,3 +122,17 @@ fn a_way_in_plain_text_is_wanted_in_so_many_words_and_goes_through_no_proxy() {
         );
     }
 }
+
+#[test]
+fn a_token_is_not_taken_along_to_another_place() {
+    let account = |more| of(WECOM, more).load().accounts.remove(0);
+    let one = account("upstream = 'https://one'");
+    assert!(one.has_tokens_of(&account("upstream = 'https://one/'")));
+    for other in [
+        "upstream = 'https://two'",
+        "upstream = 'https://one/wx'",
+        "",
+    ] {
+        assert!(!one.has_tokens_of(&account(other)), "{other}");
+    }
+}
