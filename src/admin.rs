@@ -326,6 +326,7 @@ fn describe(account: &Account, is_default: bool) -> Value {
         "token_expires_seconds": token.as_ref().map(|token| token.remaining().as_secs()),
         "token_fetches_today": status.fetches,
         "ip_not_on_whitelist": account.unlisted.last().map(|seen| seen.to_string()),
+        "store_answers": account.keeper.issuer().store_answers(),
         "last_error": status.error.as_ref().map(ToString::to_string),
         "retry_in_seconds": status.error.as_ref().map(|error| error.retry_after.as_secs()),
     })

@@ -19,7 +19,7 @@ use crate::{
     account::{Account, Directory, Means},
     admin::{Admin, Readings},
     config::{Config, ConfigError},
-    issuer::request,
+    issuer::{redis::Redis, request},
     log::LogLevels,
     memory::Memory,
     metrics::{Metrics, Reread},
@@ -131,7 +131,8 @@ impl App {
         let farewell = Farewell::default();
         let mut tasks = JoinSet::new();
 
-        let means = Means::new(client, route.clone(), config.token_wait);
+        let means = Means::new(client, route.clone(), config.token_wait)
+            .with_store(config.store.clone().map(Redis::new));
         let served = Served::new(&config.accounts, means, config.server.max_connections);
         let mut served = served.map_err(StartError)?;
         let directory = served.directory().clone();

@@ -13,6 +13,7 @@ mod kubernetes;
 mod layers;
 mod network;
 mod sources;
+mod store;
 mod values;
 mod ways;
 
@@ -30,7 +31,9 @@ use keys::Id;
 use layers::{Said, Settings};
 
 use crate::{
-    account, log,
+    account,
+    issuer::redis,
+    log,
     proxy::{self, TokenEndpoint},
     server, upstream,
     upstream::route::RouteOptions,
@@ -56,6 +59,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Whether `POST /shutdown` works.
     pub enable_shutdown: bool,
+    /// Where replicas share tokens.
+    pub store: Option<redis::Options>,
     /// The way to WeChat.
     pub route: RouteOptions,
     /// Connections to WeChat; `max_connections` is that of all workers together.
@@ -116,6 +121,9 @@ impl Config {
         let mut warnings = settings.warnings.clone();
         let idle_timeout = settings.value(Id::IdleTimeout, values::duration)?;
         let route = network::route(&settings, &mut warnings)?;
+        let store = store::store(&settings, &mut warnings)?;
+        let accounts = accounts::accounts(&settings, sources, &route, &mut warnings)?;
+        warnings.extend(store::advise(store.as_ref(), &accounts).map(str::to_owned));
         Ok(Self {
             listen: network::listen(&settings)?,
             admin: network::admin(&settings)?,
@@ -127,7 +135,8 @@ impl Config {
             shutdown_delay: settings.value(Id::ShutdownDelay, values::pause)?,
             token_wait: TOKEN_WAIT,
             log: log(&settings)?,
-            accounts: accounts::accounts(&settings, sources, &route, &mut warnings)?,
+            accounts,
+            store,
             route,
             warnings,
             sources: sources.clone(),

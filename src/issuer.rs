@@ -3,6 +3,7 @@
 pub mod file;
 pub mod http;
 mod life;
+pub mod redis;
 pub mod request;
 pub mod shared;
 pub mod store;
@@ -20,6 +21,8 @@ use crate::{
 };
 use file::TokenFile;
 use http::TokenServer;
+use redis::Place;
+use shared::Shared;
 use store::StoreError;
 use wechat::Wechat;
 use wecom::Wecom;
@@ -81,42 +84,52 @@ pub enum Issuer {
     File(TokenFile),
     /// From a server of the operator's own.
     Http(TokenServer),
+    /// From WeChat, shared with other replicas.
+    SharedWechat(Shared<Wechat, Place>),
+    /// From WeCom, shared with other replicas.
+    SharedWecom(Shared<Wecom, Place>),
+}
+
+/// The same of every source.
+macro_rules! of_each {
+    ($issuer:expr, $source:ident => $answer:expr) => {
+        match $issuer {
+            Issuer::Wechat($source) => $answer,
+            Issuer::Wecom($source) => $answer,
+            Issuer::File($source) => $answer,
+            Issuer::Http($source) => $answer,
+            Issuer::SharedWechat($source) => $answer,
+            Issuer::SharedWecom($source) => $answer,
+        }
+    };
+}
+
+impl Issuer {
+    /// Whether the store that replicas share answers; `None` where there is none.
+    pub fn store_answers(&self) -> Option<bool> {
+        match self {
+            Self::Wechat(_) | Self::Wecom(_) | Self::File(_) | Self::Http(_) => None,
+            Self::SharedWechat(shared) => Some(shared.answers()),
+            Self::SharedWecom(shared) => Some(shared.answers()),
+        }
+    }
 }
 
 impl Issue for Issuer {
     async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
-        match self {
-            Self::Wechat(wechat) => wechat.issue(wanted).await,
-            Self::Wecom(wecom) => wecom.issue(wanted).await,
-            Self::File(file) => file.issue(wanted).await,
-            Self::Http(server) => server.issue(wanted).await,
-        }
+        of_each!(self, source => source.issue(wanted).await)
     }
 
     async fn look(&self) -> Option<Token> {
-        match self {
-            Self::Wechat(wechat) => wechat.look().await,
-            Self::Wecom(wecom) => wecom.look().await,
-            Self::File(file) => file.look().await,
-            Self::Http(server) => server.look().await,
-        }
+        of_each!(self, source => source.look().await)
     }
 
     fn look_every(&self) -> Option<Duration> {
-        match self {
-            Self::Wechat(wechat) => wechat.look_every(),
-            Self::Wecom(wecom) => wecom.look_every(),
-            Self::File(file) => file.look_every(),
-            Self::Http(server) => server.look_every(),
-        }
+        of_each!(self, source => source.look_every())
     }
 
     fn circumstances(&self) -> u16 {
-        match self {
-            Self::Wechat(wechat) => wechat.circumstances(),
-            Self::Wecom(wecom) => wecom.circumstances(),
-            Self::File(_) | Self::Http(_) => 0,
-        }
+        of_each!(self, source => source.circumstances())
     }
 }
 
@@ -218,7 +231,8 @@ impl IssueError {
 /// What an errcode of the token endpoints calls for. See
 /// <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken.html> and
 /// <https://developer.work.weixin.qq.com/document/path/90313>.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Meaning {
     /// Try again soon.
     Busy,

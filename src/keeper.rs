@@ -138,6 +138,11 @@ impl<I: Issue> Keeper<I> {
         }
     }
 
+    /// Where its tokens come from.
+    pub fn issuer(&self) -> &I {
+        &self.issuer
+    }
+
     /// The token in hand, whatever its age.
     pub fn in_hand(&self) -> Option<Arc<Token>> {
         self.token.load_full()

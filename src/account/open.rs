@@ -13,7 +13,9 @@ use crate::{
         Issuer,
         file::TokenFile,
         http::TokenServer,
+        redis::Redis,
         request::{Client, Reach},
+        shared::Shared,
         wechat::{TokenApi, Wechat},
         wecom::Wecom,
     },
@@ -32,6 +34,7 @@ pub struct Means {
     own: Arc<OwnWays>,
     corps: Arc<Corps>,
     token_wait: Duration,
+    store: Option<Arc<Redis>>,
 }
 
 impl Means {
@@ -44,7 +47,14 @@ impl Means {
             own: Arc::default(),
             corps: Arc::default(),
             token_wait,
+            store: None,
         }
+    }
+
+    /// The same, with a store in which replicas share what they must not all fetch.
+    pub fn with_store(mut self, store: Option<Arc<Redis>>) -> Self {
+        self.store = store;
+        self
     }
 }
 
@@ -61,9 +71,27 @@ impl Options {
         Ok(self.path(means)?.route)
     }
 
-    /// Where its tokens come from. The error is a sentence for the operator.
+    /// Where its tokens come from in the end, whoever else shares them. The error is a sentence for
+    /// the operator.
     pub fn issuer(&self, means: &Means) -> Result<Issuer, String> {
         self.issuer_by(self.path(means)?)
+    }
+
+    /// The same, shared with other replicas where there is a store, and where each fetch would end
+    /// the token of the others, or all would ask for the same: WeChat's stable token needs no store.
+    fn shared(&self, issuer: Issuer, means: &Means, metrics: &Arc<AccountMetrics>) -> Issuer {
+        let Some(redis) = &means.store else {
+            return issuer;
+        };
+        let place = redis.place(self.kind, &self.appid, self.id());
+        let (daily, metrics) = (self.daily_fetches, metrics.clone());
+        match issuer {
+            Issuer::Wechat(wechat) if self.token_api == TokenApi::Classic => {
+                Issuer::SharedWechat(Shared::new(wechat, place, daily, metrics))
+            }
+            Issuer::Wecom(wecom) => Issuer::SharedWecom(Shared::new(wecom, place, daily, metrics)),
+            issuer => issuer,
+        }
     }
 
     fn issuer_by(&self, path: Path) -> Result<Issuer, String> {
@@ -135,7 +163,8 @@ impl Options {
         let path = self.path(means)?;
         let way = path.way.clone();
         let reach = Reach::new(path.client.clone(), path.route.clone());
-        let keeper = Keeper::new(self.issuer_by(path)?, keeping, metrics.clone());
+        let issuer = self.shared(self.issuer_by(path)?, means, &metrics);
+        let keeper = Keeper::new(issuer, keeping, metrics.clone());
         let asker = Asker {
             appid: self.appid.clone(),
             kind: self.kind,

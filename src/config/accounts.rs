@@ -66,10 +66,6 @@ const CORPID: &str = "corpid";
 const KINDS: [(&str, Kind); 2] = [("wechat", Kind::Wechat), ("wecom", Kind::Wecom)];
 const APIS: [(&str, TokenApi); 2] = [("stable", TokenApi::Stable), ("classic", TokenApi::Classic)];
 
-const CLASSIC: &str = "with --token-api classic each token request ends the token of everybody else: \
-    replicas, and other programs that use this AppID, kick out each other's. Replicas \
-    would need a shared store, which this version has not: run one sidecar, or use the stable API";
-
 /// The key called `name` in such a table.
 pub(super) fn find(name: &str, place: &Place) -> Result<&'static Key, ConfigError> {
     let plain = name.replace('_', "-");
@@ -133,12 +129,6 @@ pub(super) fn accounts(
                 accounts.push(options);
             }
         }
-    }
-    let classic = |account: &Options| {
-        account.token_api == TokenApi::Classic && account.source == Source::Wechat
-    };
-    if accounts.iter().any(classic) {
-        warnings.push(CLASSIC.to_owned());
     }
     Ok(accounts)
 }

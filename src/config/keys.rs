@@ -221,6 +221,18 @@ keys! {
         /// The HTTP status of the sidecar's own errors: http (as fits) or 200
         ErrorStatus = value("error-status", "STATUS").by_default("http");
     }
+    "Sharing tokens between replicas" {
+        /// A Redis in which replicas share a classic token, WeCom's and tickets: redis://… or rediss://…
+        Store = value("store", "URL").like("rediss://redis.internal:6379").private();
+        /// A file with user:password for the store, or with a password alone
+        StorePasswordFile = value("store-password-file", "FILE").like("/run/secrets/redis").private();
+        /// A PEM file with a root certificate to trust for the store beside the platform's
+        StoreCaFile = value("store-ca-file", "FILE").like("/etc/ssl/redis-root.pem");
+        /// How tokens are written there: own, or as wxjava or wechatpy reads and writes them
+        StoreFormat = value("store-format", "FORMAT").by_default("own");
+        /// What keys there begin with, instead of wechat-sidecar, wx or wechatpy
+        StorePrefix = value("store-prefix", "TEXT").like("wa");
+    }
     "The process" {
         /// Connections of apps at once
         MaxConnections = value("max-connections", "COUNT").by_default("4096");

@@ -166,12 +166,16 @@ impl<I: Issue, S: Store> Issue for Shared<I, S> {
         outcome
     }
 
-    fn kept(&self) -> Kept {
-        self.inner.kept()
-    }
-
     async fn look(&self) -> Option<Token> {
         self.follow().await
+    }
+
+    fn circumstances(&self) -> u16 {
+        self.inner.circumstances()
+    }
+
+    fn kept(&self) -> Kept {
+        self.inner.kept()
     }
 
     fn look_every(&self) -> Option<Duration> {

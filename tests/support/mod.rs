@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod egress;
+pub mod redis;
 pub mod scripted;
 pub mod sidecar;
 pub mod wechat;
@@ -12,6 +13,7 @@ use std::time::Duration;
 #[allow(unused_imports)]
 pub use self::{
     app::App,
+    redis::Redis,
     sidecar::{Reply, Sidecar},
     wechat::{APPID, SECRET, Wechat},
 };

@@ -1,0 +1,346 @@
+//! Two sidecars, one real Redis, one WeChat: one token for both, whatever happens to Redis.
+
+mod support;
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use support::{APPID, PATIENCE, Redis, Sidecar, Wechat, wechat::Setup};
+use tokio::{
+    process::Command,
+    time::{Instant, interval, sleep},
+};
+
+/// A sidecar looks into the store every half minute.
+const LONG: Duration = PATIENCE.saturating_mul(2);
+
+const SEND: &str = "/cgi-bin/message/custom/send?access_token=anything";
+
+const TOKEN: &str = "wechat-sidecar:{wechat:wx0123456789abcdef}:token";
+
+async fn sidecar(wechat: &Wechat, redis: &Redis, more: &[&str]) -> Sidecar {
+    let url = redis.url();
+    let mut flags = vec!["--token-api", "classic", "--store", &url];
+    flags.extend_from_slice(more);
+    Sidecar::with(wechat, &flags).await
+}
+
+async fn two(wechat: &Wechat, redis: &Redis) -> [Sidecar; 2] {
+    [
+        sidecar(wechat, redis, &[]).await,
+        sidecar(wechat, redis, &[]).await,
+    ]
+}
+
+/// A call that must succeed, and the token it was sent with in the end.
+async fn call(wechat: &Wechat, sidecar: &Sidecar) -> String {
+    let reply = sidecar.post(SEND, "{}").await;
+    assert_eq!(reply.errcode(), Some(0), "{}", reply.text());
+    let calls = wechat.calls();
+    calls.last().unwrap().token.clone().unwrap()
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < LONG, "never {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn fetches(wechat: &Wechat) -> usize {
+    wechat.token_requests().len()
+}
+
+#[tokio::test]
+async fn one_fetch_is_enough_for_both_and_so_it_is_after_a_refusal() {
+    let (wechat, redis) = (Wechat::calm().await, Redis::start());
+    let url = redis.url();
+    let flags = ["--token-api", "classic", "--store", &*url];
+    let start = || Sidecar::with(&wechat, &flags);
+    let (one, two) = tokio::join!(start(), start());
+    let token = call(&wechat, &one).await;
+    assert_eq!(call(&wechat, &two).await, token);
+    assert_eq!(fetches(&wechat), 1);
+    assert_eq!(redis.get(TOKEN).unwrap(), token);
+    let lives: i64 = redis.command(&["PTTL", TOKEN]);
+    assert!((7_100_000..=7_200_000).contains(&lives), "{lives}");
+
+    wechat.rotate();
+    tokio::join!(one.post(SEND, "{}"), two.post(SEND, "{}"));
+    let other = call(&wechat, &one).await;
+    assert_eq!(call(&wechat, &two).await, other);
+    assert_eq!(fetches(&wechat), 2);
+    assert_eq!(redis.get(TOKEN).unwrap(), other);
+    let shared = r#"wechat_sidecar_token_fetches_total{account="wx0123456789abcdef",cause="refusal",outcome="shared"}"#;
+    let new = shared.replace("shared", "new");
+    let both = [
+        one.metric(shared).await + two.metric(shared).await,
+        one.metric(&new).await + two.metric(&new).await,
+    ];
+    assert_eq!(both, [1.0, 1.0]);
+}
+
+#[tokio::test]
+async fn a_sidecar_killed_in_the_middle_of_its_fetch_holds_up_the_other_no_longer_than_the_lease() {
+    let (wechat, redis) = (Wechat::calm().await, Redis::start());
+    wechat.change(|behaviour| behaviour.token_delay = Duration::from_secs(60));
+    let url = redis.url();
+    let flags = ["--token-api", "classic", "--store", &*url];
+    let dying = Sidecar::unready(&wechat, &flags, &[]).await;
+    until("asked", || fetches(&wechat) > 0).await;
+    dying.signal("-KILL");
+    wechat.change(|behaviour| behaviour.token_delay = Duration::ZERO);
+    let began = Instant::now();
+    let other = sidecar(&wechat, &redis, &[]).await;
+    call(&wechat, &other).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(25),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn calls_go_on_while_redis_is_gone_stopped_read_only_or_emptied() {
+    let (wechat, redis) = (Wechat::calm().await, Redis::start());
+    let [one, two] = two(&wechat, &redis).await;
+    let token = call(&wechat, &one).await;
+
+    redis.empty();
+    until("restored", || redis.get(TOKEN).as_ref() == Some(&token)).await;
+
+    redis.stop();
+    let began = Instant::now();
+    for _ in 0..20 {
+        call(&wechat, &one).await;
+        call(&wechat, &two).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(3));
+    wechat.rotate();
+    call(&wechat, &one).await;
+    redis.go_on();
+    assert_eq!(fetches(&wechat), 2);
+    let token = call(&wechat, &one).await;
+    until("shared", || redis.get(TOKEN).as_ref() == Some(&token)).await;
+    assert_eq!(call(&wechat, &two).await, token);
+    assert_eq!(fetches(&wechat), 2);
+
+    redis.writes(false);
+    wechat.rotate();
+    let token = call(&wechat, &two).await;
+    redis.writes(true);
+    until("shared", || redis.get(TOKEN).as_ref() == Some(&token)).await;
+    assert_eq!(call(&wechat, &one).await, token);
+    assert_eq!(fetches(&wechat), 3);
+
+    redis.kill();
+    call(&wechat, &one).await;
+    redis.restart();
+    until("restored", || redis.get(TOKEN).as_ref() == Some(&token)).await;
+    assert_eq!(fetches(&wechat), 3);
+}
+
+#[tokio::test]
+async fn a_password_from_a_file_is_read_again_and_shown_to_nobody() {
+    let (wechat, mut redis) = (Wechat::calm().await, Redis::with_password("HUNTER2"));
+    let file = support::sidecar::written("redis-password", "HUNTER2\n");
+    let mut sidecar = sidecar(&wechat, &redis, &["--store-password-file", &file]).await;
+    assert_eq!(redis.get(TOKEN).unwrap(), call(&wechat, &sidecar).await);
+
+    let () = redis.command(&["CONFIG", "SET", "requirepass", "HUNTER3"]);
+    std::fs::write(&file, "default:HUNTER3").unwrap();
+    redis.knows("HUNTER3");
+    let () = redis.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    wechat.rotate();
+    let token = call(&wechat, &sidecar).await;
+    until("shared", || redis.get(TOKEN).as_ref() == Some(&token)).await;
+
+    let () = redis.command(&["CONFIG", "SET", "requirepass", "HUNTER4"]);
+    redis.knows("HUNTER4");
+    let () = redis.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    wechat.rotate();
+    call(&wechat, &sidecar).await;
+    let line = sidecar.line("the store of shared tokens is away").await;
+    assert!(
+        line.contains("store-password-file") || line.contains("broke"),
+        "{line}"
+    );
+    assert!(!sidecar.log().contains("HUNTER"), "{}", sidecar.log());
+}
+
+#[tokio::test]
+async fn tls_is_checked() {
+    let (wechat, redis) = (Wechat::calm().await, Redis::with_tls());
+    let ca = redis.ca();
+    let trusting = sidecar(&wechat, &redis, &["--store-ca-file", &ca]).await;
+    assert_eq!(redis.get(TOKEN).unwrap(), call(&wechat, &trusting).await);
+    assert_eq!(fetches(&wechat), 1);
+    let mut strange = sidecar(&wechat, &redis, &[]).await;
+    let line = strange.line("the store of shared tokens is away").await;
+    assert!(line.contains("TLS"), "{line}");
+    call(&wechat, &strange).await;
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_not_overwritten() {
+    let (wechat, redis) = (Wechat::calm().await, Redis::start());
+    let key = format!("wx:access_token:{APPID}");
+    redis.set(
+        &key,
+        "\u{4}\u{9}an object of Java's",
+        Duration::from_secs(100),
+    );
+    let mut sidecar = sidecar(&wechat, &redis, &["--store-format", "wxjava"]).await;
+    let line = sidecar.line("the store of shared tokens is away").await;
+    assert!(line.contains("store-format"), "{line}");
+    call(&wechat, &sidecar).await;
+    sleep(Duration::from_secs(3)).await;
+    assert!(redis.get(&key).unwrap().contains("Java"));
+}
+
+#[tokio::test]
+async fn a_token_is_shared_with_wxjava() {
+    let (wechat, redis) = (Wechat::calm().await, Redis::start());
+    let key = format!("wx:access_token:{APPID}");
+    // As WxMpRedissonConfigImpl stores it: 200 s less than it lives.
+    let theirs = mint(&wechat).await;
+    redis.set(&key, &theirs, Duration::from_secs(7000));
+    let sidecar = sidecar(&wechat, &redis, &["--store-format", "wxjava"]).await;
+    assert_eq!(call(&wechat, &sidecar).await, theirs);
+    wechat.rotate();
+    let ours = call(&wechat, &sidecar).await;
+    assert_eq!(redis.get(&key).unwrap(), ours);
+    let lives: i64 = redis.command(&["TTL", &key]);
+    assert!((7100..=7200).contains(&lives), "{lives}");
+    assert_eq!(fetches(&wechat), 2);
+}
+
+/// A foreign process asks for a classic token.
+async fn mint(wechat: &Wechat) -> String {
+    let url = format!(
+        "{}/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret={}",
+        wechat.url(),
+        support::SECRET
+    );
+    let reply = support::sidecar::client().get(url).send().await.unwrap();
+    let reply: serde_json::Value = reply.json().await.unwrap();
+    reply["access_token"].as_str().unwrap().to_owned()
+}
+
+/// Runs a service on wechatpy that has not moved: what it prints is the token that it uses. `old`:
+/// wechatpy 1.8, which keeps the expiry to itself; otherwise 2.0, which keeps it in Redis.
+async fn wechatpy(wechat: &Wechat, redis: &Redis, old: bool, call: bool) -> String {
+    let sdk = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let sdk = sdk.parent().unwrap().join("sdk");
+    let missing = "wechatpy is missing: run tests/run, which installs it";
+    assert!(sdk.join("wechatpy2").exists(), "{missing}");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/wechatpy_redis.py");
+    let mut command = Command::new(sdk.join("venv/bin/python"));
+    command.env_clear().arg(script).args(call.then_some("call"));
+    if !old {
+        command.env("PYTHONPATH", sdk.join("wechatpy2"));
+    }
+    let known = [("APPID", APPID), ("SECRET", support::SECRET)];
+    command.envs(known).env("HTTPS_PROXY", "http://127.0.0.1:9");
+    command
+        .env("WECHAT", wechat.url())
+        .env("REDIS", redis.url());
+    let output = command.output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_token_is_shared_with_wechatpy_both_ways() {
+    for old in [true, false] {
+        let (wechat, redis) = (Wechat::calm().await, Redis::start());
+        let theirs = wechatpy(&wechat, &redis, old, false).await;
+        let sidecar = sidecar(&wechat, &redis, &["--store-format", "wechatpy"]).await;
+        assert_eq!(call(&wechat, &sidecar).await, theirs);
+        assert_eq!(fetches(&wechat), 1);
+
+        // The sidecar notices the end of the token first.
+        wechat.rotate();
+        let ours = call(&wechat, &sidecar).await;
+        assert_ne!(ours, theirs);
+        assert_eq!(wechatpy(&wechat, &redis, old, true).await, ours);
+        assert_eq!(fetches(&wechat), 2);
+        let at = format!("wechatpy:{APPID}_access_token_expires_at");
+        let at: u64 = redis.get(&at).unwrap().parse().unwrap();
+        let (now, _): (u64, u64) = redis.command(&["TIME"]);
+        assert!((7100..=7200).contains(&(at - now)), "{}", at - now);
+
+        // Or wechatpy does.
+        wechat.rotate();
+        let theirs = wechatpy(&wechat, &redis, old, true).await;
+        assert_ne!(ours, theirs);
+        assert_eq!(call(&wechat, &sidecar).await, theirs);
+        assert_eq!(fetches(&wechat), 3);
+    }
+}
+
+/// How often a foreign process ends the token of all, and how long an ended one still works.
+const ROTATION: Duration = Duration::from_secs(1);
+const OVERLAP: Duration = Duration::from_secs(1);
+
+/// 200 calls a second, each of which must succeed, until `end`.
+async fn calls_all_the_time(sidecars: &[Sidecar; 2], end: Instant) -> usize {
+    let mut calls = FuturesUnordered::new();
+    let mut beat = interval(Duration::from_millis(5));
+    let mut made = 0;
+    while Instant::now() < end {
+        beat.tick().await;
+        let sidecar = &sidecars[made % 2];
+        made += 1;
+        calls.push(async move {
+            let reply = sidecar.post(SEND, "{}").await;
+            let text = reply.text();
+            assert_eq!((reply.status, reply.errcode()), (200, Some(0)), "{text}");
+        });
+        while let Some(Some(())) = calls.next().now_or_never() {}
+    }
+    while calls.next().await.is_some() {}
+    made
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_away_for_three_seconds_while_tokens_end_every_second_and_no_app_notices() {
+    let wechat = Wechat::with(Setup {
+        refusal_chance: 0.0,
+        overlap: OVERLAP,
+        ..Setup::default()
+    })
+    .await;
+    let redis = Redis::start();
+    let sidecars = two(&wechat, &redis).await;
+    let began = Instant::now();
+    let end = began + Duration::from_secs(8);
+    let kicks = async {
+        let mut kicks = 0;
+        while Instant::now() + ROTATION < end {
+            sleep(ROTATION).await;
+            mint(&wechat).await;
+            kicks += 1;
+        }
+        kicks
+    };
+    let outage = async {
+        sleep(Duration::from_millis(2500)).await;
+        redis.kill();
+        sleep(Duration::from_secs(3)).await;
+        redis.restart();
+    };
+    let (calls, kicks, ()) = tokio::join!(calls_all_the_time(&sidecars, end), kicks, outage);
+    let fetches = fetches(&wechat) - kicks;
+    println!(
+        "{calls} calls, {kicks} tokens ended by a stranger, {fetches} fetches by two sidecars"
+    );
+    assert!(calls >= 1500, "{calls}");
+    assert!(fetches <= kicks + 8, "{fetches}");
+    // In the end they agree.
+    let token = call(&wechat, &sidecars[0]).await;
+    let agree = || redis.get(TOKEN).as_ref() == Some(&token);
+    until("shared", agree).await;
+}
