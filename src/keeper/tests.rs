@@ -1,6 +1,7 @@
 //! A keeper against issuers that are slow, stubborn or broken, on a clock that can be paused.
 
 mod late;
+mod rooms;
 
 use std::sync::atomic::AtomicU64;
 
