@@ -1,7 +1,7 @@
 //! The app's body on its way in, and the clock that ends a body which stopped moving.
 
 use std::{
-    any::Any,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -16,7 +16,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use crate::clock::Clock;
+use crate::{bell::Bell, clock::Clock};
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,35 @@ impl IdleClock {
     }
 }
 
+/// The app's connection, as a call's body and reply see it.
+pub trait Line: fmt::Debug + Send + Sync {
+    /// What wakes it.
+    fn bell(&self) -> &Bell;
+
+    /// One of those who keep the call with this number busy is gone.
+    fn let_go(&self, call: u64);
+}
+
+/// Keeps a call busy for as long as it lives.
+#[derive(Debug)]
+pub struct Busy {
+    line: Arc<dyn Line>,
+    call: u64,
+}
+
+impl Busy {
+    /// For `line` to make, and to count.
+    pub fn new(line: Arc<dyn Line>, call: u64) -> Self {
+        Self { line, call }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.line.let_go(self.call);
+    }
+}
+
 /// What an app sends. Dropped before its end, it is read on for a while and thrown away, so that
 /// the app can finish sending and then read why it was turned down.
 #[derive(Debug)]
@@ -73,23 +102,18 @@ pub struct Inbound {
     awaits_continue: bool,
     ended: bool,
     /// Dropped when the body is through.
-    guard: Option<Arc<dyn Any + Send + Sync>>,
+    busy: Option<Busy>,
 }
 
 impl Inbound {
-    /// The body of a call, with pauses of at most `idle`; it keeps `guard` until it is through.
-    pub fn new(
-        body: Incoming,
-        idle: Duration,
-        awaits_continue: bool,
-        guard: Arc<dyn Any + Send + Sync>,
-    ) -> Self {
+    /// The body of a call, with pauses of at most `idle`; it keeps the call `busy` until it is through.
+    pub fn new(body: Incoming, idle: Duration, awaits_continue: bool, busy: Busy) -> Self {
         Self {
             ended: body.is_end_stream(),
             body: Some(body),
             clock: IdleClock::new(idle),
             awaits_continue,
-            guard: Some(guard),
+            busy: Some(busy),
         }
     }
 }
@@ -104,10 +128,14 @@ impl Body for Inbound {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         this.awaits_continue = false;
-        let Some(body) = &mut this.body else {
+        let (Some(body), Some(busy)) = (&mut this.body, &this.busy) else {
             return Poll::Ready(None);
         };
+        // To take the last of it wakes its sender, which is gone by then.
+        let bell = busy.line.bell();
+        bell.hold();
         let polled = Pin::new(&mut *body).poll_frame(cx);
+        bell.let_go(u32::from(body.is_end_stream()));
         let polled = this.clock.watch(polled, cx);
         if !matches!(polled, Poll::Pending | Poll::Ready(Some(Ok(_)))) || body.is_end_stream() {
             this.ended = true;
@@ -132,10 +160,10 @@ impl Drop for Inbound {
             return;
         }
         if let (Some(body), Ok(runtime)) = (self.body.take(), Handle::try_current()) {
-            let guard = self.guard.take();
+            let busy = self.busy.take();
             runtime.spawn(async move {
                 linger(body).await;
-                drop(guard);
+                drop(busy);
             });
         }
     }

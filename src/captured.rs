@@ -27,8 +27,8 @@ pub enum Captured<B> {
     Partial {
         /// Already read, to be sent first.
         prefix: Bytes,
-        /// Still unread.
-        rest: B,
+        /// Still unread. Boxed, since it is rare and what is held is small.
+        rest: Box<B>,
     },
 }
 
@@ -178,6 +178,7 @@ where
     }
 
     fn partial(prefix: Bytes, rest: B) -> Self {
+        let rest = Box::new(rest);
         Self::Partial { prefix, rest }
     }
 }
@@ -357,7 +358,7 @@ mod tests {
     async fn a_prefix_yet_to_send_is_not_the_end() {
         let body = Captured::Partial {
             prefix: Bytes::from_static(b"hello"),
-            rest: Full::<Bytes>::default(),
+            rest: Box::new(Full::<Bytes>::default()),
         };
         assert!(!body.is_end_stream());
         assert_eq!(text(body).await, "hello");

@@ -1,10 +1,69 @@
-//! How long something may be waited for. Wound up lazily: nothing is paid while nothing waits.
+//! What time it is, and how long something may be waited for.
 
-use std::{pin::Pin, task::Context};
+use std::{cell::Cell, pin::Pin, task::Context};
 
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
-/// Runs from the first question after a [`stop`](Self::stop).
+thread_local! {
+    static GLANCE: Cell<Reading> = const { Cell::new(Reading::Each) };
+    static GLANCES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What [`now`] says on this thread.
+#[derive(Clone, Copy)]
+enum Reading {
+    /// The time at each question.
+    Each,
+    /// The time of the first question, and nobody has asked.
+    Unread,
+    /// That.
+    Read(Instant),
+}
+
+/// While it lives, all questions on this thread are answered with one look at the clock: a call asks
+/// a dozen times in what takes microseconds.
+#[derive(Debug)]
+#[must_use = "it ends when it is dropped"]
+pub struct Glance(());
+
+impl Glance {
+    /// From now on; for no longer than one poll of a task.
+    pub fn begin() -> Self {
+        GLANCE.set(Reading::Unread);
+        GLANCES.set(GLANCES.get() + 1);
+        Self(())
+    }
+}
+
+impl Drop for Glance {
+    fn drop(&mut self) {
+        GLANCE.set(Reading::Each);
+    }
+}
+
+/// Which glance it is, on this thread; 0 outside of one.
+pub fn glance() -> u64 {
+    match GLANCE.get() {
+        Reading::Each => 0,
+        Reading::Unread | Reading::Read(_) => GLANCES.get(),
+    }
+}
+
+/// The time.
+pub fn now() -> Instant {
+    match GLANCE.get() {
+        Reading::Read(now) => now,
+        Reading::Each => Instant::now(),
+        Reading::Unread => {
+            let now = Instant::now();
+            GLANCE.set(Reading::Read(now));
+            now
+        }
+    }
+}
+
+/// Runs from the first question after a [`stop`](Self::stop). Wound up lazily: nothing is paid while
+/// nothing waits.
 #[derive(Debug, Default)]
 pub struct Clock {
     since: Option<Instant>,
@@ -19,18 +78,39 @@ impl Clock {
 
     /// Whether the wait has lasted for `limit`. If not, the task is woken when it has.
     pub fn runs_out(&mut self, limit: Duration, cx: &mut Context<'_>) -> bool {
-        let due = *self.since.get_or_insert_with(Instant::now) + limit;
+        let due = *self.since.get_or_insert_with(now) + limit;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if due < sleep.deadline() {
             sleep.as_mut().reset(due);
         }
         while sleep.as_mut().poll(cx).is_ready() {
             // It may have been set for an earlier wait.
+            // Not what was read before the timer was asked.
             if due <= Instant::now() {
                 return true;
             }
             sleep.as_mut().reset(due);
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_glance_is_one_look_and_what_follows_looks_again() {
+        let began = now();
+        let glance = Glance::begin();
+        advance(Duration::from_secs(1)).await;
+        let glanced = now();
+        advance(Duration::from_secs(1)).await;
+        assert_eq!((glanced - began, now()), (Duration::from_secs(1), glanced));
+        drop(glance);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(now() - began, Duration::from_secs(3));
     }
 }

@@ -16,6 +16,7 @@ pub const COMMIT: &str = env!("SIDECAR_BUILD_COMMIT");
 
 // Words.
 pub mod address;
+pub mod bell;
 pub mod clock;
 pub mod kind;
 pub mod log;

@@ -156,7 +156,7 @@ impl Proxy {
         if let Some(call) = Call::of(head, entrance, &self.directory.now(), None)? {
             return Ok((call, Incoming::Body(body)));
         }
-        let asked = local::read(self, body).await?;
+        let asked = Box::pin(local::read(self, body)).await?;
         let call = Call::of(head, entrance, &self.directory.now(), Some(&asked.appid))?;
         let call = call.ok_or(Failure::NoAccount)?;
         Ok((call, Incoming::Asked(asked)))
@@ -173,7 +173,7 @@ impl Proxy {
         failure.reply(self.options.errors_as_200)
     }
 
-    /// By what the endpoint takes.
+    /// By what the endpoint takes. What is rare is boxed, so that it does not make every call larger.
     async fn answer(
         &self,
         call: &Call<'_>,
@@ -191,22 +191,25 @@ impl Proxy {
         };
         match brought::credential(call)? {
             Credential::AccessToken => match self.ticket_wanted(call, &body) {
-                Some(ticket) => self.with_ticket(call, ticket).await,
+                Some(ticket) => Box::pin(self.with_ticket(call, ticket)).await,
                 None => self.with_token(call, body, held).await,
             },
             Credential::TokenFetch => {
-                let asked = local::read(self, body).await?;
+                let asked = Box::pin(local::read(self, body)).await?;
                 self.token_request(call, asked).await
             }
             Credential::QuotaReset if !self.options.allow_clear_quota => Err(Failure::Closed(
                 "clear_quota/v2 resets the whole account's quota, an operator's act; see --allow-clear-quota",
             )),
             Credential::Nothing | Credential::QuotaReset => {
-                self.without_token(call, body, held, Edit::Without, &[])
-                    .await
+                let answer = self.without_token(call, body, held, Edit::Without, &[]);
+                Box::pin(answer).await
             }
             Credential::Own if call.has_placeholder() => Err(Failure::Placeholder),
-            Credential::Own => self.without_token(call, body, held, Edit::Keep, &[]).await,
+            Credential::Own => {
+                let answer = self.without_token(call, body, held, Edit::Keep, &[]);
+                Box::pin(answer).await
+            }
             Credential::Secret => {
                 let appid = (!call.names_appid()?).then_some(&*call.account.appid);
                 let secret = call.account.secret.as_ref().ok_or(Failure::Closed(
@@ -219,7 +222,7 @@ impl Proxy {
                     secret: encoded.expose(),
                 };
                 let secrets = [secret.expose(), encoded.expose()];
-                self.without_token(call, body, held, edit, &secrets).await
+                Box::pin(self.without_token(call, body, held, edit, &secrets)).await
             }
         }
     }
@@ -297,7 +300,8 @@ impl Proxy {
             .send(way, outgoing(call, body, edit)?, false)
             .await;
         if let (Err(SendError::Broken { reused: true }), Some(body)) = (&sent, spare) {
-            sent = self.ways.send(way, outgoing(call, body, edit)?, true).await;
+            let again = self.ways.send(way, outgoing(call, body, edit)?, true);
+            sent = Box::pin(again).await;
         }
         let reply = sent.map_err(|error| Unanswered {
             nothing_sent: error.nothing_sent(),
@@ -347,9 +351,11 @@ fn outgoing(
 ) -> Result<Request<Captured<Inbound>>, Unanswered> {
     use http_body::Body;
     let target =
-        target::target(call.account.prefix(), call.path, call.query, edit).ok_or(Unanswered {
-            failure: Failure::Malformed("its target is too long".to_owned()),
-            nothing_sent: true,
+        target::target(call.account.prefix(), call.path, call.query, edit).ok_or_else(|| {
+            Unanswered {
+                failure: Failure::Malformed("its target is too long".to_owned()),
+                nothing_sent: true,
+            }
         })?;
     let length = body.size_hint().exact().unwrap_or_default();
     let mut request = Request::new(body);

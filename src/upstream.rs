@@ -1,7 +1,9 @@
 //! Calls to WeChat over connections that one worker keeps; errors never show a URL.
 
 mod arriving;
+mod eager;
 pub mod egress;
+mod link;
 pub mod names;
 pub mod origin;
 mod pool;
@@ -12,31 +14,26 @@ mod wire;
 
 use std::{
     error::Error,
-    future::poll_fn,
-    pin::{Pin, pin},
+    future::{Future, poll_fn},
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http::{Request, Response, header};
-use http_body::{Body, Frame, SizeHint};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Duration, Instant, timeout},
+    time::{Duration, timeout},
 };
 
 pub use arriving::Arriving;
-use pool::{Link, Pool};
+use link::{Failed, Link};
+use pool::Pool;
 use route::{DialError, Route};
-use wire::{Progress, Wire};
 
 use crate::{
     body::{BodyError, Inbound},
     captured::Captured,
-    clock::Clock,
+    clock::now,
     metrics::{Counted, Metrics},
 };
 
@@ -120,75 +117,53 @@ impl Upstream {
     /// returns as soon as the head of the reply is here. A `fresh` connection carried no call yet.
     ///
     /// A call goes out on a second connection only when hyper hands it back from the first, unsent.
-    pub async fn send(
+    // Not an async fn: those copy what they are given once more.
+    #[allow(clippy::manual_async_fn)]
+    pub fn send(
         &self,
         mut call: Request<Captured<Inbound>>,
         fresh: bool,
-    ) -> Result<Response<Arriving>, SendError> {
-        for _ in 0..ATTEMPTS {
-            let idle = if fresh { None } else { self.pool.take().await };
-            let (mut link, reused) = match idle {
-                Some(link) => (link, true),
-                None => self.open(fresh).await?,
-            };
-            call.headers_mut()
-                .insert(header::HOST, link.authority.clone());
-            let started = Instant::now();
-            let outgoing = call.map(|body| Outgoing::new(body, link.progress.clone()));
-            match self.exchange(&mut link, outgoing).await {
-                Ok(reply) => {
-                    self.metrics.latency(started.elapsed());
-                    let idle = self.options.idle_timeout;
-                    let pool = self.pool.clone();
-                    return Ok(reply.map(|body| Arriving::new(body, idle, link, pool)));
+    ) -> impl Future<Output = Result<Response<Arriving>, SendError>> {
+        async move {
+            for attempt in 0..ATTEMPTS {
+                let idle = if fresh {
+                    None
+                } else {
+                    self.pool.take(attempt > 0).await
+                };
+                let (mut link, reused) = match idle {
+                    Some(link) => (link, true),
+                    None => Box::pin(self.open(fresh)).await?,
+                };
+                call.headers_mut()
+                    .insert(header::HOST, link.authority.clone());
+                let started = now();
+                let mut reply = pin!(link.begin(call));
+                let reply = poll_fn(|cx| link.poll_reply(reply.as_mut(), &self.options, cx));
+                match reply.await {
+                    Ok(reply) => {
+                        self.metrics.latency(now() - started);
+                        let idle = self.options.idle_timeout;
+                        let pool = self.pool.clone();
+                        return Ok(reply.map(|body| Arriving::new(body, idle, link, pool)));
+                    }
+                    Err(Failed::Unsent(back)) => call = back.map(|outgoing| outgoing.body),
+                    Err(Failed::TimedOut(after)) => return Err(SendError::TimedOut(after)),
+                    Err(Failed::Broken(error)) if of_the_app(&error) => return Err(SendError::App),
+                    Err(Failed::Broken(_)) => return Err(SendError::Broken { reused }),
                 }
-                Err(Failed::Unsent(back)) => call = back.map(|outgoing| outgoing.body),
-                Err(Failed::TimedOut(after)) => return Err(SendError::TimedOut(after)),
-                Err(Failed::Broken(error)) if of_the_app(&error) => return Err(SendError::App),
-                Err(Failed::Broken(_)) => return Err(SendError::Broken { reused }),
             }
+            Err(SendError::Closed)
         }
-        Err(SendError::Closed)
     }
 
-    async fn exchange(
-        &self,
-        link: &mut Link,
-        call: Request<Outgoing>,
-    ) -> Result<Response<hyper::body::Incoming>, Failed> {
-        let Options {
-            reply_timeout,
-            idle_timeout,
-            ..
-        } = self.options;
-        let mut reply = pin!(link.sender.try_send_request(call));
-        let look = reply_timeout.min(idle_timeout);
-        let (clock, progress) = (&mut link.clock, &link.progress);
-        clock.stop();
-        poll_fn(|cx| {
-            if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
-                return Poll::Ready(reply.map_err(|mut error| match error.take_message() {
-                    Some(call) => Failed::Unsent(Box::new(call)),
-                    None => Failed::Broken(error.into_error()),
-                }));
-            }
-            // The clock stays wound up between calls; only where it runs out is it late that matters.
-            let mut limit = look;
-            while clock.runs_out(limit, cx) {
-                let due = progress.deadline(reply_timeout, idle_timeout);
-                limit = due.saturating_duration_since(Instant::now());
-                if limit.is_zero() {
-                    return Poll::Ready(Err(Failed::TimedOut(reply_timeout)));
-                }
-                clock.stop();
-            }
-            Poll::Pending
-        })
-        .await
+    /// Closes connections that have waited too long.
+    async fn tend(&self, _pause: Duration) {
+        self.pool.sweep();
     }
 
     /// A new connection, and that it is one; where there may be no more, one that becomes free.
-    async fn open(&self, fresh: bool) -> Result<(Link, bool), SendError> {
+    async fn open(&self, fresh: bool) -> Result<(Box<Link>, bool), SendError> {
         let mut failed = self.failed.subscribe();
         let room = async {
             let room = async {
@@ -228,44 +203,14 @@ impl Upstream {
         all - self.room.available_permits() > dialing
     }
 
-    async fn connect(&self, room: OwnedSemaphorePermit) -> Result<Link, SendError> {
+    async fn connect(&self, room: OwnedSemaphorePermit) -> Result<Box<Link>, SendError> {
         let dialed = self.route.dial().await;
         self.metrics.connect(dialed.is_ok());
-        let dialed = dialed?;
-        let progress = Progress::new();
-        let wire = Wire {
-            stream: dialed.stream,
-            progress: progress.clone(),
-        };
-        let handshake = http1::Builder::new().handshake(TokioIo::new(wire)).await;
-        let (sender, connection) = handshake.map_err(|_| SendError::Closed)?;
         let counted = Counted::new(self.metrics.clone(), |metrics| {
             &metrics.upstream_connections
         });
-        tokio::spawn(async move {
-            let _held = (room, counted);
-            if let Err(error) = connection.await {
-                tracing::debug!(error = blame(&error), "a connection to WeChat ended early");
-            }
-        });
-        Ok(Link {
-            sender,
-            progress,
-            authority: dialed.authority,
-            clock: Clock::default(),
-        })
-    }
-}
-
-/// What went wrong, in hyper's fixed words: its Display may quote what was on the wire.
-fn blame(error: &hyper::Error) -> &'static str {
-    match error {
-        error if error.is_timeout() => "timeout",
-        error if error.is_parse() => "not HTTP",
-        error if error.is_incomplete_message() => "closed in the middle",
-        error if error.is_canceled() => "given up",
-        error if error.is_user() => "the body ended early",
-        _ => "broken",
+        let link = Link::new(dialed?, (room, counted)).await;
+        link.map_err(|_| SendError::Closed)
     }
 }
 
@@ -286,53 +231,5 @@ enum Way<T> {
     /// It opens one.
     New(T),
     /// Another has done with it.
-    Used(Link),
-}
-
-enum Failed {
-    Unsent(Box<Request<Outgoing>>),
-    TimedOut(Duration),
-    Broken(hyper::Error),
-}
-
-/// The body of a call on its way out, which notes when it is through.
-#[derive(Debug)]
-struct Outgoing {
-    body: Captured<Inbound>,
-    progress: Arc<Progress>,
-}
-
-impl Outgoing {
-    fn new(body: Captured<Inbound>, progress: Arc<Progress>) -> Self {
-        progress.begin();
-        if body.is_end_stream() {
-            progress.end_of_body();
-        }
-        Self { body, progress }
-    }
-}
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
-        if this.body.is_end_stream() {
-            this.progress.end_of_body();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    Used(Box<Link>),
 }

@@ -42,7 +42,7 @@ impl Proxy {
             return Ok(self.not_held(call, token, first.reply));
         };
         match self.second(call, &token, &first).await {
-            Ok(second) => self.once_more(call, spare, &second, first.reply).await,
+            Ok(second) => Box::pin(self.once_more(call, spare, &second, first.reply)).await,
             Err(reason) => {
                 call.account.metrics.skipped(reason);
                 Ok((Outcome::Refused, first.reply))

@@ -9,11 +9,20 @@ use super::{
 
 /// The headers to send with a body of `length` bytes. `Host` is the connection's to say.
 pub(super) fn request_headers(method: &Method, headers: &HeaderMap, length: u64) -> HeaderMap {
-    let named = connection_options(headers);
     let mut sent = HeaderMap::with_capacity(headers.len() + 2);
+    let (mut declared, mut names_others) = (None, false);
     for (name, value) in headers {
-        if !stays_here(name) && !named.contains(name) {
-            sent.append(name.clone(), value.clone());
+        match *name {
+            header::HOST | header::ACCEPT_ENCODING => {}
+            header::CONTENT_LENGTH => declared = Some(value),
+            header::CONNECTION => names_others = true,
+            _ if stays_here(name) => {}
+            _ => drop(sent.append(name.clone(), value.clone())),
+        }
+    }
+    if names_others {
+        for named in connection_options(headers) {
+            sent.remove(named);
         }
     }
     // WeChat answers 412 to what has a body and no Content-Length.
@@ -21,7 +30,6 @@ pub(super) fn request_headers(method: &Method, headers: &HeaderMap, length: u64)
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
     );
-    let declared = headers.get(header::CONTENT_LENGTH);
     if length > 0 || !bodiless || declared.is_some() {
         let same = declared.filter(|declared| is_number(declared.as_bytes(), length));
         let length = same.cloned().unwrap_or_else(|| HeaderValue::from(length));
@@ -35,6 +43,19 @@ pub(super) fn request_headers(method: &Method, headers: &HeaderMap, length: u64)
     sent
 }
 
+/// Removes what `is_removed` says, and what `Connection` names. One look at each name that is there costs
+/// less than a search for each that may be.
+fn remove(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| is_removed(name)).cloned() {
+        if name == header::CONNECTION {
+            for named in connection_options(headers) {
+                headers.remove(named);
+            }
+        }
+        headers.remove(name);
+    }
+}
+
 /// Whether `text` is `number` as one would write it.
 fn is_number(text: &[u8], number: u64) -> bool {
     let digits = text.iter().all(u8::is_ascii_digit) && (1..=19).contains(&text.len());
@@ -45,17 +66,8 @@ fn is_number(text: &[u8], number: u64) -> bool {
 
 /// Takes from a reply's head what concerns one connection only, and what only we may say.
 pub(super) fn reply_headers(headers: &mut HeaderMap) {
-    let named = connection_options(headers);
     let framed = headers.contains_key(header::TRANSFER_ENCODING);
-    // One look at each name that is there costs less than a search for each that may be.
-    let taken: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| stays_with_us(name))
-        .cloned()
-        .collect();
-    for name in taken.into_iter().chain(named) {
-        headers.remove(name);
-    }
+    remove(headers, stays_with_us);
     // Of two lengths the chunks are right (RFC 9112 §6.3).
     if framed {
         headers.remove(header::CONTENT_LENGTH);
@@ -127,19 +139,11 @@ pub(super) fn clean_location(headers: &mut HeaderMap, prefix: &str, secrets: &[&
     }
 }
 
-/// Whether a request header is not sent on as it is.
+/// Whether a request header is not sent on, beside those that are said anew.
 fn stays_here(name: &HeaderName) -> bool {
     matches!(
         *name,
-        header::HOST
-            | header::CONTENT_LENGTH
-            | header::ACCEPT_ENCODING
-            | header::CONNECTION
-            | header::TE
-            | header::TRAILER
-            | header::TRANSFER_ENCODING
-            | header::UPGRADE
-            | header::EXPECT
+        header::TE | header::TRAILER | header::TRANSFER_ENCODING | header::UPGRADE | header::EXPECT
     ) || matches!(name.as_str(), KEY | APPID | "keep-alive" | "http2-settings")
         || name.as_str().starts_with("proxy-")
 }

@@ -2,11 +2,11 @@
 
 use std::{
     convert::Infallible,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use http::{HeaderMap, HeaderValue, Request, Version, header};
@@ -29,15 +29,19 @@ use super::{
 };
 use crate::{
     body::Inbound,
-    clock::Clock,
+    clock::{Clock, Glance},
     proxy::{Entrance, Reply, error::Failure},
 };
 
-/// The head of a call, and so what a connection costs, at most.
+/// The head of a call, at most.
 const LARGEST_HEAD: usize = 64 * 1024;
 
+/// How far the buffer of a connection grows while a large body comes. It shrinks again by itself, and is
+/// gone when the connection rests.
+const LARGEST_READ: usize = 256 * 1024;
+
 /// How long a connection waits for its next call before it is held without hyper.
-const REST_AFTER: Duration = Duration::from_millis(50);
+const REST_AFTER: Duration = Duration::from_millis(500);
 
 /// How often a connection is looked at while the process ends.
 const LAST_LOOK: Duration = Duration::from_millis(500);
@@ -108,12 +112,10 @@ async fn serve<S: Duplex>(
     shared: &Arc<Shared>,
     life: &Arc<Life>,
 ) -> Next<S> {
-    let service = service_fn(|call| {
-        let (entrance, shared, life) = (entrance.clone(), shared.clone(), life.clone());
-        async move { Ok::<_, Infallible>(answer(call, &entrance, &shared, &life).await) }
-    });
+    let service = service_fn(|call| answer(call, entrance.clone(), shared.clone(), life));
     let mut connection = http1::Builder::new()
-        .max_buf_size(LARGEST_HEAD)
+        .max_header_size(LARGEST_HEAD)
+        .max_buf_size(LARGEST_READ)
         .serve_connection(TokioIo::new(io), service);
     let mut drained = pin!(shared.farewell.drained());
     let mut pause = Clock::default();
@@ -123,7 +125,11 @@ async fn serve<S: Duplex>(
         Drained,
         Idle,
     }
+    let waker = Waker::from(life.bell.clone());
     let woken = poll_fn(|cx| {
+        let _glance = Glance::begin();
+        life.bell.wakes(cx.waker());
+        let cx = &mut Context::from_waker(&waker);
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(Woken::Ended(ended));
         }
@@ -170,12 +176,12 @@ async fn serve<S: Duplex>(
     Next::End
 }
 
-async fn answer(
+fn answer(
     call: Request<Incoming>,
-    entrance: &Entrance,
-    shared: &Shared,
+    entrance: Entrance,
+    shared: Arc<Shared>,
     life: &Arc<Life>,
-) -> http::Response<Tracked> {
+) -> impl Future<Output = Result<http::Response<Tracked>, Infallible>> + use<> {
     let chunked = call.headers().contains_key(header::TRANSFER_ENCODING);
     let length = (!chunked).then(|| call.body().size_hint().exact().unwrap_or_default());
     let head_was_sound = life.call_begins(length) && (!chunked || only_chunked(call.headers()));
@@ -183,20 +189,23 @@ async fn answer(
     let awaits_continue =
         call.version() >= Version::HTTP_11 && call.headers().contains_key(header::EXPECT);
     let idle = shared.options.idle_timeout;
-    let call = call.map(|body| Inbound::new(body, idle, awaits_continue, busy.clone()));
-    let mut reply = if head_was_sound {
-        shared.proxy.handle(call, entrance).await
-    } else {
-        let failure = Failure::Malformed(
-            "it has both Content-Length and Transfer-Encoding, or a coding other than chunked"
-                .to_owned(),
-        );
-        closing(shared.proxy.turn_down(&failure))
-    };
-    if shared.farewell.is_leaving() {
-        reply = closing(reply);
+    let body = |body| Inbound::new(body, idle, awaits_continue, life.busy());
+    let call = call.map(body);
+    async move {
+        let mut reply = if head_was_sound {
+            shared.proxy.handle(call, &entrance).await
+        } else {
+            let failure = Failure::Malformed(
+                "it has both Content-Length and Transfer-Encoding, or a coding other than chunked"
+                    .to_owned(),
+            );
+            closing(shared.proxy.turn_down(&failure))
+        };
+        if shared.farewell.is_leaving() {
+            reply = closing(reply);
+        }
+        Ok(reply.map(|body| Tracked::new(body, busy)))
     }
-    reply.map(|body| Tracked::new(body, busy))
 }
 
 /// Whether chunks are all that there is to undo: nobody here could undo more.

@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
@@ -13,11 +13,17 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::head::Head;
-use crate::{body::BodyError, proxy::ReplyBody};
+use crate::{
+    bell::Bell,
+    body::{BodyError, Busy, Line},
+    proxy::ReplyBody,
+};
 
 /// Where a connection is in its life, known to its bytes and to its calls.
 #[derive(Debug, Default)]
 pub(super) struct Life {
+    /// Wakes the connection.
+    pub(super) bell: Arc<Bell>,
     phase: AtomicU8,
     /// What the head just read has: [`Head`]'s bits.
     head: AtomicU8,
@@ -27,6 +33,8 @@ pub(super) struct Life {
     turned: AtomicBool,
     /// How many calls have begun.
     calls: AtomicU64,
+    /// How many keep the last of them busy: its body and its reply.
+    busy: AtomicU32,
     /// Something of a reply could not be sent yet.
     sending: AtomicBool,
 }
@@ -38,18 +46,17 @@ pub(super) const READING: u8 = 1;
 /// A call goes on.
 pub(super) const CALLING: u8 = 2;
 
-/// Held while a call goes on: by its body and by its reply.
-#[derive(Debug)]
-pub(super) struct Busy {
-    life: Arc<Life>,
-    /// Which one it is: the next may have begun before this one is let go.
-    call: u64,
-}
+impl Line for Life {
+    fn bell(&self) -> &Bell {
+        &self.bell
+    }
 
-impl Drop for Busy {
-    fn drop(&mut self) {
-        if self.life.calls.load(Ordering::Relaxed) == self.call {
-            self.life.enter(WAITING);
+    fn let_go(&self, call: u64) {
+        // The next call may have begun before this one is let go.
+        if self.calls.load(Ordering::Relaxed) == call
+            && self.busy.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            self.enter(WAITING);
         }
     }
 }
@@ -67,16 +74,15 @@ impl Life {
         self.body_length
             .store(length.unwrap_or(u64::MAX), Ordering::Relaxed);
         self.calls.fetch_add(1, Ordering::Relaxed);
+        self.busy.store(0, Ordering::Relaxed);
         self.enter(CALLING);
         length.is_some() || head == Head::COMPLETE
     }
 
-    /// For the body and the reply of the call that began.
-    pub(super) fn busy(self: &Arc<Self>) -> Arc<Busy> {
-        Arc::new(Busy {
-            life: Arc::clone(self),
-            call: self.calls.load(Ordering::Relaxed),
-        })
+    /// For the body or the reply of the call that began.
+    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy::new(self.clone(), self.calls.load(Ordering::Relaxed))
     }
 
     /// Whether there is no call, and nothing left to send of the last one.
@@ -130,11 +136,11 @@ impl Life {
 #[derive(Debug)]
 pub(super) struct Tracked {
     body: ReplyBody,
-    _busy: Arc<Busy>,
+    _busy: Busy,
 }
 
 impl Tracked {
-    pub(super) fn new(body: ReplyBody, busy: Arc<Busy>) -> Self {
+    pub(super) fn new(body: ReplyBody, busy: Busy) -> Self {
         Self { body, _busy: busy }
     }
 }

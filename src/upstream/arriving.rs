@@ -11,24 +11,26 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Duration;
 
-use super::pool::{Link, Pool};
-use crate::body::{BodyError, IdleClock};
+use super::{link::Link, pool::Pool};
+use crate::body::BodyError;
 
 /// The body of a reply that has not been read yet.
 #[derive(Debug)]
 pub struct Arriving {
     body: Incoming,
-    clock: IdleClock,
+    idle: Duration,
     /// The connection it comes on. Dropped before the end, it is closed.
-    link: Option<(Link, Arc<Pool>)>,
+    link: Option<Box<Link>>,
+    pool: Arc<Pool>,
 }
 
 impl Arriving {
-    pub(super) fn new(body: Incoming, idle: Duration, link: Link, pool: Arc<Pool>) -> Self {
+    pub(super) fn new(body: Incoming, idle: Duration, link: Box<Link>, pool: Arc<Pool>) -> Self {
         let mut arriving = Self {
             body,
-            clock: IdleClock::new(idle),
-            link: Some((link, pool)),
+            idle,
+            link: Some(link),
+            pool,
         };
         arriving.release_at_end();
         arriving
@@ -36,9 +38,9 @@ impl Arriving {
 
     fn release_at_end(&mut self) {
         if self.body.is_end_stream()
-            && let Some((link, pool)) = self.link.take()
+            && let Some(link) = self.link.take()
         {
-            pool.put(link);
+            self.pool.put(link);
         }
     }
 }
@@ -52,13 +54,15 @@ impl Body for Arriving {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
-        let polled = this.clock.watch(polled, cx);
+        let Some(link) = &mut this.link else {
+            return Poll::Ready(None);
+        };
+        let polled = link.poll_frame(&mut this.body, this.idle, cx);
         match &polled {
             Poll::Ready(Some(Err(_))) => this.link = None,
             Poll::Ready(None) => {
-                if let Some((link, pool)) = this.link.take() {
-                    pool.put(link);
+                if let Some(link) = this.link.take() {
+                    this.pool.put(link);
                 }
             }
             Poll::Ready(Some(Ok(_))) => this.release_at_end(),

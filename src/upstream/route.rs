@@ -15,7 +15,9 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{egress::Egress, names::Names, origin::Origin, trust::Trust, wire::Stream};
+use super::{
+    eager::Eager, egress::Egress, names::Names, origin::Origin, trust::Trust, wire::Stream,
+};
 
 /// How the way to WeChat is found.
 #[derive(Clone, Debug)]
@@ -95,6 +97,9 @@ pub(super) struct Dialed {
     /// What calls on it say as `Host`.
     pub(super) authority: HeaderValue,
 }
+
+/// How much of an upload is encrypted before it is sent.
+const LARGEST_WRITE: usize = 256 * 1024;
 
 /// How long the first host is passed over once it could not be connected.
 const DETOUR: Duration = Duration::from_secs(30);
@@ -224,8 +229,12 @@ impl Route {
         };
         prepare(&stream).map_err(|error| host.failed(&error.to_string()))?;
         let stream = if host.origin.tls {
-            let secured = self.tls.connect(host.server_name.clone(), stream).await;
-            Stream::Tls(Box::new(secured.map_err(|error| host.insecure(&error))?))
+            let connected = self
+                .tls
+                .connect(host.server_name.clone(), Eager::new(stream));
+            let mut secured = connected.await.map_err(|error| host.insecure(&error))?;
+            secured.get_mut().1.set_buffer_limit(Some(LARGEST_WRITE));
+            Stream::Tls(Box::new(secured))
         } else {
             Stream::Plain(stream)
         };

@@ -4,6 +4,7 @@ use std::{fmt, fs, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
+    crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, pem::PemObject},
 };
 
@@ -59,11 +60,22 @@ pub fn trust(extra: Option<&Path>) -> Result<Trust, String> {
             return Err("it holds no certificate".to_owned());
         }
     }
-    let config = ClientConfig::builder()
+    let config = ClientConfig::builder_with_provider(Arc::new(quick()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be spoken: {error}"))?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Trust {
         extra: pem.into(),
         config: Arc::new(config),
     })
+}
+
+/// Cryptography that asks for AES-128 first, as browsers do: it takes a quarter less than AES-256.
+fn quick() -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| !format!("{:?}", suite.suite()).contains("AES_128"));
+    provider
 }

@@ -60,17 +60,24 @@ impl Ways {
         upstream.send(call, fresh).await
     }
 
-    /// Closes connections that have waited too long, and those of ways that nobody has any more; for
-    /// ever.
+    /// Closes connections that have waited too long, and those of ways that nobody has any more, and
+    /// keeps some warm; for ever.
     pub async fn sweep(&self) {
         let mut tick = interval(SWEEP);
         loop {
             tick.tick().await;
-            self.common.pool.sweep();
-            let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-            own.retain(|(way, _)| way.strong_count() > 0);
-            own.iter().for_each(|(_, upstream)| upstream.pool.sweep());
+            self.common.tend(SWEEP).await;
+            for upstream in self.still_used() {
+                upstream.tend(SWEEP).await;
+            }
         }
+    }
+
+    /// What goes by ways of accounts' own, less those that nobody has any more.
+    fn still_used(&self) -> Vec<Arc<Upstream>> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.retain(|(way, _)| way.strong_count() > 0);
+        own.iter().map(|(_, upstream)| upstream.clone()).collect()
     }
 
     fn by(&self, way: &Arc<Way>) -> Arc<Upstream> {

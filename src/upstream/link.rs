@@ -1,0 +1,288 @@
+//! One connection to WeChat, driven by the call that it carries: no task of its own, no queue between.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{sync::OwnedSemaphorePermit, time::Duration};
+
+use super::{
+    Options,
+    route::Dialed,
+    wire::{Progress, Wire},
+};
+use crate::{
+    body::{BodyError, Inbound},
+    captured::Captured,
+    clock::{Clock, now},
+    metrics::{Counted, Metrics},
+};
+
+/// How far the buffer grows while a large reply comes; and so how long its head may be.
+const LARGEST_READ: usize = 256 * 1024;
+
+/// How often hyper is asked again at once before others get a turn.
+const TURNS: u32 = 16;
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    sender: http1::SendRequest<Outgoing>,
+    /// hyper's half of it. None once it is closed, or goes on by itself.
+    connection: Option<(Connection, Held)>,
+    progress: Arc<Progress>,
+    /// The bell's; hyper's channels get it.
+    waker: Waker,
+    /// What calls on it say as `Host`.
+    pub(super) authority: HeaderValue,
+    /// How long something may be waited for.
+    clock: Clock,
+}
+
+type Connection = http1::Connection<TokioIo<Wire>, Outgoing>;
+
+/// Counts a connection for as long as it is one.
+pub(super) type Held = (OwnedSemaphorePermit, Counted<Arc<Metrics>>);
+
+/// What hyper says of a call.
+type Sent = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
+
+/// Why a call has no reply.
+pub(super) enum Failed {
+    /// Nothing of it was sent.
+    Unsent(Box<Request<Outgoing>>),
+    TimedOut(Duration),
+    Broken(hyper::Error),
+}
+
+impl Link {
+    /// Speaks HTTP on a new connection.
+    pub(super) async fn new(dialed: Dialed, held: Held) -> hyper::Result<Box<Self>> {
+        let progress = Progress::new();
+        let wire = Wire::new(dialed.stream, progress.clone());
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(LARGEST_READ)
+            .handshake(TokioIo::new(wire))
+            .await?;
+        Ok(Box::new(Self {
+            sender,
+            connection: Some((connection, held)),
+            waker: Waker::from(progress.bell.clone()),
+            progress,
+            authority: dialed.authority,
+            clock: Clock::default(),
+        }))
+    }
+
+    /// Hands `call` over; nothing is sent yet.
+    pub(super) fn begin(
+        &mut self,
+        call: Request<Captured<Inbound>>,
+    ) -> impl Future<Output = Sent> + use<> {
+        self.clock.stop();
+        let progress = self.progress.clone();
+        self.sender
+            .try_send_request(call.map(|body| Outgoing::new(body, progress)))
+    }
+
+    /// The head of the reply to what has begun.
+    pub(super) fn poll_reply(
+        &mut self,
+        mut reply: Pin<&mut impl Future<Output = Sent>>,
+        options: &Options,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<Incoming>, Failed>> {
+        match self.drive(cx, |cx| reply.as_mut().poll(cx)) {
+            Poll::Ready(Ok(reply)) => {
+                if !self.progress.is_body_sent() {
+                    self.set_off();
+                }
+                Poll::Ready(Ok(reply))
+            }
+            Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
+                Some(call) => Failed::Unsent(Box::new(call)),
+                None => Failed::Broken(error.into_error()),
+            })),
+            Poll::Pending if self.is_overdue(options, cx) => {
+                Poll::Ready(Err(Failed::TimedOut(options.reply_timeout)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Whether the reply does not come in time. The clock stays wound up between calls; only where
+    /// it runs out is it asked how late it is.
+    fn is_overdue(&mut self, options: &Options, cx: &mut Context<'_>) -> bool {
+        let mut limit = options.reply_timeout.min(options.idle_timeout);
+        while self.clock.runs_out(limit, cx) {
+            let due = self
+                .progress
+                .deadline(options.reply_timeout, options.idle_timeout);
+            limit = due.saturating_duration_since(now());
+            if limit.is_zero() {
+                return true;
+            }
+            self.clock.stop();
+        }
+        false
+    }
+
+    /// The next of a reply's body, which may pause for `idle`.
+    pub(super) fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        idle: Duration,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // It may have come with what was read last.
+        let mut quiet = Context::from_waker(&self.waker);
+        let mut polled = match &self.connection {
+            Some(_) => Pin::new(&mut *body).poll_frame(&mut quiet),
+            None => Poll::Pending,
+        };
+        if polled.is_pending() {
+            polled = self.drive(cx, |cx| Pin::new(&mut *body).poll_frame(cx));
+        }
+        match polled {
+            Poll::Ready(frame) => {
+                self.clock.stop();
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+            }
+            Poll::Pending if self.clock.runs_out(idle, cx) => {
+                Poll::Ready(Some(Err(BodyError::Idle(idle))))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Lets hyper do what it can, and asks `wanted` what has come of it.
+    ///
+    /// hyper's channels only count on the bell: whatever they bring is looked at here. The socket and
+    /// the app's body wake the task of `cx`.
+    fn drive<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let Some((connection, _)) = &mut self.connection else {
+            return wanted(cx);
+        };
+        let bell = &self.progress.bell;
+        bell.wakes(cx.waker());
+        let mut quiet = Context::from_waker(&self.waker);
+        for _ in 0..TURNS {
+            bell.hold();
+            if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(&mut quiet) {
+                note(ended);
+                self.connection = None;
+                return wanted(cx);
+            }
+            let polled = wanted(&mut quiet);
+            if polled.is_ready() || bell.rings() == 0 {
+                return polled;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Lets it go on by itself: WeChat answered before it had all of the call, and an app that still
+    /// sends may not read yet.
+    fn set_off(&mut self) {
+        let Some((mut connection, held)) = self.connection.take() else {
+            return;
+        };
+        let bell = self.progress.bell.clone();
+        tokio::spawn(async move {
+            let ended = poll_fn(|cx| {
+                bell.wakes(cx.waker());
+                Pin::new(&mut connection).poll(cx)
+            });
+            note(ended.await);
+            drop(held);
+        });
+    }
+
+    /// Whether it can take another call.
+    pub(super) fn is_free(&self) -> bool {
+        self.connection.is_some() && self.progress.is_through() && self.sender.is_ready()
+    }
+
+    /// Whether WeChat has not closed it, as far as the runtime has heard.
+    pub(super) fn is_open(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        let _ = self.drive(&mut nobody, |_| Poll::Ready(()));
+        self.connection.is_some()
+    }
+}
+
+fn note(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(error = blame(&error), "a connection to WeChat ended early");
+    }
+}
+
+/// What went wrong, in hyper's fixed words: its Display may quote what was on the wire.
+fn blame(error: &hyper::Error) -> &'static str {
+    match error {
+        error if error.is_timeout() => "timeout",
+        error if error.is_parse() => "not HTTP",
+        error if error.is_incomplete_message() => "closed in the middle",
+        error if error.is_canceled() => "given up",
+        error if error.is_user() => "the body ended early",
+        _ => "broken",
+    }
+}
+
+/// The body of a call on its way out, which notes when it is through.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) body: Captured<Inbound>,
+    progress: Arc<Progress>,
+}
+
+impl Outgoing {
+    fn new(body: Captured<Inbound>, progress: Arc<Progress>) -> Self {
+        progress.begin();
+        if body.is_end_stream() {
+            progress.end_of_body();
+        }
+        Self { body, progress }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self { body, progress } = self.get_mut();
+        let polled = progress.bell.past(|cx| Pin::new(&mut *body).poll_frame(cx));
+        if body.is_end_stream() {
+            progress.end_of_body();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
