@@ -86,6 +86,9 @@ pub struct Config {
 
 const TOKEN_WAIT: Duration = Duration::from_secs(15);
 const MOST_CONNECTIONS: u32 = 1_000_000;
+
+/// More connections than these are not kept open for nobody.
+const MOST_WARM: u32 = 64;
 const MOST_WORKERS: u32 = 256;
 
 impl Sources {
@@ -225,6 +228,7 @@ fn upstream(settings: &Settings, idle_timeout: Duration) -> Result<upstream::Opt
         reply_timeout: settings.value(Id::UpstreamTimeout, values::duration)?,
         idle_timeout,
         max_connections: settings.value(Id::MaxUpstream, values::count(MOST_CONNECTIONS))? as usize,
+        keep_warm: settings.value(Id::KeepWarm, values::count_or_none(MOST_WARM))? as usize,
     })
 }
 

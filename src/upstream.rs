@@ -46,6 +46,8 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// Connections of this worker.
     pub max_connections: usize,
+    /// How many of them are kept open though nobody calls.
+    pub keep_warm: usize,
 }
 
 /// One worker's connections to WeChat by one way.
@@ -157,8 +159,30 @@ impl Upstream {
         }
     }
 
-    /// Closes connections that have waited too long.
-    async fn tend(&self, _pause: Duration) {
+    /// Keeps as many connections open as are wanted though nobody calls, and closes those that have
+    /// waited too long. It is asked again after `pause`.
+    async fn tend(&self, pause: Duration) {
+        let ready = match self.options.keep_warm {
+            0 => 0,
+            wanted => self.pool.ready(wanted, pause + self.route.patience()),
+        };
+        for _ in ready..self.options.keep_warm {
+            let room = self.room.clone().try_acquire_owned();
+            let (Ok(_dial), Ok(room)) = (self.dials.try_acquire(), room) else {
+                break;
+            };
+            match self.connect(room).await {
+                Ok(mut link) => {
+                    // hyper says that it is ready once it has looked at it.
+                    link.is_open();
+                    self.pool.put(link);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no connection to WeChat can be kept warm");
+                    break;
+                }
+            }
+        }
         self.pool.sweep();
     }
 

@@ -337,3 +337,20 @@ async fn when_wechat_cannot_be_reached_a_thousand_calls_hear_so_at_once() {
         started.elapsed()
     );
 }
+
+#[tokio::test]
+async fn connections_are_kept_warm_for_the_first_call_after_a_quiet_time() {
+    const OPEN: &str = "wechat_sidecar_connections{side=\"upstream\"}";
+    const MADE: &str = "wechat_sidecar_upstream_connects_total{outcome=\"made\"}";
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::with(&wechat, &["--keep-warm", "2", "--workers", "1"]).await;
+    sidecar.becomes(OPEN, 2.0).await;
+    assert_eq!(sidecar.metric(MADE).await, 2.0);
+    assert_eq!(sidecar.get("/cgi-bin/user/get").await.json()["total"], 2);
+    assert_eq!(sidecar.metric(MADE).await, 2.0, "a call opened another one");
+    // WeChat closes them: they are opened again, and no call meets a closed one.
+    wechat.close_idle();
+    sidecar.becomes(MADE, 4.0).await;
+    assert_eq!(sidecar.post("/x", "y").await.status, 200);
+    assert_eq!(sidecar.metric(MADE).await, 4.0);
+}

@@ -238,6 +238,8 @@ keys! {
         MaxConnections = value("max-connections", "COUNT").by_default("4096");
         /// Connections to WeChat at once
         MaxUpstream = value("max-upstream", "COUNT").by_default("1024");
+        /// Connections to WeChat that each worker keeps open even if nobody calls, so that the first call after a quiet time needs no handshake; 0 for none
+        KeepWarm = value("keep-warm", "COUNT").by_default("0");
         /// Threads that carry calls
         Workers = value("workers", "COUNT").depending("2, or 1 on a single CPU").like("2");
         /// How long to go on accepting calls, not ready any more, when told to stop

@@ -135,6 +135,14 @@ pub(super) fn count(most: u32) -> impl Fn(&str) -> Result<u32, String> {
     }
 }
 
+/// A number from 0 to `most`.
+pub(super) fn count_or_none(most: u32) -> impl Fn(&str) -> Result<u32, String> {
+    move |text| {
+        let count = text.parse().ok().filter(|count| *count <= most);
+        count.ok_or_else(|| format!("is not a number from 0 to {most}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +189,8 @@ mod tests {
     #[test]
     fn counts_are_at_least_one_and_switches_are_words() {
         assert_eq!(count(256)("256").unwrap(), 256);
+        assert_eq!(count_or_none(256)("0").unwrap(), 0);
+        assert!(count_or_none(256)("257").is_err());
         for bad in ["", "0", "-1", "257", "1.5", "two", "99999999999999"] {
             assert!(count(256)(bad).is_err(), "{bad}");
         }

@@ -73,6 +73,16 @@ impl Pool {
         }
     }
 
+    /// How many connections, up to `most`, can still take a call after `pause`.
+    pub(super) fn ready(&self, most: usize, pause: Duration) -> usize {
+        let mut idle = self.lock();
+        let newest = idle.iter_mut().rev();
+        let ready = newest.filter_map(|(link, since)| {
+            (now() - *since + pause <= MOST_IDLE && link.is_open()).then_some(())
+        });
+        ready.take(most).count()
+    }
+
     /// Closes what has waited too long.
     pub(super) fn sweep(&self) {
         self.lock().retain(|(_, since)| now() - *since <= MOST_IDLE);

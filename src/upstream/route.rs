@@ -126,6 +126,11 @@ impl Route {
         self.hosts.first().map_or("", |host| &host.origin.prefix)
     }
 
+    /// How long one address may take to connect.
+    pub(super) fn patience(&self) -> Duration {
+        self.options.connect_timeout
+    }
+
     /// The origins in the order in which to try them now.
     pub fn origins(&self) -> Vec<&Origin> {
         self.order().map(|at| &self.hosts[at].origin).collect()
