@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, Semaphore},
@@ -18,9 +18,10 @@ use tokio::{
 
 use crate::{
     account::{Account, Directory, Found},
+    keeper,
     log::LogLevels,
     memory::Memory,
-    metrics::{AccountPage, Metrics, Page},
+    metrics::{AccountPage, Metrics, Page, Ticket},
     proxy::{GuardOptions, guard::Door},
     server::{Farewell, Workers},
 };
@@ -316,6 +317,7 @@ fn page(account: &Account) -> AccountPage<'_> {
 fn describe(account: &Account, is_default: bool) -> Value {
     let status = account.keeper.status();
     let token = status.token.filter(|token| token.is_alive());
+    let tickets: Map<String, Value> = account.tickets.status().map(ticket).collect();
     json!({
         "appid": account.appid,
         "name": account.options.name,
@@ -325,11 +327,22 @@ fn describe(account: &Account, is_default: bool) -> Value {
         "token_age_seconds": token.as_ref().map(|token| token.age().as_secs()),
         "token_expires_seconds": token.as_ref().map(|token| token.remaining().as_secs()),
         "token_fetches_today": status.fetches,
+        "tickets": tickets,
         "ip_not_on_whitelist": account.unlisted.last().map(|seen| seen.to_string()),
         "store_answers": account.keeper.issuer().store_answers(),
         "last_error": status.error.as_ref().map(ToString::to_string),
         "retry_in_seconds": status.error.as_ref().map(|error| error.retry_after.as_secs()),
     })
+}
+
+/// One that was ever asked for.
+fn ticket((ticket, status): (Ticket, keeper::Status)) -> (String, Value) {
+    let held = status.token.filter(|ticket| ticket.is_alive());
+    let shown = json!({
+        "expires_seconds": held.map(|ticket| ticket.remaining().as_secs()),
+        "last_error": status.error.map(|error| error.to_string()),
+    });
+    (ticket.label().to_owned(), shown)
 }
 
 fn text(status: StatusCode, text: &str) -> Reply {

@@ -100,6 +100,11 @@ impl Tickets {
             error: IssueError::Broken,
             retry_after: Duration::ZERO,
         })?;
+        let held = of.keeper.in_hand().filter(|ticket| ticket.is_alive());
+        if held.is_none() {
+            // Before a lease is taken, and other replicas wait.
+            self.asker.keeper.token().await.map_err(without_token)?;
+        }
         // Of several accounts of a corp, the one that is called is alive.
         of.asker.store(self.asker.clone());
         of.keeper.renew_if_due();
@@ -130,6 +135,13 @@ impl Tickets {
     fn of(&self, ticket: Ticket) -> Option<&Arc<Of>> {
         let of = self.kept.iter().find(|(kept, _)| *kept == ticket);
         of.map(|(_, of)| of)
+    }
+}
+
+fn without_token(none: NoToken) -> NoToken {
+    NoToken {
+        error: IssueError::WithoutToken(Box::new(none.error)),
+        retry_after: none.retry_after,
     }
 }
 
@@ -220,7 +232,7 @@ impl Asker {
     /// accepted before.
     async fn ask(&self, ticket: Ticket, worked: bool) -> Result<Vec<u8>, IssueError> {
         let token = self.keeper.token().await;
-        let token = token.map_err(|none| IssueError::WithoutToken(Box::new(none.error)))?;
+        let token = token.map_err(|none| without_token(none).error)?;
         let first = self.send(ticket, &token).await?;
         if !self.refuses(&first, &token) {
             return Ok(first);

@@ -85,6 +85,10 @@ async fn a_hundred_calls_for_a_ticket_are_one_request_and_its_life_is_true() {
     assert_eq!(counted("failed").await, 0.0);
     let fetches = sidecar.metric("wechat_sidecar_ticket_fetches_total").await;
     assert_eq!(fetches, 1.0);
+    let shown = &sidecar.admin("/accounts").await.json()["accounts"][0]["tickets"];
+    let left = shown["jsapi"]["expires_seconds"].as_u64().unwrap();
+    assert!((7100..=7200).contains(&left), "{shown}");
+    assert!(shown["2"].is_null(), "{shown}");
     let local = "wechat_sidecar_calls_total{account=\"wx0123456789abcdef\",endpoint=\"/cgi-bin/ticket/getticket\",outcome=\"local\"}";
     assert_eq!(sidecar.metric(local).await, 101.0);
 }
