@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use support::{
-    PATIENCE, Reply, Sidecar, Wechat,
+    PATIENCE, Redis, Reply, Sidecar, Wechat,
     sidecar::{command, written},
     wechat::{CORPID, HangUp, SECRET, Setup},
 };
@@ -360,4 +360,40 @@ async fn a_corps_ticket_is_the_corps_and_an_agents_is_its_own() {
         }
         assert_eq!(wecom.calls().len(), before + 2, "{target}");
     }
+}
+
+#[tokio::test]
+async fn replicas_share_tickets_by_a_store_and_do_without_it() {
+    let (wechat, redis) = (Wechat::calm().await, Redis::start());
+    let url = redis.url();
+    let flags = ["--store", &url];
+    let start = || Sidecar::with(&wechat, &flags);
+    let (one, two) = tokio::join!(start(), start());
+    let calls = (0..20).map(|n| [&one, &two][n % 2].get(JSAPI));
+    let tickets: Vec<_> = join_all(calls).await.iter().map(ticket).collect();
+    assert!(tickets.iter().all(|(ticket, _)| *ticket == tickets[0].0));
+    assert_eq!(asked(&wechat), 1);
+    // A ticket of another type is another.
+    assert_ne!(
+        ticket(&two.get("/cgi-bin/ticket/getticket?type=2").await).0,
+        tickets[0].0
+    );
+    assert_eq!(asked(&wechat), 2);
+    let taken = two.metric("wechat_sidecar_ticket_fetches_total{account=\"wx0123456789abcdef\",cause=\"missing\",outcome=\"shared\"}").await
+        + one.metric("wechat_sidecar_ticket_fetches_total{account=\"wx0123456789abcdef\",cause=\"missing\",outcome=\"shared\"}").await;
+    assert_eq!(taken, 1.0);
+
+    let started = Instant::now();
+    let three = start().await;
+    let (later, left) = ticket(&three.get(JSAPI).await);
+    assert_eq!((later, asked(&wechat)), (tickets[0].0.clone(), 2));
+    assert!(
+        left <= 5400 && left > 5300 - started.elapsed().as_secs(),
+        "{left}"
+    );
+
+    redis.kill();
+    assert_eq!(ticket(&three.get(JSAPI).await).0, tickets[0].0);
+    let (card, _) = ticket(&three.get("/cgi-bin/ticket/getticket?type=wx_card").await);
+    assert_ne!(card, tickets[0].0);
 }

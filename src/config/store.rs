@@ -96,8 +96,8 @@ const CLASSIC: &str = "with --token-api classic each token request ends the toke
     replicas, and other programs that use this AppID, kick out each other's. Let replicas share \
     theirs by --store, run one sidecar, or use the stable API, which needs no store";
 
-const NEEDLESS: &str = "--store holds no account's token: with --token-api stable WeChat itself \
-    gives all replicas the same one";
+const NEEDLESS: &str = "--store holds tickets, but no account's token: with --token-api stable \
+    WeChat itself gives all replicas the same one";
 
 const CLEAR: &str = "--store is spoken to without TLS: whoever can read that network reads the \
     tokens; rediss:// is the way around";
