@@ -1,6 +1,6 @@
 //! The accounts: of the file's tables, or the one of the environment.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{
     Sources,
@@ -130,7 +130,30 @@ pub(super) fn accounts(
             }
         }
     }
+    warnings.extend(unwise(settings, &accounts));
     Ok(accounts)
+}
+
+/// What is allowed in a file of accounts, but unwise.
+fn unwise(settings: &Settings, accounts: &[Options]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let says = |id, word| settings.text(id).is_some_and(|(_, text)| text == word);
+    if accounts.len() > 1 && says(Id::TokenEndpoint, "real") {
+        let warning = "with --token-endpoint real a token does not say whose a call is: with several \
+            accounts each call has to, by X-Wechat-Appid, its path or its listener";
+        warnings.push(warning.to_owned());
+    }
+    let has_secret = |table: &Table| table.given.contains_key("secret");
+    if let Some((given, path)) = settings.text(Id::Config)
+        && settings.accounts.iter().any(has_secret)
+        && files::is_open_to_all(Path::new(path))
+    {
+        let place = &given.place;
+        warnings.push(format!(
+            "{place}: everybody on this machine can read the file, which has an AppSecret in it; chmod 600 it"
+        ));
+    }
+    warnings
 }
 
 /// What an account has by the keys at the top of the file, the flags and the environment, unless its

@@ -197,8 +197,9 @@ const AFTERWORD: &str = "\
 Each flag is also an environment variable, WECHAT_SIDECAR_ and its name in upper snake case, and a
 key of the TOML file that --config names. A flag beats the environment, which beats the file.
 
-Credentials come from the environment alone: WECHAT_APPID, and WECHAT_SECRET_FILE (the path of a
-file, read again at each token request) or WECHAT_SECRET.
+The credentials of one account come from the environment: WECHAT_APPID, and WECHAT_SECRET_FILE (the
+path of a file, read again at each token request) or WECHAT_SECRET. Several accounts stand in the
+file, below [[accounts]].
 
 Exit codes: 0 done, 1 failed, 64 wrong usage or configuration.";
 

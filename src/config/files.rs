@@ -105,7 +105,7 @@ pub(super) fn open(
 
 /// Whether everybody may read the file. Containers' own secrets are, harmlessly: they lie in their
 /// usual directories, or behind a symbolic link.
-fn is_open_to_all(path: &Path) -> bool {
+pub(super) fn is_open_to_all(path: &Path) -> bool {
     let mounted = path.starts_with("/run/secrets") || path.starts_with("/var/run/secrets");
     let open = |metadata: fs::Metadata| {
         !metadata.is_symlink() && metadata.permissions().mode() & 0o004 != 0

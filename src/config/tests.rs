@@ -1,6 +1,6 @@
 //! The layers together, and what is refused.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use super::*;
 
@@ -42,6 +42,8 @@ impl Given {
 
     fn file(self, text: &str) -> Self {
         fs::write(&self.1, text).unwrap();
+        // It may have secrets in it.
+        fs::set_permissions(&self.1, fs::Permissions::from_mode(0o600)).unwrap();
         let path = self.1.to_str().unwrap().to_owned();
         self.flag(Id::Config, &path)
     }

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::{Given, given};
+use crate::config::keys::Id;
 use crate::issuer::wechat::TokenApi;
 
 /// The same without an account in the environment.
@@ -10,6 +11,22 @@ fn in_the_file(text: &str) -> Given {
     let mut given = given().file(text);
     given.0.env.clear();
     given
+}
+
+#[test]
+fn what_is_unwise_about_several_accounts_is_a_warning() {
+    let text = "[[accounts]]\nappid='wx1'\nsecret='HUNTER2'\n[[accounts]]\nappid='wx2'\nsecret='b'";
+    let given = in_the_file(text).flag(Id::TokenEndpoint, "real");
+    let [warning] = &given.load().warnings[..] else {
+        panic!()
+    };
+    assert!(warning.contains("X-Wechat-Appid"), "{warning}");
+    fs::set_permissions(&given.1, fs::Permissions::from_mode(0o644)).unwrap();
+    let warnings = given.load().warnings.concat();
+    assert!(
+        warnings.contains("--config: everybody") && !warnings.contains("HUNTER2"),
+        "{warnings}"
+    );
 }
 
 #[test]
