@@ -17,6 +17,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use http::{Request, Response, header};
@@ -162,11 +163,9 @@ impl Upstream {
     /// Keeps as many connections open as are wanted though nobody calls, and closes those that have
     /// waited too long. It is asked again after `pause`.
     async fn tend(&self, pause: Duration) {
-        let ready = match self.options.keep_warm {
-            0 => 0,
-            wanted => self.pool.ready(wanted, pause + self.route.patience()),
-        };
-        for _ in ready..self.options.keep_warm {
+        let pause = pause + self.route.patience();
+        let missing = poll_fn(|cx| Poll::Ready(self.missing(pause, cx))).await;
+        for _ in 0..missing {
             let room = self.room.clone().try_acquire_owned();
             let (Ok(_dial), Ok(room)) = (self.dials.try_acquire(), room) else {
                 break;
@@ -174,7 +173,7 @@ impl Upstream {
             match self.connect(room).await {
                 Ok(mut link) => {
                     // hyper says that it is ready once it has looked at it.
-                    link.is_open();
+                    link.is_open(&mut Context::from_waker(Waker::noop()));
                     self.pool.put(link);
                 }
                 Err(error) => {
@@ -184,6 +183,27 @@ impl Upstream {
             }
         }
         self.pool.sweep();
+    }
+
+    /// Returns when fewer connections are open than are kept warm.
+    async fn cooled(&self) {
+        poll_fn(|cx| match self.missing(Duration::ZERO, cx) {
+            0 => Poll::Pending,
+            _ => Poll::Ready(()),
+        })
+        .await;
+    }
+
+    /// How many connections there should be more, since those that are idle will be too old after
+    /// `pause`. The task of `cx` is woken when one is closed.
+    fn missing(&self, pause: Duration, cx: &mut Context<'_>) -> usize {
+        let wanted = self.options.keep_warm;
+        if wanted == 0 {
+            return 0;
+        }
+        let (idle, ready) = self.pool.ready(wanted, pause, cx);
+        let open = self.options.max_connections.max(1) - self.room.available_permits();
+        wanted.saturating_sub(ready + open.saturating_sub(idle))
     }
 
     /// A new connection, and that it is one; where there may be no more, one that becomes free.

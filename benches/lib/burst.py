@@ -132,25 +132,31 @@ def quiet(repetitions=12):
     """The first call after the upstream has closed its idle connections.
 
     A quarter of an hour is stood for by an upstream that closes them after a second; what matters is that the next
-    call finds no connection. With tickets TLS is resumed, without the handshake is a full one. Loopback has no
+    call finds no connection, unless one is kept warm. With tickets TLS is resumed, without the handshake is a full one. Loopback has no
     distance: a real path adds two round trips to either, TCP's and TLS 1.3's.
     """
     say("first call after a quiet time, ms (median, range)")
-    for kind in (SIDECAR, NGINX):
-        for tickets in (True, False):
-            upstream = Upstream(idle="1s", tickets=tickets)
-            proxy = Proxy(kind, upstream, workers=1)
-            app = http.client.HTTPConnection("127.0.0.1", proxy.port)
-            first, warm = [], []
-            for _ in range(repetitions):
-                time.sleep(1.6)
-                first.append(timed(app))
-                warm += [timed(app) for _ in range(5)]
-            how = "resumed if it can be" if tickets else "full handshake"
-            say(f"  {kind:8} {how:20} {spread(first)}; warm {spread(warm)}")
-            app.close()
-            proxy.stop()
-            upstream.stop()
+    warm = ["--keep-warm", "1"]
+    for kind, tickets, flags in (
+        (SIDECAR, True, []),
+        (SIDECAR, False, []),
+        (SIDECAR, False, warm),
+        (NGINX, True, []),
+        (NGINX, False, []),
+    ):
+        upstream = Upstream(idle="1s", tickets=tickets)
+        proxy = Proxy(kind, upstream, workers=1, flags=flags)
+        app = http.client.HTTPConnection("127.0.0.1", proxy.port)
+        first, after = [], []
+        for _ in range(repetitions):
+            time.sleep(1.6)
+            first.append(timed(app))
+            after += [timed(app) for _ in range(5)]
+        how = "keep-warm 1" if flags else "resumed if it can be" if tickets else "full handshake"
+        say(f"  {kind:8} {how:20} {spread(first)}; warm {spread(after)}")
+        app.close()
+        proxy.stop()
+        upstream.stop()
     return True
 
 

@@ -14,7 +14,7 @@ from lib.upstream import Upstream
 def main():
     parser = argparse.ArgumentParser(prog="benches/instructions", description=__doc__)
     parser.add_argument("--max", type=int, metavar="N", help="exit 1 above it")
-    parser.add_argument("--calls", type=int, default=3200, help="a multiple of 32; default 3200")
+    parser.add_argument("--calls", type=int, default=3200, help="a multiple of 8; default 3200")
     asked = parser.parse_args()
     raise_file_limit()
     upstream = Upstream()

@@ -20,7 +20,7 @@ ROOMY = ["--max-connections", "9500", "--max-upstream", "9500"]
 class Proxy:
     """One proxy in front of `upstream`, over TLS or not."""
 
-    def __init__(self, kind, upstream, tls=True, workers=1, cores=None, under=(), roomy=False, wait=True):
+    def __init__(self, kind, upstream, tls=True, workers=1, cores=None, under=(), roomy=False, wait=True, flags=()):
         self.kind, self.workers, self.tls, self.upstream = kind, workers, tls, upstream
         self.port = free_port()
         self.to = upstream.tls if tls else upstream.plain
@@ -28,7 +28,7 @@ class Proxy:
         self.folder = RUN / f"{kind}-{self.port}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.env = {}
-        self.roomy = roomy
+        self.roomy, self.flags = roomy, list(flags)
         command = getattr(self, kind)()
         self.program = Program(self.folder.name, [*under, *command], cores, self.env)
         if wait:
@@ -72,7 +72,7 @@ class Proxy:
         command += ["--upstream", f"{scheme}://127.0.0.1:{self.to}", "--workers", self.workers]
         if self.tls:
             command += ["--upstream-ca", self.ca]
-        return command + (ROOMY if self.roomy else [])
+        return command + (ROOMY if self.roomy else []) + self.flags
 
     def nginx(self):
         """Bodies stay in memory, both ways: buffers as large as the largest body of the bench, no temporary files."""

@@ -219,10 +219,10 @@ impl Link {
         self.connection.is_some() && self.progress.is_through() && self.sender.is_ready()
     }
 
-    /// Whether WeChat has not closed it, as far as the runtime has heard.
-    pub(super) fn is_open(&mut self) -> bool {
-        let mut nobody = Context::from_waker(Waker::noop());
-        let _ = self.drive(&mut nobody, |_| Poll::Ready(()));
+    /// Whether WeChat has not closed it, as far as the runtime has heard. If not, the task of `cx` is
+    /// woken when it does.
+    pub(super) fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
+        let _ = self.drive(cx, |_| Poll::Ready(()));
         self.connection.is_some()
     }
 }

@@ -1,8 +1,11 @@
 //! Connections to WeChat that wait for their next call: the last one in is the first one out.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Waker},
 };
 
 use tokio::{
@@ -44,7 +47,7 @@ impl Pool {
             if care || waited > LISTEN_AFTER {
                 // What the sockets have to say is delivered before this goes on.
                 yield_now().await;
-                if !link.is_open() {
+                if !link.is_open(&mut Context::from_waker(Waker::noop())) {
                     continue;
                 }
             }
@@ -73,14 +76,20 @@ impl Pool {
         }
     }
 
-    /// How many connections, up to `most`, can still take a call after `pause`.
-    pub(super) fn ready(&self, most: usize, pause: Duration) -> usize {
+    /// How many connections wait, and how many of those, the youngest `most`, can still take a call after
+    /// `pause`. The task of `cx` is woken when one of them is closed.
+    pub(super) fn ready(
+        &self,
+        most: usize,
+        pause: Duration,
+        cx: &mut Context<'_>,
+    ) -> (usize, usize) {
         let mut idle = self.lock();
-        let newest = idle.iter_mut().rev();
-        let ready = newest.filter_map(|(link, since)| {
-            (now() - *since + pause <= MOST_IDLE && link.is_open()).then_some(())
+        let lasting = idle.iter_mut().rev().filter_map(|(link, since)| {
+            (now() - *since + pause <= MOST_IDLE && link.is_open(cx)).then_some(())
         });
-        ready.take(most).count()
+        let ready = lasting.take(most).count();
+        (idle.len(), ready)
     }
 
     /// Closes what has waited too long.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::{Request, Response};
-use tokio::time::{Duration, interval};
+use tokio::time::{Duration, interval, sleep};
 
 use super::{Arriving, Options, SendError, Upstream, route::Route};
 use crate::{body::Inbound, captured::Captured, metrics::Metrics};
@@ -37,6 +37,9 @@ pub struct Ways {
 /// How often connections are looked at that nobody uses.
 const SWEEP: Duration = Duration::from_secs(5);
 
+/// How long after WeChat closed a connection that is kept warm it is opened again.
+const REOPEN_AFTER: Duration = Duration::from_millis(250);
+
 impl Ways {
     /// `route` is the way of all.
     pub fn new(route: Arc<Route>, options: Options, metrics: Arc<Metrics>) -> Self {
@@ -65,7 +68,11 @@ impl Ways {
     pub async fn sweep(&self) {
         let mut tick = interval(SWEEP);
         loop {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                // WeChat has closed one; not sooner, lest it closes all of them at once.
+                () = self.common.cooled() => sleep(REOPEN_AFTER).await,
+            }
             self.common.tend(SWEEP).await;
             for upstream in self.still_used() {
                 upstream.tend(SWEEP).await;
