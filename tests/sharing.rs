@@ -7,6 +7,8 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use support::{APPID, PATIENCE, Redis, Sidecar, Wechat, wechat::Setup};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
     process::Command,
     time::{Instant, interval, sleep},
 };
@@ -214,6 +216,79 @@ async fn a_token_is_shared_with_wxjava() {
     let lives: i64 = redis.command(&["TTL", &key]);
     assert!((7100..=7200).contains(&lives), "{lives}");
     assert_eq!(fetches(&wechat), 2);
+}
+
+#[tokio::test]
+async fn tickets_are_shared_and_a_stable_token_is_not() {
+    let (wechat, redis) = (Wechat::calm().await, Redis::start());
+    let url = redis.url();
+    let mut tickets = Vec::new();
+    for _ in 0..2 {
+        let sidecar = Sidecar::with(&wechat, &["--store", &url]).await;
+        let reply = sidecar.get("/cgi-bin/ticket/getticket?type=jsapi").await;
+        tickets.push(reply.json()["ticket"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(tickets[0], tickets[1]);
+    let asked = wechat.calls().into_iter();
+    assert_eq!(
+        asked
+            .filter(|call| call.path().contains("getticket"))
+            .count(),
+        1
+    );
+    let keys: Vec<String> = redis.command(&["KEYS", "*"]);
+    assert!(!keys.contains(&TOKEN.to_owned()), "{keys:?}");
+    let key = TOKEN.replace(":token", ":ticket:jsapi");
+    assert_eq!(redis.get(&key).unwrap(), tickets[0]);
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_is_told_by_a_clear_sentence() {
+    let wechat = Wechat::calm().await;
+    let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", node.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut app, _)) = node.accept().await {
+            let mut asked = [0; 4096];
+            while app.read(&mut asked).await.is_ok_and(|read| read > 0) {
+                let moved = b"-MOVED 3999 127.0.0.1:6381\r\n";
+                app.write_all(moved).await.unwrap();
+            }
+        }
+    });
+    let flags = ["--token-api", "classic", "--store", &url];
+    let mut sidecar = Sidecar::with(&wechat, &flags).await;
+    let line = sidecar.line("the store of shared tokens is away").await;
+    assert!(line.contains("Redis Cluster"), "{line}");
+    call(&wechat, &sidecar).await;
+}
+
+#[tokio::test]
+async fn a_check_says_whether_the_store_answers_and_the_status_does_too() {
+    let (wechat, redis) = (Wechat::calm().await, Redis::start());
+    let sidecar = sidecar(&wechat, &redis, &[]).await;
+    let accounts = sidecar.admin("/accounts").await.text();
+    assert!(accounts.contains(r#""store_answers":true"#), "{accounts}");
+    let url = redis.url();
+    let check = || async {
+        let mut check = support::sidecar::with_account();
+        check.args(["check", "--token-api", "classic", "--store", &url]);
+        check.args(["--upstream", &wechat.url()]);
+        let output = check.output().await.unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = check().await;
+    assert!(
+        text.contains("ok: the store answers, and holds a token of"),
+        "{text}"
+    );
+    assert!(!text.contains("kick out"), "{text}");
+    redis.kill();
+    let text = check().await;
+    assert!(
+        text.contains("FAILED: the store: it cannot be connected to"),
+        "{text}"
+    );
 }
 
 /// A foreign process asks for a classic token.

@@ -85,6 +85,17 @@ impl Options {
         }
     }
 
+    /// Whether each of its fetches would end the token of other replicas.
+    pub fn kicks(&self) -> bool {
+        let classic = self.kind == Kind::Wechat && self.token_api == TokenApi::Classic;
+        classic && self.source == Source::Wechat
+    }
+
+    /// Whether replicas share its token where they can: it is not the same for all anyway.
+    pub fn shares(&self) -> bool {
+        self.kicks() || (self.kind == Kind::Wecom && self.source == Source::Wechat)
+    }
+
     /// Whether a token of one is a token of the other: it may be kept when one becomes the other.
     pub fn has_tokens_of(&self, other: &Self) -> bool {
         self.id() == other.id()

@@ -5,11 +5,7 @@ use std::path::Path;
 use super::{error::ConfigError, files, keys::Id, layers::Settings};
 use crate::{
     account,
-    issuer::{
-        redis::{Format, Options},
-        wechat::TokenApi,
-    },
-    kind::Kind,
+    issuer::redis::{Format, Options},
     upstream::{origin, trust},
 };
 
@@ -79,15 +75,9 @@ pub(super) fn advise(
     store: Option<&Options>,
     accounts: &[account::Options],
 ) -> Option<&'static str> {
-    let kicks = |account: &account::Options| {
-        account.source == account::Source::Wechat
-            && account.kind == Kind::Wechat
-            && account.token_api == TokenApi::Classic
-    };
-    let shares = |account: &account::Options| kicks(account) || account.kind == Kind::Wecom;
     match store {
-        None if accounts.iter().any(kicks) => Some(CLASSIC),
-        Some(_) if !accounts.iter().any(shares) => Some(NEEDLESS),
+        None if accounts.iter().any(account::Options::kicks) => Some(CLASSIC),
+        Some(_) if !accounts.iter().any(account::Options::shares) => Some(NEEDLESS),
         Some(_) | None => None,
     }
 }

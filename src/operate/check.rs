@@ -16,7 +16,7 @@ use crate::{
     captured::Captured,
     config::{Config, from_here},
     errcode,
-    issuer::{Issue, Wanted, request, wechat::TokenApi},
+    issuer::{Issue, Wanted, redis::Redis, request, store::Store, wechat::TokenApi},
     kind::Kind,
     metrics::{Cause, Metrics},
     token::Token,
@@ -42,6 +42,7 @@ pub async fn check(config: &Config, mint: bool) -> ExitCode {
             return report.end();
         }
     };
+    report.store(config).await;
     let is_common = |account: &account::Options| account.upstream.is_none();
     if config.accounts.iter().any(is_common) {
         report.names(config).await;
@@ -139,6 +140,25 @@ impl Report {
         accounts
             .and_then(|reply| serde_json::from_str(&reply.body).ok())
             .unwrap_or_default()
+    }
+
+    /// Whether the store answers, and holds what it should.
+    async fn store(&mut self, config: &Config) {
+        let Some(options) = &config.store else { return };
+        let redis = Redis::new(options.clone());
+        for account in config.accounts.iter().filter(|account| account.shares()) {
+            let place = redis.place(account.kind, &account.appid, account.id());
+            match place.read().await {
+                Ok(found) => {
+                    let holds = if found.token.is_some() { "a" } else { "no" };
+                    let appid = &account.appid;
+                    self.ok(&format!(
+                        "the store answers, and holds {holds} token of {appid}"
+                    ));
+                }
+                Err(error) => self.failed(&format!("the store: {error}")),
+            }
+        }
     }
 
     async fn names(&self, config: &Config) {
