@@ -1,5 +1,7 @@
 //! Two sidecars, one real Redis, one WeChat: one token for both, whatever happens to Redis.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::time::Duration;
