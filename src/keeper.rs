@@ -332,6 +332,7 @@ impl<I: Issue> Keeper<I> {
         state.renew_at = Instant::now() + pause;
         state.failure = None;
         state.on_trial = cause == Cause::Refusal && !same;
+        state.hearsay = !fetched;
         state.doubt = state.doubt.filter(|_| same).map(Doubt::stays);
         if cause == Cause::Refusal && same {
             state.pace.in_vain();

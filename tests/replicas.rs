@@ -308,3 +308,19 @@ async fn where_a_fetch_brings_the_refused_token_again_one_asks_for_all() {
     }
     assert_eq!(mint.requests(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_wechat_does_not_use_up_the_fetches_of_the_day() {
+    let (memory, mint, replicas) = many(10);
+    join_all(replicas.iter().map(Replica::token)).await;
+    replicas
+        .iter()
+        .for_each(|one| one.cut.store(true, Ordering::SeqCst));
+    for _ in 0..50 {
+        let token = replicas[0].token().await;
+        assert!(replicas[0].replace(&token).await.is_none());
+        sleep(Duration::from_secs(80)).await;
+    }
+    assert_eq!(memory.with(|contents| contents.fetches), 1);
+    assert_eq!(mint.requests(), 1);
+}

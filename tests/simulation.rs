@@ -41,6 +41,9 @@ const CLASSIC: Scenario = Scenario {
     ..STABLE
 };
 
+/// How many sidecars live in chaos: fewer where the code runs ten times slower.
+const IN_CHAOS: usize = if cfg!(debug_assertions) { 300 } else { 1000 };
+
 /// The earliest that one of many sidecars asks for another stable token: 285 s before its end.
 const FIRST_ASKED: Duration = Duration::from_secs(285);
 
@@ -59,9 +62,10 @@ fn stable_without_a_store_costs_a_thousand_sidecars_one_request_each_a_lifetime(
 fn stable_without_a_store_heals_whatever_can_be_healed() {
     let scenario = Scenario {
         chaos: true,
+        sidecars: IN_CHAOS,
         ..STABLE
     };
-    runs(scenario, 2, |report| {
+    runs(scenario, 1, |report| {
         report.check();
         assert!(report.asked.minted <= report.fewest(WINDOW) + report.injected());
         assert!(report.asked.requests <= requests_with_a_reason(report));
@@ -88,9 +92,10 @@ fn classic_with_a_store_costs_a_thousand_sidecars_together_one_request_a_lifetim
 fn classic_with_a_store_heals_whatever_can_be_healed() {
     let scenario = Scenario {
         chaos: true,
+        sidecars: IN_CHAOS,
         ..CLASSIC
     };
-    runs(scenario, 2, |report| {
+    runs(scenario, 1, |report| {
         report.check();
         assert!(report.asked.requests <= report.fewest(WINDOW) + report.injected());
     });

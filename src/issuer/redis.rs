@@ -280,6 +280,11 @@ impl Store for Place {
         }))
     }
 
+    async fn uncount(&self, owner: &Owner) -> Result<(), StoreError> {
+        let arguments = [owner.as_str().as_bytes()];
+        self.run(script!("redis/uncount.lua"), &arguments).await
+    }
+
     async fn put(
         &self,
         owner: Option<&Owner>,

@@ -83,7 +83,8 @@ impl<I: Issue, S: Store> Shared<I, S> {
                 Err(latest) => error = latest,
             }
         }
-        if !self.known().spend(self.daily_fetches) {
+        let refused = wanted.cause == Cause::Refusal;
+        if !self.known().spend(self.daily_fetches, refused) {
             return Err(IssueError::Store(error));
         }
         self.metrics.store(StoreEvent::Alone);

@@ -30,6 +30,10 @@ pub trait Store: Send + Sync + 'static {
         owner: &Owner,
     ) -> impl Future<Output = Result<Option<Ready>, StoreError>> + Send;
 
+    /// The fetch that [`ready`](Self::ready) has counted for `owner`, whose lease it still is, could
+    /// not be sent: it does not count.
+    fn uncount(&self, owner: &Owner) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Puts `token` in place, to vanish after its life, if what is there is still `seen` (`None` for
     /// nothing), whatever it is now said to live. With `Some(owner)` only under that owner's lease,
     /// which ends with it; without one only while nobody has the lease.

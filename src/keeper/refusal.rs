@@ -104,7 +104,8 @@ impl<I: Issue> Keeper<I> {
         let tries_again = self.options.second_thoughts;
         let confirmed = match self.replace(refused).await? {
             Replacement::Another(token) => {
-                let confirmed = true;
+                // What others have put in place may have ended before anybody noticed.
+                let confirmed = token.was_accepted() || !self.lock().hearsay;
                 return Ok(Second { token, confirmed });
             }
             Replacement::Same if !tries_again => {

@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) pace: Pace,
     /// Whether the token in hand was brought by a refusal and has not shown yet what it is worth.
     pub(super) on_trial: bool,
+    /// Whether the token in hand was put in place by others, not brought by WeChat itself.
+    pub(super) hearsay: bool,
     /// How many times an accepted call was news.
     pub(super) accepted: u64,
     /// Tokens that were in hand, the newest last.
@@ -84,6 +86,7 @@ impl State {
             renew_at: Instant::now(),
             pace: Pace::new(daily_fetches),
             on_trial: false,
+            hearsay: false,
             accepted: 0,
             past: VecDeque::new(),
             doubt: None,

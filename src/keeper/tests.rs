@@ -2,6 +2,7 @@
 
 mod late;
 mod rooms;
+mod shared;
 
 use std::sync::atomic::AtomicU64;
 

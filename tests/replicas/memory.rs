@@ -158,6 +158,10 @@ impl Store for View {
         .await
     }
 
+    async fn uncount(&self, _: &Owner) -> Result<(), StoreError> {
+        self.step(|contents| contents.fetches -= 1).await
+    }
+
     async fn put(
         &self,
         owner: Option<&Owner>,

@@ -161,6 +161,7 @@ fn cut_from_store(world: &Arc<World>, chosen: Vec<usize>, time: Duration) {
     for index in &chosen {
         let line = &world.lines[*index];
         line.set(|line| line.store_cut_until = line.store_cut_until.max(until));
+        world.is_hampered(*index);
     }
     stir(world, chosen.clone());
     let world = world.clone();
@@ -230,9 +231,12 @@ fn reset(world: &Arc<World>) {
 async fn write_secret(world: Arc<World>, index: usize, secret: u32) {
     sleep(between(0.0, 60.0)).await;
     let line = &world.lines[index];
-    line.set(|line| line.secret = line.secret.max(secret));
-    line.excuse(Duration::from_secs(20));
+    line.set(|line| {
+        line.secret = line.secret.max(secret);
+        line.told_at = Instant::now() + Duration::from_secs(5);
+    });
     sleep(between(0.0, 5.0)).await;
+    line.set(|line| line.told_at = Instant::now());
     if let Some(sidecar) = world.sidecar(index) {
         sidecar.keeper.try_again();
     }
@@ -281,6 +285,7 @@ fn cut_from_wechat(world: &Arc<World>, chosen: Vec<usize>, time: Duration) {
     for index in &chosen {
         let line = &world.lines[*index];
         line.set(|line| line.wechat_cut_until = line.wechat_cut_until.max(until));
+        world.is_hampered(*index);
     }
     stir(world, chosen.clone());
     let world = world.clone();

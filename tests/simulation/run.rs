@@ -124,7 +124,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  calls {made}: accepted {accepted}, of them healed {healed}; unreachable {unreachable}, excused {excused}, \
+            "  calls {made}: accepted {accepted}, of them healed {healed}; unreachable {unreachable}, excused {excused:?}, \
              overtaken {overtaken}, failed {}",
             failed.len()
         )?;

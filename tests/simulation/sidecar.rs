@@ -30,10 +30,13 @@ use super::{
 /// As in `issuer/wechat.rs`.
 const TIME_OUT: Duration = Duration::from_secs(10);
 
-/// How long a keeper may leave WeChat alone after a failure that says little: a minute and a quarter.
-pub const BACK_OFF: Duration = Duration::from_secs(76);
-
-const PATH: &[u8] = b"/cgi-bin/user/info";
+/// What an app calls, each as often as the others.
+const PATHS: [&[u8]; 4] = [
+    b"/cgi-bin/user/info",
+    b"/cgi-bin/message/custom/send",
+    b"/cgi-bin/menu/get",
+    b"/wxa/getwxacode",
+];
 
 /// Whether a process lives, and whether it is allowed to do anything at the moment.
 #[derive(Debug)]
@@ -149,15 +152,12 @@ impl Issue for Asking {
                 fetched: true,
             }),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(IssueError::Unreachable("timed out".to_owned())),
+            Err(_) => Err(IssueError::Slow),
         };
         self.life.goes_on().await;
-        // A wrong secret excuses for as long as it is wrong.
-        if issued
-            .as_ref()
-            .is_err_and(|error| error.code() != Some(40001))
-        {
-            self.line().excuse(BACK_OFF);
+        if issued.is_err() {
+            let now = Instant::now();
+            self.line().set(|line| line.failed_at = Some(now));
         }
         issued
     }
@@ -167,9 +167,9 @@ impl Issue for Asking {
     }
 }
 
-/// How many times more seldom than in life a sidecar looks what others have put in place: 86 million
-/// looks are too many for a test.
-pub const LOOK_SELDOM: u32 = 40;
+/// How many times more seldom than in life a sidecar looks what others have put in place: six million
+/// looks are too many for a test, and the fewer they are, the more is to be healed.
+pub const LOOK_SELDOM: u32 = 120;
 
 /// Where a sidecar has its tokens from.
 pub enum Source {
@@ -207,7 +207,8 @@ pub struct Incarnation {
     pub keeper: Arc<Keeper<Source>>,
     life: Arc<Life>,
     remembered: Remembered,
-    worked: AtomicBool,
+    /// Which paths calls have been accepted on.
+    worked: [AtomicBool; PATHS.len()],
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -234,10 +235,10 @@ impl Incarnation {
             TokenApi::Classic => (Renewal::Ahead, 200),
         };
         let options = Options {
-            second_thoughts: true,
             renewal,
             daily_fetches,
             patience: Duration::from_secs(15),
+            second_thoughts: true,
         };
         let source = if world.scenario.store {
             let view = View {
@@ -260,7 +261,7 @@ impl Incarnation {
             keeper: Keeper::new(source, options, world.metrics.clone()),
             life,
             remembered: Remembered::default(),
-            worked: AtomicBool::new(false),
+            worked: Default::default(),
             tasks: Mutex::default(),
         });
         let runs = tokio::spawn(started.keeper.clone().run());
@@ -274,6 +275,7 @@ impl Incarnation {
 
     /// Ends it as SIGKILL does.
     pub fn kill(&self) {
+        self.world.is_hampered(self.index);
         self.life.dead.store(true, Ordering::Relaxed);
         for task in self.tasks.lock().unwrap().drain(..) {
             task.abort();
@@ -283,6 +285,7 @@ impl Incarnation {
 
     /// Lets it do nothing for `time`, as a suspended machine.
     pub fn freeze(&self, time: Duration) {
+        self.world.is_hampered(self.index);
         let until = Instant::now() + time;
         let mut frozen = self.life.frozen_until.lock().unwrap();
         *frozen = frozen.max(until);
@@ -303,6 +306,8 @@ impl Incarnation {
     pub async fn call(&self) {
         self.life.goes_on().await;
         self.world.calls().made += 1;
+        let choice = fastrand::usize(..PATHS.len());
+        let (path, worked) = (PATHS[choice], &self.worked[choice]);
         let mut token = match self.keeper.token().await {
             Ok(token) => token,
             Err(error) => return self.fails(&format!("has no token: {error}"), None),
@@ -313,17 +318,17 @@ impl Incarnation {
                 Err(error) => return self.fails(&format!("has no token: {error}"), None),
             };
         }
-        if self.remembered.instead(PATH, &token).is_some() {
+        if self.remembered.instead(path, &token).is_some() {
             return self.fails("is answered from memory", None);
         }
         match self.send(&token, true).await {
-            Sent::Accepted => return self.accepted(&token, false),
+            Sent::Accepted => return self.accepted(choice, &token, false),
             Sent::Unreachable => return self.world.calls().unreachable += 1,
-            Sent::Refused => {}
+            Sent::Refused => self.world.noticed_dead(token.value().expose()),
         }
         let in_hand = self.keeper.in_hand().filter(|token| token.is_alive());
         let unchanged = in_hand.is_none_or(|held| held.is(&token));
-        if unchanged && self.remembered.knows(PATH, &token) {
+        if unchanged && self.remembered.knows(path, &token) {
             return self.fails("is hopeless", None);
         }
         let Second { token, confirmed } = match self.keeper.second(&token).await {
@@ -333,12 +338,16 @@ impl Incarnation {
         self.life.goes_on().await;
         let good = self.world.wechat().accepts(token.value().expose());
         match self.send(&token, false).await {
-            Sent::Accepted => self.accepted(&token, true),
+            Sent::Accepted => self.accepted(choice, &token, true),
             // Nothing was sent, so that the app reads the first refusal.
             Sent::Unreachable => self.fails("cannot be sent again", None),
             Sent::Refused => {
-                let worked = self.worked.load(Ordering::Relaxed);
+                let worked = worked.load(Ordering::Relaxed);
                 self.keeper.refused_again(&token, worked);
+                if !confirmed && !worked {
+                    let until = Instant::now() + Duration::from_secs(60);
+                    self.line().set(|line| line.given_up_until = until);
+                }
                 if confirmed || !worked {
                     let answer = Answer {
                         status: StatusCode::OK,
@@ -346,9 +355,9 @@ impl Incarnation {
                         body: Bytes::new(),
                     };
                     let evidence = Evidence { worked, confirmed };
-                    self.remembered.add(PATH, &token, answer, evidence);
+                    self.remembered.add(path, &token, answer, evidence);
                 }
-                self.fails("is refused twice", Some(good));
+                self.fails("is refused twice", Some((&token, good)));
             }
         }
     }
@@ -386,10 +395,10 @@ impl Incarnation {
         }
     }
 
-    fn accepted(&self, token: &Token, healed: bool) {
+    fn accepted(&self, choice: usize, token: &Token, healed: bool) {
         self.keeper.accepted(token);
-        self.worked.store(true, Ordering::Relaxed);
-        self.remembered.forget(PATH);
+        self.worked[choice].store(true, Ordering::Relaxed);
+        self.remembered.forget(PATHS[choice]);
         let mut calls = self.world.calls();
         calls.accepted += 1;
         calls.healed += u64::from(healed);
@@ -400,21 +409,18 @@ impl Incarnation {
         }
     }
 
-    /// A call ended badly: excused if something stood between this sidecar and a good token.
-    /// `good`: whether the token was, when it was sent for the second time.
-    fn fails(&self, how: &str, good: Option<bool>) {
+    /// A call ended badly. `second`: the token that it was sent with for the second time, and whether
+    /// that was good then.
+    fn fails(&self, how: &str, second: Option<(&Token, bool)>) {
         let (world, index) = (&self.world, self.index);
-        let line = self.line().get();
-        let now = Instant::now();
-        let excused = now < line.excused_until
-            || !line.reaches_wechat()
-            || line.secret != world.wechat().secret();
-        let overtaken = good == Some(true);
+        let overtaken = second
+            .is_some_and(|(token, good)| good || !world.is_known_dead(token.value().expose()));
+        let excuse = world.excuse(index);
         let mut calls = world.calls();
         if overtaken {
             calls.overtaken += 1;
-        } else if excused {
-            calls.excused += 1;
+        } else if let Some(excuse) = excuse {
+            *calls.excused.entry(excuse).or_default() += 1;
         } else {
             let at = world.began.elapsed().as_secs_f64();
             calls
@@ -422,6 +428,6 @@ impl Incarnation {
                 .push(format!("at {at:.3} s a call of {index} {how}"));
         }
         drop(calls);
-        world.note(format_args!("{index} {how}; {good:?} {excused}"));
+        world.note(format_args!("{index} {how}; {overtaken} {excuse:?}"));
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 
 use tokio::time::{Duration, Instant};
-use wechat_sidecar::issuer::{IssueError, Meaning, wechat::TokenApi};
+use wechat_sidecar::{
+    issuer::{IssueError, Meaning, wechat::TokenApi},
+    kind::Kind,
+};
 
 /// How long a token lives.
 pub const LIFE: Duration = Duration::from_secs(7200);
@@ -199,7 +202,7 @@ fn refused(code: i64) -> IssueError {
     IssueError::Refused {
         code,
         message: String::new(),
-        meaning: Meaning::of(wechat_sidecar::kind::Kind::Wechat, code),
+        meaning: Meaning::of(Kind::Wechat, code),
     }
 }
 

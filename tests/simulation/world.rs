@@ -31,6 +31,9 @@ pub struct World {
     pub weather: Mutex<Weather>,
     store: Mutex<Contents>,
     pub lines: Vec<Line>,
+    /// Tokens that calls were refused with because they are dead, and since when that is known.
+    dead: Mutex<BTreeMap<String, Instant>>,
+    stuck_until: Mutex<Instant>,
     pub running: Mutex<Vec<Option<Arc<Incarnation>>>>,
     log: Mutex<Log>,
     events: Mutex<BTreeMap<&'static str, u64>>,
@@ -59,11 +62,21 @@ pub struct Line(Mutex<LineState>);
 pub struct LineState {
     pub wechat_cut_until: Instant,
     pub store_cut_until: Instant,
-    /// The AppSecret in its file.
+    /// The AppSecret in its file, and since when its keeper knows.
     pub secret: u32,
-    /// Until when nobody may expect that a refusal is healed, because of what this sidecar met.
-    pub excused_until: Instant,
+    pub told_at: Instant,
+    /// When a token request or a step at the store failed last, of its own or one that it heard of.
+    pub failed_at: Option<Instant>,
+    /// Until when a path is given up that never worked, with a token that nobody has confirmed.
+    pub given_up_until: Instant,
 }
+
+/// How long a keeper may leave WeChat alone after a failure that says little, and the issuer the
+/// store: a minute and a quarter, and a fetch.
+const BACK_OFF: Duration = Duration::from_secs(90);
+
+/// How long a fetch may take, with a lease that somebody left behind.
+const FETCH: Duration = Duration::from_secs(35);
 
 /// How calls ended.
 #[derive(Clone, Debug, Default)]
@@ -75,8 +88,8 @@ pub struct Calls {
     /// Not answered: WeChat could not be reached.
     pub unreachable: u64,
     /// Refused, or without a token, when nothing could have been done about it.
-    pub excused: u64,
-    /// Refused because the token died between the fetch and the second send.
+    pub excused: BTreeMap<&'static str, u64>,
+    /// Refused because the second token died on the way, or before and nobody was seeing to it yet.
     pub overtaken: u64,
     /// Refused, or without a token, when something could have been.
     pub failed: Vec<String>,
@@ -102,6 +115,8 @@ impl World {
             }),
             store: Mutex::new(Contents::new()),
             lines: (0..scenario.sidecars).map(line).collect(),
+            dead: Mutex::default(),
+            stuck_until: Mutex::new(now),
             running: Mutex::new(vec![None; scenario.sidecars]),
             log: Mutex::new(Log {
                 hash: DefaultHasher::new(),
@@ -161,6 +176,59 @@ impl World {
         Instant::now() < self.weather.lock().unwrap().slow_until
     }
 
+    /// A call was refused with `token` at its first send, so that its keeper sees to another one.
+    pub fn noticed_dead(&self, token: &str) {
+        if !self.wechat().accepts(token) {
+            let mut dead = self.dead.lock().unwrap();
+            dead.entry(token.to_owned()).or_insert_with(Instant::now);
+        }
+    }
+
+    /// Whether somebody had the time to replace `token` since a call was refused with it.
+    pub fn is_known_dead(&self, token: &str) -> bool {
+        let dead = self.dead.lock().unwrap();
+        dead.get(token).is_some_and(|at| at.elapsed() > FETCH)
+    }
+
+    /// Why the sidecar at `index` cannot be expected to have a good token.
+    pub fn excuse(&self, index: usize) -> Option<&'static str> {
+        let line = self.lines[index].get();
+        let now = Instant::now();
+        let weather = *self.weather.lock().unwrap();
+        let store = self.store();
+        let alone = line
+            .store_cut_until
+            .max(store.away_until)
+            .max(store.read_only_until);
+        let failed = |at: Instant| now < at + BACK_OFF;
+        if now < line.wechat_cut_until + BACK_OFF {
+            Some("cut from WeChat")
+        } else if line.secret != self.wechat().secret() || now < line.told_at + FETCH {
+            Some("the wrong secret")
+        } else if self.scenario.store && now < alone + BACK_OFF {
+            Some("cut from the store")
+        } else if now < weather.slow_until + BACK_OFF || now < weather.busy_until + BACK_OFF {
+            Some("WeChat is slow or busy")
+        } else if self.scenario.store && now < store.slow_until + BACK_OFF {
+            Some("the store is slow")
+        } else if line.failed_at.is_some_and(failed) {
+            Some("a failure")
+        } else if now < line.given_up_until {
+            Some("a path given up for a minute")
+        } else if now < *self.stuck_until.lock().unwrap() {
+            Some("a lease left behind")
+        } else {
+            None
+        }
+    }
+
+    /// Something happens to the sidecar at `index`: if it has the lease, nobody else gets it soon.
+    pub fn is_hampered(&self, index: usize) {
+        if self.store().leased_to() == Some(index) {
+            *self.stuck_until.lock().unwrap() = Instant::now() + FETCH;
+        }
+    }
+
     /// The time a message takes to or from WeChat.
     pub async fn travel(&self) {
         sleep(if self.is_slow() {
@@ -178,7 +246,9 @@ impl Line {
             wechat_cut_until: now,
             store_cut_until: now,
             secret: 0,
-            excused_until: now,
+            told_at: now,
+            failed_at: None,
+            given_up_until: now,
         }))
     }
 
@@ -188,12 +258,6 @@ impl Line {
 
     pub fn set(&self, change: impl FnOnce(&mut LineState)) {
         change(&mut self.0.lock().unwrap());
-    }
-
-    /// Whatever is refused in the next `time` was not to be healed.
-    pub fn excuse(&self, time: Duration) {
-        let until = Instant::now() + time;
-        self.set(|line| line.excused_until = line.excused_until.max(until));
     }
 }
 

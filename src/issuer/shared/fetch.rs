@@ -152,6 +152,10 @@ impl<I: Issue, S: Store> Shared<I, S> {
             Ok(issued) => Ok(self.publish(wanted, owner, found.token, issued).await),
             Err(error) => {
                 self.tell(&error).await;
+                // Or an outage of WeChat, in which many try, would use up the day's fetches.
+                if matches!(error, IssueError::Unreachable(_)) {
+                    let _ = self.written(self.store.uncount(owner).await);
+                }
                 self.release(owner).await;
                 Err(error)
             }

@@ -220,9 +220,9 @@ impl Known {
     }
 
     /// Whether one more fetch without the store is allowed.
-    pub(super) fn spend(&mut self, daily: u32) -> bool {
+    pub(super) fn spend(&mut self, daily: u32, refused: bool) -> bool {
         let replicas = self.replicas();
-        self.budget.spend(daily, replicas)
+        self.budget.spend(daily, replicas, refused)
     }
 
     /// A fetch without the store failed with `error`.

@@ -1,0 +1,30 @@
+//! A keeper whose tokens others put in place.
+
+use super::*;
+
+/// Brings what somebody else is said to have fetched.
+struct Hearsay(AtomicU64);
+
+impl Issue for Hearsay {
+    async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
+        let number = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        let fetched = false;
+        another(number).map(|token| Issued { token, fetched })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_others_put_in_place_is_confirmed_once_it_is_accepted() {
+    let options = Options {
+        renewal: Renewal::Ahead,
+        daily_fetches: 500,
+        patience: Duration::from_secs(15),
+        second_thoughts: true,
+    };
+    let keeper = Keeper::new(Hearsay(AtomicU64::new(0)), options, Arc::default());
+    let first = keeper.token().await.unwrap();
+    let second = keeper.second(&first).await.unwrap();
+    assert!(!second.token.is(&first) && !second.confirmed);
+    keeper.accepted(&second.token);
+    assert!(keeper.second(&first).await.unwrap().confirmed);
+}
