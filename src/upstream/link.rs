@@ -219,6 +219,11 @@ impl Link {
         self.connection.is_some() && self.progress.is_through() && self.sender.is_ready()
     }
 
+    /// Whether it was not found closed yet.
+    pub(super) fn is_there(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Whether WeChat has not closed it, as far as the runtime has heard. If not, the task of `cx` is
     /// woken when it does.
     pub(super) fn is_open(&mut self, cx: &mut Context<'_>) -> bool {

@@ -89,6 +89,7 @@ impl Pool {
             (now() - *since + pause <= MOST_IDLE && link.is_open(cx)).then_some(())
         });
         let ready = lasting.take(most).count();
+        idle.retain(|(link, _)| link.is_there());
         (idle.len(), ready)
     }
 

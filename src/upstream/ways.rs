@@ -37,6 +37,10 @@ pub struct Ways {
 /// How often connections are looked at that nobody uses.
 const SWEEP: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether those that are kept warm still are: whoever used one has heard of its
+/// end in our place.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How long after WeChat closed a connection that is kept warm it is opened again.
 const REOPEN_AFTER: Duration = Duration::from_millis(250);
 
@@ -66,16 +70,20 @@ impl Ways {
     /// Closes connections that have waited too long, and those of ways that nobody has any more, and
     /// keeps some warm; for ever.
     pub async fn sweep(&self) {
-        let mut tick = interval(SWEEP);
+        let pause = match self.options.keep_warm {
+            0 => SWEEP,
+            _ => LOOK,
+        };
+        let mut tick = interval(pause);
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 // WeChat has closed one; not sooner, lest it closes all of them at once.
                 () = self.common.cooled() => sleep(REOPEN_AFTER).await,
             }
-            self.common.tend(SWEEP).await;
+            self.common.tend(pause).await;
             for upstream in self.still_used() {
-                upstream.tend(SWEEP).await;
+                upstream.tend(pause).await;
             }
         }
     }
