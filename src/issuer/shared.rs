@@ -42,7 +42,7 @@ pub struct Shared<I, S> {
     /// This replica.
     replica: Owner,
     /// Never held across an await.
-    known: Mutex<Known>,
+    known: Box<Mutex<Known>>,
 }
 
 impl<I: Issue, S: Store> Shared<I, S> {
@@ -55,7 +55,7 @@ impl<I: Issue, S: Store> Shared<I, S> {
             daily_fetches,
             metrics,
             replica: Owner::random(),
-            known: Mutex::default(),
+            known: Box::default(),
         }
     }
 
