@@ -174,7 +174,7 @@ pub const LOOK_SELDOM: u32 = 120;
 /// Where a sidecar has its tokens from.
 pub enum Source {
     Alone(Asking),
-    Shared(Shared<Asking, View>),
+    Shared(Box<Shared<Asking, View>>),
 }
 
 impl Issue for Source {
@@ -224,6 +224,11 @@ impl Incarnation {
     /// Starts a sidecar that gets a call `every` so often on average.
     pub fn start(world: &Arc<World>, index: usize, every: Duration) -> Arc<Self> {
         world.starts.fetch_add(1, Ordering::Relaxed);
+        if world.scenario.store && !world.has_store(index) {
+            // It has no token, and nobody to ask for it.
+            world.event("a start without the store", format_args!("{index}"));
+            world.event("its return to the store", format_args!("{index}"));
+        }
         let life = Arc::new(Life::new());
         let asking = Asking {
             world: world.clone(),
@@ -246,12 +251,12 @@ impl Incarnation {
                 index,
                 life: life.clone(),
             };
-            Source::Shared(Shared::new(
+            Source::Shared(Box::new(Shared::new(
                 asking,
                 view,
                 daily_fetches,
                 world.metrics.clone(),
-            ))
+            )))
         } else {
             Source::Alone(asking)
         };

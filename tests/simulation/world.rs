@@ -176,6 +176,16 @@ impl World {
         Instant::now() < self.weather.lock().unwrap().slow_until
     }
 
+    /// Whether the sidecar at `index` can use the store.
+    pub fn has_store(&self, index: usize) -> bool {
+        let store = self.store();
+        let worst = store
+            .away_until
+            .max(store.read_only_until)
+            .max(store.slow_until);
+        worst.max(self.lines[index].get().store_cut_until) <= Instant::now()
+    }
+
     /// A call was refused with `token` at its first send, so that its keeper sees to another one.
     pub fn noticed_dead(&self, token: &str) {
         if !self.wechat().accepts(token) {
