@@ -80,6 +80,11 @@ async fn begin(world: Arc<World>, index: usize) {
 }
 
 impl Report {
+    /// How many events of these kinds there were.
+    pub fn happened(&self, kinds: &[&str]) -> u64 {
+        kinds.iter().filter_map(|kind| self.events.get(kind)).sum()
+    }
+
     /// The number of events that a fetch may have been spent on.
     pub fn injected(&self) -> u64 {
         self.events.values().sum()
@@ -97,8 +102,7 @@ impl Report {
     pub fn check(&self) {
         let Calls { made, failed, .. } = &self.calls;
         assert!(*made > 10_000, "hardly any calls");
-        let alone = self.events.get("a start without the store");
-        if alone.is_none_or(|starts| *starts < 1500) {
+        if self.happened(&["a start without the store"]) < 1500 {
             assert_eq!(self.asked.beyond, 0, "a quota was passed");
             assert!(failed.is_empty(), "calls failed that need not");
         }

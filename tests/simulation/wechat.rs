@@ -113,7 +113,11 @@ impl Wechat {
     /// A sidecar's token request arrives.
     pub fn token_request(&mut self, secret: u32, busy: bool) -> Reply {
         self.asked.requests += 1;
-        // Whatever it comes to, it counts: no document says that failures are free.
+        if secret != self.secret {
+            self.asked.wrong_secret += 1;
+            return Err(refused(40001));
+        }
+        // Whatever else it comes to, it counts: no document says that failures are free.
         let (day, minute) = (self.last_day.note(), self.last_minute.note());
         self.asked.most_a_day = self.asked.most_a_day.max(day);
         self.asked.most_a_minute = self.asked.most_a_minute.max(minute);
@@ -125,10 +129,6 @@ impl Wechat {
         if busy {
             self.asked.busy += 1;
             return Err(refused(-1));
-        }
-        if secret != self.secret {
-            self.asked.wrong_secret += 1;
-            return Err(refused(40001));
         }
         let now = Instant::now();
         let due = |token: &Minted| now + WINDOW >= token.until;
