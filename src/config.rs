@@ -26,6 +26,7 @@ use std::{
 
 use tokio::time::Duration;
 
+pub use accounts::keys as account_keys;
 pub use error::{ConfigError, Place};
 use keys::Id;
 use layers::{Said, Settings};

@@ -4,7 +4,10 @@
 use std::{fs, path::Path};
 
 use wechat_sidecar::{
-    config::keys::{self, Kind},
+    config::{
+        account_keys,
+        keys::{self, Kind},
+    },
     endpoint,
     inject::catalogue,
     kind,
@@ -45,7 +48,9 @@ fn listed(readme: &str, prefix: &str) -> Vec<String> {
 #[test]
 fn the_table_of_keys_is_the_codes() {
     for readme in READMES {
-        let rows = rows(readme);
+        // An account's keys have a table of their own, with one column more.
+        let rows = rows(readme).into_iter().filter(|row| row.len() == 3);
+        let rows: Vec<_> = rows.collect();
         for key in keys::keys() {
             let name = format!("`{}`", key.name);
             let row = rows.iter().find(|row| row[0] == name);
@@ -63,15 +68,26 @@ fn the_table_of_keys_is_the_codes() {
             );
         }
         let known = keys::keys().iter().map(|key| key.name);
-        let count = rows
-            .iter()
-            .filter(|row| row.len() == 3 && row[0].starts_with('`'));
+        let count = rows.iter().filter(|row| row[0].starts_with('`'));
         let metrics = FAMILIES.len();
         assert_eq!(
             count.count(),
             known.count() + metrics,
             "{readme} lists a key that is none"
         );
+    }
+}
+
+#[test]
+fn the_table_of_an_accounts_keys_is_the_codes() {
+    let mut known: Vec<String> = account_keys().map(|key| format!("`{key}`")).collect();
+    known.sort_unstable();
+    for readme in READMES {
+        let rows = rows(readme).into_iter();
+        let rows = rows.filter(|row| row.len() == 4 && row[0].starts_with('`'));
+        let mut listed: Vec<String> = rows.map(|mut row| row.swap_remove(0)).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, known, "{readme}");
     }
 }
 

@@ -66,6 +66,12 @@ const CORPID: &str = "corpid";
 const KINDS: [(&str, Kind); 2] = [("wechat", Kind::Wechat), ("wecom", Kind::Wecom)];
 const APIS: [(&str, TokenApi); 2] = [("stable", TokenApi::Stable), ("classic", TokenApi::Classic)];
 
+/// The keys of a table below `[[accounts]]`, as the documents write them.
+pub fn keys() -> impl Iterator<Item = String> {
+    let names = KEYS.iter().map(|key| key.name).chain([CORPID]);
+    names.map(spelt)
+}
+
 /// The key called `name` in such a table.
 pub(super) fn find(name: &str, place: &Place) -> Result<&'static Key, ConfigError> {
     let plain = name.replace('_', "-");
