@@ -249,7 +249,8 @@ fn the_example_loads() {
     let secret = std::env::temp_dir().join(format!("example-{}", std::process::id()));
     fs::write(&secret, "s").unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
-    let example = include_str!("../../../examples/accounts.toml");
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/accounts.toml");
+    let example = fs::read_to_string(example).unwrap();
     let path = format!("'{}' #", secret.display());
     let text = example.replace("\"/run/secrets/", &format!("{path}\""));
     let config = in_the_file(&text).load();
