@@ -1,11 +1,12 @@
 //! Connections to WeChat that wait for their next call: the last one in is the first one out.
 
 use std::{
+    future::poll_fn,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Waker},
+    task::{Context, Poll},
 };
 
 use tokio::{
@@ -47,7 +48,9 @@ impl Pool {
             if care || waited > LISTEN_AFTER {
                 // What the sockets have to say is delivered before this goes on.
                 yield_now().await;
-                if !link.is_open(&mut Context::from_waker(Waker::noop())) {
+                // With the waker of this task: in one glance a dry socket is not asked twice, and who
+                // waits for the reply would not be woken.
+                if !poll_fn(|cx| Poll::Ready(link.is_open(cx))).await {
                     continue;
                 }
             }
