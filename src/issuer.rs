@@ -331,7 +331,7 @@ impl Meaning {
         match self {
             Self::Busy | Self::Near => "it is busy, the next attempt follows soon",
             Self::WrongSecret => {
-                "WECHAT_SECRET is not the AppSecret of this AppID: set the right one"
+                "the secret (WECHAT_SECRET, or the account's in the file) is not the AppSecret of this AppID: set the right one"
             }
             Self::WrongRequest => "check WECHAT_APPID",
             Self::NotWhitelisted => {

@@ -180,7 +180,11 @@ impl Proxy {
         incoming: Incoming,
         held: &mut bool,
     ) -> Result<(Outcome, Reply), Failure> {
-        call.account.options.rules.check(call.endpoint.path())?;
+        let rules = &call.account.options.rules;
+        match call.endpoint.credential {
+            Credential::TokenFetch => rules.check_denied(call.endpoint.path())?,
+            _ => rules.check(call.endpoint.path())?,
+        }
         let body = match (incoming, call.endpoint.credential) {
             (Incoming::Body(body), _) => body,
             (Incoming::Asked(asked), Credential::TokenFetch) => {

@@ -59,6 +59,15 @@ impl Rules {
     /// Whether the endpoint at `path` may be called: decoded, in lower case, without a slash at its
     /// end, as [`Endpoint::path`](crate::endpoint::Endpoint::path) is.
     pub fn check(&self, path: &[u8]) -> Result<(), Forbidden> {
+        self.check_denied(path)?;
+        if !self.allow.is_empty() && !self.allow.iter().any(|pattern| pattern.has(path)) {
+            return Err(Forbidden::NotAllowed);
+        }
+        Ok(())
+    }
+
+    /// The same for an endpoint that is answered here: what is allowed is about calls that go on.
+    pub fn check_denied(&self, path: &[u8]) -> Result<(), Forbidden> {
         if self.allow.is_empty() && self.deny.is_empty() {
             return Ok(());
         }
@@ -67,9 +76,6 @@ impl Rules {
         }
         if let Some(pattern) = self.deny.iter().find(|pattern| pattern.has(path)) {
             return Err(Forbidden::Denied(pattern.clone()));
-        }
-        if !self.allow.is_empty() && !self.allow.iter().any(|pattern| pattern.has(path)) {
-            return Err(Forbidden::NotAllowed);
         }
         Ok(())
     }

@@ -46,9 +46,16 @@ impl<'a> Call<'a> {
         };
         let endpoint = Endpoint::of(account.kind, path.as_bytes())
             .map_err(|error| Failure::Malformed(error.to_string()))?;
-        let is_strange = endpoint.row().is_none() && way != Selection::Path;
-        if is_strange && whose::is_meant_for_another(endpoint.path()) {
-            return Err(whose::unknown(accounts));
+        if endpoint.row().is_none() {
+            if way == Selection::Path && whose::begins_with_somebody(accounts, path) {
+                return Err(Failure::TwoAccounts);
+            }
+            if whose::is_meant_for_another(endpoint.path()) {
+                return Err(whose::unknown(accounts));
+            }
+            if whose::is_token_request_elsewhere(account.kind, &endpoint) {
+                return Err(Failure::ForeignAppid);
+            }
         }
         account.metrics.selected(way);
         Ok(Some(Self {

@@ -145,6 +145,22 @@ pub(super) fn is_meant_for_another(path: &[u8]) -> bool {
     is_appid || is_known(Kind::Wechat) || is_known(Kind::Wecom)
 }
 
+/// Whether `path`, of which an account's segment was taken, begins with another.
+pub(super) fn begins_with_somebody(accounts: &Accounts, path: &str) -> bool {
+    first_segment(path).is_some_and(|(segment, _)| is_somebody(accounts, segment))
+}
+
+/// Whether an endpoint that an account's API has not is where the other one issues tokens: the call
+/// has a secret in it, which is not that API's to see.
+pub(super) fn is_token_request_elsewhere(kind: Kind, endpoint: &Endpoint<'_>) -> bool {
+    let other = match kind {
+        Kind::Wechat => Kind::Wecom,
+        Kind::Wecom => Kind::Wechat,
+    };
+    let there = Endpoint::of(other, endpoint.path());
+    there.is_ok_and(|there| there.credential == Credential::TokenFetch)
+}
+
 /// A path with one slash at its beginning: an SDK whose base URL ends in one calls //cgi-bin/….
 pub(super) fn with_one_slash(path: &str) -> &str {
     let slashes = path.bytes().take_while(|byte| *byte == b'/').count();
