@@ -98,7 +98,11 @@ fn classic_with_a_store_heals_whatever_can_be_healed() {
     };
     runs(scenario, 1, |report| {
         report.check();
-        assert!(report.asked.requests <= report.fewest(WINDOW) + report.injected());
+        let wrong = report.asked.wrong_secret;
+        let others = report.asked.requests - wrong;
+        assert!(others <= report.fewest(WINDOW) + report.injected());
+        let alone = report.happened(&["a start without the store"]);
+        assert!(wrong <= 100 * report.happened(&["a secret reset"]) + 3 * alone);
     });
 }
 

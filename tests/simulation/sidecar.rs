@@ -334,6 +334,9 @@ impl Incarnation {
         let in_hand = self.keeper.in_hand().filter(|token| token.is_alive());
         let unchanged = in_hand.is_none_or(|held| held.is(&token));
         if unchanged && self.remembered.knows(path, &token) {
+            if !worked.load(Ordering::Relaxed) {
+                return self.gives_up();
+            }
             return self.fails("is hopeless", None);
         }
         let Second { token, confirmed } = match self.keeper.second(&token).await {
@@ -349,10 +352,6 @@ impl Incarnation {
             Sent::Refused => {
                 let worked = worked.load(Ordering::Relaxed);
                 self.keeper.refused_again(&token, worked);
-                if !confirmed && !worked {
-                    let until = Instant::now() + Duration::from_secs(60);
-                    self.line().set(|line| line.given_up_until = until);
-                }
                 if confirmed || !worked {
                     let answer = Answer {
                         status: StatusCode::OK,
@@ -414,9 +413,19 @@ impl Incarnation {
         }
     }
 
+    /// A call to a path that never worked here, and was refused with this token: that looks as if it
+    /// were not for this account. A call to another path ends it.
+    fn gives_up(&self) {
+        let mut calls = self.world.calls();
+        *calls.excused.entry("a path given up").or_default() += 1;
+    }
+
     /// A call ended badly. `second`: the token that it was sent with for the second time, and whether
     /// that was good then.
     fn fails(&self, how: &str, second: Option<(&Token, bool)>) {
+        if self.life.dead.load(Ordering::Relaxed) {
+            return;
+        }
         let (world, index) = (&self.world, self.index);
         let overtaken = second
             .is_some_and(|(token, good)| good || !world.is_known_dead(token.value().expose()));

@@ -67,8 +67,6 @@ pub struct LineState {
     pub told_at: Instant,
     /// When a token request or a step at the store failed last, of its own or one that it heard of.
     pub failed_at: Option<Instant>,
-    /// Until when a path is given up that never worked, with a token that nobody has confirmed.
-    pub given_up_until: Instant,
 }
 
 /// How long a keeper may leave WeChat alone after a failure that says little, and the issuer the
@@ -223,8 +221,6 @@ impl World {
             Some("the store is slow")
         } else if line.failed_at.is_some_and(failed) {
             Some("a failure")
-        } else if now < line.given_up_until {
-            Some("a path given up for a minute")
         } else if now < *self.stuck_until.lock().unwrap() {
             Some("a lease left behind")
         } else {
@@ -258,7 +254,6 @@ impl Line {
             secret: 0,
             told_at: now,
             failed_at: None,
-            given_up_until: now,
         }))
     }
 
