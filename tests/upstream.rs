@@ -9,10 +9,14 @@ use futures_util::future::join_all;
 use support::{
     SECRET, Sidecar, Wechat,
     egress::{Egress, tells},
+    scripted::before_renewed_keys,
     sidecar::{self, written},
     wechat::Setup,
 };
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep},
+};
 
 /// A path that takes no token of ours, so that a call there needs none.
 const TOKENLESS: &str = "/sns/userinfo?access_token=users-own-token&openid=o1";
@@ -353,4 +357,21 @@ async fn connections_are_kept_warm_for_the_first_call_after_a_quiet_time() {
     sidecar.becomes(MADE, 4.0).await;
     assert_eq!(sidecar.post("/x", "y").await.status, 200);
     assert_eq!(sidecar.metric(MADE).await, 4.0);
+}
+
+/// A connection on which something came that is no reply wakes the next call's task when its reply comes.
+#[tokio::test]
+async fn keys_that_wechat_renews_between_two_calls_hold_up_neither() {
+    let (later, limit) = (Duration::from_millis(30), Duration::from_secs(5));
+    let sidecar = before_renewed_keys(later, &["--upstream-timeout", "20s"]).await;
+    for _ in 0..10 {
+        let began = Instant::now();
+        // A connection of an app that has rested has a timer, which would wake the call as well.
+        let call = sidecar.client.get(format!("{}{TOKENLESS}", sidecar.url));
+        let reply = sidecar.send(call.header("Connection", "close")).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert!(began.elapsed() < limit, "{:?}", began.elapsed());
+        // The keys are renewed meanwhile.
+        sleep(later * 4).await;
+    }
 }

@@ -1,11 +1,17 @@
 //! Upstreams that are no WeChat: each does one odd thing, and a sidecar stands before it.
 
+use std::time::Duration;
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::sleep,
 };
 
-use super::{Sidecar, sidecar};
+use super::{
+    Sidecar, sidecar,
+    wechat::tls::{self, Tls},
+};
 
 #[derive(Clone, Copy)]
 pub enum Script {
@@ -46,5 +52,37 @@ pub async fn before(script: Script, flags: &[&str]) -> Sidecar {
     });
     let mut command = sidecar::with_account();
     command.args(["--upstream", &url]).args(flags);
+    Sidecar::spawn(command, None).await
+}
+
+/// A sidecar before one that speaks TLS, answers each call with `{}`, and renews its keys `later`, when
+/// no call is on its way: something to read that is no reply.
+pub async fn before_renewed_keys(later: Duration, flags: &[&str]) -> Sidecar {
+    let Tls { acceptor, ca_pem } = tls::prepare(&["localhost".to_owned()]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "https://localhost:{}",
+        listener.local_addr().unwrap().port()
+    );
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 1 << 16];
+                while matches!(stream.read(&mut bytes).await, Ok(1..)) {
+                    let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+                    stream.write_all(reply).await.unwrap();
+                    stream.flush().await.unwrap();
+                    sleep(later).await;
+                    stream.get_mut().1.refresh_traffic_keys().unwrap();
+                    stream.flush().await.unwrap();
+                }
+            });
+        }
+    });
+    let mut command = sidecar::with_account();
+    let ca = sidecar::written("ca.pem", &ca_pem);
+    command.args(["--upstream", &url, "--upstream-ca", &ca]);
+    command.args(["--workers", "1"]).args(flags);
     Sidecar::spawn(command, None).await
 }

@@ -16,7 +16,7 @@ mod setup;
 mod sns;
 mod state;
 mod tickets;
-mod tls;
+pub mod tls;
 mod token_api;
 mod tokens;
 mod wecom;

@@ -10,13 +10,13 @@ use rustls::{
 use tokio_rustls::TlsAcceptor;
 
 /// What a TLS listener needs, and what its clients must trust.
-pub(super) struct Tls {
-    pub(super) acceptor: TlsAcceptor,
-    pub(super) ca_pem: String,
+pub struct Tls {
+    pub acceptor: TlsAcceptor,
+    pub ca_pem: String,
 }
 
 /// A new authority and a certificate for `names`, which may be host names or IP addresses.
-pub(super) fn prepare(names: &[String]) -> io::Result<Tls> {
+pub fn prepare(names: &[String]) -> io::Result<Tls> {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
