@@ -24,10 +24,13 @@ use crate::{
     secret::SecretSource, ticket::Tickets, upstream::ways::Way,
 };
 
+/// AppIDs and corpids have 18 characters; a corpsecret, which may stand there by mistake, has 43.
+const LONGEST_APPID: usize = 32;
+
 /// Whether `text` can be an AppID. The error is a phrase that does not repeat it.
 pub fn check_appid(text: &str) -> Result<(), &'static str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
+    if text.is_empty() || text.len() > LONGEST_APPID || !text.bytes().all(plain) {
         return Err("is not an AppID; one looks like wx0123456789abcdef");
     }
     if endpoint::is_top_level(text) {

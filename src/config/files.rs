@@ -142,6 +142,11 @@ mod tests {
                 "WECHAT_APPID: it must be set",
             ),
             (&[(APPID, "wx HUNTER2")], "WECHAT_APPID: its value is not"),
+            // As long as WeCom's secrets are.
+            (
+                &[(APPID, "HUNTER2-HUNTER2-HUNTER2-HUNTER2-HUNTER2-abc")],
+                "WECHAT_APPID: its value is not",
+            ),
             (
                 &[(APPID, "0123456789abcdef0123456789abcdef")],
                 "looks like an AppSecret",
