@@ -64,3 +64,4 @@ pub mod config;
 
 pub mod app;
 pub mod operate;
+pub mod run;

@@ -294,6 +294,7 @@ impl Incarnation {
         let until = Instant::now() + time;
         let mut frozen = self.life.frozen_until.lock().unwrap();
         *frozen = frozen.max(until);
+        self.line().set(|line| line.frozen_until = *frozen);
     }
 
     fn line(&self) -> &Line {
@@ -307,10 +308,15 @@ impl Incarnation {
         }
     }
 
-    /// One call of the app, as `proxy/heal.rs` treats it.
+    /// One call of the app; counted at its end, since two days can end before.
     pub async fn call(&self) {
         self.life.goes_on().await;
+        self.make_call().await;
         self.world.calls().made += 1;
+    }
+
+    /// The call, as `proxy/heal.rs` treats it.
+    async fn make_call(&self) {
         let choice = fastrand::usize(..PATHS.len());
         let (path, worked) = (PATHS[choice], &self.worked[choice]);
         let mut token = match self.keeper.token().await {

@@ -67,6 +67,8 @@ pub struct LineState {
     pub told_at: Instant,
     /// When a token request or a step at the store failed last, of its own or one that it heard of.
     pub failed_at: Option<Instant>,
+    /// Until when it stands still.
+    pub frozen_until: Instant,
 }
 
 /// How long a keeper may leave WeChat alone after a failure that says little, and the issuer the
@@ -221,6 +223,8 @@ impl World {
             Some("the store is slow")
         } else if line.failed_at.is_some_and(failed) {
             Some("a failure")
+        } else if now < line.frozen_until + FETCH {
+            Some("it stood still")
         } else if now < *self.stuck_until.lock().unwrap() {
             Some("a lease left behind")
         } else {
@@ -254,6 +258,7 @@ impl Line {
             secret: 0,
             told_at: now,
             failed_at: None,
+            frozen_until: now,
         }))
     }
 
