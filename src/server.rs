@@ -4,6 +4,7 @@ mod connection;
 mod head;
 mod life;
 mod listener;
+mod stream;
 mod watch;
 mod words;
 mod worker;

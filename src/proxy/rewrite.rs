@@ -15,7 +15,7 @@ pub(super) fn request_headers(method: &Method, headers: &HeaderMap, length: u64)
         match *name {
             header::HOST | header::ACCEPT_ENCODING => {}
             header::CONTENT_LENGTH => declared = Some(value),
-            header::CONNECTION => names_others = true,
+            header::CONNECTION => names_others |= !is_usual(value),
             _ if stays_here(name) => {}
             _ => drop(sent.append(name.clone(), value.clone())),
         }
@@ -43,19 +43,6 @@ pub(super) fn request_headers(method: &Method, headers: &HeaderMap, length: u64)
     sent
 }
 
-/// Removes what `is_removed` says, and what `Connection` names. One look at each name that is there costs
-/// less than a search for each that may be.
-fn remove(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
-    while let Some(name) = headers.keys().find(|name| is_removed(name)).cloned() {
-        if name == header::CONNECTION {
-            for named in connection_options(headers) {
-                headers.remove(named);
-            }
-        }
-        headers.remove(name);
-    }
-}
-
 /// Whether `text` is `number` as one would write it.
 fn is_number(text: &[u8], number: u64) -> bool {
     let digits = text.iter().all(u8::is_ascii_digit) && (1..=19).contains(&text.len());
@@ -64,10 +51,25 @@ fn is_number(text: &[u8], number: u64) -> bool {
     digits && !leading_zero && text.iter().fold(0, read) == number
 }
 
-/// Takes from a reply's head what concerns one connection only, and what only we may say.
+/// Takes from a reply's head what concerns one connection only, and what only we may say. One look at
+/// each header that is there costs less than a search for each that may be.
 pub(super) fn reply_headers(headers: &mut HeaderMap) {
-    let framed = headers.contains_key(header::TRANSFER_ENCODING);
-    remove(headers, stays_with_us);
+    let (mut framed, mut names_others) = (false, false);
+    for (name, value) in &*headers {
+        match *name {
+            header::TRANSFER_ENCODING => framed = true,
+            header::CONNECTION => names_others |= !is_usual(value),
+            _ => {}
+        }
+    }
+    if names_others {
+        for named in connection_options(headers) {
+            headers.remove(named);
+        }
+    }
+    while let Some(name) = headers.keys().find(|name| stays_with_us(name)).cloned() {
+        headers.remove(name);
+    }
     // Of two lengths the chunks are right (RFC 9112 §6.3).
     if framed {
         headers.remove(header::CONTENT_LENGTH);
@@ -148,14 +150,18 @@ fn stays_here(name: &HeaderName) -> bool {
         || name.as_str().starts_with("proxy-")
 }
 
+/// Whether what `Connection` says names no header that is not taken anyway.
+fn is_usual(connection: &HeaderValue) -> bool {
+    connection == "keep-alive" || connection == "close"
+}
+
 /// What `Connection` names, on as many lines as it stands. A caller cannot name away what frames
 /// a message or says whose it is.
 fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(header::CONNECTION)
         .iter()
-        // The usual words name no header that is not taken anyway.
-        .filter(|value| *value != "keep-alive" && *value != "close")
+        .filter(|value| !is_usual(value))
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())

@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
-    io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -16,14 +15,11 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
-    time::{Duration, timeout},
-};
+use tokio::time::{Duration, timeout};
 
 use super::{
     life::{Life, Tracked},
+    stream::Stream,
     watch::Watched,
     worker::Shared,
 };
@@ -49,48 +45,22 @@ const LAST_LOOK: Duration = Duration::from_millis(500);
 /// After how many looks a head that is still arriving is given up.
 const PATIENT_LOOKS: u32 = 6;
 
-/// A connection that can be waited for without a buffer.
-pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Whether there is something to read, its end included.
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-}
-
-impl Duplex for TcpStream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_read_ready(cx)
-    }
-}
-
-impl Duplex for UnixStream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_read_ready(cx)
-    }
-}
-
-/// What comes after a while of serving.
-enum Next<S> {
-    /// Nothing: the connection is closed.
-    End,
-    /// It waits for its next call, and hyper's buffers are gone.
-    Rest(Watched<S>),
-}
-
 /// Serves one connection to its end. While it waits for its next call it is held without hyper, whose
 /// buffers take ten times the memory of all the rest.
-pub(super) async fn converse<S: Duplex>(stream: S, entrance: Entrance, shared: Arc<Shared>) {
+pub(super) async fn converse(stream: Stream, entrance: Entrance, shared: Arc<Shared>) {
     let life = Life::new();
     let mut io = Watched::new(stream, life.clone(), shared.options.idle_timeout);
     while is_called(&mut io, &shared).await {
         // Boxed, so that what serving takes is gone while nothing is served.
         match Box::pin(serve(io, &entrance, &shared, &life)).await {
-            Next::Rest(resting) => io = resting,
-            Next::End => return,
+            Some(resting) => io = resting,
+            None => return,
         }
     }
 }
 
 /// Whether there is another call, or at least the beginning of one, before the connection is closed.
-async fn is_called<S: Duplex>(resting: &mut Watched<S>, shared: &Shared) -> bool {
+async fn is_called(resting: &mut Watched<Stream>, shared: &Shared) -> bool {
     let mut drained = pin!(shared.farewell.drained());
     poll_fn(|cx| {
         if resting.poll_called(cx).is_ready() {
@@ -106,12 +76,13 @@ async fn is_called<S: Duplex>(resting: &mut Watched<S>, shared: &Shared) -> bool
     .await
 }
 
-async fn serve<S: Duplex>(
-    io: Watched<S>,
+/// Serves calls until the connection rests, or ends: then there is none.
+async fn serve(
+    io: Watched<Stream>,
     entrance: &Entrance,
     shared: &Arc<Shared>,
     life: &Arc<Life>,
-) -> Next<S> {
+) -> Option<Watched<Stream>> {
     let service = service_fn(|call| answer(call, entrance.clone(), shared.clone(), life));
     let mut connection = http1::Builder::new()
         .max_header_size(LARGEST_HEAD)
@@ -149,7 +120,7 @@ async fn serve<S: Duplex>(
             let parts = connection.into_parts();
             let mut io = parts.io.into_inner();
             io.put_back(parts.read_buf);
-            return Next::Rest(io);
+            return Some(io);
         }
         Woken::Drained => {
             let mut connection = Pin::new(&mut connection);
@@ -173,7 +144,7 @@ async fn serve<S: Duplex>(
         let (timeout, parse) = (error.is_timeout(), error.is_parse());
         tracing::debug!(timeout, parse, "an app's connection ended early");
     }
-    Next::End
+    None
 }
 
 // Made where it stays: what it returns has some KiB, most of them empty.
@@ -184,12 +155,11 @@ fn answer(
     shared: Arc<Shared>,
     life: &Arc<Life>,
 ) -> impl Future<Output = Result<http::Response<Tracked>, Infallible>> + use<> {
-    let chunked = call.headers().contains_key(header::TRANSFER_ENCODING);
+    let (chunked, expects) = framing(call.headers());
     let length = (!chunked).then(|| call.body().size_hint().exact().unwrap_or_default());
     let head_was_sound = life.call_begins(length) && (!chunked || only_chunked(call.headers()));
     let busy = life.busy();
-    let awaits_continue =
-        call.version() >= Version::HTTP_11 && call.headers().contains_key(header::EXPECT);
+    let awaits_continue = expects && call.version() >= Version::HTTP_11;
     let idle = shared.options.idle_timeout;
     let body = |body| Inbound::new(body, idle, awaits_continue, life.busy());
     let call = call.map(body);
@@ -208,6 +178,20 @@ fn answer(
         }
         Ok(reply.map(|body| Tracked::new(body, busy)))
     }
+}
+
+/// Whether there is a Transfer-Encoding, and whether there is an Expect. One look at each name costs less
+/// than two searches.
+fn framing(headers: &HeaderMap) -> (bool, bool) {
+    let (mut chunked, mut expects) = (false, false);
+    for name in headers.keys() {
+        match *name {
+            header::TRANSFER_ENCODING => chunked = true,
+            header::EXPECT => expects = true,
+            _ => {}
+        }
+    }
+    (chunked, expects)
 }
 
 /// Whether chunks are all that there is to undo: nobody here could undo more.

@@ -18,9 +18,9 @@ use tokio::{
 };
 
 use super::{
-    connection::Duplex,
     head::Head,
     life::{CALLING, Life, READING, WAITING},
+    stream::Stream,
     words::reworded,
 };
 use crate::clock::Clock;
@@ -119,7 +119,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: Duplex> Watched<S> {
+impl Watched<Stream> {
     /// Whether the next call begins to arrive, or the connection ends.
     pub(super) fn poll_called(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.put_back.is_empty() {

@@ -16,7 +16,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{Farewell, Options, connection::converse};
+use super::{Farewell, Options, connection::converse, stream::Stream};
 use crate::{
     metrics::{Counted, Metrics},
     proxy::{Entrance, Proxy},
@@ -147,9 +147,10 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<Shared>) {
 }
 
 async fn serve(socket: Socket, entrance: Entrance, shared: Arc<Shared>) -> io::Result<()> {
-    match socket {
-        Socket::Tcp(stream) => converse(TcpStream::from_std(stream)?, entrance, shared).await,
-        Socket::Unix(stream) => converse(UnixStream::from_std(stream)?, entrance, shared).await,
-    }
+    let stream = match socket {
+        Socket::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+        Socket::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+    };
+    converse(stream, entrance, shared).await;
     Ok(())
 }
