@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -39,6 +42,10 @@ const LARGEST_READ: usize = 256 * 1024;
 /// How long a connection waits for its next call before it is held without hyper.
 const REST_AFTER: Duration = Duration::from_millis(500);
 
+/// How many connections of a worker may wait that long; the more there are, the sooner each rests, so that
+/// what hyper holds for them grows no further.
+const MANY: usize = 64;
+
 /// How often a connection is looked at while the process ends.
 const LAST_LOOK: Duration = Duration::from_millis(500);
 
@@ -52,11 +59,36 @@ pub(super) async fn converse(stream: Stream, entrance: Entrance, shared: Arc<Sha
     let mut io = Watched::new(stream, life.clone(), shared.options.idle_timeout);
     while is_called(&mut io, &shared).await {
         // Boxed, so that what serving takes is gone while nothing is served.
-        match Box::pin(serve(io, &entrance, &shared, &life)).await {
+        let awake = Awake::new(&shared.awake);
+        let served = Box::pin(serve(io, &entrance, &shared, &life)).await;
+        drop(awake);
+        match served {
             Some(resting) => io = resting,
             None => return,
         }
     }
+}
+
+/// Counts a connection that hyper serves.
+struct Awake<'a>(&'a AtomicUsize);
+
+impl<'a> Awake<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How long a connection waits before it rests, when so many are awake.
+fn rest_after(awake: usize) -> Duration {
+    let share = u32::try_from(awake.div_ceil(MANY)).unwrap_or(u32::MAX);
+    REST_AFTER / share.max(1)
 }
 
 /// Whether there is another call, or at least the beginning of one, before the connection is closed.
@@ -109,7 +141,7 @@ async fn serve(
         }
         if !life.is_idle() {
             pause.stop();
-        } else if pause.runs_out(REST_AFTER, cx) {
+        } else if pause.runs_out(rest_after(shared.awake.load(Ordering::Relaxed)), cx) {
             return Poll::Ready(Woken::Idle);
         }
         Poll::Pending

@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) proxy: Proxy,
     pub(super) options: Options,
     pub(super) farewell: Farewell,
+    /// How many connections are served by hyper now.
+    pub(super) awake: AtomicUsize,
     metrics: Arc<Metrics>,
 }
 
@@ -69,6 +71,7 @@ impl Workers {
                 proxy: proxy(),
                 options,
                 farewell: farewell.clone(),
+                awake: AtomicUsize::new(0),
                 metrics: metrics.clone(),
             });
             let runtime = runtime::Builder::new_current_thread()
