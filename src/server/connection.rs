@@ -240,3 +240,20 @@ fn closing(mut reply: Reply) -> Reply {
         .insert(header::CONNECTION, HeaderValue::from_static("close"));
     reply
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_connections_rest_late_and_many_hold_no_more_than_a_few_in_all() {
+        for few in [0, 1, MANY] {
+            assert_eq!(rest_after(few), REST_AFTER);
+        }
+        // As many calls a second as one connection that waits: what is awake stays about the same.
+        for many in [MANY + 1, 1_000, 9_000] {
+            assert!(rest_after(many) * u32::try_from(many / MANY).unwrap() <= REST_AFTER);
+        }
+        assert!(rest_after(usize::MAX) < Duration::from_millis(1));
+    }
+}
