@@ -64,4 +64,6 @@ pub mod config;
 
 pub mod app;
 pub mod operate;
+
+// What was asked for.
 pub mod run;
