@@ -23,6 +23,7 @@ pub mod log;
 pub mod memory;
 pub mod secret;
 pub mod spelling;
+pub mod tally;
 
 // What the two APIs take and say.
 pub mod endpoint;

@@ -4,10 +4,7 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker},
 };
 
@@ -30,6 +27,7 @@ use crate::{
     body::Inbound,
     clock::{Clock, Glance},
     proxy::{Entrance, Reply, error::Failure},
+    tally::OneMore,
 };
 
 /// The head of a call, at most.
@@ -59,29 +57,13 @@ pub(super) async fn converse(stream: Stream, entrance: Entrance, shared: Arc<Sha
     let mut io = Watched::new(stream, life.clone(), shared.options.idle_timeout);
     while is_called(&mut io, &shared).await {
         // Boxed, so that what serving takes is gone while nothing is served.
-        let awake = Awake::new(&shared.awake);
+        let awake = OneMore::on(&shared.awake);
         let served = Box::pin(serve(io, &entrance, &shared, &life)).await;
         drop(awake);
         match served {
             Some(resting) => io = resting,
             None => return,
         }
-    }
-}
-
-/// Counts a connection that hyper serves.
-struct Awake<'a>(&'a AtomicUsize);
-
-impl<'a> Awake<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Awake<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

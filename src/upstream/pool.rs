@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::link::Link;
-use crate::clock::now;
+use crate::{clock::now, tally::OneMore};
 
 /// How long a connection may wait; WeChat closes its own later.
 const MOST_IDLE: Duration = Duration::from_secs(15);
@@ -60,7 +60,7 @@ impl Pool {
 
     /// A connection as soon as another call gives one back.
     pub(super) async fn wait(&self) -> Box<Link> {
-        let _waiting = Waiting::among(&self.waiting);
+        let _waiting = OneMore::on(&self.waiting);
         loop {
             if let Some(link) = self.take(false).await {
                 return link;
@@ -103,21 +103,5 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Box<Link>, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One more that waits, until dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn among(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
