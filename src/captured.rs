@@ -102,7 +102,9 @@ where
             return Ok(Self::partial(Bytes::new(), body));
         }
         let mut read = Gathered::default();
-        while let Some(frame) = body.frame().await {
+        while !body.is_end_stream()
+            && let Some(frame) = body.frame().await
+        {
             let Ok(data) = frame?.into_data() else { break };
             read.push(data);
             let enough = read.len() as u64 >= declared.exact().unwrap_or(u64::MAX);
@@ -135,7 +137,9 @@ where
             return Ok(Self::partial(Bytes::new(), body));
         };
         let mut read = Gathered::with_capacity(length);
-        while let Some(frame) = body.frame().await {
+        while !body.is_end_stream()
+            && let Some(frame) = body.frame().await
+        {
             // Trailers end a body; WeChat neither sends nor reads any.
             let Ok(data) = frame.map_err(HoldError::Broken)?.into_data() else {
                 break;

@@ -25,7 +25,7 @@ mod target;
 mod tickets;
 mod whose;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use http::{Method, Request, Response, StatusCode, Version, request::Parts};
 
@@ -38,7 +38,7 @@ use crate::{
     memory::Memory,
     metrics::{AccountMetrics, ENDPOINT_LABELS, Metrics, Outcome},
     token::{Token, encode},
-    upstream::{Arriving, SendError, ways::Ways},
+    upstream::{Arriving, Outbound, Outgoing, SendError, ways::Ways},
 };
 use error::Failure;
 pub use guard::Entrance;
@@ -127,7 +127,7 @@ impl Proxy {
         let metrics = &call.account.metrics;
         let slot = self.metrics.slot(call.endpoint.row());
         let mut held = true;
-        let mut reply = match self.answer(&call, incoming, &mut held).await {
+        let mut reply = match pin!(self.answer(&call, incoming, &mut held)).await {
             Ok((outcome, reply)) => {
                 metrics.call(slot, outcome);
                 reply
@@ -196,7 +196,7 @@ impl Proxy {
         match brought::credential(call)? {
             Credential::AccessToken => match self.ticket_wanted(call, &body) {
                 Some(ticket) => Box::pin(self.with_ticket(call, ticket)).await,
-                None => self.with_token(call, body, held).await,
+                None => pin!(self.with_token(call, body, held)).await,
             },
             Credential::TokenFetch => {
                 let asked = Box::pin(local::read(self, body)).await?;
@@ -281,7 +281,7 @@ impl Proxy {
             })
         });
         let edit = plain.map_or(Edit::Token(token.encoded()), Edit::Ready);
-        self.send(call, body, edit, &secrets).await
+        pin!(self.send(call, body, edit, &secrets)).await
     }
 
     /// Sends the call, and reads as much of the reply as tells whether it is a refusal. `secrets`
@@ -299,12 +299,11 @@ impl Proxy {
             None
         };
         let way = call.account.way.as_ref();
-        let mut sent = self
-            .ways
-            .send(way, outgoing(call, body, edit)?, false)
-            .await;
+        let mut outbound = Some(outgoing(call, body, edit)?);
+        let mut sent = pin!(self.ways.send(way, &mut outbound, false)).await;
         if let (Err(SendError::Broken { reused: true }), Some(body)) = (&sent, spare) {
-            let again = self.ways.send(way, outgoing(call, body, edit)?, true);
+            outbound = Some(outgoing(call, body, edit)?);
+            let again = self.ways.send(way, &mut outbound, true);
             sent = Box::pin(again).await;
         }
         let reply = sent.map_err(|error| Unanswered {
@@ -352,7 +351,7 @@ fn outgoing(
     call: &Call<'_>,
     body: Captured<Inbound>,
     edit: Edit<'_>,
-) -> Result<Request<Captured<Inbound>>, Unanswered> {
+) -> Result<Outbound, Unanswered> {
     use http_body::Body;
     let target =
         target::target(call.account.prefix(), call.path, call.query, edit).ok_or_else(|| {
@@ -362,7 +361,7 @@ fn outgoing(
             }
         })?;
     let length = body.size_hint().exact().unwrap_or_default();
-    let mut request = Request::new(body);
+    let mut request = Request::new(Outgoing::new(body));
     *request.method_mut() = call.head.method.clone();
     *request.uri_mut() = target;
     *request.headers_mut() =

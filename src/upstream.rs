@@ -20,7 +20,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use http::{Request, Response, header};
+use http::{Response, header};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Duration, timeout},
@@ -28,12 +28,12 @@ use tokio::{
 
 pub use arriving::Arriving;
 use link::{Failed, Link};
+pub use link::{Outbound, Outgoing};
 use pool::Pool;
 use route::{DialError, Route};
 
 use crate::{
-    body::{BodyError, Inbound},
-    captured::Captured,
+    body::BodyError,
     clock::now,
     metrics::{Counted, Metrics},
 };
@@ -116,7 +116,7 @@ impl Upstream {
         }
     }
 
-    /// Sends `call`, whose target is a path and query and whose body has a known length, and
+    /// Takes `call` and sends it; its target is a path and query and its body has a known length. It
     /// returns as soon as the head of the reply is here. A `fresh` connection carried no call yet.
     ///
     /// A call goes out on a second connection only when hyper hands it back from the first, unsent.
@@ -124,7 +124,7 @@ impl Upstream {
     #[allow(clippy::manual_async_fn)]
     pub fn send(
         &self,
-        mut call: Request<Captured<Inbound>>,
+        call: &mut Option<Outbound>,
         fresh: bool,
     ) -> impl Future<Output = Result<Response<Arriving>, SendError>> {
         async move {
@@ -138,10 +138,14 @@ impl Upstream {
                     Some(link) => (link, true),
                     None => Box::pin(self.open(fresh)).await?,
                 };
-                call.headers_mut()
+                let Some(mut outbound) = call.take() else {
+                    break;
+                };
+                outbound
+                    .headers_mut()
                     .insert(header::HOST, link.authority.clone());
                 let started = now();
-                let mut reply = pin!(link.begin(call));
+                let mut reply = pin!(link.begin(outbound));
                 let reply = poll_fn(|cx| link.poll_reply(reply.as_mut(), &self.options, cx));
                 match reply.await {
                     Ok(reply) => {
@@ -150,7 +154,7 @@ impl Upstream {
                         let pool = self.pool.clone();
                         return Ok(reply.map(|body| Arriving::new(body, idle, link, pool)));
                     }
-                    Err(Failed::Unsent(back)) => call = back.map(|outgoing| outgoing.body),
+                    Err(Failed::Unsent(back)) => *call = Some(*back),
                     Err(Failed::TimedOut(after)) => return Err(SendError::TimedOut(after)),
                     Err(Failed::Broken(error)) if of_the_app(&error) => return Err(SendError::App),
                     Err(Failed::Broken(_)) => return Err(SendError::Broken { reused }),

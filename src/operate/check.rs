@@ -20,7 +20,7 @@ use crate::{
     kind::Kind,
     metrics::{Cause, Metrics},
     token::Token,
-    upstream::{Arriving, Upstream, route::Route},
+    upstream::{Arriving, Outgoing, Upstream, route::Route},
 };
 
 /// Answered to anybody, even without a token: with an error code.
@@ -178,9 +178,9 @@ impl Report {
     /// Whether WeChat answers a call without a token.
     async fn reach(&mut self, config: &Config, route: &Arc<Route>) -> bool {
         let upstream = Upstream::new(route.clone(), config.upstream, Arc::new(Metrics::default()));
-        let mut call = Request::new(Captured::ready(Bytes::new()));
+        let mut call = Request::new(Outgoing::new(Captured::ready(Bytes::new())));
         *call.uri_mut() = Uri::from_static(HARMLESS);
-        let sent = upstream.send(call, true).await;
+        let sent = upstream.send(&mut Some(call), true).await;
         let answered = sent.is_ok();
         match sent {
             Ok(reply) => self.reached(config, route, reply).await,
@@ -270,10 +270,10 @@ impl Report {
         query: &str,
     ) -> Option<Bytes> {
         let target = format!("{}{HARMLESS}{query}", route.prefix());
-        let mut call = Request::new(Captured::ready(Bytes::new()));
+        let mut call = Request::new(Outgoing::new(Captured::ready(Bytes::new())));
         *call.uri_mut() = target.parse().ok()?;
         let upstream = Upstream::new(route.clone(), config.upstream, Arc::new(Metrics::default()));
-        match upstream.send(call, true).await {
+        match upstream.send(&mut Some(call), true).await {
             Ok(reply) => {
                 if query.is_empty()
                     && let Some(origin) = route.origins().first()

@@ -1,6 +1,6 @@
 //! A call that takes our token: sent, and sent once more when WeChat refuses the token.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use super::{Answered, Mark, Proxy, Reply, Unanswered, error::Failure, mark::mark, route::Call};
 use crate::{
@@ -32,7 +32,7 @@ impl Proxy {
             return Ok((Outcome::Remembered, answer));
         }
         let spare = body.try_clone();
-        let first = self.send_with(call, body, &token).await;
+        let first = pin!(self.send_with(call, body, &token)).await;
         let first = first.map_err(|unanswered| unanswered.failure)?;
         if !matches!(first.verdict, Verdict::Refused(_)) {
             return Ok((self.passed(call, &token, &first), first.reply));

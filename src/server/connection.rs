@@ -74,7 +74,7 @@ fn rest_after(awake: usize) -> Duration {
 }
 
 /// Whether there is another call, or at least the beginning of one, before the connection is closed.
-async fn is_called(resting: &mut Watched<Stream>, shared: &Shared) -> bool {
+async fn is_called(resting: &mut Watched, shared: &Shared) -> bool {
     let mut drained = pin!(shared.farewell.drained());
     poll_fn(|cx| {
         if resting.poll_called(cx).is_ready() {
@@ -92,15 +92,17 @@ async fn is_called(resting: &mut Watched<Stream>, shared: &Shared) -> bool {
 
 /// Serves calls until the connection rests, or ends: then there is none.
 async fn serve(
-    io: Watched<Stream>,
+    io: Watched,
     entrance: &Entrance,
     shared: &Arc<Shared>,
     life: &Arc<Life>,
-) -> Option<Watched<Stream>> {
+) -> Option<Watched> {
     let service = service_fn(|call| answer(call, entrance.clone(), shared.clone(), life));
     let mut connection = http1::Builder::new()
         .max_header_size(LARGEST_HEAD)
         .max_buf_size(LARGEST_READ)
+        // Who hangs up is noticed by `Watched`.
+        .half_close(true)
         .serve_connection(TokioIo::new(io), service);
     let mut drained = pin!(shared.farewell.drained());
     let mut pause = Clock::default();

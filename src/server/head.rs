@@ -5,14 +5,16 @@ use memchr::memchr;
 /// A head while it passes.
 #[derive(Debug, Default)]
 pub(super) struct Head {
-    /// How many bytes of the line are read; only the first few matter.
+    /// How a line began whose end has not come.
+    begun: [u8; NAME.len()],
+    /// How much of it came, at most [`NAME`]'s length.
     column: usize,
-    /// Whether they are those of `content-length`.
-    matches: bool,
     found: bool,
     /// A line was read: an empty one before the first is not the end.
-    begun: bool,
+    any: bool,
 }
+
+const NAME: &[u8; 14] = b"content-length";
 
 impl Head {
     pub(super) const COMPLETE: u8 = 1;
@@ -20,39 +22,43 @@ impl Head {
 
     /// Takes the next bytes. Once the head is complete: its bits, and how many bytes come after it.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> Option<(u8, usize)> {
-        const NAME: &[u8] = b"content-length";
-        while let Some((&byte, rest)) = bytes.split_first() {
+        while let Some(end) = memchr(b'\n', bytes) {
+            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             bytes = rest;
-            match byte {
-                b'\n' if self.column == 0 && self.begun => {
-                    let found = if self.found { Self::CONTENT_LENGTH } else { 0 };
-                    *self = Self::default();
-                    return Some((Self::COMPLETE | found, bytes.len()));
-                }
-                b'\n' => {
-                    self.column = 0;
-                    continue;
-                }
-                b'\r' => continue,
-                _ => self.begun = true,
+            let (is_empty, is_length) = if self.column == 0 {
+                let is_length = matches!(line.first(), Some(b'c' | b'C')) && begins_with_name(line);
+                (matches!(line, [] | [b'\r']), is_length)
+            } else {
+                self.keep(line);
+                (false, begins_with_name(&self.begun[..self.column]))
+            };
+            self.column = 0;
+            if is_empty && self.any {
+                let found = if self.found { Self::CONTENT_LENGTH } else { 0 };
+                *self = Self::default();
+                return Some((Self::COMPLETE | found, bytes.len()));
             }
-            self.matches = (self.column == 0 || self.matches)
-                && match NAME.get(self.column) {
-                    Some(wanted) => byte.eq_ignore_ascii_case(wanted),
-                    None => false,
-                };
-            self.column += 1;
-            if self.column == NAME.len() && self.matches {
-                self.found = true;
-            }
-            if !self.matches {
-                // Nothing else on this line matters.
-                let line = memchr(b'\n', bytes).unwrap_or(bytes.len());
-                bytes = &bytes[line..];
-            }
+            self.any |= !is_empty;
+            self.found |= is_length;
         }
+        self.keep(bytes);
         None
     }
+
+    /// Keeps the beginning of a line.
+    fn keep(&mut self, part: &[u8]) {
+        // Alone it may be all that an empty line has before its end.
+        let part = part.strip_suffix(b"\r").unwrap_or(part);
+        let room = &mut self.begun[self.column..];
+        let some = part.len().min(room.len());
+        room[..some].copy_from_slice(&part[..some]);
+        self.column += some;
+    }
+}
+
+fn begins_with_name(line: &[u8]) -> bool {
+    line.get(..NAME.len())
+        .is_some_and(|name| name.eq_ignore_ascii_case(NAME))
 }
 
 #[cfg(test)]

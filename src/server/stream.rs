@@ -2,12 +2,14 @@
 
 use std::{
     io::{self, IoSlice},
+    os::fd::AsFd,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
+use rustix::net::{RecvFlags, recv};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
@@ -16,6 +18,22 @@ use tokio::{
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+/// What there is to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peeked {
+    Something,
+    TheEnd,
+}
+
+fn peek(socket: &impl AsFd) -> io::Result<Peeked> {
+    let (_, length) = recv(socket, &mut [0; 1], RecvFlags::PEEK)?;
+    Ok(if length == 0 {
+        Peeked::TheEnd
+    } else {
+        Peeked::Something
+    })
 }
 
 /// The same call on either.
@@ -40,6 +58,21 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// What there is to read, without reading it: whether there is anything, or its end.
+    pub(super) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<Peeked>> {
+        loop {
+            ready!(self.poll_readable(cx))?;
+            let peeked = match self {
+                Self::Tcp(stream) => stream.try_io(Interest::READABLE, || peek(stream)),
+                Self::Unix(stream) => stream.try_io(Interest::READABLE, || peek(stream)),
+            };
+            match peeked {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                peeked => return Poll::Ready(peeked),
+            }
         }
     }
 }

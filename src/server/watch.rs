@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     head::Head,
     life::{CALLING, Life, READING, WAITING},
-    stream::Stream,
+    stream::{Peeked, Stream},
     words::reworded,
 };
 use crate::clock::Clock;
@@ -34,8 +34,8 @@ const HEAD: Duration = Duration::from_secs(30);
 
 /// An app's connection.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
-    stream: S,
+pub(super) struct Watched {
+    stream: Stream,
     life: Arc<Life>,
     head: Head,
     /// All of the head has come.
@@ -46,6 +46,8 @@ pub(super) struct Watched<S> {
     last: [u8; 4],
     /// The beginning of this head came with the call before, and was not looked at.
     partly_seen: bool,
+    /// There is something to read that the call does not wait for: an end behind it is not seen.
+    more: bool,
     reading: Clock,
     writing: Clock,
     idle: Duration,
@@ -55,8 +57,8 @@ pub(super) struct Watched<S> {
     put_back: Bytes,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(stream: S, life: Arc<Life>, idle: Duration) -> Self {
+impl Watched {
+    pub(super) fn new(stream: Stream, life: Arc<Life>, idle: Duration) -> Self {
         Self {
             stream,
             life,
@@ -65,6 +67,7 @@ impl<S> Watched<S> {
             after_head: 0,
             last: [0; 4],
             partly_seen: false,
+            more: false,
             reading: Clock::default(),
             writing: Clock::default(),
             idle,
@@ -117,9 +120,7 @@ impl<S> Watched<S> {
         self.last.rotate_left(new.len());
         self.last[4 - new.len()..].copy_from_slice(new);
     }
-}
 
-impl Watched<Stream> {
     /// Whether the next call begins to arrive, or the connection ends.
     pub(super) fn poll_called(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.put_back.is_empty() {
@@ -130,7 +131,7 @@ impl Watched<Stream> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl AsyncRead for Watched {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -142,6 +143,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             buf.put_slice(&this.put_back.split_to(some));
             return Poll::Ready(Ok(()));
         }
+        this.more = false;
         let before = buf.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) {
             if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
@@ -169,11 +171,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Watched<S> {
+impl Watched {
     fn poll_limited(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = write(Pin::new(&mut self.stream), cx) {
             self.writing.stop();
@@ -197,6 +199,22 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether the app has hung up on the call that goes on. hyper would look for that by reading on, into a
+    /// buffer of its own for each call.
+    fn is_left(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.more || self.life.phase() != CALLING {
+            return false;
+        }
+        match self.stream.poll_peek(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(Peeked::Something)) => {
+                self.more = true;
+                false
+            }
+            Poll::Ready(Ok(Peeked::TheEnd) | Err(_)) => true,
+        }
+    }
+
     /// Whether `bytes` are hyper's answer to a head that it cannot read; then ours take its place.
     fn reword(&mut self, bytes: &[u8]) -> bool {
         if self.life.phase() != READING {
@@ -210,7 +228,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl AsyncWrite for Watched {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -244,6 +262,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_words(cx))?;
+        if this.is_left(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 
@@ -257,7 +278,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 #[cfg(test)]
 mod tests {
     use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixStream,
         time::Instant,
     };
 
@@ -265,10 +287,14 @@ mod tests {
 
     const IDLE: Duration = Duration::from_secs(60);
 
+    fn watched(life: Arc<Life>) -> (UnixStream, Watched) {
+        let (app, stream) = UnixStream::pair().unwrap();
+        (app, Watched::new(Stream::Unix(stream), life, IDLE))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_head_in_drips_ends_after_half_a_minute_and_a_quiet_connection_after_three() {
-        let (mut app, stream) = duplex(1024);
-        let mut watched = Watched::new(stream, Life::new(), IDLE);
+        let (mut app, mut watched) = watched(Life::new());
         let began = Instant::now();
         let drips = async {
             loop {
@@ -287,8 +313,7 @@ mod tests {
             began.elapsed()
         );
 
-        let (_app, stream) = duplex(1024);
-        let mut watched = Watched::new(stream, Life::new(), IDLE);
+        let (_app, mut watched) = self::watched(Life::new());
         let began = Instant::now();
         assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 0);
         assert_eq!(began.elapsed(), KEPT_ALIVE);
@@ -296,9 +321,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_may_take_its_time() {
-        let (mut app, stream) = duplex(1024);
         let life = Life::new();
-        let mut watched = Watched::new(stream, life.clone(), IDLE);
+        let (mut app, mut watched) = watched(life.clone());
         app.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         watched.read_exact(&mut [0; 18]).await.unwrap();
         assert!(life.call_begins(Some(0)));

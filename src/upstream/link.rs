@@ -56,12 +56,12 @@ type Connection = http1::Connection<TokioIo<Wire>, Outgoing>;
 pub(super) type Held = (OwnedSemaphorePermit, Counted<Arc<Metrics>>);
 
 /// What hyper says of a call.
-type Sent = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
+type Sent = Result<Response<Incoming>, TrySendError<Outbound>>;
 
 /// Why a call has no reply.
 pub(super) enum Failed {
     /// Nothing of it was sent.
-    Unsent(Box<Request<Outgoing>>),
+    Unsent(Box<Outbound>),
     TimedOut(Duration),
     Broken(hyper::Error),
 }
@@ -86,14 +86,10 @@ impl Link {
     }
 
     /// Hands `call` over; nothing is sent yet.
-    pub(super) fn begin(
-        &mut self,
-        call: Request<Captured<Inbound>>,
-    ) -> impl Future<Output = Sent> + use<> {
+    pub(super) fn begin(&mut self, mut call: Outbound) -> impl Future<Output = Sent> + use<> {
         self.clock.stop();
-        let progress = self.progress.clone();
-        self.sender
-            .try_send_request(call.map(|body| Outgoing::new(body, progress)))
+        call.body_mut().begin(self.progress.clone());
+        self.sender.try_send_request(call)
     }
 
     /// The head of the reply to what has begun.
@@ -103,21 +99,26 @@ impl Link {
         options: &Options,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response<Incoming>, Failed>> {
-        match self.drive(cx, |cx| reply.as_mut().poll(cx)) {
-            Poll::Ready(Ok(reply)) => {
+        // Taken where it is: an error has room for the whole call, and so has all that could be one.
+        let mut sent = None;
+        let _ = self.drive(cx, |cx| {
+            reply.as_mut().poll(cx).map(|reply| sent = Some(reply))
+        });
+        match sent {
+            Some(Ok(reply)) => {
                 if !self.progress.is_body_sent() {
                     self.set_off();
                 }
                 Poll::Ready(Ok(reply))
             }
-            Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
+            Some(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
                 Some(call) => Failed::Unsent(Box::new(call)),
                 None => Failed::Broken(error.into_error()),
             })),
-            Poll::Pending if self.is_overdue(options, cx) => {
+            None if self.is_overdue(options, cx) => {
                 Poll::Ready(Err(Failed::TimedOut(options.reply_timeout)))
             }
-            Poll::Pending => Poll::Pending,
+            None => Poll::Pending,
         }
     }
 
@@ -250,20 +251,31 @@ fn blame(error: &hyper::Error) -> &'static str {
     }
 }
 
-/// The body of a call on its way out, which notes when it is through.
+/// A call on its way out.
+pub type Outbound = Request<Outgoing>;
+
+/// Its body, which notes when it is through.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) body: Captured<Inbound>,
-    progress: Arc<Progress>,
+pub struct Outgoing {
+    body: Captured<Inbound>,
+    /// The connection's that it goes out on.
+    progress: Option<Arc<Progress>>,
 }
 
 impl Outgoing {
-    fn new(body: Captured<Inbound>, progress: Arc<Progress>) -> Self {
+    /// For [`Upstream::send`](super::Upstream::send).
+    pub fn new(body: Captured<Inbound>) -> Self {
+        let progress = None;
+        Self { body, progress }
+    }
+
+    /// Goes out on the connection of `progress`.
+    fn begin(&mut self, progress: Arc<Progress>) {
         progress.begin();
-        if body.is_end_stream() {
+        if self.body.is_end_stream() {
             progress.end_of_body();
         }
-        Self { body, progress }
+        self.progress = Some(progress);
     }
 }
 
@@ -273,9 +285,12 @@ impl Body for Outgoing {
 
     fn poll_frame(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Self { body, progress } = self.get_mut();
+        let Some(progress) = progress else {
+            return Pin::new(body).poll_frame(cx);
+        };
         let polled = progress.bell.past(|cx| Pin::new(&mut *body).poll_frame(cx));
         if body.is_end_stream() {
             progress.end_of_body();

@@ -1,12 +1,15 @@
 //! One worker's connections by the way of all, and by those that accounts have of their own.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
-use http::{Request, Response};
+use http::Response;
 use tokio::time::{Duration, interval, sleep};
 
-use super::{Arriving, Options, SendError, Upstream, route::Route};
-use crate::{body::Inbound, captured::Captured, metrics::Metrics};
+use super::{Arriving, Options, Outbound, SendError, Upstream, route::Route};
+use crate::metrics::Metrics;
 
 /// A way of an account's own. As long as somebody holds it, workers keep their connections by it.
 #[derive(Debug)]
@@ -59,12 +62,12 @@ impl Ways {
     pub async fn send(
         &self,
         way: Option<&Arc<Way>>,
-        call: Request<Captured<Inbound>>,
+        call: &mut Option<Outbound>,
         fresh: bool,
     ) -> Result<Response<Arriving>, SendError> {
         let own = way.map(|way| self.by(way));
         let upstream = own.as_deref().unwrap_or(&self.common);
-        upstream.send(call, fresh).await
+        pin!(upstream.send(call, fresh)).await
     }
 
     /// Closes connections that have waited too long, and those of ways that nobody has any more, and
