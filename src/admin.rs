@@ -34,7 +34,7 @@ pub struct Admin {
     /// All counters.
     pub metrics: Arc<Metrics>,
     /// What bodies take.
-    pub memory: Arc<Memory>,
+    pub memory: &'static Memory,
     /// The threads that carry calls.
     pub workers: Arc<Workers>,
     /// Whether the process is about to end.

@@ -149,7 +149,7 @@ impl App {
                 config.proxy.clone(),
                 directory.clone(),
                 ways,
-                memory.clone(),
+                memory,
                 metrics.clone(),
             )
         });

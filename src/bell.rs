@@ -5,8 +5,34 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    task::{Context, Wake, Waker},
+    task::{Wake, Waker},
 };
+
+/// A waker that wakes nobody: it only counts. For what is looked at again by whoever polls.
+#[derive(Debug, Default)]
+pub struct Rings(AtomicU32);
+
+impl Rings {
+    /// Counts from none.
+    pub fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether it rang since.
+    pub fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Wake for Rings {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// Stands between a task and what may wake it. While it is held it only counts.
 #[derive(Debug, Default)]
@@ -24,13 +50,6 @@ impl Bell {
         if !task.as_ref().is_some_and(|task| task.will_wake(waker)) {
             *task = Some(waker.clone());
         }
-    }
-
-    /// Polls what shall wake the task itself, held or not.
-    pub fn past<T>(&self, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
-        let task = self.task();
-        let waker = task.as_ref().unwrap_or(Waker::noop());
-        poll(&mut Context::from_waker(waker))
     }
 
     /// From now on it counts, beginning with none.
@@ -53,7 +72,9 @@ impl Bell {
     }
 
     fn ring(&self) {
-        self.past(|cx| cx.waker().wake_by_ref());
+        if let Some(task) = &*self.task() {
+            task.wake_by_ref();
+        }
     }
 
     fn task(&self) -> MutexGuard<'_, Option<Waker>> {
@@ -106,8 +127,11 @@ mod tests {
             bell.let_go(1);
             assert_eq!(woken() - before, wakes);
         }
-        bell.hold();
-        bell.past(|cx| cx.waker().wake_by_ref());
-        assert_eq!((bell.rings(), woken()), (0, 3));
+        let rings = Arc::new(Rings::default());
+        assert!(!rings.any());
+        Waker::from(rings.clone()).wake_by_ref();
+        assert!(rings.any());
+        rings.forget();
+        assert!(!rings.any());
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use crate::{bell::Bell, clock::Clock};
+use crate::{bell::Bell, task::Clock};
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,6 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -124,7 +123,7 @@ where
     pub async fn hold(
         mut body: B,
         limit: usize,
-        memory: &Arc<Memory>,
+        memory: &'static Memory,
     ) -> Result<Self, HoldError<B::Error>> {
         if body.is_end_stream() {
             return Ok(Self::ready(Bytes::new()));
@@ -152,7 +151,7 @@ where
     async fn hold_unknown(
         mut body: B,
         limit: usize,
-        memory: &Arc<Memory>,
+        memory: &'static Memory,
     ) -> Result<Self, HoldError<B::Error>> {
         let mut room = memory.reserve(0).ok_or(HoldError::NoRoom)?;
         let mut read = Vec::new();
@@ -307,7 +306,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_fits_is_held_and_sent_twice() {
         let memory = Memory::new(1 << 20);
-        let body = Captured::hold(chunks(&["hello ", "world"]), 11, &memory)
+        let body = Captured::hold(chunks(&["hello ", "world"]), 11, memory)
             .await
             .unwrap();
         let again = body.try_clone().unwrap();
@@ -321,10 +320,10 @@ mod tests {
     #[tokio::test]
     async fn a_call_of_unknown_length_is_held_or_refused() {
         let memory = Memory::new(3 * STEP);
-        let large = Captured::hold(chunks(&["hello ", "world"]), 10, &memory).await;
+        let large = Captured::hold(chunks(&["hello ", "world"]), 10, memory).await;
         assert!(matches!(large, Err(HoldError::TooLarge)));
         let _taken = memory.reserve(3 * STEP - 10).unwrap();
-        let crowded = Captured::hold(chunks(&["hello ", "world"]), 1 << 20, &memory).await;
+        let crowded = Captured::hold(chunks(&["hello ", "world"]), 1 << 20, memory).await;
         assert!(matches!(crowded, Err(HoldError::NoRoom)));
         assert_eq!(memory.held(), 3 * STEP - 10);
     }
@@ -334,7 +333,7 @@ mod tests {
         let memory = Memory::new(8);
         for limit in [4, 100] {
             let body = Full::new(Bytes::from_static(b"0123456789"));
-            let body = Captured::hold(body, limit, &memory).await.unwrap();
+            let body = Captured::hold(body, limit, memory).await.unwrap();
             assert!(matches!(&body, Captured::Partial { prefix, .. } if prefix.is_empty()));
             assert!(body.try_clone().is_none() && !body.is_end_stream());
             assert_eq!(body.size_hint().exact(), Some(10));

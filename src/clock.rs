@@ -1,8 +1,8 @@
-//! What time it is, and how long something may be waited for.
+//! What time it is, asked once for all that happens at once.
 
-use std::{cell::Cell, pin::Pin, task::Context};
+use std::cell::Cell;
 
-use tokio::time::{Duration, Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 thread_local! {
     static GLANCE: Cell<Reading> = const { Cell::new(Reading::Each) };
@@ -62,42 +62,9 @@ pub fn now() -> Instant {
     }
 }
 
-/// Runs from the first question after a [`stop`](Self::stop). Wound up lazily: nothing is paid while
-/// nothing waits.
-#[derive(Debug, Default)]
-pub struct Clock {
-    since: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Clock {
-    /// Nothing is waited for any more.
-    pub fn stop(&mut self) {
-        self.since = None;
-    }
-
-    /// Whether the wait has lasted for `limit`. If not, the task is woken when it has.
-    pub fn runs_out(&mut self, limit: Duration, cx: &mut Context<'_>) -> bool {
-        let due = *self.since.get_or_insert_with(now) + limit;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        if due < sleep.deadline() {
-            sleep.as_mut().reset(due);
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
-            // It may have been set for an earlier wait.
-            // Not what was read before the timer was asked.
-            if due <= Instant::now() {
-                return true;
-            }
-            sleep.as_mut().reset(due);
-        }
-        false
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::time::{advance, sleep};
+    use tokio::time::{Duration, advance, sleep};
 
     use super::*;
 

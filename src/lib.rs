@@ -22,8 +22,12 @@ pub mod kind;
 pub mod log;
 pub mod memory;
 pub mod secret;
+pub mod socket;
 pub mod spelling;
 pub mod tally;
+
+// Who waits.
+pub mod task;
 
 // What the two APIs take and say.
 pub mod endpoint;

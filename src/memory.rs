@@ -1,11 +1,9 @@
 //! Room for bodies: how many bytes the whole process may hold at once.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A number of bytes shared by all calls. Nobody waits for room: it is there or it is not.
+/// A number of bytes shared by all calls, as long as the process lives. Nobody waits for room: it is there or
+/// it is not.
 #[derive(Debug)]
 pub struct Memory {
     limit: usize,
@@ -15,15 +13,15 @@ pub struct Memory {
 /// Some of the [`Memory`], given back when dropped.
 #[derive(Debug)]
 pub struct Room {
-    memory: Arc<Memory>,
+    memory: &'static Memory,
     bytes: usize,
 }
 
 impl Memory {
     /// Room for `limit` bytes.
-    pub fn new(limit: usize) -> Arc<Self> {
+    pub fn new(limit: usize) -> &'static Self {
         let held = AtomicUsize::new(0);
-        Arc::new(Self { limit, held })
+        Box::leak(Box::new(Self { limit, held }))
     }
 
     /// How many bytes are held now.
@@ -32,10 +30,10 @@ impl Memory {
     }
 
     /// Room for `bytes`, if there is any.
-    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Room> {
+    pub fn reserve(&'static self, bytes: usize) -> Option<Room> {
         // Not `then_some`: a room that was never taken must not be given back.
         self.take(bytes).then(|| Room {
-            memory: Arc::clone(self),
+            memory: self,
             bytes,
         })
     }

@@ -63,7 +63,7 @@ pub struct Proxy {
     options: Options,
     directory: Directory,
     ways: Ways,
-    memory: Arc<Memory>,
+    memory: &'static Memory,
     metrics: Arc<Metrics>,
 }
 
@@ -93,7 +93,7 @@ impl Proxy {
         options: Options,
         directory: Directory,
         ways: Ways,
-        memory: Arc<Memory>,
+        memory: &'static Memory,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -260,7 +260,7 @@ impl Proxy {
     }
 
     async fn hold(&self, body: Inbound, held: &mut bool) -> Result<Captured<Inbound>, Failure> {
-        let body = Captured::hold(body, self.options.replay_limit, &self.memory).await;
+        let body = Captured::hold(body, self.options.replay_limit, self.memory).await;
         *held = match &body {
             Ok(body) => body.whole().is_some(),
             Err(error) => matches!(error, HoldError::Broken(_)),

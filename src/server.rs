@@ -19,7 +19,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use tokio::{sync::watch as signal, time::Duration};
+use tokio::{sync::watch as signal, task::coop::has_budget_remaining, time::Duration};
 
 pub use crate::address::Address;
 pub use listener::{Listener, Owner};
@@ -76,7 +76,8 @@ impl Farewell {
                 return Poll::Pending;
             }
             if !knows {
-                told = Some(cx.waker().clone());
+                // Without it a channel says that it is pending and takes no notice.
+                told = has_budget_remaining().then(|| cx.waker().clone());
             }
             // The sender is `self`: it is not gone.
             drained.as_mut().poll(cx).map(|_| ())

@@ -25,9 +25,10 @@ use super::{
 };
 use crate::{
     body::Inbound,
-    clock::{Clock, Glance},
+    clock::Glance,
     proxy::{Entrance, Reply, error::Failure},
     tally::OneMore,
+    task::Clock,
 };
 
 /// The head of a call, at most.
@@ -94,10 +95,10 @@ async fn is_called(resting: &mut Watched, shared: &Shared) -> bool {
 async fn serve(
     io: Watched,
     entrance: &Entrance,
-    shared: &Arc<Shared>,
+    shared: &Shared,
     life: &Arc<Life>,
 ) -> Option<Watched> {
-    let service = service_fn(|call| answer(call, entrance.clone(), shared.clone(), life));
+    let service = service_fn(|call| answer(call, entrance, shared, life));
     let mut connection = http1::Builder::new()
         .max_header_size(LARGEST_HEAD)
         .max_buf_size(LARGEST_READ)
@@ -113,9 +114,16 @@ async fn serve(
         Idle,
     }
     let waker = Waker::from(life.bell.clone());
+    let mut woken_by: Option<Waker> = None;
     let woken = poll_fn(|cx| {
         let _glance = Glance::begin();
-        life.bell.wakes(cx.waker());
+        if !woken_by
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            life.bell.wakes(cx.waker());
+            woken_by = Some(cx.waker().clone());
+        }
         let cx = &mut Context::from_waker(&waker);
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(Woken::Ended(ended));
@@ -167,10 +175,10 @@ async fn serve(
 #[inline(always)]
 fn answer(
     call: Request<Incoming>,
-    entrance: Entrance,
-    shared: Arc<Shared>,
+    entrance: &Entrance,
+    shared: &Shared,
     life: &Arc<Life>,
-) -> impl Future<Output = Result<http::Response<Tracked>, Infallible>> + use<> {
+) -> impl Future<Output = Result<http::Response<Tracked>, Infallible>> {
     let (chunked, expects) = framing(call.headers());
     let length = (!chunked).then(|| call.body().size_hint().exact().unwrap_or_default());
     let head_was_sound = life.call_begins(length) && (!chunked || only_chunked(call.headers()));
@@ -181,7 +189,7 @@ fn answer(
     let call = call.map(body);
     async move {
         let mut reply = if head_was_sound {
-            shared.proxy.handle(call, &entrance).await
+            shared.proxy.handle(call, entrance).await
         } else {
             let failure = Failure::Malformed(
                 "it has both Content-Length and Transfer-Encoding, or a coding other than chunked"

@@ -19,7 +19,8 @@ use crate::{
     proxy::ReplyBody,
 };
 
-/// Where a connection is in its life, known to its bytes and to its calls.
+/// Where a connection is in its life, known to its bytes and to its calls. All of them are with one worker, so
+/// nothing here changes between a load and a store.
 #[derive(Debug, Default)]
 pub(super) struct Life {
     /// Wakes the connection.
@@ -53,9 +54,12 @@ impl Line for Life {
 
     fn let_go(&self, call: u64) {
         // The next call may have begun before this one is let go.
-        if self.calls.load(Ordering::Relaxed) == call
-            && self.busy.fetch_sub(1, Ordering::Relaxed) == 1
-        {
+        if self.calls.load(Ordering::Relaxed) != call {
+            return;
+        }
+        let busy = self.busy.load(Ordering::Relaxed) - 1;
+        self.busy.store(busy, Ordering::Relaxed);
+        if busy == 0 {
             self.enter(WAITING);
         }
     }
@@ -70,10 +74,12 @@ impl Life {
     /// Says whether its framing is sound: of a chunked call all of the head must have been seen, and
     /// no `Content-Length` in it.
     pub(super) fn call_begins(&self, length: Option<u64>) -> bool {
-        let head = self.head.swap(0, Ordering::Relaxed);
+        let head = self.head.load(Ordering::Relaxed);
+        self.head.store(0, Ordering::Relaxed);
         self.body_length
             .store(length.unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        let calls = self.calls.load(Ordering::Relaxed);
+        self.calls.store(calls + 1, Ordering::Relaxed);
         self.busy.store(0, Ordering::Relaxed);
         self.enter(CALLING);
         length.is_some() || head == Head::COMPLETE
@@ -81,7 +87,8 @@ impl Life {
 
     /// For the body or the reply of the call that began.
     pub(super) fn busy(self: &Arc<Self>) -> Busy {
-        self.busy.fetch_add(1, Ordering::Relaxed);
+        let busy = self.busy.load(Ordering::Relaxed);
+        self.busy.store(busy + 1, Ordering::Relaxed);
         Busy::new(self.clone(), self.calls.load(Ordering::Relaxed))
     }
 
@@ -112,7 +119,11 @@ impl Life {
 
     /// Whether another phase began since this was asked last.
     pub(super) fn has_turned(&self) -> bool {
-        self.turned.load(Ordering::Relaxed) && self.turned.swap(false, Ordering::Relaxed)
+        let turned = self.turned.load(Ordering::Relaxed);
+        if turned {
+            self.turned.store(false, Ordering::Relaxed);
+        }
+        turned
     }
 
     /// Whether the app is slower to read than we are to send.

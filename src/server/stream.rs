@@ -13,6 +13,8 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+use crate::socket;
+
 /// One type for both, so that all that serves a connection is compiled once.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -70,7 +72,7 @@ impl Stream {
                 Self::Unix(stream) => stream.try_io(Interest::READABLE, || peek(stream)),
             };
             match peeked {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if socket::is_passing(&error) => {}
                 peeked => return Poll::Ready(peeked),
             }
         }
@@ -93,7 +95,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        on_either!(self, stream => stream.poll_write(cx, buf))
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -101,7 +103,10 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        on_either!(self, stream => stream.poll_write_vectored(cx, bufs))
+        match self.get_mut() {
+            Self::Tcp(stream) => socket::poll_write(stream, bufs, cx),
+            Self::Unix(stream) => socket::poll_write(stream, bufs, cx),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -23,7 +23,7 @@ use super::{
     stream::{Peeked, Stream},
     words::reworded,
 };
-use crate::clock::Clock;
+use crate::task::{Clock, past};
 
 /// How long an app may keep a connection without a call. Java's pools keep theirs for a minute or
 /// two, and a call on a connection just closed is an error that the app sees.
@@ -145,7 +145,8 @@ impl AsyncRead for Watched {
         }
         this.more = false;
         let before = buf.filled().len();
-        if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) {
+        let stream = Pin::new(&mut this.stream);
+        if let Poll::Ready(read) = past(cx, |cx| stream.poll_read(cx, buf)) {
             if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
                 this.note(bytes);
             }
@@ -177,7 +178,8 @@ impl Watched {
         cx: &mut Context<'_>,
         write: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(written) = write(Pin::new(&mut self.stream), cx) {
+        let stream = Pin::new(&mut self.stream);
+        if let Poll::Ready(written) = past(cx, |cx| write(stream, cx)) {
             self.writing.stop();
             self.life.is_sending(false);
             return Poll::Ready(written);
@@ -205,7 +207,7 @@ impl Watched {
         if self.more || self.life.phase() != CALLING {
             return false;
         }
-        match self.stream.poll_peek(cx) {
+        match past(cx, |cx| self.stream.poll_peek(cx)) {
             Poll::Pending => false,
             Poll::Ready(Ok(Peeked::Something)) => {
                 self.more = true;

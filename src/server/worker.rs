@@ -20,6 +20,7 @@ use super::{Farewell, Options, connection::converse, stream::Stream};
 use crate::{
     metrics::{Counted, Metrics},
     proxy::{Entrance, Proxy},
+    task::known,
 };
 
 /// A connection on its way from the acceptor to a worker.
@@ -135,7 +136,8 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<Shared>) {
                 tokio::spawn(async move {
                     let counted =
                         Counted::new(shared.metrics.clone(), |metrics| &metrics.app_connections);
-                    if let Err(error) = serve(socket, entrance, shared).await {
+                    let served = known(Box::pin(serve(socket, entrance, shared)));
+                    if let Err(error) = served.await {
                         tracing::debug!(%error, "a connection could not be taken over");
                     }
                     drop((permit, counted, open));

@@ -13,6 +13,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::socket;
+
 /// How much is read at once: at first, and at most. What comes in small pieces is read as it is asked
 /// for.
 const LEAST: usize = 64 * 1024;
@@ -72,11 +74,14 @@ impl AsyncRead for Eager {
             if this.step == 0 {
                 this.ahead = Vec::new();
                 this.taken = 0;
-                let polled = Pin::new(&mut this.socket).poll_read(cx, buf);
+                // rustls has filled it before: there is nothing to do for that.
+                let room = buf.initialize_unfilled();
+                let read = ready!(socket::poll_read(&this.socket, room, cx))?;
+                buf.advance(read);
                 if buf.remaining() == 0 {
                     this.step = LEAST;
                 }
-                return polled;
+                return Poll::Ready(Ok(()));
             }
             ready!(this.poll_ahead(cx))?;
         }
@@ -93,7 +98,7 @@ impl AsyncWrite for Eager {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+        socket::poll_write(&self.socket, &[IoSlice::new(buf)], cx)
     }
 
     fn poll_write_vectored(
@@ -101,7 +106,7 @@ impl AsyncWrite for Eager {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
+        socket::poll_write(&self.socket, bufs, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

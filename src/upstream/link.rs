@@ -1,7 +1,7 @@
 //! One connection to WeChat, driven by the call that it carries: no task of its own, no queue between.
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -23,10 +23,12 @@ use super::{
     wire::{Progress, Wire},
 };
 use crate::{
+    bell::Rings,
     body::{BodyError, Inbound},
     captured::Captured,
-    clock::{Clock, now},
+    clock::now,
     metrics::{Counted, Metrics},
+    task::{self, Clock, known, on_behalf},
 };
 
 /// How far the buffer grows while a large reply comes; and so how long its head may be.
@@ -42,7 +44,9 @@ pub(super) struct Link {
     /// hyper's half of it. None once it is closed, or goes on by itself.
     connection: Option<(Connection, Held)>,
     progress: Arc<Progress>,
-    /// The bell's; hyper's channels get it.
+    /// What hyper's channels ring.
+    rings: Arc<Rings>,
+    /// The same.
     waker: Waker,
     /// What calls on it say as `Host`.
     pub(super) authority: HeaderValue,
@@ -69,7 +73,7 @@ pub(super) enum Failed {
 impl Link {
     /// Speaks HTTP on a new connection.
     pub(super) async fn new(dialed: Dialed, held: Held) -> hyper::Result<Box<Self>> {
-        let progress = Progress::new();
+        let (progress, rings) = (Progress::new(), Arc::<Rings>::default());
         let wire = Wire::new(dialed.stream, progress.clone());
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(LARGEST_READ)
@@ -78,7 +82,8 @@ impl Link {
         Ok(Box::new(Self {
             sender,
             connection: Some((connection, held)),
-            waker: Waker::from(progress.bell.clone()),
+            waker: Waker::from(rings.clone()),
+            rings,
             progress,
             authority: dialed.authority,
             clock: Clock::default(),
@@ -88,7 +93,7 @@ impl Link {
     /// Hands `call` over; nothing is sent yet.
     pub(super) fn begin(&mut self, mut call: Outbound) -> impl Future<Output = Sent> + use<> {
         self.clock.stop();
-        call.body_mut().begin(self.progress.clone());
+        call.body_mut().begin(&self.progress);
         self.sender.try_send_request(call)
     }
 
@@ -169,8 +174,8 @@ impl Link {
 
     /// Lets hyper do what it can, and asks `wanted` what has come of it.
     ///
-    /// hyper's channels only count on the bell: whatever they bring is looked at here. The socket and
-    /// the app's body wake the task of `cx`.
+    /// hyper's channels wake nobody: whatever they bring is looked at here. The socket and the app's body
+    /// wake the task of `cx`.
     fn drive<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -179,18 +184,17 @@ impl Link {
         let Some((connection, _)) = &mut self.connection else {
             return wanted(cx);
         };
-        let bell = &self.progress.bell;
-        bell.wakes(cx.waker());
         let mut quiet = Context::from_waker(&self.waker);
         for _ in 0..TURNS {
-            bell.hold();
-            if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(&mut quiet) {
+            self.rings.forget();
+            let polled = on_behalf(cx, || Pin::new(&mut *connection).poll(&mut quiet));
+            if let Poll::Ready(ended) = polled {
                 note(ended);
                 self.connection = None;
                 return wanted(cx);
             }
             let polled = wanted(&mut quiet);
-            if polled.is_ready() || bell.rings() == 0 {
+            if polled.is_ready() || !self.rings.any() {
                 return polled;
             }
         }
@@ -201,16 +205,11 @@ impl Link {
     /// Lets it go on by itself: WeChat answered before it had all of the call, and an app that still
     /// sends may not read yet.
     fn set_off(&mut self) {
-        let Some((mut connection, held)) = self.connection.take() else {
+        let Some((connection, held)) = self.connection.take() else {
             return;
         };
-        let bell = self.progress.bell.clone();
         tokio::spawn(async move {
-            let ended = poll_fn(|cx| {
-                bell.wakes(cx.waker());
-                Pin::new(&mut connection).poll(cx)
-            });
-            note(ended.await);
+            note(known(connection).await);
             drop(held);
         });
     }
@@ -258,7 +257,7 @@ pub type Outbound = Request<Outgoing>;
 #[derive(Debug)]
 pub struct Outgoing {
     body: Captured<Inbound>,
-    /// The connection's that it goes out on.
+    /// Of the connection that it goes out on, if it has more to say than that all is on its way.
     progress: Option<Arc<Progress>>,
 }
 
@@ -270,12 +269,16 @@ impl Outgoing {
     }
 
     /// Goes out on the connection of `progress`.
-    fn begin(&mut self, progress: Arc<Progress>) {
+    fn begin(&mut self, progress: &Arc<Progress>) {
         progress.begin();
-        if self.body.is_end_stream() {
-            progress.end_of_body();
-        }
-        self.progress = Some(progress);
+        self.progress = match self.body {
+            // hyper takes it at once.
+            Captured::Whole(_) => {
+                progress.end_of_body();
+                None
+            }
+            Captured::Partial { .. } => Some(progress.clone()),
+        };
     }
 }
 
@@ -291,7 +294,10 @@ impl Body for Outgoing {
         let Some(progress) = progress else {
             return Pin::new(body).poll_frame(cx);
         };
-        let polled = progress.bell.past(|cx| Pin::new(&mut *body).poll_frame(cx));
+        // The app's side wakes the task itself.
+        let waker = task::waker();
+        let waker = waker.as_ref().unwrap_or(Waker::noop());
+        let polled = Pin::new(&mut *body).poll_frame(&mut Context::from_waker(waker));
         if body.is_end_stream() {
             progress.end_of_body();
         }

@@ -19,8 +19,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::eager::Eager;
 use crate::{
-    bell::Bell,
     clock::{glance, now},
+    socket,
+    task::past,
 };
 
 /// With TLS or, to a loopback address, without.
@@ -46,8 +47,6 @@ impl Stream {
 /// How far the call on a connection has come. Shared by the connection and who waits for the reply.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// Wakes who waits for the socket, and only counts what hyper's own channels ring.
-    pub(super) bell: Arc<Bell>,
     made: Instant,
     /// Milliseconds after `made`.
     last_write: AtomicU64,
@@ -60,7 +59,6 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            bell: Arc::default(),
             made: now(),
             last_write: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
@@ -136,12 +134,11 @@ impl Wire {
     }
 }
 
-/// The same call on whichever stream it is, for the task that the bell belongs to.
+/// The same call on whichever stream it is, for the task that waits.
 macro_rules! on_stream {
     ($wire:expr, $stream:ident, $cx:ident => $call:expr) => {{
         let wire = $wire;
-        let stream = &mut wire.stream;
-        wire.progress.bell.past(|$cx| match stream {
+        past($cx, |$cx| match &mut wire.stream {
             Stream::Plain($stream) => {
                 let $stream = Pin::new($stream);
                 $call
@@ -157,7 +154,7 @@ macro_rules! on_stream {
 impl AsyncRead for Wire {
     fn poll_read(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -168,7 +165,7 @@ impl AsyncRead for Wire {
                 return Poll::Pending;
             }
             let socket = this.stream.socket();
-            ready!(this.progress.bell.past(|cx| socket.poll_read_ready(cx)))?;
+            ready!(past(cx, |cx| socket.poll_read_ready(cx)))?;
             this.dry = None;
         }
         let before = buf.filled().len();
@@ -195,21 +192,22 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = on_stream!(&mut *this, stream, cx => stream.poll_write(cx, buf));
-        this.note(written)
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = on_stream!(&mut *this, stream, cx => stream.poll_write_vectored(cx, bufs));
+        let written = past(cx, |cx| match &mut this.stream {
+            Stream::Plain(stream) => socket::poll_write(stream, bufs, cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+        });
         this.note(written)
     }
 
@@ -217,11 +215,11 @@ impl AsyncWrite for Wire {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         on_stream!(self.get_mut(), stream, cx => stream.poll_flush(cx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         on_stream!(self.get_mut(), stream, cx => stream.poll_shutdown(cx))
     }
 }

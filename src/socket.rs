@@ -1,0 +1,156 @@
+//! Bytes into a socket and out of it, without what libc does so that its calls can be cancelled.
+
+use std::{
+    io::{self, IoSlice},
+    os::fd::AsFd,
+    task::{Context, Poll, ready},
+};
+
+use rustix::{
+    io::writev,
+    net::{RecvFlags, SendFlags, recv, send},
+};
+use tokio::{
+    io::Interest,
+    net::{TcpStream, UnixStream},
+};
+
+/// A socket of tokio's.
+pub trait Socket: AsFd {
+    /// Whether it may have something.
+    fn poll_has(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Whether it may take something.
+    fn poll_takes(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Does it, and waits for the next time when it is said that it would block.
+    fn attempt<T>(
+        &self,
+        interest: Interest,
+        io: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T>;
+}
+
+/// Both have the same methods, by no trait.
+macro_rules! is_a_socket {
+    ($stream:ty) => {
+        impl Socket for $stream {
+            fn poll_has(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_read_ready(cx)
+            }
+
+            fn poll_takes(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_write_ready(cx)
+            }
+
+            fn attempt<T>(
+                &self,
+                interest: Interest,
+                io: impl FnOnce() -> io::Result<T>,
+            ) -> io::Result<T> {
+                self.try_io(interest, io)
+            }
+        }
+    };
+}
+
+is_a_socket!(TcpStream);
+is_a_socket!(UnixStream);
+
+/// Writes as much of `bufs` as it takes now.
+pub fn poll_write<S: Socket>(
+    socket: &S,
+    bufs: &[IoSlice<'_>],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let once = || match bufs {
+        [only] => send(socket, only, SendFlags::NOSIGNAL),
+        _ => writev(socket, bufs),
+    };
+    loop {
+        ready!(socket.poll_takes(cx))?;
+        match socket.attempt(Interest::WRITABLE, || Ok(once()?)) {
+            Ok(written) => {
+                if written < bufs.iter().map(|buf| buf.len()).sum() {
+                    is_done(socket, Interest::WRITABLE);
+                }
+                return Poll::Ready(Ok(written));
+            }
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
+}
+
+/// Reads what it has now, as far as there is room in `buf`; nothing is the end.
+pub fn poll_read<S: Socket>(
+    socket: &S,
+    buf: &mut [u8],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_has(cx))?;
+        let once = || Ok(recv(socket, &mut *buf, RecvFlags::empty())?.0);
+        match socket.attempt(Interest::READABLE, once) {
+            Ok(read) => {
+                if (1..buf.len()).contains(&read) {
+                    is_done(socket, Interest::READABLE);
+                }
+                return Poll::Ready(Ok(read));
+            }
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
+}
+
+/// Tells the runtime that there is no more for now, which spares the call that would find it out.
+fn is_done(socket: &impl Socket, interest: Interest) {
+    let nothing = || Err(io::ErrorKind::WouldBlock.into());
+    let _: io::Result<()> = socket.attempt(interest, nothing);
+}
+
+/// Whether it is worth another try.
+pub fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_arrives_in_order_however_slowly_it_is_read() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let all: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
+        let writing = async {
+            let mut left = &all[..];
+            while !left.is_empty() {
+                // In one piece and in two, in turn.
+                let (first, second) = left.split_at(left.len() / 3);
+                let both = [IoSlice::new(first), IoSlice::new(second)];
+                let one = [IoSlice::new(left)];
+                let bufs = if left.len() % 2 == 0 { &both[..] } else { &one };
+                let written = poll_fn(|cx| poll_write(&ours, bufs, cx)).await;
+                left = &left[written.unwrap()..];
+            }
+            drop(ours);
+        };
+        let reading = async {
+            let (mut came, mut buf) = (Vec::new(), [0; 1000]);
+            loop {
+                match poll_fn(|cx| poll_read(&theirs, &mut buf, cx)).await.unwrap() {
+                    0 => return came,
+                    read => came.extend_from_slice(&buf[..read]),
+                }
+            }
+        };
+        let ((), came) = tokio::join!(writing, reading);
+        assert!(came == all);
+    }
+}
