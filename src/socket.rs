@@ -1,6 +1,7 @@
 //! Bytes into a socket and out of it, without what libc does so that its calls can be cancelled.
 
 use std::{
+    cell::RefCell,
     io::{self, IoSlice},
     os::fd::AsFd,
     task::{Context, Poll, ready},
@@ -24,11 +25,7 @@ pub trait Socket: AsFd {
     fn poll_takes(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Does it, and waits for the next time when it is said that it would block.
-    fn attempt<T>(
-        &self,
-        interest: Interest,
-        io: impl FnOnce() -> io::Result<T>,
-    ) -> io::Result<T>;
+    fn attempt<T>(&self, interest: Interest, io: impl FnOnce() -> io::Result<T>) -> io::Result<T>;
 }
 
 /// Both have the same methods, by no trait.
@@ -57,21 +54,35 @@ macro_rules! is_a_socket {
 is_a_socket!(TcpStream);
 is_a_socket!(UnixStream);
 
+/// What is no larger is put together before it is written: that costs less than to have the kernel do it.
+const SMALL: usize = 2048;
+
+thread_local! {
+    /// There it is put together.
+    static TOGETHER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Writes as much of `bufs` as it takes now.
 pub fn poll_write<S: Socket>(
     socket: &S,
     bufs: &[IoSlice<'_>],
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
+    let all = bufs.iter().map(|buf| buf.len()).sum();
     let once = || match bufs {
         [only] => send(socket, only, SendFlags::NOSIGNAL),
-        _ => writev(socket, bufs),
+        _ if all > SMALL => writev(socket, bufs),
+        _ => TOGETHER.with_borrow_mut(|together| {
+            together.clear();
+            bufs.iter().for_each(|buf| together.extend_from_slice(buf));
+            send(socket, together, SendFlags::NOSIGNAL)
+        }),
     };
     loop {
         ready!(socket.poll_takes(cx))?;
         match socket.attempt(Interest::WRITABLE, || Ok(once()?)) {
             Ok(written) => {
-                if written < bufs.iter().map(|buf| buf.len()).sum() {
+                if written < all {
                     is_done(socket, Interest::WRITABLE);
                 }
                 return Poll::Ready(Ok(written));
@@ -135,7 +146,11 @@ mod tests {
                 let (first, second) = left.split_at(left.len() / 3);
                 let both = [IoSlice::new(first), IoSlice::new(second)];
                 let one = [IoSlice::new(left)];
-                let bufs = if left.len() % 2 == 0 { &both[..] } else { &one };
+                let bufs = if left.len().is_multiple_of(2) {
+                    &both[..]
+                } else {
+                    &one
+                };
                 let written = poll_fn(|cx| poll_write(&ours, bufs, cx)).await;
                 left = &left[written.unwrap()..];
             }
@@ -144,7 +159,10 @@ mod tests {
         let reading = async {
             let (mut came, mut buf) = (Vec::new(), [0; 1000]);
             loop {
-                match poll_fn(|cx| poll_read(&theirs, &mut buf, cx)).await.unwrap() {
+                match poll_fn(|cx| poll_read(&theirs, &mut buf, cx))
+                    .await
+                    .unwrap()
+                {
                     0 => return came,
                     read => came.extend_from_slice(&buf[..read]),
                 }

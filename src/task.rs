@@ -41,9 +41,7 @@ impl Timer {
         if self.at.is_some_and(|at| now < at && at <= due) {
             return;
         }
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(sleep_until(due)));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if sleep.deadline() != due {
             sleep.as_mut().reset(due);
         }
@@ -165,9 +163,7 @@ impl Clock {
         if wake_at(due, now) {
             return false;
         }
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(sleep_until(due)));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if due < sleep.deadline() {
             sleep.as_mut().reset(due);
         }
@@ -263,7 +259,9 @@ mod tests {
         })));
         let _ = pin!(known).poll(&mut Context::from_waker(&of_task));
         assert_eq!((task.woken(), other.woken()), (2, 0));
-        let fails = super::known(Box::pin(poll_fn(|_| -> Poll<()> { panic!("of this task") })));
+        let fails = super::known(Box::pin(poll_fn(|_| -> Poll<()> {
+            panic!("of this task")
+        })));
         let mut fails = Box::pin(fails);
         let mut cx = Context::from_waker(&of_task);
         let failed = catch_unwind(AssertUnwindSafe(|| fails.as_mut().poll(&mut cx)));

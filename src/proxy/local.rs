@@ -35,7 +35,7 @@ pub(super) struct Asked {
 
 /// Reads a token request's body.
 pub(super) async fn read(proxy: &Proxy, body: Inbound) -> Result<Asked, Failure> {
-    let body = Captured::hold(body, LARGEST, &proxy.memory).await?;
+    let body = Captured::hold(body, LARGEST, proxy.memory).await?;
     let body = match &body {
         Captured::Whole(_) => body.whole(),
         Captured::Partial { rest, .. } if rest.size_hint().lower() > LARGEST as u64 => None,
