@@ -70,12 +70,12 @@ pub fn poll_write<S: Socket>(
 ) -> Poll<io::Result<usize>> {
     let all = bufs.iter().map(|buf| buf.len()).sum();
     let once = || match bufs {
-        [only] => send(socket, only, SendFlags::NOSIGNAL),
+        [only] => send(socket, only, SendFlags::empty()),
         _ if all > SMALL => writev(socket, bufs),
         _ => TOGETHER.with_borrow_mut(|together| {
             together.clear();
             bufs.iter().for_each(|buf| together.extend_from_slice(buf));
-            send(socket, together, SendFlags::NOSIGNAL)
+            send(socket, together, SendFlags::empty())
         }),
     };
     loop {
