@@ -115,7 +115,8 @@ pub fn poll_read<S: Socket>(
     }
 }
 
-/// Tells the runtime that there is no more for now, which spares the call that would find it out.
+/// Tells the runtime that there is no more for now, which spares the call that would find it out. Only for a
+/// runtime of one thread: on another, what comes meanwhile would be forgotten with it.
 fn is_done(socket: &impl Socket, interest: Interest) {
     let nothing = || Err(io::ErrorKind::WouldBlock.into());
     let _: io::Result<()> = socket.attempt(interest, nothing);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use support::{App, PATIENCE, Sidecar, Wechat};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     time::{sleep, timeout},
 };
 
@@ -117,6 +117,34 @@ async fn a_content_length_is_seen_even_where_its_head_began_in_the_call_before()
         );
     }
     assert_eq!(wechat.calls().len(), 6);
+}
+
+#[tokio::test]
+async fn an_app_that_hangs_up_ends_its_call_and_no_other() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    let call = format!("POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}");
+    // An end behind the next call is not that of this one.
+    let mut app = App::to(&sidecar).await;
+    app.send(format!("{call}{call}")).await;
+    app.0.shutdown().await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(app.reply().await.status, 200);
+    }
+    let closed = timeout(PATIENCE, app.0.read(&mut [0; 1])).await;
+    assert_eq!(closed.expect("it is kept").unwrap(), 0);
+    drop(app);
+    wechat.clear();
+    wechat.change(|behaviour| behaviour.stall = true);
+    let mut app = App::to(&sidecar).await;
+    app.send(&call).await;
+    wechat.wait_for_calls(1).await;
+    drop(app);
+    // WeChat would have a quarter of a minute for its answer.
+    let ended = sidecar.becomes("wechat_sidecar_connections{side=\"app\"}", 0.0);
+    timeout(Duration::from_secs(3), ended)
+        .await
+        .expect("the call goes on");
 }
 
 #[tokio::test]

@@ -78,7 +78,11 @@ impl Watched {
 
     /// Gives back what was read and not understood yet.
     pub(super) fn put_back(&mut self, bytes: Bytes) {
-        self.put_back = bytes;
+        self.put_back = if is_blank(&bytes) {
+            Bytes::new()
+        } else {
+            bytes
+        };
     }
 
     /// Whether this pause has lasted for too long.
@@ -92,6 +96,10 @@ impl Watched {
     /// Looks at what was just read.
     fn note(&mut self, bytes: &[u8]) {
         let phase = self.life.phase();
+        if phase == WAITING && is_blank(bytes) {
+            // What some apps send after a body begins no call.
+            return;
+        }
         if phase == CALLING || (phase == READING && self.seen) {
             self.came_after_head(bytes);
             return;
@@ -129,6 +137,11 @@ impl Watched {
         // What went wrong is found out by who reads.
         self.stream.poll_readable(cx).map(|_| ())
     }
+}
+
+/// Whether there are nothing but ends of lines.
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 impl AsyncRead for Watched {
@@ -204,7 +217,10 @@ impl Watched {
     /// Whether the app has hung up on the call that goes on. hyper would look for that by reading on, into a
     /// buffer of its own for each call.
     fn is_left(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.more || self.life.phase() != CALLING {
+        // Behind the next call, which hyper has read already, an end is not that of this one. A call that
+        // came so itself is not watched either.
+        let has_next = self.after_head > self.life.body_length();
+        if self.more || has_next || self.life.phase() != CALLING {
             return false;
         }
         match past(cx, |cx| self.stream.poll_peek(cx)) {
@@ -319,6 +335,19 @@ mod tests {
         let began = Instant::now();
         assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 0);
         assert_eq!(began.elapsed(), KEPT_ALIVE);
+    }
+
+    #[tokio::test]
+    async fn ends_of_lines_begin_no_call_and_are_not_kept() {
+        let life = Life::new();
+        let (mut app, mut watched) = watched(life.clone());
+        app.write_all(b"\r\n").await.unwrap();
+        watched.read_exact(&mut [0; 2]).await.unwrap();
+        assert!(!life.is_reading());
+        watched.put_back(Bytes::from_static(b"\r\n"));
+        app.write_all(b"G").await.unwrap();
+        assert_eq!(watched.read_u8().await.unwrap(), b'G');
+        assert!(life.is_reading());
     }
 
     #[tokio::test(start_paused = true)]

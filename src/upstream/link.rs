@@ -15,7 +15,7 @@ use hyper::{
     client::conn::{TrySendError, http1},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{sync::OwnedSemaphorePermit, time::Duration};
+use tokio::{sync::OwnedSemaphorePermit, task::coop::has_budget_remaining, time::Duration};
 
 use super::{
     Options,
@@ -194,7 +194,14 @@ impl Link {
                 return wanted(cx);
             }
             let polled = wanted(&mut quiet);
-            if polled.is_ready() || !self.rings.any() {
+            if polled.is_ready() {
+                return polled;
+            }
+            // Without it hyper's channels say that they are pending and ring later, when nobody looks.
+            if !has_budget_remaining() {
+                break;
+            }
+            if !self.rings.any() {
                 return polled;
             }
         }

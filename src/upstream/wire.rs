@@ -99,6 +99,18 @@ impl Progress {
         }
     }
 
+    /// Whether all that was written has left.
+    fn flushed(&self, all: bool) {
+        if all != self.blocked.load(Ordering::Relaxed) {
+            return;
+        }
+        if all {
+            self.wrote();
+        } else {
+            self.blocked.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn wrote(&self) {
         let millis = u64::try_from((now() - self.made).as_millis()).unwrap_or(u64::MAX);
         self.last_write.store(millis, Ordering::Relaxed);
@@ -216,7 +228,11 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self.get_mut(), stream, cx => stream.poll_flush(cx))
+        let this = self.get_mut();
+        let flushed = on_stream!(&mut *this, stream, cx => stream.poll_flush(cx));
+        // TLS takes more than has left.
+        this.progress.flushed(flushed.is_ready());
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
