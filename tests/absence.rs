@@ -182,7 +182,8 @@ async fn what_was_fetched_without_the_store_is_shared_when_it_is_back() {
     assert_eq!(replicas[1].replace(&token).await.unwrap(), "t2");
     sleep(Duration::from_secs(600)).await;
     replicas.iter().for_each(|replica| replica.view.away(false));
-    sleep(Duration::from_secs(60)).await;
+    // Two looks into the store for who has a token to share, and two for the others.
+    sleep(Duration::from_secs(150)).await;
     assert_eq!(memory.token().unwrap(), "t2");
     for replica in &replicas {
         assert_eq!(replica.in_hand(), "t2");
