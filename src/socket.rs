@@ -137,20 +137,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_written_arrives_in_order_however_slowly_it_is_read() {
+    async fn what_is_written_arrives_once_and_in_order_whatever_its_size() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let all: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
         let writing = async {
             let mut left = &all[..];
+            let mut sizes = [2, 700, SMALL, SMALL + 1, 100_000].into_iter().cycle();
             while !left.is_empty() {
-                // In one piece and in two, in turn.
-                let (first, second) = left.split_at(left.len() / 3);
-                let both = [IoSlice::new(first), IoSlice::new(second)];
-                let one = [IoSlice::new(left)];
-                let bufs = if left.len().is_multiple_of(2) {
-                    &both[..]
+                let some = &left[..left.len().min(sizes.next().unwrap())];
+                let (first, second) = some.split_at(some.len() / 3);
+                let pieces = [IoSlice::new(first), IoSlice::new(second)];
+                let one = [IoSlice::new(some)];
+                let bufs = if left.len().is_multiple_of(3) {
+                    &one[..]
                 } else {
-                    &one
+                    &pieces
                 };
                 let written = poll_fn(|cx| poll_write(&ours, bufs, cx)).await;
                 left = &left[written.unwrap()..];
