@@ -23,6 +23,12 @@ fn main() {
 
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/endpoint");
+    // What pgo/rustc hands to the compiler, which cargo does not see.
+    for file in ["pgo/calls.profdata", "pgo/rustc.version"] {
+        if Path::new(file).exists() {
+            println!("cargo::rerun-if-changed={file}");
+        }
+    }
     let code = match endpoints() {
         Ok(code) => code,
         Err(problem) => {

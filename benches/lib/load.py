@@ -71,6 +71,15 @@ def post(path, size=200):
     return f"{head}\r\n\r\n{body}".encode()
 
 
+def in_chunks(request):
+    """The same, in two chunks of unequal size."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    lines = [line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length")]
+    lines.append(b"Transfer-Encoding: chunked")
+    chunks = [b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:100], body[100:], b"")]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + b"".join(chunks)
+
+
 class Crowd:
     """Connections of one app, all kept open, on which calls leave together and are all waited for."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from lib.peers import HAPROXY, NGINX, SIDECAR, Proxy
+from lib.peers import HAPROXY, NGINX, RELAY, SIDECAR, Proxy
 from lib.processes import BENCH, raise_file_limit
 from lib.upstream import POST, Upstream
 
@@ -21,7 +21,7 @@ def main():
     parser.add_argument("builds", nargs="*", help="binaries of the sidecar; default the one that was just built")
     parser.add_argument("--turns", type=int, default=150, help="of each; default 150")
     parser.add_argument("--milliseconds", type=int, default=100, help="of a turn; default 100")
-    parser.add_argument("--plain", action="store_true", help="an upstream without TLS")
+    parser.add_argument("--plain", action="store_true", help="an upstream without TLS; with the relay, on one core")
     parser.add_argument("--both", action="store_true", help="two workers and no pinning, instead of one on core 0")
     asked = parser.parse_args()
     raise_file_limit()
@@ -29,7 +29,8 @@ def main():
     upstream = Upstream(None if asked.both else LOAD_CORE)
     proxies = {}
     try:
-        for kind in (NGINX, HAPROXY):
+        relay = [RELAY] if asked.plain and not asked.both else []
+        for kind in (NGINX, HAPROXY, *relay):
             proxies[kind] = Proxy(kind, upstream, not asked.plain, cores, pin)
         for build in asked.builds or [os.environ["SIDECAR"]]:
             os.environ["SIDECAR"] = str(Path(build).resolve())

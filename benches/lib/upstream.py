@@ -10,9 +10,10 @@ from .processes import RUN, Program, free_port, listens, wait_until
 
 # As long as one of WeChat's.
 TOKEN = "bench_" + "0123456789abcdefghijABCDEFGHIJ" * 5
-POST, GET, DOWNLOAD, UPLOAD = (
+POST, GET, CHUNKED, DOWNLOAD, UPLOAD = (
     "/cgi-bin/message/custom/send",
     "/cgi-bin/user/get",
+    "/cgi-bin/menu/get",
     "/cgi-bin/media/get",
     "/cgi-bin/media/upload",
 )
@@ -78,6 +79,8 @@ http {{
         location = /cgi-bin/stable_token {{ return 200 '{token_reply}'; }}
         location = {post} {{ return 200 '{small}'; }}
         location = {get} {{ return 200 '{two_kib}'; }}
+        # nginx does not say how long what it has looked through is.
+        location = {chunked} {{ ssi on; ssi_types application/json; return 200 '{two_kib}'; }}
         location = {download} {{ default_type image/jpeg; alias {folder}/large; }}
         location = {upload} {{
             proxy_pass http://unix:{folder}/done.sock;
@@ -119,6 +122,7 @@ class Upstream:
                 two_kib=two_kib(),
                 post=POST,
                 get=GET,
+                chunked=CHUNKED,
                 download=DOWNLOAD,
                 upload=UPLOAD,
             )
