@@ -209,8 +209,11 @@ struct Block {
     cells: Box<[Box<[AtomicU64]>]>,
 }
 
-/// More threads than this share cells, which is slower and still right.
+/// How many sets of cells there are.
 const SHARDS: usize = 8;
+
+/// The threads that come first have one each. The others share the rest, which is slower and still right.
+const OWN: usize = 4;
 
 impl Block {
     fn new(counters: usize) -> Self {
@@ -224,7 +227,13 @@ impl Block {
     }
 
     fn add_many(&self, at: usize, count: u64) {
-        self.cells[shard()][at].fetch_add(count, Ordering::Relaxed);
+        let shard = shard();
+        let cell = &self.cells[shard][at];
+        if shard < OWN {
+            cell.store(cell.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+        } else {
+            cell.fetch_add(count, Ordering::Relaxed);
+        }
     }
 
     fn sum(&self, at: usize) -> u64 {
@@ -239,7 +248,9 @@ fn shard() -> usize {
     thread_local!(static SHARD: Cell<usize> = const { Cell::new(usize::MAX) });
     SHARD.with(|shard| {
         if shard.get() == usize::MAX {
-            shard.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
+            let at = NEXT.fetch_add(1, Ordering::Relaxed);
+            let shared = OWN + at % (SHARDS - OWN);
+            shard.set(if at < OWN { at } else { shared });
         }
         shard.get()
     })
@@ -319,9 +330,9 @@ mod tests {
         let block = Block::new(1);
         std::thread::scope(|scope| {
             for _ in 0..20 {
-                scope.spawn(|| (0..100).for_each(|_| block.add(0)));
+                scope.spawn(|| (0..20_000).for_each(|_| block.add(0)));
             }
         });
-        assert_eq!(block.sum(0), 2000);
+        assert_eq!(block.sum(0), 400_000);
     }
 }
