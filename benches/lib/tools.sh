@@ -54,13 +54,13 @@ envoy() {
 
 oha() {
     "$bench/bin/oha" --version 2>/dev/null | grep -q " $OHA_VERSION$" && return 0
-    CARGO_TARGET_DIR=$bench/oha-build cargo install --quiet --locked --root "$bench" \
+    SIDECAR_PGO=off CARGO_TARGET_DIR=$bench/oha-build cargo install --quiet --locked --root "$bench" \
         --version "$OHA_VERSION" oha
 }
 
 # The pingora proxy and the TCP relay. One of pingora's libraries is built with cmake.
 peers() {
     debian cmake
-    CARGO_TARGET_DIR=$bench/peers cargo build --quiet --release --locked \
+    SIDECAR_PGO=off CARGO_TARGET_DIR=$bench/peers cargo build --quiet --release --locked \
         --manifest-path "$root/benches/compare/peers/Cargo.toml"
 }
