@@ -6,18 +6,18 @@
 # 2.36 or newer will do; the program brings its own root certificates where the base has none:
 #
 #   docker build --build-arg BASE=debian:bookworm-slim -t wechat-sidecar:0.1.0 .
-#   docker build --build-arg BUILDER=MIRROR/rust:1.95-bookworm --build-arg BASE=MIRROR/debian:bookworm-slim …
+#   docker build --build-arg BUILDER=MIRROR/rust:1.95.0-bookworm --build-arg BASE=MIRROR/debian:bookworm-slim …
 #
 # Crates come through a mirror when a file config.toml is put into /usr/local/cargo of the builder's image.
-# With this compiler pgo/ has its effect; any other will do, and makes a call a tenth dearer.
-ARG BUILDER=rust:1.95-bookworm
+# With this compiler, on x86-64, pgo/ has its effect. Another will do, if there is bash; a call is a tenth dearer then.
+ARG BUILDER=rust:1.95.0-bookworm
 ARG BASE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${BUILDER} AS build
 WORKDIR /build
 # The dependencies alone, with an empty program: a layer that lasts until they change, in any builder.
 COPY .cargo .cargo
-COPY pgo pgo
+COPY pgo/rustc pgo/rustc.version pgo/calls.profdata pgo/
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
     && touch src/lib.rs \

@@ -24,6 +24,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/endpoint");
     // What pgo/rustc hands to the compiler, which cargo does not see.
+    println!("cargo::rerun-if-env-changed=SIDECAR_PGO");
     for file in ["pgo/calls.profdata", "pgo/rustc.version"] {
         if Path::new(file).exists() {
             println!("cargo::rerun-if-changed={file}");

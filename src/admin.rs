@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, Semaphore},
-    time::{Duration, sleep, timeout},
+    time::{Duration, Instant, sleep, timeout},
 };
 
 use crate::{
@@ -59,7 +59,10 @@ const MOST_PEERS: usize = 64;
 /// How long a peer may take for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a connection lasts at most: enough for many probes.
+/// After so long a connection ends with the next reply, which says so.
+const VISIT: Duration = Duration::from_secs(2);
+
+/// How long a connection lasts at most: a visit, a pause, and an answer. So who asks again and again is not cut off.
 const LONGEST_VISIT: Duration = Duration::from_secs(15);
 
 /// The largest body: a log level.
@@ -99,11 +102,17 @@ impl Admin {
     }
 
     async fn converse(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, open: bool) {
+        let over = Instant::now() + VISIT;
         let service = service_fn(|call: Request<Incoming>| {
             let admin = self.clone();
             async move {
                 let (head, body) = call.into_parts();
-                Ok::<_, Infallible>(admin.answer(&head, body, peer, open).await)
+                let mut reply = admin.answer(&head, body, peer, open).await;
+                if Instant::now() >= over {
+                    let close = HeaderValue::from_static("close");
+                    reply.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(reply)
             }
         });
         let connection = http1::Builder::new()

@@ -7,7 +7,11 @@ use std::{net::UdpSocket, time::Duration};
 
 use futures_util::future::join_all;
 use support::{APPID, Reply, Sidecar, Wechat, app::rest};
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 #[tokio::test]
 async fn it_has_started_when_the_first_fetch_has_ended_and_is_ready_with_a_token() {
@@ -200,6 +204,31 @@ async fn peers_that_never_read_do_not_shut_the_probes_out() {
             .expect("no answer"),
         200
     );
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_again_and_again_is_told_when_its_connection_ends() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    let address = sidecar.admin.strip_prefix("http://").unwrap();
+    let mut peer = TcpStream::connect(address).await.unwrap();
+    let asking = async {
+        loop {
+            let call = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            peer.write_all(call).await.unwrap();
+            let mut reply = Vec::new();
+            while !reply.ends_with(b"\r\n\r\nok\n") {
+                assert_ne!(peer.read_buf(&mut reply).await.unwrap(), 0);
+            }
+            if String::from_utf8_lossy(&reply).contains("connection: close") {
+                return peer.read_u8().await;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let ended = timeout(Duration::from_secs(10), asking).await;
+    let ended = ended.expect("it goes on").unwrap_err();
+    assert_eq!(ended.kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
 /// What `/livez`, `/healthz`, `/startupz` and `/readyz` answer.

@@ -1,6 +1,7 @@
 """Counts the user instructions of a call: POST of 200 B, reply of 62 B, TLS 1.3 upstream."""
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,11 @@ WITHOUT_PROFILE = 1.4
 
 
 def has_profile():
-    compiler = subprocess.run(["rustc", "-vV"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    return compiler == (PGO / "rustc.version").read_text()
+    """Whether pgo/rustc is what cargo runs, and the compiler the one that the profile is for."""
+    if any(os.environ.get(name) for name in ("RUSTC_WRAPPER", "CARGO_BUILD_TARGET", "SIDECAR_PGO")):
+        return False
+    asked = subprocess.run(["rustc", "-vV"], cwd=PGO, stdout=subprocess.PIPE, text=True, check=True)
+    return asked.stdout == (PGO / "rustc.version").read_text()
 
 
 def main():
@@ -32,7 +36,7 @@ def main():
     print(f"{counted:,.0f} user instructions a call" + (f", at most {asked.max:,}" if asked.max else ""))
     if asked.max and not has_profile():
         asked.max = round(asked.max * WITHOUT_PROFILE)
-        print(f"pgo/ has no profile for this compiler: {asked.max:,} are allowed")
+        print(f"pgo/ has no profile for this build: {asked.max:,} are allowed")
     if asked.max and counted > asked.max:
         print(
             "a call takes more instructions than it may; if Cargo.lock has changed, pgo/renew helps;"

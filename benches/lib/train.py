@@ -1,4 +1,4 @@
-"""The work that the profile is made from: calls of all shapes that are timed anywhere, by all ways."""
+"""The work that the profile is made from: small calls, large ones and chunked ones, with TLS and without."""
 
 import sys
 from pathlib import Path
@@ -28,8 +28,8 @@ def main():
             crowd = load.Crowd(proxy.port, 16)
             crowd.rounds(load.in_chunks(load.post(POST)), 200)
             crowd.close()
-            # It writes its counts when it ends.
-            proxy.program.stop(patience=60)
+            if proxy.program.stop(patience=60):
+                raise RuntimeError("it did not end by itself, and so has not written its counts")
             proxy.stop()
     upstream.stop()
 
