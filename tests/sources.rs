@@ -82,6 +82,8 @@ async fn not_ready(sidecar: &Sidecar, reason: &str) {
 #[tokio::test]
 async fn a_file_is_followed_and_wechat_is_asked_for_nothing() {
     let wechat = Wechat::start().await;
+    // A call that is refused for no reason is sent once more: here none may be.
+    wechat.change(|behaviour| behaviour.refusal_chance = 0.0);
     let path = temporary("token");
     let sidecar = sidecar(&wechat, &of_file(&path)).await;
     not_ready(&sidecar, "token.file cannot be read: No such file").await;
@@ -101,7 +103,6 @@ async fn a_file_is_followed_and_wechat_is_asked_for_nothing() {
         &json!({"access_token": next, "expires_in": 7200}).to_string(),
     );
     sidecar.becomes("wechat_sidecar_token_fetches_total{account=\"wx0123456789abcdef\",cause=\"renewal\",outcome=\"shared\"}", 1.0).await;
-    wechat.change(|behaviour| behaviour.refusal_chance = 0.0);
     works(&sidecar).await;
     assert_eq!(sidecar.metric("wechat_sidecar_replays_total").await, 0.0);
     assert_eq!(wechat.token_requests().len(), 0);
