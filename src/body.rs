@@ -16,7 +16,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use crate::{bell::Bell, task::Clock};
+use crate::{bell::Bell, fault::Fault, task::Clock};
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +24,12 @@ pub enum BodyError {
     /// Nothing came for this long.
     #[error("nothing came for {0:?}")]
     Idle(Duration),
-    /// The other side hung up, or sent nonsense.
+    /// The app hung up, or sent nonsense.
     #[error("the connection broke")]
     Broken(#[source] hyper::Error),
+    /// WeChat did, or it cannot be reached any more.
+    #[error("{0}")]
+    Reply(Fault),
 }
 
 /// Ends a body that is waited for too long. It costs nothing while the body keeps coming.

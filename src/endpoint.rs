@@ -32,8 +32,6 @@ pub enum Credential {
 pub struct Endpoint<'a> {
     path: Cow<'a, [u8]>,
     row: Option<usize>,
-    /// Whether it came as the rules see it.
-    plain: bool,
     /// What it takes.
     pub credential: Credential,
 }
@@ -75,7 +73,6 @@ impl<'a> Endpoint<'a> {
             return Ok(Self {
                 path: Cow::Borrowed(path),
                 row: Some(row),
-                plain: true,
                 credential: table::credential(row),
             });
         }
@@ -85,7 +82,6 @@ impl<'a> Endpoint<'a> {
         Ok(Self {
             path,
             row,
-            plain: false,
             credential,
         })
     }
@@ -93,11 +89,6 @@ impl<'a> Endpoint<'a> {
     /// The decoded path, in lower case.
     pub fn path(&self) -> &[u8] {
         &self.path
-    }
-
-    /// Where it stands in the table if it came as it is written there, in lower case.
-    pub fn plain_row(&self) -> Option<usize> {
-        self.row.filter(|_| self.plain)
     }
 
     /// Whether it may take a code that works once, so that it must not be asked twice.
@@ -224,7 +215,6 @@ mod tests {
                 let endpoint = Endpoint::of(kind, path.as_bytes()).unwrap();
                 assert_eq!(endpoint.row(), row, "{path}");
                 let lower = path.to_ascii_lowercase();
-                assert_eq!(endpoint.plain_row().is_some(), lower == path, "{path}");
                 for near in [&lower[1..], &format!("{lower}x"), &lower[..lower.len() - 1]] {
                     let near = table::find(kind, near.as_bytes());
                     assert_ne!(near, row, "{path}");

@@ -18,6 +18,7 @@ pub const COMMIT: &str = env!("SIDECAR_BUILD_COMMIT");
 pub mod address;
 pub mod bell;
 pub mod clock;
+pub mod fault;
 pub mod kind;
 pub mod log;
 pub mod memory;

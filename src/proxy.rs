@@ -38,7 +38,7 @@ use crate::{
     memory::Memory,
     metrics::{AccountMetrics, ENDPOINT_LABELS, Metrics, Outcome},
     token::{Token, encode},
-    upstream::{Arriving, Outbound, Outgoing, SendError, ways::Ways},
+    upstream::{Arriving, Outbound, SendError, ways::Ways},
 };
 use error::Failure;
 pub use guard::Entrance;
@@ -275,12 +275,7 @@ impl Proxy {
         token: &Token,
     ) -> Result<Answered, Unanswered> {
         let secrets = [token.value().expose(), token.encoded()];
-        let plain = call.plain_row().and_then(|row| {
-            token.target(row, || {
-                target::plain_target(call.account.prefix(), call.path, token.encoded())
-            })
-        });
-        let edit = plain.map_or(Edit::Token(token.encoded()), Edit::Ready);
+        let edit = Edit::Token(token.encoded());
         pin!(self.send(call, body, edit, &secrets)).await
     }
 
@@ -299,11 +294,10 @@ impl Proxy {
             None
         };
         let way = call.account.way.as_ref();
-        let mut outbound = Some(outgoing(call, body, edit)?);
-        let mut sent = pin!(self.ways.send(way, &mut outbound, false)).await;
-        if let (Err(SendError::Broken { reused: true }), Some(body)) = (&sent, spare) {
-            outbound = Some(outgoing(call, body, edit)?);
-            let again = self.ways.send(way, &mut outbound, true);
+        let outbound = outgoing(call, body, edit)?;
+        let mut sent = pin!(self.ways.send(way, outbound, false)).await;
+        if let (Err(SendError::Broken { reused: true, .. }), Some(body)) = (&sent, spare) {
+            let again = self.ways.send(way, outgoing(call, body, edit)?, true);
             sent = Box::pin(again).await;
         }
         let reply = sent.map_err(|error| Unanswered {
@@ -352,21 +346,16 @@ fn outgoing(
     body: Captured<Inbound>,
     edit: Edit<'_>,
 ) -> Result<Outbound, Unanswered> {
-    use http_body::Body;
-    let target =
-        target::target(call.account.prefix(), call.path, call.query, edit).ok_or_else(|| {
-            Unanswered {
-                failure: Failure::Malformed("its target is too long".to_owned()),
-                nothing_sent: true,
-            }
-        })?;
-    let length = body.size_hint().exact().unwrap_or_default();
-    let mut request = Request::new(Outgoing::new(body));
-    *request.method_mut() = call.head.method.clone();
-    *request.uri_mut() = target;
-    *request.headers_mut() =
-        rewrite::request_headers(&call.head.method, &call.head.headers, length);
-    Ok(request)
+    let method = &call.head.method;
+    let mut outbound = Outbound::new(method, body, |whole| {
+        target::write(whole, call.account.prefix(), call.path, call.query, edit);
+    })
+    .ok_or_else(|| Unanswered {
+        failure: Failure::Malformed("its target is too long".to_owned()),
+        nothing_sent: true,
+    })?;
+    rewrite::request_headers(method, &call.head.headers, &mut outbound);
+    Ok(outbound)
 }
 
 fn broken(failure: Failure) -> Unanswered {

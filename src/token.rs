@@ -2,17 +2,13 @@
 
 use std::{
     fmt,
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use http::uri::PathAndQuery;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{Duration, Instant};
 
-use crate::{clock::now, endpoint, secret::Secret};
+use crate::{clock::now, secret::Secret};
 
 /// What may stand in a query value unencoded (RFC 3986 §2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -29,15 +25,7 @@ pub struct Token {
     issued_at: Instant,
     lifetime: Duration,
     accepted: AtomicBool,
-    /// What calls to the endpoints of the tables look like with this token in them, by row.
-    targets: Box<[OnceLock<Page>]>,
 }
-
-/// Targets of rows next to each other, made when one of them is: a token is used for a few rows.
-type Page = Box<[OnceLock<PathAndQuery>; PAGE]>;
-
-/// Rows of a page.
-const PAGE: usize = 16;
 
 impl Token {
     /// A token that WeChat says lives for `lifetime` from now.
@@ -48,9 +36,6 @@ impl Token {
             issued_at: Instant::now(),
             lifetime,
             accepted: AtomicBool::new(false),
-            targets: (0..endpoint::rows().div_ceil(PAGE))
-                .map(|_| OnceLock::new())
-                .collect(),
         }
     }
 
@@ -62,21 +47,6 @@ impl Token {
     /// The secret as a query carries it.
     pub fn encoded(&self) -> &str {
         self.encoded.expose()
-    }
-
-    /// The target of a plain call to the endpoint at `row` of the tables, made by `make` once.
-    pub fn target(
-        &self,
-        row: usize,
-        make: impl FnOnce() -> Option<PathAndQuery>,
-    ) -> Option<&PathAndQuery> {
-        let page = self.targets.get(row / PAGE)?;
-        let place = &page.get_or_init(|| Box::new([const { OnceLock::new() }; PAGE]))[row % PAGE];
-        if place.get().is_none() {
-            // Another worker may be first, with the same.
-            let _ = place.set(make()?);
-        }
-        place.get()
     }
 
     /// Whether this is the very token `other` is, whatever its expiry is now said to be:

@@ -1,40 +1,44 @@
 //! Calls to WeChat over connections that one worker keeps; errors never show a URL.
 
 mod arriving;
+mod aside;
+mod call;
+mod chunks;
 mod eager;
 pub mod egress;
 mod link;
 pub mod names;
 pub mod origin;
 mod pool;
+mod reply;
 pub mod route;
+mod sending;
 pub mod trust;
 pub mod ways;
 mod wire;
 
 use std::{
-    error::Error,
     future::{Future, poll_fn},
-    pin::pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
-use http::{Response, header};
+use http::Response;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Duration, timeout},
 };
 
 pub use arriving::Arriving;
+pub use call::Outbound;
+
 use link::{Failed, Link};
-pub use link::{Outbound, Outgoing};
 use pool::Pool;
 use route::{DialError, Route};
 
 use crate::{
-    body::BodyError,
     clock::now,
+    fault::Fault,
     metrics::{Counted, Metrics},
 };
 
@@ -78,10 +82,12 @@ pub enum SendError {
     #[error("WeChat did not answer within {0:?}")]
     TimedOut(Duration),
     /// WeChat may or may not have acted on the call.
-    #[error("the connection to WeChat broke before the reply came")]
+    #[error("no reply came: {fault}")]
     Broken {
         /// Whether the connection had carried calls before.
         reused: bool,
+        /// Why.
+        fault: Fault,
     },
     /// The app's own body ended early.
     #[error("the app's body ended early")]
@@ -99,7 +105,7 @@ impl SendError {
 /// and a call that waits may get one that another has done with.
 const MOST_DIALS: usize = 128;
 
-/// How many connections may turn out closed before a call is given up.
+/// How many new connections may turn out closed before a call is given up.
 const ATTEMPTS: usize = 4;
 
 impl Upstream {
@@ -116,51 +122,34 @@ impl Upstream {
         }
     }
 
-    /// Takes `call` and sends it; its target is a path and query and its body has a known length. It
-    /// returns as soon as the head of the reply is here. A `fresh` connection carried no call yet.
-    ///
-    /// A call goes out on a second connection only when hyper hands it back from the first, unsent.
+    /// Sends `call`, and returns as soon as the head of the reply is here. A `fresh` connection carried no
+    /// call yet.
     // Not an async fn: those copy what they are given once more.
     #[allow(clippy::manual_async_fn)]
     pub fn send(
         &self,
-        call: &mut Option<Outbound>,
+        call: Outbound,
         fresh: bool,
     ) -> impl Future<Output = Result<Response<Arriving>, SendError>> {
         async move {
-            for attempt in 0..ATTEMPTS {
-                let idle = if fresh {
-                    None
-                } else {
-                    self.pool.take(attempt > 0).await
-                };
-                let (mut link, reused) = match idle {
-                    Some(link) => (link, true),
-                    None => Box::pin(self.open(fresh)).await?,
-                };
-                let Some(mut outbound) = call.take() else {
-                    break;
-                };
-                outbound
-                    .headers_mut()
-                    .insert(header::HOST, link.authority.clone());
-                let started = now();
-                let mut reply = pin!(link.begin(outbound));
-                let reply = poll_fn(|cx| link.poll_reply(reply.as_mut(), &self.options, cx));
-                match reply.await {
-                    Ok(reply) => {
-                        self.metrics.latency(now() - started);
-                        let idle = self.options.idle_timeout;
-                        let pool = self.pool.clone();
-                        return Ok(reply.map(|body| Arriving::new(body, idle, link, pool)));
-                    }
-                    Err(Failed::Unsent(back)) => *call = Some(*back),
-                    Err(Failed::TimedOut(after)) => return Err(SendError::TimedOut(after)),
-                    Err(Failed::Broken(error)) if of_the_app(&error) => return Err(SendError::App),
-                    Err(Failed::Broken(_)) => return Err(SendError::Broken { reused }),
+            let idle = if fresh { None } else { self.pool.take().await };
+            let (mut link, reused) = match idle {
+                Some(link) => (link, true),
+                None => Box::pin(self.open(fresh)).await?,
+            };
+            let started = now();
+            link.begin(call);
+            match poll_fn(|cx| link.poll_reply(&self.options, cx)).await {
+                Ok(reply) => {
+                    self.metrics.latency(now() - started);
+                    let idle = self.options.idle_timeout;
+                    let pool = self.pool.clone();
+                    Ok(reply.map(|()| Arriving::new(link, idle, pool)))
                 }
+                Err(Failed::TimedOut(after)) => Err(SendError::TimedOut(after)),
+                Err(Failed::Broken(fault)) => Err(SendError::Broken { reused, fault }),
+                Err(Failed::App) => Err(SendError::App),
             }
-            Err(SendError::Closed)
         }
     }
 
@@ -175,11 +164,7 @@ impl Upstream {
                 break;
             };
             match self.connect(room).await {
-                Ok(mut link) => {
-                    // hyper says that it is ready once it has looked at it.
-                    link.is_open(&mut Context::from_waker(Waker::noop()));
-                    self.pool.put(link);
-                }
+                Ok(link) => self.pool.put(link),
                 Err(error) => {
                     tracing::debug!(%error, "no connection to WeChat can be kept warm");
                     break;
@@ -210,8 +195,19 @@ impl Upstream {
         wanted.saturating_sub(ready + open.saturating_sub(idle))
     }
 
-    /// A new connection, and that it is one; where there may be no more, one that becomes free.
+    /// A new connection that was not closed at once, or one that became free, and whether it is that.
     async fn open(&self, fresh: bool) -> Result<(Box<Link>, bool), SendError> {
+        for _ in 0..ATTEMPTS {
+            let (mut link, reused) = self.open_one(fresh).await?;
+            if poll_fn(|cx| Poll::Ready(link.is_open(cx))).await {
+                return Ok((link, reused));
+            }
+        }
+        Err(SendError::Closed)
+    }
+
+    /// A new connection; where there may be no more, one that becomes free.
+    async fn open_one(&self, fresh: bool) -> Result<(Box<Link>, bool), SendError> {
         let mut failed = self.failed.subscribe();
         let room = async {
             let room = async {
@@ -230,12 +226,10 @@ impl Upstream {
             Ok(Ok(Way::New((_dial, room)))) => match self.connect(room).await {
                 Ok(link) => Ok((link, false)),
                 Err(error) => {
-                    if let SendError::Dial(error) = &error
-                        && !self.has_connections()
-                    {
+                    if !self.has_connections() {
                         self.failed.send_replace(Some(error.clone()));
                     }
-                    Err(error)
+                    Err(error.into())
                 }
             },
             Ok(Ok(Way::Used(link))) => Ok((link, true)),
@@ -251,27 +245,14 @@ impl Upstream {
         all - self.room.available_permits() > dialing
     }
 
-    async fn connect(&self, room: OwnedSemaphorePermit) -> Result<Box<Link>, SendError> {
+    async fn connect(&self, room: OwnedSemaphorePermit) -> Result<Box<Link>, DialError> {
         let dialed = self.route.dial().await;
         self.metrics.connect(dialed.is_ok());
         let counted = Counted::new(self.metrics.clone(), |metrics| {
             &metrics.upstream_connections
         });
-        let link = Link::new(dialed?, (room, counted)).await;
-        link.map_err(|_| SendError::Closed)
+        Ok(Link::new(dialed?, (room, counted)))
     }
-}
-
-/// Whether the app's own body is to blame.
-fn of_the_app(error: &hyper::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.is::<BodyError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// How a call gets its connection.

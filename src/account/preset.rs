@@ -144,9 +144,12 @@ mod tests {
         let distinct: HashSet<_> = ACCOUNT_WIDE.iter().collect();
         assert_eq!(distinct.len(), ACCOUNT_WIDE.len());
         for path in ACCOUNT_WIDE {
-            let known = |kind| Endpoint::of(kind, path.as_bytes()).unwrap().plain_row();
+            let known = |kind| Endpoint::of(kind, path.as_bytes()).unwrap().row();
             let row = known(Kind::Wechat).or(known(Kind::Wecom));
-            assert!(row.is_some(), "{path}");
+            assert!(
+                row.is_some() && *path == path.to_ascii_lowercase(),
+                "{path}"
+            );
             assert!(hurts_the_account(path.as_bytes()));
         }
     }

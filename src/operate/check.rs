@@ -3,7 +3,7 @@
 use std::{net::IpAddr, process::ExitCode, sync::Arc};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri};
+use http::{Method, Response};
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
@@ -20,11 +20,19 @@ use crate::{
     kind::Kind,
     metrics::{Cause, Metrics},
     token::Token,
-    upstream::{Arriving, Outgoing, Upstream, route::Route},
+    upstream::{Arriving, Outbound, Upstream, route::Route},
 };
 
 /// Answered to anybody, even without a token: with an error code.
 const HARMLESS: &str = "/cgi-bin/get_api_domain_ip";
+
+/// A call to it, behind `prefix` and with `query`.
+fn harmless(prefix: &str, query: &str) -> Option<Outbound> {
+    let body = Captured::ready(Bytes::new());
+    Outbound::new(&Method::GET, body, |target| {
+        target.extend_from_slice([prefix, HARMLESS, query].concat().as_bytes());
+    })
+}
 
 /// Error pages are larger; nothing of them is of interest.
 const LARGEST_REPLY: usize = 64 * 1024;
@@ -178,9 +186,10 @@ impl Report {
     /// Whether WeChat answers a call without a token.
     async fn reach(&mut self, config: &Config, route: &Arc<Route>) -> bool {
         let upstream = Upstream::new(route.clone(), config.upstream, Arc::new(Metrics::default()));
-        let mut call = Request::new(Outgoing::new(Captured::ready(Bytes::new())));
-        *call.uri_mut() = Uri::from_static(HARMLESS);
-        let sent = upstream.send(&mut Some(call), true).await;
+        let Some(call) = harmless("", "") else {
+            return false;
+        };
+        let sent = upstream.send(call, true).await;
         let answered = sent.is_ok();
         match sent {
             Ok(reply) => self.reached(config, route, reply).await,
@@ -269,11 +278,9 @@ impl Report {
         route: &Arc<Route>,
         query: &str,
     ) -> Option<Bytes> {
-        let target = format!("{}{HARMLESS}{query}", route.prefix());
-        let mut call = Request::new(Outgoing::new(Captured::ready(Bytes::new())));
-        *call.uri_mut() = target.parse().ok()?;
+        let call = harmless(route.prefix(), query)?;
         let upstream = Upstream::new(route.clone(), config.upstream, Arc::new(Metrics::default()));
-        match upstream.send(&mut Some(call), true).await {
+        match upstream.send(call, true).await {
             Ok(reply) => {
                 if query.is_empty()
                     && let Some(origin) = route.origins().first()

@@ -259,7 +259,9 @@ impl From<BodyError> for Failure {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::Idle(_) => Self::TimedOut(format!("WeChat's reply stopped: {error}")),
-            BodyError::Broken(_) => Self::Broken(format!("WeChat's reply broke off: {error}")),
+            BodyError::Broken(_) | BodyError::Reply(_) => {
+                Self::Broken(format!("WeChat's reply broke off: {error}"))
+            }
         }
     }
 }

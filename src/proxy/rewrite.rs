@@ -6,23 +6,23 @@ use super::{
     guard::{APPID, KEY},
     target::named,
 };
+use crate::upstream::Outbound;
 
-/// The headers to send with a body of `length` bytes. `Host` is the connection's to say.
-pub(super) fn request_headers(method: &Method, headers: &HeaderMap, length: u64) -> HeaderMap {
-    let mut sent = HeaderMap::with_capacity(headers.len() + 2);
-    let (mut declared, mut names_others) = (None, false);
+/// Puts the headers to send to `sent`. `Host` is the connection's to say.
+pub(super) fn request_headers(method: &Method, headers: &HeaderMap, sent: &mut Outbound) {
+    let names_others = |value: &HeaderValue| !is_usual(value);
+    let named = if (headers.get_all(header::CONNECTION).iter()).any(names_others) {
+        connection_options(headers)
+    } else {
+        Vec::new()
+    };
+    let mut declared = None;
     for (name, value) in headers {
         match *name {
-            header::HOST | header::ACCEPT_ENCODING => {}
+            header::HOST | header::ACCEPT_ENCODING | header::CONNECTION => {}
             header::CONTENT_LENGTH => declared = Some(value),
-            header::CONNECTION => names_others |= !is_usual(value),
-            _ if stays_here(name) => {}
-            _ => drop(sent.append(name.clone(), value.clone())),
-        }
-    }
-    if names_others {
-        for named in connection_options(headers) {
-            sent.remove(named);
+            _ if stays_here(name) || named.contains(name) => {}
+            _ => sent.header(name, value),
         }
     }
     // WeChat answers 412 to what has a body and no Content-Length.
@@ -30,17 +30,19 @@ pub(super) fn request_headers(method: &Method, headers: &HeaderMap, length: u64)
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
     );
+    let length = sent.length();
     if length > 0 || !bodiless || declared.is_some() {
         let same = declared.filter(|declared| is_number(declared.as_bytes(), length));
-        let length = same.cloned().unwrap_or_else(|| HeaderValue::from(length));
-        sent.insert(header::CONTENT_LENGTH, length);
+        match same {
+            Some(same) => sent.header(&header::CONTENT_LENGTH, same),
+            None => sent.header(&header::CONTENT_LENGTH, &HeaderValue::from(length)),
+        }
     }
     // A compressed reply could not be read for a refusal; and an absent header allows any coding.
-    sent.insert(
-        header::ACCEPT_ENCODING,
-        HeaderValue::from_static("identity"),
+    sent.header(
+        &header::ACCEPT_ENCODING,
+        &HeaderValue::from_static("identity"),
     );
-    sent
 }
 
 /// Whether `text` is `number` as one would write it.
@@ -54,25 +56,16 @@ fn is_number(text: &[u8], number: u64) -> bool {
 /// Takes from a reply's head what concerns one connection only, and what only we may say. One look at
 /// each header that is there costs less than a search for each that may be.
 pub(super) fn reply_headers(headers: &mut HeaderMap) {
-    let (mut framed, mut names_others) = (false, false);
-    for (name, value) in &*headers {
-        match *name {
-            header::TRANSFER_ENCODING => framed = true,
-            header::CONNECTION => names_others |= !is_usual(value),
-            _ => {}
-        }
-    }
-    if names_others {
+    let names_others = |(name, value): (&HeaderName, &HeaderValue)| {
+        *name == header::CONNECTION && !is_usual(value)
+    };
+    if headers.iter().any(names_others) {
         for named in connection_options(headers) {
             headers.remove(named);
         }
     }
     while let Some(name) = headers.keys().find(|name| stays_with_us(name)).cloned() {
         headers.remove(name);
-    }
-    // Of two lengths the chunks are right (RFC 9112 §6.3).
-    if framed {
-        headers.remove(header::CONTENT_LENGTH);
     }
 }
 
@@ -172,6 +165,18 @@ fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::captured::Captured;
+
+    /// The headers that are sent, sorted.
+    fn sent(method: &Method, headers: &HeaderMap, body: &'static str) -> Vec<String> {
+        let body = Captured::ready(body);
+        let mut call = Outbound::new(method, body, |target| target.push(b'/')).unwrap();
+        request_headers(method, headers, &mut call);
+        let head = String::from_utf8(call.head().to_owned()).unwrap();
+        let mut lines: Vec<_> = head.lines().skip(1).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
 
     #[test]
     fn what_concerns_one_connection_does_not_go_on() {
@@ -201,14 +206,8 @@ mod tests {
                 HeaderValue::from_static(value),
             );
         }
-        let sent = request_headers(&Method::POST, &headers, 5);
-        let mut names: Vec<_> = sent
-            .iter()
-            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
-            .collect();
-        names.sort();
         assert_eq!(
-            names,
+            sent(&Method::POST, &headers, "12345"),
             [
                 "accept-encoding: identity",
                 "content-length: 5",
@@ -218,8 +217,9 @@ mod tests {
             ]
         );
         let empty = HeaderMap::new();
-        assert!(request_headers(&Method::POST, &empty, 0).contains_key(header::CONTENT_LENGTH));
-        assert!(!request_headers(&Method::GET, &empty, 0).contains_key(header::CONTENT_LENGTH));
+        let length = "content-length: 0".to_owned();
+        assert!(sent(&Method::POST, &empty, "").contains(&length));
+        assert!(!sent(&Method::GET, &empty, "").contains(&length));
     }
 
     #[test]

@@ -74,12 +74,6 @@ impl<'a> Call<'a> {
         safe && !self.endpoint.is_login()
     }
 
-    /// Where its endpoint stands in the table, if its target is that and nothing else.
-    pub(super) fn plain_row(&self) -> Option<usize> {
-        let bare = self.query.is_none_or(str::is_empty);
-        bare.then(|| self.endpoint.plain_row()).flatten()
-    }
-
     /// Whether it carries our placeholder instead of a token.
     pub(super) fn has_placeholder(&self) -> bool {
         let names = OF_OTHERS

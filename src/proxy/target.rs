@@ -1,7 +1,5 @@
 //! The target to send: path and query, with the token in place of the caller's.
 
-use bytes::Bytes;
-use http::{Uri, uri::PathAndQuery};
 use percent_encoding::percent_decode;
 
 /// What is done to a query.
@@ -13,8 +11,6 @@ pub(super) enum Edit<'a> {
     Without,
     /// The caller's token is replaced; this one is ready for a query.
     Token(&'a str),
-    /// The same was done before, and this is what came of it.
-    Ready(&'a PathAndQuery),
     /// The caller's token and secret are removed, ours is put in.
     Secret {
         /// When the caller gave none.
@@ -24,53 +20,46 @@ pub(super) enum Edit<'a> {
     },
 }
 
-/// The target to send: `prefix`, then byte for byte what came, less what `edit` removes, and then what
-/// it adds. `None` if that is no target.
-pub(super) fn target(prefix: &str, path: &str, query: Option<&str>, edit: Edit<'_>) -> Option<Uri> {
-    if let Edit::Ready(target) = edit {
-        return Some(Uri::from(target.clone()));
-    }
-    if let Edit::Keep = edit {
-        let (mark, query) = query.map_or(("", ""), |query| ("?", query));
-        let whole = [prefix, path, mark, query].concat();
-        return parse(whole).map(Uri::from);
-    }
-    let mut whole =
-        String::with_capacity(prefix.len() + path.len() + query.map_or(0, str::len) + 640);
-    whole.push_str(prefix);
-    whole.push_str(path);
-    let mut mark = '?';
-    let mut add = |parts: &[&str]| {
-        whole.push(mark);
-        mark = '&';
-        parts.iter().for_each(|part| whole.push_str(part));
+/// Appends the target to send: `prefix`, then byte for byte what came, less what `edit` removes, and then
+/// what it adds.
+pub(super) fn write(
+    whole: &mut Vec<u8>,
+    prefix: &str,
+    path: &str,
+    query: Option<&str>,
+    edit: Edit<'_>,
+) {
+    let mut put = |parts: &[&str]| {
+        (parts.iter()).for_each(|part| whole.extend_from_slice(part.as_bytes()));
     };
+    put(&[prefix, path]);
+    if let Edit::Keep = edit {
+        if let Some(query) = query {
+            put(&["?", query]);
+        }
+        return;
+    }
+    let mut mark = "?";
+    let mut mark = || std::mem::replace(&mut mark, "&");
     for parameter in query
         .filter(|query| !query.is_empty())
         .into_iter()
         .flat_map(|query| query.split('&'))
     {
         if !is_removed(parameter, edit) {
-            add(&[parameter]);
+            put(&[mark(), parameter]);
         }
     }
     match edit {
-        Edit::Keep | Edit::Without | Edit::Ready(_) => {}
-        Edit::Token(token) => add(&["access_token=", token]),
+        Edit::Keep | Edit::Without => {}
+        Edit::Token(token) => put(&[mark(), "access_token=", token]),
         Edit::Secret { appid, secret } => {
             if let Some(appid) = appid {
-                add(&["appid=", appid]);
+                put(&[mark(), "appid=", appid]);
             }
-            add(&["secret=", secret]);
+            put(&[mark(), "secret=", secret]);
         }
     }
-    parse(whole).map(Uri::from)
-}
-
-/// The target of a call to `path`, behind `prefix`, without a query of its own, with a token that is
-/// ready for one.
-pub(super) fn plain_target(prefix: &str, path: &str, token: &str) -> Option<PathAndQuery> {
-    parse([prefix, path, "?access_token=", token].concat())
 }
 
 fn is_removed(parameter: &str, edit: Edit<'_>) -> bool {
@@ -82,10 +71,6 @@ fn is_removed(parameter: &str, edit: Edit<'_>) -> bool {
         return false;
     };
     named(name, "secret") || (appid.is_some() && named(name, "appid"))
-}
-
-fn parse(whole: String) -> Option<PathAndQuery> {
-    PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()
 }
 
 /// Whether the raw `name` decodes to `wanted`.
@@ -117,10 +102,16 @@ mod tests {
         let (path, query) = target_in
             .split_once('?')
             .map_or((target_in, None), |(p, q)| (p, Some(q)));
-        let sent = target("", path, query, Edit::Token("T")).unwrap();
-        let behind = target("/wx", path, query, Edit::Token("T")).unwrap();
-        assert_eq!(behind.to_string(), format!("/wx{sent}"));
-        sent.to_string()
+        let sent = written("", path, query, Edit::Token("T"));
+        let behind = written("/wx", path, query, Edit::Token("T"));
+        assert_eq!(behind, format!("/wx{sent}"));
+        sent
+    }
+
+    fn written(prefix: &str, path: &str, query: Option<&str>, edit: Edit<'_>) -> String {
+        let mut whole = Vec::new();
+        write(&mut whole, prefix, path, query, edit);
+        String::from_utf8(whole).unwrap()
     }
 
     #[test]
@@ -155,11 +146,7 @@ mod tests {
     #[test]
     fn a_login_gets_our_secret_and_loses_the_callers() {
         let edit = |appid| Edit::Secret { appid, secret: "S" };
-        let sent = |query, appid| {
-            target("", "/sns/jscode2session", Some(query), edit(appid))
-                .unwrap()
-                .to_string()
-        };
+        let sent = |query, appid| written("", "/sns/jscode2session", Some(query), edit(appid));
         assert_eq!(
             sent("js_code=1", Some("wx1")),
             "/sns/jscode2session?js_code=1&appid=wx1&secret=S"

@@ -1,44 +1,54 @@
 //! A reply's body on its way in; when it is through, its connection is free again.
 
 use std::{
+    mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Duration;
 
-use super::{link::Link, pool::Pool};
+use super::{aside::Aside, link::Link, pool::Pool};
 use crate::body::BodyError;
 
 /// The body of a reply that has not been read yet.
 #[derive(Debug)]
 pub struct Arriving {
-    body: Incoming,
+    source: Source,
     idle: Duration,
-    /// The connection it comes on. Dropped before the end, it is closed.
-    link: Option<Box<Link>>,
     pool: Arc<Pool>,
 }
 
+/// Where it comes from.
+#[derive(Debug)]
+enum Source {
+    /// The connection that it comes on. Dropped before the end, it is closed.
+    Link(Box<Link>),
+    /// Who has the connection.
+    Aside(Aside),
+    /// It has ended.
+    Nothing,
+}
+
 impl Arriving {
-    pub(super) fn new(body: Incoming, idle: Duration, link: Box<Link>, pool: Arc<Pool>) -> Self {
-        let mut arriving = Self {
-            body,
-            idle,
-            link: Some(link),
-            pool,
+    pub(super) fn new(link: Box<Link>, idle: Duration, pool: Arc<Pool>) -> Self {
+        let source = if link.is_sent() {
+            Source::Link(link)
+        } else {
+            Source::Aside(Aside::new(link, idle))
         };
+        let mut arriving = Self { source, idle, pool };
         arriving.release_at_end();
         arriving
     }
 
     fn release_at_end(&mut self) {
-        if self.body.is_end_stream()
-            && let Some(link) = self.link.take()
+        if let Source::Link(link) = &self.source
+            && link.left() == Some(0)
+            && let Source::Link(link) = mem::replace(&mut self.source, Source::Nothing)
         {
             self.pool.put(link);
         }
@@ -54,28 +64,32 @@ impl Body for Arriving {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Some(link) = &mut this.link else {
-            return Poll::Ready(None);
-        };
-        let polled = link.poll_frame(&mut this.body, this.idle, cx);
-        match &polled {
-            Poll::Ready(Some(Err(_))) => this.link = None,
-            Poll::Ready(None) => {
-                if let Some(link) = this.link.take() {
-                    this.pool.put(link);
-                }
+        let came = ready!(match &mut this.source {
+            Source::Link(link) => link.poll_data(this.idle, cx),
+            Source::Aside(aside) => aside.poll_data(cx),
+            Source::Nothing => Poll::Ready(None),
+        });
+        match &came {
+            Some(Ok(_)) => this.release_at_end(),
+            Some(Err(_)) => this.source = Source::Nothing,
+            None => {
+                this.release_at_end();
+                this.source = Source::Nothing;
             }
-            Poll::Ready(Some(Ok(_))) => this.release_at_end(),
-            Poll::Pending => {}
         }
-        polled
+        Poll::Ready(came.map(|came| came.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        matches!(self.source, Source::Nothing)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let left = match &self.source {
+            Source::Link(link) => link.left(),
+            Source::Aside(_) => None,
+            Source::Nothing => Some(0),
+        };
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

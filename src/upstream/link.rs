@@ -1,129 +1,185 @@
-//! One connection to WeChat, driven by the call that it carries: no task of its own, no queue between.
+//! One connection to WeChat and the call on it: no task of its own, no queue between.
+//!
+//! It carries one call at a time, and takes the next only when the last byte of the one before has left and
+//! the last byte of its reply has come: so a reply cannot reach another call.
 
 use std::{
-    future::Future,
-    pin::Pin,
+    mem,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use hyper::{
-    body::Incoming,
-    client::conn::{TrySendError, http1},
-};
-use hyper_util::rt::TokioIo;
-use tokio::{sync::OwnedSemaphorePermit, task::coop::has_budget_remaining, time::Duration};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Response};
+use tokio::{sync::OwnedSemaphorePermit, time::Duration};
 
 use super::{
     Options,
+    call::Outbound,
+    chunks::{Chunks, take},
+    reply::{Framing, Head, LARGEST_HEAD, parse},
     route::Dialed,
-    wire::{Progress, Wire},
+    sending::{Sending, Stopped},
+    wire::{LITTLE, Wire},
 };
 use crate::{
-    bell::Rings,
-    body::{BodyError, Inbound},
-    captured::Captured,
+    body::BodyError,
     clock::now,
+    fault::Fault,
     metrics::{Counted, Metrics},
-    task::{self, Clock, known, on_behalf},
+    task::Clock,
 };
 
-/// How far the buffer grows while a large reply comes; and so how long its head may be.
+/// How much is read at once of a large reply.
 const LARGEST_READ: usize = 256 * 1024;
-
-/// How often hyper is asked again at once before others get a turn.
-const TURNS: u32 = 16;
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Link {
-    sender: http1::SendRequest<Outgoing>,
-    /// hyper's half of it. None once it is closed, or goes on by itself.
-    connection: Option<(Connection, Held)>,
-    progress: Arc<Progress>,
-    /// What hyper's channels ring.
-    rings: Arc<Rings>,
-    /// The same.
-    waker: Waker,
+    wire: Wire,
+    sending: Sending,
+    /// What stopped it.
+    broken: Option<Fault>,
+    /// What came and was not understood yet.
+    input: BytesMut,
+    /// How much of a reply to read at once.
+    step: usize,
+    /// The call is HEAD.
+    to_head: bool,
+    /// What is left of the reply.
+    framing: Framing,
+    keep_alive: bool,
     /// What calls on it say as `Host`.
-    pub(super) authority: HeaderValue,
+    authority: HeaderValue,
     /// How long something may be waited for.
     clock: Clock,
+    _held: Held,
 }
-
-type Connection = http1::Connection<TokioIo<Wire>, Outgoing>;
 
 /// Counts a connection for as long as it is one.
 pub(super) type Held = (OwnedSemaphorePermit, Counted<Arc<Metrics>>);
 
-/// What hyper says of a call.
-type Sent = Result<Response<Incoming>, TrySendError<Outbound>>;
-
 /// Why a call has no reply.
+#[derive(Debug)]
 pub(super) enum Failed {
-    /// Nothing of it was sent.
-    Unsent(Box<Outbound>),
     TimedOut(Duration),
-    Broken(hyper::Error),
+    App,
+    Broken(Fault),
 }
 
 impl Link {
     /// Speaks HTTP on a new connection.
-    pub(super) async fn new(dialed: Dialed, held: Held) -> hyper::Result<Box<Self>> {
-        let (progress, rings) = (Progress::new(), Arc::<Rings>::default());
-        let wire = Wire::new(dialed.stream, progress.clone());
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(LARGEST_READ)
-            .handshake(TokioIo::new(wire))
-            .await?;
-        Ok(Box::new(Self {
-            sender,
-            connection: Some((connection, held)),
-            waker: Waker::from(rings.clone()),
-            rings,
-            progress,
+    pub(super) fn new(dialed: Dialed, held: Held) -> Box<Self> {
+        Box::new(Self {
+            wire: Wire::new(dialed.stream),
+            sending: Sending::nothing(),
+            broken: None,
+            input: BytesMut::new(),
+            step: LITTLE,
+            to_head: false,
+            framing: Framing::Ended,
+            keep_alive: true,
             authority: dialed.authority,
             clock: Clock::default(),
-        }))
+            _held: held,
+        })
     }
 
-    /// Hands `call` over; nothing is sent yet.
-    pub(super) fn begin(&mut self, mut call: Outbound) -> impl Future<Output = Sent> + use<> {
+    /// `call` is the one that it carries; nothing is sent yet.
+    pub(super) fn begin(&mut self, call: Outbound) {
         self.clock.stop();
-        call.body_mut().begin(&self.progress);
-        self.sender.try_send_request(call)
+        self.to_head = call.is_head;
+        self.step = LITTLE;
+        // Until the reply has said otherwise.
+        self.keep_alive = false;
+        self.sending.begin(call, &self.authority);
     }
 
     /// The head of the reply to what has begun.
     pub(super) fn poll_reply(
         &mut self,
-        mut reply: Pin<&mut impl Future<Output = Sent>>,
         options: &Options,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Response<Incoming>, Failed>> {
-        // Taken where it is: an error has room for the whole call, and so has all that could be one.
-        let mut sent = None;
-        let _ = self.drive(cx, |cx| {
-            reply.as_mut().poll(cx).map(|reply| sent = Some(reply))
-        });
-        match sent {
-            Some(Ok(reply)) => {
-                if !self.progress.is_body_sent() {
-                    self.set_off();
-                }
-                Poll::Ready(Ok(reply))
+    ) -> Poll<Result<Response<()>, Failed>> {
+        if self.poll_send(cx) == Poll::Ready(false) {
+            return Poll::Ready(Err(Failed::App));
+        }
+        // An answer may have come before the connection broke.
+        let polled = match (self.sending.has_begun(), self.broken) {
+            (true, _) => self.poll_head(cx),
+            (false, Some(fault)) => Poll::Ready(Err(fault)),
+            (false, None) => Poll::Pending,
+        };
+        match (polled, self.broken) {
+            (Poll::Ready(Ok(head)), _) => {
+                self.framing = head.framing;
+                self.keep_alive = head.keep_alive && self.broken.is_none();
+                self.end_if_it_has();
+                self.clock.stop();
+                Poll::Ready(Ok(head.head))
             }
-            Some(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
-                Some(call) => Failed::Unsent(Box::new(call)),
-                None => Failed::Broken(error.into_error()),
-            })),
-            None if self.is_overdue(options, cx) => {
+            (Poll::Ready(Err(_)) | Poll::Pending, Some(fault))
+            | (Poll::Ready(Err(fault)), None) => Poll::Ready(Err(Failed::Broken(fault))),
+            (Poll::Pending, None) if self.is_overdue(options, cx) => {
                 Poll::Ready(Err(Failed::TimedOut(options.reply_timeout)))
             }
-            None => Poll::Pending,
+            (Poll::Pending, None) => Poll::Pending,
+        }
+    }
+
+    /// Sends on; ready when there is no more to do, which is false if the app is to blame.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.sending.is_through() {
+            return Poll::Ready(true);
+        }
+        match ready!(self.sending.poll(&mut self.wire, cx)) {
+            Ok(()) => Poll::Ready(true),
+            Err(stopped) => {
+                self.sending.give_up();
+                self.keep_alive = false;
+                match stopped {
+                    Stopped::App => Poll::Ready(false),
+                    Stopped::Wire(fault) => {
+                        self.broken = Some(fault);
+                        Poll::Ready(true)
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
+        loop {
+            let Self {
+                wire,
+                input,
+                to_head,
+                ..
+            } = self;
+            let looked = wire.poll_look(cx, |came| {
+                if came.is_empty() {
+                    return Err(Fault::Ended);
+                }
+                // Nearly always all of it comes at once.
+                if input.is_empty() {
+                    let (understood, head) = parse(came, *to_head)?;
+                    input.extend_from_slice(&came[understood..]);
+                    return Ok(head);
+                }
+                input.extend_from_slice(came);
+                if !came.contains(&b'\n') {
+                    return Ok(None);
+                }
+                let (understood, head) = parse(input, *to_head)?;
+                let _ = input.split_to(understood);
+                Ok(head)
+            });
+            if let Some(head) = ready!(looked)?? {
+                return Poll::Ready(Ok(head));
+            }
+            if self.input.len() > LARGEST_HEAD {
+                return Poll::Ready(Err(Fault::LargeHead));
+            }
         }
     }
 
@@ -133,7 +189,7 @@ impl Link {
         let mut limit = options.reply_timeout.min(options.idle_timeout);
         while self.clock.runs_out(limit, cx) {
             let due = self
-                .progress
+                .sending
                 .deadline(options.reply_timeout, options.idle_timeout);
             limit = due.saturating_duration_since(now());
             if limit.is_zero() {
@@ -145,25 +201,15 @@ impl Link {
     }
 
     /// The next of a reply's body, which may pause for `idle`.
-    pub(super) fn poll_frame(
+    pub(super) fn poll_data(
         &mut self,
-        body: &mut Incoming,
         idle: Duration,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        // It may have come with what was read last.
-        let mut quiet = Context::from_waker(&self.waker);
-        let mut polled = match &self.connection {
-            Some(_) => Pin::new(&mut *body).poll_frame(&mut quiet),
-            None => Poll::Pending,
-        };
-        if polled.is_pending() {
-            polled = self.drive(cx, |cx| Pin::new(&mut *body).poll_frame(cx));
-        }
-        match polled {
-            Poll::Ready(frame) => {
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self.poll_decoded(cx) {
+            Poll::Ready(data) => {
                 self.clock.stop();
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+                Poll::Ready(data.map(|data| data.map_err(BodyError::Reply)))
             }
             Poll::Pending if self.clock.runs_out(idle, cx) => {
                 Poll::Ready(Some(Err(BodyError::Idle(idle))))
@@ -172,150 +218,109 @@ impl Link {
         }
     }
 
-    /// Lets hyper do what it can, and asks `wanted` what has come of it.
-    ///
-    /// hyper's channels wake nobody: whatever they bring is looked at here. The socket and the app's body
-    /// wake the task of `cx`.
-    fn drive<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        let Some((connection, _)) = &mut self.connection else {
-            return wanted(cx);
-        };
-        let mut quiet = Context::from_waker(&self.waker);
-        for _ in 0..TURNS {
-            self.rings.forget();
-            let polled = on_behalf(cx, || Pin::new(&mut *connection).poll(&mut quiet));
-            if let Poll::Ready(ended) = polled {
-                note(ended);
-                self.connection = None;
-                return wanted(cx);
+    fn poll_decoded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        loop {
+            let Self { framing, input, .. } = self;
+            let data = match framing {
+                Framing::Ended => return Poll::Ready(None),
+                Framing::Length(left) => take(input, left),
+                Framing::Chunked(chunks) => {
+                    // What is wrong behind it is found again when it is asked for.
+                    let sound = chunks.advance(input);
+                    let data = chunks.take(input);
+                    if data.is_none() {
+                        sound?;
+                    }
+                    data
+                }
+                Framing::UntilClose if input.is_empty() => None,
+                Framing::UntilClose => Some(mem::take(input).freeze()),
+            };
+            self.end_if_it_has();
+            if let Some(data) = data {
+                return Poll::Ready(Some(Ok(data)));
             }
-            let polled = wanted(&mut quiet);
-            if polled.is_ready() {
-                return polled;
+            if self.framing == Framing::Ended {
+                return Poll::Ready(None);
             }
-            // Without it hyper's channels say that they are pending and ring later, when nobody looks.
-            if !has_budget_remaining() {
-                break;
-            }
-            if !self.rings.any() {
-                return polled;
+            if ready!(self.poll_fill(cx))? == 0 {
+                if self.framing != Framing::UntilClose {
+                    return Poll::Ready(Some(Err(Fault::Ended)));
+                }
+                self.framing = Framing::Ended;
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
-    /// Lets it go on by itself: WeChat answered before it had all of the call, and an app that still
-    /// sends may not read yet.
-    fn set_off(&mut self) {
-        let Some((connection, held)) = self.connection.take() else {
-            return;
+    /// Notes the end of the reply as soon as its last byte is taken. What comes behind it belongs to no call,
+    /// and the connection carries none any more.
+    fn end_if_it_has(&mut self) {
+        let ended = match &mut self.framing {
+            Framing::Length(left) => *left == 0,
+            Framing::Chunked(chunks) => {
+                // A fault is found again when more is asked for.
+                let _ = chunks.advance(&mut self.input);
+                *chunks == Chunks::Ended
+            }
+            Framing::UntilClose => false,
+            Framing::Ended => true,
         };
-        tokio::spawn(async move {
-            note(known(connection).await);
-            drop(held);
-        });
+        if ended {
+            self.framing = Framing::Ended;
+            self.keep_alive &= self.input.is_empty();
+            self.input = BytesMut::new();
+        }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Fault>> {
+        let Self { wire, input, .. } = self;
+        let read = if self.step > LITTLE {
+            ready!(wire.poll_append(cx, input, self.step))?
+        } else {
+            ready!(wire.poll_look(cx, |came| {
+                input.extend_from_slice(came);
+                came.len()
+            }))?
+        };
+        if read == self.step {
+            self.step = (self.step * 2).min(LARGEST_READ);
+        } else if read < self.step / 2 {
+            self.step = (self.step / 2).max(LITTLE);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// How many bytes of the reply have not been taken yet, if that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Length(left) => Some(left),
+            Framing::Ended => Some(0),
+            Framing::Chunked(_) | Framing::UntilClose => None,
+        }
+    }
+
+    /// Sends what can be sent now; whether anything could.
+    pub(super) fn send_on(&mut self, cx: &mut Context<'_>) -> bool {
+        let before = self.sending.last_write();
+        let _ = self.poll_send(cx);
+        self.sending.last_write() != before
+    }
+
+    /// Whether all of the call has left, or nothing more will.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sending.is_through()
     }
 
     /// Whether it can take another call.
     pub(super) fn is_free(&self) -> bool {
-        self.connection.is_some() && self.progress.is_through() && self.sender.is_ready()
+        self.keep_alive && self.framing == Framing::Ended && self.sending.is_through()
     }
 
-    /// Whether it was not found closed yet.
-    pub(super) fn is_there(&self) -> bool {
-        self.connection.is_some()
-    }
-
-    /// Whether WeChat has not closed it, as far as the runtime has heard. If not, the task of `cx` is
-    /// woken when it does.
+    /// Whether WeChat has neither closed it nor said anything that nobody asked for, as far as the runtime has
+    /// heard. If not, the task of `cx` is woken when it does.
     pub(super) fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
-        let _ = self.drive(cx, |_| Poll::Ready(()));
-        self.connection.is_some()
-    }
-}
-
-fn note(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        tracing::debug!(error = blame(&error), "a connection to WeChat ended early");
-    }
-}
-
-/// What went wrong, in hyper's fixed words: its Display may quote what was on the wire.
-fn blame(error: &hyper::Error) -> &'static str {
-    match error {
-        error if error.is_timeout() => "timeout",
-        error if error.is_parse() => "not HTTP",
-        error if error.is_incomplete_message() => "closed in the middle",
-        error if error.is_canceled() => "given up",
-        error if error.is_user() => "the body ended early",
-        _ => "broken",
-    }
-}
-
-/// A call on its way out.
-pub type Outbound = Request<Outgoing>;
-
-/// Its body, which notes when it is through.
-#[derive(Debug)]
-pub struct Outgoing {
-    body: Captured<Inbound>,
-    /// Of the connection that it goes out on, if it has more to say than that all is on its way.
-    progress: Option<Arc<Progress>>,
-}
-
-impl Outgoing {
-    /// For [`Upstream::send`](super::Upstream::send).
-    pub fn new(body: Captured<Inbound>) -> Self {
-        let progress = None;
-        Self { body, progress }
-    }
-
-    /// Goes out on the connection of `progress`.
-    fn begin(&mut self, progress: &Arc<Progress>) {
-        progress.begin();
-        self.progress = match self.body {
-            // hyper takes it at once.
-            Captured::Whole(_) => {
-                progress.end_of_body();
-                None
-            }
-            Captured::Partial { .. } => Some(progress.clone()),
-        };
-    }
-}
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { body, progress } = self.get_mut();
-        let Some(progress) = progress else {
-            return Pin::new(body).poll_frame(cx);
-        };
-        // The app's side wakes the task itself.
-        let waker = task::waker();
-        let waker = waker.as_ref().unwrap_or(Waker::noop());
-        let polled = Pin::new(&mut *body).poll_frame(&mut Context::from_waker(waker));
-        if body.is_end_stream() {
-            progress.end_of_body();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let quiet = self.wire.poll_look(cx, <[u8]>::len).is_pending();
+        self.keep_alive &= quiet;
+        quiet
     }
 }

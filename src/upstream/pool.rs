@@ -36,9 +36,10 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// A connection that can take a call now; with `care` after one turned out to be closed, for then
-    /// others may be, too.
-    pub(super) async fn take(&self, care: bool) -> Option<Box<Link>> {
+    /// A connection that can take a call now.
+    pub(super) async fn take(&self) -> Option<Box<Link>> {
+        // Where one turns out to be closed, others may be, too.
+        let mut care = false;
         loop {
             let (mut link, since) = self.lock().pop()?;
             let waited = now() - since;
@@ -48,13 +49,11 @@ impl Pool {
             if care || waited > LISTEN_AFTER {
                 // What the sockets have to say is delivered before this goes on.
                 yield_now().await;
-                // With the waker of this task: in one glance a dry socket is not asked twice, and who
-                // waits for the reply would not be woken.
-                if !poll_fn(|cx| Poll::Ready(link.is_open(cx))).await {
-                    continue;
-                }
             }
-            return Some(link);
+            if poll_fn(|cx| Poll::Ready(link.is_open(cx))).await {
+                return Some(link);
+            }
+            care = true;
         }
     }
 
@@ -62,7 +61,7 @@ impl Pool {
     pub(super) async fn wait(&self) -> Box<Link> {
         let _waiting = OneMore::on(&self.waiting);
         loop {
-            if let Some(link) = self.take(false).await {
+            if let Some(link) = self.take().await {
                 return link;
             }
             self.freed.notified().await;
@@ -92,7 +91,7 @@ impl Pool {
             (now() - *since + pause <= MOST_IDLE && link.is_open(cx)).then_some(())
         });
         let ready = lasting.take(most).count();
-        idle.retain(|(link, _)| link.is_there());
+        idle.retain(|(link, _)| link.is_free());
         (idle.len(), ready)
     }
 

@@ -62,7 +62,7 @@ impl Ways {
     pub async fn send(
         &self,
         way: Option<&Arc<Way>>,
-        call: &mut Option<Outbound>,
+        call: Outbound,
         fresh: bool,
     ) -> Result<Response<Arriving>, SendError> {
         let own = way.map(|way| self.by(way));

@@ -1,166 +1,114 @@
-//! A connection's bytes, who waits for them, and how far the sending of a call has come.
+//! A connection's bytes: with TLS or, to a loopback address, without.
 
 use std::{
+    cell::RefCell,
     io::{self, IoSlice},
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
+use bytes::{BufMut, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Duration, Instant},
 };
 use tokio_rustls::client::TlsStream;
 
 use super::eager::Eager;
-use crate::{
-    clock::{glance, now},
-    socket,
-    task::past,
-};
+use crate::{socket, task::past};
 
-/// With TLS or, to a loopback address, without.
+/// With TLS or without.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<Eager>>),
 }
 
-impl Stream {
-    fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
-    }
-
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => &stream.get_ref().0.socket,
-        }
-    }
-}
-
-/// How far the call on a connection has come. Shared by the connection and who waits for the reply.
-#[derive(Debug)]
-pub(super) struct Progress {
-    made: Instant,
-    /// Milliseconds after `made`.
-    last_write: AtomicU64,
-    /// WeChat does not take more at the moment.
-    blocked: AtomicBool,
-    /// All of the body is on its way.
-    body_sent: AtomicBool,
-}
-
-impl Progress {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            made: now(),
-            last_write: AtomicU64::new(0),
-            blocked: AtomicBool::new(false),
-            body_sent: AtomicBool::new(true),
-        })
-    }
-
-    /// A call begins.
-    pub(super) fn begin(&self) {
-        self.body_sent.store(false, Ordering::Relaxed);
-        self.wrote();
-    }
-
-    pub(super) fn end_of_body(&self) {
-        self.body_sent.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether hyper has all of the body.
-    pub(super) fn is_body_sent(&self) -> bool {
-        self.body_sent.load(Ordering::Relaxed)
-    }
-
-    /// Whether the connection can take another call, as far as this one's body goes: WeChat may
-    /// answer early and leave the rest of it unread.
-    pub(super) fn is_through(&self) -> bool {
-        self.is_body_sent() && !self.blocked.load(Ordering::Relaxed)
-    }
-
-    /// When waiting for the reply becomes too long: `reply` after the last byte of the call has
-    /// left, `idle` after the last byte that WeChat took. An app that sends slowly has a clock of
-    /// its own.
-    pub(super) fn deadline(&self, reply: Duration, idle: Duration) -> Instant {
-        let last = self.made + Duration::from_millis(self.last_write.load(Ordering::Relaxed));
-        match (self.blocked.load(Ordering::Relaxed), self.is_body_sent()) {
-            (false, true) => last + reply,
-            (true, _) => last + idle,
-            (false, false) => now() + idle.min(reply),
-        }
-    }
-
-    /// Whether all that was written has left.
-    fn flushed(&self, all: bool) {
-        if all != self.blocked.load(Ordering::Relaxed) {
-            return;
-        }
-        if all {
-            self.wrote();
-        } else {
-            self.blocked.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn wrote(&self) {
-        let millis = u64::try_from((now() - self.made).as_millis()).unwrap_or(u64::MAX);
-        self.last_write.store(millis, Ordering::Relaxed);
-        self.blocked.store(false, Ordering::Relaxed);
-    }
-}
-
-/// A stream that notes its progress.
+/// A stream that knows when there is nothing to read.
 #[derive(Debug)]
 pub(super) struct Wire {
-    pub(super) stream: Stream,
-    pub(super) progress: Arc<Progress>,
-    /// All that had come was read, and in which glance that was found.
-    dry: Option<u64>,
+    stream: Stream,
+    /// All that had come was read: the socket alone can tell whether there is more.
+    dry: bool,
+}
+
+/// How much is read at once at first. What comes in such pieces is copied from a place that all connections
+/// share; so one that waits takes no memory for it.
+pub(super) const LITTLE: usize = 16 * 1024;
+
+thread_local! {
+    static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Wire {
-    pub(super) fn new(stream: Stream, progress: Arc<Progress>) -> Self {
-        Self {
-            stream,
-            progress,
-            dry: None,
-        }
+    pub(super) fn new(stream: Stream) -> Self {
+        let dry = false;
+        Self { stream, dry }
     }
 
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &written {
-            Poll::Ready(Ok(_)) => self.progress.wrote(),
-            Poll::Pending => self.progress.blocked.store(true, Ordering::Relaxed),
-            Poll::Ready(Err(_)) => {}
-        }
-        written
-    }
-}
-
-/// The same call on whichever stream it is, for the task that waits.
-macro_rules! on_stream {
-    ($wire:expr, $stream:ident, $cx:ident => $call:expr) => {{
-        let wire = $wire;
-        past($cx, |$cx| match &mut wire.stream {
-            Stream::Plain($stream) => {
-                let $stream = Pin::new($stream);
-                $call
-            }
-            Stream::Tls($stream) => {
-                let $stream = Pin::new($stream.as_mut());
-                $call
-            }
+    /// Reads a little, shows it to `look`, and says what that says. Nothing is the end.
+    pub(super) fn poll_look<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        look: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        // Before anything is made ready for it.
+        ready!(self.poll_wet(cx))?;
+        SHARED.with_borrow_mut(|shared| {
+            shared.resize(LITTLE, 0);
+            let mut buf = ReadBuf::new(shared);
+            ready!(Pin::new(self).poll_read(cx, &mut buf))?;
+            Poll::Ready(Ok(look(buf.filled())))
         })
-    }};
+    }
+
+    /// Appends what comes to `to`, at most `most` bytes.
+    pub(super) fn poll_append(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut BytesMut,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_wet(cx))?;
+        to.reserve(most);
+        let mut room = to.limit(most);
+        pin!(self.read_buf(&mut room)).poll(cx)
+    }
+
+    /// Whether there may be something to read. Where TLS holds nothing back the socket alone can tell, for a
+    /// tenth of the price.
+    fn poll_wet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.dry {
+            let socket = match &self.stream {
+                Stream::Plain(stream) => stream,
+                Stream::Tls(stream) => &stream.get_ref().0.socket,
+            };
+            ready!(past(cx, |cx| socket.poll_read_ready(cx)))?;
+            self.dry = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what it takes of `bufs`. TLS takes more than has left.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        past(cx, |cx| match (&mut self.stream, bufs) {
+            (Stream::Plain(stream), bufs) => socket::poll_write(stream, bufs, cx),
+            (Stream::Tls(stream), [only]) => Pin::new(stream.as_mut()).poll_write(cx, only),
+            (Stream::Tls(stream), bufs) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+        })
+    }
+
+    /// Whether all that was taken has left.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => past(cx, |cx| Pin::new(stream.as_mut()).poll_flush(cx)),
+        }
+    }
 }
 
 impl AsyncRead for Wire {
@@ -170,72 +118,38 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // hyper looks for the end of a connection again and again. Where TLS holds nothing back the
-        // socket alone can tell, for a tenth of the price; and in one poll of a task it says the same.
-        if let Some(found) = this.dry {
-            if found == glance() && found != 0 {
-                return Poll::Pending;
+        let stream = match &mut this.stream {
+            Stream::Plain(stream) if buf.initialized().len() < buf.capacity() => {
+                return past(cx, |cx| Pin::new(stream).poll_read(cx, buf));
             }
-            let socket = this.stream.socket();
-            ready!(past(cx, |cx| socket.poll_read_ready(cx)))?;
-            this.dry = None;
-        }
+            Stream::Plain(stream) => {
+                let room = buf.initialize_unfilled();
+                let read = past(cx, |cx| socket::poll_read(stream, room, cx));
+                return read.map_ok(|read| buf.advance(read));
+            }
+            Stream::Tls(stream) => stream,
+        };
         let before = buf.filled().len();
-        loop {
-            let had = buf.filled().len();
-            let read = on_stream!(&mut *this, stream, cx => stream.poll_read(cx, buf));
-            match read {
-                Poll::Pending => this.dry = Some(glance()),
-                // TLS gives one record at a time, and each would be sent on alone.
-                Poll::Ready(Ok(())) if buf.filled().len() > had && buf.remaining() > 0 => {
-                    if this.stream.is_tls() {
+        past(cx, |cx| {
+            loop {
+                let had = buf.filled().len();
+                let read = Pin::new(stream.as_mut()).poll_read(cx, buf);
+                match read {
+                    Poll::Pending => {
+                        // What TLS has to say to what it read. Who waits for its turn is woken for both.
+                        let said = Pin::new(stream.as_mut()).poll_flush(cx);
+                        this.dry = said.is_ready();
+                    }
+                    // It gives one record at a time, and each would be sent on alone.
+                    Poll::Ready(Ok(())) if buf.filled().len() > had && buf.remaining() > 0 => {
                         continue;
                     }
+                    Poll::Ready(_) => {}
                 }
-                Poll::Ready(_) => {}
+                // What went wrong after something came is found again when that is read.
+                let some = buf.filled().len() > before;
+                return if some { Poll::Ready(Ok(())) } else { read };
             }
-            // What went wrong after something came is found again when that is read.
-            let some = buf.filled().len() > before;
-            return if some { Poll::Ready(Ok(())) } else { read };
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = past(cx, |cx| match &mut this.stream {
-            Stream::Plain(stream) => socket::poll_write(stream, bufs, cx),
-            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        });
-        this.note(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let flushed = on_stream!(&mut *this, stream, cx => stream.poll_flush(cx));
-        // TLS takes more than has left.
-        this.progress.flushed(flushed.is_ready());
-        flushed
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self.get_mut(), stream, cx => stream.poll_shutdown(cx))
+        })
     }
 }

@@ -1,0 +1,81 @@
+//! A call that WeChat answered before it had all of it: it goes on in a task of its own, since an app that
+//! still sends may not read yet.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::{sync::mpsc, time::Duration};
+
+use super::link::Link;
+use crate::{body::BodyError, fault::Fault, task::Clock};
+
+/// What comes of the reply; `None` is its end.
+type Came = Option<Result<Bytes, BodyError>>;
+
+/// The reply to a call that goes on aside.
+#[derive(Debug)]
+pub(super) struct Aside {
+    reply: mpsc::Receiver<Came>,
+}
+
+impl Aside {
+    /// Lets the call on `link` go on; either way it may pause for `idle`. The connection carries no other.
+    pub(super) fn new(link: Box<Link>, idle: Duration) -> Self {
+        let (sender, reply) = mpsc::channel(1);
+        tokio::spawn(go_on(link, sender, idle));
+        Self { reply }
+    }
+
+    /// The next of the reply's body.
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Came> {
+        // Without a word about its end it has none.
+        let came = self.reply.poll_recv(cx);
+        came.map(|came| came.unwrap_or(Some(Err(BodyError::Reply(Fault::Ended)))))
+    }
+}
+
+/// Until the app does not read any more, or both have come to their end.
+async fn go_on(mut link: Box<Link>, reply: mpsc::Sender<Came>, idle: Duration) {
+    loop {
+        let Ok(room) = meanwhile(&mut link, reply.reserve()).await else {
+            return;
+        };
+        let came = poll_fn(|cx| {
+            link.send_on(cx);
+            link.poll_data(idle, cx)
+        })
+        .await;
+        let more = matches!(came, Some(Ok(_)));
+        room.send(came);
+        if !more {
+            break;
+        }
+    }
+    drop(reply);
+    let mut clock = Clock::default();
+    poll_fn(|cx| {
+        if link.send_on(cx) {
+            clock.stop();
+        }
+        if link.is_sent() || clock.runs_out(idle, cx) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// Waits for `other`, and sends on.
+async fn meanwhile<T>(link: &mut Link, other: impl Future<Output = T>) -> T {
+    let mut other = pin!(other);
+    poll_fn(|cx| {
+        link.send_on(cx);
+        other.as_mut().poll(cx)
+    })
+    .await
+}

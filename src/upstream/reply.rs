@@ -1,0 +1,182 @@
+//! The head of a reply, and what it says of its body and of the connection (RFC 9112).
+
+use std::mem::MaybeUninit;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use hyper::ext::ReasonPhrase;
+
+use super::chunks::Chunks;
+use crate::fault::Fault;
+
+/// How long a head may be.
+pub(super) const LARGEST_HEAD: usize = 256 * 1024;
+
+/// How many headers it may have.
+const MOST_HEADERS: usize = 100;
+
+/// How a body ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// After so many bytes more.
+    Length(u64),
+    /// With an empty chunk.
+    Chunked(Chunks),
+    /// With the connection.
+    UntilClose,
+    /// It has.
+    Ended,
+}
+
+/// What a head says.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) head: Response<()>,
+    pub(super) framing: Framing,
+    /// Whether the connection can take another call.
+    pub(super) keep_alive: bool,
+}
+
+/// Reads the head of a reply to a call, of which it is known whether it was HEAD: how many bytes have
+/// been understood, and what they say once all of it is here. 1xx come before it, and say nothing.
+pub(super) fn parse(bytes: &[u8], to_head: bool) -> Result<(usize, Option<Head>), Fault> {
+    let mut start = 0;
+    loop {
+        let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+        let mut reply = httparse::Response::new(&mut []);
+        let parsed = httparse::ParserConfig::default()
+            .parse_response_with_uninit_headers(&mut reply, &bytes[start..], &mut room)
+            .map_err(|error| match error {
+                httparse::Error::TooManyHeaders => Fault::LargeHead,
+                _ => Fault::Head,
+            })?;
+        let httparse::Status::Complete(length) = parsed else {
+            return Ok((start, None));
+        };
+        start += length;
+        let status = StatusCode::from_u16(reply.code.unwrap_or_default());
+        let status = status.map_err(|_| Fault::Head)?;
+        if status == StatusCode::SWITCHING_PROTOCOLS || !status.is_informational() {
+            return Ok((start, Some(Head::of(&reply, status, to_head)?)));
+        }
+    }
+}
+
+impl Head {
+    fn of(
+        reply: &httparse::Response<'_, '_>,
+        status: StatusCode,
+        to_head: bool,
+    ) -> Result<Self, Fault> {
+        let mut said = Said::default();
+        let mut head = Response::new(());
+        *head.status_mut() = status;
+        head.headers_mut().reserve(reply.headers.len());
+        for header in reply.headers.iter() {
+            said.read(head.headers_mut(), header)?;
+        }
+        if said.chunked {
+            // Of two lengths the chunks are right (RFC 9112 §6.3).
+            head.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+        let reason = reply.reason.unwrap_or_default();
+        if Some(reason) != status.canonical_reason()
+            && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
+        {
+            head.extensions_mut().insert(reason);
+        }
+        let is_old = reply.version == Some(0);
+        if said.chunked && is_old {
+            return Err(Fault::Coding);
+        }
+        let framing = match (status.as_u16(), said.length) {
+            (101 | 204 | 304, _) => Framing::Ended,
+            _ if to_head => Framing::Ended,
+            _ if said.chunked => Framing::Chunked(Chunks::default()),
+            (_, Some(0)) => Framing::Ended,
+            (_, Some(length)) => Framing::Length(length),
+            (_, None) => Framing::UntilClose,
+        };
+        let ends = said.close
+            || (is_old && !said.keep_alive)
+            || (said.chunked && said.length.is_some())
+            || framing == Framing::UntilClose
+            || status == StatusCode::SWITCHING_PROTOCOLS;
+        Ok(Self {
+            head,
+            framing,
+            keep_alive: !ends,
+        })
+    }
+}
+
+/// What headers say of the connection.
+#[derive(Default)]
+struct Said {
+    close: bool,
+    keep_alive: bool,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl Said {
+    /// Notes what `header` says, and puts it to the others unless that is all it is there for.
+    fn read(
+        &mut self,
+        headers: &mut HeaderMap,
+        header: &httparse::Header<'_>,
+    ) -> Result<(), Fault> {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| Fault::Head)?;
+        match name {
+            header::CONNECTION if self.connection(header.value) => return Ok(()),
+            header::TRANSFER_ENCODING => {
+                if self.chunked || !header.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    return Err(Fault::Coding);
+                }
+                self.chunked = true;
+                return Ok(());
+            }
+            header::CONTENT_LENGTH => {
+                let known = self.length;
+                for length in header.value.split(|byte| *byte == b',') {
+                    let length = number(length.trim_ascii()).ok_or(Fault::Length)?;
+                    if self.length.is_some_and(|known| known != length) {
+                        return Err(Fault::Length);
+                    }
+                    self.length = Some(length);
+                }
+                if known.is_none()
+                    && let Some(length) = self.length
+                {
+                    headers.append(name, HeaderValue::from(length));
+                }
+                return Ok(());
+            }
+            _ => {}
+        }
+        let value = HeaderValue::from_bytes(header.value).map_err(|_| Fault::Head)?;
+        headers.append(name, value);
+        Ok(())
+    }
+
+    /// Notes what `Connection` says; false if it names other headers, too.
+    fn connection(&mut self, value: &[u8]) -> bool {
+        let mut usual = true;
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else {
+                usual = false;
+            }
+        }
+        usual
+    }
+}
+
+/// Digits, and nothing else.
+fn number(digits: &[u8]) -> Option<u64> {
+    let sound = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(digits).ok().filter(|_| sound)?;
+    text.parse().ok()
+}
