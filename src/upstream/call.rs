@@ -78,3 +78,33 @@ impl Outbound {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_be_more_than_a_target_is_none() {
+        let call = |target: &[u8]| {
+            let body = Captured::ready("");
+            Outbound::new(&Method::GET, body, |whole| whole.extend_from_slice(target))
+        };
+        let call_to = call(b"/x?y=\xc3\xa9").unwrap();
+        assert_eq!(call_to.head(), b"GET /x?y=\xc3\xa9 HTTP/1.1\r\n");
+        for target in [
+            &b""[..],
+            b"/x HTTP/1.1",
+            b"/x\r\nX: 1",
+            b"/\nx",
+            b"/\tx",
+            b"/\0",
+            b"/\x7f",
+        ] {
+            assert!(call(target).is_none(), "{target:?}");
+        }
+        assert!(call(&[b'/'; LONGEST_TARGET]).is_some());
+        assert!(call(&[b'/'; LONGEST_TARGET + 1]).is_none());
+        // The token is in the head.
+        assert!(!format!("{:?}", call(b"/TOK").unwrap()).contains("TOK"));
+    }
+}

@@ -109,13 +109,105 @@ fn line(input: &[u8], limit: usize) -> Result<Option<usize>, Fault> {
 
 /// The size that a line says: digits, and then maybe blanks and extensions.
 fn size(line: &[u8]) -> Result<u64, Fault> {
-    let is_digit = |byte: &u8| byte.is_ascii_hexdigit();
-    let digits = line.iter().take_while(|byte| is_digit(byte)).count();
-    let (digits, rest) = line.split_at(digits);
-    let rest = rest.trim_ascii_start();
+    let count = |line: &[u8], is: fn(&u8) -> bool| line.iter().take_while(|byte| is(byte)).count();
+    let (digits, rest) = line.split_at(count(line, u8::is_ascii_hexdigit));
+    let rest = &rest[count(rest, |byte| matches!(byte, b' ' | b'\t'))..];
     if digits.len() > 16 || !(rest.is_empty() || rest[0] == b';') || rest.contains(&b'\r') {
         return Err(Fault::Chunk);
     }
     let digits = std::str::from_utf8(digits).map_err(|_| Fault::Chunk)?;
     u64::from_str_radix(digits, 16).map_err(|_| Fault::Chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is decoded when `pieces` come one after the other, and what is left; whether all has come.
+    fn decoded(pieces: &[&[u8]]) -> Result<(Vec<u8>, bool, Vec<u8>), Fault> {
+        let (mut chunks, mut input, mut all) = (Chunks::default(), BytesMut::new(), Vec::new());
+        for piece in pieces {
+            input.extend_from_slice(piece);
+            loop {
+                chunks.advance(&mut input)?;
+                match chunks.take(&mut input) {
+                    Some(data) => all.extend_from_slice(&data),
+                    None => break,
+                }
+            }
+        }
+        Ok((all, chunks == Chunks::Ended, input.to_vec()))
+    }
+
+    #[test]
+    fn chunks_are_the_same_wherever_they_are_cut() {
+        for (came, data, left) in [
+            (&b"5\r\nhello\r\n0\r\n\r\n"[..], &b"hello"[..], &b""[..]),
+            (b"0\r\n\r\n", b"", b""),
+            (b"1\r\na\r\n001\r\nb\r\n0\r\n\r\nmore", b"ab", b"more"),
+            (
+                b"a\r\n0123456789\r\nA ; x=\"y\"\r\n0123456789\r\n0;z\r\n\r\n",
+                b"01234567890123456789",
+                b"",
+            ),
+            (
+                b"2\t\r\n\r\n\r\n0\r\nX-A: 1\r\nX-B: 2\r\n\r\nHTTP",
+                b"\r\n",
+                b"HTTP",
+            ),
+        ] {
+            for first in 0..=came.len() {
+                for second in first..=came.len() {
+                    let pieces = [&came[..first], &came[first..second], &came[second..]];
+                    let decoded = decoded(&pieces).unwrap();
+                    assert_eq!(decoded, (data.to_vec(), true, left.to_vec()), "{pieces:?}");
+                }
+            }
+            for length in 0..came.len() - left.len() {
+                assert!(!decoded(&[&came[..length]]).unwrap().1, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_two_could_read_in_two_ways_is_no_chunk() {
+        let long = [b"1;".repeat(LONGEST_LINE), b"\r\n".to_vec()].concat();
+        let trailers = [
+            b"0\r\n".to_vec(),
+            b"X: 1\r\n".repeat(LARGEST_TRAILER / 6 + 1),
+        ]
+        .concat();
+        for came in [
+            &b"\r\n"[..],
+            b"\n",
+            b"x\r\n",
+            b"-1\r\n",
+            b"+1\r\n",
+            b"0x1\r\n",
+            b"1\n",
+            b"1 1\r\n",
+            b" 1\r\n",
+            b"1\r\r\n",
+            b"1;\rx\r\n",
+            b"10000000000000000\r\n",
+            b"ffffffffffffffffffff\r\n",
+            b"1\r\na0\r\n",
+            b"1\r\na\n0\r\n",
+            b"1\r\na\r0\r\n",
+            b"1\r\nab\r\n",
+            b"0\r\n\n",
+            b"0\r\nX: 1\n\r\n",
+            &long,
+            &trailers,
+        ] {
+            assert_eq!(
+                decoded(&[came]),
+                Err(Fault::Chunk),
+                "{:?}",
+                String::from_utf8_lossy(came)
+            );
+        }
+        // As much as a reply can have.
+        assert!(decoded(&[b"ffffffffffffffff\r\nx"]).is_ok());
+    }
 }

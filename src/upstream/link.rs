@@ -324,3 +324,7 @@ impl Link {
         quiet
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
