@@ -8,32 +8,6 @@ use std::{
     task::{Wake, Waker},
 };
 
-/// A waker that wakes nobody: it only counts. For what is looked at again by whoever polls.
-#[derive(Debug, Default)]
-pub struct Rings(AtomicU32);
-
-impl Rings {
-    /// Counts from none.
-    pub fn forget(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether it rang since.
-    pub fn any(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
-    }
-}
-
-impl Wake for Rings {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// Stands between a task and what may wake it. While it is held it only counts.
 #[derive(Debug, Default)]
 pub struct Bell {
@@ -127,11 +101,5 @@ mod tests {
             bell.let_go(1);
             assert_eq!(woken() - before, wakes);
         }
-        let rings = Arc::new(Rings::default());
-        assert!(!rings.any());
-        Waker::from(rings.clone()).wake_by_ref();
-        assert!(rings.any());
-        rings.forget();
-        assert!(!rings.any());
     }
 }

@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 thread_local! {
     static GLANCE: Cell<Reading> = const { Cell::new(Reading::Each) };
-    static GLANCES: Cell<u64> = const { Cell::new(0) };
 }
 
 /// What [`now`] says on this thread.
@@ -30,7 +29,6 @@ impl Glance {
     /// From now on; for no longer than one poll of a task.
     pub fn begin() -> Self {
         GLANCE.set(Reading::Unread);
-        GLANCES.set(GLANCES.get() + 1);
         Self(())
     }
 }
@@ -38,14 +36,6 @@ impl Glance {
 impl Drop for Glance {
     fn drop(&mut self) {
         GLANCE.set(Reading::Each);
-    }
-}
-
-/// Which glance it is, on this thread; 0 outside of one.
-pub fn glance() -> u64 {
-    match GLANCE.get() {
-        Reading::Each => 0,
-        Reading::Unread | Reading::Read(_) => GLANCES.get(),
     }
 }
 

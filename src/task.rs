@@ -23,8 +23,7 @@ thread_local! {
 #[derive(Debug)]
 struct Polled {
     waker: Waker,
-    /// None where nobody would keep it until the next poll.
-    timer: Option<Timer>,
+    timer: Timer,
 }
 
 /// Wakes its task, no later than it was asked to. One serves all that waits in a task: whoever is woken
@@ -63,7 +62,7 @@ pub async fn known<F: Future + Unpin>(mut future: F) -> F::Output {
             Some(polled) if polled.waker.will_wake(cx.waker()) => polled,
             _ => Polled {
                 waker: cx.waker().clone(),
-                timer: Some(Timer::default()),
+                timer: Timer::default(),
             },
         };
         let entered = Entered::now(polled);
@@ -72,18 +71,6 @@ pub async fn known<F: Future + Unpin>(mut future: F) -> F::Output {
         ready
     })
     .await
-}
-
-/// Polls for the task of `cx`, unless the one that goes on is known.
-pub fn on_behalf<T>(cx: &Context<'_>, poll: impl FnOnce() -> T) -> T {
-    if POLLED.with_borrow(Option::is_some) {
-        return poll();
-    }
-    let _entered = Entered::now(Polled {
-        waker: cx.waker().clone(),
-        timer: None,
-    });
-    poll()
 }
 
 /// Polls what shall wake the task itself, whatever stands between it and `cx`. Nothing within `poll` may
@@ -95,22 +82,14 @@ pub fn past<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> T) -
     })
 }
 
-/// What wakes the task, if it is known.
-pub fn waker() -> Option<Waker> {
-    POLLED.with_borrow(|polled| polled.as_ref().map(|polled| polled.waker.clone()))
-}
-
 /// Has the task woken at `due`, which comes after `now`, or before. False if it is not known.
 fn wake_at(due: Instant, now: Instant) -> bool {
     POLLED.with_borrow_mut(|polled| match polled {
-        Some(Polled {
-            waker,
-            timer: Some(timer),
-        }) => {
+        Some(Polled { waker, timer }) => {
             timer.set(due, now, waker);
             true
         }
-        _ => false,
+        None => false,
     })
 }
 
@@ -254,17 +233,16 @@ mod tests {
         assert_eq!((task.woken(), other.woken()), (0, 1));
         let known = known(Box::pin(poll_fn(|_| -> Poll<()> {
             ring();
-            on_behalf(&Context::from_waker(&of_other), &mut ring);
             Poll::Pending
         })));
         let _ = pin!(known).poll(&mut Context::from_waker(&of_task));
-        assert_eq!((task.woken(), other.woken()), (2, 0));
+        assert_eq!((task.woken(), other.woken()), (1, 0));
         let fails = super::known(Box::pin(poll_fn(|_| -> Poll<()> {
             panic!("of this task")
         })));
         let mut fails = Box::pin(fails);
         let mut cx = Context::from_waker(&of_task);
         let failed = catch_unwind(AssertUnwindSafe(|| fails.as_mut().poll(&mut cx)));
-        assert!(failed.is_err() && waker().is_none());
+        assert!(failed.is_err() && POLLED.with_borrow(Option::is_none));
     }
 }

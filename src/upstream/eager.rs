@@ -41,6 +41,11 @@ impl Eager {
         }
     }
 
+    /// Whether nothing that was read waits to be asked for.
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken == self.ahead.len()
+    }
+
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.ahead.clear();
         self.taken = 0;
@@ -70,7 +75,7 @@ impl AsyncRead for Eager {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.taken == this.ahead.len() {
+        if this.is_taken() {
             if this.step == 0 {
                 this.ahead = Vec::new();
                 this.taken = 0;

@@ -316,6 +316,11 @@ impl Link {
         self.keep_alive && self.framing == Framing::Ended && self.sending.is_through()
     }
 
+    /// Whether it is certainly [open](Self::is_open), though nobody is woken when it is not any more.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.wire.is_quiet()
+    }
+
     /// Whether WeChat has neither closed it nor said anything that nobody asked for, as far as the runtime has
     /// heard. If not, the task of `cx` is woken when it does.
     pub(super) fn is_open(&mut self, cx: &mut Context<'_>) -> bool {

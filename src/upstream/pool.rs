@@ -50,7 +50,7 @@ impl Pool {
                 // What the sockets have to say is delivered before this goes on.
                 yield_now().await;
             }
-            if poll_fn(|cx| Poll::Ready(link.is_open(cx))).await {
+            if link.is_quiet() || poll_fn(|cx| Poll::Ready(link.is_open(cx))).await {
                 return Some(link);
             }
             care = true;

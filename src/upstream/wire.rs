@@ -2,14 +2,14 @@
 
 use std::{
     cell::RefCell,
-    io::{self, IoSlice},
+    io::{self, IoSlice, Read},
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
 use bytes::{BufMut, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
@@ -75,15 +75,24 @@ impl Wire {
         pin!(self.read_buf(&mut room)).poll(cx)
     }
 
+    /// Whether there is certainly nothing to read now. Nobody is woken when there is.
+    pub(super) fn is_quiet(&self) -> bool {
+        let knows = self.dry || matches!(self.stream, Stream::Plain(_));
+        knows && self.socket().try_io(Interest::READABLE, || Ok(())).is_err()
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => &stream.get_ref().0.socket,
+        }
+    }
+
     /// Whether there may be something to read. Where TLS holds nothing back the socket alone can tell, for a
     /// tenth of the price.
     fn poll_wet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.dry {
-            let socket = match &self.stream {
-                Stream::Plain(stream) => stream,
-                Stream::Tls(stream) => &stream.get_ref().0.socket,
-            };
-            ready!(past(cx, |cx| socket.poll_read_ready(cx)))?;
+            ready!(past(cx, |cx| self.socket().poll_read_ready(cx)))?;
             self.dry = false;
         }
         Poll::Ready(Ok(()))
@@ -134,17 +143,15 @@ impl AsyncRead for Wire {
             loop {
                 let had = buf.filled().len();
                 let read = Pin::new(stream.as_mut()).poll_read(cx, buf);
-                match read {
-                    Poll::Pending => {
-                        // What TLS has to say to what it read. Who waits for its turn is woken for both.
-                        let said = Pin::new(stream.as_mut()).poll_flush(cx);
-                        this.dry = said.is_ready();
-                    }
+                if read.is_pending() {
+                    // What TLS has to say to what it read. Who waits for its turn is woken for both.
+                    this.dry = Pin::new(stream.as_mut()).poll_flush(cx).is_ready();
+                } else if buf.filled().len() > had {
                     // It gives one record at a time, and each would be sent on alone.
-                    Poll::Ready(Ok(())) if buf.filled().len() > had && buf.remaining() > 0 => {
+                    this.dry = drain(stream, buf);
+                    if buf.remaining() > 0 && !this.dry {
                         continue;
                     }
-                    Poll::Ready(_) => {}
                 }
                 // What went wrong after something came is found again when that is read.
                 let some = buf.filled().len() > before;
@@ -152,4 +159,23 @@ impl AsyncRead for Wire {
             }
         })
     }
+}
+
+/// Takes what TLS has understood already. Says whether nothing is held back, neither by it nor on the way
+/// to it, and nothing is to be said.
+fn drain(stream: &mut TlsStream<Eager>, buf: &mut ReadBuf<'_>) -> bool {
+    let (eager, session) = stream.get_mut();
+    while buf.remaining() > 0 {
+        match session.reader().read(buf.initialize_unfilled()) {
+            Ok(read) if read > 0 => buf.advance(read),
+            // An end, or what is wrong, is found by the next read.
+            Ok(_) => return false,
+            Err(error) => {
+                return error.kind() == io::ErrorKind::WouldBlock
+                    && eager.is_taken()
+                    && !session.wants_write();
+            }
+        }
+    }
+    false
 }
