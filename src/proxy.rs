@@ -296,9 +296,20 @@ impl Proxy {
         let way = call.account.way.as_ref();
         let outbound = outgoing(call, body, edit)?;
         let mut sent = pin!(self.ways.send(way, outbound, false)).await;
-        if let (Err(SendError::Broken { reused: true, .. }), Some(body)) = (&sent, spare) {
+        let was_closing = matches!(
+            sent,
+            Err(SendError::Broken {
+                was_closing: true,
+                ..
+            })
+        );
+        if let Some(body) = spare.filter(|_| was_closing) {
             let again = self.ways.send(way, outgoing(call, body, edit)?, true);
-            sent = Box::pin(again).await;
+            let again = Box::pin(again).await;
+            // Of the first it is not known whether WeChat saw it.
+            if !again.as_ref().is_err_and(SendError::nothing_sent) {
+                sent = again;
+            }
         }
         let reply = sent.map_err(|error| Unanswered {
             nothing_sent: error.nothing_sent(),

@@ -136,6 +136,15 @@ impl Clock {
     pub fn runs_out(&mut self, limit: Duration, cx: &mut Context<'_>) -> bool {
         let now = now();
         let due = *self.since.get_or_insert(now) + limit;
+        self.is_past(due, now, cx)
+    }
+
+    /// Whether `due` is over, whatever it was the last time. If not, the task is woken when it is.
+    pub fn is_over(&mut self, due: Instant, cx: &mut Context<'_>) -> bool {
+        self.is_past(due, now(), cx)
+    }
+
+    fn is_past(&mut self, due: Instant, now: Instant, cx: &mut Context<'_>) -> bool {
         if due <= now {
             return true;
         }

@@ -84,10 +84,10 @@ pub enum SendError {
     /// WeChat may or may not have acted on the call.
     #[error("no reply came: {fault}")]
     Broken {
-        /// Whether the connection had carried calls before.
-        reused: bool,
         /// Why.
         fault: Fault,
+        /// It had carried calls before, and ended without a word: WeChat was closing it when the call came.
+        was_closing: bool,
     },
     /// The app's own body ended early.
     #[error("the app's body ended early")]
@@ -147,7 +147,10 @@ impl Upstream {
                     Ok(reply.map(|()| Arriving::new(link, idle, pool)))
                 }
                 Err(Failed::TimedOut(after)) => Err(SendError::TimedOut(after)),
-                Err(Failed::Broken(fault)) => Err(SendError::Broken { reused, fault }),
+                Err(Failed::Broken { fault, answered }) => Err(SendError::Broken {
+                    fault,
+                    was_closing: reused && !answered && fault.is_an_end(),
+                }),
                 Err(Failed::App) => Err(SendError::App),
             }
         }

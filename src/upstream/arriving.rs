@@ -18,6 +18,8 @@ use crate::body::BodyError;
 #[derive(Debug)]
 pub struct Arriving {
     source: Source,
+    /// Some of it came, and nobody has waited since.
+    flows: bool,
     idle: Duration,
     pool: Arc<Pool>,
 }
@@ -29,6 +31,8 @@ enum Source {
     Link(Box<Link>),
     /// Who has the connection.
     Aside(Aside),
+    /// Nowhere any more, for this reason.
+    Broken(Option<BodyError>),
     /// It has ended.
     Nothing,
 }
@@ -40,7 +44,12 @@ impl Arriving {
         } else {
             Source::Aside(Aside::new(link, idle))
         };
-        let mut arriving = Self { source, idle, pool };
+        let mut arriving = Self {
+            source,
+            flows: false,
+            idle,
+            pool,
+        };
         arriving.release_at_end();
         arriving
     }
@@ -64,18 +73,26 @@ impl Body for Arriving {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let came = ready!(match &mut this.source {
+        let polled = match &mut this.source {
             Source::Link(link) => link.poll_data(this.idle, cx),
             Source::Aside(aside) => aside.poll_data(cx),
+            Source::Broken(error) => Poll::Ready(error.take().map(Err)),
             Source::Nothing => Poll::Ready(None),
-        });
-        match &came {
-            Some(Ok(_)) => this.release_at_end(),
-            Some(Err(_)) => this.source = Source::Nothing,
-            None => {
-                this.release_at_end();
-                this.source = Source::Nothing;
+        };
+        let flowed = mem::replace(&mut this.flows, polled.is_ready());
+        let came = match ready!(polled) {
+            // What came before it is sent first: hyper would forget it.
+            Some(Err(error)) if flowed => {
+                this.source = Source::Broken(Some(error));
+                this.flows = false;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
+            came => came,
+        };
+        this.release_at_end();
+        if !matches!(came, Some(Ok(_))) {
+            this.source = Source::Nothing;
         }
         Poll::Ready(came.map(|came| came.map(Frame::data)))
     }
@@ -87,7 +104,7 @@ impl Body for Arriving {
     fn size_hint(&self) -> SizeHint {
         let left = match &self.source {
             Source::Link(link) => link.left(),
-            Source::Aside(_) => None,
+            Source::Aside(_) | Source::Broken(_) => None,
             Source::Nothing => Some(0),
         };
         left.map_or_else(SizeHint::default, SizeHint::with_exact)

@@ -44,11 +44,15 @@ async fn go_on(mut link: Box<Link>, reply: mpsc::Sender<Came>, idle: Duration) {
         let Ok(room) = meanwhile(&mut link, reply.reserve()).await else {
             return;
         };
+        let mut left = pin!(reply.closed());
         let came = poll_fn(|cx| {
             link.send_on(cx);
-            link.poll_data(idle, cx)
-        })
-        .await;
+            match left.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => link.poll_data(idle, cx).map(Some),
+            }
+        });
+        let Some(came) = came.await else { return };
         let more = matches!(came, Some(Ok(_)));
         room.send(came);
         if !more {

@@ -112,9 +112,10 @@ fn size(line: &[u8]) -> Result<u64, Fault> {
     let count = |line: &[u8], is: fn(&u8) -> bool| line.iter().take_while(|byte| is(byte)).count();
     let (digits, rest) = line.split_at(count(line, u8::is_ascii_hexdigit));
     let rest = &rest[count(rest, |byte| matches!(byte, b' ' | b'\t'))..];
-    if digits.len() > 16 || !(rest.is_empty() || rest[0] == b';') || rest.contains(&b'\r') {
+    if !(rest.is_empty() || rest[0] == b';') || rest.contains(&b'\r') {
         return Err(Fault::Chunk);
     }
+    // No digit is an error there, and so are too many.
     let digits = std::str::from_utf8(digits).map_err(|_| Fault::Chunk)?;
     u64::from_str_radix(digits, 16).map_err(|_| Fault::Chunk)
 }
@@ -144,7 +145,11 @@ mod tests {
         for (came, data, left) in [
             (&b"5\r\nhello\r\n0\r\n\r\n"[..], &b"hello"[..], &b""[..]),
             (b"0\r\n\r\n", b"", b""),
-            (b"1\r\na\r\n001\r\nb\r\n0\r\n\r\nmore", b"ab", b"more"),
+            (
+                b"1\r\na\r\n00000000000000000001\r\nb\r\n0\r\n\r\nmore",
+                b"ab",
+                b"more",
+            ),
             (
                 b"a\r\n0123456789\r\nA ; x=\"y\"\r\n0123456789\r\n0;z\r\n\r\n",
                 b"01234567890123456789",
@@ -191,6 +196,7 @@ mod tests {
             b"1;\rx\r\n",
             b"10000000000000000\r\n",
             b"ffffffffffffffffffff\r\n",
+            b";x\r\n",
             b"1\r\na0\r\n",
             b"1\r\na\n0\r\n",
             b"1\r\na\r0\r\n",

@@ -4,14 +4,14 @@
 //! the last byte of its reply has come: so a reply cannot reach another call.
 
 use std::{
-    mem,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response};
-use tokio::{sync::OwnedSemaphorePermit, time::Duration};
+use tokio::{sync::OwnedSemaphorePermit, task::coop::has_budget_remaining, time::Duration};
 
 use super::{
     Options,
@@ -24,7 +24,6 @@ use super::{
 };
 use crate::{
     body::BodyError,
-    clock::now,
     fault::Fault,
     metrics::{Counted, Metrics},
     task::Clock,
@@ -34,7 +33,6 @@ use crate::{
 const LARGEST_READ: usize = 256 * 1024;
 
 /// One connection.
-#[derive(Debug)]
 pub(super) struct Link {
     wire: Wire,
     sending: Sending,
@@ -46,6 +44,8 @@ pub(super) struct Link {
     step: usize,
     /// The call is HEAD.
     to_head: bool,
+    /// Something of its reply has come.
+    answered: bool,
     /// What is left of the reply.
     framing: Framing,
     keep_alive: bool,
@@ -64,7 +64,21 @@ pub(super) type Held = (OwnedSemaphorePermit, Counted<Arc<Metrics>>);
 pub(super) enum Failed {
     TimedOut(Duration),
     App,
-    Broken(Fault),
+    Broken {
+        fault: Fault,
+        /// Some of a reply came.
+        answered: bool,
+    },
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Nothing of what came.
+        f.debug_struct("Link")
+            .field("sending", &self.sending)
+            .field("framing", &self.framing)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Link {
@@ -77,6 +91,7 @@ impl Link {
             input: BytesMut::new(),
             step: LITTLE,
             to_head: false,
+            answered: false,
             framing: Framing::Ended,
             keep_alive: true,
             authority: dialed.authority,
@@ -89,6 +104,7 @@ impl Link {
     pub(super) fn begin(&mut self, call: Outbound) {
         self.clock.stop();
         self.to_head = call.is_head;
+        self.answered = false;
         self.step = LITTLE;
         // Until the reply has said otherwise.
         self.keep_alive = false;
@@ -104,26 +120,33 @@ impl Link {
         if self.poll_send(cx) == Poll::Ready(false) {
             return Poll::Ready(Err(Failed::App));
         }
-        // An answer may have come before the connection broke.
-        let polled = match (self.sending.has_begun(), self.broken) {
-            (true, _) => self.poll_head(cx),
-            (false, Some(fault)) => Poll::Ready(Err(fault)),
-            (false, None) => Poll::Pending,
-        };
-        match (polled, self.broken) {
-            (Poll::Ready(Ok(head)), _) => {
+        if !self.sending.has_begun() {
+            return Poll::Pending;
+        }
+        // An answer may have come before the connection broke: a broken one has something to read, if only that.
+        match self.poll_head(cx) {
+            Poll::Ready(Ok(head)) => {
                 self.framing = head.framing;
                 self.keep_alive = head.keep_alive && self.broken.is_none();
                 self.end_if_it_has();
                 self.clock.stop();
                 Poll::Ready(Ok(head.head))
             }
-            (Poll::Ready(Err(_)) | Poll::Pending, Some(fault))
-            | (Poll::Ready(Err(fault)), None) => Poll::Ready(Err(Failed::Broken(fault))),
-            (Poll::Pending, None) if self.is_overdue(options, cx) => {
-                Poll::Ready(Err(Failed::TimedOut(options.reply_timeout)))
+            Poll::Ready(Err(fault)) => {
+                let fault = self.broken.unwrap_or(fault);
+                let answered = self.answered;
+                Poll::Ready(Err(Failed::Broken { fault, answered }))
             }
-            (Poll::Pending, None) => Poll::Pending,
+            Poll::Pending => {
+                let due = self
+                    .sending
+                    .deadline(options.reply_timeout, options.idle_timeout);
+                if self.clock.is_over(due, cx) {
+                    Poll::Ready(Err(Failed::TimedOut(options.reply_timeout)))
+                } else {
+                    Poll::Pending
+                }
+            }
         }
     }
 
@@ -154,12 +177,14 @@ impl Link {
                 wire,
                 input,
                 to_head,
+                answered,
                 ..
             } = self;
             let looked = wire.poll_look(cx, |came| {
                 if came.is_empty() {
                     return Err(Fault::Ended);
                 }
+                *answered = true;
                 // Nearly always all of it comes at once.
                 if input.is_empty() {
                     let (understood, head) = parse(came, *to_head)?;
@@ -181,23 +206,6 @@ impl Link {
                 return Poll::Ready(Err(Fault::LargeHead));
             }
         }
-    }
-
-    /// Whether the reply does not come in time. The clock stays wound up between calls; only where
-    /// it runs out is it asked how late it is.
-    fn is_overdue(&mut self, options: &Options, cx: &mut Context<'_>) -> bool {
-        let mut limit = options.reply_timeout.min(options.idle_timeout);
-        while self.clock.runs_out(limit, cx) {
-            let due = self
-                .sending
-                .deadline(options.reply_timeout, options.idle_timeout);
-            limit = due.saturating_duration_since(now());
-            if limit.is_zero() {
-                return true;
-            }
-            self.clock.stop();
-        }
-        false
     }
 
     /// The next of a reply's body, which may pause for `idle`.
@@ -324,7 +332,9 @@ impl Link {
     /// Whether WeChat has neither closed it nor said anything that nobody asked for, as far as the runtime has
     /// heard. If not, the task of `cx` is woken when it does.
     pub(super) fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
-        let quiet = self.wire.poll_look(cx, <[u8]>::len).is_pending();
+        let polled = self.wire.poll_look(cx, <[u8]>::len);
+        // Without it the runtime says that all is quiet and has not looked.
+        let quiet = polled.is_pending() && has_budget_remaining();
         self.keep_alive &= quiet;
         quiet
     }

@@ -31,7 +31,7 @@ pub(super) struct Sending {
     left: u64,
     /// All that was written has left.
     flushed: bool,
-    /// Something has left, or may have.
+    /// Something may have left.
     begun: bool,
     last_write: Instant,
     /// WeChat does not take more at the moment.
@@ -84,14 +84,13 @@ impl Sending {
         for part in [b"host: ", authority.as_bytes(), b"\r\n\r\n"] {
             head.extend_from_slice(part);
         }
+        // It is kept until it has left, since it counts as held.
         let small = body.whole().filter(|body| body.len() <= SMALL);
         if let Some(small) = small {
             head.extend_from_slice(small);
         }
-        (self.body, self.left) = match small {
-            Some(_) => (None, 0),
-            None => (Some(body), length),
-        };
+        self.left = if small.is_some() { 0 } else { length };
+        self.body = Some(body);
         self.head = head;
         self.written = 0;
         self.flushed = false;
@@ -137,6 +136,7 @@ impl Sending {
             let of_piece = self.written.saturating_sub(self.head.len());
             let head = self.head.get(self.written..).unwrap_or_default();
             let piece = &self.piece[of_piece..];
+            self.begun = true;
             let polled = match (head, piece) {
                 ([], []) => match wire.poll_flush(cx) {
                     Poll::Ready(Ok(())) => {
@@ -159,7 +159,6 @@ impl Sending {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
                     self.written += written;
-                    self.begun = true;
                     self.wrote();
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

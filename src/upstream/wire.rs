@@ -9,7 +9,7 @@ use std::{
 
 use bytes::{BufMut, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
@@ -30,6 +30,8 @@ pub(super) struct Wire {
     stream: Stream,
     /// All that had come was read: the socket alone can tell whether there is more.
     dry: bool,
+    /// What went wrong behind what came last.
+    failed: Option<io::Error>,
 }
 
 /// How much is read at once at first. What comes in such pieces is copied from a place that all connections
@@ -42,8 +44,11 @@ thread_local! {
 
 impl Wire {
     pub(super) fn new(stream: Stream) -> Self {
-        let dry = false;
-        Self { stream, dry }
+        Self {
+            stream,
+            dry: false,
+            failed: None,
+        }
     }
 
     /// Reads a little, shows it to `look`, and says what that says. Nothing is the end.
@@ -138,24 +143,47 @@ impl AsyncRead for Wire {
             }
             Stream::Tls(stream) => stream,
         };
+        if let Some(error) = this.failed.take() {
+            return Poll::Ready(Err(error));
+        }
         let before = buf.filled().len();
         past(cx, |cx| {
             loop {
-                let had = buf.filled().len();
-                let read = Pin::new(stream.as_mut()).poll_read(cx, buf);
-                if read.is_pending() {
-                    // What TLS has to say to what it read. Who waits for its turn is woken for both.
-                    this.dry = Pin::new(stream.as_mut()).poll_flush(cx).is_ready();
-                } else if buf.filled().len() > had {
+                let came = match Pin::new(stream.as_mut()).poll_fill_buf(cx) {
+                    Poll::Ready(Ok(data)) => {
+                        let some = data.len().min(buf.remaining());
+                        buf.put_slice(&data[..some]);
+                        Pin::new(stream.as_mut()).consume(some);
+                        Poll::Ready(Ok(some))
+                    }
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Pending => Poll::Pending,
+                };
+                let some = buf.filled().len() > before;
+                match came {
                     // It gives one record at a time, and each would be sent on alone.
-                    this.dry = drain(stream, buf);
-                    if buf.remaining() > 0 && !this.dry {
-                        continue;
+                    Poll::Ready(Ok(1..)) => {
+                        this.dry = drain(stream, buf);
+                        if this.dry || buf.remaining() == 0 {
+                            return Poll::Ready(Ok(()));
+                        }
+                    }
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Err(error)) if some => {
+                        this.failed = Some(error);
+                        return Poll::Ready(Ok(()));
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        // What TLS has to say to what it read. Who waits for its turn is woken for both.
+                        this.dry = Pin::new(stream.as_mut()).poll_flush(cx).is_ready();
+                        return if some {
+                            Poll::Ready(Ok(()))
+                        } else {
+                            Poll::Pending
+                        };
                     }
                 }
-                // What went wrong after something came is found again when that is read.
-                let some = buf.filled().len() > before;
-                return if some { Poll::Ready(Ok(())) } else { read };
             }
         })
     }
@@ -168,7 +196,7 @@ fn drain(stream: &mut TlsStream<Eager>, buf: &mut ReadBuf<'_>) -> bool {
     while buf.remaining() > 0 {
         match session.reader().read(buf.initialize_unfilled()) {
             Ok(read) if read > 0 => buf.advance(read),
-            // An end, or what is wrong, is found by the next read.
+            // An end is found by the next read.
             Ok(_) => return false,
             Err(error) => {
                 return error.kind() == io::ErrorKind::WouldBlock
