@@ -1,9 +1,9 @@
 //! Upstreams that are no WeChat: each does one odd thing, and a sidecar stands before it.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::sleep,
 };
@@ -84,5 +84,33 @@ pub async fn before_renewed_keys(later: Duration, flags: &[&str]) -> Sidecar {
     let ca = sidecar::written("ca.pem", &ca_pem);
     command.args(["--upstream", &url, "--upstream-ca", &ca]);
     command.args(["--workers", "1"]).args(flags);
+    Sidecar::spawn(command, None).await
+}
+
+/// The head of the next call on a connection; none at its end, or where a token is asked for.
+pub async fn call_on<S: AsyncRead + Unpin>(stream: &mut S) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    (!head.contains("/stable_token")).then_some(head)
+}
+
+/// A sidecar before what `play` does with each connection.
+pub async fn before_what<F, P>(play: P, flags: &[&str]) -> Sidecar
+where
+    F: Future<Output = ()> + Send + 'static,
+    P: Fn(TcpStream) -> F + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(play(stream));
+        }
+    });
+    let mut command = sidecar::with_account();
+    command.args(["--upstream", &url]).args(flags);
     Sidecar::spawn(command, None).await
 }

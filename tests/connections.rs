@@ -1,0 +1,375 @@
+//! What goes out on a connection to WeChat and what comes back on it, where either breaks off or comes too
+//! early: each reply reaches its own call, and what is not known is not claimed.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use fastrand::Rng;
+use support::{
+    App, PATIENCE, Sidecar,
+    scripted::{before_what, call_on},
+    sidecar,
+    wechat::tls::{self, Tls},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tokio_rustls::server::TlsStream;
+
+/// Paths that take no token of ours: one whose call may be repeated, one whose call may not.
+const SAFE: &str = "/cgi-bin/component/api_query_auth?component_access_token=x";
+const ONCE: &str = "/sns/userinfo?access_token=x";
+
+const FINE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+
+#[tokio::test]
+async fn of_a_call_that_wechat_may_have_seen_it_is_not_said_that_nothing_was_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let seen = Arc::new(AtomicUsize::new(0));
+    let (close, closed) = oneshot::channel::<()>();
+    let count = seen.clone();
+    let serving = async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let count = count.clone();
+            tokio::spawn(async move {
+                // Answers the first, and closes on the second.
+                while call_on(&mut stream).await.is_some()
+                    && count.fetch_add(1, Ordering::Relaxed) == 0
+                {
+                    stream.write_all(FINE).await.unwrap();
+                }
+            });
+        }
+    };
+    tokio::spawn(async move {
+        tokio::select! { () = serving => {}, _ = closed => {} }
+    });
+    let mut command = sidecar::with_account();
+    command.args(["--upstream", &url, "--workers", "1"]);
+    let sidecar = Sidecar::spawn(command, None).await;
+    assert_eq!(sidecar.get(SAFE).await.status, 200);
+    close.send(()).unwrap();
+    sleep(Duration::from_millis(50)).await;
+    let reply = sidecar.get(SAFE).await;
+    assert_eq!((reply.status, reply.errcode()), (502, Some(990500)));
+    assert!(
+        reply.text().contains("the outcome is unknown"),
+        "{}",
+        reply.text()
+    );
+    assert_eq!(seen.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn only_a_connection_that_ends_without_a_word_is_a_reason_to_send_a_call_again() {
+    for (answer, sent) in [
+        ("", 2),
+        ("HTTP/1.1 200 OK\r\nContent-Le", 1),
+        ("no HTTP at all\r\n\r\n", 1),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+            1,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            1,
+        ),
+    ] {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = seen.clone();
+        let play = move |mut stream: TcpStream| {
+            let count = count.clone();
+            async move {
+                while call_on(&mut stream).await.is_some() {
+                    // The second is the one that fails.
+                    if count.fetch_add(1, Ordering::Relaxed) == 1 {
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                        return;
+                    }
+                    stream.write_all(FINE).await.unwrap();
+                }
+            }
+        };
+        let sidecar = before_what(play, &["--workers", "1"]).await;
+        assert_eq!(sidecar.get(SAFE).await.status, 200);
+        let reply = sidecar.get(SAFE).await;
+        assert_eq!(
+            reply.status,
+            if sent == 2 { 200 } else { 502 },
+            "{answer:?}"
+        );
+        assert_eq!(seen.load(Ordering::Relaxed), 1 + sent, "{answer:?}");
+        // A login's code works once.
+        let seen_before = seen.load(Ordering::Relaxed);
+        assert_eq!(sidecar.get(ONCE).await.status, 200);
+        assert_eq!(seen.load(Ordering::Relaxed), seen_before + 1);
+    }
+}
+
+#[tokio::test]
+async fn an_early_refusal_reaches_an_app_whose_upload_is_cut_off() {
+    let play = |mut stream: TcpStream| async move {
+        if call_on(&mut stream).await.is_some() {
+            let refusal = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\n\r\nlarge";
+            let _ = stream.write_all(refusal).await;
+        }
+    };
+    let sidecar = before_what(play, &["--replay-limit", "1MiB"]).await;
+    // One that is held, and one that streams.
+    for size in [900_000, 9_000_000] {
+        for _ in 0..10 {
+            let (mut read, mut write) = sidecar.connect().await.into_split();
+            let writing = tokio::spawn(async move {
+                let head = format!(
+                    "POST {ONCE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+                );
+                write.write_all(head.as_bytes()).await.unwrap();
+                // Nobody may read all of it.
+                let _ = write.write_all(&vec![b' '; size]).await;
+                write
+            });
+            let mut status = [0; 12];
+            let came = timeout(PATIENCE, read.read_exact(&mut status)).await;
+            came.expect("no reply").unwrap();
+            assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 413", "{size}");
+            writing.abort();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_given_up_with_the_app_that_it_answers_early() {
+    let play = |mut stream: TcpStream| async move {
+        if call_on(&mut stream).await.is_some() {
+            let begun = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\nbegun";
+            stream.write_all(begun).await.unwrap();
+            std::future::pending::<()>().await;
+        }
+    };
+    let sidecar = before_what(play, &["--replay-limit", "1KiB"]).await;
+    let mut app = App::to(&sidecar).await;
+    app.send(support::app::post(ONCE, "Content-Length: 1000000"))
+        .await;
+    app.send(vec![b'x'; 20_000]).await;
+    assert!(app.head().await.starts_with("HTTP/1.1 200"));
+    const OPEN: &str = "wechat_sidecar_connections{side=\"upstream\"}";
+    assert_eq!(sidecar.metric(OPEN).await, 1.0);
+    let began = Instant::now();
+    drop(app);
+    sidecar.becomes(OPEN, 0.0).await;
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn the_time_for_a_reply_begins_with_the_last_byte_of_an_upload() {
+    let play = |mut stream: TcpStream| async move {
+        while matches!(stream.read(&mut [0; 4096]).await, Ok(1..)) {}
+    };
+    let flags = ["--replay-limit", "1KiB", "--upstream-timeout", "3s"];
+    let sidecar = before_what(play, &flags).await;
+    let mut app = App::to(&sidecar).await;
+    app.send(support::app::post(ONCE, "Content-Length: 2000"))
+        .await;
+    app.send([b'x'; 1000]).await;
+    sleep(Duration::from_millis(800)).await;
+    app.send([b'x'; 1000]).await;
+    let began = Instant::now();
+    assert_eq!(app.reply().await.status, 504);
+    let waited = began.elapsed().as_secs_f64();
+    assert!((2.9..5.0).contains(&waited), "{waited}");
+}
+
+#[tokio::test]
+async fn what_came_of_a_reply_that_breaks_off_is_seen_by_the_app() {
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1388\r\n",
+    ] {
+        let play = move |mut stream: TcpStream| async move {
+            if call_on(&mut stream).await.is_some() {
+                let some = [head.as_bytes(), &[b'x'; 5000]].concat();
+                stream.write_all(&some).await.unwrap();
+            }
+        };
+        let sidecar = before_what(play, &[]).await;
+        for _ in 0..20 {
+            let call =
+                format!("POST {ONCE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+            let came = sidecar.raw(call).await;
+            assert!(
+                came.starts_with("HTTP/1.1 200") && came.contains("xxx"),
+                "{came}"
+            );
+            assert!(!came.ends_with("0\r\n\r\n"), "{came}");
+        }
+    }
+}
+
+/// Answers calls as they come, in every shape that a reply can have, at times before it has all of one.
+async fn answer<S>(stream: S, mut rng: Rng, renew: fn(&mut S)) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stream = tokio::io::BufReader::new(stream);
+    while let Some(head) = call_on(&mut stream).await {
+        let field = |from: &str, to: &str| {
+            let found = head
+                .split(from)
+                .nth(1)
+                .and_then(|rest| rest.split(to).next());
+            found.unwrap_or_default().to_owned()
+        };
+        let (number, length) = (field("number=", " "), field("content-length: ", "\r"));
+        let mut sent = vec![0; length.parse().unwrap_or(0)];
+        let early = sent.len() > 3000 && rng.u8(..3) == 0;
+        if !early {
+            stream.read_exact(&mut sent).await?;
+        }
+        let size = [0, 100, 4096, 5000, 16_384, 100_000, 700_000][rng.usize(..7)];
+        let body = body_of(&number, size);
+        let mut reply = Vec::new();
+        if rng.bool() {
+            reply.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\nContent-Length: 7\r\n\r\n");
+        }
+        reply.extend_from_slice(format!("HTTP/1.1 200 OK\r\nX-Number: {number}\r\n").as_bytes());
+        let shape = rng.u8(..9);
+        match shape {
+            _ if head.starts_with("HEAD") => reply.extend_from_slice(b"Content-Length: 9\r\n\r\n"),
+            0 => reply.extend_from_slice(b"Connection: close\r\n\r\n"),
+            1..5 => reply.extend_from_slice(format!("Content-Length: {size}\r\n\r\n").as_bytes()),
+            _ => reply.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
+        }
+        match shape {
+            _ if head.starts_with("HEAD") => {}
+            0..5 => reply.extend_from_slice(&body),
+            _ => {
+                let most = [20, 5000, 1 << 20][rng.usize(..3)];
+                for chunk in body.chunks(most) {
+                    reply.extend_from_slice(format!("{:x} ;a=b\r\n", chunk.len()).as_bytes());
+                    reply.extend_from_slice(chunk);
+                    reply.extend_from_slice(b"\r\n");
+                }
+                reply.extend_from_slice(b"0\r\nX-Trailer: 1\r\n\r\n");
+            }
+        }
+        let mut left = &reply[..];
+        while !left.is_empty() {
+            if rng.u8(..4) == 0 {
+                renew(stream.get_mut());
+            }
+            let most = [left.len(), 40, 20_000][rng.usize(..3)];
+            let (now, later) = left.split_at(rng.usize(1..=most.min(left.len())));
+            stream.write_all(now).await?;
+            stream.flush().await?;
+            left = later;
+        }
+        if early {
+            stream.read_exact(&mut sent).await?;
+        }
+        assert!(sent.iter().all(|byte| *byte == number.as_bytes()[0]));
+        if shape == 0 && !head.starts_with("HEAD") {
+            return stream.shutdown().await;
+        }
+    }
+    Ok(())
+}
+
+fn body_of(number: &str, size: usize) -> Vec<u8> {
+    number.bytes().cycle().take(size).collect()
+}
+
+/// Hundreds of calls at once over few connections.
+async fn each_gets_its_own(sidecar: Sidecar) {
+    let sidecar = Arc::new(sidecar);
+    let mut apps = JoinSet::new();
+    for app in 0..20_u64 {
+        let sidecar = sidecar.clone();
+        apps.spawn(async move {
+            let (mut rng, client) = (Rng::with_seed(app), sidecar::client());
+            for call in 0..25 {
+                let number = format!("{}-{app}-{call}", rng.u8(..10));
+                let url = format!("{}{ONCE}&number={number}", sidecar.url);
+                let size = [0, 5, 2048, 2049, 90_000, 290_000, 1_500_000][rng.usize(..7)];
+                let request = match rng.u8(..5) {
+                    0 => client.get(url),
+                    1 => client.head(url),
+                    _ => client.post(url).body(vec![number.as_bytes()[0]; size]),
+                };
+                let reply = timeout(PATIENCE, sidecar.send(request))
+                    .await
+                    .expect("a reply");
+                assert_eq!(
+                    (reply.status, reply.header("x-number")),
+                    (200, Some(&*number))
+                );
+                assert!(reply.body == body_of(&number, reply.body.len()), "{number}");
+            }
+        });
+    }
+    while let Some(ended) = apps.join_next().await {
+        ended.unwrap();
+    }
+    assert!(!sidecar.log().contains("panicked"));
+}
+
+const FEW: [&str; 6] = [
+    "--workers",
+    "2",
+    "--replay-limit",
+    "300KiB",
+    "--max-upstream",
+    "12",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_call_gets_its_own_reply() {
+    let seeds = AtomicUsize::new(0);
+    let play = move |stream| {
+        let rng = Rng::with_seed(seeds.fetch_add(1, Ordering::Relaxed) as u64);
+        async { drop(answer(stream, rng, |_| {}).await) }
+    };
+    each_gets_its_own(before_what(play, &FEW).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_call_gets_its_own_reply_by_tls_with_keys_that_change_meanwhile() {
+    let Tls { acceptor, ca_pem } = tls::prepare(&["localhost".to_owned()]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        for seed in 0.. {
+            let stream = acceptor.accept(listener.accept().await.unwrap().0);
+            tokio::spawn(async move {
+                let renew = |stream: &mut TlsStream<TcpStream>| {
+                    stream.get_mut().1.refresh_traffic_keys().unwrap();
+                };
+                answer(stream.await?, Rng::with_seed(seed), renew).await
+            });
+        }
+    });
+    let mut command = sidecar::with_account();
+    let (url, ca) = (
+        format!("https://localhost:{port}"),
+        sidecar::written("ca.pem", &ca_pem),
+    );
+    command
+        .args(["--upstream", &url, "--upstream-ca", &ca])
+        .args(FEW);
+    each_gets_its_own(Sidecar::spawn(command, None).await).await;
+}
