@@ -37,10 +37,3 @@ impl From<io::Error> for Fault {
         }
     }
 }
-
-impl Fault {
-    /// Whether the connection ended, and nothing wrong came on it.
-    pub fn is_an_end(self) -> bool {
-        matches!(self, Self::Ended | Self::Io(_))
-    }
-}

@@ -149,7 +149,7 @@ impl Upstream {
                 Err(Failed::TimedOut(after)) => Err(SendError::TimedOut(after)),
                 Err(Failed::Broken { fault, answered }) => Err(SendError::Broken {
                     fault,
-                    was_closing: reused && !answered && fault.is_an_end(),
+                    was_closing: reused && !answered,
                 }),
                 Err(Failed::App) => Err(SendError::App),
             }

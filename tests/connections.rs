@@ -6,6 +6,7 @@
 mod support;
 
 use std::{
+    future::Future,
     io,
     sync::{
         Arc,
@@ -221,6 +222,67 @@ async fn what_came_of_a_reply_that_breaks_off_is_seen_by_the_app() {
     }
 }
 
+#[tokio::test]
+async fn an_upload_goes_on_though_its_reply_has_begun() {
+    let play = |mut stream: TcpStream| async move {
+        if call_on(&mut stream).await.is_some() {
+            let begun = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n{}";
+            stream.write_all(begun).await.unwrap();
+            stream.read_exact(&mut vec![0; 9_000_000]).await.unwrap();
+            stream.write_all(b"\r\n").await.unwrap();
+        }
+    };
+    let sidecar = before_what(play, &["--replay-limit", "1MiB"]).await;
+    let reply = timeout(PATIENCE, sidecar.post(ONCE, vec![b'x'; 9_000_000]));
+    let reply = reply.await.expect("it ends");
+    assert_eq!((reply.status, reply.text()), (200, "{}\r\n".to_owned()));
+}
+
+/// A sidecar before what `play` does with each connection by TLS.
+async fn before_tls<F, P>(play: P, flags: &[&str]) -> Sidecar
+where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+    P: Fn(TlsStream<TcpStream>) -> F + Clone + Send + 'static,
+{
+    let Tls { acceptor, ca_pem } = tls::prepare(&["localhost".to_owned()]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (stream, play) = (acceptor.accept(stream), play.clone());
+            tokio::spawn(async move {
+                let stream = stream.await?;
+                play(stream).await
+            });
+        }
+    });
+    let mut command = sidecar::with_account();
+    let (url, ca) = (
+        format!("https://localhost:{port}"),
+        sidecar::written("ca.pem", &ca_pem),
+    );
+    command
+        .args(["--upstream", &url, "--upstream-ca", &ca])
+        .args(flags);
+    Sidecar::spawn(command, None).await
+}
+
+#[tokio::test]
+async fn a_reply_that_tls_ends_has_ended_though_the_socket_has_not() {
+    let play = |mut stream: TlsStream<TcpStream>| async move {
+        if call_on(&mut stream).await.is_some() {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nall").await?;
+            stream.get_mut().1.send_close_notify();
+            stream.flush().await?;
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    };
+    let sidecar = before_tls(play, &[]).await;
+    let reply = timeout(PATIENCE, sidecar.get(ONCE)).await.expect("it ends");
+    assert_eq!((reply.status, reply.text()), (200, "all".to_owned()));
+}
+
 /// Answers calls as they come, in every shape that a reply can have, at times before it has all of one.
 async fn answer<S>(stream: S, mut rng: Rng, renew: fn(&mut S)) -> io::Result<()>
 where
@@ -349,27 +411,13 @@ async fn each_call_gets_its_own_reply() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_call_gets_its_own_reply_by_tls_with_keys_that_change_meanwhile() {
-    let Tls { acceptor, ca_pem } = tls::prepare(&["localhost".to_owned()]).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        for seed in 0.. {
-            let stream = acceptor.accept(listener.accept().await.unwrap().0);
-            tokio::spawn(async move {
-                let renew = |stream: &mut TlsStream<TcpStream>| {
-                    stream.get_mut().1.refresh_traffic_keys().unwrap();
-                };
-                answer(stream.await?, Rng::with_seed(seed), renew).await
-            });
-        }
-    });
-    let mut command = sidecar::with_account();
-    let (url, ca) = (
-        format!("https://localhost:{port}"),
-        sidecar::written("ca.pem", &ca_pem),
-    );
-    command
-        .args(["--upstream", &url, "--upstream-ca", &ca])
-        .args(FEW);
-    each_gets_its_own(Sidecar::spawn(command, None).await).await;
+    let seeds = Arc::new(AtomicUsize::new(0));
+    let play = move |stream| {
+        let rng = Rng::with_seed(seeds.fetch_add(1, Ordering::Relaxed) as u64);
+        let renew = |stream: &mut TlsStream<TcpStream>| {
+            stream.get_mut().1.refresh_traffic_keys().unwrap();
+        };
+        answer(stream, rng, renew)
+    };
+    each_gets_its_own(before_tls(play, &FEW).await).await;
 }

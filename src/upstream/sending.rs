@@ -25,7 +25,7 @@ pub(super) struct Sending {
     piece: Bytes,
     /// How many bytes of these two are written.
     written: usize,
-    /// The body, as far as it has not come.
+    /// The body, until the last of it has left.
     body: Option<Captured<Inbound>>,
     /// How many bytes that is.
     left: u64,
@@ -191,7 +191,7 @@ impl Sending {
 
     /// Whether all of it has left.
     pub(super) fn is_through(&self) -> bool {
-        self.flushed && self.body.is_none()
+        self.body.is_none()
     }
 
     /// When something was written last.

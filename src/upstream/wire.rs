@@ -175,8 +175,9 @@ impl AsyncRead for Wire {
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => {
-                        // What TLS has to say to what it read. Who waits for its turn is woken for both.
-                        this.dry = Pin::new(stream.as_mut()).poll_flush(cx).is_ready();
+                        this.dry = true;
+                        // What TLS has to say to what it read; if not now, then with the next call.
+                        let _ = Pin::new(stream.as_mut()).poll_flush(cx);
                         return if some {
                             Poll::Ready(Ok(()))
                         } else {
@@ -190,7 +191,7 @@ impl AsyncRead for Wire {
 }
 
 /// Takes what TLS has understood already. Says whether nothing is held back, neither by it nor on the way
-/// to it, and nothing is to be said.
+/// to it.
 fn drain(stream: &mut TlsStream<Eager>, buf: &mut ReadBuf<'_>) -> bool {
     let (eager, session) = stream.get_mut();
     while buf.remaining() > 0 {
@@ -199,9 +200,7 @@ fn drain(stream: &mut TlsStream<Eager>, buf: &mut ReadBuf<'_>) -> bool {
             // An end is found by the next read.
             Ok(_) => return false,
             Err(error) => {
-                return error.kind() == io::ErrorKind::WouldBlock
-                    && eager.is_taken()
-                    && !session.wants_write();
+                return error.kind() == io::ErrorKind::WouldBlock && eager.is_taken();
             }
         }
     }

@@ -1,4 +1,4 @@
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 
 use http::Method;
 use http_body_util::{BodyExt, Empty};
@@ -287,7 +287,23 @@ async fn calls_follow_each_other_and_each_gets_its_own_reply() {
     };
     let (theirs, mut link) = tokio::join!(serving, calling);
     drop(theirs);
-    assert!(!sees(&mut link, true).await);
+    assert!(!sees(&mut link, true).await && !link.is_free());
+}
+
+#[tokio::test]
+async fn a_connection_that_the_runtime_would_not_look_at_is_not_taken_for_open() {
+    let (ours, theirs) = pair().await;
+    drop(theirs);
+    ours.readable().await.unwrap();
+    let mut link = link(ours);
+    poll_fn(|cx| {
+        while has_budget_remaining() {
+            let _ = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx);
+        }
+        assert!(!link.is_open(cx));
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// A body that goes out with its head, and one that does not.
