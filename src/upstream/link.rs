@@ -120,9 +120,6 @@ impl Link {
         if self.poll_send(cx) == Poll::Ready(false) {
             return Poll::Ready(Err(Failed::App));
         }
-        if !self.sending.has_begun() {
-            return Poll::Pending;
-        }
         // An answer may have come before the connection broke: a broken one has something to read, if only that.
         match self.poll_head(cx) {
             Poll::Ready(Ok(head)) => {
@@ -138,9 +135,8 @@ impl Link {
                 Poll::Ready(Err(Failed::Broken { fault, answered }))
             }
             Poll::Pending => {
-                let due = self
-                    .sending
-                    .deadline(options.reply_timeout, options.idle_timeout);
+                let (reply, idle) = (options.reply_timeout, options.idle_timeout);
+                let due = self.sending.deadline(reply, idle);
                 if self.clock.is_over(due, cx) {
                     Poll::Ready(Err(Failed::TimedOut(options.reply_timeout)))
                 } else {

@@ -31,8 +31,6 @@ pub(super) struct Sending {
     left: u64,
     /// All that was written has left.
     flushed: bool,
-    /// Something may have left.
-    begun: bool,
     last_write: Instant,
     /// WeChat does not take more at the moment.
     blocked: bool,
@@ -67,7 +65,6 @@ impl Sending {
             body: None,
             left: 0,
             flushed: true,
-            begun: false,
             last_write: now(),
             blocked: false,
         }
@@ -94,7 +91,6 @@ impl Sending {
         self.head = head;
         self.written = 0;
         self.flushed = false;
-        self.begun = false;
         self.wrote();
     }
 
@@ -136,7 +132,6 @@ impl Sending {
             let of_piece = self.written.saturating_sub(self.head.len());
             let head = self.head.get(self.written..).unwrap_or_default();
             let piece = &self.piece[of_piece..];
-            self.begun = true;
             let polled = match (head, piece) {
                 ([], []) => match wire.poll_flush(cx) {
                     Poll::Ready(Ok(())) => {
@@ -178,15 +173,7 @@ impl Sending {
 
     /// What is left is not sent any more.
     pub(super) fn give_up(&mut self) {
-        *self = Self {
-            begun: self.begun,
-            ..Self::nothing()
-        };
-    }
-
-    /// Whether anything may have left: before that, nothing that comes is an answer.
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun
+        *self = Self::nothing();
     }
 
     /// Whether all of it has left.

@@ -1,3 +1,5 @@
+//! Replies cut at every byte, and what hyper's client takes for one.
+
 use std::future::{Future, poll_fn};
 
 use http::Method;
