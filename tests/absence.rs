@@ -147,6 +147,8 @@ async fn an_absence_of_some_seconds_in_which_all_are_refused_costs_one_fetch() {
 /// A day without a store, and a foreign process that ends every token within the hour.
 #[tokio::test(start_paused = true)]
 async fn a_long_absence_does_not_burn_the_quota() {
+    // Lots decide who of many fetches: three of them on average.
+    fastrand::seed(7);
     for count in [1, 10, 40] {
         let (_, mint, replicas) = many(count);
         for replica in &replicas {
