@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    io::{self, IoSlice, Read},
+    io::{self, BufRead, IoSlice},
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
@@ -194,11 +194,16 @@ impl AsyncRead for Wire {
 /// to it.
 fn drain(stream: &mut TlsStream<Eager>, buf: &mut ReadBuf<'_>) -> bool {
     let (eager, session) = stream.get_mut();
+    let mut reader = session.reader();
     while buf.remaining() > 0 {
-        match session.reader().read(buf.initialize_unfilled()) {
-            Ok(read) if read > 0 => buf.advance(read),
+        match reader.fill_buf() {
             // An end is found by the next read.
-            Ok(_) => return false,
+            Ok([]) => return false,
+            Ok(data) => {
+                let some = data.len().min(buf.remaining());
+                buf.put_slice(&data[..some]);
+                reader.consume(some);
+            }
             Err(error) => {
                 return error.kind() == io::ErrorKind::WouldBlock && eager.is_taken();
             }
