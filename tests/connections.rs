@@ -238,6 +238,29 @@ async fn an_upload_goes_on_though_its_reply_has_begun() {
     assert_eq!((reply.status, reply.text()), (200, "{}\r\n".to_owned()));
 }
 
+#[tokio::test]
+async fn a_reply_may_pause_for_as_long_as_its_upload_goes_on() {
+    let play = |mut stream: TcpStream| async move {
+        if call_on(&mut stream).await.is_some() {
+            let begun = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+            stream.write_all(begun).await.unwrap();
+            stream.read_exact(&mut vec![0; 8000]).await.unwrap();
+            stream.write_all(b"{}").await.unwrap();
+        }
+    };
+    let flags = ["--replay-limit", "1KiB", "--idle-timeout", "2s"];
+    let sidecar = before_what(play, &flags).await;
+    let mut app = App::to(&sidecar).await;
+    app.send(support::app::post(ONCE, "Content-Length: 8000"))
+        .await;
+    for _ in 0..8 {
+        sleep(Duration::from_millis(500)).await;
+        app.send([b'x'; 1000]).await;
+    }
+    let reply = app.reply().await;
+    assert_eq!((reply.status, reply.text()), (200, "{}".to_owned()));
+}
+
 /// A sidecar before what `play` does with each connection by TLS.
 async fn before_tls<F, P>(play: P, flags: &[&str]) -> Sidecar
 where

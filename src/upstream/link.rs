@@ -307,7 +307,12 @@ impl Link {
     pub(super) fn send_on(&mut self, cx: &mut Context<'_>) -> bool {
         let before = self.sending.last_write();
         let _ = self.poll_send(cx);
-        self.sending.last_write() != before
+        let moved = self.sending.last_write() != before;
+        if moved {
+            // WeChat may wait for the end of the call with the rest of its reply.
+            self.clock.stop();
+        }
+        moved
     }
 
     /// Whether all of the call has left, or nothing more will.
