@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use support::{APPID, SECRET, Sidecar, Wechat, sidecar::written, wechat::HangUp};
 
 const SEND: &str = "/cgi-bin/user/info/updateremark";
+const HELD: &str = "wechat_sidecar_held_bytes";
 
 #[tokio::test]
 async fn a_call_arrives_byte_for_byte_with_the_token_put_in() {
@@ -68,6 +69,28 @@ async fn an_expiry_is_healed_for_any_method_with_its_body() {
         );
         assert_eq!(wechat.token_requests().len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_large_upload_is_sent_again_as_it_came() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    for size in [3 << 20, 1_000_003, 300_000, 4 << 20] {
+        let body: Vec<u8> = (0..size)
+            .map(|at: u32| at.wrapping_mul(0x9e37_79b1).to_be_bytes()[0])
+            .collect();
+        wechat.expire();
+        wechat.clear();
+        let reply = sidecar.post(SEND, body.clone()).await;
+        assert_eq!(
+            (reply.errcode(), reply.marks()),
+            (Some(0), vec!["replayed"])
+        );
+        let calls = wechat.calls();
+        assert_eq!(calls.len(), 2, "{size}");
+        assert!(calls.iter().all(|call| call.body == body), "{size}");
+    }
+    sidecar.becomes(HELD, 0.0).await;
 }
 
 #[tokio::test]

@@ -137,6 +137,7 @@ impl Gathered {
     /// Ends the piece that small ones are put together in.
     fn cut(&mut self) {
         if !self.small.is_empty() {
+            // What is counted is what is in it.
             self.small.shrink_to_fit();
             let small = mem::take(&mut self.small);
             let room = self.room.split(small.len());
