@@ -59,8 +59,8 @@ impl<B> Captured<B> {
         matches!(self, Self::Whole(_))
     }
 
-    /// All the bytes, if they fitted and are in one piece, as those of a reply always are, and those of a call that
-    /// came in small pieces.
+    /// All the bytes, if they fitted and are in one piece: a reply's always are, and those of a call that has no more
+    /// than some KiB.
     pub fn whole(&self) -> Option<&Bytes> {
         match self {
             Self::Whole(held) => held.piece(),

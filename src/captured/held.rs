@@ -70,8 +70,8 @@ impl Held {
 }
 
 /// How large a piece is kept as it came. A smaller one would hold much more of the buffer that it was read into
-/// than it has bytes.
-const LARGE: usize = LARGEST_READ / 2;
+/// than the bytes that are counted.
+const LARGE: usize = LARGEST_READ / 4 * 3;
 
 /// A body of known length on its way into memory. What comes in large pieces is not copied.
 pub(super) struct Gathered {
@@ -98,16 +98,11 @@ impl Gathered {
 
     pub(super) fn push(&mut self, data: Bytes) {
         self.left = self.left.saturating_sub(data.len());
+        // Alone it is not copied either.
         let is_all = self.left == 0 && self.held.is_empty() && self.small.is_empty();
-        // The buffer that it was read into counts, too.
-        let buffer = data.len().max(LARGEST_READ);
-        if is_all {
-            let room = self.room.split(data.len());
-            self.put(roomed(data, room));
-        } else if data.len() >= LARGE && self.room.grow(buffer - data.len()) {
+        if is_all || data.len() >= LARGE {
             self.cut();
-            let room = self.room.split(buffer);
-            self.put(roomed(data, room));
+            self.put(data);
         } else {
             self.copy(&data);
         }
@@ -126,7 +121,10 @@ impl Gathered {
         }
     }
 
-    fn put(&mut self, piece: Bytes) {
+    fn put(&mut self, piece: impl Into<Bytes>) {
+        let piece = piece.into();
+        let room = self.room.split(piece.len());
+        let piece = roomed(piece, room);
         if self.held.is_empty() {
             self.held.first = piece;
         } else {
@@ -140,8 +138,7 @@ impl Gathered {
             // What is counted is what is in it.
             self.small.shrink_to_fit();
             let small = mem::take(&mut self.small);
-            let room = self.room.split(small.len());
-            self.put(roomed(small, room));
+            self.put(small);
         }
     }
 
@@ -159,10 +156,10 @@ mod tests {
     use super::*;
     use crate::memory::Memory;
 
-    /// A body that came in pieces of `sizes`, each of other bytes, when there was room for `spare` bytes more.
-    fn gathered(sizes: &[usize], spare: usize) -> (Vec<Bytes>, Held, &'static Memory) {
+    /// A body that came in pieces of `sizes`, each of other bytes.
+    fn gathered(sizes: &[usize]) -> (Vec<Bytes>, Held, &'static Memory) {
         let length = sizes.iter().sum();
-        let memory = Memory::new(length + spare);
+        let memory = Memory::new(length);
         let mut read = Gathered::new(length, memory.reserve(length).unwrap());
         let piece = |(number, size): (u8, &usize)| Bytes::from(vec![number; *size]);
         let pieces: Vec<Bytes> = (0..).zip(sizes).map(piece).collect();
@@ -171,57 +168,36 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_in_large_pieces_is_not_copied_and_every_piece_is_counted() {
+    fn what_comes_in_large_pieces_is_not_copied_and_every_piece_is_counted_until_it_is_gone() {
         let third = LARGEST_READ / 3;
-        for (came, spare, kept, counted) in [
-            (&[1][..], 0, &[1][..], &[1][..]),
+        for (came, kept) in [
+            (&[1][..], &[1][..]),
             // What is small is put together.
-            (&[1, 0, 3], 0, &[4], &[4]),
+            (&[1, 0, 3], &[4]),
+            (&[third; 4], &[LARGEST_READ, 4 * third - LARGEST_READ]),
             (
                 &[LARGE - 1, 0, LARGE - 1],
-                0,
-                &[2 * LARGE - 2],
-                &[2 * LARGE - 2],
+                &[LARGEST_READ, 2 * (LARGE - 1) - LARGEST_READ],
             ),
-            (
-                &[third; 4],
-                0,
-                &[LARGEST_READ, 4 * third - LARGEST_READ],
-                &[LARGEST_READ, 4 * third - LARGEST_READ],
-            ),
-            // What is large counts as much as the buffer that it is in.
-            (
-                &[5, LARGE, 7, 8],
-                LARGE,
-                &[5, LARGE, 15],
-                &[5, LARGEST_READ, 15],
-            ),
-            (
-                &[LARGEST_READ, LARGEST_READ + 1],
-                0,
-                &[LARGEST_READ, LARGEST_READ + 1],
-                &[LARGEST_READ, LARGEST_READ + 1],
-            ),
-            // Without room for that it is copied, too.
-            (&[5, LARGE, 7], LARGE - 1, &[LARGE + 12], &[LARGE + 12]),
+            (&[5, LARGE, 7, 8], &[5, LARGE, 15]),
+            (&[LARGE, LARGEST_READ + 1], &[LARGE, LARGEST_READ + 1]),
         ] {
-            let (pieces, mut held, memory) = gathered(came, spare);
-            assert_eq!(held.len(), came.iter().sum::<usize>());
+            let (pieces, mut held, memory) = gathered(came);
             assert_eq!(held.piece().is_some(), kept.len() == 1);
             let mut again = held.clone();
             let mut all = Vec::new();
-            for at in 0..kept.len() {
-                // Of what has left only the room of the other copy is taken.
-                let counted: usize = counted[at..].iter().sum();
-                assert_eq!(memory.held(), counted, "{came:?}");
+            for &length in kept {
                 assert!(!held.is_empty());
+                assert_eq!(held.len(), pieces.concat().len() - all.len());
+                // Whoever has a piece keeps its room, and no other.
+                assert_eq!(memory.held(), held.len(), "{came:?}");
                 let piece = held.next().unwrap();
-                assert_eq!(piece.len(), kept[at], "{came:?}");
+                assert_eq!(piece.len(), length, "{came:?}");
                 let mut large = pieces.iter().filter(|came| came.len() >= LARGE);
-                let copied = !large.any(|large| large.as_ptr() == piece.as_ptr());
+                let is_copied = !large.any(|large| large.as_ptr() == piece.as_ptr());
                 assert_eq!(
-                    copied,
-                    !came.contains(&kept[at]) || kept[at] < LARGE,
+                    is_copied,
+                    !came.contains(&length) || length < LARGE,
                     "{came:?}"
                 );
                 all.extend_from_slice(&piece);

@@ -52,7 +52,7 @@ families! {
     CONNECTS = "counter" "upstream_connects_total": "Connections to WeChat that were tried, by outcome.";
     CONNECTIONS = "gauge" "connections": "Open connections, by side: app or upstream.";
     REREADS = "counter" "config_reloads_total": "Readings of the configuration while running, by outcome: applied or rejected.";
-    HELD = "gauge" "held_bytes": "Memory that calls take which are held so that they can be sent again.";
+    HELD = "gauge" "held_bytes": "Bytes of calls held so that they can be sent again.";
 }
 
 /// What one account shows.
