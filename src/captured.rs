@@ -3,10 +3,7 @@
 //! Both directions need this. A call held whole can be sent twice; a reply held whole can be read
 //! for an error code before it is passed on. Only what is held whole can be copied.
 
-mod held;
-
 use std::{
-    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -15,10 +12,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use held::Gathered;
-pub use held::Held;
-
-use crate::{errcode, memory::Memory};
+use crate::{
+    errcode,
+    memory::{Memory, Room},
+};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -32,6 +29,25 @@ pub enum Captured<B> {
         /// Still unread. Boxed, since it is rare and what is held is small.
         rest: Box<B>,
     },
+}
+
+/// Bytes in memory. They keep the room that they take for as long as anybody has them, be it a
+/// queue to a WeChat that does not read.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    bytes: Bytes,
+}
+
+/// What owns a body's bytes.
+struct Roomed {
+    bytes: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Roomed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Why a body of unknown length cannot be held, and so cannot be sent with a Content-Length.
@@ -51,19 +67,15 @@ const STEP: usize = 64 * 1024;
 impl<B> Captured<B> {
     /// A body that is here already.
     pub fn ready(bytes: impl Into<Bytes>) -> Self {
-        Self::Whole(Held::ready(bytes.into()))
+        Self::Whole(Held {
+            bytes: bytes.into(),
+        })
     }
 
-    /// Whether all of it fitted.
-    pub fn is_whole(&self) -> bool {
-        matches!(self, Self::Whole(_))
-    }
-
-    /// All the bytes, if they fitted and are in one piece: a reply's always are, and those of a call that has no more
-    /// than some KiB.
+    /// All the bytes, if they fitted.
     pub fn whole(&self) -> Option<&Bytes> {
         match self {
-            Self::Whole(held) => held.piece(),
+            Self::Whole(held) => Some(&held.bytes),
             Self::Partial { .. } => None,
         }
     }
@@ -88,7 +100,7 @@ where
         if declared.lower() > limit as u64 {
             return Ok(Self::partial(Bytes::new(), body));
         }
-        let mut read = Beginning::default();
+        let mut read = Gathered::default();
         while !body.is_end_stream()
             && let Some(frame) = body.frame().await
         {
@@ -123,7 +135,7 @@ where
         let Some(room) = (length <= limit).then(|| memory.reserve(length)).flatten() else {
             return Ok(Self::partial(Bytes::new(), body));
         };
-        let mut read = Gathered::new(length, room);
+        let mut read = Gathered::with_capacity(length);
         while !body.is_end_stream()
             && let Some(frame) = body.frame().await
         {
@@ -133,7 +145,7 @@ where
             };
             read.push(data);
         }
-        Ok(Self::Whole(read.into_held()))
+        Ok(Self::held(read.into_bytes(), room))
     }
 
     async fn hold_unknown(
@@ -160,7 +172,12 @@ where
             }
             read.extend_from_slice(&data);
         }
-        Ok(Self::Whole(Held::whole(read, room)))
+        Ok(Self::held(read.into(), room))
+    }
+
+    fn held(bytes: Bytes, room: Room) -> Self {
+        let bytes = Bytes::from_owner(Roomed { bytes, _room: room });
+        Self::Whole(Held { bytes })
     }
 
     fn partial(prefix: Bytes, rest: B) -> Self {
@@ -169,21 +186,30 @@ where
     }
 }
 
-/// The beginning of a reply, put together; a single frame is not copied.
+/// Frames put together; a single one is not copied.
 #[derive(Default)]
-struct Beginning {
+struct Gathered {
     first: Bytes,
     all: Vec<u8>,
+    capacity: usize,
 }
 
-impl Beginning {
+impl Gathered {
+    fn with_capacity(capacity: usize) -> Self {
+        Self {
+            capacity,
+            ..Self::default()
+        }
+    }
+
     fn push(&mut self, data: Bytes) {
         if self.len() == 0 {
             self.first = data;
             return;
         }
         if self.all.is_empty() {
-            self.all.reserve(self.first.len() + data.len());
+            self.all
+                .reserve_exact(self.capacity.max(self.first.len() + data.len()));
             self.all.extend_from_slice(&self.first);
             self.first = Bytes::new();
         }
@@ -223,24 +249,26 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.get_mut() {
-            Self::Whole(held) => Poll::Ready(held.next().map(|data| Ok(Frame::data(data)))),
-            Self::Partial { prefix, .. } if !prefix.is_empty() => {
-                Poll::Ready(Some(Ok(Frame::data(mem::take(prefix)))))
+            Self::Whole(Held { bytes, .. }) | Self::Partial { prefix: bytes, .. }
+                if !bytes.is_empty() =>
+            {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
             }
+            Self::Whole(_) => Poll::Ready(None),
             Self::Partial { rest, .. } => Poll::Ready(ready!(Pin::new(rest).poll_frame(cx))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(held) => held.is_empty(),
+            Self::Whole(held) => held.bytes.is_empty(),
             Self::Partial { prefix, rest } => prefix.is_empty() && rest.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(held) => SizeHint::with_exact(held.len() as u64),
+            Self::Whole(held) => SizeHint::with_exact(held.bytes.len() as u64),
             Self::Partial { prefix, rest } => {
                 let (prefix, rest) = (prefix.len() as u64, rest.size_hint());
                 let mut hint = SizeHint::new();

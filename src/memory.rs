@@ -55,16 +55,6 @@ impl Room {
         }
         taken
     }
-
-    /// Parts with `bytes` of it, or with all if it is less.
-    pub fn split(&mut self, bytes: usize) -> Self {
-        let bytes = bytes.min(self.bytes);
-        self.bytes -= bytes;
-        Self {
-            memory: self.memory,
-            bytes,
-        }
-    }
 }
 
 impl Drop for Room {
@@ -85,12 +75,7 @@ mod tests {
         assert!(first.grow(4) && !first.grow(1));
         assert!(memory.reserve(usize::MAX).is_none());
         assert_eq!(memory.held(), 10);
-        drop(first.split(3));
-        assert_eq!(memory.held(), 7);
-        let all = first.split(100);
         drop(first);
-        assert_eq!(memory.held(), 7);
-        drop(all);
         assert_eq!(memory.held(), 0);
     }
 }

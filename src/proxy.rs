@@ -262,7 +262,7 @@ impl Proxy {
     async fn hold(&self, body: Inbound, held: &mut bool) -> Result<Captured<Inbound>, Failure> {
         let body = Captured::hold(body, self.options.replay_limit, self.memory).await;
         *held = match &body {
-            Ok(body) => body.is_whole(),
+            Ok(body) => body.whole().is_some(),
             Err(error) => matches!(error, HoldError::Broken(_)),
         };
         Ok(body?)

@@ -54,9 +54,6 @@ macro_rules! is_a_socket {
 is_a_socket!(TcpStream);
 is_a_socket!(UnixStream);
 
-/// How much is read at once while much is coming: a buffer grows so far, and shrinks again by itself.
-pub const LARGEST_READ: usize = 256 * 1024;
-
 /// What is no larger is put together before it is written: that costs less than to have the kernel do it.
 const SMALL: usize = 2048;
 

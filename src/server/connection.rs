@@ -27,13 +27,16 @@ use crate::{
     body::Inbound,
     clock::Glance,
     proxy::{Entrance, Reply, error::Failure},
-    socket::LARGEST_READ,
     tally::OneMore,
     task::Clock,
 };
 
 /// The head of a call, at most.
 const LARGEST_HEAD: usize = 64 * 1024;
+
+/// How far the buffer of a connection grows while a large body comes. It shrinks again by itself, and is
+/// gone when the connection rests.
+const LARGEST_READ: usize = 256 * 1024;
 
 /// How long a connection waits for its next call before it is held without hyper.
 const REST_AFTER: Duration = Duration::from_millis(500);

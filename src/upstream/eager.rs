@@ -13,10 +13,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::socket::{self, LARGEST_READ};
+use crate::socket;
 
-/// How much is read at once at first. What comes in small pieces is read as it is asked for.
+/// How much is read at once: at first, and at most. What comes in small pieces is read as it is asked
+/// for.
 const LEAST: usize = 64 * 1024;
+const MOST: usize = 256 * 1024;
 
 /// A socket, and what was read of it ahead.
 #[derive(Debug)]
@@ -56,7 +58,7 @@ impl Eager {
         };
         let read = read?;
         if read == self.step {
-            self.step = (self.step * 2).min(LARGEST_READ);
+            self.step = (self.step * 2).min(MOST);
         } else if read < self.step / 2 {
             self.step = Some(self.step / 2)
                 .filter(|step| *step >= LEAST)

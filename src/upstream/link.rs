@@ -26,9 +26,11 @@ use crate::{
     body::BodyError,
     fault::Fault,
     metrics::{Counted, Metrics},
-    socket::LARGEST_READ,
     task::Clock,
 };
+
+/// How much is read at once of a large reply.
+const LARGEST_READ: usize = 256 * 1024;
 
 /// One connection.
 pub(super) struct Link {
