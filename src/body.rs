@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -9,7 +10,6 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::{
     runtime::Handle,
@@ -165,19 +165,23 @@ impl Drop for Inbound {
         if let (Some(body), Ok(runtime)) = (self.body.take(), Handle::try_current()) {
             let busy = self.busy.take();
             runtime.spawn(async move {
-                linger(body).await;
+                let mut body = body;
+                let more = |frame| matches!(frame, Some(Ok(_)));
+                linger(|cx| Pin::new(&mut body).poll_frame(cx).map(more)).await;
                 drop(busy);
             });
         }
     }
 }
 
-/// How long a body that nobody wants is read, in all and without a byte.
+/// How long what nobody wants is read, in all and without a byte.
 const LINGER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5));
 
-async fn linger(mut body: Incoming) {
+/// Reads on for a while: `poll_next` reads, and says whether there may be more. Who still sends may read the answer
+/// only then, and loses it when the connection is closed before.
+pub async fn linger(mut poll_next: impl FnMut(&mut Context<'_>) -> Poll<bool>) {
     let until_it_ends =
-        async { while let Ok(Some(Ok(_))) = timeout(LINGER.1, body.frame()).await {} };
+        async { while let Ok(true) = timeout(LINGER.1, poll_fn(&mut poll_next)).await {} };
     // Either way there is nothing more to do for this app.
     let _ = timeout(LINGER.0, until_it_ends).await;
 }

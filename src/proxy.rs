@@ -162,6 +162,11 @@ impl Proxy {
         Ok((call, Incoming::Asked(asked)))
     }
 
+    /// Whether the sidecar's own errors have HTTP 200.
+    pub fn answers_errors_as_200(&self) -> bool {
+        self.options.errors_as_200
+    }
+
     fn fail(&self, metrics: &AccountMetrics, slot: usize, failure: &Failure) -> Reply {
         if failure.is_of_the_app() {
             metrics.call(slot, Outcome::Rejected);

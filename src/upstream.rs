@@ -86,7 +86,7 @@ pub enum SendError {
     Broken {
         /// Why.
         fault: Fault,
-        /// It had carried calls before, and ended without a word: WeChat was closing it when the call came.
+        /// It had carried calls before, and ended at once and without a word: WeChat was closing it when the call came.
         was_closing: bool,
     },
     /// The app's own body ended early.
@@ -147,9 +147,9 @@ impl Upstream {
                     Ok(reply.map(|()| Arriving::new(link, idle, pool)))
                 }
                 Err(Failed::TimedOut(after)) => Err(SendError::TimedOut(after)),
-                Err(Failed::Broken { fault, answered }) => Err(SendError::Broken {
+                Err(Failed::Broken { fault, at_once }) => Err(SendError::Broken {
                     fault,
-                    was_closing: reused && !answered,
+                    was_closing: reused && at_once,
                 }),
                 Err(Failed::App) => Err(SendError::App),
             }

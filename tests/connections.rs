@@ -178,6 +178,80 @@ async fn a_connection_is_given_up_with_the_app_that_it_answers_early() {
 }
 
 #[tokio::test]
+async fn an_app_that_reads_last_gets_an_early_answer_though_wechat_takes_no_more() {
+    let play = |mut stream: TcpStream| async move {
+        if call_on(&mut stream).await.is_some() {
+            stream.write_all(FINE).await.unwrap();
+            std::future::pending::<()>().await;
+        }
+    };
+    let sidecar = before_what(play, &["--replay-limit", "1KiB"]).await;
+    let mut app = App::to(&sidecar).await;
+    app.send(support::app::post(ONCE, "Content-Length: 30000000"))
+        .await;
+    let upload = app.send(vec![b'x'; 30_000_000]);
+    // Without a byte WeChat would have a minute.
+    timeout(Duration::from_secs(20), upload)
+        .await
+        .expect("nobody reads");
+    assert_eq!(app.reply().await.text(), "{}");
+}
+
+#[tokio::test]
+async fn what_a_reply_without_a_body_brings_is_no_other_calls_reply() {
+    for says in ["Content-Length: 59", "Transfer-Encoding: chunked"] {
+        let play = move |mut stream: TcpStream| async move {
+            while let Some(head) = call_on(&mut stream).await {
+                if head.contains("odd") {
+                    let head = format!("HTTP/1.1 204 No Content\r\n{says}\r\n\r\n");
+                    stream.write_all(head.as_bytes()).await.unwrap();
+                    sleep(Duration::from_millis(2)).await;
+                    let other = [
+                        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+                        &b"other"[..],
+                    ];
+                    let _ = stream.write_all(&other.concat()).await;
+                } else {
+                    stream.write_all(FINE).await.unwrap();
+                }
+            }
+        };
+        let sidecar = before_what(play, &["--workers", "1"]).await;
+        for _ in 0..20 {
+            assert_eq!(sidecar.post(&format!("{ONCE}&odd"), "").await.status, 204);
+            let reply = sidecar.post(ONCE, "").await;
+            assert_eq!(
+                (reply.status, reply.text()),
+                (200, "{}".to_owned()),
+                "{says}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_get_that_wechat_worked_on_is_not_sent_again() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = seen.clone();
+    let play = move |mut stream: TcpStream| {
+        let count = count.clone();
+        async move {
+            while call_on(&mut stream).await.is_some() {
+                if count.fetch_add(1, Ordering::Relaxed) == 1 {
+                    sleep(Duration::from_millis(1500)).await;
+                    return;
+                }
+                stream.write_all(FINE).await.unwrap();
+            }
+        }
+    };
+    let sidecar = before_what(play, &["--workers", "1"]).await;
+    assert_eq!(sidecar.get(SAFE).await.status, 200);
+    assert_eq!(sidecar.get(SAFE).await.errcode(), Some(990_500));
+    assert_eq!(seen.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
 async fn the_time_for_a_reply_begins_with_the_last_byte_of_an_upload() {
     let play = |mut stream: TcpStream| async move {
         while matches!(stream.read(&mut [0; 4096]).await, Ok(1..)) {}

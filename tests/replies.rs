@@ -127,6 +127,18 @@ async fn an_old_client_is_answered_without_chunks() {
         );
         assert_eq!(body, "x".repeat(20_000));
     }
+    // Only one of a known length leaves a connection to keep.
+    for (target, kept) in [("/big?size=20000", false), ("/x", true)] {
+        let mut app = App::to(&sidecar).await;
+        app.send(format!(
+            "GET {target} HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n"
+        ))
+        .await;
+        let head = app.head().await;
+        let says = if kept { "keep-alive" } else { "close" };
+        assert!(head.contains(&format!("connection: {says}\r\n")), "{head}");
+        assert_eq!(head.contains("content-length: "), kept, "{head}");
+    }
     let reply = sidecar
         .raw("GET /x HTTP/1.0\r\nHost: evil.example\r\n\r\n")
         .await;

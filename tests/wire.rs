@@ -110,13 +110,52 @@ async fn a_content_length_is_seen_even_where_its_head_began_in_the_call_before()
             .await;
         let reply = app.reply().await;
         assert!(
-            (reply.status, reply.text().contains("990400")) == (400, true),
-            "{} {}",
-            reply.head,
-            reply.text()
+            reply.status == 400 && reply.text().contains("it is chunked and began"),
+            "{reply}"
         );
     }
     assert_eq!(wechat.calls().len(), 6);
+}
+
+#[tokio::test]
+async fn ends_of_lines_behind_a_body_do_not_count_as_the_next_call() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    for (pause, ends) in [(Duration::ZERO, "\r\n"), (A_REST, "\r\n\r\n")] {
+        let mut app = App::to(&sidecar).await;
+        app.send(format!(
+            "POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}{ends}"
+        ))
+        .await;
+        assert_eq!(app.reply().await.status, 200);
+        sleep(pause).await;
+        app.send(format!(
+            "POST {SEND} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"
+        ))
+        .await;
+        let reply = app.reply().await;
+        assert_eq!(reply.status, 200, "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_arrives_whole_though_the_app_sent_more_than_its_last_call() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.change(|behaviour| behaviour.reply_delay = Duration::from_millis(200));
+    for (last, more) in [("Connection: close\r\n", "\r\n"), ("", "no HTTP\r\n\r\n")] {
+        let mut app = App::to(&sidecar).await;
+        app.send(format!(
+            "GET /big?size=3000000 HTTP/1.1\r\nHost: localhost\r\n{last}\r\n"
+        ))
+        .await;
+        sleep(Duration::from_millis(50)).await;
+        app.send(more).await;
+        app.send(vec![b'x'; 100_000]).await;
+        // It reads only when the sidecar has sent what it can.
+        sleep(Duration::from_millis(500)).await;
+        assert_eq!(app.reply().await.body.len(), 3_000_000, "{last}{more}");
+    }
 }
 
 #[tokio::test]

@@ -55,7 +55,12 @@ const PATIENT_LOOKS: u32 = 6;
 /// buffers take ten times the memory of all the rest.
 pub(super) async fn converse(stream: Stream, entrance: Entrance, shared: Arc<Shared>) {
     let life = Life::new();
-    let mut io = Watched::new(stream, life.clone(), shared.options.idle_timeout);
+    let mut io = Watched::new(
+        stream,
+        life.clone(),
+        shared.options.idle_timeout,
+        shared.proxy.answers_errors_as_200(),
+    );
     while is_called(&mut io, &shared).await {
         // Boxed, so that what serving takes is gone while nothing is served.
         let awake = OneMore::on(&shared.awake);
@@ -163,10 +168,17 @@ async fn serve(
             }
         }
     };
-    if let Err(error) = ended {
-        // In hyper's fixed words: its causes may quote what was on the wire.
-        let (timeout, parse) = (error.is_timeout(), error.is_parse());
-        tracing::debug!(timeout, parse, "an app's connection ended early");
+    let was_answered = match &ended {
+        Ok(()) => true,
+        Err(error) => {
+            // In hyper's fixed words: its causes may quote what was on the wire.
+            let (timeout, parse) = (error.is_timeout(), error.is_parse());
+            tracing::debug!(timeout, parse, "an app's connection ended early");
+            parse
+        }
+    };
+    if was_answered {
+        connection.into_parts().io.into_inner().linger().await;
     }
     None
 }
@@ -181,24 +193,30 @@ fn answer(
 ) -> impl Future<Output = Result<http::Response<Tracked>, Infallible>> {
     let (chunked, expects) = framing(call.headers());
     let length = (!chunked).then(|| call.body().size_hint().exact().unwrap_or_default());
-    let head_was_sound = life.call_begins(length) && (!chunked || only_chunked(call.headers()));
+    let framing = match life.call_begins(length) {
+        Ok(()) if chunked && !only_chunked(call.headers()) => {
+            Err("it has a Transfer-Encoding other than chunked")
+        }
+        framing => framing,
+    };
+    let version = call.version();
     let busy = life.busy();
     let awaits_continue = expects && call.version() >= Version::HTTP_11;
     let idle = shared.options.idle_timeout;
     let body = |body| Inbound::new(body, idle, awaits_continue, life.busy());
     let call = call.map(body);
     async move {
-        let mut reply = if head_was_sound {
-            shared.proxy.handle(call, entrance).await
-        } else {
-            let failure = Failure::Malformed(
-                "it has both Content-Length and Transfer-Encoding, or a coding other than chunked"
-                    .to_owned(),
-            );
-            closing(shared.proxy.turn_down(&failure))
+        let mut reply = match framing {
+            Ok(()) => shared.proxy.handle(call, entrance).await,
+            Err(reason) => {
+                let failure = Failure::Malformed(reason.to_owned());
+                closing(shared.proxy.turn_down(&failure), version)
+            }
         };
-        if shared.farewell.is_leaving() {
-            reply = closing(reply);
+        // Where there are no chunks the connection is what ends such a reply.
+        let ends = version < Version::HTTP_11 && reply.body().size_hint().exact().is_none();
+        if ends || shared.farewell.is_leaving() {
+            reply = closing(reply, version);
         }
         Ok(reply.map(|body| Tracked::new(body, busy)))
     }
@@ -226,7 +244,10 @@ fn only_chunked(headers: &HeaderMap) -> bool {
     chunked && codings.next().is_none()
 }
 
-fn closing(mut reply: Reply) -> Reply {
+/// A reply to a call of `version` that is the last on its connection.
+fn closing(mut reply: Reply, version: Version) -> Reply {
+    // To an old client hyper would offer, in a reply of another version, to keep it all the same.
+    *reply.version_mut() = version;
     reply
         .headers_mut()
         .insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -71,9 +71,9 @@ impl Life {
     }
 
     /// A head was understood, of a call whose body has `length` bytes; `None` if it is chunked.
-    /// Says whether its framing is sound: of a chunked call all of the head must have been seen, and
+    /// Says what is wrong with its framing: of a chunked call all of the head must have been seen, and
     /// no `Content-Length` in it.
-    pub(super) fn call_begins(&self, length: Option<u64>) -> bool {
+    pub(super) fn call_begins(&self, length: Option<u64>) -> Result<(), &'static str> {
         let head = self.head.load(Ordering::Relaxed);
         self.head.store(0, Ordering::Relaxed);
         self.body_length
@@ -82,7 +82,13 @@ impl Life {
         self.calls.store(calls + 1, Ordering::Relaxed);
         self.busy.store(0, Ordering::Relaxed);
         self.enter(CALLING);
-        length.is_some() || head == Head::COMPLETE
+        match (length, head) {
+            (Some(_), _) | (None, Head::COMPLETE) => Ok(()),
+            (None, 0) => Err(
+                "it is chunked and began to arrive before the last call was answered: send it after that",
+            ),
+            (None, _) => Err("it has both Content-Length and Transfer-Encoding"),
+        }
     }
 
     /// For the body or the reply of the call that began.

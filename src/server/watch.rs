@@ -5,6 +5,7 @@
 //! three are seen best where the bytes pass.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
@@ -23,7 +24,10 @@ use super::{
     stream::{Peeked, Stream},
     words::reworded,
 };
-use crate::task::{Clock, past};
+use crate::{
+    body::linger,
+    task::{Clock, past},
+};
 
 /// How long an app may keep a connection without a call. Java's pools keep theirs for a minute or
 /// two, and a call on a connection just closed is an error that the app sees.
@@ -51,6 +55,8 @@ pub(super) struct Watched {
     reading: Clock,
     writing: Clock,
     idle: Duration,
+    /// Our own words are sent with this status.
+    as_200: bool,
     /// Our own words, on their way out instead of hyper's.
     words: Bytes,
     /// What hyper had read already, of a call that has only begun; it was looked at then.
@@ -58,7 +64,7 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(stream: Stream, life: Arc<Life>, idle: Duration) -> Self {
+    pub(super) fn new(stream: Stream, life: Arc<Life>, idle: Duration, as_200: bool) -> Self {
         Self {
             stream,
             life,
@@ -71,6 +77,7 @@ impl Watched {
             reading: Clock::default(),
             writing: Clock::default(),
             idle,
+            as_200,
             words: Bytes::new(),
             put_back: Bytes::new(),
         }
@@ -107,7 +114,7 @@ impl Watched {
         if phase == WAITING {
             self.partly_seen = match self.life.body_length() {
                 u64::MAX => self.last != *b"\r\n\r\n",
-                length => self.after_head > length,
+                length => !self.is_blank_after(length),
             };
             self.head = Head::default();
             self.seen = false;
@@ -127,6 +134,30 @@ impl Watched {
         let new = &bytes[bytes.len().saturating_sub(4)..];
         self.last.rotate_left(new.len());
         self.last[4 - new.len()..].copy_from_slice(new);
+    }
+
+    /// Whether nothing came after a body of `length` bytes but what some apps end it with.
+    fn is_blank_after(&self, length: u64) -> bool {
+        let surplus = usize::try_from(self.after_head.saturating_sub(length));
+        let last = surplus
+            .ok()
+            .and_then(|surplus| self.last.len().checked_sub(surplus));
+        last.is_some_and(|at| is_blank(&self.last[at..]))
+    }
+
+    /// Reads on what an app still sends though its connection ends here: else the kernel would throw away
+    /// with it what the app has not read yet of the last reply.
+    pub(super) async fn linger(mut self) {
+        let peeked = poll_fn(|cx| Poll::Ready(self.stream.poll_peek(cx))).await;
+        if matches!(peeked, Poll::Ready(Ok(Peeked::Something))) {
+            let mut unread = vec![0; 16 * 1024];
+            linger(|cx| {
+                let mut unread = ReadBuf::new(&mut unread);
+                let read = Pin::new(&mut self.stream).poll_read(cx, &mut unread);
+                read.map(|read| read.is_ok() && !unread.filled().is_empty())
+            })
+            .await;
+        }
     }
 
     /// Whether the next call begins to arrive, or the connection ends.
@@ -238,7 +269,7 @@ impl Watched {
         if self.life.phase() != READING {
             return false;
         }
-        let Some(words) = reworded(bytes) else {
+        let Some(words) = reworded(bytes, self.as_200) else {
             return false;
         };
         self.words = words;
@@ -307,7 +338,7 @@ mod tests {
 
     fn watched(life: Arc<Life>) -> (UnixStream, Watched) {
         let (app, stream) = UnixStream::pair().unwrap();
-        (app, Watched::new(Stream::Unix(stream), life, IDLE))
+        (app, Watched::new(Stream::Unix(stream), life, IDLE, false))
     }
 
     #[tokio::test(start_paused = true)]
@@ -356,7 +387,7 @@ mod tests {
         let (mut app, mut watched) = watched(life.clone());
         app.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         watched.read_exact(&mut [0; 18]).await.unwrap();
-        assert!(life.call_begins(Some(0)));
+        life.call_begins(Some(0)).unwrap();
         let busy = life.busy();
         let waited = tokio::time::timeout(KEPT_ALIVE * 2, watched.read(&mut [0; 8])).await;
         assert!(waited.is_err());

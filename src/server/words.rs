@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde_json::json;
 
-/// WeChat's shape for a 4xx that has no body.
-pub(super) fn reworded(bytes: &[u8]) -> Option<Bytes> {
+/// WeChat's shape for a 4xx that has no body; `as_200` for SDKs that read no other.
+pub(super) fn reworded(bytes: &[u8], as_200: bool) -> Option<Bytes> {
     let head = std::str::from_utf8(bytes)
         .ok()?
         .strip_prefix("HTTP/1.1 4")?;
@@ -13,7 +13,7 @@ pub(super) fn reworded(bytes: &[u8]) -> Option<Bytes> {
     }
     let (line, _) = head.split_once("\r\n")?;
     let reason = match line.get(..2)? {
-        "14" | "31" => "its target or its headers are too long",
+        "14" | "31" => "its target or its headers are too long, or its Content-Length is too large",
         _ => "it is not sound HTTP/1.1",
     };
     let body = json!({
@@ -21,9 +21,14 @@ pub(super) fn reworded(bytes: &[u8]) -> Option<Bytes> {
         "errmsg": format!("wechat-sidecar: this call cannot be passed on: {reason}"),
     });
     let body = body.to_string();
+    let status = if as_200 {
+        "200 OK".to_owned()
+    } else {
+        format!("4{line}")
+    };
     let length = body.len();
     Some(Bytes::from(format!(
-        "HTTP/1.1 4{line}\r\ncontent-type: application/json; charset=utf-8\r\nx-wechat-sidecar: error\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        "HTTP/1.1 {status}\r\ncontent-type: application/json; charset=utf-8\r\nx-wechat-sidecar: error\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     )))
 }
 
@@ -33,17 +38,23 @@ mod tests {
 
     #[test]
     fn hypers_silence_is_put_into_words() {
-        let said = reworded(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n");
-        let said = String::from_utf8(said.unwrap().to_vec()).unwrap();
-        assert!(
-            said.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"),
-            "{said}"
-        );
-        assert!(
-            said.contains("990400") && said.contains("too long"),
-            "{said}"
-        );
-        assert!(reworded(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_none());
-        assert!(reworded(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}").is_none());
+        let silence = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
+        for (as_200, line) in [
+            (false, "HTTP/1.1 431 Request Header Fields Too Large\r\n"),
+            (true, "HTTP/1.1 200 OK\r\n"),
+        ] {
+            let said = String::from_utf8(reworded(silence, as_200).unwrap().to_vec()).unwrap();
+            assert!(said.starts_with(line), "{said}");
+            assert!(
+                said.contains("990400") && said.contains("too long"),
+                "{said}"
+            );
+        }
+        for other in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}",
+        ] {
+            assert!(reworded(other.as_bytes(), false).is_none());
+        }
     }
 }

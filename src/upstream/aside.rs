@@ -13,6 +13,9 @@ use tokio::{sync::mpsc, time::Duration};
 use super::link::Link;
 use crate::{body::BodyError, fault::Fault, task::Clock};
 
+/// How long WeChat may take nothing of a call that it has answered.
+const STUCK: Duration = Duration::from_secs(5);
+
 /// What comes of the reply; `None` is its end.
 type Came = Option<Result<Bytes, BodyError>>;
 
@@ -65,7 +68,13 @@ async fn go_on(mut link: Box<Link>, reply: mpsc::Sender<Came>, idle: Duration) {
         if link.send_on(cx) {
             clock.stop();
         }
-        if link.is_sent() || clock.runs_out(idle, cx) {
+        // Who has answered and takes no more may never do so, and the app may read nothing until it has sent all.
+        let limit = if link.is_blocked() {
+            idle.min(STUCK)
+        } else {
+            idle
+        };
+        if link.is_sent() || clock.runs_out(limit, cx) {
             Poll::Ready(())
         } else {
             Poll::Pending

@@ -24,10 +24,14 @@ use super::{
 };
 use crate::{
     body::BodyError,
+    clock::now,
     fault::Fault,
     metrics::{Counted, Metrics},
     task::Clock,
 };
+
+/// A connection that ends so soon after a call was sent was being closed when that came.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// How much is read at once of a large reply.
 const LARGEST_READ: usize = 256 * 1024;
@@ -66,8 +70,8 @@ pub(super) enum Failed {
     App,
     Broken {
         fault: Fault,
-        /// Some of a reply came.
-        answered: bool,
+        /// Nothing of a reply came, and no time for one had passed since the call left.
+        at_once: bool,
     },
 }
 
@@ -131,8 +135,8 @@ impl Link {
             }
             Poll::Ready(Err(fault)) => {
                 let fault = self.broken.unwrap_or(fault);
-                let answered = self.answered;
-                Poll::Ready(Err(Failed::Broken { fault, answered }))
+                let at_once = !self.answered && now() - self.sending.last_write() < AT_ONCE;
+                Poll::Ready(Err(Failed::Broken { fault, at_once }))
             }
             Poll::Pending => {
                 let (reply, idle) = (options.reply_timeout, options.idle_timeout);
@@ -313,6 +317,11 @@ impl Link {
             self.clock.stop();
         }
         moved
+    }
+
+    /// Whether WeChat does not take more of the call at the moment.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.sending.is_blocked()
     }
 
     /// Whether all of the call has left, or nothing more will.

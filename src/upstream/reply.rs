@@ -93,7 +93,11 @@ impl Head {
             // Of two lengths the chunks are right (RFC 9112 §6.3).
             head.headers_mut().remove(header::CONTENT_LENGTH);
         }
+        // Nothing may follow such a head; of who says that something does it is not known what follows.
+        let is_odd = said.fault.is_some()
+            || (status == StatusCode::NO_CONTENT && (said.chunked || said.length > Some(0)));
         let ends = said.close
+            || is_odd
             || (is_old && !said.keep_alive)
             || (said.chunked && said.length.is_some())
             || framing == Framing::UntilClose

@@ -181,6 +181,11 @@ impl Sending {
         self.body.is_none()
     }
 
+    /// Whether WeChat does not take more at the moment.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// When something was written last.
     pub(super) fn last_write(&self) -> Instant {
         self.last_write

@@ -76,9 +76,20 @@ fn a_head_says_how_its_body_ends_and_whether_the_connection_does() {
             false,
         ),
         (
-            "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
             Framing::Ended,
             true,
+        ),
+        // What it announces may come.
+        (
+            "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+            Framing::Ended,
+            false,
+        ),
+        (
+            "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Framing::Ended,
+            false,
         ),
         (
             "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
