@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::poll_fn,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -103,6 +104,8 @@ pub struct Inbound {
     clock: IdleClock,
     /// The app waits for '100 Continue', which goes out with the first look at the body.
     awaits_continue: bool,
+    /// What came with the head.
+    here: Bytes,
     ended: bool,
     /// Dropped when the body is through.
     busy: Option<Busy>,
@@ -116,7 +119,22 @@ impl Inbound {
             body: Some(body),
             clock: IdleClock::new(idle),
             awaits_continue,
+            here: Bytes::new(),
             busy: Some(busy),
+        }
+    }
+}
+
+impl Inbound {
+    /// A body that came with its head.
+    pub fn whole(here: Bytes) -> Self {
+        Self {
+            ended: true,
+            body: None,
+            clock: IdleClock::new(Duration::ZERO),
+            awaits_continue: false,
+            here,
+            busy: None,
         }
     }
 }
@@ -130,6 +148,9 @@ impl Body for Inbound {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if !this.here.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(mem::take(&mut this.here)))));
+        }
         this.awaits_continue = false;
         let (Some(body), Some(busy)) = (&mut this.body, &this.busy) else {
             return Poll::Ready(None);
@@ -147,13 +168,14 @@ impl Body for Inbound {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.here.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body
-            .as_ref()
-            .map_or_else(SizeHint::default, Body::size_hint)
+        match &self.body {
+            Some(body) => body.size_hint(),
+            None => SizeHint::with_exact(self.here.len() as u64),
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! Accepts apps' connections and hands them to workers; drains them in the end.
 
 mod connection;
+mod direct;
 mod head;
 mod life;
 mod listener;
+mod plain;
+mod sender;
 mod stream;
 mod watch;
 mod words;

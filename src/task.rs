@@ -13,7 +13,7 @@ use tokio::{
     time::{Duration, Instant, Sleep, sleep_until},
 };
 
-use crate::clock::now;
+use crate::clock::{Glance, now};
 
 thread_local! {
     static POLLED: RefCell<Option<Polled>> = const { RefCell::new(None) };
@@ -65,6 +65,7 @@ pub async fn known<F: Future + Unpin>(mut future: F) -> F::Output {
                 timer: Timer::default(),
             },
         };
+        let _glance = Glance::begin();
         let entered = Entered::now(polled);
         let ready = Pin::new(&mut future).poll(cx);
         kept = entered.leave();

@@ -110,7 +110,7 @@ async fn a_content_length_is_seen_even_where_its_head_began_in_the_call_before()
             .await;
         let reply = app.reply().await;
         assert!(
-            reply.status == 400 && reply.text().contains("it is chunked and began"),
+            reply.status == 400 && reply.text().contains("990400"),
             "{reply}"
         );
     }
@@ -136,6 +136,26 @@ async fn ends_of_lines_behind_a_body_do_not_count_as_the_next_call() {
         let reply = app.reply().await;
         assert_eq!(reply.status, 200, "{reply}");
     }
+}
+
+#[tokio::test]
+async fn what_comes_right_behind_a_call_is_the_next_one_whatever_its_framing() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    let head = format!("POST {SEND} HTTP/1.1\r\nHost: localhost\r\n");
+    let plain = format!("{head}Content-Length: 2\r\n\r\n{{}}");
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n");
+    let last = format!("{head}Connection: close\r\nContent-Length: 2\r\n\r\n{{}}");
+    let mut app = App::to(&sidecar).await;
+    app.send(format!("{plain}{chunked}{plain}{plain}{last}"))
+        .await;
+    for at in 0..5 {
+        let reply = app.reply().await;
+        assert_eq!(reply.status, 200, "{at}: {reply}");
+    }
+    assert_eq!(wechat.calls().len(), 5);
+    assert!(wechat.calls().iter().all(|call| call.body == "{}"));
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Duration, timeout};
 
 use super::{
+    direct::{self, Left},
     life::{Life, Tracked},
     stream::Stream,
     watch::Watched,
@@ -25,7 +26,6 @@ use super::{
 };
 use crate::{
     body::Inbound,
-    clock::Glance,
     proxy::{Entrance, Reply, error::Failure},
     tally::OneMore,
     task::Clock,
@@ -63,9 +63,9 @@ pub(super) async fn converse(stream: Stream, entrance: Entrance, shared: Arc<Sha
     );
     while is_called(&mut io, &shared).await {
         // Boxed, so that what serving takes is gone while nothing is served.
-        let awake = OneMore::on(&shared.awake);
-        let served = Box::pin(serve(io, &entrance, &shared, &life)).await;
-        drop(awake);
+        let counted = OneMore::on(&shared.awake);
+        let served = Box::pin(awake(io, &entrance, &shared, &life)).await;
+        drop(counted);
         match served {
             Some(resting) => io = resting,
             None => return,
@@ -73,8 +73,23 @@ pub(super) async fn converse(stream: Stream, entrance: Entrance, shared: Arc<Sha
     }
 }
 
+/// Serves calls until the connection rests, or ends: then there is none.
+async fn awake(
+    mut io: Watched,
+    entrance: &Entrance,
+    shared: &Shared,
+    life: &Arc<Life>,
+) -> Option<Watched> {
+    let left = direct::serve(&mut io, entrance, shared, life).await;
+    match left {
+        Left::Rests => Some(io),
+        Left::Other => serve(io, entrance, shared, life).await,
+        Left::Ended => None,
+    }
+}
+
 /// How long a connection waits before it rests, when so many are awake.
-fn rest_after(awake: usize) -> Duration {
+pub(super) fn rest_after(awake: usize) -> Duration {
     let share = u32::try_from(awake.div_ceil(MANY)).unwrap_or(u32::MAX);
     REST_AFTER / share.max(1)
 }
@@ -96,7 +111,7 @@ async fn is_called(resting: &mut Watched, shared: &Shared) -> bool {
     .await
 }
 
-/// Serves calls until the connection rests, or ends: then there is none.
+/// The same by hyper.
 async fn serve(
     io: Watched,
     entrance: &Entrance,
@@ -121,7 +136,6 @@ async fn serve(
     let waker = Waker::from(life.bell.clone());
     let mut woken_by: Option<Waker> = None;
     let woken = poll_fn(|cx| {
-        let _glance = Glance::begin();
         if !woken_by
             .as_ref()
             .is_some_and(|waker| waker.will_wake(cx.waker()))
@@ -178,7 +192,8 @@ async fn serve(
         }
     };
     if was_answered {
-        connection.into_parts().io.into_inner().linger().await;
+        let mut io = connection.into_parts().io.into_inner();
+        io.linger().await;
     }
     None
 }
@@ -245,7 +260,7 @@ fn only_chunked(headers: &HeaderMap) -> bool {
 }
 
 /// A reply to a call of `version` that is the last on its connection.
-fn closing(mut reply: Reply, version: Version) -> Reply {
+pub(super) fn closing(mut reply: Reply, version: Version) -> Reply {
     // To an old client hyper would offer, in a reply of another version, to keep it all the same.
     *reply.version_mut() = version;
     reply

@@ -63,6 +63,18 @@ impl Stream {
         }
     }
 
+    /// Reads what there is; nothing is the end.
+    pub(super) fn poll_take(
+        &self,
+        buf: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => socket::poll_read(stream, buf, cx),
+            Self::Unix(stream) => socket::poll_read(stream, buf, cx),
+        }
+    }
+
     /// What there is to read, without reading it: whether there is anything, or its end.
     pub(super) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<Peeked>> {
         loop {

@@ -92,6 +92,33 @@ impl Watched {
         };
     }
 
+    /// Gives back what was read and not looked at yet.
+    pub(super) fn put_back_new(&mut self, bytes: Bytes) {
+        self.note(&bytes);
+        self.put_back(bytes);
+    }
+
+    /// Whether something that was given back is still to be read.
+    pub(super) fn has_put_back(&self) -> bool {
+        !self.put_back.is_empty()
+    }
+
+    /// Reads what there is, and does not look at it.
+    pub(super) fn poll_take(
+        &mut self,
+        buf: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.more = false;
+        past(cx, |cx| self.stream.poll_take(buf, cx))
+    }
+
+    /// What was taken last is a call with a body of `length` bytes; whether it `has_next` behind it.
+    pub(super) fn call_came(&mut self, length: u64, has_next: bool) {
+        self.after_head = length;
+        self.more = has_next;
+    }
+
     /// Whether this pause has lasted for too long.
     pub(super) fn is_forgotten(&mut self, cx: &mut Context<'_>) -> bool {
         if self.life.has_turned() {
@@ -147,7 +174,7 @@ impl Watched {
 
     /// Reads on what an app still sends though its connection ends here: else the kernel would throw away
     /// with it what the app has not read yet of the last reply.
-    pub(super) async fn linger(mut self) {
+    pub(super) async fn linger(&mut self) {
         let peeked = poll_fn(|cx| Poll::Ready(self.stream.poll_peek(cx))).await;
         if matches!(peeked, Poll::Ready(Ok(Peeked::Something))) {
             let mut unread = vec![0; 16 * 1024];
@@ -171,7 +198,7 @@ impl Watched {
 }
 
 /// Whether there are nothing but ends of lines.
-fn is_blank(bytes: &[u8]) -> bool {
+pub(super) fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
@@ -247,7 +274,7 @@ impl Watched {
 
     /// Whether the app has hung up on the call that goes on. hyper would look for that by reading on, into a
     /// buffer of its own for each call.
-    fn is_left(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn is_left(&mut self, cx: &mut Context<'_>) -> bool {
         // Behind the next call, which hyper has read already, an end is not that of this one. A call that
         // came so itself is not watched either.
         let has_next = self.after_head > self.life.body_length();
@@ -325,73 +352,4 @@ impl AsyncWrite for Watched {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::UnixStream,
-        time::Instant,
-    };
-
-    use super::*;
-
-    const IDLE: Duration = Duration::from_secs(60);
-
-    fn watched(life: Arc<Life>) -> (UnixStream, Watched) {
-        let (app, stream) = UnixStream::pair().unwrap();
-        (app, Watched::new(Stream::Unix(stream), life, IDLE, false))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_head_in_drips_ends_after_half_a_minute_and_a_quiet_connection_after_three() {
-        let (mut app, mut watched) = watched(Life::new());
-        let began = Instant::now();
-        let drips = async {
-            loop {
-                app.write_all(b"x").await.unwrap();
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        };
-        let error = tokio::select! {
-            error = async { loop { if let Err(error) = watched.read_u8().await { break error } } } => error,
-            () = drips => unreachable!(),
-        };
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(
-            (HEAD..HEAD * 2).contains(&began.elapsed()),
-            "{:?}",
-            began.elapsed()
-        );
-
-        let (_app, mut watched) = self::watched(Life::new());
-        let began = Instant::now();
-        assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 0);
-        assert_eq!(began.elapsed(), KEPT_ALIVE);
-    }
-
-    #[tokio::test]
-    async fn ends_of_lines_begin_no_call_and_are_not_kept() {
-        let life = Life::new();
-        let (mut app, mut watched) = watched(life.clone());
-        app.write_all(b"\r\n").await.unwrap();
-        watched.read_exact(&mut [0; 2]).await.unwrap();
-        assert!(!life.is_reading());
-        watched.put_back(Bytes::from_static(b"\r\n"));
-        app.write_all(b"G").await.unwrap();
-        assert_eq!(watched.read_u8().await.unwrap(), b'G');
-        assert!(life.is_reading());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_may_take_its_time() {
-        let life = Life::new();
-        let (mut app, mut watched) = watched(life.clone());
-        app.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        watched.read_exact(&mut [0; 18]).await.unwrap();
-        life.call_begins(Some(0)).unwrap();
-        let busy = life.busy();
-        let waited = tokio::time::timeout(KEPT_ALIVE * 2, watched.read(&mut [0; 8])).await;
-        assert!(waited.is_err());
-        drop(busy);
-        assert!(!life.is_reading() && !life.is_unused());
-    }
-}
+mod tests;

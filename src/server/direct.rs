@@ -1,0 +1,145 @@
+//! Plain calls, one after the other, from the app's bytes to the proxy and back with nothing between.
+//!
+//! Most calls are plain: HTTP/1.1 on a connection that is kept, small, and all of it comes at once. For each
+//! of them hyper would make a channel for the body, a waker and a buffer. What is not plain it serves.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Version};
+use tokio::io::AsyncWriteExt;
+
+use super::{
+    connection::{closing, rest_after},
+    life::{Life, WAITING},
+    plain,
+    sender::send,
+    watch::{Watched, is_blank},
+    worker::Shared,
+};
+use crate::{body::Inbound, proxy::Entrance, task::Clock};
+
+/// How much is read at once, from a place that all connections share.
+const MOST: usize = 16 * 1024;
+
+thread_local! {
+    static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Why there is no next plain call.
+pub(super) enum Left {
+    /// The connection rests.
+    Rests,
+    /// Something else came, and is put back.
+    Other,
+    /// The connection has ended, or is to be dropped.
+    Ended,
+}
+
+/// A call, and what came behind it.
+type Came = (Request<Bytes>, Bytes);
+
+/// Serves plain calls until something else comes.
+pub(super) async fn serve(
+    io: &mut Watched,
+    entrance: &Entrance,
+    shared: &Shared,
+    life: &Arc<Life>,
+) -> Left {
+    let mut drained = pin!(shared.farewell.drained());
+    let mut pause = Clock::default();
+    let mut head = Vec::new();
+    loop {
+        let came = poll_fn(|cx| {
+            if io.poll_called(cx).is_ready() {
+                return Poll::Ready(take(io, cx));
+            }
+            if drained.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Left::Ended));
+            }
+            if pause.runs_out(rest_after(shared.awake.load(Ordering::Relaxed)), cx) {
+                return Poll::Ready(Err(Left::Rests));
+            }
+            Poll::Pending
+        });
+        let (call, behind) = match came.await {
+            Ok(Some(came)) => came,
+            Ok(None) => continue,
+            Err(left) => return left,
+        };
+        pause.stop();
+        if !answer(io, call, &behind, entrance, shared, life, &mut head).await {
+            return Left::Ended;
+        }
+        if !behind.is_empty() {
+            io.put_back_new(behind);
+            return Left::Other;
+        }
+    }
+}
+
+/// Reads what there is, if there is anything.
+fn take(io: &mut Watched, cx: &mut Context<'_>) -> Result<Option<Came>, Left> {
+    if io.has_put_back() {
+        return Err(Left::Other);
+    }
+    SHARED.with_borrow_mut(|shared| {
+        shared.resize(MOST, 0);
+        let bytes = match io.poll_take(shared, cx) {
+            Poll::Ready(Ok(0) | Err(_)) => return Err(Left::Ended),
+            Poll::Ready(Ok(read)) => &shared[..read],
+            Poll::Pending => return Ok(None),
+        };
+        let Some((call, length)) = plain::read(bytes) else {
+            io.put_back_new(Bytes::copy_from_slice(bytes));
+            return Err(Left::Other);
+        };
+        let behind = &bytes[length..];
+        // What some apps send after a body begins no call.
+        let behind = if is_blank(behind) { &[] } else { behind };
+        Ok(Some((call, Bytes::copy_from_slice(behind))))
+    })
+}
+
+/// Answers one call; whether the connection can carry another.
+#[inline(always)]
+async fn answer(
+    io: &mut Watched,
+    call: Request<Bytes>,
+    behind: &[u8],
+    entrance: &Entrance,
+    shared: &Shared,
+    life: &Arc<Life>,
+    room: &mut Vec<u8>,
+) -> bool {
+    let length = call.body().len() as u64;
+    let _ = life.call_begins(Some(length));
+    io.call_came(length, !behind.is_empty());
+    let mut handling = pin!(shared.proxy.handle(call.map(Inbound::whole), entrance));
+    let reply = poll_fn(|cx| match handling.as_mut().poll(cx) {
+        Poll::Ready(reply) => Poll::Ready(Some(reply)),
+        Poll::Pending if io.is_left(cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    let Some(mut reply) = reply.await else {
+        return false;
+    };
+    let ends = shared.farewell.is_leaving() || reply.status().is_informational();
+    if ends {
+        reply = closing(reply, Version::HTTP_11);
+    }
+    let sent = send(io, reply, room).await;
+    life.enter(WAITING);
+    if ends && sent.is_ok() {
+        // Whether or not it is there to hear that.
+        let _ = io.shutdown().await;
+        io.linger().await;
+    }
+    sent.is_ok() && !ends
+}

@@ -1,0 +1,79 @@
+//! The head of a call that is plain, and came whole with its body; hyper reads all others.
+
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+
+/// How many headers it may have.
+const MOST_HEADERS: usize = 100;
+
+/// The call that `bytes` begin with, and how many of them are its own. None if it is not all here, or if
+/// there is anything about it that takes more than to read it: another version, a coding, two lengths, an
+/// `Expect`, an `Upgrade`, a connection that is to end.
+pub(super) fn read(bytes: &[u8]) -> Option<(Request<Bytes>, usize)> {
+    let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+    let mut head = httparse::Request::new(&mut []);
+    let parsed = head.parse_with_uninit_headers(bytes, &mut room);
+    let Ok(httparse::Status::Complete(start)) = parsed else {
+        return None;
+    };
+    if head.version != Some(1) {
+        return None;
+    }
+    let method = Method::from_bytes(head.method?.as_bytes()).ok()?;
+    if matches!(method, Method::HEAD | Method::CONNECT) {
+        return None;
+    }
+    let length = length(head.headers)?;
+    let end = start.checked_add(length)?;
+    // One copy, of which all that follows are parts.
+    let all = Bytes::copy_from_slice(bytes.get(..end)?);
+    let part = |part: &[u8]| {
+        let at = part.as_ptr().addr() - bytes.as_ptr().addr();
+        all.slice(at..at + part.len())
+    };
+    let target = Uri::from_maybe_shared(part(head.path?.as_bytes())).ok()?;
+    let mut headers = HeaderMap::with_capacity(head.headers.len());
+    for field in head.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        let value = HeaderValue::from_maybe_shared(part(field.value)).ok()?;
+        headers.try_append(name, value).ok()?;
+    }
+    let mut call = Request::new(all.slice(start..));
+    *call.method_mut() = method;
+    *call.uri_mut() = target;
+    *call.headers_mut() = headers;
+    Some((call, end))
+}
+
+/// How long the headers of a plain call say that its body is.
+fn length(fields: &[httparse::Header<'_>]) -> Option<usize> {
+    let mut length = None;
+    for field in fields {
+        let is = |name: HeaderName| field.name.eq_ignore_ascii_case(name.as_str());
+        match field.name.len() {
+            6 if is(header::EXPECT) => return None,
+            7 if is(header::UPGRADE) => return None,
+            10 if is(header::CONNECTION) && !field.value.eq_ignore_ascii_case(b"keep-alive") => {
+                return None;
+            }
+            14 if is(header::CONTENT_LENGTH) && length.is_some() => return None,
+            14 if is(header::CONTENT_LENGTH) => length = Some(number(field.value)?),
+            17 if is(header::TRANSFER_ENCODING) => return None,
+            _ => {}
+        }
+    }
+    Some(length.unwrap_or_default())
+}
+
+/// Digits, and nothing else; no more than a small body has.
+fn number(digits: &[u8]) -> Option<usize> {
+    let sound = (1..=9).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let value = |number: usize, digit: &u8| number * 10 + usize::from(digit - b'0');
+    sound.then(|| digits.iter().fold(0, value))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

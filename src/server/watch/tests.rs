@@ -1,0 +1,70 @@
+//! How long a connection may pause, and what begins a call.
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    time::Instant,
+};
+
+use super::*;
+
+const IDLE: Duration = Duration::from_secs(60);
+
+fn watched(life: Arc<Life>) -> (UnixStream, Watched) {
+    let (app, stream) = UnixStream::pair().unwrap();
+    (app, Watched::new(Stream::Unix(stream), life, IDLE, false))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_in_drips_ends_after_half_a_minute_and_a_quiet_connection_after_three() {
+    let (mut app, mut watched) = watched(Life::new());
+    let began = Instant::now();
+    let drips = async {
+        loop {
+            app.write_all(b"x").await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let error = tokio::select! {
+        error = async { loop { if let Err(error) = watched.read_u8().await { break error } } } => error,
+        () = drips => unreachable!(),
+    };
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert!(
+        (HEAD..HEAD * 2).contains(&began.elapsed()),
+        "{:?}",
+        began.elapsed()
+    );
+
+    let (_app, mut watched) = self::watched(Life::new());
+    let began = Instant::now();
+    assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 0);
+    assert_eq!(began.elapsed(), KEPT_ALIVE);
+}
+
+#[tokio::test]
+async fn ends_of_lines_begin_no_call_and_are_not_kept() {
+    let life = Life::new();
+    let (mut app, mut watched) = watched(life.clone());
+    app.write_all(b"\r\n").await.unwrap();
+    watched.read_exact(&mut [0; 2]).await.unwrap();
+    assert!(!life.is_reading());
+    watched.put_back(Bytes::from_static(b"\r\n"));
+    app.write_all(b"G").await.unwrap();
+    assert_eq!(watched.read_u8().await.unwrap(), b'G');
+    assert!(life.is_reading());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_may_take_its_time() {
+    let life = Life::new();
+    let (mut app, mut watched) = watched(life.clone());
+    app.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    watched.read_exact(&mut [0; 18]).await.unwrap();
+    life.call_begins(Some(0)).unwrap();
+    let busy = life.busy();
+    let waited = tokio::time::timeout(KEPT_ALIVE * 2, watched.read(&mut [0; 8])).await;
+    assert!(waited.is_err());
+    drop(busy);
+    assert!(!life.is_reading() && !life.is_unused());
+}
