@@ -297,6 +297,36 @@ async fn what_came_of_a_reply_that_breaks_off_is_seen_by_the_app() {
 }
 
 #[tokio::test]
+async fn an_app_that_hangs_up_by_half_sees_that_its_reply_is_not_whole() {
+    let play = |mut stream: TcpStream| async move {
+        if call_on(&mut stream).await.is_some() {
+            let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1388\r\n";
+            let some = [&head[..], &[b'x'; 5000], b"\r\n"].concat();
+            stream.write_all(&some).await.unwrap();
+            std::future::pending::<()>().await;
+        }
+    };
+    let sidecar = before_what(play, &[]).await;
+    for headers in [
+        "Content-Length: 0",
+        "Content-Length: 0\r\nConnection: close",
+    ] {
+        let mut app = App::to(&sidecar).await;
+        app.send(support::app::post(ONCE, headers)).await;
+        app.head().await;
+        app.0.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        let ended = timeout(PATIENCE, app.0.read_to_end(&mut rest)).await;
+        // Be it with an error.
+        let _ = ended.expect("it goes on");
+        assert!(
+            rest.starts_with(b"1388\r\n") && !rest.ends_with(b"0\r\n\r\n"),
+            "{headers}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_upload_goes_on_though_its_reply_has_begun() {
     let play = |mut stream: TcpStream| async move {
         if call_on(&mut stream).await.is_some() {

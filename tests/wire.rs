@@ -159,6 +159,42 @@ async fn what_comes_right_behind_a_call_is_the_next_one_whatever_its_framing() {
 }
 
 #[tokio::test]
+async fn calls_in_bursts_are_all_answered_while_many_others_wait() {
+    let wechat = Wechat::calm().await;
+    wechat.change(|behaviour| behaviour.stall = true);
+    let mut command = support::sidecar::with_account();
+    command.args([
+        "--upstream",
+        &wechat.url(),
+        "--max-connections",
+        "3000",
+        "--workers",
+        "1",
+    ]);
+    let sidecar = Sidecar::spawn(command, None).await;
+    // The more of them, the sooner a connection rests.
+    let mut waiting = Vec::new();
+    for _ in 0..400 {
+        let mut app = App::to(&sidecar).await;
+        app.send(format!("GET {SEND} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            .await;
+        waiting.push(app);
+    }
+    let call = format!(
+        "POST /cgi-bin/../x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 600\r\n\r\n{}",
+        "x".repeat(600)
+    );
+    let mut app = App::to(&sidecar).await;
+    for burst in 0..20 {
+        app.send(call.repeat(100)).await;
+        for at in 0..100 {
+            let reply = app.reply().await;
+            assert!(reply.text().contains("dot segment"), "{burst} {at}: {reply}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_reply_arrives_whole_though_the_app_sent_more_than_its_last_call() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
@@ -176,6 +212,14 @@ async fn a_reply_arrives_whole_though_the_app_sent_more_than_its_last_call() {
         sleep(Duration::from_millis(500)).await;
         assert_eq!(app.reply().await.body.len(), 3_000_000, "{last}{more}");
     }
+    // What comes when all was sent does not reach it before it has been read.
+    let mut app = App::to(&sidecar).await;
+    app.send("GET /big?size=100000 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await;
+    sleep(Duration::from_millis(500)).await;
+    app.send("\r\n").await;
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(app.reply().await.body.len(), 100_000);
 }
 
 #[tokio::test]

@@ -127,6 +127,7 @@ async fn serve(
         .serve_connection(TokioIo::new(io), service);
     let mut drained = pin!(shared.farewell.drained());
     let mut pause = Clock::default();
+    let mut calls = 0;
     /// What woke us.
     enum Woken {
         Ended(hyper::Result<()>),
@@ -150,7 +151,8 @@ async fn serve(
         if drained.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Woken::Drained);
         }
-        if !life.is_idle() {
+        if !life.is_idle() || calls != life.calls() {
+            calls = life.calls();
             pause.stop();
         } else if pause.runs_out(rest_after(shared.awake.load(Ordering::Relaxed)), cx) {
             return Poll::Ready(Woken::Idle);
@@ -162,7 +164,7 @@ async fn serve(
         Woken::Idle => {
             let parts = connection.into_parts();
             let mut io = parts.io.into_inner();
-            io.put_back(parts.read_buf);
+            io.put_back(&parts.read_buf);
             return Some(io);
         }
         Woken::Drained => {
@@ -193,7 +195,7 @@ async fn serve(
     };
     if was_answered {
         let mut io = connection.into_parts().io.into_inner();
-        io.linger().await;
+        io.linger(shared.farewell.is_leaving()).await;
     }
     None
 }

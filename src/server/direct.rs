@@ -78,7 +78,7 @@ pub(super) async fn serve(
             return Left::Ended;
         }
         if !behind.is_empty() {
-            io.put_back_new(behind);
+            io.put_back(&behind);
             return Left::Other;
         }
     }
@@ -97,7 +97,7 @@ fn take(io: &mut Watched, cx: &mut Context<'_>) -> Result<Option<Came>, Left> {
             Poll::Pending => return Ok(None),
         };
         let Some((call, length)) = plain::read(bytes) else {
-            io.put_back_new(Bytes::copy_from_slice(bytes));
+            io.put_back(bytes);
             return Err(Left::Other);
         };
         let behind = &bytes[length..];
@@ -130,16 +130,18 @@ async fn answer(
     let Some(mut reply) = reply.await else {
         return false;
     };
-    let ends = shared.farewell.is_leaving() || reply.status().is_informational();
+    let ends = shared.farewell.is_leaving();
     if ends {
         reply = closing(reply, Version::HTTP_11);
     }
     let sent = send(io, reply, room).await;
     life.enter(WAITING);
-    if ends && sent.is_ok() {
+    if sent.is_err() {
+        tracing::debug!("an app's connection ended early");
+    } else if ends {
         // Whether or not it is there to hear that.
         let _ = io.shutdown().await;
-        io.linger().await;
+        io.linger(true).await;
     }
     sent.is_ok() && !ends
 }

@@ -85,7 +85,7 @@ impl Life {
         match (length, head) {
             (Some(_), _) | (None, Head::COMPLETE) => Ok(()),
             (None, 0) => Err(
-                "it is chunked and began to arrive before the last call was answered: send it after that",
+                "it is chunked, and calls before it were sent without waiting for their replies: send it on another connection",
             ),
             (None, _) => Err("it has both Content-Length and Transfer-Encoding"),
         }
@@ -101,6 +101,11 @@ impl Life {
     /// Whether there is no call, and nothing left to send of the last one.
     pub(super) fn is_idle(&self) -> bool {
         self.phase() == WAITING && !self.sending.load(Ordering::Relaxed)
+    }
+
+    /// How many calls have begun.
+    pub(super) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// Whether no call has ever begun, nor begun to arrive.

@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
@@ -32,6 +32,13 @@ enum Framing {
 #[derive(Debug)]
 pub(super) struct Cut;
 
+/// What comes next of a body.
+enum Next {
+    Data(Bytes),
+    Later,
+    TheEnd,
+}
+
 /// A small body goes into the same piece as the head.
 const SMALL: usize = 2048;
 
@@ -42,22 +49,26 @@ pub(super) async fn send(io: &mut Watched, reply: Reply, ahead: &mut Vec<u8>) ->
     let mut framing = framing(&head, &body);
     encode(ahead, &head, framing);
     loop {
-        let frame = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
-            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                Poll::Ready(Ok(Next::Data(frame.into_data().unwrap_or_default())))
+            }
+            Poll::Ready(None) => Poll::Ready(Ok(Next::TheEnd)),
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Cut)),
             // What is there is not kept until there is more.
-            Poll::Pending if !ahead.is_empty() => Poll::Ready(None),
-            Poll::Pending if io.is_left(cx) => Poll::Ready(Some(None)),
+            Poll::Pending if !ahead.is_empty() => Poll::Ready(Ok(Next::Later)),
+            // The app has hung up.
+            Poll::Pending if io.is_left(cx) => Poll::Ready(Err(Cut)),
             Poll::Pending => Poll::Pending,
         });
-        let data = match frame.await {
-            None => {
+        let data = match next.await? {
+            Next::Data(data) => data,
+            Next::TheEnd => break,
+            Next::Later => {
                 write(io, &mut [ahead]).await?;
                 ahead.clear();
                 continue;
             }
-            Some(None) => break,
-            Some(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-            Some(Some(Err(_))) => return Err(Cut),
         };
         match &mut framing {
             Framing::Nothing => {}

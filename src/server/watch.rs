@@ -59,7 +59,7 @@ pub(super) struct Watched {
     as_200: bool,
     /// Our own words, on their way out instead of hyper's.
     words: Bytes,
-    /// What hyper had read already, of a call that has only begun; it was looked at then.
+    /// What was read already, of a call that has only begun; it was looked at then.
     put_back: Bytes,
 }
 
@@ -83,19 +83,18 @@ impl Watched {
         }
     }
 
-    /// Gives back what was read and not understood yet.
-    pub(super) fn put_back(&mut self, bytes: Bytes) {
+    /// Gives back what was read and not understood yet, to be looked at anew: it begins behind the last call.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        // What was given back before comes after it.
+        let bytes = [bytes, &self.put_back].concat();
+        self.after_head = 0;
+        self.last = *b"\r\n\r\n";
+        self.note(&bytes);
         self.put_back = if is_blank(&bytes) {
             Bytes::new()
         } else {
-            bytes
+            bytes.into()
         };
-    }
-
-    /// Gives back what was read and not looked at yet.
-    pub(super) fn put_back_new(&mut self, bytes: Bytes) {
-        self.note(&bytes);
-        self.put_back(bytes);
     }
 
     /// Whether something that was given back is still to be read.
@@ -172,19 +171,21 @@ impl Watched {
         last.is_some_and(|at| is_blank(&self.last[at..]))
     }
 
-    /// Reads on what an app still sends though its connection ends here: else the kernel would throw away
-    /// with it what the app has not read yet of the last reply.
-    pub(super) async fn linger(&mut self) {
+    /// Reads on what an app still sends though its connection ends here, until it ends it, too: else the
+    /// kernel would throw away with it what the app has not read yet of the last reply. In a `hurry` only
+    /// where something has come already.
+    pub(super) async fn linger(&mut self, hurry: bool) {
         let peeked = poll_fn(|cx| Poll::Ready(self.stream.poll_peek(cx))).await;
-        if matches!(peeked, Poll::Ready(Ok(Peeked::Something))) {
-            let mut unread = vec![0; 16 * 1024];
-            linger(|cx| {
-                let mut unread = ReadBuf::new(&mut unread);
-                let read = Pin::new(&mut self.stream).poll_read(cx, &mut unread);
-                read.map(|read| read.is_ok() && !unread.filled().is_empty())
-            })
-            .await;
+        if hurry && peeked.is_pending() {
+            return;
         }
+        let mut unread = vec![0; 16 * 1024];
+        linger(|cx| {
+            let mut unread = ReadBuf::new(&mut unread);
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut unread);
+            read.map(|read| read.is_ok() && !unread.filled().is_empty())
+        })
+        .await;
     }
 
     /// Whether the next call begins to arrive, or the connection ends.

@@ -51,7 +51,7 @@ pub(super) struct Shared {
     pub(super) proxy: Proxy,
     pub(super) options: Options,
     pub(super) farewell: Farewell,
-    /// How many connections are served by hyper now.
+    /// How many connections do not rest now.
     pub(super) awake: AtomicUsize,
     metrics: Arc<Metrics>,
 }

@@ -49,7 +49,7 @@ async fn ends_of_lines_begin_no_call_and_are_not_kept() {
     app.write_all(b"\r\n").await.unwrap();
     watched.read_exact(&mut [0; 2]).await.unwrap();
     assert!(!life.is_reading());
-    watched.put_back(Bytes::from_static(b"\r\n"));
+    watched.put_back(b"\r\n");
     app.write_all(b"G").await.unwrap();
     assert_eq!(watched.read_u8().await.unwrap(), b'G');
     assert!(life.is_reading());
