@@ -189,7 +189,10 @@ async fn calls_in_bursts_are_all_answered_while_many_others_wait() {
         app.send(call.repeat(100)).await;
         for at in 0..100 {
             let reply = app.reply().await;
-            assert!(reply.text().contains("dot segment"), "{burst} {at}: {reply}");
+            assert!(
+                reply.text().contains("dot segment"),
+                "{burst} {at}: {reply}"
+            );
         }
     }
 }
@@ -214,12 +217,12 @@ async fn a_reply_arrives_whole_though_the_app_sent_more_than_its_last_call() {
     }
     // What comes when all was sent does not reach it before it has been read.
     let mut app = App::to(&sidecar).await;
-    app.send("GET /big?size=100000 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    app.send("GET /big?size=200000 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await;
     sleep(Duration::from_millis(500)).await;
     app.send("\r\n").await;
     sleep(Duration::from_millis(200)).await;
-    assert_eq!(app.reply().await.body.len(), 100_000);
+    assert_eq!(app.reply().await.body.len(), 200_000);
 }
 
 #[tokio::test]

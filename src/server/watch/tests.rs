@@ -68,3 +68,15 @@ async fn a_call_may_take_its_time() {
     drop(busy);
     assert!(!life.is_reading() && !life.is_unused());
 }
+
+#[tokio::test]
+async fn what_is_put_back_comes_before_what_was_put_back_earlier() {
+    let (_app, mut watched) = watched(Life::new());
+    watched.put_back(b"GET / HTTP/1.1\r\n\r\n");
+    let mut some = [0; 4];
+    watched.read_exact(&mut some).await.unwrap();
+    watched.put_back(&some);
+    let mut all = [0; 18];
+    watched.read_exact(&mut all).await.unwrap();
+    assert_eq!(&all, b"GET / HTTP/1.1\r\n\r\n");
+}
