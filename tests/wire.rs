@@ -139,6 +139,19 @@ async fn ends_of_lines_behind_a_body_do_not_count_as_the_next_call() {
 }
 
 #[tokio::test]
+async fn a_head_that_nobody_can_read_is_answered_with_the_status_that_was_asked_for() {
+    let wechat = Wechat::calm().await;
+    for (flag, status) in [("http", " 400 "), ("200", " 200 ")] {
+        let sidecar = Sidecar::with(&wechat, &["--error-status", flag]).await;
+        let reply = sidecar.raw("GET /x y HTTP/1.1\r\n\r\n").await;
+        assert!(
+            reply[8..].starts_with(status) && reply.contains("990400"),
+            "{reply}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_comes_right_behind_a_call_is_the_next_one_whatever_its_framing() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
