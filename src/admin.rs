@@ -19,9 +19,9 @@ use tokio::{
 use crate::{
     account::{Account, Directory, Found},
     keeper,
-    log::LogLevels,
+    log::Log,
     memory::Memory,
-    metrics::{AccountPage, Metrics, Page, Ticket},
+    metrics::{AccountPage, Metrics, Page, ProcessPage, Ticket},
     proxy::{GuardOptions, guard::Door},
     server::{Farewell, Workers},
 };
@@ -39,8 +39,8 @@ pub struct Admin {
     pub workers: Arc<Workers>,
     /// Whether the process is about to end.
     pub farewell: Farewell,
-    /// How to change the log's level, if it can be changed.
-    pub levels: Option<LogLevels>,
+    /// The log, if it is this process's own.
+    pub log: Option<Log>,
     /// How to end the process, if that is allowed.
     pub shutdown: Option<Arc<Notify>>,
     /// Names accepted as `Host` beside loopback ones.
@@ -154,8 +154,8 @@ impl Admin {
         }
         match (path, &head.method) {
             ("/accounts", _) if get => self.accounts(),
-            ("/log-level", _) if get => match &self.levels {
-                Some(levels) => text(StatusCode::OK, &levels.get()),
+            ("/log-level", _) if get => match &self.log {
+                Some(log) => text(StatusCode::OK, &log.levels.get()),
                 None => text(StatusCode::NOT_FOUND, "the log of this process is not ours"),
             },
             ("/log-level", &Method::PUT) => self.set_log_level(body).await,
@@ -239,10 +239,14 @@ impl Admin {
     }
 
     fn metrics(&self) -> Reply {
-        let ready = self.readiness(None).is_ok();
+        let process = ProcessPage {
+            ready: self.readiness(None).is_ok(),
+            held: self.memory.held(),
+            log_lines_dropped: self.log.as_ref().map_or(0, Log::dropped_lines),
+        };
         let accounts = self.directory.now();
         let accounts: Vec<_> = accounts.iter().map(|account| page(account)).collect();
-        let page = Page::of(&self.metrics, ready, self.memory.held(), &accounts);
+        let page = Page::of(&self.metrics, process, &accounts);
         let mut reply = Reply::new(Full::from(page));
         let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         reply.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -271,7 +275,7 @@ impl Admin {
         };
         let body = body.to_bytes();
         let wanted = String::from_utf8_lossy(&body);
-        let Some(levels) = &self.levels else {
+        let Some(Log { levels, .. }) = &self.log else {
             return text(StatusCode::NOT_FOUND, "the log of this process is not ours");
         };
         match levels.set(wanted.trim()) {

@@ -20,7 +20,7 @@ use crate::{
     admin::{Admin, Readings},
     config::{Config, ConfigError},
     issuer::{redis::Redis, request},
-    log::LogLevels,
+    log::Log,
     memory::Memory,
     metrics::{Metrics, Reread},
     proxy::Proxy,
@@ -36,7 +36,7 @@ use served::{Change, Doors, Served};
 #[derive(Debug)]
 pub struct App {
     config: Config,
-    levels: Option<LogLevels>,
+    log: Option<Log>,
     listeners: Vec<Bound>,
     admin: TcpListener,
     route: Arc<Route>,
@@ -72,7 +72,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 impl App {
     /// Binds all ports.
-    pub async fn bind(config: Config, levels: Option<LogLevels>) -> Result<Self, StartError> {
+    pub async fn bind(config: Config, log: Option<Log>) -> Result<Self, StartError> {
         let mut listeners = Vec::new();
         let common = config.listen.iter().map(|address| (address, None));
         let own = config.accounts.iter().flat_map(|account| {
@@ -96,7 +96,7 @@ impl App {
         Ok(Self {
             route: Arc::new(route),
             config,
-            levels,
+            log,
             listeners,
             admin,
             client,
@@ -120,7 +120,7 @@ impl App {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Ended, StartError> {
         let Self {
             config,
-            levels,
+            log,
             listeners,
             admin,
             route,
@@ -164,7 +164,7 @@ impl App {
             memory,
             workers: workers.clone(),
             farewell: farewell.clone(),
-            levels,
+            log,
             shutdown: config.enable_shutdown.then(|| shutdown.clone()),
             allow_hosts: config.proxy.guard.allow_hosts.clone(),
             readings: readings.clone(),
@@ -217,7 +217,7 @@ impl App {
 }
 
 /// Serves until a signal: the first drains, a second one ends at once.
-pub async fn serve(config: Config, levels: LogLevels) -> ExitCode {
+pub async fn serve(config: Config, log: Log) -> ExitCode {
     raise_file_limit();
     let signals = (
         signal(SignalKind::terminate()),
@@ -227,7 +227,7 @@ pub async fn serve(config: Config, levels: LogLevels) -> ExitCode {
         tracing::error!("signals cannot be handled");
         return ExitCode::FAILURE;
     };
-    let app = match App::bind(config, Some(levels)).await {
+    let app = match App::bind(config, Some(log)).await {
         Ok(app) => app,
         Err(error) => {
             tracing::error!(%error, "cannot start");

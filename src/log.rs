@@ -1,15 +1,28 @@
-//! Lines on stdout: plain or JSON, at levels that can change while the process runs.
+//! Lines on stdout: plain or JSON, at levels that can change while the process runs; nobody waits for them.
 
-use std::fmt;
+mod line_writer;
 
-use tracing::Subscriber;
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    fmt,
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+    panic::{self, PanicHookInfo},
+    thread,
+    time::Duration,
+};
+
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
     Registry,
     filter::Targets,
-    fmt::layer,
+    fmt::{MakeWriter, layer},
     layer::{Layer, SubscriberExt},
     reload,
 };
+
+use line_writer::{LineWriter, Priority};
 
 /// How lines look, and which of them are written.
 #[derive(Clone, Debug)]
@@ -20,21 +33,129 @@ pub struct Options {
     pub levels: Targets,
 }
 
+/// The log of this process. Clones are the same log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The levels while the process runs.
+    pub levels: LogLevels,
+    stdout: LineWriter,
+    stderr: LineWriter,
+}
+
 /// The levels while the process runs. Clones set the same ones.
 #[derive(Clone)]
 pub struct LogLevels(reload::Handle<Targets, Registry>);
 
-/// A log as `options` say, to be installed by who owns the process, and its levels.
-pub fn log(options: Options) -> (impl Subscriber + Send + Sync, LogLevels) {
+/// How long the last lines may take when the process ends.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+impl Log {
+    /// Makes all lines of this process, and what its panics say, go through queues.
+    ///
+    /// # Errors
+    /// If there is a log already, or the system gives no thread or file for it.
+    pub fn install(options: Options) -> io::Result<Self> {
+        let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        let stdout = LineWriter::start(stdout, report_dropped)?;
+        let stderr = LineWriter::start(stderr, report_dropped)?;
+        let (log, levels) = subscriber(options, stdout.clone());
+        tracing::subscriber::set_global_default(log).map_err(io::Error::other)?;
+        let panics = stderr.clone();
+        panic::set_hook(Box::new(move |panic| {
+            panics.push(describe(panic).as_bytes(), Priority::Important);
+        }));
+        Ok(Self {
+            levels,
+            stdout,
+            stderr,
+        })
+    }
+
+    /// How many lines were dropped since nobody read them in time, or could not be written.
+    pub fn dropped_lines(&self) -> u64 {
+        self.stdout.dropped() + self.stderr.dropped()
+    }
+
+    /// Waits until everything is written, for two seconds at most.
+    pub fn flush(&self) {
+        self.stdout.flush(FLUSH_LIMIT);
+        self.stderr.flush(FLUSH_LIMIT);
+    }
+}
+
+/// A log as `options` say, and its levels.
+fn subscriber(options: Options, writer: LineWriter) -> (impl Subscriber + Send + Sync, LogLevels) {
     let (levels, handle) = reload::Layer::new(options.levels);
+    let layer = layer().with_writer(writer);
     let lines = if options.json {
-        let json = layer().json().flatten_event(true);
+        let json = layer.json().flatten_event(true);
         json.with_current_span(false).with_span_list(false).boxed()
     } else {
-        layer().boxed()
+        layer.boxed()
     };
     let log = tracing_subscriber::registry().with(levels).with(lines);
     (log, LogLevels(handle))
+}
+
+/// The line that one event becomes.
+struct Event<'a> {
+    writer: &'a LineWriter,
+    priority: Priority,
+}
+
+impl<'a> MakeWriter<'a> for LineWriter {
+    type Writer = Event<'a>;
+
+    fn make_writer(&'a self) -> Event<'a> {
+        let priority = Priority::Ordinary;
+        Event {
+            writer: self,
+            priority,
+        }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Event<'a> {
+        // The level of a warning is below that of an information.
+        let priority = match *event.level() <= Level::WARN {
+            true => Priority::Important,
+            false => Priority::Ordinary,
+        };
+        Event {
+            writer: self,
+            priority,
+        }
+    }
+}
+
+impl Write for Event<'_> {
+    /// Takes a whole line: the subscriber writes each of them at once.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.writer.push(line, self.priority);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn report_dropped(lines: u64) {
+    tracing::warn!(
+        lines,
+        "log lines were dropped, since nobody read them in time"
+    );
+}
+
+/// What a panic says.
+fn describe(panic: &PanicHookInfo<'_>) -> String {
+    let current = thread::current();
+    let name = current.name().unwrap_or("<unnamed>");
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => format!("thread '{name}' {panic}\n{backtrace}\n"),
+        _ => format!("thread '{name}' {panic}\n"),
+    }
 }
 
 impl LogLevels {
@@ -106,10 +227,12 @@ mod tests {
 
     #[test]
     fn levels_change_while_the_process_runs() {
-        let (log, levels) = log(Options {
+        let options = Options {
             json: true,
             levels: parse("info").unwrap(),
-        });
+        };
+        let writer = LineWriter::start(io::sink(), |_| {}).unwrap();
+        let (log, levels) = subscriber(options, writer);
         tracing::subscriber::with_default(log, || {
             assert!(tracing::enabled!(tracing::Level::INFO));
             assert!(!tracing::enabled!(tracing::Level::DEBUG));

@@ -20,7 +20,7 @@ use crate::endpoint;
 pub use kept::{Handed, Kept, Ticket};
 use kept::{fetches, tickets};
 pub use labels::{Cause, Fetched, Outcome, Reread, Selection, Skipped, StoreEvent};
-pub use page::{AccountPage, FAMILIES, Family, Page};
+pub use page::{AccountPage, FAMILIES, Family, Page, ProcessPage};
 
 /// How many endpoints get a label of their own in a process; the rest is `other`.
 pub const ENDPOINT_LABELS: usize = 64;

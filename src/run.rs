@@ -17,7 +17,8 @@ use crate::{
         command::{Invocation, Operation},
     },
     inject::offline,
-    log, operate,
+    log::{self, Log},
+    operate,
     webhook::{self, bootstrap},
 };
 
@@ -51,22 +52,28 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
 }
 
 fn serve(config: Config) -> ExitCode {
-    let (log, levels) = log::log(config.log.clone());
-    if let Err(error) = tracing::subscriber::set_global_default(log) {
-        return failed(&format!("the log does not start: {error}"));
-    }
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    block_on(app::serve(config, levels))
+    with_log(config.log.clone(), |log| {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        block_on(app::serve(config, log))
+    })
 }
 
 fn webhook(options: webhook::Options, lines: log::Options) -> ExitCode {
-    let (log, _) = log::log(lines);
-    if let Err(error) = tracing::subscriber::set_global_default(log) {
-        return failed(&format!("the log does not start: {error}"));
+    with_log(lines, |log| block_on(webhook::serve(options, log)))
+}
+
+/// Does `work` with the log installed, and writes the last lines of it.
+fn with_log(options: log::Options, work: impl FnOnce(Log) -> ExitCode) -> ExitCode {
+    match Log::install(options) {
+        Ok(log) => {
+            let code = work(log.clone());
+            log.flush();
+            code
+        }
+        Err(error) => failed(&format!("the log does not start: {error}")),
     }
-    block_on(webhook::serve(options))
 }
 
 fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {

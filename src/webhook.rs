@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::inject::Injector;
+use crate::{inject::Injector, log::Log};
 use certificate::Certificate;
 use cluster::Cluster;
 use figures::{Figures, Reviewed};
@@ -63,6 +63,7 @@ struct Webhook {
     namespaces: bool,
     certificate: Arc<Certificate>,
     figures: Figures,
+    log: Log,
     peers: Arc<Peers>,
     farewell: watch::Sender<Farewell>,
 }
@@ -101,8 +102,8 @@ const LARGEST_HEAD: usize = 64 * 1024;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Serves until a signal: the first drains, a second one ends at once.
-pub async fn serve(options: Options) -> ExitCode {
-    match start(options).await {
+pub async fn serve(options: Options, log: Log) -> ExitCode {
+    match start(options, log).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             tracing::error!("{problem}");
@@ -111,7 +112,7 @@ pub async fn serve(options: Options) -> ExitCode {
     }
 }
 
-async fn start(options: Options) -> Result<(), String> {
+async fn start(options: Options, log: Log) -> Result<(), String> {
     let certificate = Certificate::load(&options.certificate, &options.key)?;
     let certificate = Arc::new(certificate);
     let listener = TcpListener::bind(options.listen).await;
@@ -126,6 +127,7 @@ async fn start(options: Options) -> Result<(), String> {
         namespaces: options.namespaces,
         certificate: certificate.clone(),
         figures: Figures::default(),
+        log,
         peers: Peers::new(),
         farewell: watch::Sender::new(Farewell::Serving),
     });
@@ -232,7 +234,8 @@ impl Webhook {
             ),
             ("/readyz", _) => text(StatusCode::OK, "ok"),
             ("/metrics", _) => {
-                let page = self.figures.page(self.certificate.remaining());
+                let dropped = self.log.dropped_lines();
+                let page = self.figures.page(self.certificate.remaining(), dropped);
                 let mut reply = text(StatusCode::OK, page.trim_end());
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 reply.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -3,6 +3,8 @@
 
 #[path = "limits/crowding.rs"]
 mod crowding;
+#[path = "limits/log.rs"]
+mod log;
 #[path = "limits/patience.rs"]
 mod patience;
 mod support;

@@ -52,6 +52,7 @@ families! {
     CONNECTS = "counter" "upstream_connects_total": "Connections to WeChat that were tried, by outcome.";
     CONNECTIONS = "gauge" "connections": "Open connections, by side: app or upstream.";
     REREADS = "counter" "config_reloads_total": "Readings of the configuration while running, by outcome: applied or rejected.";
+    LOG_DROPPED = "counter" "log_lines_dropped_total": "Log lines that were dropped, since nobody read them in time, or could not be written.";
     HELD = "gauge" "held_bytes": "Bytes of calls held so that they can be sent again.";
 }
 
@@ -75,13 +76,24 @@ impl AccountPage<'_> {
     }
 }
 
+/// What the process shows beside its counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessPage {
+    /// Whether `/readyz` answers 200.
+    pub ready: bool,
+    /// Bytes of calls that are held.
+    pub held: usize,
+    /// Lines of the log that nobody will read.
+    pub log_lines_dropped: u64,
+}
+
 /// The page, while it is written.
 #[derive(Debug, Default)]
 pub struct Page(String);
 
 impl Page {
     /// The whole page for `metrics` and all accounts.
-    pub fn of(metrics: &Metrics, ready: bool, held: usize, accounts: &[AccountPage<'_>]) -> String {
+    pub fn of(metrics: &Metrics, process: ProcessPage, accounts: &[AccountPage<'_>]) -> String {
         let mut page = Self::default();
         page.family(&BUILD);
         page.sample(
@@ -89,7 +101,7 @@ impl Page {
             &[("version", crate::VERSION), ("commit", crate::COMMIT)],
             1.0,
         );
-        page.single(&READY, f64::from(u8::from(ready)));
+        page.single(&READY, f64::from(u8::from(process.ready)));
         page.accounts(metrics, accounts);
         page.process(metrics);
         page.family(&REREADS);
@@ -97,7 +109,8 @@ impl Page {
             let value = metrics.rereads.sum(*outcome as usize) as f64;
             page.sample(REREADS.name, &[("outcome", outcome.label())], value);
         }
-        page.single(&HELD, held as f64);
+        page.single(&LOG_DROPPED, process.log_lines_dropped as f64);
+        page.single(&HELD, process.held as f64);
         page.0
     }
 

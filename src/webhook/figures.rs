@@ -70,8 +70,9 @@ impl Figures {
             .fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// Prometheus' text, with the time until the certificate expires, in seconds, where it is known.
-    pub(super) fn page(&self, certificate: Option<f64>) -> String {
+    /// Prometheus' text, with the time until the certificate expires, in seconds, where it is known, and how
+    /// many lines of the log were dropped.
+    pub(super) fn page(&self, certificate: Option<f64>, log_lines_dropped: u64) -> String {
         let mut page = String::new();
         let mut line = |text: &str| {
             page.push_str(text);
@@ -113,6 +114,14 @@ impl Figures {
         ));
         line(&format!(
             "wechat_sidecar_webhook_review_seconds_count {sum}"
+        ));
+        line(&family(
+            "log_lines_dropped_total",
+            "counter",
+            "Log lines that were dropped, since nobody read them in time, or could not be written.",
+        ));
+        line(&format!(
+            "wechat_sidecar_webhook_log_lines_dropped_total {log_lines_dropped}"
         ));
         if let Some(seconds) = certificate {
             line(&family(

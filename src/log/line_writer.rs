@@ -1,0 +1,371 @@
+//! A bounded queue of lines in front of a sink that may block: whoever logs never waits.
+//!
+//! The reader of a process's stdout can stop reading: a stalled log shipper, Docker's blocking log mode, a
+//! terminal that was paused. A write to a full pipe then waits for ever, and everything that logs waits
+//! with it. So a line is put into a queue, and a thread of its own writes it.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    io::{self, ErrorKind, Write},
+    mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Most bytes that wait to be written, with what it takes to keep them.
+pub(super) const CAPACITY: usize = 1 << 20;
+
+/// What a line takes beside its text.
+const LINE_OVERHEAD: usize = mem::size_of::<Line>();
+
+/// How often dropped lines are told of while the reader is still behind.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long to wait before a sink that cannot take anything now is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Where lines are put. Clones write to the same sink.
+#[derive(Clone)]
+pub(super) struct LineWriter(Arc<Shared>);
+
+/// What a line is worth when the queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// Dropped when there is no room, or for an important one.
+    Ordinary,
+    /// A warning or an error: takes the room of ordinary ones.
+    Important,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// A line came.
+    came: Condvar,
+    /// Everything is written.
+    idle: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    ordinary: VecDeque<Line>,
+    important: VecDeque<Line>,
+    /// What both take.
+    bytes: usize,
+    /// Of the line that comes next.
+    sequence: u64,
+    is_writing: bool,
+    dropped: u64,
+    /// How many of them were told of.
+    reported: u64,
+}
+
+#[derive(Debug)]
+struct Line {
+    sequence: u64,
+    text: Box<[u8]>,
+}
+
+impl LineWriter {
+    /// Starts the thread that writes to `sink`. It calls `report` with how many lines were dropped since
+    /// the last time, once the reader has caught up, or every ten seconds while it has not.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub(super) fn start(
+        sink: impl Write + Send + 'static,
+        report: impl Fn(u64) + Send + 'static,
+    ) -> io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let queue = shared.clone();
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || queue.write_all(sink, report))?;
+        Ok(Self(shared))
+    }
+
+    /// Queues `text`, which ends with a newline; drops a line where there is no room.
+    pub(super) fn push(&self, text: &[u8], priority: Priority) {
+        self.0.lock().push(text, priority);
+        self.0.came.notify_one();
+    }
+
+    /// How many lines were dropped, or could not be written.
+    pub(super) fn dropped(&self) -> u64 {
+        self.0.lock().dropped
+    }
+
+    /// Waits until everything is written, for at most `limit`. Returns whether it is.
+    pub(super) fn flush(&self, limit: Duration) -> bool {
+        let is_busy = |queue: &mut Queue| queue.is_writing || !queue.is_empty();
+        let waited = self
+            .0
+            .idle
+            .wait_timeout_while(self.0.lock(), limit, is_busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+}
+
+impl fmt::Debug for LineWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dropped = self.dropped();
+        f.debug_struct("LineWriter")
+            .field("dropped", &dropped)
+            .finish()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes lines as they come, for ever.
+    fn write_all(&self, mut sink: impl Write, report: impl Fn(u64)) {
+        let mut last_report: Option<Instant> = None;
+        loop {
+            let line = self.next();
+            let written = write_line(&mut sink, &line.text);
+            let dropped = {
+                let mut queue = self.lock();
+                queue.dropped += u64::from(written.is_err());
+                let is_due = queue.is_empty()
+                    || last_report.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL);
+                // Nobody would see it where nothing can be written.
+                if is_due && written.is_ok() {
+                    queue.take_unreported()
+                } else {
+                    0
+                }
+            };
+            if dropped > 0 {
+                last_report = Some(Instant::now());
+                report(dropped);
+            }
+        }
+    }
+
+    fn next(&self) -> Line {
+        let mut queue = self.lock();
+        queue.is_writing = false;
+        loop {
+            if let Some(line) = queue.pop() {
+                queue.is_writing = true;
+                return line;
+            }
+            self.idle.notify_all();
+            queue = self
+                .came
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.ordinary.is_empty() && self.important.is_empty()
+    }
+
+    fn push(&mut self, text: &[u8], priority: Priority) {
+        let size = text.len() + LINE_OVERHEAD;
+        if priority == Priority::Important {
+            self.make_room(size);
+        }
+        if self.bytes + size > CAPACITY {
+            self.dropped += 1;
+            return;
+        }
+        self.bytes += size;
+        let line = Line {
+            sequence: self.sequence,
+            text: text.into(),
+        };
+        self.sequence += 1;
+        match priority {
+            Priority::Ordinary => self.ordinary.push_back(line),
+            Priority::Important => self.important.push_back(line),
+        }
+    }
+
+    /// Drops the newest ordinary lines until `size` bytes fit, or none is left.
+    fn make_room(&mut self, size: usize) {
+        while self.bytes + size > CAPACITY {
+            let Some(line) = self.ordinary.pop_back() else {
+                return;
+            };
+            self.bytes -= line.text.len() + LINE_OVERHEAD;
+            self.dropped += 1;
+        }
+    }
+
+    /// The line that came first.
+    fn pop(&mut self) -> Option<Line> {
+        let first = |lines: &VecDeque<Line>| lines.front().map_or(u64::MAX, |line| line.sequence);
+        let line = if first(&self.important) < first(&self.ordinary) {
+            self.important.pop_front()
+        } else {
+            self.ordinary.pop_front()
+        }?;
+        self.bytes -= line.text.len() + LINE_OVERHEAD;
+        Some(line)
+    }
+
+    fn take_unreported(&mut self) -> u64 {
+        let unreported = self.dropped - self.reported;
+        self.reported = self.dropped;
+        unreported
+    }
+}
+
+/// Writes all of `text`. A pipe may be set to non-blocking by whoever shares it.
+fn write_line(sink: &mut impl Write, mut text: &[u8]) -> io::Result<()> {
+    while !text.is_empty() {
+        match sink.write(text) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => text = text.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_INTERVAL),
+            Err(error) => return Err(error),
+        }
+    }
+    sink.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// A sink that takes a line only when it is told to.
+    struct Stalled {
+        go: Receiver<()>,
+        written: Sender<String>,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.go
+                .recv()
+                .map_err(|_| io::Error::from(ErrorKind::BrokenPipe))?;
+            let line = String::from_utf8_lossy(text).into_owned();
+            self.written.send(line).unwrap();
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Pipe {
+        writer: LineWriter,
+        go: Sender<()>,
+        written: Receiver<String>,
+        reports: Receiver<u64>,
+    }
+
+    fn stalled() -> Pipe {
+        let (go, wait) = channel();
+        let (written, lines) = channel();
+        let (report, reports) = channel();
+        let sink = Stalled { go: wait, written };
+        let writer = LineWriter::start(sink, move |count| report.send(count).unwrap()).unwrap();
+        Pipe {
+            writer,
+            go,
+            written: lines,
+            reports,
+        }
+    }
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn nobody_waits_for_a_stalled_sink_and_what_is_dropped_is_told_of_when_it_goes_on() {
+        let pipe = stalled();
+        let line = [b'x'; 1000];
+        for _ in 0..3000 {
+            pipe.writer.push(&line, Priority::Ordinary);
+        }
+        let dropped = pipe.writer.dropped();
+        let kept = CAPACITY / (line.len() + LINE_OVERHEAD);
+        // The thread may hold one more.
+        assert!(
+            (2999 - kept as u64..=3000 - kept as u64).contains(&dropped),
+            "{dropped}"
+        );
+        assert!(!pipe.writer.flush(Duration::from_millis(10)));
+
+        (0..3000 - dropped).for_each(|_| pipe.go.send(()).unwrap());
+        let told: u64 = pipe.reports.recv_timeout(LIMIT).unwrap();
+        let rest: u64 = pipe
+            .reports
+            .recv_timeout(Duration::from_millis(200))
+            .unwrap_or(0);
+        assert_eq!(told + rest, dropped);
+        assert!(pipe.writer.flush(LIMIT));
+        assert_eq!(pipe.written.try_iter().count() as u64, 3000 - dropped);
+    }
+
+    #[test]
+    fn a_warning_takes_the_room_of_other_lines_and_lines_keep_their_order() {
+        let mut queue = Queue::default();
+        let line = |text: &str| [text.as_bytes(), &[b' '; 100_000]].concat();
+        for text in ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"] {
+            queue.push(&line(text), Priority::Ordinary);
+        }
+        queue.push(&line("no room"), Priority::Ordinary);
+        queue.push(&line("warning"), Priority::Important);
+        assert_eq!(queue.dropped, 2);
+        let mut left: Vec<String> = Vec::new();
+        while let Some(line) = queue.pop() {
+            left.push(String::from_utf8_lossy(&line.text).trim().to_owned());
+        }
+        assert_eq!(
+            left,
+            ["1", "2", "3", "4", "5", "6", "7", "8", "9", "warning"]
+        );
+        assert_eq!(queue.bytes, 0);
+
+        for _ in 0..20 {
+            queue.push(&line("warning"), Priority::Important);
+        }
+        assert_eq!(queue.important.len(), 10, "the first ones stay");
+        assert_eq!(queue.dropped, 12);
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_count_as_dropped() {
+        let pipe = stalled();
+        drop(pipe.go);
+        pipe.writer.push(b"line\n", Priority::Important);
+        assert!(pipe.writer.flush(LIMIT));
+        assert_eq!(pipe.writer.dropped(), 1);
+    }
+
+    #[test]
+    fn a_sink_that_takes_a_part_or_nothing_for_now_is_tried_again() {
+        struct Odd(Vec<u8>, u32);
+        impl Write for Odd {
+            fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+                self.1 += 1;
+                match self.1 % 3 {
+                    0 => Err(ErrorKind::Interrupted.into()),
+                    1 => Err(ErrorKind::WouldBlock.into()),
+                    _ => self.0.write(text.get(..2).unwrap_or(text)),
+                }
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut sink = Odd(Vec::new(), 0);
+        write_line(&mut sink, b"a line\n").unwrap();
+        assert_eq!(sink.0, b"a line\n");
+    }
+}
