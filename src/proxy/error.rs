@@ -105,7 +105,7 @@ pub const CODES: [(i64, u16, &str); 15] = [
     (
         990_403,
         403,
-        "the call came from a browser, through another proxy, or for another host",
+        "the call came from a browser, through another proxy, for another host, or is a question to the admin port",
     ),
     (
         990_404,
