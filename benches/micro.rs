@@ -5,11 +5,11 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use wechat_sidecar::{
-    captured::{self, Captured},
+    captured::{self, BufferedBody},
     endpoint::Endpoint,
     errcode,
-    kind::Kind,
-    upstream::{self, Outbound},
+    kind::Api,
+    upstream::{self, UpstreamRequest},
 };
 
 // These two are no one's to call but the proxy's, so their files are compiled once more, for this alone,
@@ -48,7 +48,7 @@ fn endpoint(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let path = black_box(path.as_bytes());
-                Endpoint::of(Kind::Wechat, path).map(|endpoint| endpoint.row())
+                Endpoint::of(Api::Wechat, path).map(|endpoint| endpoint.row())
             });
         });
     }
@@ -95,8 +95,8 @@ fn headers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("headers");
     group.bench_function("of a call", |bencher| {
         bencher.iter(|| {
-            let body = Captured::ready([b'x'; 200].as_slice());
-            let call = Outbound::new(&Method::POST, body, |target| target.push(b'/'));
+            let body = BufferedBody::ready([b'x'; 200].as_slice());
+            let call = UpstreamRequest::new(&Method::POST, body, |target| target.push(b'/'));
             let mut call = call.expect("a call");
             rewrite::request_headers(&Method::POST, black_box(&came), &mut call);
             call
@@ -146,7 +146,7 @@ fn peek(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let reply = black_box(reply);
-                errcode::can_carry(reply).map(|_| errcode::Verdict::of(Kind::Wechat, reply))
+                errcode::can_carry(reply).map(|_| errcode::Verdict::of(Api::Wechat, reply))
             });
         });
     }

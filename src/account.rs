@@ -12,16 +12,16 @@ mod worked;
 
 use std::{fmt, sync::Arc};
 
-pub use directory::{Accounts, Directory, Found};
-pub use open::Means;
-pub use options::{Options, Source};
-use remembered::Remembered;
-pub use unlisted::{Seen, Unlisted};
-pub use worked::Worked;
+pub use directory::{Accounts, Directory, Lookup};
+pub use open::AccountFactory;
+pub use options::{Options, SourceOptions};
+use remembered::RefusedEndpoints;
+pub use unlisted::{RejectedIp, RejectedIps};
+pub use worked::AcceptedEndpoints;
 
 use crate::{
-    endpoint, errcode, issuer::Issuer, keeper::Keeper, kind::Kind, metrics::AccountMetrics,
-    secret::SecretSource, ticket::Tickets, upstream::ways::Way,
+    endpoint, errcode, issuer::AccountSource, keeper::Keeper, kind::Api, metrics::AccountMetrics,
+    secret::SecretSource, ticket::Tickets, upstream::ways::UpstreamKey,
 };
 
 /// AppIDs and corpids have 18 characters; a corpsecret, which may stand there by mistake, has 43.
@@ -50,25 +50,25 @@ pub struct Account {
     /// WeChat's AppID, or WeCom's corpid.
     pub appid: String,
     /// Which API it speaks.
-    pub kind: Kind,
+    pub api: Api,
     /// What it was opened with.
     pub options: Options,
     /// WeChat's AppSecret, for the logins of users; token requests read it themselves.
     pub secret: Option<Arc<SecretSource>>,
     /// Its token.
-    pub keeper: Arc<Keeper<Issuer>>,
+    pub keeper: Arc<Keeper<AccountSource>>,
     /// Its tickets.
     pub tickets: Arc<Tickets>,
     /// Its counters.
     pub metrics: Arc<AccountMetrics>,
     /// Where it has been accepted.
-    pub worked: Arc<Worked>,
+    pub accepted_endpoints: Arc<AcceptedEndpoints>,
     /// Where it is refused with every token.
-    pub remembered: Arc<Remembered>,
+    pub refused_endpoints: Arc<RefusedEndpoints>,
     /// Whether calls come from an IP that is not on its whitelist.
-    pub unlisted: Arc<Unlisted>,
+    pub ip_rejected: Arc<RejectedIps>,
     /// The way to its own WeChat or WeCom; `None` for the way of all.
-    pub way: Option<Arc<Way>>,
+    pub upstream: Option<Arc<UpstreamKey>>,
 }
 
 /// What an app gets instead of a token, before an AppID.
@@ -78,8 +78,8 @@ impl Account {
     /// Says in the log if a reply with this `code` and `body` turns calls down for their IP, which no
     /// other token mends.
     pub fn note_ip(&self, code: i64, body: &[u8]) {
-        if errcode::is_about_the_ip(self.kind, code)
-            && let Some(seen) = self.unlisted.note(code, errcode::ip(body))
+        if errcode::is_about_the_ip(self.api, code)
+            && let Some(seen) = self.ip_rejected.note(code, errcode::ip(body))
         {
             tracing::warn!(
                 account = self.options.id(),
@@ -90,7 +90,9 @@ impl Account {
 
     /// What comes before every path where its calls go; usually nothing.
     pub fn prefix(&self) -> &str {
-        self.way.as_ref().map_or("", |way| way.route().prefix())
+        self.upstream
+            .as_ref()
+            .map_or("", |way| way.connector().prefix())
     }
 
     /// What tells it from the others.

@@ -4,14 +4,14 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 /// Where apps connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub enum ListenAddr {
     /// An IP address and port.
     Tcp(SocketAddr),
     /// A socket in the file system.
     Unix(PathBuf),
 }
 
-impl Address {
+impl ListenAddr {
     /// Whether it is one place, and not a port that the system picks.
     pub fn is_definite(&self) -> bool {
         !matches!(self, Self::Tcp(address) if address.port() == 0)
@@ -26,7 +26,7 @@ impl Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),

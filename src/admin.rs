@@ -17,13 +17,13 @@ use tokio::{
 };
 
 use crate::{
-    account::{Account, Directory, Found},
+    account::{Account, Directory, Lookup},
     keeper,
     log::Log,
-    memory::Memory,
+    memory::ByteBudget,
     metrics::{AccountPage, Metrics, Page, ProcessPage, Ticket},
-    proxy::{GuardOptions, HEADER, guard::Door},
-    server::{Farewell, Workers},
+    proxy::{GuardOptions, HEADER, guard::Exposure},
+    server::{Drain, Workers},
 };
 
 /// What the admin port shows, and what it can do.
@@ -34,11 +34,11 @@ pub struct Admin {
     /// All counters.
     pub metrics: Arc<Metrics>,
     /// What bodies take.
-    pub memory: &'static Memory,
+    pub memory: &'static ByteBudget,
     /// The threads that carry calls.
     pub workers: Arc<Workers>,
     /// Whether the process is about to end.
-    pub farewell: Farewell,
+    pub farewell: Drain,
     /// The log, if it is this process's own.
     pub log: Option<Log>,
     /// How to end the process, if that is allowed.
@@ -46,16 +46,16 @@ pub struct Admin {
     /// Names accepted as `Host` beside loopback ones.
     pub allow_hosts: Vec<String>,
     /// How the configuration was read the last time.
-    pub readings: Arc<Readings>,
+    pub readings: Arc<Reloads>,
 }
 
-pub use reading::Readings;
+pub use reading::Reloads;
 
 /// What [`HEADER`] says on each reply of the admin port. A port for calls never says it: there the header
 /// has other words, and WeChat's own is taken away.
 pub const MARK: &str = "admin";
 
-type Reply = Response<Full<Bytes>>;
+type AdminResponse = Response<Full<Bytes>>;
 
 /// Peers at once; a probe takes one for a moment.
 const MOST_PEERS: usize = 64;
@@ -130,12 +130,18 @@ impl Admin {
         let _ = timeout(LONGEST_VISIT, connection).await;
     }
 
-    async fn answer(&self, head: &Parts, body: Incoming, peer: SocketAddr, open: bool) -> Reply {
+    async fn answer(
+        &self,
+        head: &Parts,
+        body: Incoming,
+        peer: SocketAddr,
+        open: bool,
+    ) -> AdminResponse {
         let guard = GuardOptions {
             allow_hosts: self.allow_hosts.clone(),
             ..GuardOptions::default()
         };
-        let turned_down = guard.check(head, Door::Admin).err();
+        let turned_down = guard.check(head, Exposure::Admin).err();
         if let Some(failure) = turned_down.as_ref().filter(|_| !open) {
             return text(StatusCode::FORBIDDEN, &failure.to_string());
         }
@@ -173,7 +179,7 @@ impl Admin {
         }
     }
 
-    async fn live(&self) -> Reply {
+    async fn live(&self) -> AdminResponse {
         if self.workers.answer_within(Duration::from_secs(2)).await {
             text(StatusCode::OK, "ok")
         } else {
@@ -181,7 +187,7 @@ impl Admin {
         }
     }
 
-    fn ready(&self, query: Option<&str>) -> Reply {
+    fn ready(&self, query: Option<&str>) -> AdminResponse {
         let wanted = query.into_iter().flat_map(|query| query.split('&'));
         let account = wanted
             .filter_map(|pair| pair.strip_prefix("account="))
@@ -202,12 +208,12 @@ impl Admin {
         let accounts = self.directory.now();
         let account = match word.map(|word| accounts.find(word)) {
             None => accounts.default_account(),
-            Some(Found::One(account)) => Some(account),
-            Some(Found::Several) => {
+            Some(Lookup::One(account)) => Some(account),
+            Some(Lookup::Ambiguous) => {
                 let reason = "several accounts share this corpid: ask by name".to_owned();
                 return Err((StatusCode::NOT_FOUND, reason));
             }
-            Some(Found::Nobody) => {
+            Some(Lookup::Unknown) => {
                 let reason = format!("no such account; there are: {}", accounts.names());
                 return Err((StatusCode::NOT_FOUND, reason));
             }
@@ -233,7 +239,7 @@ impl Admin {
             .all(|account| account.keeper.status().tried)
     }
 
-    fn started(&self) -> Reply {
+    fn started(&self) -> AdminResponse {
         if self.all_tried() {
             text(StatusCode::OK, "ok")
         } else {
@@ -244,7 +250,7 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> Reply {
+    fn metrics(&self) -> AdminResponse {
         let process = ProcessPage {
             ready: self.readiness(None).is_ok(),
             held: self.memory.held(),
@@ -253,13 +259,13 @@ impl Admin {
         let accounts = self.directory.now();
         let accounts: Vec<_> = accounts.iter().map(|account| page(account)).collect();
         let page = Page::of(&self.metrics, process, &accounts);
-        let mut reply = Reply::new(Full::from(page));
+        let mut reply = AdminResponse::new(Full::from(page));
         let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         reply.headers_mut().insert(header::CONTENT_TYPE, kind);
         reply
     }
 
-    fn accounts(&self) -> Reply {
+    fn accounts(&self) -> AdminResponse {
         let accounts = self.directory.now();
         let default = accounts.default_account();
         let is_default = |account| default.is_some_and(|default| Arc::ptr_eq(default, account));
@@ -274,7 +280,7 @@ impl Admin {
         reply
     }
 
-    async fn set_log_level(&self, body: Incoming) -> Reply {
+    async fn set_log_level(&self, body: Incoming) -> AdminResponse {
         let body = timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect()).await;
         let Ok(Ok(body)) = body else {
             return text(StatusCode::BAD_REQUEST, "the body is no log level");
@@ -293,7 +299,7 @@ impl Admin {
         }
     }
 
-    fn shut_down(&self) -> Reply {
+    fn shut_down(&self) -> AdminResponse {
         match &self.shutdown {
             Some(shutdown) => {
                 shutdown.notify_one();
@@ -340,15 +346,15 @@ fn describe(account: &Account, is_default: bool) -> Value {
     json!({
         "appid": account.appid,
         "name": account.options.name,
-        "kind": account.kind.name(),
+        "kind": account.api.name(),
         "default": is_default,
         "has_token": token.is_some(),
         "token_age_seconds": token.as_ref().map(|token| token.age().as_secs()),
         "token_expires_seconds": token.as_ref().map(|token| token.remaining().as_secs()),
         "token_fetches_today": status.fetches,
         "tickets": tickets,
-        "ip_not_on_whitelist": account.unlisted.last().map(|seen| seen.to_string()),
-        "store_answers": account.keeper.issuer().store_answers(),
+        "ip_not_on_whitelist": account.ip_rejected.last().map(|seen| seen.to_string()),
+        "store_answers": account.keeper.source().store_answers(),
         "last_error": status.error.as_ref().map(ToString::to_string),
         "retry_in_seconds": status.error.as_ref().map(|error| error.retry_after.as_secs()),
     })
@@ -364,8 +370,8 @@ fn ticket((ticket, status): (Ticket, keeper::Status)) -> (String, Value) {
     (ticket.label().to_owned(), shown)
 }
 
-fn text(status: StatusCode, text: &str) -> Reply {
-    let mut reply = Reply::new(Full::from(format!("{text}\n")));
+fn text(status: StatusCode, text: &str) -> AdminResponse {
+    let mut reply = AdminResponse::new(Full::from(format!("{text}\n")));
     *reply.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     reply.headers_mut().insert(header::CONTENT_TYPE, kind);

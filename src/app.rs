@@ -16,21 +16,21 @@ use tokio::{
 };
 
 use crate::{
-    account::{Account, Directory, Means},
-    admin::{Admin, Readings},
+    account::{Account, AccountFactory, Directory},
+    admin::{Admin, Reloads},
     config::{Config, ConfigError},
     issuer::{redis::Redis, request},
     log::Log,
-    memory::Memory,
+    memory::ByteBudget,
     metrics::{Metrics, Reread},
     proxy::Proxy,
     secret::SecretSource,
-    server::{Address, Farewell, Listener, Workers},
-    upstream::{route::Route, ways::Ways},
+    server::{Drain, ListenAddr, Listener, Workers},
+    upstream::{route::Connector, ways::Pools},
 };
 
-use reread::Origin;
-use served::{Change, Doors, Served};
+use reread::ConfigSource;
+use served::{Change, Listeners, ServedAccounts};
 
 /// A sidecar with its ports bound.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct App {
     log: Option<Log>,
     listeners: Vec<Bound>,
     admin: TcpListener,
-    route: Arc<Route>,
+    route: Arc<Connector>,
     client: request::Client,
 }
 
@@ -47,7 +47,7 @@ pub struct App {
 #[derive(Debug)]
 struct Bound {
     /// As it was configured.
-    address: Address,
+    address: ListenAddr,
     listener: Listener,
     /// Whose calls come in there; `None` for all.
     account: Option<String>,
@@ -92,7 +92,8 @@ impl App {
         let admin = admin.map_err(|error| cannot("admin", &config.admin.to_string(), &error))?;
         let wrong = |reason: String| StartError(format!("upstream: {reason}"));
         let client = request::client(&config.route).map_err(wrong)?;
-        let route = Route::new(config.route.clone()).map_err(|error| wrong(error.to_string()))?;
+        let route =
+            Connector::new(config.route.clone()).map_err(|error| wrong(error.to_string()))?;
         Ok(Self {
             route: Arc::new(route),
             config,
@@ -105,7 +106,7 @@ impl App {
 
     /// Where apps connect to, with the ports that the system chose.
     /// And the account whose calls come in there, if it is one's.
-    pub fn addresses(&self) -> impl Iterator<Item = (&Address, Option<&str>)> {
+    pub fn addresses(&self) -> impl Iterator<Item = (&ListenAddr, Option<&str>)> {
         let bound = self.listeners.iter();
         bound.map(|bound| (bound.listener.address(), bound.account.as_deref()))
     }
@@ -127,24 +128,24 @@ impl App {
             client,
         } = self;
         let metrics = Arc::new(Metrics::default());
-        let memory = Memory::new(config.replay_memory);
-        let farewell = Farewell::default();
+        let memory = ByteBudget::new(config.replay_memory);
+        let farewell = Drain::default();
         let mut tasks = JoinSet::new();
 
-        let means = Means::new(client, route.clone(), config.token_wait)
+        let means = AccountFactory::new(client, route.clone(), config.token_wait)
             .with_store(config.store.clone().map(Redis::new));
-        let served = Served::new(&config.accounts, means, config.server.max_connections);
+        let served = ServedAccounts::new(&config.accounts, means, config.server.max_connections);
         let mut served = served.map_err(StartError)?;
         let directory = served.directory().clone();
         let caller_key = config.proxy.guard.caller_key.clone();
         tasks.spawn(watch_secrets(directory.clone(), caller_key));
         let signals = |error| StartError(format!("SIGHUP cannot be handled: {error}"));
-        let mut origin = Origin::new(&config).await.map_err(signals)?;
+        let mut origin = ConfigSource::new(&config).await.map_err(signals)?;
 
         let mut upstream = config.upstream;
         upstream.max_connections = upstream.max_connections.div_ceil(config.server.workers);
         let workers = Workers::start(config.server, &farewell, &metrics, || {
-            let ways = Ways::new(route.clone(), upstream, metrics.clone());
+            let ways = Pools::new(route.clone(), upstream, metrics.clone());
             Proxy::new(
                 config.proxy.clone(),
                 directory.clone(),
@@ -157,7 +158,7 @@ impl App {
         let workers = Arc::new(workers);
 
         let shutdown = Arc::new(Notify::new());
-        let readings = Arc::new(Readings::default());
+        let readings = Arc::new(Reloads::default());
         let admin_port = Admin {
             directory,
             metrics: metrics.clone(),
@@ -171,7 +172,7 @@ impl App {
         };
         tasks.spawn(Arc::new(admin_port).serve(admin));
         let room = Arc::new(Semaphore::new(config.server.max_connections));
-        let mut doors = Doors::new(workers.clone(), room, farewell.clone());
+        let mut doors = Listeners::new(workers.clone(), room, farewell.clone());
         let mut open = Vec::new();
         for bound in listeners {
             let id = bound.account.as_deref();
@@ -189,7 +190,7 @@ impl App {
             tokio::select! {
                 () = stop.as_mut() => break config.shutdown_delay,
                 () = asked.as_mut() => break Duration::ZERO,
-                read = origin.reread() => {
+                read = origin.reload() => {
                     let outcome = apply(read, &config, &mut served, &mut doors).await;
                     metrics.reread(match outcome {
                         Ok(_) => Reread::Applied,
@@ -279,8 +280,8 @@ pub async fn serve(config: Config, log: Log) -> ExitCode {
 async fn apply(
     read: Result<Config, ConfigError>,
     running: &Config,
-    served: &mut Served,
-    doors: &mut Doors,
+    served: &mut ServedAccounts,
+    doors: &mut Listeners,
 ) -> Result<Vec<&'static str>, String> {
     let changed = match read {
         Ok(config) => {

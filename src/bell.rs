@@ -10,14 +10,14 @@ use std::{
 
 /// Stands between a task and what may wake it. While it is held it only counts.
 #[derive(Debug, Default)]
-pub struct Bell {
+pub struct CoalescingWaker {
     task: Mutex<Option<Waker>>,
     held: AtomicBool,
     /// How often it rang while it was held.
-    rings: AtomicU32,
+    count: AtomicU32,
 }
 
-impl Bell {
+impl CoalescingWaker {
     /// From now on it wakes the task of `waker`.
     pub fn wakes(&self, waker: &Waker) {
         let mut task = self.task();
@@ -27,25 +27,25 @@ impl Bell {
     }
 
     /// From now on it counts, beginning with none.
-    pub fn hold(&self) {
-        self.rings.store(0, Ordering::Relaxed);
+    pub fn suppress(&self) {
+        self.count.store(0, Ordering::Relaxed);
         self.held.store(true, Ordering::Relaxed);
     }
 
     /// How often it rang since it is held.
-    pub fn rings(&self) -> u32 {
-        self.rings.load(Ordering::Relaxed)
+    pub fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Wakes the task again, and now if it rang more than `idly` times.
-    pub fn let_go(&self, idly: u32) {
+    pub fn release(&self, idly: u32) {
         self.held.store(false, Ordering::SeqCst);
-        if self.rings() > idly {
-            self.ring();
+        if self.count() > idly {
+            self.wake_task();
         }
     }
 
-    fn ring(&self) {
+    fn wake_task(&self) {
         if let Some(task) = &*self.task() {
             task.wake_by_ref();
         }
@@ -56,20 +56,20 @@ impl Bell {
     }
 }
 
-impl Wake for Bell {
+impl Wake for CoalescingWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.held.load(Ordering::SeqCst) {
-            self.rings.fetch_add(1, Ordering::SeqCst);
+            self.count.fetch_add(1, Ordering::SeqCst);
             // Whoever let go of it meanwhile may not have seen that.
             if self.held.load(Ordering::SeqCst) {
                 return;
             }
         }
-        self.ring();
+        self.wake_task();
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
         }
         let task = Arc::new(Task(AtomicU32::new(0)));
         let woken = || task.0.load(Ordering::Relaxed);
-        let bell = Arc::new(Bell::default());
+        let bell = Arc::new(CoalescingWaker::default());
         let waker = Waker::from(bell.clone());
         waker.wake_by_ref();
         bell.wakes(&Waker::from(task.clone()));
@@ -95,10 +95,10 @@ mod tests {
         assert_eq!(woken(), 1);
         for (rings, wakes) in [(0, 0), (1, 0), (2, 1)] {
             let before = woken();
-            bell.hold();
+            bell.suppress();
             (0..rings).for_each(|_| waker.wake_by_ref());
-            assert_eq!((bell.rings(), woken()), (rings, before));
-            bell.let_go(1);
+            assert_eq!((bell.count(), woken()), (rings, before));
+            bell.release(1);
             assert_eq!(woken() - before, wakes);
         }
     }

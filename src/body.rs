@@ -17,7 +17,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use crate::{bell::Bell, fault::Fault, task::Clock};
+use crate::{bell::CoalescingWaker, fault::ConnectionError, task::Deadline};
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -30,20 +30,20 @@ pub enum BodyError {
     Broken(#[source] hyper::Error),
     /// WeChat did, or it cannot be reached any more.
     #[error("{0}")]
-    Reply(Fault),
+    Reply(ConnectionError),
 }
 
 /// Ends a body that is waited for too long. It costs nothing while the body keeps coming.
 #[derive(Debug)]
-pub struct IdleClock {
+pub struct IdleTimeout {
     limit: Duration,
-    clock: Clock,
+    clock: Deadline,
 }
 
-impl IdleClock {
+impl IdleTimeout {
     /// A clock that allows pauses of `limit`.
     pub fn new(limit: Duration) -> Self {
-        let clock = Clock::default();
+        let clock = Deadline::default();
         Self { limit, clock }
     }
 
@@ -58,7 +58,7 @@ impl IdleClock {
                 self.clock.stop();
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
             }
-            Poll::Pending if self.clock.runs_out(self.limit, cx) => {
+            Poll::Pending if self.clock.poll_elapsed(self.limit, cx) => {
                 Poll::Ready(Some(Err(BodyError::Idle(self.limit))))
             }
             Poll::Pending => Poll::Pending,
@@ -67,9 +67,9 @@ impl IdleClock {
 }
 
 /// The app's connection, as a call's body and reply see it.
-pub trait Line: fmt::Debug + Send + Sync {
+pub trait CallOwner: fmt::Debug + Send + Sync {
     /// What wakes it.
-    fn bell(&self) -> &Bell;
+    fn bell(&self) -> &CoalescingWaker;
 
     /// One of those who keep the call with this number busy is gone.
     fn let_go(&self, call: u64);
@@ -77,19 +77,19 @@ pub trait Line: fmt::Debug + Send + Sync {
 
 /// Keeps a call busy for as long as it lives.
 #[derive(Debug)]
-pub struct Busy {
-    line: Arc<dyn Line>,
+pub struct CallGuard {
+    line: Arc<dyn CallOwner>,
     call: u64,
 }
 
-impl Busy {
+impl CallGuard {
     /// For `line` to make, and to count.
-    pub fn new(line: Arc<dyn Line>, call: u64) -> Self {
+    pub fn new(line: Arc<dyn CallOwner>, call: u64) -> Self {
         Self { line, call }
     }
 }
 
-impl Drop for Busy {
+impl Drop for CallGuard {
     fn drop(&mut self) {
         self.line.let_go(self.call);
     }
@@ -98,26 +98,26 @@ impl Drop for Busy {
 /// What an app sends. Dropped before its end, it is read on for a while and thrown away, so that
 /// the app can finish sending and then read why it was turned down.
 #[derive(Debug)]
-pub struct Inbound {
+pub struct RequestBody {
     /// Taken only by `drop`.
     body: Option<Incoming>,
-    clock: IdleClock,
+    clock: IdleTimeout,
     /// The app waits for '100 Continue', which goes out with the first look at the body.
     awaits_continue: bool,
     /// What came with the head.
     here: Bytes,
     ended: bool,
     /// Dropped when the body is through.
-    busy: Option<Busy>,
+    busy: Option<CallGuard>,
 }
 
-impl Inbound {
+impl RequestBody {
     /// The body of a call, with pauses of at most `idle`; it keeps the call `busy` until it is through.
-    pub fn new(body: Incoming, idle: Duration, awaits_continue: bool, busy: Busy) -> Self {
+    pub fn new(body: Incoming, idle: Duration, awaits_continue: bool, busy: CallGuard) -> Self {
         Self {
             ended: body.is_end_stream(),
             body: Some(body),
-            clock: IdleClock::new(idle),
+            clock: IdleTimeout::new(idle),
             awaits_continue,
             here: Bytes::new(),
             busy: Some(busy),
@@ -125,13 +125,13 @@ impl Inbound {
     }
 }
 
-impl Inbound {
+impl RequestBody {
     /// A body that came with its head.
     pub fn whole(here: Bytes) -> Self {
         Self {
             ended: true,
             body: None,
-            clock: IdleClock::new(Duration::ZERO),
+            clock: IdleTimeout::new(Duration::ZERO),
             awaits_continue: false,
             here,
             busy: None,
@@ -139,7 +139,7 @@ impl Inbound {
     }
 }
 
-impl Body for Inbound {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -157,9 +157,9 @@ impl Body for Inbound {
         };
         // To take the last of it wakes its sender, which is gone by then.
         let bell = busy.line.bell();
-        bell.hold();
+        bell.suppress();
         let polled = Pin::new(&mut *body).poll_frame(cx);
-        bell.let_go(u32::from(body.is_end_stream()));
+        bell.release(u32::from(body.is_end_stream()));
         let polled = this.clock.watch(polled, cx);
         if !matches!(polled, Poll::Pending | Poll::Ready(Some(Ok(_)))) || body.is_end_stream() {
             this.ended = true;
@@ -179,7 +179,7 @@ impl Body for Inbound {
     }
 }
 
-impl Drop for Inbound {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         if self.ended || self.awaits_continue {
             return;

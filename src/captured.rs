@@ -14,14 +14,14 @@ use http_body_util::BodyExt;
 
 use crate::{
     errcode,
-    memory::{Memory, Room},
+    memory::{ByteBudget, Reservation},
 };
 
 /// See the [module](self).
 #[derive(Debug)]
-pub enum Captured<B> {
+pub enum BufferedBody<B> {
     /// The whole body fitted.
-    Whole(Held),
+    Whole(HeldBytes),
     /// It did not: what was read, and what was not.
     Partial {
         /// Already read, to be sent first.
@@ -34,17 +34,17 @@ pub enum Captured<B> {
 /// Bytes in memory. They keep the room that they take for as long as anybody has them, be it a
 /// queue to a WeChat that does not read.
 #[derive(Clone, Debug, Default)]
-pub struct Held {
+pub struct HeldBytes {
     bytes: Bytes,
 }
 
 /// What owns a body's bytes.
-struct Roomed {
+struct ReservedBytes {
     bytes: Bytes,
-    _room: Room,
+    _room: Reservation,
 }
 
-impl AsRef<[u8]> for Roomed {
+impl AsRef<[u8]> for ReservedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -52,7 +52,7 @@ impl AsRef<[u8]> for Roomed {
 
 /// Why a body of unknown length cannot be held, and so cannot be sent with a Content-Length.
 #[derive(Debug)]
-pub enum HoldError<E> {
+pub enum BufferError<E> {
     /// It is larger than may be held.
     TooLarge,
     /// There is no room for it now.
@@ -64,10 +64,10 @@ pub enum HoldError<E> {
 /// The step by which room for a body of unknown length grows.
 const STEP: usize = 64 * 1024;
 
-impl<B> Captured<B> {
+impl<B> BufferedBody<B> {
     /// A body that is here already.
     pub fn ready(bytes: impl Into<Bytes>) -> Self {
-        Self::Whole(Held {
+        Self::Whole(HeldBytes {
             bytes: bytes.into(),
         })
     }
@@ -89,7 +89,7 @@ impl<B> Captured<B> {
     }
 }
 
-impl<B> Captured<B>
+impl<B> BufferedBody<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -100,7 +100,7 @@ where
         if declared.lower() > limit as u64 {
             return Ok(Self::partial(Bytes::new(), body));
         }
-        let mut read = Gathered::default();
+        let mut read = Collected::default();
         while !body.is_end_stream()
             && let Some(frame) = body.frame().await
         {
@@ -120,27 +120,27 @@ where
     /// Of a body that declares its length all room is taken at once; without room, or larger than
     /// `limit`, it comes back unread. A body that does not must be held, for it leaves with a
     /// Content-Length.
-    pub async fn hold(
+    pub async fn buffer(
         mut body: B,
         limit: usize,
-        memory: &'static Memory,
-    ) -> Result<Self, HoldError<B::Error>> {
+        memory: &'static ByteBudget,
+    ) -> Result<Self, BufferError<B::Error>> {
         if body.is_end_stream() {
             return Ok(Self::ready(Bytes::new()));
         }
         let Some(length) = body.size_hint().exact() else {
-            return Self::hold_unknown(body, limit, memory).await;
+            return Self::buffer_undeclared(body, limit, memory).await;
         };
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let Some(room) = (length <= limit).then(|| memory.reserve(length)).flatten() else {
             return Ok(Self::partial(Bytes::new(), body));
         };
-        let mut read = Gathered::with_capacity(length);
+        let mut read = Collected::with_capacity(length);
         while !body.is_end_stream()
             && let Some(frame) = body.frame().await
         {
             // Trailers end a body; WeChat neither sends nor reads any.
-            let Ok(data) = frame.map_err(HoldError::Broken)?.into_data() else {
+            let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else {
                 break;
             };
             read.push(data);
@@ -148,25 +148,25 @@ where
         Ok(Self::held(read.into_bytes(), room))
     }
 
-    async fn hold_unknown(
+    async fn buffer_undeclared(
         mut body: B,
         limit: usize,
-        memory: &'static Memory,
-    ) -> Result<Self, HoldError<B::Error>> {
-        let mut room = memory.reserve(0).ok_or(HoldError::NoRoom)?;
+        memory: &'static ByteBudget,
+    ) -> Result<Self, BufferError<B::Error>> {
+        let mut room = memory.reserve(0).ok_or(BufferError::NoRoom)?;
         let mut read = Vec::new();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(HoldError::Broken)?.into_data() else {
+            let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else {
                 break;
             };
             let length = read.len() + data.len();
             if length > limit {
-                return Err(HoldError::TooLarge);
+                return Err(BufferError::TooLarge);
             }
             if length > read.capacity() {
                 let wanted = length.max((read.capacity() * 2).clamp(STEP, limit.max(STEP)));
                 if !room.grow(wanted - read.capacity()) {
-                    return Err(HoldError::NoRoom);
+                    return Err(BufferError::NoRoom);
                 }
                 read.reserve_exact(wanted - read.len());
             }
@@ -175,9 +175,9 @@ where
         Ok(Self::held(read.into(), room))
     }
 
-    fn held(bytes: Bytes, room: Room) -> Self {
-        let bytes = Bytes::from_owner(Roomed { bytes, _room: room });
-        Self::Whole(Held { bytes })
+    fn held(bytes: Bytes, room: Reservation) -> Self {
+        let bytes = Bytes::from_owner(ReservedBytes { bytes, _room: room });
+        Self::Whole(HeldBytes { bytes })
     }
 
     fn partial(prefix: Bytes, rest: B) -> Self {
@@ -188,13 +188,13 @@ where
 
 /// Frames put together; a single one is not copied.
 #[derive(Default)]
-struct Gathered {
+struct Collected {
     first: Bytes,
     all: Vec<u8>,
     capacity: usize,
 }
 
-impl Gathered {
+impl Collected {
     fn with_capacity(capacity: usize) -> Self {
         Self {
             capacity,
@@ -237,7 +237,7 @@ impl Gathered {
     }
 }
 
-impl<B> Body for Captured<B>
+impl<B> Body for BufferedBody<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -249,7 +249,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.get_mut() {
-            Self::Whole(Held { bytes, .. }) | Self::Partial { prefix: bytes, .. }
+            Self::Whole(HeldBytes { bytes, .. }) | Self::Partial { prefix: bytes, .. }
                 if !bytes.is_empty() =>
             {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
@@ -296,7 +296,7 @@ mod tests {
         StreamBody::new(futures_util::stream::iter(frames))
     }
 
-    async fn text<B: Body<Data = Bytes> + Unpin>(body: Captured<B>) -> Bytes
+    async fn text<B: Body<Data = Bytes> + Unpin>(body: BufferedBody<B>) -> Bytes
     where
         B::Error: std::fmt::Debug,
     {
@@ -305,8 +305,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_fits_is_held_and_sent_twice() {
-        let memory = Memory::new(1 << 20);
-        let body = Captured::hold(chunks(&["hello ", "world"]), 11, memory)
+        let memory = ByteBudget::new(1 << 20);
+        let body = BufferedBody::buffer(chunks(&["hello ", "world"]), 11, memory)
             .await
             .unwrap();
         let again = body.try_clone().unwrap();
@@ -319,22 +319,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_of_unknown_length_is_held_or_refused() {
-        let memory = Memory::new(3 * STEP);
-        let large = Captured::hold(chunks(&["hello ", "world"]), 10, memory).await;
-        assert!(matches!(large, Err(HoldError::TooLarge)));
+        let memory = ByteBudget::new(3 * STEP);
+        let large = BufferedBody::buffer(chunks(&["hello ", "world"]), 10, memory).await;
+        assert!(matches!(large, Err(BufferError::TooLarge)));
         let _taken = memory.reserve(3 * STEP - 10).unwrap();
-        let crowded = Captured::hold(chunks(&["hello ", "world"]), 1 << 20, memory).await;
-        assert!(matches!(crowded, Err(HoldError::NoRoom)));
+        let crowded = BufferedBody::buffer(chunks(&["hello ", "world"]), 1 << 20, memory).await;
+        assert!(matches!(crowded, Err(BufferError::NoRoom)));
         assert_eq!(memory.held(), 3 * STEP - 10);
     }
 
     #[tokio::test]
     async fn a_declared_call_without_room_is_not_read_at_all() {
-        let memory = Memory::new(8);
+        let memory = ByteBudget::new(8);
         for limit in [4, 100] {
             let body = Full::new(Bytes::from_static(b"0123456789"));
-            let body = Captured::hold(body, limit, memory).await.unwrap();
-            assert!(matches!(&body, Captured::Partial { prefix, .. } if prefix.is_empty()));
+            let body = BufferedBody::buffer(body, limit, memory).await.unwrap();
+            assert!(matches!(&body, BufferedBody::Partial { prefix, .. } if prefix.is_empty()));
             assert!(body.try_clone().is_none() && !body.is_end_stream());
             assert_eq!(body.size_hint().exact(), Some(10));
             assert_eq!(memory.held(), 0);
@@ -351,7 +351,7 @@ mod tests {
             (&[" ", " ", "x", "y"], 100, false),
             (&[], 100, true),
         ] {
-            let body = Captured::peek(chunks(parts), limit).await.unwrap();
+            let body = BufferedBody::peek(chunks(parts), limit).await.unwrap();
             assert_eq!(body.whole().is_some(), whole, "{parts:?}");
             assert_eq!(text(body).await, parts.concat());
         }
@@ -359,7 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_prefix_yet_to_send_is_not_the_end() {
-        let body = Captured::Partial {
+        let body = BufferedBody::Partial {
             prefix: Bytes::from_static(b"hello"),
             rest: Box::new(Full::<Bytes>::default()),
         };

@@ -5,12 +5,12 @@ use std::cell::Cell;
 use tokio::time::Instant;
 
 thread_local! {
-    static GLANCE: Cell<Reading> = const { Cell::new(Reading::Each) };
+    static GLANCE: Cell<Cached> = const { Cell::new(Cached::Each) };
 }
 
 /// What [`now`] says on this thread.
 #[derive(Clone, Copy)]
-enum Reading {
+enum Cached {
     /// The time at each question.
     Each,
     /// The time of the first question, and nobody has asked.
@@ -23,30 +23,30 @@ enum Reading {
 /// a dozen times in what takes microseconds.
 #[derive(Debug)]
 #[must_use = "it ends when it is dropped"]
-pub struct Glance(());
+pub struct CachedNow(());
 
-impl Glance {
+impl CachedNow {
     /// From now on; for no longer than one poll of a task.
     pub fn begin() -> Self {
-        GLANCE.set(Reading::Unread);
+        GLANCE.set(Cached::Unread);
         Self(())
     }
 }
 
-impl Drop for Glance {
+impl Drop for CachedNow {
     fn drop(&mut self) {
-        GLANCE.set(Reading::Each);
+        GLANCE.set(Cached::Each);
     }
 }
 
 /// The time.
 pub fn now() -> Instant {
     match GLANCE.get() {
-        Reading::Read(now) => now,
-        Reading::Each => Instant::now(),
-        Reading::Unread => {
+        Cached::Read(now) => now,
+        Cached::Each => Instant::now(),
+        Cached::Unread => {
             let now = Instant::now();
-            GLANCE.set(Reading::Read(now));
+            GLANCE.set(Cached::Read(now));
             now
         }
     }
@@ -61,7 +61,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_glance_is_one_look_and_what_follows_looks_again() {
         let began = now();
-        let glance = Glance::begin();
+        let glance = CachedNow::begin();
         advance(Duration::from_secs(1)).await;
         let glanced = now();
         advance(Duration::from_secs(1)).await;

@@ -30,9 +30,9 @@ use tokio::time::Duration;
 
 pub use accounts::keys as account_keys;
 pub use admin::AdminPort;
-pub use error::{ConfigError, Place};
+pub use error::{ConfigError, Provenance};
 use keys::Id;
-use layers::{Said, Settings};
+use layers::{Reading, Settings};
 
 use crate::{
     account,
@@ -40,7 +40,7 @@ use crate::{
     log,
     proxy::{self, TokenEndpoint},
     server, upstream,
-    upstream::route::RouteOptions,
+    upstream::route::ConnectOptions,
 };
 
 /// What was said before anything is read: the command line and the environment.
@@ -58,7 +58,7 @@ pub struct Config {
     /// Whose calls are served.
     pub accounts: Vec<account::Options>,
     /// Where apps connect to.
-    pub listen: Vec<server::Address>,
+    pub listen: Vec<server::ListenAddr>,
     /// Where health, metrics and status are.
     pub admin: SocketAddr,
     /// Whether `POST /shutdown` works.
@@ -66,7 +66,7 @@ pub struct Config {
     /// Where replicas share tokens.
     pub store: Option<redis::Options>,
     /// The way to WeChat.
-    pub route: RouteOptions,
+    pub route: ConnectOptions,
     /// Connections to WeChat; `max_connections` is that of all workers together.
     pub upstream: upstream::Options,
     /// The life of a call.
@@ -85,7 +85,7 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// What was read, to be read again.
     sources: Sources,
-    said: Said,
+    said: Reading,
 }
 
 const TOKEN_WAIT: Duration = Duration::from_secs(15);
@@ -102,7 +102,7 @@ impl Sources {
         let env = our_variables().map(|(name, value)| match value.into_string() {
             Ok(value) => Ok((name, value)),
             Err(_) => Err(ConfigError::new(
-                Place::Variable(name),
+                Provenance::Variable(name),
                 "its value is not Unicode",
             )),
         });

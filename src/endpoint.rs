@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-use crate::kind::Kind;
+use crate::kind::Api;
 pub use table::{label, rows, rows_of};
 
 /// What WeChat or WeCom wants with a call.
@@ -66,7 +66,7 @@ impl<'a> Endpoint<'a> {
     /// let call = Endpoint::of(Kind::Wechat, b"/sns/%75serinfo").unwrap();
     /// assert_eq!(call.credential, Credential::Own);
     /// ```
-    pub fn of(kind: Kind, path: &'a [u8]) -> Result<Self, PathError> {
+    pub fn of(kind: Api, path: &'a [u8]) -> Result<Self, PathError> {
         // As the table has it, it is canonical.
         if let Some(row) = table::find(kind, path) {
             return Ok(Self {
@@ -115,13 +115,13 @@ pub fn is_top_level(segment: &str) -> bool {
 }
 
 /// What a path takes that no document names: the account's token, unless its neighbours take another.
-fn guess(kind: Kind, path: &[u8]) -> Credential {
+fn guess(kind: Api, path: &[u8]) -> Credential {
     let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));
     match kind {
-        Kind::Wechat if begins(&OF_PLATFORMS) && !OURS.contains(&path) => Credential::Own,
-        Kind::Wecom if begins(&OF_PROVIDERS) => Credential::Own,
-        Kind::Wecom if path.starts_with(OF_ROBOTS) => Credential::Nothing,
-        Kind::Wechat | Kind::Wecom => Credential::AccessToken,
+        Api::Wechat if begins(&OF_PLATFORMS) && !OURS.contains(&path) => Credential::Own,
+        Api::Wecom if begins(&OF_PROVIDERS) => Credential::Own,
+        Api::Wecom if path.starts_with(OF_ROBOTS) => Credential::Nothing,
+        Api::Wechat | Api::Wecom => Credential::AccessToken,
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     fn credential(path: &str) -> Credential {
-        Endpoint::of(Kind::Wechat, path.as_bytes())
+        Endpoint::of(Api::Wechat, path.as_bytes())
             .unwrap()
             .credential
     }
@@ -201,8 +201,8 @@ mod tests {
     #[test]
     fn every_path_of_the_tables_is_found_and_no_two_are_one() {
         let tables = [
-            (Kind::Wechat, include_str!("endpoint/wechat.tsv")),
-            (Kind::Wecom, include_str!("endpoint/wecom.tsv")),
+            (Api::Wechat, include_str!("endpoint/wechat.tsv")),
+            (Api::Wecom, include_str!("endpoint/wecom.tsv")),
         ];
         let mut rows = 0..rows();
         for (kind, text) in tables {
@@ -292,7 +292,7 @@ mod tests {
             ("/cgi-bin/hardware/get_device_feature", Own),
             ("/cgi-bin/something/new", AccessToken),
         ] {
-            let endpoint = Endpoint::of(Kind::Wecom, path.as_bytes()).unwrap();
+            let endpoint = Endpoint::of(Api::Wecom, path.as_bytes()).unwrap();
             assert_eq!(endpoint.credential, wanted, "{path}");
         }
     }
@@ -328,7 +328,7 @@ mod tests {
             "",
         ] {
             assert!(
-                Endpoint::of(Kind::Wechat, path.as_bytes()).is_err(),
+                Endpoint::of(Api::Wechat, path.as_bytes()).is_err(),
                 "{path}"
             );
         }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::LazyLock};
 
 use memchr::memmem::Finder;
 
-use crate::kind::Kind;
+use crate::kind::Api;
 
 static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"errcode\""));
 
@@ -13,18 +13,18 @@ pub const EXPIRED: i64 = 42001;
 
 /// The codes that say 'the token was rejected'; the check comes before a call is processed. WeCom's
 /// 40001 is about a secret, and no answer to a call with a token.
-pub const fn refusals(kind: Kind) -> &'static [i64] {
+pub const fn refusals(kind: Api) -> &'static [i64] {
     match kind {
-        Kind::Wechat => &[40001, 40014, EXPIRED],
-        Kind::Wecom => &[40014, EXPIRED],
+        Api::Wechat => &[40001, 40014, EXPIRED],
+        Api::Wecom => &[40014, EXPIRED],
     }
 }
 
 /// Whether `code` says that calls come from an IP that is not on the account's whitelist.
-pub const fn is_about_the_ip(kind: Kind, code: i64) -> bool {
+pub const fn is_about_the_ip(kind: Api, code: i64) -> bool {
     match kind {
-        Kind::Wechat => matches!(code, 40164 | 61004),
-        Kind::Wecom => matches!(code, 60020 | 301042),
+        Api::Wechat => matches!(code, 40164 | 61004),
+        Api::Wecom => matches!(code, 60020 | 301042),
     }
 }
 
@@ -52,7 +52,7 @@ impl Verdict {
     /// assert_eq!(wechat(busy), Verdict::Errcode(-1));
     /// assert_eq!(wechat(b"\xff\xd8\xff\xe0 a picture"), Verdict::Accepted);
     /// ```
-    pub fn of(kind: Kind, body: &[u8]) -> Self {
+    pub fn of(kind: Api, body: &[u8]) -> Self {
         match errcode(body) {
             None | Some(0) => Self::Accepted,
             Some(code) if refusals(kind).contains(&code) => Self::Refused(code),
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     fn wechat(body: &[u8]) -> Verdict {
-        Verdict::of(Kind::Wechat, body)
+        Verdict::of(Api::Wechat, body)
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         ] {
             let body = format!(r#"{{"ip_list":[],"errcode":{code},"errmsg":"x"}}"#);
             assert_eq!(wechat(body.as_bytes()), of_wechat);
-            assert_eq!(Verdict::of(Kind::Wecom, body.as_bytes()), of_wecom);
+            assert_eq!(Verdict::of(Api::Wecom, body.as_bytes()), of_wecom);
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 
 /// Why a reply has no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum ConnectionError {
     /// In the middle of a reply, or before there was one.
     #[error("WeChat closed the connection too early")]
     Ended,
@@ -28,7 +28,7 @@ pub enum Fault {
     Chunk,
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for ConnectionError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             // TLS says so of an end that nobody announced.

@@ -22,8 +22,8 @@ use serde_json::Value;
 use catalogue::Id;
 use names::{Prefix, word};
 pub use settings::Presets;
-use settings::{Layers, Mode, Settings, Sidecar};
-use status::Status;
+use settings::{Mode, SettingLayers, SidecarKind, SidecarSettings};
+use status::InjectionStatus;
 
 /// The sidecar's name among the containers.
 pub const CONTAINER: &str = "wechat-sidecar";
@@ -41,7 +41,7 @@ pub struct Injector {
 
 /// A pod, or a pod template, and what is known of where it lies.
 #[derive(Clone, Copy, Debug)]
-pub struct Pod<'a> {
+pub struct InjectedPod<'a> {
     /// The object with `metadata` and `spec`.
     pub object: &'a Value,
     /// The Namespace object that it lies in; `Null` when it is not known.
@@ -85,7 +85,7 @@ const NATIVE_SINCE: (u32, u32) = (1, 29);
 
 impl Injector {
     /// Adds a sidecar to `pod`, unless it does not want one, cannot have one, or has one.
-    pub fn inject(&self, pod: Pod<'_>) -> Result<Outcome, Refusal> {
+    pub fn inject(&self, pod: InjectedPod<'_>) -> Result<Outcome, Refusal> {
         if let Some(reason) = self.unwanted(pod)? {
             return Ok(Outcome::Unchanged(reason));
         }
@@ -93,7 +93,7 @@ impl Injector {
             return Ok(Outcome::Skipped(reason));
         }
         pod::check_shape(pod.object)?;
-        let status = Status::of(pod.object, &self.prefix)?;
+        let status = InjectionStatus::of(pod.object, &self.prefix)?;
         match (status, pod::has_container(pod.object, CONTAINER)) {
             (Some(status), true) => return self.complete(pod, status),
             (None, true) => {
@@ -103,12 +103,12 @@ impl Injector {
             // A copy of an injected pod's annotations is no sidecar.
             (_, false) => {}
         }
-        let Pod { object, namespace } = pod;
-        let layers = Layers::gather(&self.prefix, &self.presets, namespace, object)?;
+        let InjectedPod { object, namespace } = pod;
+        let layers = SettingLayers::gather(&self.prefix, &self.presets, namespace, object)?;
         let settings = layers.settings()?;
         self.check(object, &layers, &settings)?;
         let mut warnings = Vec::new();
-        if settings.sidecar == Sidecar::Native && layers.is_annotated(Id::ShutdownDelay) {
+        if settings.sidecar == SidecarKind::Native && layers.is_annotated(Id::ShutdownDelay) {
             warnings.push(format!(
                 "{} is for classic sidecars: a native one ends after the app",
                 self.prefix.key("shutdown-delay")
@@ -123,9 +123,9 @@ impl Injector {
     }
 
     /// Takes the sidecar out of `pod` again, with all that came with it.
-    pub fn uninject(&self, pod: Pod<'_>) -> Result<Outcome, Refusal> {
+    pub fn uninject(&self, pod: InjectedPod<'_>) -> Result<Outcome, Refusal> {
         pod::check_shape(pod.object)?;
-        let status = Status::of(pod.object, &self.prefix)?;
+        let status = InjectionStatus::of(pod.object, &self.prefix)?;
         Ok(match status {
             Some(status) => Outcome::Uninjected(status.undo(pod.object, &self.prefix)),
             None => Outcome::Unchanged("it is not injected".to_owned()),
@@ -133,7 +133,7 @@ impl Injector {
     }
 
     /// Another webhook may have added containers since the sidecar was.
-    fn complete(&self, pod: Pod<'_>, status: Status) -> Result<Outcome, Refusal> {
+    fn complete(&self, pod: InjectedPod<'_>, status: InjectionStatus) -> Result<Outcome, Refusal> {
         if status.host_alias {
             transparent::check_ports(pod.object, &self.prefix)?;
         }
@@ -150,7 +150,7 @@ impl Injector {
     }
 
     /// Whether a sidecar is not wanted: the pod's word beats its namespace's.
-    fn unwanted(&self, pod: Pod<'_>) -> Result<Option<String>, Refusal> {
+    fn unwanted(&self, pod: InjectedPod<'_>) -> Result<Option<String>, Refusal> {
         let key = self.prefix.key("inject");
         let mut wanted = false;
         // The cluster selects by the label; who says no by an annotation says no as well.
@@ -181,9 +181,14 @@ impl Injector {
     }
 
     /// What no setting can know alone: the cluster's version, and what else is in the pod.
-    fn check(&self, pod: &Value, layers: &Layers<'_>, settings: &Settings) -> Result<(), Refusal> {
+    fn check(
+        &self,
+        pod: &Value,
+        layers: &SettingLayers<'_>,
+        settings: &SidecarSettings,
+    ) -> Result<(), Refusal> {
         if let Some((major, minor)) = self.cluster
-            && settings.sidecar == Sidecar::Native
+            && settings.sidecar == SidecarKind::Native
             && (major, minor) < NATIVE_SINCE
         {
             let problem = format!(
@@ -200,7 +205,7 @@ impl Injector {
         }
         let grace = pod::grace(pod);
         if let Some(delay) = settings.shutdown_delay
-            && settings.sidecar == Sidecar::Classic
+            && settings.sidecar == SidecarKind::Classic
             && delay + sidecar::LAST_CALLS >= grace
         {
             let problem = format!(

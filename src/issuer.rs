@@ -15,37 +15,40 @@ use std::{future, sync::Arc};
 use tokio::time::Duration;
 
 use crate::{
-    kind::Kind,
+    kind::Api,
     metrics::{Cause, Kept},
     token::Token,
 };
 use file::TokenFile;
 use http::TokenServer;
-use redis::Place;
+use redis::TokenSlot;
 use shared::Shared;
 use store::StoreError;
 use wechat::Wechat;
 use wecom::Wecom;
 
 /// A source of tokens: WeChat itself, or a place that others keep fresh.
-pub trait Issue: Send + Sync + 'static {
+pub trait TokenSource: Send + Sync + 'static {
     /// Asks for the token to use from now on.
-    fn issue(&self, wanted: Wanted) -> impl Future<Output = Result<Issued, IssueError>> + Send;
+    fn fetch(
+        &self,
+        wanted: FetchRequest,
+    ) -> impl Future<Output = Result<FetchedToken, TokenError>> + Send;
 
     /// The token that others have put in place meanwhile, asked without causing a fetch. `None`
     /// where there is nothing to look at, or nothing there.
-    fn look(&self) -> impl Future<Output = Option<Token>> + Send {
+    fn poll(&self) -> impl Future<Output = Option<Token>> + Send {
         future::ready(None)
     }
 
     /// How often to [`look`](Self::look); `None` for never.
-    fn look_every(&self) -> Option<Duration> {
+    fn poll_interval(&self) -> Option<Duration> {
         None
     }
 
     /// What a refusal to issue depends on beside the account: another number when the secret is
     /// another. It tells nothing about it.
-    fn circumstances(&self) -> u16 {
+    fn credential_fingerprint(&self) -> u16 {
         0
     }
 
@@ -57,16 +60,16 @@ pub trait Issue: Send + Sync + 'static {
 
 /// What a token is wanted for.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct FetchRequest {
     /// Why.
     pub cause: Cause,
     /// The token in hand, which is refused, about to expire, or dead: another one is better.
-    pub instead_of: Option<Arc<Token>>,
+    pub current: Option<Arc<Token>>,
 }
 
 /// A token, and whose doing it is.
 #[derive(Debug)]
-pub struct Issued {
+pub struct FetchedToken {
     /// The token to use from now on.
     pub token: Token,
     /// Whether WeChat was asked for it; otherwise somebody else had put it in place.
@@ -75,7 +78,7 @@ pub struct Issued {
 
 /// Where an account's tokens come from.
 #[derive(Debug)]
-pub enum Issuer {
+pub enum AccountSource {
     /// From WeChat itself.
     Wechat(Wechat),
     /// From WeCom itself.
@@ -85,26 +88,26 @@ pub enum Issuer {
     /// From a server of the operator's own.
     Http(TokenServer),
     /// From WeChat, shared with other replicas.
-    SharedWechat(Shared<Wechat, Place>),
+    SharedWechat(Shared<Wechat, TokenSlot>),
     /// From WeCom, shared with other replicas.
-    SharedWecom(Shared<Wecom, Place>),
+    SharedWecom(Shared<Wecom, TokenSlot>),
 }
 
 /// The same of every source.
 macro_rules! of_each {
     ($issuer:expr, $source:ident => $answer:expr) => {
         match $issuer {
-            Issuer::Wechat($source) => $answer,
-            Issuer::Wecom($source) => $answer,
-            Issuer::File($source) => $answer,
-            Issuer::Http($source) => $answer,
-            Issuer::SharedWechat($source) => $answer,
-            Issuer::SharedWecom($source) => $answer,
+            AccountSource::Wechat($source) => $answer,
+            AccountSource::Wecom($source) => $answer,
+            AccountSource::File($source) => $answer,
+            AccountSource::Http($source) => $answer,
+            AccountSource::SharedWechat($source) => $answer,
+            AccountSource::SharedWecom($source) => $answer,
         }
     };
 }
 
-impl Issuer {
+impl AccountSource {
     /// Whether the store that replicas share answers; `None` where there is none.
     pub fn store_answers(&self) -> Option<bool> {
         match self {
@@ -115,37 +118,37 @@ impl Issuer {
     }
 }
 
-impl Issue for Issuer {
-    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
-        of_each!(self, source => source.issue(wanted).await)
+impl TokenSource for AccountSource {
+    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
+        of_each!(self, source => source.fetch(wanted).await)
     }
 
-    async fn look(&self) -> Option<Token> {
-        of_each!(self, source => source.look().await)
+    async fn poll(&self) -> Option<Token> {
+        of_each!(self, source => source.poll().await)
     }
 
-    fn look_every(&self) -> Option<Duration> {
-        of_each!(self, source => source.look_every())
+    fn poll_interval(&self) -> Option<Duration> {
+        of_each!(self, source => source.poll_interval())
     }
 
-    fn circumstances(&self) -> u16 {
-        of_each!(self, source => source.circumstances())
+    fn credential_fingerprint(&self) -> u16 {
+        of_each!(self, source => source.credential_fingerprint())
     }
 }
 
 /// Why no token could be had. Cloneable, because one failure answers every waiter. It never holds
 /// a URL, a secret or a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum IssueError {
+pub enum TokenError {
     /// WeChat, or WeCom, answered with an error code.
-    #[error("the token request was refused: errcode {code} ({message}); {}", .meaning.advice())]
+    #[error("the token request was refused: errcode {code} ({message}); {}", .kind.advice())]
     Refused {
         /// Its own code.
         code: i64,
         /// Its errmsg, which names the IP to whitelist and the rid for its support.
         message: String,
         /// What it calls for.
-        meaning: Meaning,
+        kind: TokenErrorKind,
     },
     /// WeChat could not be reached.
     #[error("the token endpoint could not be reached: {0}")]
@@ -178,7 +181,7 @@ pub enum IssueError {
     Broken,
 }
 
-impl IssueError {
+impl TokenError {
     /// WeChat's own code, if it answered one.
     pub fn code(&self) -> Option<i64> {
         match self {
@@ -212,18 +215,18 @@ impl IssueError {
     }
 
     /// What it means for the next attempt.
-    pub fn meaning(&self) -> Meaning {
+    pub fn kind(&self) -> TokenErrorKind {
         match self {
-            Self::Refused { meaning, .. } => *meaning,
-            Self::Elsewhere(error) => error.meaning(),
+            Self::Refused { kind: meaning, .. } => *meaning,
+            Self::Elsewhere(error) => error.kind(),
             // Others are told the same, and a token that expires is renewed all the same.
-            Self::Spent(_) => Meaning::MinuteQuota,
+            Self::Spent(_) => TokenErrorKind::MinuteQuota,
             Self::Unreachable(_)
             | Self::Nonsense(_)
             | Self::Slow
             | Self::Store(_)
-            | Self::Broken => Meaning::Busy,
-            Self::Unusable(_) | Self::WithoutToken(_) => Meaning::Near,
+            | Self::Broken => TokenErrorKind::Busy,
+            Self::Unusable(_) | Self::WithoutToken(_) => TokenErrorKind::Near,
         }
     }
 }
@@ -233,7 +236,7 @@ impl IssueError {
 /// <https://developer.work.weixin.qq.com/document/path/90313>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Meaning {
+pub enum TokenErrorKind {
     /// Try again soon.
     Busy,
     /// It is not WeChat's matter: try again soon, each time.
@@ -268,12 +271,12 @@ pub enum Meaning {
     Unknown,
 }
 
-impl Meaning {
+impl TokenErrorKind {
     /// Of `code`, answered to a token request by the API of this `kind`.
-    pub fn of(kind: Kind, code: i64) -> Self {
+    pub fn of(kind: Api, code: i64) -> Self {
         match kind {
-            Kind::Wechat => Self::of_wechat(code),
-            Kind::Wecom => Self::of_wecom(code),
+            Api::Wechat => Self::of_wechat(code),
+            Api::Wecom => Self::of_wecom(code),
         }
     }
 

@@ -25,14 +25,14 @@ use tokio::{
 };
 
 use crate::{
-    issuer::{Issue, IssueError, Issued, Wanted},
+    issuer::{FetchRequest, FetchedToken, TokenError, TokenSource},
     metrics::{AccountMetrics, Cause, Fetched},
     token::{Token, fingerprints::TokenHistory},
 };
-use queue::Queue;
-pub use refusal::{NoSecond, Replacement, Second};
+use queue::Waiters;
+pub use refusal::{NoReplay, Replacement, ReplayToken};
 use schedule::Renewal;
-use state::{Doubt, Failure, Flight, InFlight, State};
+use state::{Doubt, FetchFailure, Flight, InFlight, State};
 
 /// What a keeper needs to know.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,7 @@ pub struct Options {
     pub renewal: Renewal,
     /// Whether a refused call is sent again even with the token that was refused, where that is said
     /// to be the one to use. WeChat refuses on a whim, WeCom does not.
-    pub second_thoughts: bool,
+    pub retry_same_token: bool,
     /// Fetches a day above which refusals cause none.
     pub daily_fetches: u32,
     /// How long a call waits for a token when there is none.
@@ -50,7 +50,7 @@ pub struct Options {
 
 /// The token of one account, and the fetch in flight if there is one.
 pub struct Keeper<I> {
-    issuer: I,
+    source: I,
     options: Options,
     metrics: Arc<AccountMetrics>,
     /// Where fetches run, whoever asks for them.
@@ -62,7 +62,7 @@ pub struct Keeper<I> {
     state: Mutex<State>,
     /// Whether the next accepted call is news for the pace.
     watching: AtomicBool,
-    queue: Queue,
+    waiters: Waiters,
     /// The state changed in a way that may change when to renew.
     changed: Notify,
 }
@@ -73,7 +73,7 @@ pub struct Keeper<I> {
 pub struct NoToken {
     /// What went wrong.
     #[source]
-    pub error: IssueError,
+    pub error: TokenError,
     /// Until the next attempt.
     pub retry_after: Duration,
 }
@@ -91,7 +91,7 @@ pub struct Status {
     pub fetches: u32,
 }
 
-impl<I: Issue> Keeper<I> {
+impl<I: TokenSource> Keeper<I> {
     /// A keeper that holds no token yet. Its fetches run on the current runtime.
     pub fn new(issuer: I, options: Options, metrics: Arc<AccountMetrics>) -> Arc<Self> {
         Self::with_history(issuer, options, metrics, None)
@@ -105,7 +105,7 @@ impl<I: Issue> Keeper<I> {
         history: Option<Arc<TokenHistory>>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            issuer,
+            source: issuer,
             options,
             metrics,
             control: Handle::current(),
@@ -113,7 +113,7 @@ impl<I: Issue> Keeper<I> {
             history,
             state: Mutex::new(State::new(options.daily_fetches)),
             watching: AtomicBool::new(false),
-            queue: Queue::default(),
+            waiters: Waiters::default(),
             changed: Notify::new(),
         })
     }
@@ -138,22 +138,22 @@ impl<I: Issue> Keeper<I> {
         // A token on its last seconds is still better than a call that waits them out.
         let a_moment = |token: Arc<Token>| (token.remaining() / 2).min(Duration::from_secs(1));
         let patience = alive.map_or(self.options.patience, a_moment);
-        match timeout(patience, self.queue.wait(flight)).await {
+        match timeout(patience, self.waiters.wait(flight)).await {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(_)) => self.last_resort(&self.lock()),
             Err(_) => self
                 .in_hand()
                 .filter(|token| token.is_alive())
                 .ok_or(NoToken {
-                    error: IssueError::Slow,
+                    error: TokenError::Slow,
                     retry_after: Duration::from_secs(1),
                 }),
         }
     }
 
     /// Where its tokens come from.
-    pub fn issuer(&self) -> &I {
-        &self.issuer
+    pub fn source(&self) -> &I {
+        &self.source
     }
 
     /// The token in hand, whatever its age.
@@ -171,9 +171,9 @@ impl<I: Issue> Keeper<I> {
         let state = self.lock();
         Status {
             token: self.in_hand(),
-            error: state.failure.as_ref().map(Failure::report),
+            error: state.failure.as_ref().map(FetchFailure::report),
             tried: state.tried,
-            fetches: state.pace.fetches(),
+            fetches: state.backoff.fetches(),
         }
     }
 
@@ -213,7 +213,7 @@ impl<I: Issue> Keeper<I> {
                     biased;
                     () = sleep_until(wake) => {}
                     () = self.changed.notified() => {}
-                    () = self.look() => {}
+                    () = self.poll_source() => {}
                 }
                 continue;
             }
@@ -246,10 +246,10 @@ impl<I: Issue> Keeper<I> {
         }
         Err(state.failure.as_ref().map_or(
             NoToken {
-                error: IssueError::Slow,
+                error: TokenError::Slow,
                 retry_after: Duration::from_secs(1),
             },
-            Failure::report,
+            FetchFailure::report,
         ))
     }
 
@@ -257,21 +257,24 @@ impl<I: Issue> Keeper<I> {
     /// hangs up must not take down a fetch that others need, or one that WeChat has acted upon.
     /// It runs on the control runtime, so that a busy worker does not delay it.
     fn launch(self: &Arc<Self>, state: &mut State, cause: Cause) -> Flight {
-        state.pace.fetch();
+        state.backoff.fetch();
         let this = Arc::clone(self);
         let instead_of = self.in_hand();
-        let wanted = Wanted { cause, instead_of };
+        let wanted = FetchRequest {
+            cause,
+            current: instead_of,
+        };
         let (landed, wait) = oneshot::channel();
         self.control.spawn(async move {
-            let issued = AssertUnwindSafe(this.issuer.issue(wanted))
+            let issued = AssertUnwindSafe(this.source.fetch(wanted))
                 .catch_unwind()
                 .await;
-            let outcome = this.land(cause, issued.unwrap_or(Err(IssueError::Broken)));
+            let outcome = this.land(cause, issued.unwrap_or(Err(TokenError::Broken)));
             // Nobody may be waiting any more.
             let _ = landed.send(outcome);
         });
         let flight = wait
-            .map(|outcome| outcome.unwrap_or(Err(IssueError::Broken)))
+            .map(|outcome| outcome.unwrap_or(Err(TokenError::Broken)))
             .boxed()
             .shared();
         state.flight = Some(InFlight {
@@ -285,8 +288,8 @@ impl<I: Issue> Keeper<I> {
     fn land(
         &self,
         cause: Cause,
-        outcome: Result<Issued, IssueError>,
-    ) -> Result<Arc<Token>, IssueError> {
+        outcome: Result<FetchedToken, TokenError>,
+    ) -> Result<Arc<Token>, TokenError> {
         let mut state = self.lock();
         state.flight = None;
         state.tried = true;
@@ -296,17 +299,17 @@ impl<I: Issue> Keeper<I> {
             Err(error) => !error.was_asked(),
         };
         if spared {
-            state.pace.was_spared();
+            state.backoff.was_spared();
         }
         let outcome = match outcome {
             Ok(issued) => Ok(self.store(&mut state, cause, issued)),
             Err(error) => {
                 let count = state.failure.as_ref().map_or(0, |failure| failure.count) + 1;
-                let mut wait = schedule::back_off(error.meaning(), count, fastrand::f64());
+                let mut wait = schedule::back_off(error.kind(), count, fastrand::f64());
                 if again {
                     wait = Duration::ZERO;
                 }
-                let kept = self.issuer.kept();
+                let kept = self.source.kept();
                 tracing::warn!(%error, retry_in = ?wait, "no {}", kept.label());
                 let fetched = match error.code().filter(|_| error.was_asked()) {
                     Some(code) => {
@@ -318,7 +321,7 @@ impl<I: Issue> Keeper<I> {
                 self.metrics.fetch(kept, cause, fetched);
                 let retry_at = Instant::now() + wait;
                 let failed = error.clone();
-                state.failure = Some(Failure {
+                state.failure = Some(FetchFailure {
                     error,
                     count,
                     retry_at,
@@ -331,8 +334,8 @@ impl<I: Issue> Keeper<I> {
         outcome
     }
 
-    fn store(&self, state: &mut State, cause: Cause, issued: Issued) -> Arc<Token> {
-        let Issued { token, fetched } = issued;
+    fn store(&self, state: &mut State, cause: Cause, issued: FetchedToken) -> Arc<Token> {
+        let FetchedToken { token, fetched } = issued;
         let before = self.in_hand();
         let same = before.as_ref().is_some_and(|before| before.is(&token));
         let lifetime = token.lifetime();
@@ -353,7 +356,7 @@ impl<I: Issue> Keeper<I> {
         state.hearsay = !fetched;
         state.doubt = state.doubt.filter(|_| same).map(Doubt::stays);
         if cause == Cause::Refusal && same {
-            state.pace.in_vain();
+            state.backoff.in_vain();
         }
         // Known before it is in hand: who gets it may send it back.
         if let Some(history) = &self.history {
@@ -368,7 +371,7 @@ impl<I: Issue> Keeper<I> {
             (true, false) => Fetched::New,
             (false, false) => Fetched::Shared,
         };
-        let kept = self.issuer.kept();
+        let kept = self.source.kept();
         self.metrics.fetch(kept, cause, brought);
         tracing::info!(cause = cause.label(), same, expires_in = ?lifetime, next_in = ?pause, "{}", kept.label());
         token

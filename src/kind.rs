@@ -5,7 +5,7 @@ use std::fmt;
 /// Which of Tencent's two server APIs an account speaks. They differ in hosts, in paths, in how a
 /// token is fetched, and in which error codes refuse it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum Api {
     /// WeChat: official accounts and mini programs, at api.weixin.qq.com.
     #[default]
     Wechat,
@@ -13,7 +13,7 @@ pub enum Kind {
     Wecom,
 }
 
-impl Kind {
+impl Api {
     /// Its name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
@@ -23,7 +23,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

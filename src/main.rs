@@ -3,8 +3,8 @@
 use std::{env, process::ExitCode};
 
 use wechat_sidecar::{
-    config::command::{self, Answer},
-    run::{complain, run, said},
+    config::command::{self, UsageError},
+    run::{eprint, print, run},
 };
 
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
@@ -13,16 +13,16 @@ const MISUSED: u8 = 64;
 fn main() -> ExitCode {
     match command::parse(env::args_os()) {
         Ok(invocation) => run(invocation).unwrap_or_else(|error| misused(&error.to_string())),
-        Err(Answer::Wrong(problem)) => misused(&problem),
+        Err(UsageError::Wrong(problem)) => misused(&problem),
         // Whether anybody reads it or not.
-        Err(Answer::Said(text)) => {
-            said(&text);
+        Err(UsageError::Said(text)) => {
+            print(&text);
             ExitCode::SUCCESS
         }
     }
 }
 
 fn misused(problem: &str) -> ExitCode {
-    complain(problem);
+    eprint(problem);
     ExitCode::from(MISUSED)
 }

@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A number of bytes shared by all calls, as long as the process lives. Nobody waits for room: it is there or
 /// it is not.
 #[derive(Debug)]
-pub struct Memory {
+pub struct ByteBudget {
     limit: usize,
     held: AtomicUsize,
 }
 
 /// Some of the [`Memory`], given back when dropped.
 #[derive(Debug)]
-pub struct Room {
-    memory: &'static Memory,
+pub struct Reservation {
+    memory: &'static ByteBudget,
     bytes: usize,
 }
 
-impl Memory {
+impl ByteBudget {
     /// Room for `limit` bytes.
     pub fn new(limit: usize) -> &'static Self {
         let held = AtomicUsize::new(0);
@@ -30,9 +30,9 @@ impl Memory {
     }
 
     /// Room for `bytes`, if there is any.
-    pub fn reserve(&'static self, bytes: usize) -> Option<Room> {
+    pub fn reserve(&'static self, bytes: usize) -> Option<Reservation> {
         // Not `then_some`: a room that was never taken must not be given back.
-        self.take(bytes).then(|| Room {
+        self.take(bytes).then(|| Reservation {
             memory: self,
             bytes,
         })
@@ -46,7 +46,7 @@ impl Memory {
     }
 }
 
-impl Room {
+impl Reservation {
     /// Takes `bytes` more, if they are there.
     pub fn grow(&mut self, bytes: usize) -> bool {
         let taken = self.memory.take(bytes);
@@ -57,7 +57,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.memory.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn room_is_bounded_and_given_back() {
-        let memory = Memory::new(10);
+        let memory = ByteBudget::new(10);
         let mut first = memory.reserve(6).unwrap();
         assert!(memory.reserve(5).is_none());
         assert!(first.grow(4) && !first.grow(1));

@@ -184,12 +184,12 @@ impl Metrics {
 
 /// A gauge that counts itself down when dropped.
 #[derive(Debug)]
-pub struct Counted<T: AsRef<Metrics>> {
+pub struct GaugeGuard<T: AsRef<Metrics>> {
     metrics: T,
     gauge: fn(&Metrics) -> &AtomicI64,
 }
 
-impl<T: AsRef<Metrics>> Counted<T> {
+impl<T: AsRef<Metrics>> GaugeGuard<T> {
     /// One more on `gauge`, until dropped.
     pub fn new(metrics: T, gauge: fn(&Metrics) -> &AtomicI64) -> Self {
         gauge(metrics.as_ref()).fetch_add(1, Ordering::Relaxed);
@@ -197,7 +197,7 @@ impl<T: AsRef<Metrics>> Counted<T> {
     }
 }
 
-impl<T: AsRef<Metrics>> Drop for Counted<T> {
+impl<T: AsRef<Metrics>> Drop for GaugeGuard<T> {
     fn drop(&mut self) {
         (self.gauge)(self.metrics.as_ref()).fetch_sub(1, Ordering::Relaxed);
     }

@@ -12,7 +12,7 @@ use std::{
 use http::Method;
 use tokio::time::{Duration, sleep, timeout};
 
-use ask::{Reply, ask};
+use ask::{AdminReply, request};
 
 use crate::config::command::Until;
 
@@ -21,8 +21,8 @@ const PACE: Duration = Duration::from_millis(200);
 
 /// Whether the sidecar at `admin` lives.
 pub async fn health(admin: SocketAddr) -> ExitCode {
-    match ask(admin, Method::GET, "/livez").await {
-        Ok(Reply { status: 200, .. }) => done("alive"),
+    match request(admin, Method::GET, "/livez").await {
+        Ok(AdminReply { status: 200, .. }) => done("alive"),
         Ok(reply) => failed(&format!("not alive: {}", reply.sentence())),
         Err(problem) => failed(&format!("not alive: {problem}")),
     }
@@ -37,8 +37,8 @@ pub async fn wait(admin: SocketAddr, until: Until, limit: Duration) -> ExitCode 
     let mut reason = "it has not answered yet".to_owned();
     let until_then = async {
         loop {
-            reason = match ask(admin, Method::GET, path).await {
-                Ok(Reply { status: 200, .. }) => return,
+            reason = match request(admin, Method::GET, path).await {
+                Ok(AdminReply { status: 200, .. }) => return,
                 Ok(reply) => reply.sentence(),
                 Err(problem) => problem.to_string(),
             };
@@ -54,12 +54,12 @@ pub async fn wait(admin: SocketAddr, until: Until, limit: Duration) -> ExitCode 
 /// Asks the sidecar at `admin` to stop.
 pub async fn shutdown(admin: SocketAddr) -> ExitCode {
     // To another server it could mean something, too: who is there is known first.
-    if let Err(problem) = ask(admin, Method::GET, "/").await {
+    if let Err(problem) = request(admin, Method::GET, "/").await {
         return failed(&problem.to_string());
     }
-    match ask(admin, Method::POST, "/shutdown").await {
+    match request(admin, Method::POST, "/shutdown").await {
         Ok(reply) if (200..300).contains(&reply.status) => done("stopping"),
-        Ok(Reply {
+        Ok(AdminReply {
             status: 403 | 404, ..
         }) => failed(
             "it may not be stopped this way: start it with --enable-shutdown, and ask from the same machine",

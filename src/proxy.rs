@@ -31,17 +31,17 @@ use http::{Method, Request, Response, StatusCode, Version, request::Parts};
 
 use crate::{
     account::Directory,
-    body::Inbound,
-    captured::{Captured, HoldError},
+    body::RequestBody,
+    captured::{BufferError, BufferedBody},
     endpoint::Credential,
     errcode::{self, Verdict},
-    memory::Memory,
+    memory::ByteBudget,
     metrics::{AccountMetrics, ENDPOINT_LABELS, Metrics, Outcome},
     token::{Token, encode},
-    upstream::{Arriving, Outbound, SendError, ways::Ways},
+    upstream::{ResponseBody, SendError, UpstreamRequest, ways::Pools},
 };
-use error::Failure;
-pub use guard::Entrance;
+use error::ProxyError;
+pub use guard::ListenerInfo;
 use mark::mark;
 pub use mark::{HEADER, Mark};
 pub use options::{GuardOptions, Options, TokenEndpoint};
@@ -52,7 +52,7 @@ use target::Edit;
 pub type Reply = Response<ReplyBody>;
 
 /// Its body: made here, held, or still arriving.
-pub type ReplyBody = Captured<Arriving>;
+pub type ReplyBody = BufferedBody<ResponseBody>;
 
 /// How much of a reply is read before it is passed on. WeChat's refusals are far smaller.
 const PEEK_LIMIT: usize = 4096;
@@ -62,27 +62,27 @@ const PEEK_LIMIT: usize = 4096;
 pub struct Proxy {
     options: Options,
     directory: Directory,
-    ways: Ways,
-    memory: &'static Memory,
+    pools: Pools,
+    budget: &'static ByteBudget,
     metrics: Arc<Metrics>,
 }
 
 /// What comes with a call's head.
-enum Incoming {
-    Body(Inbound),
+enum CallBody {
+    Body(RequestBody),
     /// The body of a token request, read to know whose it is.
-    Asked(local::Asked),
+    Asked(local::TokenRequest),
 }
 
 /// WeChat's answer to one sending of a call.
-struct Answered {
+struct Attempt {
     verdict: Verdict,
     reply: Reply,
 }
 
 /// A sending without an answer.
-struct Unanswered {
-    failure: Failure,
+struct SendFailure {
+    failure: ProxyError,
     /// WeChat cannot have seen the call.
     nothing_sent: bool,
 }
@@ -92,31 +92,31 @@ impl Proxy {
     pub fn new(
         options: Options,
         directory: Directory,
-        ways: Ways,
-        memory: &'static Memory,
+        ways: Pools,
+        memory: &'static ByteBudget,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             options,
             directory,
-            ways,
-            memory,
+            pools: ways,
+            budget: memory,
             metrics,
         }
     }
 
     /// This worker's connections to WeChat.
-    pub fn ways(&self) -> &Ways {
-        &self.ways
+    pub fn pools(&self) -> &Pools {
+        &self.pools
     }
 
     /// Answers `call`, always.
-    pub async fn handle(&self, call: Request<Inbound>, entrance: &Entrance) -> Reply {
+    pub async fn handle(&self, call: Request<RequestBody>, entrance: &ListenerInfo) -> Reply {
         let (head, body) = call.into_parts();
         let (call, incoming) = match self.admit(&head, body, entrance).await {
             Ok(admitted) => admitted,
             Err(failure) => {
-                let mut reply = self.turn_down(&failure);
+                let mut reply = self.reject(&failure);
                 if head.method == Method::CONNECT {
                     // A 200 would be a tunnel.
                     *reply.status_mut() = failure.status();
@@ -142,24 +142,24 @@ impl Proxy {
     }
 
     /// The reply to a call that is not even looked at.
-    pub fn turn_down(&self, failure: &Failure) -> Reply {
+    pub fn reject(&self, failure: &ProxyError) -> Reply {
         self.fail(&self.metrics.nobody, ENDPOINT_LABELS, failure)
     }
 
     async fn admit<'a>(
         &self,
         head: &'a Parts,
-        body: Inbound,
-        entrance: &Entrance,
-    ) -> Result<(Call<'a>, Incoming), Failure> {
-        self.options.guard.check(head, entrance.door)?;
+        body: RequestBody,
+        entrance: &ListenerInfo,
+    ) -> Result<(Call<'a>, CallBody), ProxyError> {
+        self.options.guard.check(head, entrance.exposure)?;
         if let Some(call) = Call::of(head, entrance, &self.directory.now(), None)? {
-            return Ok((call, Incoming::Body(body)));
+            return Ok((call, CallBody::Body(body)));
         }
         let asked = Box::pin(local::read(self, body)).await?;
         let call = Call::of(head, entrance, &self.directory.now(), Some(&asked.appid))?;
-        let call = call.ok_or(Failure::NoAccount)?;
-        Ok((call, Incoming::Asked(asked)))
+        let call = call.ok_or(ProxyError::NoAccount)?;
+        Ok((call, CallBody::Asked(asked)))
     }
 
     /// Whether the sidecar's own errors have HTTP 200.
@@ -167,7 +167,7 @@ impl Proxy {
         self.options.errors_as_200
     }
 
-    fn fail(&self, metrics: &AccountMetrics, slot: usize, failure: &Failure) -> Reply {
+    fn fail(&self, metrics: &AccountMetrics, slot: usize, failure: &ProxyError) -> Reply {
         metrics.call(slot, failure.outcome());
         if failure.is_of_the_app() {
             tracing::info!(errcode = failure.code(), error = %failure, "a call was turned down");
@@ -181,21 +181,21 @@ impl Proxy {
     async fn answer(
         &self,
         call: &Call<'_>,
-        incoming: Incoming,
+        incoming: CallBody,
         held: &mut bool,
-    ) -> Result<(Outcome, Reply), Failure> {
+    ) -> Result<(Outcome, Reply), ProxyError> {
         let rules = &call.account.options.rules;
         match call.endpoint.credential {
             Credential::TokenFetch => rules.check_denied(call.endpoint.path())?,
             _ => rules.check(call.endpoint.path())?,
         }
         let body = match (incoming, call.endpoint.credential) {
-            (Incoming::Body(body), _) => body,
-            (Incoming::Asked(asked), Credential::TokenFetch) => {
+            (CallBody::Body(body), _) => body,
+            (CallBody::Asked(asked), Credential::TokenFetch) => {
                 return self.token_request(call, asked).await;
             }
             // The default account's kind has no such endpoint.
-            (Incoming::Asked(_), _) => return Err(Failure::NoAccount),
+            (CallBody::Asked(_), _) => return Err(ProxyError::NoAccount),
         };
         match brought::credential(call)? {
             Credential::AccessToken => match self.ticket_wanted(call, &body) {
@@ -206,21 +206,21 @@ impl Proxy {
                 let asked = Box::pin(local::read(self, body)).await?;
                 self.token_request(call, asked).await
             }
-            Credential::QuotaReset if !self.options.allow_clear_quota => Err(Failure::Closed(
+            Credential::QuotaReset if !self.options.allow_clear_quota => Err(ProxyError::Closed(
                 "clear_quota/v2 resets the whole account's quota, an operator's act; see --allow-clear-quota",
             )),
             Credential::Nothing | Credential::QuotaReset => {
                 let answer = self.without_token(call, body, held, Edit::Without, &[]);
                 Box::pin(answer).await
             }
-            Credential::Own if call.has_placeholder() => Err(Failure::Placeholder),
+            Credential::Own if call.has_placeholder() => Err(ProxyError::Placeholder),
             Credential::Own => {
                 let answer = self.without_token(call, body, held, Edit::Keep, &[]);
                 Box::pin(answer).await
             }
             Credential::Secret => {
                 let appid = (!call.names_appid()?).then_some(&*call.account.appid);
-                let secret = call.account.secret.as_ref().ok_or(Failure::Closed(
+                let secret = call.account.secret.as_ref().ok_or(ProxyError::Closed(
                     "a login takes the AppSecret, which this account has not: set its secret_file or secret",
                 ))?;
                 let secret = secret.held();
@@ -238,8 +238,8 @@ impl Proxy {
     async fn token_request(
         &self,
         call: &Call<'_>,
-        asked: local::Asked,
-    ) -> Result<(Outcome, Reply), Failure> {
+        asked: local::TokenRequest,
+    ) -> Result<(Outcome, Reply), ProxyError> {
         let reply = local::answer(self, call, asked).await?;
         Ok((Outcome::Local, reply))
     }
@@ -248,14 +248,14 @@ impl Proxy {
     async fn without_token(
         &self,
         call: &Call<'_>,
-        body: Inbound,
+        body: RequestBody,
         held: &mut bool,
         edit: Edit<'_>,
         secrets: &[&str],
-    ) -> Result<(Outcome, Reply), Failure> {
-        let body = self.hold(body, held).await?;
+    ) -> Result<(Outcome, Reply), ProxyError> {
+        let body = self.buffer(body, held).await?;
         let answered = self.send(call, body, edit, secrets).await;
-        let Answered { verdict, reply } = answered.map_err(|unanswered| unanswered.failure)?;
+        let Attempt { verdict, reply } = answered.map_err(|unanswered| unanswered.failure)?;
         let outcome = match verdict {
             Verdict::Accepted => Outcome::Accepted,
             Verdict::Errcode(_) | Verdict::Refused(_) => Outcome::Errcode,
@@ -263,11 +263,15 @@ impl Proxy {
         Ok((outcome, reply))
     }
 
-    async fn hold(&self, body: Inbound, held: &mut bool) -> Result<Captured<Inbound>, Failure> {
-        let body = Captured::hold(body, self.options.replay_limit, self.memory).await;
+    async fn buffer(
+        &self,
+        body: RequestBody,
+        held: &mut bool,
+    ) -> Result<BufferedBody<RequestBody>, ProxyError> {
+        let body = BufferedBody::buffer(body, self.options.replay_limit, self.budget).await;
         *held = match &body {
             Ok(body) => body.whole().is_some(),
-            Err(error) => matches!(error, HoldError::Broken(_)),
+            Err(error) => matches!(error, BufferError::Broken(_)),
         };
         Ok(body?)
     }
@@ -275,9 +279,9 @@ impl Proxy {
     async fn send_with(
         &self,
         call: &Call<'_>,
-        body: Captured<Inbound>,
+        body: BufferedBody<RequestBody>,
         token: &Token,
-    ) -> Result<Answered, Unanswered> {
+    ) -> Result<Attempt, SendFailure> {
         let secrets = [token.value().expose(), token.encoded()];
         let edit = Edit::Token(token.encoded());
         pin!(self.send(call, body, edit, &secrets)).await
@@ -288,18 +292,18 @@ impl Proxy {
     async fn send(
         &self,
         call: &Call<'_>,
-        body: Captured<Inbound>,
+        body: BufferedBody<RequestBody>,
         edit: Edit<'_>,
         secrets: &[&str],
-    ) -> Result<Answered, Unanswered> {
+    ) -> Result<Attempt, SendFailure> {
         let spare = if call.is_repeatable() {
             body.try_clone()
         } else {
             None
         };
-        let way = call.account.way.as_ref();
+        let way = call.account.upstream.as_ref();
         let outbound = outgoing(call, body, edit)?;
-        let mut sent = pin!(self.ways.send(way, outbound, false)).await;
+        let mut sent = pin!(self.pools.send(way, outbound, false)).await;
         let was_closing = matches!(
             sent,
             Err(SendError::Broken {
@@ -308,20 +312,20 @@ impl Proxy {
             })
         );
         if let Some(body) = spare.filter(|_| was_closing) {
-            let again = self.ways.send(way, outgoing(call, body, edit)?, true);
+            let again = self.pools.send(way, outgoing(call, body, edit)?, true);
             let again = Box::pin(again).await;
             // Of the first it is not known whether WeChat saw it.
             if !again.as_ref().is_err_and(SendError::nothing_sent) {
                 sent = again;
             }
         }
-        let reply = sent.map_err(|error| Unanswered {
+        let reply = sent.map_err(|error| SendFailure {
             nothing_sent: error.nothing_sent(),
             failure: error.into(),
         })?;
         let (mut head, body) = reply.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(broken(Failure::Broken(
+            return Err(broken(ProxyError::Broken(
                 "WeChat switched protocols".to_owned(),
             )));
         }
@@ -329,10 +333,10 @@ impl Proxy {
         head.version = Version::HTTP_11;
         rewrite::reply_headers(&mut head.headers);
         rewrite::clean_location(&mut head.headers, call.account.prefix(), secrets);
-        let peeked = Captured::peek(body, PEEK_LIMIT).await;
+        let peeked = BufferedBody::peek(body, PEEK_LIMIT).await;
         let body = peeked.map_err(|error| broken(error.into()))?;
         let verdict = body.whole().map_or(Verdict::Accepted, |body| {
-            Verdict::of(call.account.kind, body)
+            Verdict::of(call.account.api, body)
         });
         if let (Verdict::Errcode(code) | Verdict::Refused(code), Some(body)) =
             (verdict, body.whole())
@@ -349,7 +353,7 @@ impl Proxy {
                 "WeChat answered an error"
             );
         }
-        Ok(Answered {
+        Ok(Attempt {
             verdict,
             reply: Reply::from_parts(head, body),
         })
@@ -358,23 +362,23 @@ impl Proxy {
 
 fn outgoing(
     call: &Call<'_>,
-    body: Captured<Inbound>,
+    body: BufferedBody<RequestBody>,
     edit: Edit<'_>,
-) -> Result<Outbound, Unanswered> {
+) -> Result<UpstreamRequest, SendFailure> {
     let method = &call.head.method;
-    let mut outbound = Outbound::new(method, body, |whole| {
+    let mut outbound = UpstreamRequest::new(method, body, |whole| {
         target::write(whole, call.account.prefix(), call.path, call.query, edit);
     })
-    .ok_or_else(|| Unanswered {
-        failure: Failure::Malformed("its target is too long".to_owned()),
+    .ok_or_else(|| SendFailure {
+        failure: ProxyError::Malformed("its target is too long".to_owned()),
         nothing_sent: true,
     })?;
     rewrite::request_headers(method, &call.head.headers, &mut outbound);
     Ok(outbound)
 }
 
-fn broken(failure: Failure) -> Unanswered {
-    Unanswered {
+fn broken(failure: ProxyError) -> SendFailure {
+    SendFailure {
         failure,
         nothing_sent: false,
     }

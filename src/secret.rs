@@ -78,13 +78,13 @@ impl SecretSource {
     }
 
     /// Whether it comes from the same place: the same file, or the same text.
-    pub fn is_like(&self, other: &Self) -> bool {
+    pub fn same_source(&self, other: &Self) -> bool {
         let (path, same_text) = (self.path(), || *self.held() == *other.held());
         path == other.path() && (path.is_some() || same_text())
     }
 
     /// Comes from where `other` does, from now on.
-    pub fn follow(&self, other: &Self) {
+    pub fn replace_with(&self, other: &Self) {
         let (path, held) = (other.path(), other.held());
         let mut place = self.lock();
         *place = path;
@@ -178,16 +178,16 @@ mod tests {
             SecretSource::fixed(Secret::new("two")),
         );
         let file = SecretSource::file(&path).unwrap();
-        assert!(!source.is_like(&file) && !source.is_like(&fixed));
-        source.follow(&file);
+        assert!(!source.same_source(&file) && !source.same_source(&fixed));
+        source.replace_with(&file);
         assert_eq!(source.held().expose(), "one");
         fs::write(&path, "three").unwrap();
         // What a file says now is no difference.
-        assert!(source.is_like(&SecretSource::file(&path).unwrap()));
+        assert!(source.same_source(&SecretSource::file(&path).unwrap()));
         assert!(source.reread());
         assert_eq!(source.held().expose(), "three");
-        source.follow(&fixed);
-        assert!(!source.reread() && source.is_like(&fixed));
+        source.replace_with(&fixed);
+        assert!(!source.reread() && source.same_source(&fixed));
         assert_eq!(source.held().expose(), "two");
         fs::remove_file(&path).unwrap();
     }

@@ -24,8 +24,8 @@ use std::{
 
 use tokio::{sync::watch as signal, task::coop::has_budget_remaining, time::Duration};
 
-pub use crate::address::Address;
-pub use listener::{Listener, Owner};
+pub use crate::address::ListenAddr;
+pub use listener::{Listener, SocketOwner};
 pub use worker::Workers;
 
 /// What the server needs to know.
@@ -43,14 +43,14 @@ pub struct Options {
 
 /// How the process ends, told to every connection. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Farewell {
+pub struct Drain {
     /// Replies ask apps to close their connections.
     leaving: Arc<AtomicBool>,
     /// No more calls are taken.
     draining: signal::Sender<bool>,
 }
 
-impl Farewell {
+impl Drain {
     /// Asks apps, in every reply, to close their connections.
     pub fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);

@@ -19,10 +19,10 @@ use tokio::{
 /// A socket of tokio's.
 pub trait Socket: AsFd {
     /// Whether it may have something.
-    fn poll_has(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Whether it may take something.
-    fn poll_takes(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Does it, and waits for the next time when it is said that it would block.
     fn attempt<T>(&self, interest: Interest, io: impl FnOnce() -> io::Result<T>) -> io::Result<T>;
@@ -32,11 +32,11 @@ pub trait Socket: AsFd {
 macro_rules! is_a_socket {
     ($stream:ty) => {
         impl Socket for $stream {
-            fn poll_has(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 self.poll_read_ready(cx)
             }
 
-            fn poll_takes(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 self.poll_write_ready(cx)
             }
 
@@ -79,15 +79,15 @@ pub fn poll_write<S: Socket>(
         }),
     };
     loop {
-        ready!(socket.poll_takes(cx))?;
+        ready!(socket.poll_writable(cx))?;
         match socket.attempt(Interest::WRITABLE, || Ok(once()?)) {
             Ok(written) => {
                 if written < all {
-                    is_done(socket, Interest::WRITABLE);
+                    clear_ready(socket, Interest::WRITABLE);
                 }
                 return Poll::Ready(Ok(written));
             }
-            Err(error) if is_passing(&error) => {}
+            Err(error) if is_transient(&error) => {}
             Err(error) => return Poll::Ready(Err(error)),
         }
     }
@@ -100,16 +100,16 @@ pub fn poll_read<S: Socket>(
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     loop {
-        ready!(socket.poll_has(cx))?;
+        ready!(socket.poll_readable(cx))?;
         let once = || Ok(recv(socket, &mut *buf, RecvFlags::empty())?.0);
         match socket.attempt(Interest::READABLE, once) {
             Ok(read) => {
                 if (1..buf.len()).contains(&read) {
-                    is_done(socket, Interest::READABLE);
+                    clear_ready(socket, Interest::READABLE);
                 }
                 return Poll::Ready(Ok(read));
             }
-            Err(error) if is_passing(&error) => {}
+            Err(error) if is_transient(&error) => {}
             Err(error) => return Poll::Ready(Err(error)),
         }
     }
@@ -117,13 +117,13 @@ pub fn poll_read<S: Socket>(
 
 /// Tells the runtime that there is no more for now, which spares the call that would find it out. Only for a
 /// runtime of one thread: on another, what comes meanwhile would be forgotten with it.
-fn is_done(socket: &impl Socket, interest: Interest) {
+fn clear_ready(socket: &impl Socket, interest: Interest) {
     let nothing = || Err(io::ErrorKind::WouldBlock.into());
     let _: io::Result<()> = socket.attempt(interest, nothing);
 }
 
 /// Whether it is worth another try.
-pub fn is_passing(error: &io::Error) -> bool {
+pub fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted

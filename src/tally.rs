@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One more on a count, until dropped.
 #[derive(Debug)]
-pub struct OneMore<'a>(&'a AtomicUsize);
+pub struct CountGuard<'a>(&'a AtomicUsize);
 
-impl<'a> OneMore<'a> {
+impl<'a> CountGuard<'a> {
     /// Counts itself on `count`.
     pub fn on(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
@@ -14,7 +14,7 @@ impl<'a> OneMore<'a> {
     }
 }
 
-impl Drop for OneMore<'_> {
+impl Drop for CountGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -13,15 +13,15 @@ use tokio::{
     time::{Duration, Instant, Sleep, sleep_until},
 };
 
-use crate::clock::{Glance, now};
+use crate::clock::{CachedNow, now};
 
 thread_local! {
-    static POLLED: RefCell<Option<Polled>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<CurrentTask>> = const { RefCell::new(None) };
 }
 
 /// Whose poll it is that goes on.
 #[derive(Debug)]
-struct Polled {
+struct CurrentTask {
     waker: Waker,
     timer: Timer,
 }
@@ -55,18 +55,18 @@ impl Timer {
 }
 
 /// Makes a task known to what it polls. It is woken by the same waker at all times, as spawned ones are.
-pub async fn known<F: Future + Unpin>(mut future: F) -> F::Output {
-    let mut kept: Option<Polled> = None;
+pub async fn scope<F: Future + Unpin>(mut future: F) -> F::Output {
+    let mut kept: Option<CurrentTask> = None;
     poll_fn(|cx| {
         let polled = match kept.take() {
             Some(polled) if polled.waker.will_wake(cx.waker()) => polled,
-            _ => Polled {
+            _ => CurrentTask {
                 waker: cx.waker().clone(),
                 timer: Timer::default(),
             },
         };
-        let _glance = Glance::begin();
-        let entered = Entered::now(polled);
+        let _glance = CachedNow::begin();
+        let entered = ScopeGuard::now(polled);
         let ready = Pin::new(&mut future).poll(cx);
         kept = entered.leave();
         ready
@@ -76,8 +76,8 @@ pub async fn known<F: Future + Unpin>(mut future: F) -> F::Output {
 
 /// Polls what shall wake the task itself, whatever stands between it and `cx`. Nothing within `poll` may
 /// ask for the task.
-pub fn past<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
-    POLLED.with_borrow(|polled| match polled {
+pub fn with_task_waker<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+    CURRENT.with_borrow(|polled| match polled {
         Some(polled) => poll(&mut Context::from_waker(&polled.waker)),
         None => poll(cx),
     })
@@ -85,8 +85,8 @@ pub fn past<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> T) -
 
 /// Has the task woken at `due`, which comes after `now`, or before. False if it is not known.
 fn wake_at(due: Instant, now: Instant) -> bool {
-    POLLED.with_borrow_mut(|polled| match polled {
-        Some(Polled { waker, timer }) => {
+    CURRENT.with_borrow_mut(|polled| match polled {
+        Some(CurrentTask { waker, timer }) => {
             timer.set(due, now, waker);
             true
         }
@@ -95,53 +95,53 @@ fn wake_at(due: Instant, now: Instant) -> bool {
 }
 
 /// While it lives a task is known; the one before it when it is gone, be it by a panic.
-struct Entered {
-    outer: Option<Polled>,
+struct ScopeGuard {
+    outer: Option<CurrentTask>,
 }
 
-impl Entered {
-    fn now(polled: Polled) -> Self {
-        let outer = POLLED.replace(Some(polled));
+impl ScopeGuard {
+    fn now(polled: CurrentTask) -> Self {
+        let outer = CURRENT.replace(Some(polled));
         Self { outer }
     }
 
-    fn leave(mut self) -> Option<Polled> {
-        let polled = POLLED.replace(self.outer.take());
+    fn leave(mut self) -> Option<CurrentTask> {
+        let polled = CURRENT.replace(self.outer.take());
         mem::forget(self);
         polled
     }
 }
 
-impl Drop for Entered {
+impl Drop for ScopeGuard {
     fn drop(&mut self) {
-        POLLED.replace(self.outer.take());
+        CURRENT.replace(self.outer.take());
     }
 }
 
 /// How long something is waited for, from the first question after a [`stop`](Self::stop). Nothing is paid
 /// while nothing waits.
 #[derive(Debug, Default)]
-pub struct Clock {
+pub struct Deadline {
     since: Option<Instant>,
     /// Its own, where the task is not known.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl Clock {
+impl Deadline {
     /// Nothing is waited for any more.
     pub fn stop(&mut self) {
         self.since = None;
     }
 
     /// Whether the wait has lasted for `limit`. If not, the task is woken when it has.
-    pub fn runs_out(&mut self, limit: Duration, cx: &mut Context<'_>) -> bool {
+    pub fn poll_elapsed(&mut self, limit: Duration, cx: &mut Context<'_>) -> bool {
         let now = now();
         let due = *self.since.get_or_insert(now) + limit;
         self.is_past(due, now, cx)
     }
 
     /// Whether `due` is over, whatever it was the last time. If not, the task is woken when it is.
-    pub fn is_over(&mut self, due: Instant, cx: &mut Context<'_>) -> bool {
+    pub fn poll_due(&mut self, due: Instant, cx: &mut Context<'_>) -> bool {
         self.is_past(due, now(), cx)
     }
 
@@ -210,7 +210,7 @@ mod tests {
             }
             Poll::<()>::Pending
         }));
-        let mut known = pin!(known(asking));
+        let mut known = pin!(scope(asking));
         let mut poll = |seconds: &[u64]| {
             *asked.borrow_mut() = seconds.to_vec();
             let _ = known.as_mut().poll(&mut Context::from_waker(&waker));
@@ -238,21 +238,21 @@ mod tests {
         let (task, other) = (Arc::new(Task::default()), Arc::new(Task::default()));
         let (of_task, of_other) = (Waker::from(task.clone()), Waker::from(other.clone()));
         let mut between = Context::from_waker(&of_other);
-        let mut ring = || past(&mut between, |cx| cx.waker().wake_by_ref());
+        let mut ring = || with_task_waker(&mut between, |cx| cx.waker().wake_by_ref());
         ring();
         assert_eq!((task.woken(), other.woken()), (0, 1));
-        let known = known(Box::pin(poll_fn(|_| -> Poll<()> {
+        let known = scope(Box::pin(poll_fn(|_| -> Poll<()> {
             ring();
             Poll::Pending
         })));
         let _ = pin!(known).poll(&mut Context::from_waker(&of_task));
         assert_eq!((task.woken(), other.woken()), (1, 0));
-        let fails = super::known(Box::pin(poll_fn(|_| -> Poll<()> {
+        let fails = super::scope(Box::pin(poll_fn(|_| -> Poll<()> {
             panic!("of this task")
         })));
         let mut fails = Box::pin(fails);
         let mut cx = Context::from_waker(&of_task);
         let failed = catch_unwind(AssertUnwindSafe(|| fails.as_mut().poll(&mut cx)));
-        assert!(failed.is_err() && POLLED.with_borrow(Option::is_none));
+        assert!(failed.is_err() && CURRENT.with_borrow(Option::is_none));
     }
 }

@@ -18,13 +18,13 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::Duration;
 
-pub use asker::Asker;
-use asker::{Source, TicketIssuer, without_token};
+pub use asker::TicketClient;
+use asker::{AccountTicketSource, TicketSource, without_token};
 
 use crate::{
-    issuer::{IssueError, redis::Redis, shared::Shared},
+    issuer::{TokenError, redis::Redis, shared::Shared},
     keeper::{self, Keeper, NoToken, schedule::Renewal},
-    kind::Kind,
+    kind::Api,
     metrics::Ticket,
     token::Token,
 };
@@ -34,14 +34,14 @@ const DAILY: u32 = 500;
 
 /// The tickets of one account, none of which is fetched before it is asked for.
 pub struct Tickets {
-    asker: Arc<Asker>,
-    kept: Vec<(Ticket, Arc<Of>)>,
+    asker: Arc<TicketClient>,
+    kept: Vec<(Ticket, Arc<CachedTicket>)>,
 }
 
 /// A ticket, and who lends the token to fetch it.
-struct Of {
-    keeper: Arc<Keeper<Source>>,
-    asker: Arc<ArcSwap<Asker>>,
+struct CachedTicket {
+    keeper: Arc<Keeper<TicketSource>>,
+    asker: Arc<ArcSwap<TicketClient>>,
 }
 
 /// Where the public WeCom is.
@@ -49,13 +49,13 @@ const PUBLIC: &str = "https://qyapi.weixin.qq.com:443";
 
 /// The corp tickets, which are a corp's and not an account's.
 #[derive(Debug, Default)]
-pub struct Corps(Mutex<HashMap<String, Weak<Of>>>);
+pub struct Corps(Mutex<HashMap<String, Weak<CachedTicket>>>);
 
 impl Tickets {
     /// The tickets of the account `id`, where a call waits up to `patience` for one; replicas share
     /// them by `store`. Their fetches run on the current runtime.
     pub fn new(
-        asker: Asker,
+        asker: TicketClient,
         id: &str,
         corps: &Corps,
         store: Option<&Arc<Redis>>,
@@ -63,13 +63,13 @@ impl Tickets {
     ) -> Self {
         let asker = Arc::new(asker);
         let kinds: &[Ticket] = match asker.kind {
-            Kind::Wechat => &[Ticket::Jsapi, Ticket::Card, Ticket::Sdk],
-            Kind::Wecom => &[Ticket::Corp, Ticket::Agent],
+            Api::Wechat => &[Ticket::Jsapi, Ticket::Card, Ticket::Sdk],
+            Api::Wecom => &[Ticket::Corp, Ticket::Agent],
         };
         let of = |ticket: &Ticket| match ticket {
             Ticket::Corp => corps.of(&asker, store, patience),
             Ticket::Jsapi | Ticket::Card | Ticket::Sdk | Ticket::Agent => {
-                Arc::new(Of::new(*ticket, id, &asker, store, patience))
+                Arc::new(CachedTicket::new(*ticket, id, &asker, store, patience))
             }
         };
         let kept = kinds.iter().map(|ticket| (*ticket, of(ticket))).collect();
@@ -91,7 +91,7 @@ impl Tickets {
     /// The ticket itself. Waits only when there is none.
     pub async fn get(&self, ticket: Ticket) -> Result<Arc<Token>, NoToken> {
         let of = self.of(ticket).ok_or(NoToken {
-            error: IssueError::Broken,
+            error: TokenError::Broken,
             retry_after: Duration::ZERO,
         })?;
         let held = of.keeper.in_hand().filter(|ticket| ticket.is_alive());
@@ -109,7 +109,7 @@ impl Tickets {
         };
         match &got {
             // There was no token to ask with, but now there is.
-            Err(none) if matches!(none.error, IssueError::WithoutToken(_)) && has_token() => {
+            Err(none) if matches!(none.error, TokenError::WithoutToken(_)) && has_token() => {
                 of.keeper.try_again();
                 of.keeper.token().await
             }
@@ -119,30 +119,30 @@ impl Tickets {
 
     /// What each ticket's keeper shows, of those that were ever asked for.
     pub fn status(&self) -> impl Iterator<Item = (Ticket, keeper::Status)> {
-        let status = |(ticket, of): &(Ticket, Arc<Of>)| (*ticket, of.keeper.status());
+        let status = |(ticket, of): &(Ticket, Arc<CachedTicket>)| (*ticket, of.keeper.status());
         self.kept
             .iter()
             .map(status)
             .filter(|(_, status)| status.tried)
     }
 
-    fn of(&self, ticket: Ticket) -> Option<&Arc<Of>> {
+    fn of(&self, ticket: Ticket) -> Option<&Arc<CachedTicket>> {
         let of = self.kept.iter().find(|(kept, _)| *kept == ticket);
         of.map(|(_, of)| of)
     }
 }
 
-fn wanted(kind: Kind, path: &[u8], mut types: impl Iterator<Item = String>) -> Option<Ticket> {
+fn wanted(kind: Api, path: &[u8], mut types: impl Iterator<Item = String>) -> Option<Ticket> {
     let mut only = || types.next().filter(|_| types.next().is_none());
     let wanted = match (kind, path) {
-        (Kind::Wechat, b"/cgi-bin/ticket/getticket") => match only()?.as_str() {
+        (Api::Wechat, b"/cgi-bin/ticket/getticket") => match only()?.as_str() {
             "jsapi" => Ticket::Jsapi,
             "wx_card" => Ticket::Card,
             "2" => Ticket::Sdk,
             _ => return None,
         },
-        (Kind::Wecom, b"/cgi-bin/get_jsapi_ticket") => Ticket::Corp,
-        (Kind::Wecom, b"/cgi-bin/ticket/get") if only()? == "agent_config" => Ticket::Agent,
+        (Api::Wecom, b"/cgi-bin/get_jsapi_ticket") => Ticket::Corp,
+        (Api::Wecom, b"/cgi-bin/ticket/get") if only()? == "agent_config" => Ticket::Agent,
         _ => return None,
     };
     Some(wanted)
@@ -155,7 +155,12 @@ pub fn expires_in(ticket: &Token) -> u64 {
 }
 
 impl Corps {
-    fn of(&self, asker: &Arc<Asker>, store: Option<&Arc<Redis>>, patience: Duration) -> Arc<Of> {
+    fn of(
+        &self,
+        asker: &Arc<TicketClient>,
+        store: Option<&Arc<Redis>>,
+        patience: Duration,
+    ) -> Arc<CachedTicket> {
         let mut corps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         corps.retain(|_, of| of.strong_count() > 0);
         // One that has the same corpid elsewhere is another.
@@ -167,40 +172,46 @@ impl Corps {
         if let Some(of) = corps.get(&key).and_then(Weak::upgrade) {
             return of;
         }
-        let of = Arc::new(Of::new(Ticket::Corp, &key, asker, store, patience));
+        let of = Arc::new(CachedTicket::new(
+            Ticket::Corp,
+            &key,
+            asker,
+            store,
+            patience,
+        ));
         corps.insert(key, Arc::downgrade(&of));
         of
     }
 }
 
-impl Of {
+impl CachedTicket {
     /// `id` says whose it is.
     fn new(
         ticket: Ticket,
         id: &str,
-        asker: &Arc<Asker>,
+        asker: &Arc<TicketClient>,
         store: Option<&Arc<Redis>>,
         patience: Duration,
     ) -> Self {
         let options = keeper::Options {
             renewal: Renewal::Halfway,
-            second_thoughts: false,
+            retry_same_token: false,
             // No refusal causes a fetch of a ticket.
             daily_fetches: u32::MAX,
             patience,
         };
         let metrics = asker.metrics.clone();
         let last = Arc::new(ArcSwap::new(asker.clone()));
-        let issuer = TicketIssuer {
+        let issuer = AccountTicketSource {
             ticket,
             asker: last.clone(),
         };
         let source = match store {
-            None => Source::Alone(issuer),
+            None => TicketSource::Alone(issuer),
             Some(redis) => {
                 let what = format!("ticket:{}", ticket.label());
                 let place = redis.place_of(asker.kind, &asker.appid, id, &what);
-                Source::Shared(Box::new(Shared::new(issuer, place, DAILY, metrics.clone())))
+                TicketSource::Shared(Box::new(Shared::new(issuer, place, DAILY, metrics.clone())))
             }
         };
         Self {
@@ -216,7 +227,7 @@ impl fmt::Debug for Tickets {
     }
 }
 
-impl fmt::Debug for Of {
+impl fmt::Debug for CachedTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Of").finish_non_exhaustive()
     }

@@ -63,7 +63,7 @@ impl Token {
     }
 
     /// When it was brought, the last time if more than once.
-    pub fn brought_at(&self) -> Instant {
+    pub fn fetched_at(&self) -> Instant {
         self.issued_at
     }
 

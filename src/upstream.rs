@@ -29,17 +29,17 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-pub use arriving::Arriving;
-pub use call::Outbound;
+pub use arriving::ResponseBody;
+pub use call::UpstreamRequest;
 
-use link::{Failed, Link};
+use link::{Connection, Error};
 use pool::Pool;
-use route::{DialError, Route};
+use route::{Connector, DialError};
 
 use crate::{
     clock::now,
-    fault::Fault,
-    metrics::{Counted, Metrics},
+    fault::ConnectionError,
+    metrics::{GaugeGuard, Metrics},
 };
 
 /// What an upstream needs to know.
@@ -58,7 +58,7 @@ pub struct Options {
 /// One worker's connections to WeChat by one way.
 #[derive(Debug)]
 pub struct Upstream {
-    route: Arc<Route>,
+    route: Arc<Connector>,
     options: Options,
     pool: Arc<Pool>,
     room: Arc<Semaphore>,
@@ -85,7 +85,7 @@ pub enum SendError {
     #[error("no reply came: {fault}")]
     Broken {
         /// Why.
-        fault: Fault,
+        fault: ConnectionError,
         /// It had carried calls before, and ended at once and without a word: WeChat was closing it when the call came.
         was_closing: bool,
     },
@@ -110,7 +110,7 @@ const ATTEMPTS: usize = 4;
 
 impl Upstream {
     /// Connections by `route`, none of them open yet.
-    pub fn new(route: Arc<Route>, options: Options, metrics: Arc<Metrics>) -> Self {
+    pub fn new(route: Arc<Connector>, options: Options, metrics: Arc<Metrics>) -> Self {
         Self {
             route,
             pool: Arc::default(),
@@ -128,9 +128,9 @@ impl Upstream {
     #[allow(clippy::manual_async_fn)]
     pub fn send(
         &self,
-        call: Outbound,
+        call: UpstreamRequest,
         fresh: bool,
-    ) -> impl Future<Output = Result<Response<Arriving>, SendError>> {
+    ) -> impl Future<Output = Result<Response<ResponseBody>, SendError>> {
         async move {
             let idle = if fresh { None } else { self.pool.take().await };
             let (mut link, reused) = match idle {
@@ -144,23 +144,23 @@ impl Upstream {
                     self.metrics.latency(now() - started);
                     let idle = self.options.idle_timeout;
                     let pool = self.pool.clone();
-                    Ok(reply.map(|()| Arriving::new(link, idle, pool)))
+                    Ok(reply.map(|()| ResponseBody::new(link, idle, pool)))
                 }
-                Err(Failed::TimedOut(after)) => Err(SendError::TimedOut(after)),
-                Err(Failed::Broken { fault, at_once }) => Err(SendError::Broken {
+                Err(Error::TimedOut(after)) => Err(SendError::TimedOut(after)),
+                Err(Error::Broken { fault, at_once }) => Err(SendError::Broken {
                     fault,
                     was_closing: reused && at_once,
                 }),
-                Err(Failed::App) => Err(SendError::App),
+                Err(Error::App) => Err(SendError::App),
             }
         }
     }
 
     /// Keeps as many connections open as are wanted though nobody calls, and closes those that have
     /// waited too long. It is asked again after `pause`.
-    async fn tend(&self, pause: Duration) {
+    async fn maintain(&self, pause: Duration) {
         let pause = pause + self.route.patience();
-        let missing = poll_fn(|cx| Poll::Ready(self.missing(pause, cx))).await;
+        let missing = poll_fn(|cx| Poll::Ready(self.deficit(pause, cx))).await;
         for _ in 0..missing {
             let room = self.room.clone().try_acquire_owned();
             let (Ok(_dial), Ok(room)) = (self.dials.try_acquire(), room) else {
@@ -178,8 +178,8 @@ impl Upstream {
     }
 
     /// Returns when fewer connections are open than are kept warm.
-    async fn cooled(&self) {
-        poll_fn(|cx| match self.missing(Duration::ZERO, cx) {
+    async fn below_min_idle(&self) {
+        poll_fn(|cx| match self.deficit(Duration::ZERO, cx) {
             0 => Poll::Pending,
             _ => Poll::Ready(()),
         })
@@ -188,7 +188,7 @@ impl Upstream {
 
     /// How many connections there should be more, since those that are idle will be too old after
     /// `pause`. The task of `cx` is woken when one is closed.
-    fn missing(&self, pause: Duration, cx: &mut Context<'_>) -> usize {
+    fn deficit(&self, pause: Duration, cx: &mut Context<'_>) -> usize {
         let wanted = self.options.keep_warm;
         if wanted == 0 {
             return 0;
@@ -199,7 +199,7 @@ impl Upstream {
     }
 
     /// A new connection that was not closed at once, or one that became free, and whether it is that.
-    async fn open(&self, fresh: bool) -> Result<(Box<Link>, bool), SendError> {
+    async fn open(&self, fresh: bool) -> Result<(Box<Connection>, bool), SendError> {
         for _ in 0..ATTEMPTS {
             let (mut link, reused) = self.open_one(fresh).await?;
             if poll_fn(|cx| Poll::Ready(link.is_open(cx))).await {
@@ -210,7 +210,7 @@ impl Upstream {
     }
 
     /// A new connection; where there may be no more, one that becomes free.
-    async fn open_one(&self, fresh: bool) -> Result<(Box<Link>, bool), SendError> {
+    async fn open_one(&self, fresh: bool) -> Result<(Box<Connection>, bool), SendError> {
         let mut failed = self.failed.subscribe();
         let room = async {
             let room = async {
@@ -219,14 +219,14 @@ impl Upstream {
             };
             tokio::select! {
                 biased;
-                room = room => room.map(Way::New).ok_or(DialError::Crowded),
-                link = self.pool.wait(), if !fresh => Ok(Way::Used(link)),
+                room = room => room.map(Acquired::New).ok_or(DialError::Crowded),
+                link = self.pool.wait(), if !fresh => Ok(Acquired::Used(link)),
                 // With no connection open, whoever waits behind it would wait in vain.
                 _ = failed.changed() => Err(failed.borrow().clone().unwrap_or(DialError::Crowded)),
             }
         };
         match timeout(self.options.reply_timeout, room).await {
-            Ok(Ok(Way::New((_dial, room)))) => match self.connect(room).await {
+            Ok(Ok(Acquired::New((_dial, room)))) => match self.connect(room).await {
                 Ok(link) => Ok((link, false)),
                 Err(error) => {
                     if !self.has_connections() {
@@ -235,7 +235,7 @@ impl Upstream {
                     Err(error.into())
                 }
             },
-            Ok(Ok(Way::Used(link))) => Ok((link, true)),
+            Ok(Ok(Acquired::Used(link))) => Ok((link, true)),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(DialError::Crowded.into()),
         }
@@ -248,20 +248,20 @@ impl Upstream {
         all - self.room.available_permits() > dialing
     }
 
-    async fn connect(&self, room: OwnedSemaphorePermit) -> Result<Box<Link>, DialError> {
+    async fn connect(&self, room: OwnedSemaphorePermit) -> Result<Box<Connection>, DialError> {
         let dialed = self.route.dial().await;
         self.metrics.connect(dialed.is_ok());
-        let counted = Counted::new(self.metrics.clone(), |metrics| {
+        let counted = GaugeGuard::new(self.metrics.clone(), |metrics| {
             &metrics.upstream_connections
         });
-        Ok(Link::new(dialed?, (room, counted)))
+        Ok(Connection::new(dialed?, (room, counted)))
     }
 }
 
 /// How a call gets its connection.
-enum Way<T> {
+enum Acquired<T> {
     /// It opens one.
     New(T),
     /// Another has done with it.
-    Used(Box<Link>),
+    Used(Box<Connection>),
 }

@@ -32,9 +32,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::{inject::Injector, log::Log};
 use certificate::Certificate;
 use cluster::Cluster;
-use figures::{Figures, Reviewed};
-use peers::{Peers, Seat};
-use review::Answer;
+use figures::{Reviewed, WebhookMetrics};
+use peers::{Connections, Slot};
+use review::ReviewReply;
 
 /// How the webhook runs.
 #[derive(Clone, Debug)]
@@ -62,24 +62,24 @@ struct Webhook {
     cluster: Cluster,
     namespaces: bool,
     certificate: Arc<Certificate>,
-    figures: Figures,
+    figures: WebhookMetrics,
     log: Log,
-    peers: Arc<Peers>,
-    farewell: watch::Sender<Farewell>,
+    peers: Arc<Connections>,
+    farewell: watch::Sender<Shutdown>,
 }
 
 /// How far the end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Farewell {
+enum Shutdown {
     Serving,
     Leaving,
     Draining,
 }
 
-type Reply = Response<Full<Bytes>>;
+type WebhookReply = Response<Full<Bytes>>;
 
 /// Why there is no answer to a review: failurePolicy decides.
-struct Unanswered(Reviewed, StatusCode, String);
+struct ReviewError(Reviewed, StatusCode, String);
 
 /// How long a peer may take for a handshake, or for the rest of a review: longer than the API server
 /// waits for its answer.
@@ -126,10 +126,10 @@ async fn start(options: Options, log: Log) -> Result<(), String> {
         cluster: Cluster::new(options.cluster),
         namespaces: options.namespaces,
         certificate: certificate.clone(),
-        figures: Figures::default(),
+        figures: WebhookMetrics::default(),
         log,
-        peers: Peers::new(),
-        farewell: watch::Sender::new(Farewell::Serving),
+        peers: Connections::new(),
+        farewell: watch::Sender::new(Shutdown::Serving),
     });
     tokio::spawn(certificate.clone().watch());
     let learning = webhook.clone();
@@ -145,9 +145,9 @@ async fn start(options: Options, log: Log) -> Result<(), String> {
     signalled().await;
     tracing::info!(delay = ?options.shutdown_delay, "stopping");
     let end = async {
-        webhook.farewell.send_replace(Farewell::Leaving);
+        webhook.farewell.send_replace(Shutdown::Leaving);
         sleep(options.shutdown_delay).await;
-        webhook.farewell.send_replace(Farewell::Draining);
+        webhook.farewell.send_replace(Shutdown::Draining);
         serving.await.map_err(|error| error.to_string())
     };
     tokio::select! {
@@ -164,7 +164,7 @@ impl Webhook {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                _ = farewell.wait_for(|farewell| *farewell == Farewell::Draining) => break,
+                _ = farewell.wait_for(|farewell| *farewell == Shutdown::Draining) => break,
             };
             let Ok((stream, _)) = accepted else {
                 sleep(Duration::from_millis(100)).await;
@@ -183,7 +183,7 @@ impl Webhook {
         let _ = timeout(GRACE, self.peers.all_left()).await;
     }
 
-    async fn converse(&self, stream: TcpStream, acceptor: TlsAcceptor, seat: &Seat) {
+    async fn converse(&self, stream: TcpStream, acceptor: TlsAcceptor, seat: &Slot) {
         // Who does not speak TLS, or distrusts the certificate, is told so by TLS.
         let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else {
             tracing::debug!("a TLS handshake failed");
@@ -193,7 +193,7 @@ impl Webhook {
             let _busy = seat.busy();
             let mut reply = self.answer(request).await;
             // The next review had better go to a replica that stays.
-            if *self.farewell.borrow() > Farewell::Serving {
+            if *self.farewell.borrow() > Shutdown::Serving {
                 let close = HeaderValue::from_static("close");
                 reply.headers_mut().insert(header::CONNECTION, close);
             }
@@ -216,19 +216,19 @@ impl Webhook {
         tokio::select! {
             _ = connection.as_mut() => return,
             () = unused => return,
-            _ = farewell.wait_for(|farewell| *farewell == Farewell::Draining) => {}
+            _ = farewell.wait_for(|farewell| *farewell == Shutdown::Draining) => {}
         }
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
+    async fn answer(&self, request: Request<Incoming>) -> WebhookReply {
         let path = request.uri().path().to_owned();
         match (path.as_str(), request.method()) {
             ("/inject", &Method::POST) => self.inject(request).await,
             ("/inject", _) => text(StatusCode::METHOD_NOT_ALLOWED, "POST an AdmissionReview"),
             ("/livez" | "/healthz", _) => text(StatusCode::OK, "ok"),
-            ("/readyz", _) if *self.farewell.borrow() > Farewell::Serving => text(
+            ("/readyz", _) if *self.farewell.borrow() > Shutdown::Serving => text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the process is about to end",
             ),
@@ -248,18 +248,18 @@ impl Webhook {
         }
     }
 
-    async fn inject(&self, request: Request<Incoming>) -> Reply {
+    async fn inject(&self, request: Request<Incoming>) -> WebhookReply {
         let started = Instant::now();
 
         match self.review(request).await {
-            Ok(Answer { body, reviewed }) => {
+            Ok(ReviewReply { body, reviewed }) => {
                 self.figures.count(reviewed, started.elapsed());
                 let mut reply = Response::new(Full::from(body));
                 let kind = HeaderValue::from_static("application/json");
                 reply.headers_mut().insert(header::CONTENT_TYPE, kind);
                 reply
             }
-            Err(Unanswered(reviewed, status, problem)) => {
+            Err(ReviewError(reviewed, status, problem)) => {
                 tracing::warn!(%status, problem, "a review cannot be answered");
                 self.figures.count(reviewed, started.elapsed());
                 text(status, &problem)
@@ -267,9 +267,10 @@ impl Webhook {
         }
     }
 
-    async fn review(&self, request: Request<Incoming>) -> Result<Answer, Unanswered> {
+    async fn review(&self, request: Request<Incoming>) -> Result<ReviewReply, ReviewError> {
         let (body, _room) = self.read(request).await?;
-        let malformed = |problem| Unanswered(Reviewed::Malformed, StatusCode::BAD_REQUEST, problem);
+        let malformed =
+            |problem| ReviewError(Reviewed::Malformed, StatusCode::BAD_REQUEST, problem);
         let review = review::Review::parse(&body).map_err(malformed)?;
         drop(body);
         let namespace = match review.namespace() {
@@ -277,7 +278,7 @@ impl Webhook {
                 let found = self.cluster.namespace(name).await;
                 // Settings that cannot be read are not guessed: failurePolicy decides.
                 found.map_err(|problem| {
-                    Unanswered(Reviewed::Failed, StatusCode::INTERNAL_SERVER_ERROR, problem)
+                    ReviewError(Reviewed::Failed, StatusCode::INTERNAL_SERVER_ERROR, problem)
                 })?
             }
             _ => Arc::default(),
@@ -291,9 +292,9 @@ impl Webhook {
     async fn read(
         &self,
         request: Request<Incoming>,
-    ) -> Result<(Vec<u8>, Vec<SemaphorePermit<'_>>), Unanswered> {
+    ) -> Result<(Vec<u8>, Vec<SemaphorePermit<'_>>), ReviewError> {
         let wrong =
-            |status, problem: &str| Unanswered(Reviewed::Malformed, status, problem.to_owned());
+            |status, problem: &str| ReviewError(Reviewed::Malformed, status, problem.to_owned());
         let (head, mut body) = request.into_parts();
         let (mut bytes, mut room) = (Vec::new(), Vec::new());
         let end = Instant::now() + PATIENCE;
@@ -328,7 +329,7 @@ impl Webhook {
     }
 }
 
-fn text(status: StatusCode, text: &str) -> Reply {
+fn text(status: StatusCode, text: &str) -> WebhookReply {
     let mut reply = Response::new(Full::from(format!("{text}\n")));
     *reply.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -16,7 +16,7 @@ use std::{
 
 use wechat_sidecar::{
     COMMIT, VERSION,
-    config::keys::{Key, Kind, keys},
+    config::keys::{Key, ValueKind, keys},
 };
 
 #[path = "support/wechat/mod.rs"]
@@ -178,7 +178,7 @@ fn version_and_help_are_on_stdout() {
     let help = String::from_utf8(help.stdout).unwrap();
     for key in keys() {
         assert!(help.contains(&format!("--{}", key.name)), "{}", key.name);
-        assert!(help.contains(key.preset_text()), "{}", key.name);
+        assert!(help.contains(key.default_text()), "{}", key.name);
     }
 }
 
@@ -242,7 +242,7 @@ fn a_right_value_is_what_the_error_shows() {
 
 /// Files are wrong by what is in them.
 fn shows_example(key: &Key) -> bool {
-    !key.placeholder.contains("FILE") || key.kind == Kind::Switch
+    !key.placeholder.contains("FILE") || key.kind == ValueKind::Switch
 }
 
 #[test]

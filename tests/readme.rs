@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use wechat_sidecar::{
     config::{
         account_keys,
-        keys::{self, Kind},
+        keys::{self, ValueKind},
     },
     endpoint,
     inject::catalogue,
@@ -56,8 +56,8 @@ fn the_table_of_keys_is_the_codes() {
             let row = rows.iter().find(|row| row[0] == name);
             let row = row.unwrap_or_else(|| panic!("{readme} does not list {name}"));
             let default = match key.kind {
-                Kind::Switch => "false",
-                _ => key.preset_text(),
+                ValueKind::Switch => "false",
+                _ => key.default_text(),
             };
             let shown = row[1].trim_matches('`');
             // What depends on something is said in words, which may be Chinese.
@@ -96,7 +96,7 @@ fn the_number_of_known_paths_is_the_tables() {
     for readme in READMES {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(readme);
         let text = fs::read_to_string(path).unwrap().replace(',', "");
-        for kind in [kind::Kind::Wechat, kind::Kind::Wecom] {
+        for kind in [kind::Api::Wechat, kind::Api::Wecom] {
             let rows = endpoint::rows_of(kind).len();
             assert!(text.contains(&format!(" {rows} ")), "{readme}: {kind}");
         }

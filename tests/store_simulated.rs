@@ -16,9 +16,9 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 use memory::LIFE;
 use replica::{DAILY, Replica, many, shared};
 use wechat_sidecar::{
-    issuer::{Issue, IssueError, Meaning, Wanted, store::Owner},
+    issuer::{FetchRequest, TokenError, TokenErrorKind, TokenSource, store::LeaseId},
     keeper::Replacement,
-    kind::Kind,
+    kind::Api,
     metrics::Cause,
 };
 
@@ -63,11 +63,11 @@ async fn a_lease_whose_owner_died_is_taken_when_it_ends() {
     let (memory, mint, replicas) = many(2);
     mint.takes(Duration::from_secs(5));
     let dying = timeout(Duration::from_secs(1), async {
-        let wanted = Wanted {
+        let wanted = FetchRequest {
             cause: Cause::Missing,
-            instead_of: None,
+            current: None,
         };
-        shared(&memory, &mint).issue(wanted).await
+        shared(&memory, &mint).fetch(wanted).await
     });
     assert!(dying.await.is_err());
     mint.takes(Duration::from_millis(300));
@@ -89,7 +89,7 @@ async fn a_request_that_outlives_the_lease_is_given_up_before_it_ends() {
     mint.takes(Duration::from_secs(60));
     let began = Instant::now();
     let error = replicas[0].keeper.token().await.unwrap_err().error;
-    assert_eq!(error, IssueError::Slow);
+    assert_eq!(error, TokenError::Slow);
     sleep(Duration::from_secs(15)).await;
     assert!(memory.with(|contents| contents.lease.is_none()));
     assert!(began.elapsed() < Duration::from_secs(31));
@@ -200,7 +200,7 @@ async fn a_token_that_others_refused_and_took_away_is_not_put_back_while_they_fe
     replicas[0].token().await;
     replicas[0].run();
     sleep(Duration::from_secs(1)).await;
-    let owner = Owner::random();
+    let owner = LeaseId::random();
     memory.with(|contents| {
         contents.token = None;
         contents.lease = Some((owner, Instant::now() + Duration::from_secs(120)));
@@ -209,11 +209,11 @@ async fn a_token_that_others_refused_and_took_away_is_not_put_back_while_they_fe
     assert!(memory.token().is_none());
 }
 
-fn refused(code: i64) -> IssueError {
-    IssueError::Refused {
+fn refused(code: i64) -> TokenError {
+    TokenError::Refused {
         code,
         message: "no".to_owned(),
-        meaning: Meaning::of(Kind::Wechat, code),
+        kind: TokenErrorKind::of(Api::Wechat, code),
     }
 }
 

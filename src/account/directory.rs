@@ -21,13 +21,13 @@ pub struct Accounts {
 
 /// Who is called something.
 #[derive(Clone, Copy, Debug)]
-pub enum Found<'a> {
+pub enum Lookup<'a> {
     /// This one.
     One(&'a Arc<Account>),
     /// Several: it is a corpid that they share.
-    Several,
+    Ambiguous,
     /// Nobody.
-    Nobody,
+    Unknown,
 }
 
 impl Accounts {
@@ -73,18 +73,18 @@ impl Accounts {
     }
 
     /// Who has this AppID, corpid or name.
-    pub fn find(&self, word: &str) -> Found<'_> {
+    pub fn find(&self, word: &str) -> Lookup<'_> {
         // The usual case needs no hash.
         if let [only] = &*self.all {
             return match only.is_called(word) {
-                true => Found::One(only),
-                false => Found::Nobody,
+                true => Lookup::One(only),
+                false => Lookup::Unknown,
             };
         }
         match self.known.get(word) {
-            Some(Some(at)) => Found::One(&self.all[*at]),
-            Some(None) => Found::Several,
-            None => Found::Nobody,
+            Some(Some(at)) => Lookup::One(&self.all[*at]),
+            Some(None) => Lookup::Ambiguous,
+            None => Lookup::Unknown,
         }
     }
 

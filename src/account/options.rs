@@ -4,11 +4,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::rules::Rules;
 use crate::{
-    address::Address,
+    address::ListenAddr,
     issuer::{http, wechat::TokenApi},
-    kind::Kind,
+    kind::Api,
     secret::SecretSource,
-    upstream::{origin::Origin, route::RouteOptions},
+    upstream::{origin::Origin, route::ConnectOptions},
 };
 
 /// What an account is configured with.
@@ -19,7 +19,7 @@ pub struct Options {
     /// WeChat's AppID, or WeCom's corpid.
     pub appid: String,
     /// Which API it speaks.
-    pub kind: Kind,
+    pub api: Api,
     /// WeChat's AppSecret, or WeCom's corpsecret; `None` where its tokens come from elsewhere.
     pub secret: Option<Arc<SecretSource>>,
     /// Which of WeChat's two tokens it uses.
@@ -27,20 +27,20 @@ pub struct Options {
     /// Fetches a day above which refusals cause none.
     pub daily_fetches: u32,
     /// Where its tokens come from.
-    pub source: Source,
+    pub source: SourceOptions,
     /// The way to its own WeChat; `None` for the way of all.
-    pub upstream: Option<RouteOptions>,
+    pub upstream: Option<ConnectOptions>,
     /// Whether calls that name no account are its own.
     pub default: bool,
     /// Which endpoints it may call.
     pub rules: Rules,
     /// Where calls are its own, whatever they say.
-    pub listen: Vec<Address>,
+    pub listen: Vec<ListenAddr>,
 }
 
 /// Where an account's tokens come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Source {
+pub enum SourceOptions {
     /// From WeChat itself, or WeCom.
     #[default]
     Wechat,
@@ -56,11 +56,11 @@ impl Options {
         Self {
             name: None,
             appid: appid.into(),
-            kind: Kind::Wechat,
+            api: Api::Wechat,
             secret,
             token_api: TokenApi::Stable,
             daily_fetches: 500,
-            source: Source::Wechat,
+            source: SourceOptions::Wechat,
             upstream: None,
             default: false,
             rules: Rules::default(),
@@ -71,8 +71,8 @@ impl Options {
     /// What tells it from the others, and what its placeholder ends in: the name where it is one
     /// of a corp's, for they may share the corpid, and the AppID otherwise.
     pub fn id(&self) -> &str {
-        match (self.kind, &self.name) {
-            (Kind::Wecom, Some(name)) => name,
+        match (self.api, &self.name) {
+            (Api::Wecom, Some(name)) => name,
             _ => &self.appid,
         }
     }
@@ -86,21 +86,22 @@ impl Options {
     }
 
     /// Whether each of its fetches would end the token of other replicas.
-    pub fn kicks(&self) -> bool {
-        let classic = self.kind == Kind::Wechat && self.token_api == TokenApi::Classic;
-        classic && self.source == Source::Wechat
+    pub fn fetch_revokes_others(&self) -> bool {
+        let classic = self.api == Api::Wechat && self.token_api == TokenApi::Classic;
+        classic && self.source == SourceOptions::Wechat
     }
 
     /// Whether replicas share its token where they can: it is not the same for all anyway.
     pub fn shares(&self) -> bool {
-        self.kicks() || (self.kind == Kind::Wecom && self.source == Source::Wechat)
+        self.fetch_revokes_others()
+            || (self.api == Api::Wecom && self.source == SourceOptions::Wechat)
     }
 
     /// Whether a token of one is a token of the other: it may be kept when one becomes the other.
-    pub fn has_tokens_of(&self, other: &Self) -> bool {
+    pub fn same_tokens(&self, other: &Self) -> bool {
         self.id() == other.id()
-            && (&self.appid, self.kind, self.token_api)
-                == (&other.appid, other.kind, other.token_api)
+            && (&self.appid, self.api, self.token_api)
+                == (&other.appid, other.api, other.token_api)
             && self.source == other.source
             // A token is for nobody's eyes but those who issued it.
             && self.place() == other.place()
@@ -112,19 +113,19 @@ impl Options {
     }
 
     /// Whether it goes the same way.
-    pub fn has_way_of(&self, other: &Self) -> bool {
+    pub fn same_upstream(&self, other: &Self) -> bool {
         match (&self.upstream, &other.upstream) {
             (None, None) => true,
-            (Some(one), Some(two)) => one.leads_where(two),
+            (Some(one), Some(two)) => one.same_target(two),
             _ => false,
         }
     }
 
     /// Whether it has the same secret, given in the same way.
-    pub fn has_secret_of(&self, other: &Self) -> bool {
+    pub fn same_secret(&self, other: &Self) -> bool {
         match (&self.secret, &other.secret) {
             (None, None) => true,
-            (Some(one), Some(two)) => one.is_like(two),
+            (Some(one), Some(two)) => one.same_source(two),
             _ => false,
         }
     }
@@ -133,9 +134,9 @@ impl Options {
 /// Compares secrets without showing them; a file that is read again is the same as before.
 impl PartialEq for Options {
     fn eq(&self, other: &Self) -> bool {
-        self.has_tokens_of(other)
-            && self.has_way_of(other)
-            && self.has_secret_of(other)
+        self.same_tokens(other)
+            && self.same_upstream(other)
+            && self.same_secret(other)
             && (&self.name, self.daily_fetches, self.default)
                 == (&other.name, other.daily_fetches, other.default)
             && (&self.rules, &self.listen) == (&other.rules, &other.listen)

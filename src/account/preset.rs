@@ -137,7 +137,7 @@ pub(super) const ACCOUNT_WIDE: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{endpoint::Endpoint, kind::Kind};
+    use crate::{endpoint::Endpoint, kind::Api};
 
     #[test]
     fn every_path_of_the_preset_is_one_of_the_tables_and_stands_there_once() {
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(distinct.len(), ACCOUNT_WIDE.len());
         for path in ACCOUNT_WIDE {
             let known = |kind| Endpoint::of(kind, path.as_bytes()).unwrap().row();
-            let row = known(Kind::Wechat).or(known(Kind::Wecom));
+            let row = known(Api::Wechat).or(known(Api::Wecom));
             assert!(
                 row.is_some() && *path == path.to_ascii_lowercase(),
                 "{path}"

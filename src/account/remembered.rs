@@ -35,7 +35,7 @@ const A_SECOND: u32 = 10;
 
 /// What WeChat answered.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct CachedRefusal {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -54,10 +54,10 @@ pub struct Evidence {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct RefusedEndpoint {
     path: Box<[u8]>,
     token: Arc<Token>,
-    answer: Answer,
+    answer: CachedRefusal,
     /// Whether the path is given up with this token, and until when if not for good.
     firm: bool,
     until: Option<Instant>,
@@ -72,15 +72,15 @@ struct Entry {
 
 /// The refusals of an account, oldest first.
 #[derive(Debug, Default)]
-pub struct Remembered {
+pub struct RefusedEndpoints {
     /// So that nobody takes the lock while there are none.
     count: AtomicUsize,
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Vec<RefusedEndpoint>>,
 }
 
-impl Remembered {
+impl RefusedEndpoints {
     /// A second send of a call to `path` was refused with `token`.
-    pub fn add(&self, path: &[u8], token: &Arc<Token>, answer: Answer, evidence: Evidence) {
+    pub fn add(&self, path: &[u8], token: &Arc<Token>, answer: CachedRefusal, evidence: Evidence) {
         if path.len() > LONGEST_PATH {
             return;
         }
@@ -88,7 +88,7 @@ impl Remembered {
         let mut entries = self.lock();
         let before = entries.iter().position(|entry| entry.is(path));
         let before = before.map(|at| entries.remove(at));
-        let mut entry = Entry {
+        let mut entry = RefusedEndpoint {
             path: path.into(),
             token: token.clone(),
             answer,
@@ -101,7 +101,7 @@ impl Remembered {
         };
         if let Some(before) = before {
             if before.token.is(token) {
-                let again = evidence.confirmed && token.brought_at() > before.refused_at;
+                let again = evidence.confirmed && token.fetched_at() > before.refused_at;
                 entry.firm |= before.firm || again;
                 entry.until = entry.until.filter(|_| before.until.is_some());
                 entry.any_token_until = before.any_token_until;
@@ -127,7 +127,7 @@ impl Remembered {
 
     /// Counts a call to `path` that is about to be sent with `token`, and returns the answer it
     /// would get if it is one of too many.
-    pub fn instead(&self, path: &[u8], token: &Token) -> Option<Answer> {
+    pub fn cached_refusal(&self, path: &[u8], token: &Token) -> Option<CachedRefusal> {
         self.find(path, token, |entry| {
             if entry.second.elapsed() >= Duration::from_secs(1) {
                 entry.second = Instant::now();
@@ -151,7 +151,7 @@ impl Remembered {
         &self,
         path: &[u8],
         token: &Token,
-        found: impl FnOnce(&mut Entry) -> T,
+        found: impl FnOnce(&mut RefusedEndpoint) -> T,
     ) -> Option<T> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
@@ -165,12 +165,12 @@ impl Remembered {
         (any_token || (entry.firm && this_token)).then(|| found(entry))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<RefusedEndpoint>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Entry {
+impl RefusedEndpoint {
     fn is(&self, path: &[u8]) -> bool {
         *self.path == *path
     }
@@ -196,8 +196,8 @@ mod tests {
         Arc::new(Token::new(Secret::new(value), Duration::from_secs(7200)))
     }
 
-    fn answer() -> Answer {
-        Answer {
+    fn answer() -> CachedRefusal {
+        CachedRefusal {
             status: StatusCode::OK,
             headers: HeaderMap::new(),
             body: Bytes::from_static(b"{\"errcode\":40001}"),
@@ -206,20 +206,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ten_calls_a_second_pass_and_the_rest_is_answered() {
-        let (remembered, old) = (Remembered::default(), token("old"));
-        assert!(remembered.instead(b"/x", &old).is_none());
+        let (remembered, old) = (RefusedEndpoints::default(), token("old"));
+        assert!(remembered.cached_refusal(b"/x", &old).is_none());
         remembered.add(b"/x", &old, answer(), NEVER);
         for _ in 0..3 {
-            let answered = (0..25).filter(|_| remembered.instead(b"/x", &old).is_some());
+            let answered = (0..25).filter(|_| remembered.cached_refusal(b"/x", &old).is_some());
             assert_eq!(answered.count(), 15);
             advance(Duration::from_secs(1)).await;
         }
-        assert!(remembered.instead(b"/y", &old).is_none());
+        assert!(remembered.cached_refusal(b"/y", &old).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn another_token_or_a_success_ends_it() {
-        let (remembered, old) = (Remembered::default(), token("old"));
+        let (remembered, old) = (RefusedEndpoints::default(), token("old"));
         remembered.add(b"/x", &old, answer(), NEVER);
         assert!(remembered.knows(b"/x", &token("old")));
         assert!(!remembered.knows(b"/x", &token("new")));
@@ -230,7 +230,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn memory_is_bounded() {
-        let (remembered, old) = (Remembered::default(), token("old"));
+        let (remembered, old) = (RefusedEndpoints::default(), token("old"));
         for at in 0..1000 {
             let path = format!("/{at}");
             remembered.add(path.as_bytes(), &old, answer(), NEVER);
@@ -242,7 +242,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_path_that_has_worked_is_given_a_second_chance_with_a_token_confirmed_since() {
-        let (remembered, old) = (Remembered::default(), token("old"));
+        let (remembered, old) = (RefusedEndpoints::default(), token("old"));
         advance(Duration::from_secs(1)).await;
         for _ in 0..3 {
             remembered.add(b"/x", &old, answer(), ONCE);
@@ -255,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_path_that_never_worked_and_refused_two_tokens_is_given_up_for_an_hour() {
-        let remembered = Remembered::default();
+        let remembered = RefusedEndpoints::default();
         remembered.add(b"/x", &token("one"), answer(), NEVER);
         remembered.add(b"/x", &token("two"), answer(), NEVER);
         assert!(remembered.knows(b"/x", &token("three")));
@@ -268,7 +268,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn with_a_token_that_nobody_confirmed_a_path_is_given_up_for_a_minute() {
-        let (remembered, old) = (Remembered::default(), token("old"));
+        let (remembered, old) = (RefusedEndpoints::default(), token("old"));
         let unconfirmed = Evidence {
             confirmed: false,
             ..NEVER

@@ -16,15 +16,15 @@ const EVERY: Duration = Duration::from_secs(60);
 
 /// The last reply that turned a call down for its IP, until a call is accepted.
 #[derive(Debug, Default)]
-pub struct Unlisted {
+pub struct RejectedIps {
     /// So that nobody takes the lock while there is none.
     any: AtomicBool,
-    last: Mutex<Option<Seen>>,
+    last: Mutex<Option<RejectedIp>>,
 }
 
 /// What such a reply said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct RejectedIp {
     /// The error code.
     pub code: i64,
     /// The IP that calls come from, in the eyes of WeChat or WeCom, if the reply names it.
@@ -32,7 +32,7 @@ pub struct Seen {
     said_at: Instant,
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for RejectedIp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.ip {
             Some(ip) => write!(f, "calls come from {ip}")?,
@@ -46,9 +46,9 @@ impl fmt::Display for Seen {
     }
 }
 
-impl Unlisted {
+impl RejectedIps {
     /// A reply said `code`, and named `ip`. Returns it if it is time to say so in the log.
-    pub fn note(&self, code: i64, ip: Option<IpAddr>) -> Option<Seen> {
+    pub fn note(&self, code: i64, ip: Option<IpAddr>) -> Option<RejectedIp> {
         let mut last = self.lock();
         let news = last.is_none_or(|seen| {
             (seen.code, seen.ip) != (code, ip) || seen.said_at.elapsed() >= EVERY
@@ -57,7 +57,7 @@ impl Unlisted {
             return None;
         }
         let said_at = Instant::now();
-        *last = Some(Seen { code, ip, said_at });
+        *last = Some(RejectedIp { code, ip, said_at });
         self.any.store(true, Ordering::Relaxed);
         *last
     }
@@ -72,11 +72,11 @@ impl Unlisted {
     }
 
     /// What the last such reply said, unless a call was accepted since.
-    pub fn last(&self) -> Option<Seen> {
+    pub fn last(&self) -> Option<RejectedIp> {
         *self.lock()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Seen>> {
+    fn lock(&self) -> MutexGuard<'_, Option<RejectedIp>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,7 +89,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_said_once_a_minute_and_whenever_it_is_another_until_a_call_is_accepted() {
-        let unlisted = Unlisted::default();
+        let unlisted = RejectedIps::default();
         let ip = |text: &str| Some(text.parse().unwrap());
         assert!(unlisted.note(60020, ip("1.2.3.4")).is_some());
         assert!(unlisted.note(60020, ip("1.2.3.4")).is_none());

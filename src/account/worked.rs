@@ -10,19 +10,19 @@ use crate::endpoint::{self, Endpoint};
 /// Which endpoints WeChat has accepted a call on. A path that is in no table shares its place with
 /// others, so that the memory is bounded; that is good enough for what it decides.
 #[derive(Debug)]
-pub struct Worked(Box<[AtomicBool]>);
+pub struct AcceptedEndpoints(Box<[AtomicBool]>);
 
 /// Places for paths that are in no table.
-const STRANGERS: usize = 1024;
+const UNLISTED_PATHS: usize = 1024;
 
-impl Default for Worked {
+impl Default for AcceptedEndpoints {
     fn default() -> Self {
-        let places = endpoint::rows() + STRANGERS;
+        let places = endpoint::rows() + UNLISTED_PATHS;
         Self((0..places).map(|_| AtomicBool::new(false)).collect())
     }
 }
 
-impl Worked {
+impl AcceptedEndpoints {
     /// WeChat accepted a call on `endpoint`.
     pub fn note(&self, endpoint: &Endpoint<'_>) {
         let place = self.place(endpoint);
@@ -40,7 +40,7 @@ impl Worked {
         let stranger = || {
             let mut hash = DefaultHasher::new();
             endpoint.path().hash(&mut hash);
-            endpoint::rows() + (hash.finish() as usize) % STRANGERS
+            endpoint::rows() + (hash.finish() as usize) % UNLISTED_PATHS
         };
         &self.0[endpoint.row().unwrap_or_else(stranger)]
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// How the configuration was read the last time.
 #[derive(Debug, Default)]
-pub struct Readings(Mutex<Last>);
+pub struct Reloads(Mutex<Last>);
 
 #[derive(Debug, Default)]
 struct Last {
@@ -17,7 +17,7 @@ struct Last {
     needs_restart: Vec<&'static str>,
 }
 
-impl Readings {
+impl Reloads {
     /// It is in force, but for the keys that need a restart; or it is not, for a reason.
     pub fn note(&self, outcome: Result<Vec<&'static str>, String>) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);

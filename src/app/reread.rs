@@ -29,40 +29,40 @@ const SETTLED: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a file has in it, without keeping it: it may hold secrets. `None` if it cannot be read.
-type Print = Option<u64>;
+type Fingerprint = Option<u64>;
 
 /// Where the configuration comes from.
-pub(super) struct Origin {
+pub(super) struct ConfigSource {
     config: Config,
-    file: Eye,
+    file: FileWatcher,
     hangups: Signal,
-    print: Print,
+    print: Fingerprint,
 }
 
 /// Looks at a file.
-struct Eye {
+struct FileWatcher {
     file: Option<PathBuf>,
     /// Whether a look has not ended: one that hangs is the last.
     busy: Arc<AtomicBool>,
 }
 
-impl Origin {
+impl ConfigSource {
     /// Of `config`, as it was read when the process started. From now on SIGHUP ends it no more.
     pub(super) async fn new(config: &Config) -> io::Result<Self> {
-        let file = Eye {
+        let file = FileWatcher {
             file: config.file().map(Path::to_owned),
             busy: Arc::default(),
         };
         Ok(Self {
             hangups: signal(SignalKind::hangup())?,
-            print: file.look().await.unwrap_or_default(),
+            print: file.poll().await.unwrap_or_default(),
             file,
             config: config.clone(),
         })
     }
 
     /// Returns with a new reading when there is reason to read again.
-    pub(super) async fn reread(&mut self) -> Result<Config, ConfigError> {
+    pub(super) async fn reload(&mut self) -> Result<Config, ConfigError> {
         tokio::select! {
             _ = self.hangups.recv() => tracing::info!("SIGHUP: reading the configuration again"),
             () = self.file.changes(self.print) => {
@@ -71,7 +71,7 @@ impl Origin {
         }
         loop {
             // Before it is read: what comes later is another change.
-            if let Some(print) = self.file.look().await {
+            if let Some(print) = self.file.poll().await {
                 self.print = print;
             }
             let config = self.config.clone();
@@ -83,13 +83,13 @@ impl Origin {
     }
 }
 
-impl Eye {
+impl FileWatcher {
     /// Returns when the file has something else in it than `before`, and goes on having that.
-    async fn changes(&self, before: Print) {
+    async fn changes(&self, before: Fingerprint) {
         let mut seen = before;
         loop {
             sleep(if seen == before { LOOK } else { SETTLED }).await;
-            let Some(now) = self.look().await else {
+            let Some(now) = self.poll().await else {
                 continue;
             };
             if now != before && now == seen {
@@ -100,7 +100,7 @@ impl Eye {
     }
 
     /// What the file has in it now; `None` if that takes too long.
-    async fn look(&self) -> Option<Print> {
+    async fn poll(&self) -> Option<Fingerprint> {
         let Some(file) = self.file.clone() else {
             return Some(None);
         };

@@ -8,32 +8,32 @@ use tokio::{
 };
 
 use crate::{
-    account::{Account, Directory, Means, Options},
-    address::Address,
+    account::{Account, AccountFactory, Directory, Options},
+    address::ListenAddr,
     secret::SecretSource,
-    server::{Farewell, Listener, Owner, Workers},
+    server::{Drain, Listener, SocketOwner, Workers},
 };
 
 /// Accounts, and what each keeps going.
-pub(super) struct Served {
-    means: Means,
+pub(super) struct ServedAccounts {
+    means: AccountFactory,
     directory: Directory,
-    kept: Vec<Kept>,
+    kept: Vec<ServedAccount>,
     /// Connections of apps at once.
     room: usize,
 }
 
 /// What an account keeps going, until this is dropped.
-struct Kept {
+struct ServedAccount {
     account: Arc<Account>,
-    renewal: Renewal,
-    listeners: Vec<Open>,
+    renewal: RenewalTask,
+    listeners: Vec<OpenListener>,
 }
 
 /// The task that renews a token.
-struct Renewal(AbortHandle);
+struct RenewalTask(AbortHandle);
 
-impl Drop for Renewal {
+impl Drop for RenewalTask {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -41,32 +41,32 @@ impl Drop for Renewal {
 
 /// A listener that is open until this is dropped.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenListener {
     /// As it was configured.
-    address: Address,
-    owner: Owner,
+    address: ListenAddr,
+    owner: SocketOwner,
 }
 
 /// Opens listeners, and waits for their end.
-pub(super) struct Doors {
+pub(super) struct Listeners {
     workers: Arc<Workers>,
     room: Arc<Semaphore>,
-    farewell: Farewell,
+    farewell: Drain,
     tasks: JoinSet<()>,
 }
 
 /// What an account of a new configuration will be, if all of it is possible.
-struct Next {
+struct Update {
     account: Arc<Account>,
     /// What its secret follows then.
     secret: Option<Arc<SecretSource>>,
-    bound: Vec<Bound>,
+    bound: Vec<NewListener>,
 }
 
-enum Bound {
+enum NewListener {
     /// Open already, for this account or another.
-    Before(Address),
-    New(Address, Listener),
+    Before(ListenAddr),
+    New(ListenAddr, Listener),
 }
 
 /// How many accounts came, changed and went.
@@ -77,8 +77,8 @@ pub(super) struct Change {
     pub(super) removed: usize,
 }
 
-impl Doors {
-    pub(super) fn new(workers: Arc<Workers>, room: Arc<Semaphore>, farewell: Farewell) -> Self {
+impl Listeners {
+    pub(super) fn new(workers: Arc<Workers>, room: Arc<Semaphore>, farewell: Drain) -> Self {
         Self {
             workers,
             room,
@@ -91,10 +91,10 @@ impl Doors {
     /// id, or of all.
     pub(super) fn open(
         &mut self,
-        address: Address,
+        address: ListenAddr,
         listener: Listener,
         account: Option<&str>,
-    ) -> Open {
+    ) -> OpenListener {
         let (owner, owned) = watch::channel(account.map(Into::into));
         self.tasks.spawn(listener.serve(
             self.workers.clone(),
@@ -102,7 +102,7 @@ impl Doors {
             self.farewell.clone(),
             owned,
         ));
-        Open { address, owner }
+        OpenListener { address, owner }
     }
 
     /// Waits until all are closed.
@@ -111,17 +111,21 @@ impl Doors {
     }
 }
 
-impl Served {
+impl ServedAccounts {
     /// Opens accounts by `means`. The error names the account.
-    pub(super) fn new(accounts: &[Options], means: Means, room: usize) -> Result<Self, String> {
+    pub(super) fn new(
+        accounts: &[Options],
+        means: AccountFactory,
+        room: usize,
+    ) -> Result<Self, String> {
         let mut kept = Vec::new();
         for options in accounts {
             let account = options.open(&means);
-            kept.push(Kept::new(Arc::new(
+            kept.push(ServedAccount::new(Arc::new(
                 account.map_err(|problem| of(options, &problem))?,
             )));
         }
-        let all = kept.iter().map(|kept: &Kept| kept.account.clone());
+        let all = kept.iter().map(|kept: &ServedAccount| kept.account.clone());
         let directory = Directory::new(all.collect(), means.fingerprints().clone());
         let served = Self {
             means,
@@ -142,7 +146,7 @@ impl Served {
             usize::MAX
         };
         for kept in &self.kept {
-            kept.account.keeper.let_wait(most);
+            kept.account.keeper.limit_waiters(most);
         }
     }
 
@@ -152,7 +156,7 @@ impl Served {
     }
 
     /// Keeps `open` for as long as the account with this id.
-    pub(super) fn keep(&mut self, id: &str, open: Open) {
+    pub(super) fn keep(&mut self, id: &str, open: OpenListener) {
         if let Some(kept) = self.kept.iter_mut().find(|kept| kept.account.id() == id) {
             kept.listeners.push(open);
         }
@@ -164,7 +168,7 @@ impl Served {
     pub(super) async fn change(
         &mut self,
         accounts: Vec<Options>,
-        doors: &mut Doors,
+        doors: &mut Listeners,
     ) -> Result<Change, String> {
         let mut all = Vec::new();
         for options in accounts {
@@ -175,14 +179,14 @@ impl Served {
         // From here on nothing fails.
         let mut before = std::mem::take(&mut self.kept);
         let mut change = Change::default();
-        let mut open: Vec<Open> = before
+        let mut open: Vec<OpenListener> = before
             .iter_mut()
             .flat_map(|kept| kept.listeners.drain(..))
             .collect();
         let accounts = all.iter().map(|next| next.account.clone());
         self.directory.replace(accounts.collect());
         for next in all {
-            let Next {
+            let Update {
                 account,
                 secret,
                 bound,
@@ -191,22 +195,22 @@ impl Served {
             let mut kept = match at.map(|at| before.swap_remove(at)) {
                 None => {
                     change.added += 1;
-                    Kept::new(account)
+                    ServedAccount::new(account)
                 }
                 Some(before) if Arc::ptr_eq(&before.account, &account) => before,
                 Some(before) => {
                     change.changed += 1;
-                    before.become_(account, secret.as_deref())
+                    before.update(account, secret.as_deref())
                 }
             };
             for bound in bound {
                 let id = kept.account.id();
                 kept.listeners.extend(match bound {
-                    Bound::New(address, listener) => {
+                    NewListener::New(address, listener) => {
                         tracing::info!(account = id, address = %listener.address(), "listening");
                         Some(doors.open(address, listener, Some(id)))
                     }
-                    Bound::Before(address) => take(&mut open, &address, id),
+                    NewListener::Before(address) => take(&mut open, &address, id),
                 });
             }
             self.kept.push(kept);
@@ -216,7 +220,7 @@ impl Served {
         Ok(change)
     }
 
-    async fn next(&self, options: Options) -> Result<Next, String> {
+    async fn next(&self, options: Options) -> Result<Update, String> {
         let before = self
             .kept
             .iter()
@@ -227,8 +231,9 @@ impl Served {
             Some(before) => Arc::new(options.open_after(before, &self.means)?),
             None => Arc::new(options.open(&self.means)?),
         };
-        let is_open = |address: &Address| {
-            let its = |kept: &&Kept| address.is_definite() || kept.account.id() == options.id();
+        let is_open = |address: &ListenAddr| {
+            let its =
+                |kept: &&ServedAccount| address.is_definite() || kept.account.id() == options.id();
             let listeners = self
                 .kept
                 .iter()
@@ -241,15 +246,15 @@ impl Served {
         let mut bound = Vec::new();
         for address in &options.listen {
             bound.push(if is_open(address) {
-                Bound::Before(address.clone())
+                NewListener::Before(address.clone())
             } else {
                 let listener = Listener::bind(address).await;
                 let listener = listener
                     .map_err(|error| format!("listen: {address} cannot be listened on: {error}"))?;
-                Bound::New(address.clone(), listener)
+                NewListener::New(address.clone(), listener)
             });
         }
-        Ok(Next {
+        Ok(Update {
             account,
             secret: options.secret,
             bound,
@@ -257,13 +262,13 @@ impl Served {
     }
 }
 
-impl Kept {
+impl ServedAccount {
     /// Begins to renew its token. It must be called on a runtime.
     fn new(account: Arc<Account>) -> Self {
         let renewal = tokio::spawn(account.keeper.clone().run());
         Self {
             account,
-            renewal: Renewal(renewal.abort_handle()),
+            renewal: RenewalTask(renewal.abort_handle()),
             listeners: Vec::new(),
         }
     }
@@ -273,16 +278,16 @@ impl Kept {
     }
 
     /// The same account with other options, whose secret is now the one that `secret` is.
-    fn become_(self, account: Arc<Account>, secret: Option<&SecretSource>) -> Self {
+    fn update(self, account: Arc<Account>, secret: Option<&SecretSource>) -> Self {
         let is_kept = |before: &Arc<SecretSource>| {
             let now = account.secret.as_ref();
             now.is_some_and(|now| Arc::ptr_eq(now, before))
         };
         if let (Some(held), Some(secret)) = (self.account.secret.as_ref(), secret)
             && is_kept(held)
-            && !held.is_like(secret)
+            && !held.same_source(secret)
         {
-            held.follow(secret);
+            held.replace_with(secret);
             account.keeper.try_again();
         }
         if !Arc::ptr_eq(&self.account.keeper, &account.keeper) {
@@ -297,8 +302,8 @@ impl Kept {
 }
 
 /// The open listener at `address`, which is the account's with this id from now on.
-fn take(open: &mut Vec<Open>, address: &Address, id: &str) -> Option<Open> {
-    let is_its = |open: &Open| open.owner.borrow().as_deref() == Some(id);
+fn take(open: &mut Vec<OpenListener>, address: &ListenAddr, id: &str) -> Option<OpenListener> {
+    let is_its = |open: &OpenListener| open.owner.borrow().as_deref() == Some(id);
     let at = open
         .iter()
         .position(|open| open.address == *address && is_its(open))

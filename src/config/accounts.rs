@@ -4,28 +4,28 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{
     Sources,
-    error::{ConfigError, Place},
+    error::{ConfigError, Provenance},
     files,
     keys::{Id, Key, list, switch, value},
-    layers::{Given, Settings},
+    layers::{Raw, Settings},
     network, sources, values,
-    ways::{self, Ways},
+    ways::{self, AccountUpstreams},
 };
 use crate::{
-    account::{self, Options, Source, rules::Pattern},
+    account::{self, Options, SourceOptions, rules::Pattern},
     endpoint,
     issuer::wechat::TokenApi,
-    kind::Kind,
+    kind::Api,
     secret::{Secret, SecretSource},
     spelling,
-    upstream::route::RouteOptions,
+    upstream::route::ConnectOptions,
 };
 
 /// A table of the file that is an account.
 pub(super) struct Table {
     /// Where it begins.
-    pub(super) place: Place,
-    pub(super) given: BTreeMap<&'static str, Given>,
+    pub(super) place: Provenance,
+    pub(super) given: BTreeMap<&'static str, Raw>,
 }
 
 /// What stands in such a table. No value is ever repeated: an AppSecret may stand anywhere by mistake.
@@ -63,7 +63,7 @@ static KEYS: &[Key] = &[
 /// WeCom's word for `appid`.
 const CORPID: &str = "corpid";
 
-const KINDS: [(&str, Kind); 2] = [("wechat", Kind::Wechat), ("wecom", Kind::Wecom)];
+const KINDS: [(&str, Api); 2] = [("wechat", Api::Wechat), ("wecom", Api::Wecom)];
 const APIS: [(&str, TokenApi); 2] = [("stable", TokenApi::Stable), ("classic", TokenApi::Classic)];
 
 /// The keys of a table below `[[accounts]]`, as the documents write them.
@@ -73,7 +73,7 @@ pub fn keys() -> impl Iterator<Item = String> {
 }
 
 /// The key called `name` in such a table.
-pub(super) fn find(name: &str, place: &Place) -> Result<&'static Key, ConfigError> {
+pub(super) fn find(name: &str, place: &Provenance) -> Result<&'static Key, ConfigError> {
     let plain = name.replace('_', "-");
     let known = |name: &str| KEYS.iter().find(|key| key.name == name);
     let found = known(match &*plain {
@@ -109,10 +109,10 @@ fn spelt(name: &str) -> String {
 pub(super) fn accounts(
     settings: &Settings,
     given: &Sources,
-    route: &RouteOptions,
+    route: &ConnectOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Options>, ConfigError> {
-    let mut ways = Ways::new(route);
+    let mut ways = AccountUpstreams::new(route);
     let mut accounts = Vec::new();
     match settings.accounts.first() {
         None => {
@@ -130,7 +130,7 @@ pub(super) fn accounts(
             }
             for table in &settings.accounts {
                 let mut options = account(table, settings, route, warnings)?;
-                options.upstream = ways.of(table, options.kind)?;
+                options.upstream = ways.of(table, options.api)?;
                 check(table, &options, settings, &accounts)?;
                 accounts.push(options);
             }
@@ -144,7 +144,7 @@ pub(super) fn accounts(
 fn unwise(settings: &Settings, accounts: &[Options]) -> Vec<String> {
     let mut warnings = Vec::new();
     let says = |id, word| settings.text(id).is_some_and(|(_, text)| text == word);
-    let is_wecoms = |account: &Options| account.kind == Kind::Wecom;
+    let is_wecoms = |account: &Options| account.api == Api::Wecom;
     if accounts.len() > 1 && accounts.iter().any(is_wecoms) && says(Id::TokenEndpoint, "real") {
         let warning = "with --token-endpoint real a token of WeCom's does not say whose a call is: with several \
             accounts each call for one of WeCom has to, by X-Wechat-Appid, its path or its listener";
@@ -171,13 +171,13 @@ fn presets(
     own: Option<&Table>,
 ) -> Result<(), ConfigError> {
     let own = |name| own.and_then(|table| table.given.get(name));
-    options.token_api = match (options.kind, own("token-api")) {
-        (Kind::Wecom, Some(given)) => {
+    options.token_api = match (options.api, own("token-api")) {
+        (Api::Wecom, Some(given)) => {
             return Err(given.error("WeCom has one token API: drop this key"));
         }
-        (Kind::Wecom, None) => TokenApi::Stable,
-        (Kind::Wechat, Some(given)) => given.value(values::one_of(&APIS))?,
-        (Kind::Wechat, None) => settings.value(Id::TokenApi, values::one_of(&APIS))?,
+        (Api::Wecom, None) => TokenApi::Stable,
+        (Api::Wechat, Some(given)) => given.value(values::one_of(&APIS))?,
+        (Api::Wechat, None) => settings.value(Id::TokenApi, values::one_of(&APIS))?,
     };
     let ceiling = match own("daily-fetches") {
         Some(given) => Some(given.value(values::count(100_000))?),
@@ -215,7 +215,7 @@ fn allowed(text: &str) -> Result<Pattern, String> {
 fn account(
     table: &Table,
     settings: &Settings,
-    route: &RouteOptions,
+    route: &ConnectOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Options, ConfigError> {
     let kind = table
@@ -228,14 +228,14 @@ fn account(
     })?;
     let appid = appid.ok_or_else(|| {
         let word = match kind {
-            Kind::Wechat => "appid",
-            Kind::Wecom => CORPID,
+            Api::Wechat => "appid",
+            Api::Wecom => CORPID,
         };
         ConfigError::new(table.place.clone(), format!("this account has no {word}"))
     })?;
     let source = sources::source(table, &route.tls, warnings)?;
     let mut options = Options::new(appid, secret(table, &source, warnings)?);
-    options.kind = kind;
+    options.api = kind;
     options.source = source;
     options.name = table.optional("name", name)?;
     options.default = table.optional("default", values::switch)?.unwrap_or(false);
@@ -250,7 +250,7 @@ fn account(
 /// The secret: one, as text or in a file; where tokens come from elsewhere it may be missing.
 fn secret(
     table: &Table,
-    source: &Source,
+    source: &SourceOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Arc<SecretSource>>, ConfigError> {
     match (table.text("secret"), table.text("secret-file")) {
@@ -261,11 +261,11 @@ fn secret(
             Err(given.error("this account has secret as well: keep one of them"))
         }
         (None, None) => match source {
-            Source::Wechat => {
+            SourceOptions::Wechat => {
                 let problem = "this account has no AppSecret: name a file that holds it as secret_file, or set secret";
                 Err(ConfigError::new(table.place.clone(), problem))
             }
-            Source::File(_) | Source::Http(_) => Ok(None),
+            SourceOptions::File(_) | SourceOptions::Http(_) => Ok(None),
         },
     }
 }
@@ -316,7 +316,7 @@ fn check(
             return wrong("name", "the name of one account is the AppID of another");
         }
         if same(&other.appid, &options.appid) {
-            if options.kind == Kind::Wechat || other.kind == Kind::Wechat {
+            if options.api == Api::Wechat || other.api == Api::Wechat {
                 return wrong("appid", "another account has this AppID");
             }
             if options.name.is_none() || other.name.is_none() {
@@ -338,7 +338,7 @@ fn check(
 }
 
 impl Table {
-    pub(super) fn text(&self, name: &str) -> Option<(&Given, &str)> {
+    pub(super) fn text(&self, name: &str) -> Option<(&Raw, &str)> {
         let given = self.given.get(name)?;
         Some((given, given.texts.last()?.trim()))
     }

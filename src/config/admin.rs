@@ -10,7 +10,7 @@ use super::{
     error::ConfigError,
     file, from_here,
     keys::Id,
-    layers::{Given, Settings},
+    layers::{Raw, Settings},
     network,
 };
 
@@ -57,7 +57,7 @@ fn in_file(settings: &Settings) -> Result<Option<SocketAddr>, ConfigError> {
 }
 
 /// The value is not repeated: in a file that is not TOML, whatever follows may be taken for a part of it.
-fn address(given: &Given) -> Result<SocketAddr, ConfigError> {
+fn address(given: &Raw) -> Result<SocketAddr, ConfigError> {
     let text = given.texts.last().map_or("", String::as_str);
     network::tcp(text).map_err(|problem| {
         let example = given.key.example;

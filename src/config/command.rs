@@ -6,8 +6,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 use tokio::time::Duration;
 
 use super::{
-    error::{ConfigError, Place},
-    keys::{self, Id, Key, Kind},
+    error::{ConfigError, Provenance},
+    keys::{self, Id, Key, ValueKind},
     kubernetes, values,
 };
 use crate::{
@@ -65,7 +65,7 @@ pub struct Invocation {
 
 /// What is said instead of doing something.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum UsageError {
     /// Help or version, as asked for.
     Said(String),
     /// What is wrong with the command line.
@@ -73,7 +73,7 @@ pub enum Answer {
 }
 
 /// Reads a command line, the program's own name first.
-pub fn parse<I>(args: I) -> Result<Invocation, Answer>
+pub fn parse<I>(args: I) -> Result<Invocation, UsageError>
 where
     I: IntoIterator<Item = OsString>,
 {
@@ -82,8 +82,8 @@ where
         .try_get_matches_from(&args)
         .map_err(|error| answer(&error, &args))?;
     let (name, inner) = matches.subcommand().unwrap_or(("serve", &matches));
-    let operation = operation(name, inner).map_err(|error| Answer::Wrong(error.to_string()))?;
-    let flags = flags(&matches, name, inner).map_err(Answer::Wrong)?;
+    let operation = operation(name, inner).map_err(|error| UsageError::Wrong(error.to_string()))?;
+    let flags = flags(&matches, name, inner).map_err(UsageError::Wrong)?;
     Ok(Invocation { operation, flags })
 }
 
@@ -131,7 +131,7 @@ fn time_to_wait(matches: &ArgMatches) -> Result<Duration, ConfigError> {
         .map_or("30s", String::as_str);
     values::duration(text).map_err(|problem| {
         ConfigError::new(
-            Place::Flag("timeout"),
+            Provenance::Flag("timeout"),
             format!("the value {problem}; for example 30s"),
         )
     })
@@ -143,13 +143,13 @@ fn texts(matches: &ArgMatches, key: &Key) -> Option<Vec<String>> {
 }
 
 /// Clap's words, without an argument that may have a password in it.
-fn answer(error: &clap::Error, args: &[OsString]) -> Answer {
+fn answer(error: &clap::Error, args: &[OsString]) -> UsageError {
     let mut text = error.to_string();
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        return Answer::Said(text);
+        return UsageError::Said(text);
     }
     for argument in args.iter().filter_map(|argument| argument.to_str()) {
         let value = argument
@@ -161,7 +161,7 @@ fn answer(error: &clap::Error, args: &[OsString]) -> Answer {
                 .replace(value, "[hidden]");
         }
     }
-    Answer::Wrong(text.trim_start_matches("error: ").trim_end().to_owned())
+    UsageError::Wrong(text.trim_start_matches("error: ").trim_end().to_owned())
 }
 
 /// The command line as clap knows it. No value is checked by clap, which would repeat it.
@@ -228,15 +228,15 @@ pub(super) fn flag(key: &Key) -> Arg {
     let arg = Arg::new(key.name)
         .long(key.name)
         .help_heading(key.section)
-        .help(match key.preset_text() {
+        .help(match key.default_text() {
             "" => key.help.to_owned(),
             preset => format!("{} [default: {preset}]", key.help),
         });
     match key.kind {
-        Kind::Value => arg.value_name(key.placeholder).action(ArgAction::Set),
-        Kind::List => arg.value_name(key.placeholder).action(ArgAction::Append),
+        ValueKind::Value => arg.value_name(key.placeholder).action(ArgAction::Set),
+        ValueKind::List => arg.value_name(key.placeholder).action(ArgAction::Append),
         // `--switch=false` overrules the environment and the file.
-        Kind::Switch => arg
+        ValueKind::Switch => arg
             .value_name("BOOL")
             .num_args(0..=1)
             .require_equals(true)
@@ -249,7 +249,7 @@ pub(super) fn flag(key: &Key) -> Arg {
 mod tests {
     use super::*;
 
-    fn parsing(line: &str) -> Result<Invocation, Answer> {
+    fn parsing(line: &str) -> Result<Invocation, UsageError> {
         parse(line.split(' ').map(OsString::from))
     }
 
@@ -290,7 +290,7 @@ mod tests {
             panic!("{wait:?}")
         };
         assert_eq!((until, timeout), (Until::Ready, Duration::from_secs(1)));
-        let Err(Answer::Wrong(problem)) = parsing("x --upstream a inject -f -") else {
+        let Err(UsageError::Wrong(problem)) = parsing("x --upstream a inject -f -") else {
             panic!("a key of the sidecar's is none of inject's")
         };
         assert!(problem.contains("--upstream"), "{problem}");
@@ -313,7 +313,7 @@ mod tests {
             "x --secret=HUNTER2",
             "x --secret HUNTER2=",
         ] {
-            let Err(Answer::Wrong(text)) = parsing(line) else {
+            let Err(UsageError::Wrong(text)) = parsing(line) else {
                 panic!("{line}")
             };
             assert!(
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn help_and_version_are_no_mistakes() {
         for line in ["x --help", "x -h", "x --version", "x -V", "x check --help"] {
-            assert!(matches!(parsing(line), Err(Answer::Said(_))), "{line}");
+            assert!(matches!(parsing(line), Err(UsageError::Said(_))), "{line}");
         }
     }
 }

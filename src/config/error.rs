@@ -7,13 +7,13 @@ use std::{fmt, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct ConfigError {
-    place: Place,
+    place: Provenance,
     problem: String,
 }
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Provenance {
     /// The command line.
     Flag(&'static str),
     /// The environment.
@@ -40,13 +40,13 @@ pub enum Place {
 
 impl ConfigError {
     /// `problem` at `place`.
-    pub fn new(place: Place, problem: impl Into<String>) -> Self {
+    pub fn new(place: Provenance, problem: impl Into<String>) -> Self {
         let problem = problem.into();
         Self { place, problem }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) => write!(f, "--{name}"),

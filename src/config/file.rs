@@ -12,9 +12,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     accounts::{self, Table},
-    error::{ConfigError, Place},
-    keys::{self, Id, Key, Kind},
-    layers::Given,
+    error::{ConfigError, Provenance},
+    keys::{self, Id, Key, ValueKind},
+    layers::Raw,
 };
 pub(super) use lenient::admin;
 
@@ -22,7 +22,7 @@ pub(super) use lenient::admin;
 #[derive(Default)]
 pub(super) struct Contents {
     /// The keys that flags have, too.
-    pub(super) layer: BTreeMap<Id, Given>,
+    pub(super) layer: BTreeMap<Id, Raw>,
     /// What stands below `accounts`.
     pub(super) accounts: Vec<Table>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Contents {
 const ACCOUNTS: &str = "accounts";
 
 /// What the file at `path` says. The error shows no line of it: a line may hold a secret.
-pub(super) fn read(path: &Path, named_at: &Place) -> Result<Contents, ConfigError> {
+pub(super) fn read(path: &Path, named_at: &Provenance) -> Result<Contents, ConfigError> {
     let text = fs::read_to_string(path).map_err(|error| unreadable(&error, named_at))?;
     let file = File { path, text: &text };
     let table = DeTable::parse(&text).map_err(|error| file.not_toml(&error))?;
@@ -47,13 +47,17 @@ pub(super) fn read(path: &Path, named_at: &Place) -> Result<Contents, ConfigErro
     Ok(contents)
 }
 
-fn unreadable(error: &io::Error, named_at: &Place) -> ConfigError {
+fn unreadable(error: &io::Error, named_at: &Provenance) -> ConfigError {
     let problem = format!("the file cannot be read: {error}");
     ConfigError::new(named_at.clone(), problem)
 }
 
 /// The tables in an array of accounts.
-fn tables(file: &File<'_>, value: &DeValue<'_>, place: &Place) -> Result<Vec<Table>, ConfigError> {
+fn tables(
+    file: &File<'_>,
+    value: &DeValue<'_>,
+    place: &Provenance,
+) -> Result<Vec<Table>, ConfigError> {
     let wrong = || {
         let problem = "accounts stand here as tables, each below a line [[accounts]]";
         ConfigError::new(place.clone(), problem)
@@ -75,18 +79,18 @@ fn tables(file: &File<'_>, value: &DeValue<'_>, place: &Place) -> Result<Vec<Tab
 }
 
 /// A value, its whole name and its place.
-struct Found<'a> {
+struct Leaf<'a> {
     name: String,
-    place: Place,
+    place: Provenance,
     value: &'a DeValue<'a>,
 }
 
-impl Found<'_> {
+impl Leaf<'_> {
     /// It as a value of `key`.
-    fn given(self, key: &'static Key) -> Result<Given, ConfigError> {
+    fn given(self, key: &'static Key) -> Result<Raw, ConfigError> {
         let Self { place, value, .. } = self;
         match texts(key, value) {
-            Ok(texts) => Ok(Given { key, texts, place }),
+            Ok(texts) => Ok(Raw { key, texts, place }),
             Err(problem) => Err(ConfigError::new(place, problem)),
         }
     }
@@ -99,7 +103,7 @@ fn flat<'a>(
     table: &'a DeTable<'a>,
     above: &str,
     is_left_out: &dyn Fn(&str) -> bool,
-) -> Result<Vec<Found<'a>>, ConfigError> {
+) -> Result<Vec<Leaf<'a>>, ConfigError> {
     let mut found = Vec::new();
     for (name, value) in table {
         let (name, at) = (name.get_ref(), name.span().start);
@@ -111,7 +115,7 @@ fn flat<'a>(
         match value.get_ref() {
             _ if is_left_out(name) && above.is_empty() => {}
             DeValue::Table(inner) => found.extend(flat(file, inner, &whole, is_left_out)?),
-            value => found.push(Found {
+            value => found.push(Leaf {
                 place: file.key(&whole, at),
                 name: whole,
                 value,
@@ -123,10 +127,10 @@ fn flat<'a>(
 
 /// The keys that `found` has, each once.
 fn gather<T: Ord>(
-    found: Vec<Found<'_>>,
-    find: impl Fn(&str, &Place) -> Result<&'static Key, ConfigError>,
+    found: Vec<Leaf<'_>>,
+    find: impl Fn(&str, &Provenance) -> Result<&'static Key, ConfigError>,
     id: impl Fn(&'static Key) -> T,
-) -> Result<BTreeMap<T, Given>, ConfigError> {
+) -> Result<BTreeMap<T, Raw>, ConfigError> {
     let mut layer = BTreeMap::new();
     for found in found {
         let key = find(&found.name, &found.place)?;
@@ -151,10 +155,10 @@ impl File<'_> {
         before.filter(|byte| **byte == b'\n').count() + 1
     }
 
-    fn line(&self, at: usize) -> Place {
+    fn line(&self, at: usize) -> Provenance {
         let path = PathBuf::from(self.path);
         let line = self.line_of(at);
-        Place::Line { path, line }
+        Provenance::Line { path, line }
     }
 
     fn not_toml(&self, error: &toml::de::Error) -> ConfigError {
@@ -163,10 +167,10 @@ impl File<'_> {
         ConfigError::new(self.line(at), problem)
     }
 
-    fn key(&self, name: &str, at: usize) -> Place {
+    fn key(&self, name: &str, at: usize) -> Provenance {
         let path = PathBuf::from(self.path);
         let line = self.line_of(at);
-        Place::File {
+        Provenance::File {
             key: name.escape_debug().to_string(),
             path,
             line,
@@ -174,7 +178,7 @@ impl File<'_> {
     }
 }
 
-fn find(name: &str, place: &Place) -> Result<&'static Key, ConfigError> {
+fn find(name: &str, place: &Provenance) -> Result<&'static Key, ConfigError> {
     let wrong = |problem: String| Err(ConfigError::new(place.clone(), problem));
     match keys::named(name) {
         Some(key) if key.id == Id::Config => wrong("a file cannot name another file".to_owned()),
@@ -199,9 +203,9 @@ fn is_credential(name: &str) -> bool {
 /// A value as the texts that a flag would have. The error is a sentence without the value.
 fn texts(key: &Key, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     let expected = match key.kind {
-        Kind::Value => "a string",
-        Kind::List => "a string or an array of strings",
-        Kind::Switch => "true or false",
+        ValueKind::Value => "a string",
+        ValueKind::List => "a string or an array of strings",
+        ValueKind::Switch => "true or false",
     };
     let wrong = || {
         let found = value.type_str();
@@ -212,16 +216,16 @@ fn texts(key: &Key, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     };
     let text = |value: &DeValue<'_>| match value {
         DeValue::String(text) => Some(text.to_string()),
-        DeValue::Integer(digits) if key.kind == Kind::Value => Some(
+        DeValue::Integer(digits) if key.kind == ValueKind::Value => Some(
             i64::from_str_radix(digits.as_str(), digits.radix())
                 .ok()?
                 .to_string(),
         ),
-        DeValue::Boolean(on) if key.kind == Kind::Switch => Some(on.to_string()),
+        DeValue::Boolean(on) if key.kind == ValueKind::Switch => Some(on.to_string()),
         _ => None,
     };
     match value {
-        DeValue::Array(values) if key.kind == Kind::List => {
+        DeValue::Array(values) if key.kind == ValueKind::List => {
             let texts = values
                 .iter()
                 .map(|value| text(value.get_ref()))
@@ -243,7 +247,7 @@ mod tests {
             fastrand::u64(..)
         ));
         fs::write(&path, text).unwrap();
-        let read = read(&path, &Place::Flag("config"));
+        let read = read(&path, &Provenance::Flag("config"));
         fs::remove_file(&path).unwrap();
         read.map_err(|error| error.to_string())
     }
@@ -256,7 +260,7 @@ mod tests {
         assert_eq!(layer[&Id::Workers].texts, ["16"]);
         assert_eq!(layer[&Id::UnsafeListen].texts, ["true"]);
         assert_eq!(layer[&Id::AllowHost].texts, ["a"]);
-        let Place::File { key, line, .. } = &layer[&Id::UnsafeListen].place else {
+        let Provenance::File { key, line, .. } = &layer[&Id::UnsafeListen].place else {
             panic!()
         };
         assert_eq!((key.as_str(), *line), ("unsafe_listen", 4));

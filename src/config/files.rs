@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use super::{
     Sources,
-    error::{ConfigError, Place},
+    error::{ConfigError, Provenance},
     keys::Id,
     layers::Settings,
 };
@@ -40,7 +40,11 @@ pub(super) fn account(
     let appid = appid(variable(sources, APPID))?;
     let secret = match (variable(sources, SECRET), variable(sources, SECRET_FILE)) {
         (Some(text), None) => Arc::new(SecretSource::fixed(Secret::new(text))),
-        (None, Some(path)) => open(path, &Place::Variable(SECRET_FILE.to_owned()), warnings)?,
+        (None, Some(path)) => open(
+            path,
+            &Provenance::Variable(SECRET_FILE.to_owned()),
+            warnings,
+        )?,
         (Some(_), Some(_)) => {
             return Err(at(
                 SECRET_FILE,
@@ -83,13 +87,13 @@ fn variable<'a>(sources: &'a Sources, name: &str) -> Option<&'a str> {
 }
 
 fn at(variable: &str, problem: &str) -> ConfigError {
-    ConfigError::new(Place::Variable(variable.to_owned()), problem)
+    ConfigError::new(Provenance::Variable(variable.to_owned()), problem)
 }
 
 /// The secret in a file. The path is not repeated: it may be a secret by mistake.
 pub(super) fn open(
     path: &str,
-    place: &Place,
+    place: &Provenance,
     warnings: &mut Vec<String>,
 ) -> Result<Arc<SecretSource>, ConfigError> {
     let source = SecretSource::file(path).map_err(|error| {

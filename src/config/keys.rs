@@ -4,7 +4,7 @@ use crate::spelling;
 
 /// How a key is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// Once.
     Value,
     /// As a repeated flag, comma separated in the environment, or an array in the file.
@@ -15,7 +15,7 @@ pub enum Kind {
 
 /// What a key is when nobody sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
+pub enum DefaultValue {
     /// Nothing.
     Unset,
     /// This text, read like any other.
@@ -32,11 +32,11 @@ pub struct Key {
     /// In the file, and after `--` as a flag.
     pub name: &'static str,
     /// How it is given.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// What the help shows instead of a value; empty for switches.
     pub placeholder: &'static str,
     /// Its value when nobody sets it.
-    pub preset: Preset,
+    pub default: DefaultValue,
     /// A value that is right.
     pub example: &'static str,
     /// Whether its value may hold a password by mistake, and so is never repeated.
@@ -57,21 +57,21 @@ impl Key {
     }
 
     /// Its default as the help shows it; empty when there is none.
-    pub fn preset_text(&self) -> &'static str {
-        match self.preset {
-            Preset::Unset => "",
-            Preset::Text(text) | Preset::Depends(text) => text,
+    pub fn default_text(&self) -> &'static str {
+        match self.default {
+            DefaultValue::Unset => "",
+            DefaultValue::Text(text) | DefaultValue::Depends(text) => text,
         }
     }
 
     const fn by_default(mut self, text: &'static str) -> Self {
-        self.preset = Preset::Text(text);
+        self.default = DefaultValue::Text(text);
         self.example = text;
         self
     }
 
     const fn depending(mut self, description: &'static str) -> Self {
-        self.preset = Preset::Depends(description);
+        self.default = DefaultValue::Depends(description);
         self
     }
 
@@ -93,13 +93,13 @@ impl Key {
     }
 }
 
-const fn key(name: &'static str, kind: Kind, placeholder: &'static str) -> Key {
+const fn key(name: &'static str, kind: ValueKind, placeholder: &'static str) -> Key {
     Key {
         id: Id::Config,
         name,
         kind,
         placeholder,
-        preset: Preset::Unset,
+        default: DefaultValue::Unset,
         example: "",
         private: false,
         section: "",
@@ -108,15 +108,15 @@ const fn key(name: &'static str, kind: Kind, placeholder: &'static str) -> Key {
 }
 
 pub(super) const fn value(name: &'static str, placeholder: &'static str) -> Key {
-    key(name, Kind::Value, placeholder)
+    key(name, ValueKind::Value, placeholder)
 }
 
 pub(super) const fn list(name: &'static str, placeholder: &'static str) -> Key {
-    key(name, Kind::List, placeholder)
+    key(name, ValueKind::List, placeholder)
 }
 
 pub(super) const fn switch(name: &'static str) -> Key {
-    key(name, Kind::Switch, "").like("true")
+    key(name, ValueKind::Switch, "").like("true")
 }
 
 /// What environment variables of keys begin with.

@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{
     command::{Operation, flag},
-    error::{ConfigError, Place},
+    error::{ConfigError, Provenance},
     keys::Id,
     values,
 };
@@ -21,7 +21,7 @@ use crate::{
     upstream::origin::Origin,
     webhook::{
         self,
-        bootstrap::{self, Format},
+        bootstrap::{self, ManifestFormat},
         cluster,
     },
 };
@@ -150,7 +150,7 @@ fn injector(matches: &ArgMatches) -> Result<Injector, ConfigError> {
     let presets = Presets::parse(set.iter().map(String::as_str));
     Ok(Injector {
         prefix: prefix(matches)?,
-        presets: presets.map_err(|problem| ConfigError::new(Place::Flag("set"), problem))?,
+        presets: presets.map_err(|problem| ConfigError::new(Provenance::Flag("set"), problem))?,
         cluster: None,
     })
 }
@@ -194,7 +194,7 @@ fn server(matches: &ArgMatches) -> Result<Option<Origin>, ConfigError> {
     } else {
         host
     };
-    let place = || Place::Variable("KUBERNETES_SERVICE_HOST".to_owned());
+    let place = || Provenance::Variable("KUBERNETES_SERVICE_HOST".to_owned());
     let origin = origin(&format!("https://{host}:{port}"));
     origin
         .map(Some)
@@ -204,8 +204,8 @@ fn server(matches: &ArgMatches) -> Result<Option<Origin>, ConfigError> {
 fn certificates(matches: &ArgMatches) -> Result<bootstrap::Options, ConfigError> {
     let name = |flag| read(matches, flag, object_name);
     let format = |text: &str| match text {
-        "manifests" => Ok(Format::Manifests),
-        "values" => Ok(Format::Values),
+        "manifests" => Ok(ManifestFormat::Manifests),
+        "values" => Ok(ManifestFormat::Values),
         _ => Err("is neither manifests nor values".to_owned()),
     };
     Ok(bootstrap::Options {
@@ -242,5 +242,5 @@ fn read<T>(
     read: impl Fn(&str) -> Result<T, String>,
 ) -> Result<T, ConfigError> {
     read(text(matches, flag))
-        .map_err(|problem| ConfigError::new(Place::Flag(flag), format!("the value {problem}")))
+        .map_err(|problem| ConfigError::new(Provenance::Flag(flag), format!("the value {problem}")))
 }

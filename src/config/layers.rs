@@ -5,22 +5,22 @@ use std::{collections::BTreeMap, fmt, path::Path};
 use super::{
     Sources,
     accounts::Table,
-    error::{ConfigError, Place},
+    error::{ConfigError, Provenance},
     file,
-    keys::{self, Id, Key, Kind, PREFIX, Preset},
+    keys::{self, DefaultValue, Id, Key, PREFIX, ValueKind},
 };
 
 /// A key's values as they were given.
 #[derive(Clone)]
-pub(super) struct Given {
+pub(super) struct Raw {
     pub(super) key: &'static Key,
     pub(super) texts: Vec<String>,
-    pub(super) place: Place,
+    pub(super) place: Provenance,
 }
 
 /// What was given for each key, by the layer that counts.
 pub(super) struct Settings {
-    given: BTreeMap<Id, Given>,
+    given: BTreeMap<Id, Raw>,
     /// The accounts of the file.
     pub(super) accounts: Vec<Table>,
     /// Sentences about what is ignored.
@@ -29,12 +29,12 @@ pub(super) struct Settings {
 
 /// What every key said, but for accounts.
 #[derive(Clone)]
-pub(super) struct Said(BTreeMap<Id, Vec<String>>);
+pub(super) struct Reading(BTreeMap<Id, Vec<String>>);
 
 /// The keys that an account's own may replace: they take effect at once.
 const OF_ACCOUNTS: [Id; 4] = [Id::TokenApi, Id::DailyFetches, Id::Allow, Id::Deny];
 
-impl Said {
+impl Reading {
     pub(super) fn file(&self) -> Option<&Path> {
         self.0.get(&Id::Config)?.last().map(Path::new)
     }
@@ -48,13 +48,13 @@ impl Said {
     }
 }
 
-impl fmt::Debug for Said {
+impl fmt::Debug for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Said").finish_non_exhaustive()
     }
 }
 
-impl Given {
+impl Raw {
     /// The error about one of its values, of which `problem` is said: "is not a size".
     pub(super) fn wrong(&self, text: &str, problem: &str) -> ConfigError {
         let Key {
@@ -118,25 +118,25 @@ impl Settings {
     }
 
     /// All of it, to compare with another reading.
-    pub(super) fn said(&self) -> Said {
-        let said = |(id, given): (&Id, &Given)| (*id, given.texts.clone());
-        Said(self.given.iter().map(said).collect())
+    pub(super) fn said(&self) -> Reading {
+        let said = |(id, given): (&Id, &Raw)| (*id, given.texts.clone());
+        Reading(self.given.iter().map(said).collect())
     }
 
     /// What was given for `id`, or is its default.
-    pub(super) fn given(&self, id: Id) -> Option<&Given> {
+    pub(super) fn given(&self, id: Id) -> Option<&Raw> {
         self.given.get(&id)
     }
 
     /// Whether somebody set `id`.
     pub(super) fn is_set(&self, id: Id) -> bool {
         self.given(id)
-            .is_some_and(|given| !matches!(given.place, Place::Default(_)))
+            .is_some_and(|given| !matches!(given.place, Provenance::Default(_)))
     }
 
     /// An error about `id`, at the place where it was set.
     pub(super) fn error(&self, id: Id, problem: &str) -> ConfigError {
-        let unset = || Place::Default(id.key().name);
+        let unset = || Provenance::Default(id.key().name);
         let place = self
             .given(id)
             .map_or_else(unset, |given| given.place.clone());
@@ -144,37 +144,37 @@ impl Settings {
     }
 }
 
-fn defaults() -> BTreeMap<Id, Given> {
+fn defaults() -> BTreeMap<Id, Raw> {
     let mut layer = BTreeMap::new();
     for key in keys::keys() {
-        if let Preset::Text(text) = key.preset {
+        if let DefaultValue::Text(text) = key.default {
             let texts = vec![text.to_owned()];
-            let place = Place::Default(key.name);
-            layer.insert(key.id, Given { key, texts, place });
+            let place = Provenance::Default(key.name);
+            layer.insert(key.id, Raw { key, texts, place });
         }
     }
     layer
 }
 
 /// The layers above the file.
-fn upper(sources: &Sources) -> BTreeMap<Id, Given> {
+fn upper(sources: &Sources) -> BTreeMap<Id, Raw> {
     let mut upper = of_environment(&sources.env);
     upper.extend(of_flags(&sources.flags));
     upper
 }
 
-fn of_flags(flags: &[(Id, Vec<String>)]) -> BTreeMap<Id, Given> {
+fn of_flags(flags: &[(Id, Vec<String>)]) -> BTreeMap<Id, Raw> {
     let given = |(id, texts): &(Id, Vec<String>)| {
         let key = id.key();
         let texts = texts.clone();
-        let place = Place::Flag(key.name);
-        (*id, Given { key, texts, place })
+        let place = Provenance::Flag(key.name);
+        (*id, Raw { key, texts, place })
     };
     flags.iter().map(given).collect()
 }
 
 /// An empty variable counts as unset.
-fn of_environment(env: &[(String, String)]) -> BTreeMap<Id, Given> {
+fn of_environment(env: &[(String, String)]) -> BTreeMap<Id, Raw> {
     let mut layer = BTreeMap::new();
     for key in keys::keys() {
         let variable = key.variable();
@@ -182,13 +182,13 @@ fn of_environment(env: &[(String, String)]) -> BTreeMap<Id, Given> {
             continue;
         };
         let texts: Vec<String> = match key.kind {
-            Kind::List => text.split(',').map(str::trim).map(str::to_owned).collect(),
-            Kind::Value | Kind::Switch => vec![text.trim().to_owned()],
+            ValueKind::List => text.split(',').map(str::trim).map(str::to_owned).collect(),
+            ValueKind::Value | ValueKind::Switch => vec![text.trim().to_owned()],
         };
         let texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
         if !texts.is_empty() {
-            let place = Place::Variable(variable);
-            layer.insert(key.id, Given { key, texts, place });
+            let place = Provenance::Variable(variable);
+            layer.insert(key.id, Raw { key, texts, place });
         }
     }
     layer

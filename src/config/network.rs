@@ -9,17 +9,17 @@ use super::{
     error::ConfigError,
     files,
     keys::Id,
-    layers::{Given, Settings},
+    layers::{Raw, Settings},
     values,
 };
 use crate::{
     proxy::GuardOptions,
-    server::Address,
+    server::ListenAddr,
     upstream::{
         egress::Egress,
-        names::Names,
+        names::Resolver,
         origin::{self, Origin, OriginError},
-        route::{Route, RouteOptions},
+        route::{ConnectOptions, Connector},
         trust,
     },
 };
@@ -30,7 +30,7 @@ pub(super) fn admin(settings: &Settings) -> Result<SocketAddr, ConfigError> {
 }
 
 /// Where apps connect to, none of them wider than was asked for in so many words.
-pub(super) fn listen(settings: &Settings) -> Result<Vec<Address>, ConfigError> {
+pub(super) fn listen(settings: &Settings) -> Result<Vec<ListenAddr>, ConfigError> {
     let addresses = settings.list(Id::Listen, address)?;
     if addresses.is_empty() {
         return Err(settings.error(
@@ -38,7 +38,7 @@ pub(super) fn listen(settings: &Settings) -> Result<Vec<Address>, ConfigError> {
             "at least one address is needed; for example 127.0.0.1:7080",
         ));
     }
-    let admin = Address::Tcp(admin(settings)?);
+    let admin = ListenAddr::Tcp(admin(settings)?);
     for (at, address) in addresses.iter().enumerate() {
         if address.is_definite() && (addresses[..at].contains(address) || *address == admin) {
             let problem = format!("{address} is taken twice, by --listen or --admin");
@@ -54,11 +54,11 @@ pub(super) fn listen(settings: &Settings) -> Result<Vec<Address>, ConfigError> {
 /// Whether `addresses`, which are one account's, can be listened on beside all others.
 pub(super) fn check_also(
     settings: &Settings,
-    given: &Given,
-    addresses: &[Address],
-    taken: &[&Address],
+    given: &Raw,
+    addresses: &[ListenAddr],
+    taken: &[&ListenAddr],
 ) -> Result<(), ConfigError> {
-    let (admin, common) = (Address::Tcp(admin(settings)?), listen(settings)?);
+    let (admin, common) = (ListenAddr::Tcp(admin(settings)?), listen(settings)?);
     for (at, address) in addresses.iter().enumerate() {
         let others = addresses[..at].iter().chain(&common).chain([&admin]);
         let is_taken = others
@@ -73,7 +73,7 @@ pub(super) fn check_also(
 
 fn stay_local(
     settings: &Settings,
-    addresses: &[Address],
+    addresses: &[ListenAddr],
     error: impl Fn(&str) -> ConfigError,
 ) -> Result<(), ConfigError> {
     let guarded = settings.is_set(Id::CallerKeyFile) || settings.switch(Id::NoCallerKey)?;
@@ -117,7 +117,7 @@ pub(super) fn guard(
 pub(super) fn route(
     settings: &Settings,
     warnings: &mut Vec<String>,
-) -> Result<RouteOptions, ConfigError> {
+) -> Result<ConnectOptions, ConfigError> {
     let upstream = settings.value(Id::Upstream, |text| Origin::parse(text).map_err(refusal))?;
     let fixed = settings.optional(Id::UpstreamAddress, ip)?;
     let egress = egress(settings, warnings)?;
@@ -137,20 +137,20 @@ pub(super) fn route(
     }
     let ca = settings.text(Id::UpstreamCa);
     let extra = ca.map(|(_, path)| Path::new(path));
-    let tls = trust::trust(extra).map_err(|problem| settings.error(Id::UpstreamCa, &problem))?;
+    let tls = trust::load(extra).map_err(|problem| settings.error(Id::UpstreamCa, &problem))?;
     let connect_timeout = settings.value(Id::ConnectTimeout, values::duration)?;
-    let mut names = Names::new(fixed, connect_timeout);
+    let mut names = Resolver::new(fixed, connect_timeout);
     if settings.switch(Id::SkipHostsFile)? {
         names = names.past_hosts_file();
     }
-    let options = RouteOptions {
+    let options = ConnectOptions {
         origins: with_fallback(upstream, fixed),
         names,
         tls,
         egress,
         connect_timeout,
     };
-    Route::new(options.clone())
+    Connector::new(options.clone())
         .map_err(|error| settings.error(Id::Upstream, &error.to_string()))?;
     Ok(options)
 }
@@ -184,13 +184,13 @@ fn refusal(error: OriginError) -> String {
 }
 
 /// Where apps connect to.
-pub(super) fn address(text: &str) -> Result<Address, String> {
+pub(super) fn address(text: &str) -> Result<ListenAddr, String> {
     match text.strip_prefix("unix:") {
         Some(path) if path.starts_with('/') && !path.ends_with('/') => {
-            Ok(Address::Unix(PathBuf::from(path)))
+            Ok(ListenAddr::Unix(PathBuf::from(path)))
         }
         Some(_) => Err("is not unix: and an absolute path".to_owned()),
-        None => tcp(text).map(Address::Tcp),
+        None => tcp(text).map(ListenAddr::Tcp),
     }
 }
 

@@ -9,14 +9,14 @@ use super::{
     error::ConfigError,
     files,
     keys::{Key, value},
-    layers::Given,
+    layers::Raw,
     values,
 };
 use crate::{
-    account::Source,
+    account::SourceOptions,
     issuer::http::{self as server, Options},
     secret::{Secret, SecretSource},
-    upstream::trust::Trust,
+    upstream::trust::TlsRoots,
 };
 
 /// The keys of it in an account's table.
@@ -38,32 +38,32 @@ pub(super) const EXPIRES_POINTER: Key = value("token-expires-pointer", "POINTER"
     .private();
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Word {
+enum SourceKind {
     Wechat,
     File,
     Http,
 }
 
-const WORDS: [(&str, Word); 3] = [
-    ("wechat", Word::Wechat),
-    ("file", Word::File),
-    ("http", Word::Http),
+const WORDS: [(&str, SourceKind); 3] = [
+    ("wechat", SourceKind::Wechat),
+    ("file", SourceKind::File),
+    ("http", SourceKind::Http),
 ];
 
 /// What `table` says, where servers are trusted by `tls`.
 pub(super) fn source(
     table: &Table,
-    tls: &Trust,
+    tls: &TlsRoots,
     warnings: &mut Vec<String>,
-) -> Result<Source, ConfigError> {
+) -> Result<SourceOptions, ConfigError> {
     let word = table.optional(SOURCE.name, values::one_of(&WORDS))?;
-    let word = word.unwrap_or(Word::Wechat);
+    let word = word.unwrap_or(SourceKind::Wechat);
     for (key, wanted) in [
-        (FILE, Word::File),
-        (URL, Word::Http),
-        (HEADER_FILE, Word::Http),
-        (TOKEN_POINTER, Word::Http),
-        (EXPIRES_POINTER, Word::Http),
+        (FILE, SourceKind::File),
+        (URL, SourceKind::Http),
+        (HEADER_FILE, SourceKind::Http),
+        (TOKEN_POINTER, SourceKind::Http),
+        (EXPIRES_POINTER, SourceKind::Http),
     ] {
         if let Some(given) = table.given.get(key.name).filter(|_| word != wanted) {
             let wanted = WORDS.iter().find(|(_, word)| *word == wanted);
@@ -81,13 +81,13 @@ pub(super) fn source(
         ))
     };
     match word {
-        Word::Wechat => Ok(Source::Wechat),
-        Word::File => match table.optional(FILE.name, path)? {
-            Some(path) => Ok(Source::File(path)),
+        SourceKind::Wechat => Ok(SourceOptions::Wechat),
+        SourceKind::File => match table.optional(FILE.name, path)? {
+            Some(path) => Ok(SourceOptions::File(path)),
             None => missing("token.file to take its token from"),
         },
-        Word::Http => match table.optional(URL.name, url)? {
-            Some(url) => http(table, url, tls, warnings).map(Source::Http),
+        SourceKind::Http => match table.optional(URL.name, url)? {
+            Some(url) => http(table, url, tls, warnings).map(SourceOptions::Http),
             None => missing("token.url to ask for its token"),
         },
     }
@@ -96,7 +96,7 @@ pub(super) fn source(
 fn http(
     table: &Table,
     url: Secret,
-    tls: &Trust,
+    tls: &TlsRoots,
     warnings: &mut Vec<String>,
 ) -> Result<Options, ConfigError> {
     let header = match table.text(HEADER_FILE.name) {
@@ -117,7 +117,7 @@ fn http(
 }
 
 fn header(
-    given: &Given,
+    given: &Raw,
     path: &str,
     warnings: &mut Vec<String>,
 ) -> Result<Arc<SecretSource>, ConfigError> {

@@ -54,7 +54,7 @@ pub(super) fn store(
     let extra = settings.text(Id::StoreCaFile).map(|(_, path)| path);
     let tls = match url.tls {
         true => {
-            let trust = trust::trust(extra.map(Path::new));
+            let trust = trust::load(extra.map(Path::new));
             Some(trust.map_err(|problem| settings.error(Id::StoreCaFile, &problem))?)
         }
         false => None,
@@ -76,7 +76,7 @@ pub(super) fn advise(
     accounts: &[account::Options],
 ) -> Option<&'static str> {
     match store {
-        None if accounts.iter().any(account::Options::kicks) => Some(CLASSIC),
+        None if accounts.iter().any(account::Options::fetch_revokes_others) => Some(CLASSIC),
         Some(_) if !accounts.iter().any(account::Options::shares) => Some(NEEDLESS),
         Some(_) | None => None,
     }

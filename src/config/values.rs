@@ -6,7 +6,7 @@ use tokio::time::Duration;
 use super::{
     error::ConfigError,
     keys::Id,
-    layers::{Given, Settings},
+    layers::{Raw, Settings},
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -14,7 +14,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Far more than a sidecar should hold.
 const LARGEST: u64 = 64 << 30;
 
-impl Given {
+impl Raw {
     /// All values, as `read` understands them.
     pub(super) fn list<T>(
         &self,
@@ -75,7 +75,7 @@ impl Settings {
     }
 
     /// The one text given for `id`, whatever it says.
-    pub(super) fn text(&self, id: Id) -> Option<(&Given, &str)> {
+    pub(super) fn text(&self, id: Id) -> Option<(&Raw, &str)> {
         let given = self.given(id)?;
         Some((given, given.texts.last()?))
     }

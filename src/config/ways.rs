@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::{
     accounts::Table,
-    error::{ConfigError, Place},
+    error::{ConfigError, Provenance},
     values,
 };
 use crate::{
-    kind::Kind,
+    kind::Api,
     upstream::{
         origin::{self, Origin},
-        route::{Route, RouteOptions},
-        trust::{Trust, trust},
+        route::{ConnectOptions, Connector},
+        trust::{TlsRoots, load},
     },
 };
 
@@ -22,15 +22,15 @@ pub(super) const CA_FILE: &str = "upstream-ca-file";
 pub(super) const PLAIN_HTTP: &str = "upstream-plain-http";
 
 /// What such ways share.
-pub(super) struct Ways<'a> {
-    common: &'a RouteOptions,
+pub(super) struct AccountUpstreams<'a> {
+    common: &'a ConnectOptions,
     /// By file, since reading all of the platform's roots takes its time.
-    trusted: BTreeMap<String, Trust>,
+    trusted: BTreeMap<String, TlsRoots>,
 }
 
-impl<'a> Ways<'a> {
+impl<'a> AccountUpstreams<'a> {
     /// Ways that are like `common` where an account says nothing else.
-    pub(super) fn new(common: &'a RouteOptions) -> Self {
+    pub(super) fn new(common: &'a ConnectOptions) -> Self {
         Self {
             common,
             trusted: BTreeMap::new(),
@@ -41,8 +41,8 @@ impl<'a> Ways<'a> {
     pub(super) fn of(
         &mut self,
         table: &Table,
-        kind: Kind,
-    ) -> Result<Option<RouteOptions>, ConfigError> {
+        kind: Api,
+    ) -> Result<Option<ConnectOptions>, ConfigError> {
         let plain_http = table.optional(PLAIN_HTTP, values::switch)?.unwrap_or(false);
         let read = |text: &str| {
             Origin::parse_private(text, plain_http).map_err(|error| format!("is refused: {error}"))
@@ -58,7 +58,7 @@ impl<'a> Ways<'a> {
                     }
                 }
                 match (kind, Origin::parse(origin::WECOM)) {
-                    (Kind::Wecom, Ok(origin)) => origin,
+                    (Api::Wecom, Ok(origin)) => origin,
                     _ => return Ok(None),
                 }
             }
@@ -72,7 +72,7 @@ impl<'a> Ways<'a> {
         let tls = self.trust(table, &origin)?;
         // What is sent in plain text stays in the network that it was said to be safe in.
         let egress = self.common.egress.clone().filter(|_| origin.tls);
-        let options = RouteOptions {
+        let options = ConnectOptions {
             names: self.common.names.clone().without_address(),
             tls,
             egress,
@@ -80,13 +80,13 @@ impl<'a> Ways<'a> {
             origins: vec![origin],
         };
         let place = place(table, UPSTREAM);
-        match Route::new(options.clone()) {
+        match Connector::new(options.clone()) {
             Ok(_) => Ok(Some(options)),
             Err(error) => Err(ConfigError::new(place.clone(), error.to_string())),
         }
     }
 
-    fn trust(&mut self, table: &Table, origin: &Origin) -> Result<Trust, ConfigError> {
+    fn trust(&mut self, table: &Table, origin: &Origin) -> Result<TlsRoots, ConfigError> {
         let Some((given, path)) = table.text(CA_FILE) else {
             return Ok(self.common.tls.clone());
         };
@@ -96,13 +96,13 @@ impl<'a> Ways<'a> {
         if let Some(known) = self.trusted.get(path) {
             return Ok(known.clone());
         }
-        let tls = trust(Some(Path::new(path))).map_err(|problem| given.error(&problem))?;
+        let tls = load(Some(Path::new(path))).map_err(|problem| given.error(&problem))?;
         self.trusted.insert(path.to_owned(), tls.clone());
         Ok(tls)
     }
 }
 
-fn place<'a>(table: &'a Table, key: &str) -> &'a Place {
+fn place<'a>(table: &'a Table, key: &str) -> &'a Provenance {
     let given = table.given.get(key);
     given.map_or(&table.place, |given| &given.place)
 }

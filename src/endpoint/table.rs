@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashMap, ops::Range, sync::LazyLock};
 
 use super::Credential;
-use crate::kind::Kind;
+use crate::kind::Api;
 
 /// A line each: the path as its documents write it, a tab, its credential.
 const WECHAT: &str = include_str!("wechat.tsv");
@@ -68,10 +68,10 @@ fn row(line: &'static str) -> Option<Row> {
 }
 
 /// The row of `path`, in lower case, in the table of `kind`.
-pub(super) fn find(kind: Kind, path: &[u8]) -> Option<usize> {
+pub(super) fn find(kind: Api, path: &[u8]) -> Option<usize> {
     match kind {
-        Kind::Wechat => TABLES.wechat.get(path).copied(),
-        Kind::Wecom => TABLES.wecom.get(path).copied(),
+        Api::Wechat => TABLES.wechat.get(path).copied(),
+        Api::Wecom => TABLES.wecom.get(path).copied(),
     }
 }
 
@@ -86,11 +86,11 @@ pub fn rows() -> usize {
 }
 
 /// The rows of the table of `kind`.
-pub fn rows_of(kind: Kind) -> Range<usize> {
+pub fn rows_of(kind: Api) -> Range<usize> {
     let first = TABLES.wechat.len();
     match kind {
-        Kind::Wechat => 0..first,
-        Kind::Wecom => first..rows(),
+        Api::Wechat => 0..first,
+        Api::Wecom => first..rows(),
     }
 }
 

@@ -7,9 +7,9 @@ use super::{
     CONTAINER, Refusal,
     names::{Prefix, text},
     neighbours::{has_mesh, is_stranger},
-    settings::{Mode, Settings, Sidecar},
-    sidecar::{self, Surroundings},
-    status::Status,
+    settings::{Mode, SidecarKind, SidecarSettings},
+    sidecar::{self, PodContext},
+    status::InjectionStatus,
     transparent,
 };
 
@@ -118,11 +118,11 @@ pub(super) fn declares_port(pod: &Value, port: u16) -> Option<&str> {
 pub(super) fn inject(
     pod: &Value,
     prefix: &Prefix,
-    settings: &Settings,
+    settings: &SidecarSettings,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Refusal> {
     let surroundings = surroundings(pod);
-    if settings.sidecar == Sidecar::Classic {
+    if settings.sidecar == SidecarKind::Classic {
         let has_init = !items(pod, "/spec/initContainers").is_empty();
         warn(settings, surroundings, has_init, prefix, warnings);
     }
@@ -135,7 +135,7 @@ pub(super) fn inject(
     let mut pod = pod.clone();
     let volumes = sidecar::volumes(settings);
     let names = volumes.iter().filter_map(|volume| volume["name"].as_str());
-    let mut status = Status {
+    let mut status = InjectionStatus {
         version: crate::VERSION.to_owned(),
         sidecar: settings.sidecar.to_string(),
         base_url: settings.base_url(),
@@ -158,7 +158,7 @@ pub(super) fn inject(
         all.push(volume);
     }
     let container = sidecar::container(settings, surroundings);
-    if settings.sidecar == Sidecar::Classic {
+    if settings.sidecar == SidecarKind::Classic {
         status.default_container = choose_default(&mut pod);
         list(&mut pod["spec"], "containers").insert(0, container);
     } else {
@@ -181,7 +181,7 @@ pub(super) fn inject(
 }
 
 /// An injected pod to which containers were added since, with the sidecar's address in them.
-pub(super) fn complete(pod: &Value, prefix: &Prefix, mut status: Status) -> Option<Value> {
+pub(super) fn complete(pod: &Value, prefix: &Prefix, mut status: InjectionStatus) -> Option<Value> {
     let known = status.containers.len();
     let mut pod = pod.clone();
     tell(&mut pod, &mut status);
@@ -194,7 +194,7 @@ pub(super) fn complete(pod: &Value, prefix: &Prefix, mut status: Status) -> Opti
 
 /// Tells the app's containers where the sidecar is, and notes which were told. A classic sidecar is
 /// not there yet while initContainers run.
-fn tell(pod: &mut Value, status: &mut Status) {
+fn tell(pod: &mut Value, status: &mut InjectionStatus) {
     for kind in CONTAINERS {
         if (kind == "initContainers" && status.sidecar != "native") || pod["spec"][kind].is_null() {
             continue;
@@ -222,9 +222,9 @@ pub(super) fn grace(pod: &Value) -> Duration {
     Duration::from_secs(grace.unwrap_or(USUAL_GRACE))
 }
 
-fn surroundings(pod: &Value) -> Surroundings {
+fn surroundings(pod: &Value) -> PodContext {
     let policy = pod["spec"]["restartPolicy"].as_str();
-    Surroundings {
+    PodContext {
         grace: grace(pod),
         ends: matches!(policy, Some("Never" | "OnFailure")),
         has_mesh: has_mesh(pod),
@@ -233,8 +233,8 @@ fn surroundings(pod: &Value) -> Surroundings {
 
 /// What a classic sidecar cannot do by itself.
 fn warn(
-    settings: &Settings,
-    surroundings: Surroundings,
+    settings: &SidecarSettings,
+    surroundings: PodContext,
     has_init: bool,
     prefix: &Prefix,
     warnings: &mut Vec<String>,

@@ -19,7 +19,7 @@ use crate::spelling;
 
 /// How the sidecar stands in the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sidecar {
+pub(super) enum SidecarKind {
     /// An initContainer that is always restarted: Kubernetes 1.29 and newer.
     Native,
     /// A container among the app's.
@@ -48,7 +48,7 @@ pub(super) enum Probes {
 
 /// Whose AppID.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Account {
+pub(super) enum AccountSecret {
     /// This one.
     Appid(String),
     /// The one at this key of the Secret.
@@ -57,13 +57,13 @@ pub(super) enum Account {
 
 /// All settings of one pod.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(super) struct SidecarSettings {
     pub(super) secret: String,
     pub(super) secret_key: String,
-    pub(super) account: Account,
+    pub(super) account: AccountSecret,
     pub(super) listen: SocketAddr,
     pub(super) admin: SocketAddr,
-    pub(super) sidecar: Sidecar,
+    pub(super) sidecar: SidecarKind,
     pub(super) mode: Mode,
     pub(super) readiness: bool,
     pub(super) requests: Resources,
@@ -102,7 +102,7 @@ impl Presets {
         }
         let presets = Self(presets);
         let prefix = Prefix::default();
-        Layers::gather(&prefix, &presets, &Value::Null, &Value::Null)
+        SettingLayers::gather(&prefix, &presets, &Value::Null, &Value::Null)
             .and_then(|layers| layers.settings())
             .map_err(|refusal| refusal.to_string())?;
         Ok(presets)
@@ -111,7 +111,7 @@ impl Presets {
 
 /// Who said it, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum SettingPlace {
     Pod,
     Namespace,
     Operator,
@@ -119,15 +119,15 @@ enum Place {
 }
 
 /// Each setting's text and who said it; the pod's word beats its namespace's, which beats the operator's.
-pub(super) struct Layers<'a> {
+pub(super) struct SettingLayers<'a> {
     prefix: &'a Prefix,
-    given: BTreeMap<Id, (String, Place)>,
+    given: BTreeMap<Id, (String, SettingPlace)>,
 }
 
 /// The annotations that are no settings: one is written, one decides.
 const OTHERS: [&str; 2] = ["status", "inject"];
 
-impl<'a> Layers<'a> {
+impl<'a> SettingLayers<'a> {
     /// Puts the layers on top of each other. An annotation under our prefix that is none is an error.
     pub(super) fn gather(
         prefix: &'a Prefix,
@@ -137,12 +137,15 @@ impl<'a> Layers<'a> {
     ) -> Result<Self, Refusal> {
         let mut given = BTreeMap::new();
         for id in Id::all() {
-            given.insert(id, (id.setting().preset.to_owned(), Place::Nobody));
+            given.insert(id, (id.setting().preset.to_owned(), SettingPlace::Nobody));
         }
         for (id, text) in &presets.0 {
-            given.insert(*id, (text.clone(), Place::Operator));
+            given.insert(*id, (text.clone(), SettingPlace::Operator));
         }
-        for (object, place) in [(namespace, Place::Namespace), (pod, Place::Pod)] {
+        for (object, place) in [
+            (namespace, SettingPlace::Namespace),
+            (pod, SettingPlace::Pod),
+        ] {
             for (key, value) in texts(object, "annotations").into_iter().flatten() {
                 let Some(name) = prefix.strip(key).filter(|name| !OTHERS.contains(name)) else {
                     continue;
@@ -167,8 +170,11 @@ impl<'a> Layers<'a> {
     }
 
     /// Reads all of them.
-    pub(super) fn settings(&self) -> Result<Settings, Refusal> {
-        let sidecars = [("native", Sidecar::Native), ("classic", Sidecar::Classic)];
+    pub(super) fn settings(&self) -> Result<SidecarSettings, Refusal> {
+        let sidecars = [
+            ("native", SidecarKind::Native),
+            ("classic", SidecarKind::Classic),
+        ];
         let modes = [
             ("base-url", Mode::BaseUrl),
             ("transparent", Mode::Transparent),
@@ -180,10 +186,10 @@ impl<'a> Layers<'a> {
         ];
         let appid = self.optional(Id::Account, values::appid)?;
         let appid_key = self.value(Id::AppidKey, values::data_key)?;
-        let settings = Settings {
+        let settings = SidecarSettings {
             secret: self.value(Id::Secret, values::object_name)?,
             secret_key: self.value(Id::SecretKey, values::data_key)?,
-            account: appid.map_or(Account::Key(appid_key), Account::Appid),
+            account: appid.map_or(AccountSecret::Key(appid_key), AccountSecret::Appid),
             listen: self.value(Id::Listen, values::listen)?,
             admin: self.value(Id::Admin, values::admin)?,
             sidecar: self.value(Id::Sidecar, values::choice(&sidecars))?,
@@ -212,7 +218,7 @@ impl<'a> Layers<'a> {
     }
 
     /// What no setting can say alone.
-    fn agree(&self, settings: &Settings) -> Result<(), Refusal> {
+    fn agree(&self, settings: &SidecarSettings) -> Result<(), Refusal> {
         if settings.listen.port() == settings.admin.port() {
             let id = if self.given[&Id::Admin].1 < self.given[&Id::Listen].1 {
                 Id::Admin
@@ -221,7 +227,7 @@ impl<'a> Layers<'a> {
             };
             return Err(self.objection(id, "has the port of the other one, listen or admin"));
         }
-        let Settings {
+        let SidecarSettings {
             requests, limits, ..
         } = settings;
         let pairs = [
@@ -259,7 +265,7 @@ impl<'a> Layers<'a> {
     /// Whether the pod or its namespace said something for `id`.
     pub(super) fn is_annotated(&self, id: Id) -> bool {
         let (text, place) = &self.given[&id];
-        !text.is_empty() && matches!(place, Place::Pod | Place::Namespace)
+        !text.is_empty() && matches!(place, SettingPlace::Pod | SettingPlace::Namespace)
     }
 
     /// A refusal because of what was said for `id`, of which `problem` is a phrase.
@@ -281,7 +287,7 @@ impl<'a> Layers<'a> {
     }
 }
 
-impl Place {
+impl SettingPlace {
     fn possessive(self) -> &'static str {
         match self {
             Self::Namespace => "the namespace's",
@@ -307,7 +313,7 @@ fn unknown(name: &str) -> String {
     }
 }
 
-impl Settings {
+impl SidecarSettings {
     /// Where the app reaches the sidecar, as a base URL.
     pub(super) fn base_url(&self) -> String {
         format!("http://{}", self.listen)
@@ -322,7 +328,7 @@ impl Settings {
     }
 }
 
-impl fmt::Display for Sidecar {
+impl fmt::Display for SidecarKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Native => "native",

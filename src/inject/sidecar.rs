@@ -5,7 +5,7 @@ use tokio::time::Duration;
 
 use super::{
     CONTAINER,
-    settings::{Account, Mode, Probes, Resources, Settings, Sidecar},
+    settings::{AccountSecret, Mode, Probes, Resources, SidecarKind, SidecarSettings},
 };
 
 /// The volume that holds the AppSecret.
@@ -23,7 +23,7 @@ const READABLE: u32 = 292;
 
 /// What the pod is like, as far as the sidecar is concerned.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Surroundings {
+pub(super) struct PodContext {
     /// How long the pod may take to end.
     pub(super) grace: Duration,
     /// Whether it is to end by itself, as a Job's does.
@@ -33,8 +33,8 @@ pub(super) struct Surroundings {
 }
 
 /// The container.
-pub(super) fn container(settings: &Settings, surroundings: Surroundings) -> Value {
-    let classic = settings.sidecar == Sidecar::Classic;
+pub(super) fn container(settings: &SidecarSettings, surroundings: PodContext) -> Value {
+    let classic = settings.sidecar == SidecarKind::Classic;
     let mut container = Map::new();
     let mut put = |name: &str, value: Value| {
         if !value.is_null() {
@@ -97,7 +97,7 @@ pub(super) fn container(settings: &Settings, surroundings: Surroundings) -> Valu
 }
 
 /// The volumes.
-pub(super) fn volumes(settings: &Settings) -> Vec<Value> {
+pub(super) fn volumes(settings: &SidecarSettings) -> Vec<Value> {
     let item = json!({ "key": settings.secret_key, "path": "secret" });
     let mut volumes = vec![json!({
         "name": SECRET_VOLUME,
@@ -111,7 +111,7 @@ pub(super) fn volumes(settings: &Settings) -> Vec<Value> {
 }
 
 /// A directory each, not a file by `subPath`, which would never change when the Secret does.
-fn mounts(settings: &Settings) -> Value {
+fn mounts(settings: &SidecarSettings) -> Value {
     let mount =
         |name: &str, path: &str| json!({ "name": name, "mountPath": path, "readOnly": true });
     let mut mounts = vec![mount(SECRET_VOLUME, SECRETS)];
@@ -121,11 +121,11 @@ fn mounts(settings: &Settings) -> Value {
     Value::Array(mounts)
 }
 
-fn environment(settings: &Settings, surroundings: Surroundings) -> Value {
+fn environment(settings: &SidecarSettings, surroundings: PodContext) -> Value {
     let variable = |name: &str, value: String| json!({ "name": name, "value": value });
     let appid = match &settings.account {
-        Account::Appid(appid) => variable("WECHAT_APPID", appid.clone()),
-        Account::Key(key) => json!({
+        AccountSecret::Appid(appid) => variable("WECHAT_APPID", appid.clone()),
+        AccountSecret::Key(key) => json!({
             "name": "WECHAT_APPID",
             "valueFrom": { "secretKeyRef": { "name": settings.secret, "key": key } },
         }),
@@ -151,7 +151,7 @@ fn environment(settings: &Settings, surroundings: Surroundings) -> Value {
         file.map(|_| format!("{CONFIGURATION}/{CONFIGURATION_FILE}")),
     );
     more("WECHAT_SIDECAR_LOG_LEVEL", settings.log_level.clone());
-    let classic = settings.sidecar == Sidecar::Classic;
+    let classic = settings.sidecar == SidecarKind::Classic;
     let (delay, grace) = farewell(surroundings.grace);
     let delay = Some(settings.shutdown_delay.unwrap_or(delay));
     let delay = delay.filter(|_| classic);
@@ -200,7 +200,7 @@ fn probe(mut probe: Value, [period, patience, failures]: [u32; 3]) -> Value {
     probe
 }
 
-fn resources(settings: &Settings) -> Value {
+fn resources(settings: &SidecarSettings) -> Value {
     let mut resources = Map::new();
     for (name, Resources { cpu, memory }) in [
         ("requests", &settings.requests),

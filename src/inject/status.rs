@@ -13,7 +13,7 @@ use super::{
 /// The annotation's text is this as JSON.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Status {
+pub(super) struct InjectionStatus {
     /// Which version injected it.
     pub(super) version: String,
     /// native or classic.
@@ -38,7 +38,7 @@ pub(super) struct Status {
     pub(super) default_container: bool,
 }
 
-impl Status {
+impl InjectionStatus {
     /// What `pod` says was added.
     pub(super) fn of(pod: &Value, prefix: &Prefix) -> Result<Option<Self>, Refusal> {
         let key = prefix.key("status");

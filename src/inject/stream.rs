@@ -5,7 +5,7 @@ use std::iter::repeat_n;
 use serde_json::Value;
 
 use super::{
-    Injector, Outcome, Pod, Refusal,
+    InjectedPod, Injector, Outcome, Refusal,
     workload::{self, Namespaces},
     yaml,
 };
@@ -107,7 +107,7 @@ impl Work<'_> {
                 report.push(format!("{name}: {reason}"));
                 continue;
             };
-            let pod = Pod {
+            let pod = InjectedPod {
                 object: &object,
                 namespace: self.namespaces.of(&place),
             };

@@ -11,7 +11,7 @@ use super::{
 
 /// A pod, or a pod template, in a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PodTemplate {
     /// A JSON pointer to the object that has `metadata` and `spec`.
     pub(super) pointer: String,
     /// Kind and name, such as `deployment/shop`.
@@ -23,13 +23,13 @@ pub(super) struct Place {
 }
 
 /// The pods in `document`. None where it is no workload.
-pub(super) fn places(document: &Value) -> Vec<Place> {
+pub(super) fn places(document: &Value) -> Vec<PodTemplate> {
     let mut places = Vec::new();
     find(document, String::new(), &mut places);
     places
 }
 
-fn find(object: &Value, pointer: String, places: &mut Vec<Place>) {
+fn find(object: &Value, pointer: String, places: &mut Vec<PodTemplate>) {
     let kind = object["kind"].as_str().unwrap_or_default();
     let version = object["apiVersion"].as_str().unwrap_or_default();
     let group = version.rsplit_once('/').map_or("", |(group, _)| group);
@@ -48,7 +48,7 @@ fn find(object: &Value, pointer: String, places: &mut Vec<Place>) {
         _ => return,
     };
     let metadata = &object["metadata"];
-    places.push(Place {
+    places.push(PodTemplate {
         pointer: format!("{pointer}{template}"),
         name: name(object),
         namespace: metadata["namespace"].as_str().map(str::to_owned),
@@ -66,7 +66,7 @@ pub(super) fn name(object: &Value) -> String {
     format!("{kind}/{}", name.unwrap_or("(no name)"))
 }
 
-impl Place {
+impl PodTemplate {
     /// The pod, unless the workload itself says no and its pods say nothing.
     pub(super) fn pod(&self, document: &Value, inject: &str) -> Result<Option<Value>, Refusal> {
         let Some(pod) = document.pointer(&self.pointer) else {
@@ -114,7 +114,7 @@ impl Namespaces {
     }
 
     /// The one that `place` lies in; `Null` if the stream has none.
-    pub(super) fn of(&self, place: &Place) -> &Value {
+    pub(super) fn of(&self, place: &PodTemplate) -> &Value {
         let name = place.namespace.as_deref();
         name.and_then(|name| self.0.get(name))
             .unwrap_or(&Value::Null)

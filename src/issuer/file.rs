@@ -22,7 +22,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{
-    Issue, IssueError, Issued, Wanted,
+    FetchRequest, FetchedToken, TokenError, TokenSource,
     life::{self, USUAL, VOUCHED},
 };
 use crate::{metrics::Cause, secret::Secret, token::Token};
@@ -49,14 +49,14 @@ const LARGEST: u64 = 64 * 1024;
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
-    known: Mutex<Known>,
+    known: Mutex<LastRead>,
 }
 
 /// What is known of the file's content.
 #[derive(Default)]
-struct Known {
+struct LastRead {
     /// How it was marked when it was last read and made sense.
-    mark: Option<Mark>,
+    mark: Option<FileStamp>,
     /// Older than tokens get, and refused: not used again.
     dead: Option<Secret>,
     /// What was wrong with it when it was last looked at.
@@ -65,7 +65,7 @@ struct Known {
 
 /// What the system says of a file; it changes when the content does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Mark {
+struct FileStamp {
     file: (u64, u64),
     length: u64,
     modified: (i64, i64),
@@ -73,8 +73,8 @@ struct Mark {
 }
 
 /// What the file holds.
-struct Content {
-    mark: Mark,
+struct TokenDocument {
+    mark: FileStamp,
     token: Secret,
     /// What is left of its life, if that is said.
     left: Option<Duration>,
@@ -92,7 +92,7 @@ impl TokenFile {
     }
 
     /// Reads the file, wherever that may block.
-    async fn read(&self) -> Result<Content, String> {
+    async fn read(&self) -> Result<TokenDocument, String> {
         let path = self.path.clone();
         let read = spawn_blocking(move || settled(&path));
         match timeout(SLOWEST, read).await {
@@ -103,7 +103,7 @@ impl TokenFile {
     }
 
     /// The token in `content`, if it can still be used.
-    fn take(&self, content: Content) -> Result<Issued, IssueError> {
+    fn take(&self, content: TokenDocument) -> Result<FetchedToken, TokenError> {
         let mut known = self.known();
         if known.dead.as_ref() == Some(&content.token) {
             return Err(unusable(DEAD));
@@ -113,11 +113,11 @@ impl TokenFile {
         known.problem = None;
         let token = content.into_token().map_err(|problem| unusable(&problem))?;
         let fetched = false;
-        Ok(Issued { token, fetched })
+        Ok(FetchedToken { token, fetched })
     }
 
     /// The token that WeChat just refused, when the file goes on saying that it is the one.
-    fn insist(&self, content: Content) -> Result<Issued, IssueError> {
+    fn insist(&self, content: TokenDocument) -> Result<FetchedToken, TokenError> {
         if content.is_old() {
             self.known().dead = Some(content.token.clone());
         }
@@ -127,7 +127,7 @@ impl TokenFile {
     /// The token in the file, if the file changed since it was last read.
     async fn changed(&self) -> Result<Option<Token>, String> {
         let path = self.path.clone();
-        let look = spawn_blocking(move || mark(&path));
+        let look = spawn_blocking(move || stamp(&path));
         let mark = match timeout(SLOWEST, look).await {
             Ok(Ok(mark)) => mark?,
             _ => return Err("cannot be looked at".to_owned()),
@@ -143,15 +143,15 @@ impl TokenFile {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, LastRead> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Issue for TokenFile {
-    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
+impl TokenSource for TokenFile {
+    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
         let until = Instant::now() + WAIT;
-        let refused = wanted.instead_of.filter(|_| wanted.cause == Cause::Refusal);
+        let refused = wanted.current.filter(|_| wanted.cause == Cause::Refusal);
         loop {
             let last = refused.is_none() || Instant::now() >= until;
             match (self.read().await, &refused) {
@@ -168,7 +168,7 @@ impl Issue for TokenFile {
         }
     }
 
-    async fn look(&self) -> Option<Token> {
+    async fn poll(&self) -> Option<Token> {
         let changed = self.changed().await;
         let mut known = self.known();
         match changed {
@@ -186,7 +186,7 @@ impl Issue for TokenFile {
         }
     }
 
-    fn look_every(&self) -> Option<Duration> {
+    fn poll_interval(&self) -> Option<Duration> {
         Some(LOOK)
     }
 }
@@ -195,11 +195,11 @@ const DEAD: &str =
     "holds a token that WeChat refuses, and has not changed for two hours: what keeps it fresh?";
 
 /// An error about the file. Its path is not repeated: it may be a secret by mistake.
-fn unusable(problem: &str) -> IssueError {
-    IssueError::Unusable(format!("token.file {problem}"))
+fn unusable(problem: &str) -> TokenError {
+    TokenError::Unusable(format!("token.file {problem}"))
 }
 
-impl Content {
+impl TokenDocument {
     /// Whether no token is said to live, or lives, for that long.
     fn is_old(&self) -> bool {
         self.left.is_none() && self.age > USUAL
@@ -217,7 +217,7 @@ impl Content {
 }
 
 /// What the file at `path` holds once nobody is writing it any more, as far as can be seen.
-fn settled(path: &Path) -> Result<Content, String> {
+fn settled(path: &Path) -> Result<TokenDocument, String> {
     let mut found = read(path);
     for _ in 0..5 {
         let recent = match &found {
@@ -243,12 +243,12 @@ fn settled(path: &Path) -> Result<Content, String> {
     found
 }
 
-fn mark(path: &Path) -> Result<Mark, String> {
+fn stamp(path: &Path) -> Result<FileStamp, String> {
     let metadata = fs::metadata(path).map_err(|error| cannot(&error))?;
-    Ok(Mark::of(&metadata))
+    Ok(FileStamp::of(&metadata))
 }
 
-impl Mark {
+impl FileStamp {
     fn of(metadata: &fs::Metadata) -> Self {
         Self {
             file: (metadata.dev(), metadata.ino()),
@@ -259,7 +259,7 @@ impl Mark {
     }
 }
 
-fn read(path: &Path) -> Result<Content, String> {
+fn read(path: &Path) -> Result<TokenDocument, String> {
     let file = fs::File::open(path).map_err(|error| cannot(&error))?;
     let metadata = file.metadata().map_err(|error| cannot(&error))?;
     if !metadata.is_file() {
@@ -275,8 +275,8 @@ fn read(path: &Path) -> Result<Content, String> {
     let age = SystemTime::now().duration_since(modified);
     let age = age.unwrap_or_default();
     let (token, left) = understand(&text, age)?;
-    Ok(Content {
-        mark: Mark::of(&metadata),
+    Ok(TokenDocument {
+        mark: FileStamp::of(&metadata),
         token,
         left,
         age,
@@ -318,7 +318,7 @@ fn plausible(token: &str) -> Result<Secret, String> {
     Ok(Secret::new(token))
 }
 
-impl std::fmt::Debug for Known {
+impl std::fmt::Debug for LastRead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Known")
             .field("mark", &self.mark)

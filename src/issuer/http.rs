@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Issue, IssueError, Issued, Wanted,
+    FetchRequest, FetchedToken, TokenError, TokenSource,
     life::{self, VOUCHED},
     request::{Client, body, near_client, sentence},
 };
@@ -20,7 +20,7 @@ use crate::{
     metrics::Cause,
     secret::{Secret, SecretSource},
     token::Token,
-    upstream::trust::Trust,
+    upstream::trust::TlsRoots,
 };
 
 /// How long a request may take in all.
@@ -45,7 +45,7 @@ pub struct Options {
     /// Where its life is: seconds, or a Unix time in seconds or milliseconds.
     pub expires_pointer: String,
     /// Whom to trust.
-    pub tls: Trust,
+    pub tls: TlsRoots,
 }
 
 /// Asks a server for an account's tokens.
@@ -104,19 +104,19 @@ impl TokenServer {
     }
 }
 
-impl Issue for TokenServer {
-    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
-        let refused = wanted.instead_of.filter(|_| wanted.cause == Cause::Refusal);
-        let token = self.token().await.map_err(IssueError::Unusable)?;
+impl TokenSource for TokenServer {
+    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
+        let refused = wanted.current.filter(|_| wanted.cause == Cause::Refusal);
+        let token = self.token().await.map_err(TokenError::Unusable)?;
         let insists = refused.filter(|refused| refused.is(&token));
         if insists.is_some() || !self.is_refused(&token) {
             self.refused.store(insists);
         }
         let fetched = false;
-        Ok(Issued { token, fetched })
+        Ok(FetchedToken { token, fetched })
     }
 
-    async fn look(&self) -> Option<Token> {
+    async fn poll(&self) -> Option<Token> {
         // Why there is none is said when one is needed.
         let token = self.token().await.ok()?;
         if self.is_refused(&token) {
@@ -126,7 +126,7 @@ impl Issue for TokenServer {
         Some(token)
     }
 
-    fn look_every(&self) -> Option<Duration> {
+    fn poll_interval(&self) -> Option<Duration> {
         let refused = self.refused.load();
         refused.as_ref().map(|_| LOOK)
     }
@@ -177,7 +177,7 @@ impl PartialEq for Options {
     fn eq(&self, other: &Self) -> bool {
         let header = match (&self.header, &other.header) {
             (None, None) => true,
-            (Some(one), Some(two)) => one.is_like(two),
+            (Some(one), Some(two)) => one.same_source(two),
             _ => false,
         };
         header
@@ -198,7 +198,7 @@ impl fmt::Debug for Options {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::trust::trust;
+    use crate::upstream::trust::load;
 
     fn options(token_pointer: &str, expires_pointer: &str) -> Options {
         // Another test may have been first.
@@ -208,7 +208,7 @@ mod tests {
             header: None,
             token_pointer: token_pointer.to_owned(),
             expires_pointer: expires_pointer.to_owned(),
-            tls: trust(None).unwrap(),
+            tls: load(None).unwrap(),
         }
     }
 

@@ -20,11 +20,14 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::store::{Found, Held, Note, Owner, PRESENT, Put, Ready, Store, StoreError};
+use super::store::{
+    FetchGrant, HEARTBEAT_TTL, LeaseId, Note, SetOutcome, Store, StoreError, StoreState,
+    StoredToken,
+};
 use crate::{
-    kind::Kind,
+    kind::Api,
     secret::{Secret, SecretSource},
-    upstream::trust::Trust,
+    upstream::trust::TlsRoots,
 };
 use answer::{is_lost, said};
 pub use keys::{Format, Keys};
@@ -48,7 +51,7 @@ pub struct Options {
     /// The number of its database.
     pub database: i64,
     /// Whom to trust, where it speaks TLS.
-    pub tls: Option<Trust>,
+    pub tls: Option<TlsRoots>,
     /// `user:password`, or a password alone.
     pub credentials: Option<Arc<SecretSource>>,
     /// How tokens are written.
@@ -60,11 +63,11 @@ pub struct Options {
 /// A Redis, for all accounts.
 pub struct Redis {
     options: Options,
-    connection: Mutex<Connection>,
+    connection: Mutex<RedisConnection>,
 }
 
 #[derive(Default)]
-struct Connection {
+struct RedisConnection {
     /// The one in use, and its number.
     made: Option<MultiplexedConnection>,
     number: u64,
@@ -82,14 +85,14 @@ impl Redis {
     }
 
     /// The place of an account's token; `id` tells it from others of its kind and AppID.
-    pub fn place(self: &Arc<Self>, kind: Kind, appid: &str, id: &str) -> Place {
+    pub fn slot(self: &Arc<Self>, kind: Api, appid: &str, id: &str) -> TokenSlot {
         let keys = Keys::of_token(self.options.format, self.prefix(), kind, appid, id);
         self.at(keys)
     }
 
     /// The place of something else that an account has one of, such as a ticket: always in this
     /// program's own format.
-    pub fn place_of(self: &Arc<Self>, kind: Kind, appid: &str, id: &str, what: &str) -> Place {
+    pub fn place_of(self: &Arc<Self>, kind: Api, appid: &str, id: &str, what: &str) -> TokenSlot {
         let prefix = self.prefix().filter(|_| self.options.format == Format::Own);
         self.at(Keys::own(prefix, kind, appid, id, what))
     }
@@ -98,9 +101,9 @@ impl Redis {
         self.options.prefix.as_deref()
     }
 
-    fn at(self: &Arc<Self>, keys: Keys) -> Place {
+    fn at(self: &Arc<Self>, keys: Keys) -> TokenSlot {
         let redis = self.clone();
-        Place { redis, keys }
+        TokenSlot { redis, keys }
     }
 
     async fn run<T: FromRedisValue>(
@@ -215,7 +218,7 @@ impl Redis {
 
 /// Where one token is.
 #[derive(Clone)]
-pub struct Place {
+pub struct TokenSlot {
     redis: Arc<Redis>,
     keys: Keys,
 }
@@ -229,7 +232,7 @@ macro_rules! script {
     }};
 }
 
-impl Place {
+impl TokenSlot {
     async fn run<T: FromRedisValue>(
         &self,
         script: &Script,
@@ -240,94 +243,95 @@ impl Place {
 }
 
 /// What `read.lua` answers: the token, its life in milliseconds, a note, and whether there is a lease.
-type Read = (Option<Vec<u8>>, i64, Option<Vec<u8>>, bool);
+type ReadReply = (Option<Vec<u8>>, i64, Option<Vec<u8>>, bool);
 
-impl Store for Place {
-    async fn read(&self) -> Result<Found, StoreError> {
+impl Store for TokenSlot {
+    async fn read(&self) -> Result<StoreState, StoreError> {
         let asked = Instant::now();
-        let (token, lives, note, leased): Read = self.run(script!("redis/read.lua"), &[]).await?;
+        let (token, lives, note, leased): ReadReply =
+            self.run(script!("redis/read.lua"), &[]).await?;
         let lives = Duration::from_millis(u64::try_from(lives).unwrap_or(0));
         // It was read some time between then and now.
         let lives = lives.saturating_sub(asked.elapsed());
         let token = match token {
-            Some(written) => Some(Held {
+            Some(written) => Some(StoredToken {
                 value: self.keys.format.read(&written)?,
                 lives,
             }),
             None => None,
         };
         let note = note.and_then(|text| keys::read_note(&text));
-        Ok(Found {
+        Ok(StoreState {
             token,
             note,
             leased,
         })
     }
 
-    async fn take(&self, owner: &Owner, length: Duration) -> Result<bool, StoreError> {
+    async fn acquire(&self, owner: &LeaseId, length: Duration) -> Result<bool, StoreError> {
         let arguments = [owner.as_str().as_bytes(), &millis(length)];
         self.run(script!("redis/take.lua"), &arguments).await
     }
 
-    async fn ready(&self, owner: &Owner) -> Result<Option<Ready>, StoreError> {
+    async fn begin_fetch(&self, owner: &LeaseId) -> Result<Option<FetchGrant>, StoreError> {
         let asked = Instant::now();
         let arguments = [owner.as_str().as_bytes()];
         let (left, fetches): (i64, u32) = self.run(script!("redis/ready.lua"), &arguments).await?;
         let left = u64::try_from(left).ok().map(Duration::from_millis);
-        Ok(left.map(|left| Ready {
+        Ok(left.map(|left| FetchGrant {
             left: left.saturating_sub(asked.elapsed()),
             fetches,
         }))
     }
 
-    async fn uncount(&self, owner: &Owner) -> Result<(), StoreError> {
+    async fn refund(&self, owner: &LeaseId) -> Result<(), StoreError> {
         let arguments = [owner.as_str().as_bytes()];
         self.run(script!("redis/uncount.lua"), &arguments).await
     }
 
-    async fn put(
+    async fn compare_and_set(
         &self,
-        owner: Option<&Owner>,
+        owner: Option<&LeaseId>,
         seen: Option<&Secret>,
-        token: &Held,
-    ) -> Result<Put, StoreError> {
+        token: &StoredToken,
+    ) -> Result<SetOutcome, StoreError> {
         let format = self.keys.format;
         let (seen, written) = (
             seen.map(|seen| format.written(seen)),
             format.written(&token.value),
         );
         let arguments = [
-            owner.map_or("", Owner::as_str).as_bytes(),
+            owner.map_or("", LeaseId::as_str).as_bytes(),
             seen.as_ref().map_or("", |seen| seen.expose()).as_bytes(),
             written.expose().as_bytes(),
             &millis(token.lives),
         ];
         let done: u8 = self.run(script!("redis/put.lua"), &arguments).await?;
         Ok(match done {
-            0 => Put::Done,
-            1 => Put::Changed,
-            _ => Put::NotLeased,
+            0 => SetOutcome::Done,
+            1 => SetOutcome::Changed,
+            _ => SetOutcome::NotLeased,
         })
     }
 
-    async fn leave(&self, note: &Note, length: Duration) -> Result<(), StoreError> {
+    async fn publish(&self, note: &Note, length: Duration) -> Result<(), StoreError> {
         let note = keys::written_note(note);
         let arguments = [note.as_bytes(), &millis(length)];
         self.run(script!("redis/leave.lua"), &arguments).await
     }
 
-    async fn release(&self, owner: &Owner) -> Result<(), StoreError> {
+    async fn release(&self, owner: &LeaseId) -> Result<(), StoreError> {
         let arguments = [owner.as_str().as_bytes()];
         self.run(script!("redis/release.lua"), &arguments).await
     }
 
-    async fn attend(&self, replica: &Owner) -> Result<u32, StoreError> {
-        let arguments = [replica.as_str().as_bytes(), &millis(PRESENT)];
+    async fn heartbeat(&self, replica: &LeaseId) -> Result<u32, StoreError> {
+        let arguments = [replica.as_str().as_bytes(), &millis(HEARTBEAT_TTL)];
         self.run(script!("redis/attend.lua"), &arguments).await
     }
 
-    fn slack(&self) -> Duration {
-        self.keys.format.slack()
+    fn ttl_skew(&self) -> Duration {
+        self.keys.format.ttl_skew()
     }
 }
 
@@ -351,7 +355,7 @@ impl fmt::Debug for Redis {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for TokenSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Place").finish_non_exhaustive()
     }

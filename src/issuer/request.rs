@@ -12,16 +12,16 @@ use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::time::Duration;
 
-use super::{IssueError, Meaning};
+use super::{TokenError, TokenErrorKind};
 use crate::{
     errcode,
-    kind::Kind,
+    kind::Api,
     secret::{Secret, SecretSource},
     token::Token,
     upstream::{
-        names::Names,
+        names::Resolver,
         origin::Origin,
-        route::{Route, RouteOptions},
+        route::{ConnectOptions, Connector},
     },
 };
 
@@ -35,9 +35,9 @@ const LARGEST_REPLY: usize = 64 * 1024;
 const REREAD: Duration = Duration::from_secs(2);
 
 /// A client for token requests, by the same way as calls. The error is a sentence.
-pub fn client(options: &RouteOptions) -> Result<Client, String> {
+pub fn client(options: &ConnectOptions) -> Result<Client, String> {
     let mut builder = builder(options.tls.config())
-        .dns_resolver(Resolver(options.names.clone()))
+        .dns_resolver(DnsResolver(options.names.clone()))
         .connect_timeout(options.connect_timeout)
         .timeout(TIME_OUT);
     if let Some(egress) = &options.egress {
@@ -70,14 +70,14 @@ fn builder(tls: &ClientConfig) -> ClientBuilder {
 
 /// How requests of the sidecar's own reach the API of one account: as its calls do.
 #[derive(Clone, Debug)]
-pub struct Reach {
+pub struct ApiClient {
     client: Client,
-    route: Arc<Route>,
+    route: Arc<Connector>,
 }
 
-impl Reach {
+impl ApiClient {
     /// By `route`, which `client` follows as well.
-    pub fn new(client: Client, route: Arc<Route>) -> Self {
+    pub fn new(client: Client, route: Arc<Connector>) -> Self {
         Self { client, route }
     }
 
@@ -91,7 +91,7 @@ impl Reach {
     }
 
     /// The body that a GET of `target` is answered with, a path and a query that may hold a token.
-    pub async fn get(&self, target: &str) -> Result<Vec<u8>, IssueError> {
+    pub async fn get(&self, target: &str) -> Result<Vec<u8>, TokenError> {
         let make = |client: &Client, origin: &Origin| client.get(format!("{origin}{target}"));
         body(self.send(make).await?).await
     }
@@ -100,7 +100,7 @@ impl Reach {
     async fn send(
         &self,
         make: impl Fn(&Client, &Origin) -> RequestBuilder,
-    ) -> Result<Response, IssueError> {
+    ) -> Result<Response, TokenError> {
         let mut failures = Vec::new();
         for origin in self.route.origins() {
             // The URL may hold the secret.
@@ -111,47 +111,47 @@ impl Reach {
                     return Ok(reply);
                 }
                 Err(error) if error.is_timeout() && !error.is_connect() => {
-                    return Err(IssueError::Slow);
+                    return Err(TokenError::Slow);
                 }
                 Err(error) => {
                     // Only where nothing was sent: a request that timed out may have minted.
                     if !error.is_connect() {
-                        return Err(IssueError::Unreachable(sentence(&error)));
+                        return Err(TokenError::Unreachable(sentence(&error)));
                     }
                     self.route.note(origin, false);
                     failures.push(format!("{}: {}", origin.host, sentence(&error)));
                 }
             }
         }
-        Err(IssueError::Unreachable(failures.join("; ")))
+        Err(TokenError::Unreachable(failures.join("; ")))
     }
 }
 
 /// What every token request of one account needs.
 #[derive(Debug)]
-pub(super) struct Requests {
-    pub(super) reach: Reach,
-    pub(super) kind: Kind,
+pub(super) struct TokenClient {
+    pub(super) api: ApiClient,
+    pub(super) kind: Api,
     pub(super) secret: Arc<SecretSource>,
 }
 
-impl Requests {
+impl TokenClient {
     /// Sends the request that `make` makes of the secret to the first origin that can be connected,
     /// and reads the token out of its reply.
     pub(super) async fn send(
         &self,
         make: impl Fn(&Client, &Origin, &Secret) -> RequestBuilder,
-    ) -> Result<Token, IssueError> {
+    ) -> Result<Token, TokenError> {
         let source = self.secret.clone();
         let reread = tokio::task::spawn_blocking(move || source.reread());
         let _ = tokio::time::timeout(REREAD, reread).await;
         let secret = self.secret.held();
         let make = |client: &Client, origin: &Origin| make(client, origin, &secret);
-        read(self.kind, self.reach.send(make).await?, &secret).await
+        read(self.kind, self.api.send(make).await?, &secret).await
     }
 
     /// Another number when the secret is another; too little to learn it from.
-    pub(super) fn circumstances(&self) -> u16 {
+    pub(super) fn credential_fingerprint(&self) -> u16 {
         let mut hash = DefaultHasher::new();
         self.secret.held().expose().hash(&mut hash);
         hash.finish() as u16
@@ -159,43 +159,43 @@ impl Requests {
 }
 
 /// The whole body of a reply.
-pub(super) async fn body(mut reply: Response) -> Result<Vec<u8>, IssueError> {
+pub(super) async fn body(mut reply: Response) -> Result<Vec<u8>, TokenError> {
     let mut body = Vec::new();
     while let Some(chunk) = reply
         .chunk()
         .await
-        .map_err(|error| IssueError::Unreachable(sentence(&error.without_url())))?
+        .map_err(|error| TokenError::Unreachable(sentence(&error.without_url())))?
     {
         body.extend_from_slice(&chunk);
         if body.len() > LARGEST_REPLY {
-            return Err(IssueError::Nonsense("a reply far too large".to_owned()));
+            return Err(TokenError::Nonsense("a reply far too large".to_owned()));
         }
     }
     Ok(body)
 }
 
 /// What a token endpoint answered.
-async fn read(kind: Kind, reply: Response, secret: &Secret) -> Result<Token, IssueError> {
+async fn read(kind: Api, reply: Response, secret: &Secret) -> Result<Token, TokenError> {
     let status = reply.status();
     let body = body(reply).await?;
     understand(kind, &body, secret).ok_or_else(|| {
         let length = body.len();
-        IssueError::Nonsense(format!("HTTP status {}, {length} bytes", status.as_u16()))
+        TokenError::Nonsense(format!("HTTP status {}, {length} bytes", status.as_u16()))
     })?
 }
 
 /// `None` when it is neither a token nor an error code.
-fn understand(kind: Kind, body: &[u8], secret: &Secret) -> Option<Result<Token, IssueError>> {
+fn understand(kind: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, TokenError>> {
     let reply: Option<Value> = serde_json::from_slice(body).ok();
     let field = |name: &str| reply.as_ref()?.get(name);
     if let Some(code) = errcode::errcode(body).filter(|code| *code != 0) {
         let message = field("errmsg")
             .and_then(Value::as_str)
             .unwrap_or("no errmsg");
-        return Some(Err(IssueError::Refused {
+        return Some(Err(TokenError::Refused {
             code,
             message: clean(message, secret),
-            meaning: Meaning::of(kind, code),
+            kind: TokenErrorKind::of(kind, code),
         }));
     }
     let token = field("access_token")?
@@ -232,9 +232,9 @@ pub(super) fn sentence(error: &dyn std::error::Error) -> String {
 }
 
 /// The same addresses as calls use.
-struct Resolver(Names);
+struct DnsResolver(Resolver);
 
-impl reqwest::dns::Resolve for Resolver {
+impl reqwest::dns::Resolve for DnsResolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
         let names = self.0.clone();
         Box::pin(async move {
@@ -249,8 +249,8 @@ impl reqwest::dns::Resolve for Resolver {
 mod tests {
     use super::*;
 
-    fn reading(body: &str) -> Option<Result<Token, IssueError>> {
-        understand(Kind::Wechat, body.as_bytes(), &Secret::new("HUNTER2"))
+    fn reading(body: &str) -> Option<Result<Token, TokenError>> {
+        understand(Api::Wechat, body.as_bytes(), &Secret::new("HUNTER2"))
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
         let Err(error) = reading(ip).unwrap() else {
             panic!()
         };
-        assert_eq!(error.meaning(), Meaning::NotWhitelisted);
+        assert_eq!(error.kind(), TokenErrorKind::NotWhitelisted);
         let text = error.to_string();
         assert!(text.contains("40164") && text.contains("1.2.3.4"), "{text}");
         assert!(!text.contains("HUNTER2"), "{text}");
@@ -295,7 +295,7 @@ mod tests {
     fn wecom_says_the_same_with_codes_of_its_own() {
         let reading = |body: &str| {
             let secret = Secret::new("HUNTER2");
-            understand(Kind::Wecom, body.as_bytes(), &secret).unwrap()
+            understand(Api::Wecom, body.as_bytes(), &secret).unwrap()
         };
         for token in [
             r#"{"errcode":0,"errmsg":"ok","access_token":"t","expires_in":7200}"#,
@@ -304,22 +304,25 @@ mod tests {
             assert_eq!(reading(token).unwrap().value().expose(), "t");
         }
         for (code, meaning) in [
-            (-1, Meaning::Busy),
-            (40001, Meaning::WrongCorpSecret),
-            (40091, Meaning::WrongCorpSecret),
-            (45031, Meaning::WrongCorpSecret),
-            (40013, Meaning::WrongCorpid),
-            (45009, Meaning::TooOften),
-            (60020, Meaning::NotWhitelisted),
-            (40125, Meaning::Unknown),
+            (-1, TokenErrorKind::Busy),
+            (40001, TokenErrorKind::WrongCorpSecret),
+            (40091, TokenErrorKind::WrongCorpSecret),
+            (45031, TokenErrorKind::WrongCorpSecret),
+            (40013, TokenErrorKind::WrongCorpid),
+            (45009, TokenErrorKind::TooOften),
+            (60020, TokenErrorKind::NotWhitelisted),
+            (40125, TokenErrorKind::Unknown),
         ] {
             let reply = format!(r#"{{"errcode":{code},"errmsg":"hint: [1], from ip: 1.2.3.4"}}"#);
-            assert_eq!(reading(&reply).unwrap_err().meaning(), meaning, "{code}");
+            assert_eq!(reading(&reply).unwrap_err().kind(), meaning, "{code}");
             // Two thousand wrong ones an hour, and the whole IP is blocked.
             let (first, most) = meaning.back_off();
-            let wrong = matches!(meaning, Meaning::WrongCorpSecret | Meaning::WrongCorpid);
+            let wrong = matches!(
+                meaning,
+                TokenErrorKind::WrongCorpSecret | TokenErrorKind::WrongCorpid
+            );
             assert!(!wrong || (first.as_secs() >= 300 && most.as_secs() >= 3600));
-            assert!(meaning != Meaning::TooOften || first.as_secs() >= 60);
+            assert!(meaning != TokenErrorKind::TooOften || first.as_secs() >= 60);
         }
     }
 }

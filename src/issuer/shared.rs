@@ -17,14 +17,14 @@ use std::{
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{
-    Issue, IssueError, Issued, Wanted,
-    store::{Owner, Store, StoreError},
+    FetchRequest, FetchedToken, TokenError, TokenSource,
+    store::{LeaseId, Store, StoreError},
 };
 use crate::{
     metrics::{AccountMetrics, Cause, Kept, StoreEvent},
     token::Token,
 };
-use known::Known;
+use known::ReplicaState;
 
 /// How often to look what others have put in place.
 const LOOK: Duration = Duration::from_secs(30);
@@ -40,12 +40,12 @@ pub struct Shared<I, S> {
     daily_fetches: u32,
     metrics: Arc<AccountMetrics>,
     /// This replica.
-    replica: Owner,
+    replica: LeaseId,
     /// Never held across an await.
-    known: Box<Mutex<Known>>,
+    state: Box<Mutex<ReplicaState>>,
 }
 
-impl<I: Issue, S: Store> Shared<I, S> {
+impl<I: TokenSource, S: Store> Shared<I, S> {
     /// Shares what `inner` brings by `store`. Refusals cause no fetch when all replicas together
     /// have made `daily_fetches` in a day.
     pub fn new(inner: I, store: S, daily_fetches: u32, metrics: Arc<AccountMetrics>) -> Self {
@@ -54,38 +54,38 @@ impl<I: Issue, S: Store> Shared<I, S> {
             store,
             daily_fetches,
             metrics,
-            replica: Owner::random(),
-            known: Box::default(),
+            replica: LeaseId::random(),
+            state: Box::default(),
         }
     }
 
     /// Whether the store answered the last time it was asked.
     pub fn answers(&self) -> bool {
-        self.known().away().is_none()
+        self.state().away().is_none()
     }
 
     /// The store is away: `error` is what it failed with.
-    async fn alone(
+    async fn fetch_unshared(
         &self,
-        wanted: &Wanted,
-        owner: &Owner,
+        wanted: &FetchRequest,
+        owner: &LeaseId,
         mut error: StoreError,
-    ) -> Result<Issued, IssueError> {
+    ) -> Result<FetchedToken, TokenError> {
         let serves = |token: &Arc<Token>| wanted.cause == Cause::Renewal && token.is_fresh();
-        if wanted.instead_of.as_ref().is_some_and(serves) {
-            return Err(IssueError::Store(error));
+        if wanted.current.as_ref().is_some_and(serves) {
+            return Err(TokenError::Store(error));
         }
-        let until = Instant::now() + self.known().patience();
+        let until = Instant::now() + self.state().patience();
         while Instant::now() < until {
             sleep(Duration::from_millis(fastrand::u64(200..400))).await;
-            match self.through(wanted, owner).await {
+            match self.fetch_leased(wanted, owner).await {
                 Ok(outcome) => return outcome,
                 Err(latest) => error = latest,
             }
         }
         let refused = wanted.cause == Cause::Refusal;
-        if !self.known().spend(self.daily_fetches, refused) {
-            return Err(IssueError::Store(error));
+        if !self.state().spend(self.daily_fetches, refused) {
+            return Err(TokenError::Store(error));
         }
         self.metrics.store(StoreEvent::Alone);
         tracing::warn!(
@@ -93,7 +93,7 @@ impl<I: Issue, S: Store> Shared<I, S> {
             "a token is fetched without the store"
         );
         let outcome = self.ask(wanted).await;
-        let mut known = self.known();
+        let mut known = self.state();
         match &outcome {
             Ok(issued) => known.fetched(&issued.token, None),
             Err(error) => {
@@ -117,9 +117,9 @@ impl<I: Issue, S: Store> Shared<I, S> {
     fn heard<T>(
         &self,
         answer: Result<T, StoreError>,
-        which: fn(&mut Known) -> &mut Option<Instant>,
+        which: fn(&mut ReplicaState) -> &mut Option<Instant>,
     ) -> Result<T, StoreError> {
-        let mut known = self.known();
+        let mut known = self.state();
         let was_away = known.away().is_some();
         match &answer {
             Ok(_) => *which(&mut known) = None,
@@ -141,46 +141,46 @@ impl<I: Issue, S: Store> Shared<I, S> {
         answer
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, ReplicaState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<I: Issue, S: Store> Issue for Shared<I, S> {
-    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
-        let issuing = Issuing::begin(&self.known, &wanted);
-        let owner = Owner::random();
-        let outcome = match self.through(&wanted, &owner).await {
+impl<I: TokenSource, S: Store> TokenSource for Shared<I, S> {
+    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
+        let issuing = FetchGuard::begin(&self.state, &wanted);
+        let owner = LeaseId::random();
+        let outcome = match self.fetch_leased(&wanted, &owner).await {
             Ok(outcome) => outcome,
-            Err(error) => self.alone(&wanted, &owner, error).await,
+            Err(error) => self.fetch_unshared(&wanted, &owner, error).await,
         };
-        if self.known().perhaps_leased {
+        if self.state().perhaps_leased {
             self.release(&owner).await;
         }
         if let Ok(issued) = &outcome {
-            self.known().has(&issued.token);
+            self.state().has(&issued.token);
         }
         drop(issuing);
-        if self.answers() && self.known().is_to_attend() {
-            let _ = self.attend().await;
+        if self.answers() && self.state().heartbeat_is_due() {
+            let _ = self.heartbeat().await;
         }
         outcome
     }
 
-    async fn look(&self) -> Option<Token> {
+    async fn poll(&self) -> Option<Token> {
         self.follow().await
     }
 
-    fn circumstances(&self) -> u16 {
-        self.inner.circumstances()
+    fn credential_fingerprint(&self) -> u16 {
+        self.inner.credential_fingerprint()
     }
 
     fn kept(&self) -> Kept {
         self.inner.kept()
     }
 
-    fn look_every(&self) -> Option<Duration> {
-        let known = self.known();
+    fn poll_interval(&self) -> Option<Duration> {
+        let known = self.state();
         Some(match known.away() {
             // Soon at first, so that a restart is over as soon as it is.
             Some(since) => (since.elapsed() / 10).clamp(LOOK_SOON, LOOK),
@@ -191,10 +191,10 @@ impl<I: Issue, S: Store> Issue for Shared<I, S> {
 }
 
 /// While a token is being issued nobody looks.
-struct Issuing<'a>(&'a Mutex<Known>);
+struct FetchGuard<'a>(&'a Mutex<ReplicaState>);
 
-impl<'a> Issuing<'a> {
-    fn begin(known: &'a Mutex<Known>, wanted: &Wanted) -> Self {
+impl<'a> FetchGuard<'a> {
+    fn begin(known: &'a Mutex<ReplicaState>, wanted: &FetchRequest) -> Self {
         let mut locked = known.lock().unwrap_or_else(PoisonError::into_inner);
         locked.begins(wanted);
         drop(locked);
@@ -202,7 +202,7 @@ impl<'a> Issuing<'a> {
     }
 }
 
-impl Drop for Issuing<'_> {
+impl Drop for FetchGuard<'_> {
     fn drop(&mut self) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.ends();

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
-    Issue, IssueError, Issued, Wanted,
-    request::{Client, Reach, Requests},
+    FetchRequest, FetchedToken, TokenError, TokenSource,
+    request::{ApiClient, Client, TokenClient},
 };
 use crate::{
-    kind::Kind,
+    kind::Api,
     secret::{Secret, SecretSource},
     token::encode,
-    upstream::route::Route,
+    upstream::route::Connector,
 };
 
 /// Which of WeChat's two tokens is used. They do not know of each other.
@@ -30,7 +30,7 @@ pub enum TokenApi {
 /// Asks WeChat for the tokens of one account.
 #[derive(Debug)]
 pub struct Wechat {
-    requests: Requests,
+    requests: TokenClient,
     api: TokenApi,
     appid: String,
 }
@@ -39,14 +39,14 @@ impl Wechat {
     /// An issuer for `appid` that goes by `route`.
     pub fn new(
         client: Client,
-        route: Arc<Route>,
+        route: Arc<Connector>,
         api: TokenApi,
         appid: String,
         secret: Arc<SecretSource>,
     ) -> Self {
-        let requests = Requests {
-            reach: Reach::new(client, route),
-            kind: Kind::Wechat,
+        let requests = TokenClient {
+            api: ApiClient::new(client, route),
+            kind: Api::Wechat,
             secret,
         };
         Self {
@@ -57,8 +57,8 @@ impl Wechat {
     }
 }
 
-impl Issue for Wechat {
-    async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
+impl TokenSource for Wechat {
+    async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
         let token = self.requests.send(|client, origin, secret| match self.api {
             TokenApi::Stable => {
                 let body = json!({
@@ -78,10 +78,10 @@ impl Issue for Wechat {
             )),
         });
         let (token, fetched) = (token.await?, true);
-        Ok(Issued { token, fetched })
+        Ok(FetchedToken { token, fetched })
     }
 
-    fn circumstances(&self) -> u16 {
-        self.requests.circumstances()
+    fn credential_fingerprint(&self) -> u16 {
+        self.requests.credential_fingerprint()
     }
 }

@@ -5,20 +5,20 @@
 use std::sync::Arc;
 
 use super::{
-    Issue, IssueError, Issued, Wanted,
-    request::{Client, Reach, Requests},
+    FetchRequest, FetchedToken, TokenError, TokenSource,
+    request::{ApiClient, Client, TokenClient},
 };
 use crate::{
-    kind::Kind,
+    kind::Api,
     secret::{Secret, SecretSource},
     token::{Token, encode},
-    upstream::route::Route,
+    upstream::route::Connector,
 };
 
 /// Asks WeCom for the tokens of one account: an app of a corp, or another holder of a secret.
 #[derive(Debug)]
 pub struct Wecom {
-    requests: Requests,
+    requests: TokenClient,
     corpid: String,
 }
 
@@ -26,21 +26,21 @@ impl Wecom {
     /// An issuer for the holder of `secret` in the corp `corpid`, that goes by `route`.
     pub fn new(
         client: Client,
-        route: Arc<Route>,
+        route: Arc<Connector>,
         corpid: String,
         secret: Arc<SecretSource>,
     ) -> Self {
-        let requests = Requests {
-            reach: Reach::new(client, route),
-            kind: Kind::Wecom,
+        let requests = TokenClient {
+            api: ApiClient::new(client, route),
+            kind: Api::Wecom,
             secret,
         };
         Self { requests, corpid }
     }
 }
 
-impl Issue for Wecom {
-    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
+impl TokenSource for Wecom {
+    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
         let token = self.requests.send(|client, origin, secret| {
             client.get(format!(
                 "{origin}/cgi-bin/gettoken?corpid={}&corpsecret={}",
@@ -48,13 +48,13 @@ impl Issue for Wecom {
                 encode(secret).expose()
             ))
         });
-        let token = believed(token.await?, wanted.instead_of.as_deref());
+        let token = believed(token.await?, wanted.current.as_deref());
         let fetched = true;
-        Ok(Issued { token, fetched })
+        Ok(FetchedToken { token, fetched })
     }
 
-    fn circumstances(&self) -> u16 {
-        self.requests.circumstances()
+    fn credential_fingerprint(&self) -> u16 {
+        self.requests.credential_fingerprint()
     }
 }
 

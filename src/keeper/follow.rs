@@ -6,32 +6,32 @@ use tokio::time::sleep;
 
 use super::Keeper;
 use crate::{
-    issuer::{Issue, Issued},
+    issuer::{FetchedToken, TokenSource},
     metrics::Cause,
     token::Token,
 };
 
-impl<I: Issue> Keeper<I> {
+impl<I: TokenSource> Keeper<I> {
     /// Goes on where `before` is, which keeps the same tokens by other means.
     pub fn go_on_from(&self, before: &Self) {
         let (token, renew_at, tried, pace) = {
             let state = before.lock();
-            let pace = state.pace.clone().below(self.options.daily_fetches);
+            let pace = state.backoff.clone().below(self.options.daily_fetches);
             (before.in_hand(), state.renew_at, state.tried, pace)
         };
         let mut state = self.lock();
-        (state.renew_at, state.tried, state.pace) = (renew_at, tried, pace);
+        (state.renew_at, state.tried, state.backoff) = (renew_at, tried, pace);
         self.token.store(token);
     }
 
     /// Waits for the time to look what others have put in place, and takes it.
-    pub(super) async fn look(&self) {
-        let Some(every) = self.issuer.look_every() else {
+    pub(super) async fn poll_source(&self) {
+        let Some(every) = self.source.poll_interval() else {
             return future::pending().await;
         };
         sleep(every.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
         let before = self.in_hand();
-        if let Some(token) = self.issuer.look().await {
+        if let Some(token) = self.source.poll().await {
             self.adopt(before.as_deref(), token);
         }
     }
@@ -47,7 +47,7 @@ impl<I: Issue> Keeper<I> {
         };
         if unchanged && !held.is_some_and(|held| held.is(&token) && held.is_alive()) {
             let fetched = false;
-            self.store(&mut state, Cause::Renewal, Issued { token, fetched });
+            self.store(&mut state, Cause::Renewal, FetchedToken { token, fetched });
         }
     }
 }

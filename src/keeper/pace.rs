@@ -22,7 +22,7 @@ const LAST_HOPES: u32 = 60;
 
 /// The pace of one account's fetches.
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub struct RefreshBackoff {
     /// Fetches a day above which refusals cause none.
     ceiling: u32,
     wait: Duration,
@@ -46,7 +46,7 @@ enum FollowUp {
     InFlight,
 }
 
-impl Pace {
+impl RefreshBackoff {
     /// The same, with another `ceiling`.
     pub fn below(self, ceiling: u32) -> Self {
         Self { ceiling, ..self }
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     /// Fetches that all end in vain, asked for every 100 ms.
-    async fn in_vain_for(pace: &mut Pace, time: Duration) -> u32 {
+    async fn in_vain_for(pace: &mut RefreshBackoff, time: Duration) -> u32 {
         let (from, before) = (Instant::now(), pace.fetches);
         while from.elapsed() < time {
             if pace.allows() {
@@ -197,7 +197,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waits_double_from_a_second_to_ten_minutes() {
-        let mut pace = Pace::new(500);
+        let mut pace = RefreshBackoff::new(500);
         assert_eq!(in_vain_for(&mut pace, Duration::from_secs(10)).await, 4);
         let rest = in_vain_for(&mut pace, DAY - Duration::from_secs(10)).await;
         assert!((100..160).contains(&rest), "{rest}");
@@ -205,7 +205,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_token_that_works_ends_the_wait_and_a_ceiling_holds_all_the_same() {
-        let mut pace = Pace::new(200);
+        let mut pace = RefreshBackoff::new(200);
         for _ in 0..200 {
             assert!(pace.allows());
             pace.fetch();
@@ -220,7 +220,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_old_token_that_works_ends_the_wait_as_often_as_a_day_can_bear() {
-        let mut pace = Pace::new(500);
+        let mut pace = RefreshBackoff::new(500);
         for _ in 0..FORGIVEN {
             assert!(pace.allows());
             pace.fetch();
@@ -240,7 +240,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_seems_dead_is_given_a_last_hope_sixty_times_a_day() {
-        let mut pace = Pace::new(500);
+        let mut pace = RefreshBackoff::new(500);
         pace.fetch();
         assert!(!pace.last_hope(), "it had never been alive");
         for _ in 0..LAST_HOPES {
@@ -254,7 +254,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_dies_in_the_wait_ends_it_once() {
-        let mut pace = Pace::new(500);
+        let mut pace = RefreshBackoff::new(500);
         pace.fetch();
         pace.forgiving = 0;
         pace.in_vain();

@@ -6,16 +6,16 @@ use std::sync::{
 };
 
 use super::{Keeper, state::Flight};
-use crate::{issuer::IssueError, token::Token};
+use crate::{issuer::TokenError, token::Token};
 
 /// The calls that wait for a fetch.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct Waiters {
     most: AtomicUsize,
     waiting: AtomicUsize,
 }
 
-impl Default for Queue {
+impl Default for Waiters {
     fn default() -> Self {
         Self {
             most: AtomicUsize::new(usize::MAX),
@@ -24,31 +24,31 @@ impl Default for Queue {
     }
 }
 
-impl Queue {
+impl Waiters {
     /// What `flight` brings. Where too many wait for it already, that is soon an error.
-    pub(super) async fn wait(&self, flight: Flight) -> Result<Arc<Token>, IssueError> {
-        let place = Place::take(self);
+    pub(super) async fn wait(&self, flight: Flight) -> Result<Arc<Token>, TokenError> {
+        let place = WaiterGuard::take(self);
         if place.number >= self.most.load(Ordering::Relaxed) {
-            return Err(IssueError::Slow);
+            return Err(TokenError::Slow);
         }
         flight.await
     }
 }
 
 /// A call in the queue.
-struct Place<'a> {
-    queue: &'a Queue,
+struct WaiterGuard<'a> {
+    queue: &'a Waiters,
     number: usize,
 }
 
-impl<'a> Place<'a> {
-    fn take(queue: &'a Queue) -> Self {
+impl<'a> WaiterGuard<'a> {
+    fn take(queue: &'a Waiters) -> Self {
         let number = queue.waiting.fetch_add(1, Ordering::Relaxed);
         Self { queue, number }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
         self.queue.waiting.fetch_sub(1, Ordering::Relaxed);
     }
@@ -56,7 +56,7 @@ impl Drop for Place<'_> {
 
 impl<I> Keeper<I> {
     /// From now on at most so many calls wait for a fetch; the others are told to come again.
-    pub fn let_wait(&self, most: usize) {
-        self.queue.most.store(most, Ordering::Relaxed);
+    pub fn limit_waiters(&self, most: usize) {
+        self.waiters.most.store(most, Ordering::Relaxed);
     }
 }

@@ -10,7 +10,7 @@ use super::{
     state::{Doubt, State},
 };
 use crate::{
-    issuer::{Issue, IssueError},
+    issuer::{TokenError, TokenSource},
     metrics::Cause,
     secret::Secret,
     token::Token,
@@ -29,7 +29,7 @@ pub enum Replacement {
 
 /// The token to send a refused call with, once more.
 #[derive(Debug)]
-pub struct Second {
+pub struct ReplayToken {
     /// Another one, or the refused one again, after a pause.
     pub token: Arc<Token>,
     /// Whether it is known to be the one to use: WeChat said so, or accepts it from others.
@@ -38,9 +38,9 @@ pub struct Second {
 
 /// Why a refused call is not sent once more.
 #[derive(Debug)]
-pub enum NoSecond {
+pub enum NoReplay {
     /// No token could be had.
-    Failed(IssueError),
+    Failed(TokenError),
     /// The refused token is the only one, and a second try with it would end the same way.
     Same {
         /// Whether it is known to be the one to use, so that it is the call that is to blame.
@@ -48,23 +48,23 @@ pub enum NoSecond {
     },
 }
 
-impl From<IssueError> for NoSecond {
-    fn from(error: IssueError) -> Self {
+impl From<TokenError> for NoReplay {
+    fn from(error: TokenError) -> Self {
         Self::Failed(error)
     }
 }
 
 /// The pause before a call is sent again with the token that was refused: WeChat's refusals can
 /// be transient.
-const SECOND_THOUGHT: Duration = Duration::from_millis(300);
+const SAME_TOKEN_PAUSE: Duration = Duration::from_millis(300);
 
-impl<I: Issue> Keeper<I> {
+impl<I: TokenSource> Keeper<I> {
     /// What to use instead of `refused`, which WeChat just turned down.
     ///
     /// When someone else has replaced it meanwhile, that replacement is returned and WeChat is left
     /// alone; so a thousand calls that fail together cause one fetch. The refused token must be
     /// shown: nobody forces a fetch without a refusal.
-    pub async fn replace(self: &Arc<Self>, refused: &Token) -> Result<Replacement, IssueError> {
+    pub async fn replace(self: &Arc<Self>, refused: &Token) -> Result<Replacement, TokenError> {
         let refused_at = Instant::now();
         for again in [false, true] {
             let (answers, flight) = {
@@ -77,17 +77,17 @@ impl<I: Issue> Keeper<I> {
                 }
                 if let Some(going) = &state.flight {
                     // Who means its refusals need not be asked once more for each of them.
-                    let meant = going.by_refusal && !self.options.second_thoughts;
+                    let meant = going.by_refusal && !self.options.retry_same_token;
                     (meant || going.launched >= refused_at, going.flight.clone())
                 } else if let Some(failure) = state.back_off() {
                     return Err(failure.error.clone());
-                } else if state.pace.allows() || (again && state.pace.follow_up()) {
+                } else if state.backoff.allows() || (again && state.backoff.follow_up()) {
                     (true, self.launch(&mut state, Cause::Refusal))
                 } else {
                     return Ok(Replacement::Paced);
                 }
             };
-            let token = self.queue.wait(flight).await?;
+            let token = self.waiters.wait(flight).await?;
             if !token.is(refused) {
                 return Ok(Replacement::Another(token));
             }
@@ -100,25 +100,28 @@ impl<I: Issue> Keeper<I> {
     }
 
     /// The token to send a call with once more, of which `refused` was turned down.
-    pub async fn second(self: &Arc<Self>, refused: &Arc<Token>) -> Result<Second, NoSecond> {
-        let tries_again = self.options.second_thoughts;
+    pub async fn replay_token(
+        self: &Arc<Self>,
+        refused: &Arc<Token>,
+    ) -> Result<ReplayToken, NoReplay> {
+        let tries_again = self.options.retry_same_token;
         let confirmed = match self.replace(refused).await? {
             Replacement::Another(token) => {
                 // What others have put in place may have ended before anybody noticed.
                 let confirmed = token.was_accepted() || !self.lock().hearsay;
-                return Ok(Second { token, confirmed });
+                return Ok(ReplayToken { token, confirmed });
             }
             Replacement::Same if !tries_again => {
                 self.doubt(&mut self.lock());
-                return Err(NoSecond::Same { confirmed: true });
+                return Err(NoReplay::Same { confirmed: true });
             }
             Replacement::Same => {
-                sleep(SECOND_THOUGHT).await;
+                sleep(SAME_TOKEN_PAUSE).await;
                 true
             }
             // The token has not worked since it was asked for: it cools down.
-            Replacement::Paced if !tries_again && !self.lock().pace.has_hope() => {
-                return Err(NoSecond::Same { confirmed: false });
+            Replacement::Paced if !tries_again && !self.lock().backoff.has_hope() => {
+                return Err(NoReplay::Same { confirmed: false });
             }
             // Where others are still accepted with it, it needs no word of WeChat's.
             Replacement::Paced => {
@@ -128,27 +131,27 @@ impl<I: Issue> Keeper<I> {
         let in_hand = self.in_hand().filter(|token| token.is_alive());
         let token = in_hand.unwrap_or_else(|| refused.clone());
         if token.is(refused) && !tries_again {
-            return Err(NoSecond::Same { confirmed });
+            return Err(NoReplay::Same { confirmed });
         }
         let confirmed = confirmed || !token.is(refused);
-        Ok(Second { token, confirmed })
+        Ok(ReplayToken { token, confirmed })
     }
 
     /// Whether, in the second half of a pause, no call was accepted with `token`. Its first half
     /// lets the replies come in that were on their way when it died.
     async fn seems_dead(&self, token: &Token) -> bool {
-        sleep(SECOND_THOUGHT / 2).await;
+        sleep(SAME_TOKEN_PAUSE / 2).await;
         let before = {
             let state = self.lock();
             self.watching.store(true, Ordering::Relaxed);
             state.accepted
         };
-        sleep(SECOND_THOUGHT / 2).await;
+        sleep(SAME_TOKEN_PAUSE / 2).await;
         self.in_hand().is_some_and(|held| held.is(token)) && self.lock().accepted == before
     }
 
     /// Asks WeChat though the pace forbids it, and says whether the pace allowed for that.
-    async fn last_hope(self: &Arc<Self>, refused: &Token) -> Result<bool, IssueError> {
+    async fn last_hope(self: &Arc<Self>, refused: &Token) -> Result<bool, TokenError> {
         let flight = {
             let mut state = self.lock();
             if self.in_hand().is_some_and(|token| !token.is(refused)) {
@@ -156,13 +159,13 @@ impl<I: Issue> Keeper<I> {
             }
             if let Some(flight) = state.flight() {
                 flight
-            } else if state.back_off().is_some() || !state.pace.last_hope() {
+            } else if state.back_off().is_some() || !state.backoff.last_hope() {
                 return Ok(false);
             } else {
                 self.launch(&mut state, Cause::Refusal)
             }
         };
-        self.queue.wait(flight).await.map(|_| true)
+        self.waiters.wait(flight).await.map(|_| true)
     }
 
     /// Whether `value` is the token in hand, or one of the last that were.
@@ -189,7 +192,7 @@ impl<I: Issue> Keeper<I> {
             state.on_trial = false;
             state.accepted += 1;
             state.doubt = None;
-            state.pace.accepted(new);
+            state.backoff.accepted(new);
         }
     }
 
@@ -201,9 +204,9 @@ impl<I: Issue> Keeper<I> {
             return;
         }
         if std::mem::take(&mut state.on_trial) {
-            state.pace.in_vain();
+            state.backoff.in_vain();
         } else {
-            state.pace.died(worked);
+            state.backoff.died(worked);
         }
         self.watching.store(true, Ordering::Relaxed);
         self.doubt(&mut state);

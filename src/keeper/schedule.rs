@@ -2,7 +2,7 @@
 
 use tokio::time::Duration;
 
-use crate::issuer::Meaning;
+use crate::issuer::TokenErrorKind;
 
 /// How a token is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn ask_again_in(renewal: Renewal, remaining: Duration, dice: f64) -> Duratio
 }
 
 /// How long to wait after `failures` failures in a row, the last of which meant `meaning`.
-pub fn back_off(meaning: Meaning, failures: u32, dice: f64) -> Duration {
+pub fn back_off(meaning: TokenErrorKind, failures: u32, dice: f64) -> Duration {
     let (first, most) = meaning.back_off();
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(12));
     let wait = doubled.min(most);
@@ -119,14 +119,17 @@ mod tests {
 
     #[test]
     fn failures_back_off_by_their_kind() {
-        let first = back_off(Meaning::Busy, 1, 0.5);
+        let first = back_off(TokenErrorKind::Busy, 1, 0.5);
         assert_eq!(first, Duration::from_secs(1));
-        assert_eq!(back_off(Meaning::Busy, 40, 0.5), Duration::from_secs(60));
+        assert_eq!(
+            back_off(TokenErrorKind::Busy, 40, 0.5),
+            Duration::from_secs(60)
+        );
         for failures in 1..20 {
             for dice in [0.0, 0.999] {
-                let wait = back_off(Meaning::WrongSecret, failures, dice).as_secs();
+                let wait = back_off(TokenErrorKind::WrongSecret, failures, dice).as_secs();
                 assert!((225..=1125).contains(&wait), "{wait}");
-                let wait = back_off(Meaning::RefusedForADay, failures, dice).as_secs();
+                let wait = back_off(TokenErrorKind::RefusedForADay, failures, dice).as_secs();
                 assert!((86_400..91_000).contains(&wait), "{wait}");
             }
         }

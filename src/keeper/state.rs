@@ -4,11 +4,11 @@ use futures_util::future::{BoxFuture, Shared};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::time::{Duration, Instant};
 
-use super::{NoToken, pace::Pace};
-use crate::{issuer::IssueError, token::Token};
+use super::{NoToken, pace::RefreshBackoff};
+use crate::{issuer::TokenError, token::Token};
 
 /// A fetch on its way: every waiter has a clone.
-pub(super) type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, IssueError>>>;
+pub(super) type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, TokenError>>>;
 
 /// The fetch on its way.
 pub(super) struct InFlight {
@@ -22,13 +22,13 @@ pub(super) struct InFlight {
 /// Guarded by a `std` mutex: it is never held across an await.
 pub(super) struct State {
     pub(super) flight: Option<InFlight>,
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<FetchFailure>,
     /// The reason of a failure may be gone since the fetch on its way began.
     pub(super) again: bool,
     /// Whether any fetch has ended, well or badly.
     pub(super) tried: bool,
     pub(super) renew_at: Instant,
-    pub(super) pace: Pace,
+    pub(super) backoff: RefreshBackoff,
     /// Whether the token in hand was brought by a refusal and has not shown yet what it is worth.
     pub(super) on_trial: bool,
     /// Whether the token in hand was put in place by others, not brought by WeChat itself.
@@ -41,8 +41,8 @@ pub(super) struct State {
     pub(super) doubt: Option<Doubt>,
 }
 
-pub(super) struct Failure {
-    pub(super) error: IssueError,
+pub(super) struct FetchFailure {
+    pub(super) error: TokenError,
     pub(super) count: u32,
     pub(super) retry_at: Instant,
 }
@@ -84,7 +84,7 @@ impl State {
             again: false,
             tried: false,
             renew_at: Instant::now(),
-            pace: Pace::new(daily_fetches),
+            backoff: RefreshBackoff::new(daily_fetches),
             on_trial: false,
             hearsay: false,
             accepted: 0,
@@ -103,7 +103,7 @@ impl State {
     }
 
     /// The failure after which no fetch is possible yet.
-    pub(super) fn back_off(&self) -> Option<&Failure> {
+    pub(super) fn back_off(&self) -> Option<&FetchFailure> {
         let failure = self.failure.as_ref();
         failure.filter(|failure| failure.retry_at > Instant::now())
     }
@@ -118,12 +118,12 @@ impl State {
         if let Some(failure) = &self.failure {
             return failure.retry_at;
         }
-        let doubt = self.doubt.filter(|_| self.pace.is_below_ceiling());
+        let doubt = self.doubt.filter(|_| self.backoff.is_below_ceiling());
         doubt.map_or(self.renew_at, |doubt| doubt.ask_at.min(self.renew_at))
     }
 }
 
-impl Failure {
+impl FetchFailure {
     pub(super) fn report(&self) -> NoToken {
         NoToken {
             error: self.error.clone(),

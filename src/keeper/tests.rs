@@ -10,22 +10,22 @@ use futures_util::future::join_all;
 use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::{issuer::Meaning, secret::Secret};
+use crate::{issuer::TokenErrorKind, secret::Secret};
 
 const LIFE: Duration = Duration::from_secs(7200);
 
 /// Answers after 900 ms what `answer` makes of the number of the request.
 struct Issuer {
     requests: AtomicU64,
-    answer: fn(u64) -> Result<Token, IssueError>,
+    answer: fn(u64) -> Result<Token, TokenError>,
 }
 
-impl Issue for Arc<Issuer> {
-    async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
+impl TokenSource for Arc<Issuer> {
+    async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
         let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
         sleep(Duration::from_millis(900)).await;
         let fetched = true;
-        (self.answer)(number).map(|token| Issued { token, fetched })
+        (self.answer)(number).map(|token| FetchedToken { token, fetched })
     }
 }
 
@@ -33,19 +33,19 @@ fn token(value: impl Into<String>) -> Token {
     Token::new(Secret::new(value), LIFE)
 }
 
-fn another(number: u64) -> Result<Token, IssueError> {
+fn another(number: u64) -> Result<Token, TokenError> {
     Ok(token(format!("t{number}")))
 }
 
-fn same(_: u64) -> Result<Token, IssueError> {
+fn same(_: u64) -> Result<Token, TokenError> {
     Ok(token("same"))
 }
 
-fn failing(_: u64) -> Result<Token, IssueError> {
-    Err(IssueError::Refused {
+fn failing(_: u64) -> Result<Token, TokenError> {
+    Err(TokenError::Refused {
         code: 40125,
         message: "invalid appsecret".to_owned(),
-        meaning: Meaning::WrongSecret,
+        kind: TokenErrorKind::WrongSecret,
     })
 }
 
@@ -64,18 +64,18 @@ impl Kept {
     }
 }
 
-fn keep(answer: fn(u64) -> Result<Token, IssueError>) -> Kept {
+fn keep(answer: fn(u64) -> Result<Token, TokenError>) -> Kept {
     keep_as(Renewal::Ahead, answer)
 }
 
-fn keep_as(renewal: Renewal, answer: fn(u64) -> Result<Token, IssueError>) -> Kept {
+fn keep_as(renewal: Renewal, answer: fn(u64) -> Result<Token, TokenError>) -> Kept {
     let issuer = Arc::new(Issuer {
         requests: AtomicU64::new(0),
         answer,
     });
     let options = Options {
         renewal,
-        second_thoughts: renewal != Renewal::Late,
+        retry_same_token: renewal != Renewal::Late,
         daily_fetches: 500,
         patience: Duration::from_secs(15),
     };
@@ -191,7 +191,7 @@ async fn a_panic_is_one_failure_and_not_the_end() {
     });
     assert_eq!(
         kept.keeper.token().await.unwrap_err().error,
-        IssueError::Broken
+        TokenError::Broken
     );
     sleep(Duration::from_secs(3)).await;
     assert_eq!(kept.token().await.value().expose(), "t2");
@@ -298,7 +298,7 @@ async fn after_many_whims() -> (Kept, Arc<Token>) {
 async fn after_many_whims_a_token_that_others_still_use_is_not_fetched_again() {
     let (kept, held) = after_many_whims().await;
     let requests = kept.requests();
-    let (second, ()) = tokio::join!(kept.keeper.second(&held), async {
+    let (second, ()) = tokio::join!(kept.keeper.replay_token(&held), async {
         for _ in 0..30 {
             sleep(Duration::from_millis(10)).await;
             kept.keeper.accepted(&held);
@@ -315,7 +315,7 @@ async fn after_many_whims_a_dead_token_is_still_replaced_before_anybody_notices(
     // It worked until now.
     kept.keeper.watching.store(true, Ordering::Relaxed);
     kept.keeper.accepted(&held);
-    let calls = join_all((0..50).map(|_| kept.keeper.second(&held))).await;
+    let calls = join_all((0..50).map(|_| kept.keeper.replay_token(&held))).await;
     for second in calls {
         let second = second.unwrap();
         assert!(!second.token.is(&held) && second.confirmed);
@@ -329,7 +329,7 @@ async fn a_token_that_is_confirmed_and_refused_is_asked_about_now_and_then() {
     });
     tokio::spawn(kept.keeper.clone().run());
     let dead = kept.token().await;
-    let second = kept.keeper.second(&dead).await.unwrap();
+    let second = kept.keeper.replay_token(&dead).await.unwrap();
     assert!(second.confirmed);
     kept.keeper.refused_again(&second.token, false);
     // No call asks again; ten seconds and half a minute later the keeper does by itself.
@@ -352,7 +352,7 @@ async fn a_refusal_that_came_after_a_fetch_began_is_not_answered_by_it() {
     kept.keeper.accepted(&old);
     let (whim, late) = tokio::join!(kept.keeper.replace(&old), async {
         sleep(Duration::from_millis(100)).await;
-        join_all((0..50).map(|_| kept.keeper.second(&old))).await
+        join_all((0..50).map(|_| kept.keeper.replay_token(&old))).await
     });
     assert!(matches!(whim, Ok(Replacement::Same)));
     assert!(
@@ -366,12 +366,12 @@ async fn a_refusal_that_came_after_a_fetch_began_is_not_answered_by_it() {
 async fn a_hanging_renewal_does_not_take_a_living_token_away() {
     /// Brings one token, and then never answers again.
     struct Hanging(AtomicU64);
-    impl Issue for Hanging {
-        async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
+    impl TokenSource for Hanging {
+        async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
             if self.0.fetch_add(1, Ordering::SeqCst) > 0 {
                 std::future::pending::<()>().await;
             }
-            Ok(Issued {
+            Ok(FetchedToken {
                 token: Token::new(Secret::new("t"), Duration::from_secs(40)),
                 fetched: true,
             })
@@ -379,7 +379,7 @@ async fn a_hanging_renewal_does_not_take_a_living_token_away() {
     }
     let options = Options {
         renewal: Renewal::Inside,
-        second_thoughts: true,
+        retry_same_token: true,
         daily_fetches: 500,
         patience: Duration::from_secs(15),
     };

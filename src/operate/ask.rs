@@ -28,12 +28,12 @@ const LARGEST: usize = 1 << 20;
 
 /// What was answered.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct AdminReply {
     pub(super) status: u16,
     pub(super) body: String,
 }
 
-impl Reply {
+impl AdminReply {
     /// Its status and its first line.
     pub(super) fn sentence(&self) -> String {
         let line: String = self
@@ -78,13 +78,17 @@ pub(super) enum AskError {
 }
 
 /// Sends a request without a body.
-pub(super) async fn ask(admin: SocketAddr, method: Method, path: &str) -> Result<Reply, AskError> {
+pub(super) async fn request(
+    admin: SocketAddr,
+    method: Method,
+    path: &str,
+) -> Result<AdminReply, AskError> {
     let exchange = exchange(admin, method, path);
     let answer = timeout(PATIENCE, exchange).await;
     answer.unwrap_or(Err(AskError::Silent(admin)))
 }
 
-async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Result<Reply, AskError> {
+async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Result<AdminReply, AskError> {
     let stream = TcpStream::connect(admin)
         .await
         .map_err(|error| AskError::Unreachable(admin, error))?;
@@ -113,7 +117,7 @@ async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Result<Reply
     let body = Limited::new(reply.into_body(), LARGEST).collect().await;
     let body = body.map_err(|_| AskError::Broken(admin))?;
     let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-    Ok(Reply { status, body })
+    Ok(AdminReply { status, body })
 }
 
 /// Whether an admin port answers so.

@@ -8,28 +8,28 @@ use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
 use super::{
-    ask::{AskError, Reply, ask},
+    ask::{AdminReply, AskError, request},
     say,
 };
 use crate::{
-    account::{self, Means, Source},
-    captured::Captured,
+    account::{self, AccountFactory, SourceOptions},
+    captured::BufferedBody,
     config::{Config, from_here},
     errcode,
-    issuer::{Issue, Wanted, redis::Redis, request, store::Store, wechat::TokenApi},
-    kind::Kind,
+    issuer::{FetchRequest, TokenSource, redis::Redis, request, store::Store, wechat::TokenApi},
+    kind::Api,
     metrics::{Cause, Metrics},
     token::Token,
-    upstream::{Arriving, Outbound, Upstream, route::Route},
+    upstream::{ResponseBody, Upstream, UpstreamRequest, route::Connector},
 };
 
 /// Answered to anybody, even without a token: with an error code.
 const HARMLESS: &str = "/cgi-bin/get_api_domain_ip";
 
 /// A call to it, behind `prefix` and with `query`.
-fn harmless(prefix: &str, query: &str) -> Option<Outbound> {
-    let body = Captured::ready(Bytes::new());
-    Outbound::new(&Method::GET, body, |target| {
+fn harmless(prefix: &str, query: &str) -> Option<UpstreamRequest> {
+    let body = BufferedBody::ready(Bytes::new());
+    UpstreamRequest::new(&Method::GET, body, |target| {
         target.extend_from_slice([prefix, HARMLESS, query].concat().as_bytes());
     })
 }
@@ -43,7 +43,7 @@ pub async fn check(config: &Config, mint: bool) -> ExitCode {
     let mut report = Report { failed: false };
     report.configuration(config);
     let running = report.running(config).await;
-    let route = match Route::new(config.route.clone()) {
+    let route = match Connector::new(config.route.clone()) {
         Ok(route) => Arc::new(route),
         Err(error) => {
             report.failed(&error.to_string());
@@ -53,7 +53,7 @@ pub async fn check(config: &Config, mint: bool) -> ExitCode {
     report.store(config).await;
     let is_common = |account: &account::Options| account.upstream.is_none();
     if config.accounts.iter().any(is_common) {
-        report.names(config).await;
+        report.dns(config).await;
         if !report.reach(config, &route).await {
             report.warning("no token was requested, since WeChat cannot be reached");
             return report.end();
@@ -101,11 +101,11 @@ impl Report {
         }
         for account in &config.accounts {
             let by = match (&account.source, account.token_api) {
-                (Source::Wechat, _) if account.kind == Kind::Wecom => "WeCom's tokens",
-                (Source::Wechat, TokenApi::Stable) => "the stable token API",
-                (Source::Wechat, TokenApi::Classic) => "the classic token API",
-                (Source::File(_), _) => "tokens from a file",
-                (Source::Http(_), _) => "tokens from a server",
+                (SourceOptions::Wechat, _) if account.api == Api::Wecom => "WeCom's tokens",
+                (SourceOptions::Wechat, TokenApi::Stable) => "the stable token API",
+                (SourceOptions::Wechat, TokenApi::Classic) => "the classic token API",
+                (SourceOptions::File(_), _) => "tokens from a file",
+                (SourceOptions::Http(_), _) => "tokens from a server",
             };
             self.ok(&format!(
                 "the configuration is complete, for {} with {by}",
@@ -128,7 +128,7 @@ impl Report {
     /// What a running sidecar says about its accounts; `Null` when there is none.
     async fn running(&self, config: &Config) -> Value {
         let admin = from_here(config.admin);
-        match ask(admin, Method::GET, "/readyz").await {
+        match request(admin, Method::GET, "/readyz").await {
             Err(problem @ AskError::Unreachable(..)) => {
                 self.ok(&format!("{problem}; none is running yet"));
                 return Value::Null;
@@ -137,7 +137,7 @@ impl Report {
                 self.warning(&problem.to_string());
                 return Value::Null;
             }
-            Ok(Reply { status: 200, .. }) => {
+            Ok(AdminReply { status: 200, .. }) => {
                 self.ok(&format!("the sidecar running at {admin} is ready"))
             }
             Ok(reply) => {
@@ -147,7 +147,7 @@ impl Report {
                 ));
             }
         }
-        let accounts = ask(admin, Method::GET, "/accounts").await;
+        let accounts = request(admin, Method::GET, "/accounts").await;
         let accounts = accounts.ok().filter(|reply| reply.status == 200);
         accounts
             .and_then(|reply| serde_json::from_str(&reply.body).ok())
@@ -159,7 +159,7 @@ impl Report {
         let Some(options) = &config.store else { return };
         let redis = Redis::new(options.clone());
         for account in config.accounts.iter().filter(|account| account.shares()) {
-            let place = redis.place(account.kind, &account.appid, account.id());
+            let place = redis.slot(account.api, &account.appid, account.id());
             match place.read().await {
                 Ok(found) => {
                     let holds = if found.token.is_some() { "a" } else { "no" };
@@ -173,7 +173,7 @@ impl Report {
         }
     }
 
-    async fn names(&self, config: &Config) {
+    async fn dns(&self, config: &Config) {
         let Some(origin) = config.route.origins.first() else {
             return;
         };
@@ -188,7 +188,7 @@ impl Report {
     }
 
     /// Whether WeChat answers a call without a token.
-    async fn reach(&mut self, config: &Config, route: &Arc<Route>) -> bool {
+    async fn reach(&mut self, config: &Config, route: &Arc<Connector>) -> bool {
         let upstream = Upstream::new(route.clone(), config.upstream, Arc::new(Metrics::default()));
         let Some(call) = harmless("", "") else {
             return false;
@@ -202,7 +202,7 @@ impl Report {
         answered
     }
 
-    async fn reached(&self, config: &Config, route: &Route, reply: Response<Arriving>) {
+    async fn reached(&self, config: &Config, route: &Connector, reply: Response<ResponseBody>) {
         let egress = config.route.egress.as_ref();
         let by = egress.map_or(String::new(), |egress| {
             format!(" through the egress proxy {egress}")
@@ -234,12 +234,12 @@ impl Report {
         }
     }
 
-    async fn token(&mut self, config: &Config, route: &Arc<Route>, account: &account::Options) {
+    async fn token(&mut self, config: &Config, route: &Arc<Connector>, account: &account::Options) {
         let client = match request::client(&config.route) {
             Ok(client) => client,
             Err(problem) => return self.failed(&problem),
         };
-        let means = Means::new(client, route.clone(), config.token_wait);
+        let means = AccountFactory::new(client, route.clone(), config.token_wait);
         let of_account = |problem| format!("{}: {problem}", account.names());
         let (issuer, route) = match (account.issuer(&means), account.route(&means)) {
             (Ok(issuer), Ok(route)) => (issuer, route),
@@ -248,24 +248,24 @@ impl Report {
         if account.upstream.is_some() && self.own_way(config, account, &route, "").await.is_none() {
             return;
         }
-        let wanted = Wanted {
+        let wanted = FetchRequest {
             cause: Cause::Missing,
-            instead_of: None,
+            current: None,
         };
-        match issuer.issue(wanted).await {
+        match issuer.fetch(wanted).await {
             Ok(issued) => {
                 let seconds = issued.token.lifetime().as_secs();
                 let who = match account.source {
-                    Source::Wechat => "WeChat issues a token to",
-                    Source::File(_) => "the file holds a token for",
-                    Source::Http(_) => "the server has a token for",
+                    SourceOptions::Wechat => "WeChat issues a token to",
+                    SourceOptions::File(_) => "the file holds a token for",
+                    SourceOptions::Http(_) => "the server has a token for",
                 };
-                let who = match account.kind {
-                    Kind::Wechat => who.to_owned(),
-                    Kind::Wecom => who.replace("WeChat", "WeCom"),
+                let who = match account.api {
+                    Api::Wechat => who.to_owned(),
+                    Api::Wecom => who.replace("WeChat", "WeCom"),
                 };
                 self.ok(&format!("{who} {}; it lives {seconds} s", account.names()));
-                if account.kind == Kind::Wecom {
+                if account.api == Api::Wecom {
                     self.trusted_ip(config, account, &route, &issued.token)
                         .await;
                 }
@@ -279,7 +279,7 @@ impl Report {
         &mut self,
         config: &Config,
         account: &account::Options,
-        route: &Arc<Route>,
+        route: &Arc<Connector>,
         query: &str,
     ) -> Option<Bytes> {
         let call = harmless(route.prefix(), query)?;
@@ -310,14 +310,14 @@ impl Report {
         &mut self,
         config: &Config,
         account: &account::Options,
-        route: &Arc<Route>,
+        route: &Arc<Connector>,
         token: &Token,
     ) {
         let query = format!("?access_token={}", token.encoded());
         let body = self.own_way(config, account, route, &query).await;
         let body = body.unwrap_or_default();
         let (id, code) = (account.names(), errcode::errcode(&body).unwrap_or_default());
-        if errcode::is_about_the_ip(account.kind, code) {
+        if errcode::is_about_the_ip(account.api, code) {
             let ip = errcode::ip(&body).map_or("this IP".to_owned(), |ip| ip.to_string());
             self.failed(&format!(
                 "{ip} is none of the trusted IPs of {id} (errcode {code}): add it (应用 → 企业可信IP), or send calls from one that is (see --egress-proxy)"
@@ -334,7 +334,7 @@ impl Report {
 fn reason_not_to_request(account: &account::Options, running: &Value) -> Option<String> {
     let classic = "no token was requested: with the classic API each request ends the token of \
         everybody else; --mint requests one all the same";
-    let mints = account.source == Source::Wechat && account.token_api == TokenApi::Classic;
+    let mints = account.source == SourceOptions::Wechat && account.token_api == TokenApi::Classic;
     let classic = mints.then(|| classic.to_owned());
     holds_token(running, &account.appid, account.name.as_deref()).or(classic)
 }

@@ -1,7 +1,7 @@
 //! What a call to WeCom brings itself: a token of another kind, or one that the sidecar never had, stays.
 
-use super::{error::Failure, route::Call, target::values};
-use crate::{account::PLACEHOLDER, endpoint::Credential, kind::Kind, secret::Secret};
+use super::{error::ProxyError, route::Call, target::values};
+use crate::{account::PLACEHOLDER, endpoint::Credential, kind::Api, secret::Secret};
 
 /// Tokens that only a service provider, a suite or a device can have.
 pub(super) const OF_OTHERS: [&str; 4] = [
@@ -16,9 +16,9 @@ pub(super) const OF_OTHERS: [&str; 4] = [
 /// WeChat's calls never keep an `access_token`. At WeCom one may be another corp's, got through
 /// `/cgi-bin/corpgroup/corp/gettoken`; so one that is neither a placeholder nor was ever the account's
 /// own is left alone, and so is its refusal.
-pub(super) fn credential(call: &Call<'_>) -> Result<Credential, Failure> {
+pub(super) fn credential(call: &Call<'_>) -> Result<Credential, ProxyError> {
     let takes = call.endpoint.credential;
-    if call.account.kind == Kind::Wechat || takes != Credential::AccessToken {
+    if call.account.api == Api::Wechat || takes != Credential::AccessToken {
         return Ok(takes);
     }
     let brings = |name| values(call.query, name).any(|token| !token.is_empty());
@@ -33,7 +33,7 @@ pub(super) fn credential(call: &Call<'_>) -> Result<Credential, Failure> {
         theirs |= !is_ours;
     }
     match (ours, theirs) {
-        (true, true) => Err(Failure::Malformed(
+        (true, true) => Err(ProxyError::Malformed(
             "it carries the sidecar's access_token and another: send one".to_owned(),
         )),
         (false, true) => Ok(Credential::Own),

@@ -8,7 +8,7 @@ use super::{Mark, Reply, mark::mark};
 use crate::{
     account::rules::Forbidden,
     body::BodyError,
-    captured::{Captured, HoldError},
+    captured::{BufferError, BufferedBody},
     errcode,
     keeper::NoToken,
     metrics::Outcome,
@@ -20,7 +20,7 @@ pub const WECHAT_ERRCODE: HeaderName = HeaderName::from_static("x-wechat-sidecar
 
 /// Why a call ends here.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Failure {
+pub enum ProxyError {
     /// Two servers could read it in two ways.
     #[error("this call cannot be passed on: {0}")]
     Malformed(String),
@@ -161,7 +161,7 @@ pub const CODES: [(i64, u16, &str); 16] = [
     ),
 ];
 
-impl Failure {
+impl ProxyError {
     /// The errcode in the body.
     pub fn code(&self) -> i64 {
         match self {
@@ -247,13 +247,13 @@ impl Failure {
 
 /// A reply made here, as WeChat would write it.
 pub(super) fn json_reply(value: serde_json::Value) -> Reply {
-    let mut reply = Reply::new(Captured::ready(value.to_string()));
+    let mut reply = Reply::new(BufferedBody::ready(value.to_string()));
     let json = HeaderValue::from_static("application/json; charset=utf-8");
     reply.headers_mut().insert(header::CONTENT_TYPE, json);
     reply
 }
 
-impl From<SendError> for Failure {
+impl From<SendError> for ProxyError {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Dial(DialError::Crowded) => Self::Crowded(error.to_string()),
@@ -267,20 +267,20 @@ impl From<SendError> for Failure {
     }
 }
 
-impl From<HoldError<BodyError>> for Failure {
-    fn from(error: HoldError<BodyError>) -> Self {
+impl From<BufferError<BodyError>> for ProxyError {
+    fn from(error: BufferError<BodyError>) -> Self {
         match error {
-            HoldError::TooLarge => Self::TooLarge,
-            HoldError::NoRoom => {
+            BufferError::TooLarge => Self::TooLarge,
+            BufferError::NoRoom => {
                 Self::Crowded("no room to hold a body without Content-Length".to_owned())
             }
-            HoldError::Broken(error) => Self::BodyMissing(error.to_string()),
+            BufferError::Broken(error) => Self::BodyMissing(error.to_string()),
         }
     }
 }
 
 /// A reply that broke off while its beginning was read.
-impl From<BodyError> for Failure {
+impl From<BodyError> for ProxyError {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::Idle(_) => Self::TimedOut(format!("WeChat's reply stopped: {error}")),

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts, uri::Authority};
 
-use super::{GuardOptions, HEADER, error::Failure};
+use super::{GuardOptions, HEADER, error::ProxyError};
 use crate::upstream::origin::is_loopback;
 
 /// Where a call came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Exposure {
     /// A loopback address.
     Loopback,
     /// An address that other machines reach.
@@ -22,9 +22,9 @@ pub enum Door {
 
 /// Where a call came in, and whose calls come in there.
 #[derive(Clone, Debug)]
-pub struct Entrance {
+pub struct ListenerInfo {
     /// Where.
-    pub door: Door,
+    pub exposure: Exposure,
     /// The account that the listener is bound to, if it is: what tells it from others.
     pub account: Option<Arc<str>>,
 }
@@ -51,35 +51,35 @@ const WECHAT_HOSTS: [&str; 6] = [
 
 impl GuardOptions {
     /// Whether the call may be looked at at all.
-    pub fn check(&self, head: &Parts, door: Door) -> Result<(), Failure> {
+    pub fn check(&self, head: &Parts, door: Exposure) -> Result<(), ProxyError> {
         if head.method == Method::CONNECT {
-            return Err(Failure::Stranger(
+            return Err(ProxyError::Stranger(
                 "CONNECT is not for this proxy: call http://…, so that the token can be put in",
             ));
         }
         if head.method == Method::TRACE {
             let reason = "TRACE could quote the token to the app";
-            return Err(Failure::Malformed(reason.to_owned()));
+            return Err(ProxyError::Malformed(reason.to_owned()));
         }
         self.check_key(&head.headers)?;
         self.check_host(head, door)?;
         self.check_way(&head.headers, door)
     }
 
-    fn check_key(&self, headers: &HeaderMap) -> Result<(), Failure> {
+    fn check_key(&self, headers: &HeaderMap) -> Result<(), ProxyError> {
         let Some(key) = &self.caller_key else {
             return Ok(());
         };
         let mut shown = headers.get_all(KEY).iter();
         match (shown.next(), shown.next()) {
             (Some(shown), None) if key.held().matches(shown.as_bytes()) => Ok(()),
-            _ => Err(Failure::CallerKey),
+            _ => Err(ProxyError::CallerKey),
         }
     }
 
     /// A page in a browser can make any name point to 127.0.0.1 (DNS rebinding), but it cannot
     /// change the name in `Host`.
-    fn check_host(&self, head: &Parts, door: Door) -> Result<(), Failure> {
+    fn check_host(&self, head: &Parts, door: Exposure) -> Result<(), ProxyError> {
         // One look at each name costs less than a search.
         let mut hosts = head
             .headers
@@ -88,10 +88,10 @@ impl GuardOptions {
         let host = match (hosts.next(), hosts.next()) {
             (Some((_, host)), None) => Some(host.as_bytes()),
             (None, _) if head.version < Version::HTTP_11 => None,
-            _ => return Err(Failure::Malformed("it needs one Host header".to_owned())),
+            _ => return Err(ProxyError::Malformed("it needs one Host header".to_owned())),
         };
         let stranger = || {
-            Err(Failure::Stranger(
+            Err(ProxyError::Stranger(
                 "this sidecar calls WeChat only: Host must be a loopback name, one of WeChat's hosts, or allowed by --allow-host",
             ))
         };
@@ -101,7 +101,7 @@ impl GuardOptions {
             return stranger();
         }
         match (door, host) {
-            (Door::Loopback | Door::Admin, Some(host)) if !self.knows(host) => stranger(),
+            (Exposure::Loopback | Exposure::Admin, Some(host)) if !self.knows(host) => stranger(),
             _ => Ok(()),
         }
     }
@@ -131,14 +131,14 @@ impl GuardOptions {
                 .any(|known| host.eq_ignore_ascii_case(known))
     }
 
-    fn check_way(&self, headers: &HeaderMap, door: Door) -> Result<(), Failure> {
+    fn check_way(&self, headers: &HeaderMap, door: Exposure) -> Result<(), ProxyError> {
         // Usually none of them is there: one look at each name costs less than five searches.
         if !headers.keys().any(tells_the_way) {
             return Ok(());
         }
         let is_for_admin = headers.get_all(HEADER).iter().any(|said| said == FOR_ADMIN);
-        if is_for_admin && door != Door::Admin {
-            return Err(Failure::Stranger(
+        if is_for_admin && door != Exposure::Admin {
+            return Err(ProxyError::Stranger(
                 "this port carries calls to WeChat; the question is for the admin port, see --admin",
             ));
         }
@@ -147,12 +147,14 @@ impl GuardOptions {
             .map(http::HeaderValue::as_bytes);
         let strange_site = site.is_some_and(|site| !matches!(site, b"none" | b"same-origin"));
         if headers.contains_key(header::ORIGIN) || strange_site {
-            return Err(Failure::Stranger("calls from a browser are not passed on"));
+            return Err(ProxyError::Stranger(
+                "calls from a browser are not passed on",
+            ));
         }
         let forwarded =
             headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED);
         if forwarded && !self.allow_forwarded {
-            return Err(Failure::Stranger(
+            return Err(ProxyError::Stranger(
                 "this call was forwarded by another proxy, so it may be a stranger's; if that is wanted, see --allow-forwarded",
             ));
         }
@@ -187,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    fn check(guard: &GuardOptions, door: Door, uri: &str, headers: &[(&str, &str)]) -> bool {
+    fn check(guard: &GuardOptions, door: Exposure, uri: &str, headers: &[(&str, &str)]) -> bool {
         let mut call = Request::builder().uri(uri);
         for (name, value) in headers {
             call = call.header(*name, *value);
@@ -210,7 +212,7 @@ mod tests {
             "127.9.9.9",
         ] {
             assert!(
-                check(&guard, Door::Loopback, "/x", &[("host", host)]),
+                check(&guard, Exposure::Loopback, "/x", &[("host", host)]),
                 "{host}"
             );
         }
@@ -223,29 +225,29 @@ mod tests {
             "a b",
         ] {
             assert!(
-                !check(&guard, Door::Loopback, "/x", &[("host", host)]),
+                !check(&guard, Exposure::Loopback, "/x", &[("host", host)]),
                 "{host}"
             );
             assert!(
                 !check(
                     &guard,
-                    Door::Open,
+                    Exposure::Open,
                     &format!("http://{}/x", host.replace([' ', '@'], "-") + "z"),
                     &[("host", host)]
                 ),
                 "{host}"
             );
         }
-        assert!(!check(&guard, Door::Loopback, "/x", &[]));
+        assert!(!check(&guard, Exposure::Loopback, "/x", &[]));
         assert!(!check(
             &guard,
-            Door::Loopback,
+            Exposure::Loopback,
             "/x",
             &[("host", "localhost"), ("host", "localhost")]
         ));
         assert!(check(
             &guard,
-            Door::Open,
+            Exposure::Open,
             "/x",
             &[("host", "sidecar.internal")]
         ));
@@ -255,7 +257,7 @@ mod tests {
         };
         assert!(check(
             &allowed,
-            Door::Loopback,
+            Exposure::Loopback,
             "/x",
             &[("host", "sidecar.internal:80")]
         ));
@@ -274,7 +276,12 @@ mod tests {
             ("http://169.254.169.254/x", false),
         ] {
             assert_eq!(
-                check(&guard, Door::Unix, url, &[("host", "api.weixin.qq.com")]),
+                check(
+                    &guard,
+                    Exposure::Unix,
+                    url,
+                    &[("host", "api.weixin.qq.com")]
+                ),
                 fine,
                 "{url}"
             );
@@ -285,8 +292,8 @@ mod tests {
     fn a_method_that_could_quote_the_token_is_refused() {
         let call = Request::trace("/x").header("host", "localhost");
         let (head, ()) = call.body(()).unwrap().into_parts();
-        let refused = GuardOptions::default().check(&head, Door::Loopback);
-        assert!(matches!(refused, Err(Failure::Malformed(_))));
+        let refused = GuardOptions::default().check(&head, Exposure::Loopback);
+        assert!(matches!(refused, Err(ProxyError::Malformed(_))));
     }
 
     #[test]
@@ -304,15 +311,15 @@ mod tests {
         ] {
             let said = said.iter().map(|said| ("x-wechat-sidecar", *said));
             let headers: Vec<_> = [host].into_iter().chain(said).collect();
-            for door in [Door::Loopback, Door::Open, Door::Unix] {
+            for door in [Exposure::Loopback, Exposure::Open, Exposure::Unix] {
                 let passes = check(&guard, door, "/livez", &headers);
                 assert_eq!(passes, on_a_port_for_calls, "{headers:?}");
             }
-            assert!(check(&guard, Door::Admin, "/livez", &headers));
+            assert!(check(&guard, Exposure::Admin, "/livez", &headers));
         }
         assert!(!check(
             &guard,
-            Door::Admin,
+            Exposure::Admin,
             "/livez",
             &[("host", "a.example")]
         ));
@@ -332,7 +339,7 @@ mod tests {
             (("forwarded", "for=1.2.3.4"), false),
             (("x-real-ip", "1.2.3.4"), true),
         ] {
-            for door in [Door::Loopback, Door::Open, Door::Unix] {
+            for door in [Exposure::Loopback, Exposure::Open, Exposure::Unix] {
                 assert_eq!(
                     check(&guard, door, "/x", &[host, header]),
                     fine,
@@ -346,7 +353,7 @@ mod tests {
         };
         assert!(check(
             &behind,
-            Door::Open,
+            Exposure::Open,
             "/x",
             &[host, ("x-forwarded-for", "1.2.3.4")]
         ));

@@ -2,13 +2,13 @@
 
 use std::{pin::pin, sync::Arc};
 
-use super::{Answered, Mark, Proxy, Reply, Unanswered, error::Failure, mark::mark, route::Call};
+use super::{Attempt, Mark, Proxy, Reply, SendFailure, error::ProxyError, mark::mark, route::Call};
 use crate::{
-    account::remembered::{Answer, Evidence},
-    body::Inbound,
-    captured::Captured,
+    account::remembered::{CachedRefusal, Evidence},
+    body::RequestBody,
+    captured::BufferedBody,
     errcode::{self, Verdict},
-    keeper::{NoSecond, Second},
+    keeper::{NoReplay, ReplayToken},
     metrics::{Outcome, Skipped},
     token::Token,
 };
@@ -18,31 +18,31 @@ impl Proxy {
     pub(super) async fn with_token(
         &self,
         call: &Call<'_>,
-        body: Inbound,
+        body: RequestBody,
         held: &mut bool,
-    ) -> Result<(Outcome, Reply), Failure> {
+    ) -> Result<(Outcome, Reply), ProxyError> {
         let keeper = &call.account.keeper;
         // Whoever must wait for a token waits without holding a body.
         let mut token = keeper.token().await?;
-        let body = self.hold(body, held).await?;
+        let body = self.buffer(body, held).await?;
         if !token.is_alive() {
             token = keeper.token().await?;
         }
-        if let Some(answer) = self.instead(call, &token) {
+        if let Some(answer) = self.cached_refusal(call, &token) {
             return Ok((Outcome::Remembered, answer));
         }
         let spare = body.try_clone();
         let first = pin!(self.send_with(call, body, &token)).await;
         let first = first.map_err(|unanswered| unanswered.failure)?;
         if !matches!(first.verdict, Verdict::Refused(_)) {
-            return Ok((self.passed(call, &token, &first), first.reply));
+            return Ok((self.record(call, &token, &first), first.reply));
         }
         call.account.metrics.refusal();
         let Some(spare) = spare else {
             return Ok(self.not_held(call, token, first.reply));
         };
-        match self.second(call, &token, &first).await {
-            Ok(second) => Box::pin(self.once_more(call, spare, &second, first.reply)).await,
+        match self.replay_token(call, &token, &first).await {
+            Ok(second) => Box::pin(self.send_again(call, spare, &second, first.reply)).await,
             Err(reason) => {
                 call.account.metrics.skipped(reason);
                 Ok((Outcome::Refused, first.reply))
@@ -51,23 +51,23 @@ impl Proxy {
     }
 
     /// The token to send a refused call with, once more.
-    async fn second(
+    async fn replay_token(
         &self,
         call: &Call<'_>,
         refused: &Arc<Token>,
-        first: &Answered,
-    ) -> Result<Second, Skipped> {
+        first: &Attempt,
+    ) -> Result<ReplayToken, Skipped> {
         let keeper = &call.account.keeper;
         let in_hand = keeper.in_hand().filter(|token| token.is_alive());
         let unchanged = in_hand.is_none_or(|token| token.is(refused));
         let path = call.endpoint.path();
-        if unchanged && call.account.remembered.knows(path, refused) {
+        if unchanged && call.account.refused_endpoints.knows(path, refused) {
             return Err(Skipped::Hopeless);
         }
-        match keeper.second(refused).await {
+        match keeper.replay_token(refused).await {
             Ok(second) => Ok(second),
-            Err(NoSecond::Failed(_)) => Err(Skipped::NoToken),
-            Err(NoSecond::Same { confirmed }) => {
+            Err(NoReplay::Failed(_)) => Err(Skipped::NoToken),
+            Err(NoReplay::Same { confirmed }) => {
                 // An expiry is about the token; all else may be about the endpoint, for good.
                 if confirmed && first.verdict != Verdict::Refused(errcode::EXPIRED) {
                     self.give_up(call, refused, &first.reply, confirmed);
@@ -78,32 +78,32 @@ impl Proxy {
     }
 
     /// Sends a refused call the second and last time. Its reply is passed on whatever it is.
-    async fn once_more(
+    async fn send_again(
         &self,
         call: &Call<'_>,
-        body: Captured<Inbound>,
-        with: &Second,
+        body: BufferedBody<RequestBody>,
+        with: &ReplayToken,
         first: Reply,
-    ) -> Result<(Outcome, Reply), Failure> {
+    ) -> Result<(Outcome, Reply), ProxyError> {
         let token = &with.token;
         let metrics = &call.account.metrics;
         let mut second = match self.send_with(call, body, token).await {
             Ok(answered) => answered,
-            Err(Unanswered {
+            Err(SendFailure {
                 nothing_sent: true, ..
             }) => {
                 metrics.skipped(Skipped::NoToken);
                 return Ok((Outcome::Refused, first));
             }
-            Err(Unanswered { failure, .. }) => {
+            Err(SendFailure { failure, .. }) => {
                 metrics.replay(Outcome::Failed);
                 return Err(failure);
             }
         };
-        let outcome = self.passed(call, token, &second);
+        let outcome = self.record(call, token, &second);
         if outcome == Outcome::Refused {
             metrics.refusal();
-            let worked = call.account.worked.has(&call.endpoint);
+            let worked = call.account.accepted_endpoints.has(&call.endpoint);
             call.account.keeper.refused_again(token, worked);
             self.give_up(call, token, &second.reply, with.confirmed);
         }
@@ -115,14 +115,16 @@ impl Proxy {
     /// Remembers that the endpoint of this call refuses `token`, whether or not that is `confirmed` to
     /// be the one to use.
     fn give_up(&self, call: &Call<'_>, token: &Arc<Token>, reply: &Reply, confirmed: bool) {
-        let worked = call.account.worked.has(&call.endpoint);
+        let worked = call.account.accepted_endpoints.has(&call.endpoint);
         // A token that nobody confirmed may be dead; then a path that worked is not to blame.
         if (confirmed || !worked)
             && let Some(answer) = answer_of(reply)
         {
             let evidence = Evidence { worked, confirmed };
             let path = call.endpoint.path();
-            call.account.remembered.add(path, token, answer, evidence);
+            call.account
+                .refused_endpoints
+                .add(path, token, answer, evidence);
         }
         let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
         tracing::warn!(
@@ -133,14 +135,14 @@ impl Proxy {
     }
 
     /// Notes what a reply says about the token, and how the call ended.
-    fn passed(&self, call: &Call<'_>, token: &Token, answered: &Answered) -> Outcome {
+    fn record(&self, call: &Call<'_>, token: &Token, answered: &Attempt) -> Outcome {
         match answered.verdict {
             Verdict::Accepted => {
                 if answered.reply.status().is_success() {
                     call.account.keeper.accepted(token);
-                    call.account.unlisted.clear();
-                    call.account.worked.note(&call.endpoint);
-                    call.account.remembered.forget(call.endpoint.path());
+                    call.account.ip_rejected.clear();
+                    call.account.accepted_endpoints.note(&call.endpoint);
+                    call.account.refused_endpoints.forget(call.endpoint.path());
                 }
                 Outcome::Accepted
             }
@@ -161,10 +163,10 @@ impl Proxy {
     }
 
     /// The refusal that a caller gets who loops on a path that refuses every token.
-    fn instead(&self, call: &Call<'_>, token: &Token) -> Option<Reply> {
-        let remembered = &call.account.remembered;
-        let answer = remembered.instead(call.endpoint.path(), token)?;
-        let mut reply = Reply::new(Captured::ready(answer.body));
+    fn cached_refusal(&self, call: &Call<'_>, token: &Token) -> Option<Reply> {
+        let remembered = &call.account.refused_endpoints;
+        let answer = remembered.cached_refusal(call.endpoint.path(), token)?;
+        let mut reply = Reply::new(BufferedBody::ready(answer.body));
         *reply.status_mut() = answer.status;
         *reply.headers_mut() = answer.headers;
         mark(&mut reply, Mark::Remembered);
@@ -173,9 +175,9 @@ impl Proxy {
 }
 
 /// What is kept of a refusal.
-fn answer_of(reply: &Reply) -> Option<Answer> {
+fn answer_of(reply: &Reply) -> Option<CachedRefusal> {
     let body = reply.body().whole()?.clone();
-    Some(Answer {
+    Some(CachedRefusal {
         status: reply.status(),
         headers: reply.headers().clone(),
         body,

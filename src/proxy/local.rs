@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::{
     Mark, Proxy, Reply, TokenEndpoint,
-    error::{Failure, json_reply},
+    error::{ProxyError, json_reply},
     mark,
     route::Call,
 };
-use crate::{account::Found, body::Inbound, captured::Captured, kind::Kind};
+use crate::{account::Lookup, body::RequestBody, captured::BufferedBody, kind::Api};
 
 /// What a placeholder says of its life. It never ends.
 const LIFETIME: u64 = 7200;
@@ -26,7 +26,7 @@ pub(super) const STABLE: &str = "/cgi-bin/stable_token";
 
 /// A token request's body, as far as it is of interest.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct TokenRequest {
     /// The AppID that is named in it; empty for none.
     pub(super) appid: String,
     /// Whether a forced refresh is asked for.
@@ -34,42 +34,48 @@ pub(super) struct Asked {
 }
 
 /// Reads a token request's body.
-pub(super) async fn read(proxy: &Proxy, body: Inbound) -> Result<Asked, Failure> {
-    let body = Captured::hold(body, LARGEST, proxy.memory).await?;
+pub(super) async fn read(proxy: &Proxy, body: RequestBody) -> Result<TokenRequest, ProxyError> {
+    let body = BufferedBody::buffer(body, LARGEST, proxy.budget).await?;
     let body = match &body {
-        Captured::Whole(_) => body.whole(),
-        Captured::Partial { rest, .. } if rest.size_hint().lower() > LARGEST as u64 => None,
-        Captured::Partial { .. } => {
-            return Err(Failure::Crowded("no room for a token request".to_owned()));
+        BufferedBody::Whole(_) => body.whole(),
+        BufferedBody::Partial { rest, .. } if rest.size_hint().lower() > LARGEST as u64 => None,
+        BufferedBody::Partial { .. } => {
+            return Err(ProxyError::Crowded(
+                "no room for a token request".to_owned(),
+            ));
         }
     };
     let body =
-        body.ok_or_else(|| Failure::Malformed("a token request is not that long".to_owned()))?;
+        body.ok_or_else(|| ProxyError::Malformed("a token request is not that long".to_owned()))?;
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
     let appid = request.get("appid").and_then(Value::as_str);
     let forced = request.get("force_refresh");
-    Ok(Asked {
+    Ok(TokenRequest {
         appid: appid.unwrap_or_default().to_owned(),
         forced: forced.is_some_and(|force| *force != Value::Bool(false)),
     })
 }
 
 /// Answers a call to one of the token endpoints, which never go on to WeChat.
-pub(super) async fn answer(proxy: &Proxy, call: &Call<'_>, asked: Asked) -> Result<Reply, Failure> {
+pub(super) async fn answer(
+    proxy: &Proxy,
+    call: &Call<'_>,
+    asked: TokenRequest,
+) -> Result<Reply, ProxyError> {
     if proxy.options.token_endpoint == TokenEndpoint::Off {
-        return Err(Failure::Closed(
+        return Err(ProxyError::Closed(
             "the sidecar answers no token requests (--token-endpoint off): call the API without a token",
         ));
     }
     let stable = call.endpoint.path() == STABLE.as_bytes();
     if stable && call.head.method != Method::POST {
-        return Err(Failure::Malformed("stable_token takes POST".to_owned()));
+        return Err(ProxyError::Malformed("stable_token takes POST".to_owned()));
     }
     call.names_appid()?;
     if !asked.appid.is_empty() && !call.account.is_called(&asked.appid) {
         return Err(match proxy.directory.now().find(&asked.appid) {
-            Found::Nobody => Failure::ForeignAppid,
-            Found::One(_) | Found::Several => Failure::TwoAccounts,
+            Lookup::Unknown => ProxyError::ForeignAppid,
+            Lookup::One(_) | Lookup::Ambiguous => ProxyError::TwoAccounts,
         });
     }
     if asked.forced {
@@ -90,7 +96,7 @@ pub(super) async fn answer(proxy: &Proxy, call: &Call<'_>, asked: Asked) -> Resu
         TokenEndpoint::Placeholder | TokenEndpoint::Off => (call.account.placeholder(), LIFETIME),
     };
     let mut body = json!({ "access_token": token, "expires_in": expires_in });
-    if call.account.kind == Kind::Wecom {
+    if call.account.api == Api::Wecom {
         body = json!({
             "errcode": 0,
             "errmsg": "ok",

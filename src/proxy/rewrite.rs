@@ -6,10 +6,10 @@ use super::{
     guard::{APPID, KEY},
     target::named,
 };
-use crate::upstream::Outbound;
+use crate::upstream::UpstreamRequest;
 
 /// Puts the headers to send to `sent`. `Host` is the connection's to say.
-pub(super) fn request_headers(method: &Method, headers: &HeaderMap, sent: &mut Outbound) {
+pub(super) fn request_headers(method: &Method, headers: &HeaderMap, sent: &mut UpstreamRequest) {
     let names_others = |value: &HeaderValue| !is_usual(value);
     let named = if (headers.get_all(header::CONNECTION).iter()).any(names_others) {
         connection_options(headers)
@@ -165,12 +165,12 @@ fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::captured::Captured;
+    use crate::captured::BufferedBody;
 
     /// The headers that are sent, sorted.
     fn sent(method: &Method, headers: &HeaderMap, body: &'static str) -> Vec<String> {
-        let body = Captured::ready(body);
-        let mut call = Outbound::new(method, body, |target| target.push(b'/')).unwrap();
+        let body = BufferedBody::ready(body);
+        let mut call = UpstreamRequest::new(method, body, |target| target.push(b'/')).unwrap();
         request_headers(method, headers, &mut call);
         let head = String::from_utf8(call.head().to_owned()).unwrap();
         let mut lines: Vec<_> = head.lines().skip(1).map(str::to_owned).collect();

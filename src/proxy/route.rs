@@ -5,16 +5,16 @@ use std::sync::Arc;
 use http::{Method, request::Parts};
 
 use super::{
-    Entrance,
+    ListenerInfo,
     brought::OF_OTHERS,
-    error::Failure,
+    error::ProxyError,
     target::values,
-    whose::{self, Whose, whose, with_one_slash},
+    whose::{self, Selected, select_account, with_one_slash},
 };
 use crate::{
     account::{Account, Accounts, PLACEHOLDER},
     endpoint::Endpoint,
-    kind::Kind,
+    kind::Api,
     metrics::Selection,
 };
 
@@ -35,26 +35,26 @@ impl<'a> Call<'a> {
     /// the body must tell.
     pub(super) fn of(
         head: &'a Parts,
-        entrance: &Entrance,
+        entrance: &ListenerInfo,
         accounts: &Accounts,
         in_body: Option<&str>,
-    ) -> Result<Option<Self>, Failure> {
+    ) -> Result<Option<Self>, ProxyError> {
         let target = (with_one_slash(head.uri.path()), head.uri.query());
-        let found = whose(target, &head.headers, entrance, accounts, in_body)?;
-        let Some(Whose { account, way, path }) = found else {
+        let found = select_account(target, &head.headers, entrance, accounts, in_body)?;
+        let Some(Selected { account, way, path }) = found else {
             return Ok(None);
         };
-        let endpoint = Endpoint::of(account.kind, path.as_bytes())
-            .map_err(|error| Failure::Malformed(error.to_string()))?;
+        let endpoint = Endpoint::of(account.api, path.as_bytes())
+            .map_err(|error| ProxyError::Malformed(error.to_string()))?;
         if endpoint.row().is_none() {
             if way == Selection::Path && whose::begins_with_somebody(accounts, path) {
-                return Err(Failure::TwoAccounts);
+                return Err(ProxyError::TwoAccounts);
             }
             if whose::is_meant_for_another(endpoint.path()) {
                 return Err(whose::unknown(accounts));
             }
-            if whose::is_token_request_elsewhere(account.kind, &endpoint) {
-                return Err(Failure::ForeignAppid);
+            if whose::is_token_request_elsewhere(account.api, &endpoint) {
+                return Err(ProxyError::ForeignAppid);
             }
         }
         account.metrics.selected(way);
@@ -85,15 +85,15 @@ impl<'a> Call<'a> {
 
     /// Whether the query names our AppID, and so needs no other. An AppID of nobody's is answered as
     /// WeChat would.
-    pub(super) fn names_appid(&self) -> Result<bool, Failure> {
+    pub(super) fn names_appid(&self) -> Result<bool, ProxyError> {
         let (mut named, mut by_name) = (false, false);
-        let parameter = match self.account.kind {
-            Kind::Wechat => "appid",
-            Kind::Wecom => "corpid",
+        let parameter = match self.account.api {
+            Api::Wechat => "appid",
+            Api::Wecom => "corpid",
         };
         for word in values(self.query, parameter).filter(|word| !word.is_empty()) {
             if !self.account.is_called(&word) {
-                return Err(Failure::ForeignAppid);
+                return Err(ProxyError::ForeignAppid);
             }
             named = true;
             by_name |= word != self.account.appid;

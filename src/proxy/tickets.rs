@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use super::{
     Mark, Proxy, Reply,
-    error::{Failure, json_reply},
+    error::{ProxyError, json_reply},
     mark::mark,
     route::Call,
     target::values,
 };
 use crate::{
-    body::Inbound,
-    issuer::IssueError,
+    body::RequestBody,
+    issuer::TokenError,
     keeper::NoToken,
     metrics::{Handed, Outcome, Ticket},
     ticket,
@@ -21,7 +21,7 @@ use crate::{
 
 impl Proxy {
     /// The ticket that `call` asks for, if it is one that is kept.
-    pub(super) fn ticket_wanted(&self, call: &Call<'_>, body: &Inbound) -> Option<Ticket> {
+    pub(super) fn ticket_wanted(&self, call: &Call<'_>, body: &RequestBody) -> Option<Ticket> {
         if !self.options.keep_tickets || call.head.method != Method::GET || !body.is_end_stream() {
             return None;
         }
@@ -34,7 +34,7 @@ impl Proxy {
         &self,
         call: &Call<'_>,
         ticket: Ticket,
-    ) -> Result<(Outcome, Reply), Failure> {
+    ) -> Result<(Outcome, Reply), ProxyError> {
         let account = &call.account;
         let held = account.tickets.holds(ticket);
         let got = account.tickets.get(ticket).await;
@@ -63,26 +63,26 @@ impl Proxy {
 }
 
 /// WeChat's own word, given now or a moment ago, here or to another replica; or our own failure.
-fn error_of(none: NoToken) -> Result<Value, Failure> {
+fn error_of(none: NoToken) -> Result<Value, ProxyError> {
     let NoToken { error, retry_after } = none;
     match error {
-        IssueError::Refused { code, message, .. } => {
+        TokenError::Refused { code, message, .. } => {
             Ok(json!({ "errcode": code, "errmsg": message }))
         }
-        IssueError::Elsewhere(error) => {
+        TokenError::Elsewhere(error) => {
             let error = *error;
             error_of(NoToken { error, retry_after })
         }
-        IssueError::WithoutToken(error) => {
+        TokenError::WithoutToken(error) => {
             let error = *error;
-            Err(Failure::NoToken(NoToken { error, retry_after }))
+            Err(ProxyError::NoToken(NoToken { error, retry_after }))
         }
-        error @ (IssueError::Unreachable(_)
-        | IssueError::Nonsense(_)
-        | IssueError::Unusable(_)
-        | IssueError::Slow
-        | IssueError::Store(_)
-        | IssueError::Spent(_)
-        | IssueError::Broken) => Err(Failure::NoTicket(NoToken { error, retry_after })),
+        error @ (TokenError::Unreachable(_)
+        | TokenError::Nonsense(_)
+        | TokenError::Unusable(_)
+        | TokenError::Slow
+        | TokenError::Store(_)
+        | TokenError::Spent(_)
+        | TokenError::Broken) => Err(ProxyError::NoTicket(NoToken { error, retry_after })),
     }
 }

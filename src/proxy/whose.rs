@@ -6,21 +6,21 @@ use http::{HeaderName, header::HeaderMap};
 use percent_encoding::percent_decode;
 
 use super::{
-    Entrance,
-    error::Failure,
+    ListenerInfo,
+    error::ProxyError,
     guard::APPID,
     local::STABLE,
     target::{named, values},
 };
 use crate::{
-    account::{Account, Accounts, Found, PLACEHOLDER},
+    account::{Account, Accounts, Lookup, PLACEHOLDER},
     endpoint::{Credential, Endpoint},
-    kind::Kind,
+    kind::Api,
     metrics::Selection,
 };
 
 /// Whose a call is, and how that was known.
-pub(super) struct Whose<'a> {
+pub(super) struct Selected<'a> {
     pub(super) account: Arc<Account>,
     pub(super) way: Selection,
     /// The path without the account's segment, with one slash at its beginning.
@@ -28,35 +28,37 @@ pub(super) struct Whose<'a> {
 }
 
 /// The words for an account that were found so far.
-struct Said<'a> {
+struct Hints<'a> {
     accounts: &'a Accounts,
     account: Option<(&'a Arc<Account>, Selection)>,
     /// Corpids that several accounts share.
     vague: Vec<String>,
 }
 
-impl Said<'_> {
+impl Hints<'_> {
     /// Whether no word was found yet.
     fn is_silent(&self) -> bool {
         self.account.is_none() && self.vague.is_empty()
     }
 
     /// The call says `word`.
-    fn word(&mut self, way: Selection, word: &str) -> Result<(), Failure> {
+    fn word(&mut self, way: Selection, word: &str) -> Result<(), ProxyError> {
         match (self.accounts.find(word), self.account) {
-            (Found::One(found), None) => self.account = Some((found, way)),
-            (Found::One(found), Some((account, _))) if Arc::ptr_eq(found, account) => {}
-            (Found::One(_), Some(_)) => return Err(Failure::TwoAccounts),
-            (Found::Several, _) => self.vague.push(word.to_owned()),
-            (Found::Nobody, _) if way == Selection::Appid => return Err(Failure::ForeignAppid),
-            (Found::Nobody, _) => return Err(unknown(self.accounts)),
+            (Lookup::One(found), None) => self.account = Some((found, way)),
+            (Lookup::One(found), Some((account, _))) if Arc::ptr_eq(found, account) => {}
+            (Lookup::One(_), Some(_)) => return Err(ProxyError::TwoAccounts),
+            (Lookup::Ambiguous, _) => self.vague.push(word.to_owned()),
+            (Lookup::Unknown, _) if way == Selection::Appid => {
+                return Err(ProxyError::ForeignAppid);
+            }
+            (Lookup::Unknown, _) => return Err(unknown(self.accounts)),
         }
         Ok(())
     }
 
     /// The call to `path` brings tokens of its own. A token that an account has, or had, says whose it is. One
     /// that looks like WeChat's and is nobody's must not be replaced by that of whoever is the default.
-    fn tokens(&mut self, path: &str, query: Option<&str>) -> Result<(), Failure> {
+    fn tokens(&mut self, path: &str, query: Option<&str>) -> Result<(), ProxyError> {
         let mut tokens = access_tokens(query)
             .filter(|token| !token.is_empty() && !token.starts_with(PLACEHOLDER))
             .peekable();
@@ -71,20 +73,20 @@ impl Said<'_> {
                 (Some(holder), None) => self.account = Some((holder, Selection::Token)),
                 (Some(_), Some((account, _))) => {
                     if !holders.any(|holder| Arc::ptr_eq(holder, account)) {
-                        return Err(Failure::TwoAccounts);
+                        return Err(ProxyError::TwoAccounts);
                     }
                 }
             }
         }
         if unknown && self.account.is_none() && self.may_be_wechats() {
-            return Err(Failure::UnknownToken);
+            return Err(ProxyError::UnknownToken);
         }
         Ok(())
     }
 
     /// Whether a call that says nothing can be for WeChat. To WeCom it may bring a token that is no account's of ours.
     fn may_be_wechats(&self) -> bool {
-        let is_wechats = |account: &Arc<Account>| account.kind == Kind::Wechat;
+        let is_wechats = |account: &Arc<Account>| account.api == Api::Wechat;
         let default = self.accounts.default_account().map(is_wechats);
         default.unwrap_or_else(|| self.accounts.iter().any(is_wechats))
     }
@@ -92,8 +94,8 @@ impl Said<'_> {
     /// Whether the token that a call to `path` brings would be replaced by an account's of WeChat.
     fn is_replaced(&self, path: &str) -> bool {
         self.account
-            .is_none_or(|(account, _)| account.kind == Kind::Wechat)
-            && Endpoint::of(Kind::Wechat, path.as_bytes()).is_ok_and(|endpoint| {
+            .is_none_or(|(account, _)| account.api == Api::Wechat)
+            && Endpoint::of(Api::Wechat, path.as_bytes()).is_ok_and(|endpoint| {
                 endpoint.credential == Credential::AccessToken
                     && (endpoint.row().is_some() || !is_meant_for_another(endpoint.path()))
             })
@@ -109,14 +111,14 @@ fn looks_real(token: &str) -> bool {
 
 /// Whose a call is to `path`, which begins with one slash. `in_body` is the AppID in the body of a
 /// token request. `None` for a call whose body has to be looked at.
-pub(super) fn whose<'a>(
+pub(super) fn select_account<'a>(
     (path, query): (&'a str, Option<&str>),
     headers: &HeaderMap,
-    entrance: &Entrance,
+    entrance: &ListenerInfo,
     accounts: &Accounts,
     in_body: Option<&str>,
-) -> Result<Option<Whose<'a>>, Failure> {
-    let mut said = Said {
+) -> Result<Option<Selected<'a>>, ProxyError> {
+    let mut said = Hints {
         accounts,
         account: None,
         vague: Vec::new(),
@@ -154,7 +156,7 @@ pub(super) fn whose<'a>(
     }
     let (account, way) = match said.account {
         Some(found) => found,
-        None if !said.vague.is_empty() => return Err(Failure::SharedCorpid),
+        None if !said.vague.is_empty() => return Err(ProxyError::SharedCorpid),
         None => {
             let default = accounts.default_account();
             let default = default.ok_or_else(|| nobodys(path, accounts))?;
@@ -162,22 +164,22 @@ pub(super) fn whose<'a>(
         }
     };
     if said.vague.iter().any(|word| !account.is_called(word)) {
-        return Err(Failure::TwoAccounts);
+        return Err(ProxyError::TwoAccounts);
     }
     let account = account.clone();
-    Ok(Some(Whose { account, way, path }))
+    Ok(Some(Selected { account, way, path }))
 }
 
 /// The failure of a call that is for nobody.
-pub(super) fn unknown(accounts: &Accounts) -> Failure {
-    Failure::UnknownAccount(accounts.names())
+pub(super) fn unknown(accounts: &Accounts) -> ProxyError {
+    ProxyError::UnknownAccount(accounts.names())
 }
 
 /// The failure of a call to `path` that says nothing else.
-fn nobodys(path: &str, accounts: &Accounts) -> Failure {
-    match Endpoint::of(Kind::Wechat, path.as_bytes()) {
+fn nobodys(path: &str, accounts: &Accounts) -> ProxyError {
+    match Endpoint::of(Api::Wechat, path.as_bytes()) {
         Ok(endpoint) if is_meant_for_another(endpoint.path()) => unknown(accounts),
-        Ok(_) | Err(_) => Failure::NoAccount,
+        Ok(_) | Err(_) => ProxyError::NoAccount,
     }
 }
 
@@ -193,7 +195,7 @@ pub(super) fn is_meant_for_another(path: &[u8]) -> bool {
     let is_appid =
         digits.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit));
     let is_known = |kind| Endpoint::of(kind, rest).is_ok_and(|endpoint| endpoint.row().is_some());
-    is_appid || is_known(Kind::Wechat) || is_known(Kind::Wecom)
+    is_appid || is_known(Api::Wechat) || is_known(Api::Wecom)
 }
 
 /// Whether `path`, of which an account's segment was taken, begins with another.
@@ -203,10 +205,10 @@ pub(super) fn begins_with_somebody(accounts: &Accounts, path: &str) -> bool {
 
 /// Whether an endpoint that an account's API has not is where the other one issues tokens: the call
 /// has a secret in it, which is not that API's to see.
-pub(super) fn is_token_request_elsewhere(kind: Kind, endpoint: &Endpoint<'_>) -> bool {
+pub(super) fn is_token_request_elsewhere(kind: Api, endpoint: &Endpoint<'_>) -> bool {
     let other = match kind {
-        Kind::Wechat => Kind::Wecom,
-        Kind::Wecom => Kind::Wechat,
+        Api::Wechat => Api::Wecom,
+        Api::Wecom => Api::Wechat,
     };
     let there = Endpoint::of(other, endpoint.path());
     there.is_ok_and(|there| there.credential == Credential::TokenFetch)
@@ -226,9 +228,9 @@ pub(super) fn with_one_slash(path: &str) -> &str {
 fn names_itself(
     path: &str,
     query: Option<&str>,
-    said: &mut Said<'_>,
-) -> Result<Option<Vec<u8>>, Failure> {
-    const KINDS: [(Kind, &str); 2] = [(Kind::Wechat, "appid"), (Kind::Wecom, "corpid")];
+    said: &mut Hints<'_>,
+) -> Result<Option<Vec<u8>>, ProxyError> {
+    const KINDS: [(Api, &str); 2] = [(Api::Wechat, "appid"), (Api::Wecom, "corpid")];
     let mut asks = None;
     for (kind, parameter) in KINDS {
         let endpoint = Endpoint::of(kind, path.as_bytes()).ok();
@@ -251,7 +253,7 @@ fn takes_secret(endpoint: &Endpoint<'_>) -> bool {
 }
 
 fn is_somebody(accounts: &Accounts, segment: &str) -> bool {
-    !matches!(accounts.find(segment), Found::Nobody)
+    !matches!(accounts.find(segment), Lookup::Unknown)
 }
 
 fn is_appid(name: &HeaderName) -> bool {

@@ -18,17 +18,17 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Duration, timeout};
 
 use super::{
-    direct::{self, Left},
-    life::{Life, Tracked},
-    stream::Stream,
-    watch::Watched,
-    worker::Shared,
+    direct::{self, Exit},
+    life::{ConnState, GuardedBody},
+    stream::AppStream,
+    watch::TimedIo,
+    worker::WorkerState,
 };
 use crate::{
-    body::Inbound,
-    proxy::{Entrance, Reply, error::Failure},
-    tally::OneMore,
-    task::Clock,
+    body::RequestBody,
+    proxy::{ListenerInfo, Reply, error::ProxyError},
+    tally::CountGuard,
+    task::Deadline,
 };
 
 /// The head of a call, at most.
@@ -39,7 +39,7 @@ const LARGEST_HEAD: usize = 64 * 1024;
 const LARGEST_READ: usize = 256 * 1024;
 
 /// How long a connection waits for its next call before it is held without hyper.
-const REST_AFTER: Duration = Duration::from_millis(500);
+const PARK_AFTER: Duration = Duration::from_millis(500);
 
 /// How many connections of a worker may wait that long; the more there are, the sooner each rests, so that
 /// what hyper holds for them grows no further.
@@ -53,9 +53,9 @@ const PATIENT_LOOKS: u32 = 6;
 
 /// Serves one connection to its end. While it waits for its next call it is held without hyper, whose
 /// buffers take ten times the memory of all the rest.
-pub(super) async fn converse(stream: Stream, entrance: Entrance, shared: Arc<Shared>) {
-    let life = Life::new();
-    let mut io = Watched::new(
+pub(super) async fn converse(stream: AppStream, entrance: ListenerInfo, shared: Arc<WorkerState>) {
+    let life = ConnState::new();
+    let mut io = TimedIo::new(
         stream,
         life.clone(),
         shared.options.idle_timeout,
@@ -63,8 +63,8 @@ pub(super) async fn converse(stream: Stream, entrance: Entrance, shared: Arc<Sha
     );
     while is_called(&mut io, &shared).await {
         // Boxed, so that what serving takes is gone while nothing is served.
-        let counted = OneMore::on(&shared.awake);
-        let served = Box::pin(awake(io, &entrance, &shared, &life)).await;
+        let counted = CountGuard::on(&shared.active);
+        let served = Box::pin(active(io, &entrance, &shared, &life)).await;
         drop(counted);
         match served {
             Some(resting) => io = resting,
@@ -74,34 +74,34 @@ pub(super) async fn converse(stream: Stream, entrance: Entrance, shared: Arc<Sha
 }
 
 /// Serves calls until the connection rests, or ends: then there is none.
-async fn awake(
-    mut io: Watched,
-    entrance: &Entrance,
-    shared: &Shared,
-    life: &Arc<Life>,
-) -> Option<Watched> {
+async fn active(
+    mut io: TimedIo,
+    entrance: &ListenerInfo,
+    shared: &WorkerState,
+    life: &Arc<ConnState>,
+) -> Option<TimedIo> {
     let left = direct::serve(&mut io, entrance, shared, life).await;
     match left {
-        Left::Rests => Some(io),
-        Left::Other => serve(io, entrance, shared, life).await,
-        Left::Ended => None,
+        Exit::Park => Some(io),
+        Exit::Other => serve(io, entrance, shared, life).await,
+        Exit::Ended => None,
     }
 }
 
 /// How long a connection waits before it rests, when so many are awake.
-pub(super) fn rest_after(awake: usize) -> Duration {
+pub(super) fn park_after(awake: usize) -> Duration {
     let share = u32::try_from(awake.div_ceil(MANY)).unwrap_or(u32::MAX);
-    REST_AFTER / share.max(1)
+    PARK_AFTER / share.max(1)
 }
 
 /// Whether there is another call, or at least the beginning of one, before the connection is closed.
-async fn is_called(resting: &mut Watched, shared: &Shared) -> bool {
-    let mut drained = pin!(shared.farewell.drained());
+async fn is_called(resting: &mut TimedIo, shared: &WorkerState) -> bool {
+    let mut drained = pin!(shared.drain.drained());
     poll_fn(|cx| {
         if resting.poll_called(cx).is_ready() {
             return Poll::Ready(true);
         }
-        let over = drained.as_mut().poll(cx).is_ready() || resting.is_forgotten(cx);
+        let over = drained.as_mut().poll(cx).is_ready() || resting.keep_alive_expired(cx);
         if over {
             Poll::Ready(false)
         } else {
@@ -113,11 +113,11 @@ async fn is_called(resting: &mut Watched, shared: &Shared) -> bool {
 
 /// The same by hyper.
 async fn serve(
-    io: Watched,
-    entrance: &Entrance,
-    shared: &Shared,
-    life: &Arc<Life>,
-) -> Option<Watched> {
+    io: TimedIo,
+    entrance: &ListenerInfo,
+    shared: &WorkerState,
+    life: &Arc<ConnState>,
+) -> Option<TimedIo> {
     let service = service_fn(|call| answer(call, entrance, shared, life));
     let mut connection = http1::Builder::new()
         .max_header_size(LARGEST_HEAD)
@@ -125,11 +125,11 @@ async fn serve(
         // Who hangs up is noticed by `Watched`.
         .half_close(true)
         .serve_connection(TokioIo::new(io), service);
-    let mut drained = pin!(shared.farewell.drained());
-    let mut pause = Clock::default();
+    let mut drained = pin!(shared.drain.drained());
+    let mut pause = Deadline::default();
     let mut calls = 0;
     /// What woke us.
-    enum Woken {
+    enum Parked {
         Ended(hyper::Result<()>),
         Drained,
         Idle,
@@ -146,28 +146,28 @@ async fn serve(
         }
         let cx = &mut Context::from_waker(&waker);
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
-            return Poll::Ready(Woken::Ended(ended));
+            return Poll::Ready(Parked::Ended(ended));
         }
         if drained.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Woken::Drained);
+            return Poll::Ready(Parked::Drained);
         }
         if !life.is_idle() || calls != life.calls() {
             calls = life.calls();
             pause.stop();
-        } else if pause.runs_out(rest_after(shared.awake.load(Ordering::Relaxed)), cx) {
-            return Poll::Ready(Woken::Idle);
+        } else if pause.poll_elapsed(park_after(shared.active.load(Ordering::Relaxed)), cx) {
+            return Poll::Ready(Parked::Idle);
         }
         Poll::Pending
     });
     let ended = match woken.await {
-        Woken::Ended(ended) => ended,
-        Woken::Idle => {
+        Parked::Ended(ended) => ended,
+        Parked::Idle => {
             let parts = connection.into_parts();
             let mut io = parts.io.into_inner();
-            io.put_back(&parts.read_buf);
+            io.rewind(&parts.read_buf);
             return Some(io);
         }
-        Woken::Drained => {
+        Parked::Drained => {
             let mut connection = Pin::new(&mut connection);
             connection.as_mut().graceful_shutdown();
             let mut looks = 0;
@@ -195,7 +195,7 @@ async fn serve(
     };
     if was_answered {
         let mut io = connection.into_parts().io.into_inner();
-        io.linger(shared.farewell.is_leaving()).await;
+        io.linger(shared.drain.is_leaving()).await;
     }
     None
 }
@@ -204,10 +204,10 @@ async fn serve(
 #[inline(always)]
 fn answer(
     call: Request<Incoming>,
-    entrance: &Entrance,
-    shared: &Shared,
-    life: &Arc<Life>,
-) -> impl Future<Output = Result<http::Response<Tracked>, Infallible>> {
+    entrance: &ListenerInfo,
+    shared: &WorkerState,
+    life: &Arc<ConnState>,
+) -> impl Future<Output = Result<http::Response<GuardedBody>, Infallible>> {
     let (chunked, expects) = framing(call.headers());
     let length = (!chunked).then(|| call.body().size_hint().exact().unwrap_or_default());
     let framing = match life.call_begins(length) {
@@ -220,22 +220,22 @@ fn answer(
     let busy = life.busy();
     let awaits_continue = expects && call.version() >= Version::HTTP_11;
     let idle = shared.options.idle_timeout;
-    let body = |body| Inbound::new(body, idle, awaits_continue, life.busy());
+    let body = |body| RequestBody::new(body, idle, awaits_continue, life.busy());
     let call = call.map(body);
     async move {
         let mut reply = match framing {
             Ok(()) => shared.proxy.handle(call, entrance).await,
             Err(reason) => {
-                let failure = Failure::Malformed(reason.to_owned());
-                closing(shared.proxy.turn_down(&failure), version)
+                let failure = ProxyError::Malformed(reason.to_owned());
+                closing(shared.proxy.reject(&failure), version)
             }
         };
         // Where there are no chunks the connection is what ends such a reply.
         let ends = version < Version::HTTP_11 && reply.body().size_hint().exact().is_none();
-        if ends || shared.farewell.is_leaving() {
+        if ends || shared.drain.is_leaving() {
             reply = closing(reply, version);
         }
-        Ok(reply.map(|body| Tracked::new(body, busy)))
+        Ok(reply.map(|body| GuardedBody::new(body, busy)))
     }
 }
 
@@ -278,12 +278,12 @@ mod tests {
     #[test]
     fn a_few_connections_rest_late_and_many_hold_no_more_than_a_few_in_all() {
         for few in [0, 1, MANY] {
-            assert_eq!(rest_after(few), REST_AFTER);
+            assert_eq!(park_after(few), PARK_AFTER);
         }
         // As many calls a second as one connection that waits: what is awake stays about the same.
         for many in [MANY + 1, 1_000, 9_000] {
-            assert!(rest_after(many) * u32::try_from(many / MANY).unwrap() <= REST_AFTER);
+            assert!(park_after(many) * u32::try_from(many / MANY).unwrap() <= PARK_AFTER);
         }
-        assert!(rest_after(usize::MAX) < Duration::from_millis(1));
+        assert!(park_after(usize::MAX) < Duration::from_millis(1));
     }
 }

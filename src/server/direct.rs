@@ -16,14 +16,14 @@ use http::{Request, Version};
 use tokio::io::AsyncWriteExt;
 
 use super::{
-    connection::{closing, rest_after},
-    life::{Life, WAITING},
+    connection::{closing, park_after},
+    life::{ConnState, WAITING},
     plain,
     sender::send,
-    watch::{Watched, is_blank},
-    worker::Shared,
+    watch::{TimedIo, is_blank},
+    worker::WorkerState,
 };
-use crate::{body::Inbound, proxy::Entrance, task::Clock};
+use crate::{body::RequestBody, proxy::ListenerInfo, task::Deadline};
 
 /// How much is read at once, from a place that all connections share.
 const MOST: usize = 16 * 1024;
@@ -33,9 +33,9 @@ thread_local! {
 }
 
 /// Why there is no next plain call.
-pub(super) enum Left {
+pub(super) enum Exit {
     /// The connection rests.
-    Rests,
+    Park,
     /// Something else came, and is put back.
     Other,
     /// The connection has ended, or is to be dropped.
@@ -43,17 +43,17 @@ pub(super) enum Left {
 }
 
 /// A call, and what came behind it.
-type Came = (Request<Bytes>, Bytes);
+type Parsed = (Request<Bytes>, Bytes);
 
 /// Serves plain calls until something else comes.
 pub(super) async fn serve(
-    io: &mut Watched,
-    entrance: &Entrance,
-    shared: &Shared,
-    life: &Arc<Life>,
-) -> Left {
-    let mut drained = pin!(shared.farewell.drained());
-    let mut pause = Clock::default();
+    io: &mut TimedIo,
+    entrance: &ListenerInfo,
+    shared: &WorkerState,
+    life: &Arc<ConnState>,
+) -> Exit {
+    let mut drained = pin!(shared.drain.drained());
+    let mut pause = Deadline::default();
     let mut head = Vec::new();
     loop {
         let came = poll_fn(|cx| {
@@ -61,10 +61,10 @@ pub(super) async fn serve(
                 return Poll::Ready(take(io, cx));
             }
             if drained.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(Left::Ended));
+                return Poll::Ready(Err(Exit::Ended));
             }
-            if pause.runs_out(rest_after(shared.awake.load(Ordering::Relaxed)), cx) {
-                return Poll::Ready(Err(Left::Rests));
+            if pause.poll_elapsed(park_after(shared.active.load(Ordering::Relaxed)), cx) {
+                return Poll::Ready(Err(Exit::Park));
             }
             Poll::Pending
         });
@@ -75,30 +75,30 @@ pub(super) async fn serve(
         };
         pause.stop();
         if !answer(io, call, &behind, entrance, shared, life, &mut head).await {
-            return Left::Ended;
+            return Exit::Ended;
         }
         if !behind.is_empty() {
-            io.put_back(&behind);
-            return Left::Other;
+            io.rewind(&behind);
+            return Exit::Other;
         }
     }
 }
 
 /// Reads what there is, if there is anything.
-fn take(io: &mut Watched, cx: &mut Context<'_>) -> Result<Option<Came>, Left> {
-    if io.has_put_back() {
-        return Err(Left::Other);
+fn take(io: &mut TimedIo, cx: &mut Context<'_>) -> Result<Option<Parsed>, Exit> {
+    if io.has_rewound() {
+        return Err(Exit::Other);
     }
     SHARED.with_borrow_mut(|shared| {
         shared.resize(MOST, 0);
         let bytes = match io.poll_take(shared, cx) {
-            Poll::Ready(Ok(0) | Err(_)) => return Err(Left::Ended),
+            Poll::Ready(Ok(0) | Err(_)) => return Err(Exit::Ended),
             Poll::Ready(Ok(read)) => &shared[..read],
             Poll::Pending => return Ok(None),
         };
         let Some((call, length)) = plain::read(bytes) else {
-            io.put_back(bytes);
-            return Err(Left::Other);
+            io.rewind(bytes);
+            return Err(Exit::Other);
         };
         let behind = &bytes[length..];
         // What some apps send after a body begins no call.
@@ -110,27 +110,27 @@ fn take(io: &mut Watched, cx: &mut Context<'_>) -> Result<Option<Came>, Left> {
 /// Answers one call; whether the connection can carry another.
 #[inline(always)]
 async fn answer(
-    io: &mut Watched,
+    io: &mut TimedIo,
     call: Request<Bytes>,
     behind: &[u8],
-    entrance: &Entrance,
-    shared: &Shared,
-    life: &Arc<Life>,
+    entrance: &ListenerInfo,
+    shared: &WorkerState,
+    life: &Arc<ConnState>,
     room: &mut Vec<u8>,
 ) -> bool {
     let length = call.body().len() as u64;
     let _ = life.call_begins(Some(length));
     io.call_came(length, !behind.is_empty());
-    let mut handling = pin!(shared.proxy.handle(call.map(Inbound::whole), entrance));
+    let mut handling = pin!(shared.proxy.handle(call.map(RequestBody::whole), entrance));
     let reply = poll_fn(|cx| match handling.as_mut().poll(cx) {
         Poll::Ready(reply) => Poll::Ready(Some(reply)),
-        Poll::Pending if io.is_left(cx) => Poll::Ready(None),
+        Poll::Pending if io.peer_closed(cx) => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     });
     let Some(mut reply) = reply.await else {
         return false;
     };
-    let ends = shared.farewell.is_leaving();
+    let ends = shared.drain.is_leaving();
     if ends {
         reply = closing(reply, Version::HTTP_11);
     }

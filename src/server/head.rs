@@ -4,7 +4,7 @@ use memchr::memchr;
 
 /// A head while it passes.
 #[derive(Debug, Default)]
-pub(super) struct Head {
+pub(super) struct FramingCheck {
     /// How a line began whose end has not come.
     begun: [u8; NAME.len()],
     /// How much of it came, at most [`NAME`]'s length.
@@ -16,7 +16,7 @@ pub(super) struct Head {
 
 const NAME: &[u8; 14] = b"content-length";
 
-impl Head {
+impl FramingCheck {
     pub(super) const COMPLETE: u8 = 1;
     pub(super) const CONTENT_LENGTH: u8 = 2;
 
@@ -68,26 +68,26 @@ mod tests {
     #[test]
     fn a_content_length_is_found_however_the_head_is_cut() {
         for (head, bits) in [
-            ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", Head::COMPLETE),
+            ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", FramingCheck::COMPLETE),
             (
                 "POST / HTTP/1.1\r\nCONTENT-length: 5\r\n\r\nhello",
-                Head::COMPLETE | Head::CONTENT_LENGTH,
+                FramingCheck::COMPLETE | FramingCheck::CONTENT_LENGTH,
             ),
             (
                 "\r\nP / H\r\ncontent-length: 0\r\n\r\n",
-                Head::COMPLETE | Head::CONTENT_LENGTH,
+                FramingCheck::COMPLETE | FramingCheck::CONTENT_LENGTH,
             ),
             (
                 "POST /content-length HTTP/1.1\nx: content-length\n\n",
-                Head::COMPLETE,
+                FramingCheck::COMPLETE,
             ),
             (
                 "P / H\r\nContent-Lengt: 1\r\nxContent-Length: 1\r\n\r\n",
-                Head::COMPLETE,
+                FramingCheck::COMPLETE,
             ),
         ] {
             for cut in 1..head.len() {
-                let mut scan = Head::default();
+                let mut scan = FramingCheck::default();
                 let found = head
                     .as_bytes()
                     .chunks(cut)
@@ -97,7 +97,7 @@ mod tests {
             }
         }
         assert_eq!(
-            Head::default().read(b"POST / HTTP/1.1\r\nHost: a\r\n"),
+            FramingCheck::default().read(b"POST / HTTP/1.1\r\nHost: a\r\n"),
             None
         );
     }

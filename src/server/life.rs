@@ -12,19 +12,19 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::head::Head;
+use super::head::FramingCheck;
 use crate::{
-    bell::Bell,
-    body::{BodyError, Busy, Line},
+    bell::CoalescingWaker,
+    body::{BodyError, CallGuard, CallOwner},
     proxy::ReplyBody,
 };
 
 /// Where a connection is in its life, known to its bytes and to its calls. All of them are with one worker, so
 /// nothing here changes between a load and a store.
 #[derive(Debug, Default)]
-pub(super) struct Life {
+pub(super) struct ConnState {
     /// Wakes the connection.
-    pub(super) bell: Arc<Bell>,
+    pub(super) bell: Arc<CoalescingWaker>,
     phase: AtomicU8,
     /// What the head just read has: [`Head`]'s bits.
     head: AtomicU8,
@@ -47,8 +47,8 @@ pub(super) const READING: u8 = 1;
 /// A call goes on.
 pub(super) const CALLING: u8 = 2;
 
-impl Line for Life {
-    fn bell(&self) -> &Bell {
+impl CallOwner for ConnState {
+    fn bell(&self) -> &CoalescingWaker {
         &self.bell
     }
 
@@ -65,7 +65,7 @@ impl Line for Life {
     }
 }
 
-impl Life {
+impl ConnState {
     pub(super) fn new() -> Arc<Self> {
         Arc::default()
     }
@@ -83,7 +83,7 @@ impl Life {
         self.busy.store(0, Ordering::Relaxed);
         self.enter(CALLING);
         match (length, head) {
-            (Some(_), _) | (None, Head::COMPLETE) => Ok(()),
+            (Some(_), _) | (None, FramingCheck::COMPLETE) => Ok(()),
             (None, 0) => Err(
                 "it is chunked, and calls before it were sent without waiting for their replies: send it on another connection",
             ),
@@ -92,10 +92,10 @@ impl Life {
     }
 
     /// For the body or the reply of the call that began.
-    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+    pub(super) fn busy(self: &Arc<Self>) -> CallGuard {
         let busy = self.busy.load(Ordering::Relaxed);
         self.busy.store(busy + 1, Ordering::Relaxed);
-        Busy::new(self.clone(), self.calls.load(Ordering::Relaxed))
+        CallGuard::new(self.clone(), self.calls.load(Ordering::Relaxed))
     }
 
     /// Whether there is no call, and nothing left to send of the last one.
@@ -156,18 +156,18 @@ impl Life {
 
 /// A reply's body; while it lives, its call goes on.
 #[derive(Debug)]
-pub(super) struct Tracked {
+pub(super) struct GuardedBody {
     body: ReplyBody,
-    _busy: Busy,
+    _busy: CallGuard,
 }
 
-impl Tracked {
-    pub(super) fn new(body: ReplyBody, busy: Busy) -> Self {
+impl GuardedBody {
+    pub(super) fn new(body: ReplyBody, busy: CallGuard) -> Self {
         Self { body, _busy: busy }
     }
 }
 
-impl Body for Tracked {
+impl Body for GuardedBody {
     type Data = Bytes;
     type Error = BodyError;
 

@@ -14,21 +14,21 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
-use super::{Address, Farewell, Workers, worker::Socket};
-use crate::proxy::{Entrance, guard::Door};
+use super::{Drain, ListenAddr, Workers, worker::AcceptedSocket};
+use crate::proxy::{ListenerInfo, guard::Exposure};
 
 /// A bound address.
 #[derive(Debug)]
 pub struct Listener {
-    address: Address,
-    socket: Bound,
+    address: ListenAddr,
+    socket: BoundSocket,
 }
 
 /// Whose calls come in at an open listener; `None` for those of all. It closes when this is dropped.
-pub type Owner = watch::Sender<Option<Arc<str>>>;
+pub type SocketOwner = watch::Sender<Option<Arc<str>>>;
 
 #[derive(Debug)]
-enum Bound {
+enum BoundSocket {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
@@ -51,23 +51,23 @@ const QUEUE: usize = 4096;
 
 impl Listener {
     /// Binds `address`.
-    pub async fn bind(address: &Address) -> io::Result<Self> {
+    pub async fn bind(address: &ListenAddr) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => {
+            ListenAddr::Tcp(address) => {
                 let socket = TcpListener::bind(address).await?;
-                let address = Address::Tcp(socket.local_addr()?);
+                let address = ListenAddr::Tcp(socket.local_addr()?);
                 Ok(Self {
                     address,
-                    socket: Bound::Tcp(socket),
+                    socket: BoundSocket::Tcp(socket),
                 })
             }
-            Address::Unix(path) => {
+            ListenAddr::Unix(path) => {
                 remove_stale(path)?;
                 let socket = UnixListener::bind(path)?;
                 fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
                 Ok(Self {
                     address: address.clone(),
-                    socket: Bound::Unix {
+                    socket: BoundSocket::Unix {
                         listener: socket,
                         _file: RemovedOnDrop(path.clone()),
                     },
@@ -77,7 +77,7 @@ impl Listener {
     }
 
     /// The address as it is now, with the port that the system chose.
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> &ListenAddr {
         &self.address
     }
 
@@ -87,15 +87,18 @@ impl Listener {
         self,
         workers: Arc<Workers>,
         room: Arc<Semaphore>,
-        farewell: Farewell,
+        farewell: Drain,
         mut owner: watch::Receiver<Option<Arc<str>>>,
     ) {
         let door = match &self.address {
-            Address::Unix(_) => Door::Unix,
-            local if local.is_local() => Door::Loopback,
-            Address::Tcp(_) => Door::Open,
+            ListenAddr::Unix(_) => Exposure::Unix,
+            local if local.is_local() => Exposure::Loopback,
+            ListenAddr::Tcp(_) => Exposure::Open,
         };
-        let entrance = |account| Entrance { door, account };
+        let entrance = |account| ListenerInfo {
+            exposure: door,
+            account,
+        };
         let mut warned: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
@@ -131,7 +134,7 @@ impl Listener {
         &self,
         room: &Arc<Semaphore>,
         warned: &mut Option<Instant>,
-    ) -> io::Result<(Socket, OwnedSemaphorePermit)> {
+    ) -> io::Result<(AcceptedSocket, OwnedSemaphorePermit)> {
         if room.available_permits() == 0 && warned.is_none_or(|at| at.elapsed().as_secs() >= 10) {
             *warned = Some(Instant::now());
             tracing::warn!("all connections are in use, the next ones wait; see --max-connections");
@@ -142,12 +145,14 @@ impl Listener {
             .await
             .map_err(io::Error::other)?;
         let socket = match &self.socket {
-            Bound::Tcp(listener) => {
+            BoundSocket::Tcp(listener) => {
                 let stream = listener.accept().await?.0;
                 stream.set_nodelay(true)?;
-                Socket::Tcp(stream.into_std()?)
+                AcceptedSocket::Tcp(stream.into_std()?)
             }
-            Bound::Unix { listener, .. } => Socket::Unix(listener.accept().await?.0.into_std()?),
+            BoundSocket::Unix { listener, .. } => {
+                AcceptedSocket::Unix(listener.accept().await?.0.into_std()?)
+            }
         };
         Ok((socket, permit))
     }

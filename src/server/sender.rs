@@ -14,12 +14,12 @@ use http_body::Body;
 use hyper::ext::ReasonPhrase;
 use tokio::io::AsyncWrite;
 
-use super::watch::Watched;
+use super::watch::TimedIo;
 use crate::proxy::{Reply, ReplyBody};
 
 /// How a reply's body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
+enum ReplyFraming {
     /// There is none.
     Nothing,
     /// After so many bytes more.
@@ -30,10 +30,10 @@ enum Framing {
 
 /// Why a reply does not reach its end: the connection is of no use any more.
 #[derive(Debug)]
-pub(super) struct Cut;
+pub(super) struct Error;
 
 /// What comes next of a body.
-enum Next {
+enum NextChunk {
     Data(Bytes),
     Later,
     TheEnd,
@@ -43,7 +43,7 @@ enum Next {
 const SMALL: usize = 2048;
 
 /// Sends `reply`; it has been sent when this returns. `ahead` is an empty place to write its head.
-pub(super) async fn send(io: &mut Watched, reply: Reply, ahead: &mut Vec<u8>) -> Result<(), Cut> {
+pub(super) async fn send(io: &mut TimedIo, reply: Reply, ahead: &mut Vec<u8>) -> Result<(), Error> {
     let (head, mut body) = reply.into_parts();
     let head = Response::from_parts(head, ());
     let mut framing = framing(&head, &body);
@@ -51,29 +51,29 @@ pub(super) async fn send(io: &mut Watched, reply: Reply, ahead: &mut Vec<u8>) ->
     loop {
         let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                Poll::Ready(Ok(Next::Data(frame.into_data().unwrap_or_default())))
+                Poll::Ready(Ok(NextChunk::Data(frame.into_data().unwrap_or_default())))
             }
-            Poll::Ready(None) => Poll::Ready(Ok(Next::TheEnd)),
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Cut)),
+            Poll::Ready(None) => Poll::Ready(Ok(NextChunk::TheEnd)),
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Error)),
             // What is there is not kept until there is more.
-            Poll::Pending if !ahead.is_empty() => Poll::Ready(Ok(Next::Later)),
+            Poll::Pending if !ahead.is_empty() => Poll::Ready(Ok(NextChunk::Later)),
             // The app has hung up.
-            Poll::Pending if io.is_left(cx) => Poll::Ready(Err(Cut)),
+            Poll::Pending if io.peer_closed(cx) => Poll::Ready(Err(Error)),
             Poll::Pending => Poll::Pending,
         });
         let data = match next.await? {
-            Next::Data(data) => data,
-            Next::TheEnd => break,
-            Next::Later => {
+            NextChunk::Data(data) => data,
+            NextChunk::TheEnd => break,
+            NextChunk::Later => {
                 write(io, &mut [ahead]).await?;
                 ahead.clear();
                 continue;
             }
         };
         match &mut framing {
-            Framing::Nothing => {}
-            Framing::Length(left) => {
-                *left = left.checked_sub(data.len() as u64).ok_or(Cut)?;
+            ReplyFraming::Nothing => {}
+            ReplyFraming::Length(left) => {
+                *left = left.checked_sub(data.len() as u64).ok_or(Error)?;
                 if data.len() <= SMALL && *left == 0 {
                     ahead.extend_from_slice(&data);
                     break;
@@ -81,11 +81,11 @@ pub(super) async fn send(io: &mut Watched, reply: Reply, ahead: &mut Vec<u8>) ->
                 write(io, &mut [ahead, &data]).await?;
                 ahead.clear();
             }
-            Framing::Chunked if data.is_empty() => {}
-            Framing::Chunked => {
+            ReplyFraming::Chunked if data.is_empty() => {}
+            ReplyFraming::Chunked => {
                 ahead.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
                 let end: &[u8] = if body.is_end_stream() {
-                    framing = Framing::Nothing;
+                    framing = ReplyFraming::Nothing;
                     b"\r\n0\r\n\r\n"
                 } else {
                     b"\r\n"
@@ -99,33 +99,33 @@ pub(super) async fn send(io: &mut Watched, reply: Reply, ahead: &mut Vec<u8>) ->
         }
     }
     match framing {
-        Framing::Length(1..) => return Err(Cut),
-        Framing::Chunked => ahead.extend_from_slice(b"0\r\n\r\n"),
-        Framing::Nothing | Framing::Length(0) => {}
+        ReplyFraming::Length(1..) => return Err(Error),
+        ReplyFraming::Chunked => ahead.extend_from_slice(b"0\r\n\r\n"),
+        ReplyFraming::Nothing | ReplyFraming::Length(0) => {}
     }
     write(io, &mut [ahead]).await?;
     ahead.clear();
     Ok(())
 }
 
-fn framing(head: &Response<()>, body: &ReplyBody) -> Framing {
+fn framing(head: &Response<()>, body: &ReplyBody) -> ReplyFraming {
     let status = head.status();
     if status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     {
-        return Framing::Nothing;
+        return ReplyFraming::Nothing;
     }
     let said = || {
         let said = head.headers().get(header::CONTENT_LENGTH)?;
         said.to_str().ok()?.parse().ok()
     };
     match body.size_hint().exact().or_else(said) {
-        Some(length) => Framing::Length(length),
-        None => Framing::Chunked,
+        Some(length) => ReplyFraming::Length(length),
+        None => ReplyFraming::Chunked,
     }
 }
 
-fn encode(bytes: &mut Vec<u8>, head: &Response<()>, framing: Framing) {
+fn encode(bytes: &mut Vec<u8>, head: &Response<()>, framing: ReplyFraming) {
     let status = head.status();
     let reason = head.extensions().get::<ReasonPhrase>();
     let reason = reason.map_or_else(
@@ -143,13 +143,13 @@ fn encode(bytes: &mut Vec<u8>, head: &Response<()>, framing: Framing) {
     }
     let dated = fields(bytes, head.headers(), status);
     match framing {
-        Framing::Nothing => {}
-        Framing::Length(length) => {
+        ReplyFraming::Nothing => {}
+        ReplyFraming::Length(length) => {
             bytes.extend_from_slice(b"content-length: ");
             bytes.extend_from_slice(length.to_string().as_bytes());
             bytes.extend_from_slice(b"\r\n");
         }
-        Framing::Chunked => bytes.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        ReplyFraming::Chunked => bytes.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     if !dated {
         let now = httpdate::fmt_http_date(SystemTime::now());
@@ -177,13 +177,13 @@ fn fields(bytes: &mut Vec<u8>, headers: &HeaderMap, status: StatusCode) -> bool 
 }
 
 /// Writes all of `parts`, of which the app may take little at a time.
-async fn write(io: &mut Watched, parts: &mut [&[u8]]) -> Result<(), Cut> {
+async fn write(io: &mut TimedIo, parts: &mut [&[u8]]) -> Result<(), Error> {
     poll_fn(|cx| poll_write(io, parts, cx))
         .await
-        .map_err(|_| Cut)
+        .map_err(|_| Error)
 }
 
-fn poll_write(io: &mut Watched, parts: &mut [&[u8]], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+fn poll_write(io: &mut TimedIo, parts: &mut [&[u8]], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     while parts.iter().any(|part| !part.is_empty()) {
         let mut slices = [IoSlice::new(&[]); 3];
         let mut filled = 0;

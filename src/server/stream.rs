@@ -17,7 +17,7 @@ use crate::socket;
 
 /// One type for both, so that all that serves a connection is compiled once.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) enum AppStream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -42,11 +42,11 @@ fn peek(socket: &impl AsFd) -> io::Result<Peeked> {
 macro_rules! on_either {
     ($stream:expr, $either:ident => $call:expr) => {
         match $stream.get_mut() {
-            Stream::Tcp(stream) => {
+            AppStream::Tcp(stream) => {
                 let $either = Pin::new(stream);
                 $call
             }
-            Stream::Unix(stream) => {
+            AppStream::Unix(stream) => {
                 let $either = Pin::new(stream);
                 $call
             }
@@ -54,7 +54,7 @@ macro_rules! on_either {
     };
 }
 
-impl Stream {
+impl AppStream {
     /// Whether there is something to read, its end included.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -84,14 +84,14 @@ impl Stream {
                 Self::Unix(stream) => stream.try_io(Interest::READABLE, || peek(stream)),
             };
             match peeked {
-                Err(error) if socket::is_passing(&error) => {}
+                Err(error) if socket::is_transient(&error) => {}
                 peeked => return Poll::Ready(peeked),
             }
         }
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for AppStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -101,7 +101,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for AppStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -19,14 +19,14 @@ use tokio::{
 };
 
 use super::{
-    head::Head,
-    life::{CALLING, Life, READING, WAITING},
-    stream::{Peeked, Stream},
+    head::FramingCheck,
+    life::{CALLING, ConnState, READING, WAITING},
+    stream::{AppStream, Peeked},
     words::reworded,
 };
 use crate::{
     body::linger,
-    task::{Clock, past},
+    task::{Deadline, with_task_waker},
 };
 
 /// How long an app may keep a connection without a call. Java's pools keep theirs for a minute or
@@ -38,10 +38,10 @@ const HEAD: Duration = Duration::from_secs(30);
 
 /// An app's connection.
 #[derive(Debug)]
-pub(super) struct Watched {
-    stream: Stream,
-    life: Arc<Life>,
-    head: Head,
+pub(super) struct TimedIo {
+    stream: AppStream,
+    life: Arc<ConnState>,
+    head: FramingCheck,
     /// All of the head has come.
     seen: bool,
     /// How many bytes came after the last head; more than its body has are of the next.
@@ -52,8 +52,8 @@ pub(super) struct Watched {
     partly_seen: bool,
     /// There is something to read that the call does not wait for: an end behind it is not seen.
     more: bool,
-    reading: Clock,
-    writing: Clock,
+    reading: Deadline,
+    writing: Deadline,
     idle: Duration,
     /// Our own words are sent with this status.
     as_200: bool,
@@ -63,19 +63,24 @@ pub(super) struct Watched {
     put_back: Bytes,
 }
 
-impl Watched {
-    pub(super) fn new(stream: Stream, life: Arc<Life>, idle: Duration, as_200: bool) -> Self {
+impl TimedIo {
+    pub(super) fn new(
+        stream: AppStream,
+        life: Arc<ConnState>,
+        idle: Duration,
+        as_200: bool,
+    ) -> Self {
         Self {
             stream,
             life,
-            head: Head::default(),
+            head: FramingCheck::default(),
             seen: false,
             after_head: 0,
             last: [0; 4],
             partly_seen: false,
             more: false,
-            reading: Clock::default(),
-            writing: Clock::default(),
+            reading: Deadline::default(),
+            writing: Deadline::default(),
             idle,
             as_200,
             words: Bytes::new(),
@@ -84,7 +89,7 @@ impl Watched {
     }
 
     /// Gives back what was read and not understood yet, to be looked at anew: it begins behind the last call.
-    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+    pub(super) fn rewind(&mut self, bytes: &[u8]) {
         // What was given back before comes after it.
         let bytes = [bytes, &self.put_back].concat();
         self.after_head = 0;
@@ -98,7 +103,7 @@ impl Watched {
     }
 
     /// Whether something that was given back is still to be read.
-    pub(super) fn has_put_back(&self) -> bool {
+    pub(super) fn has_rewound(&self) -> bool {
         !self.put_back.is_empty()
     }
 
@@ -109,7 +114,7 @@ impl Watched {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         self.more = false;
-        past(cx, |cx| self.stream.poll_take(buf, cx))
+        with_task_waker(cx, |cx| self.stream.poll_take(buf, cx))
     }
 
     /// What was taken last is a call with a body of `length` bytes; whether it `has_next` behind it.
@@ -119,11 +124,11 @@ impl Watched {
     }
 
     /// Whether this pause has lasted for too long.
-    pub(super) fn is_forgotten(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn keep_alive_expired(&mut self, cx: &mut Context<'_>) -> bool {
         if self.life.has_turned() {
             self.reading.stop();
         }
-        self.reading.runs_out(KEPT_ALIVE, cx)
+        self.reading.poll_elapsed(KEPT_ALIVE, cx)
     }
 
     /// Looks at what was just read.
@@ -142,7 +147,7 @@ impl Watched {
                 u64::MAX => self.last != *b"\r\n\r\n",
                 length => !self.is_blank_after(length),
             };
-            self.head = Head::default();
+            self.head = FramingCheck::default();
             self.seen = false;
             self.life.enter(READING);
         }
@@ -203,7 +208,7 @@ pub(super) fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for TimedIo {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -218,7 +223,7 @@ impl AsyncRead for Watched {
         this.more = false;
         let before = buf.filled().len();
         let stream = Pin::new(&mut this.stream);
-        if let Poll::Ready(read) = past(cx, |cx| stream.poll_read(cx, buf)) {
+        if let Poll::Ready(read) = with_task_waker(cx, |cx| stream.poll_read(cx, buf)) {
             if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
                 this.note(bytes);
             }
@@ -232,7 +237,7 @@ impl AsyncRead for Watched {
             READING => HEAD,
             _ => return Poll::Pending,
         };
-        if !this.reading.runs_out(limit, cx) {
+        if !this.reading.poll_elapsed(limit, cx) {
             return Poll::Pending;
         }
         // An end, as if the app had closed it: there is no call to answer.
@@ -244,20 +249,20 @@ impl AsyncRead for Watched {
     }
 }
 
-impl Watched {
+impl TimedIo {
     fn poll_limited(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut AppStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let stream = Pin::new(&mut self.stream);
-        if let Poll::Ready(written) = past(cx, |cx| write(stream, cx)) {
+        if let Poll::Ready(written) = with_task_waker(cx, |cx| write(stream, cx)) {
             self.writing.stop();
             self.life.is_sending(false);
             return Poll::Ready(written);
         }
         self.life.is_sending(true);
-        if self.writing.runs_out(self.idle, cx) {
+        if self.writing.poll_elapsed(self.idle, cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Poll::Pending
@@ -275,14 +280,14 @@ impl Watched {
 
     /// Whether the app has hung up on the call that goes on. hyper would look for that by reading on, into a
     /// buffer of its own for each call.
-    pub(super) fn is_left(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn peer_closed(&mut self, cx: &mut Context<'_>) -> bool {
         // Behind the next call, which hyper has read already, an end is not that of this one. A call that
         // came so itself is not watched either.
         let has_next = self.after_head > self.life.body_length();
         if self.more || has_next || self.life.phase() != CALLING {
             return false;
         }
-        match past(cx, |cx| self.stream.poll_peek(cx)) {
+        match with_task_waker(cx, |cx| self.stream.poll_peek(cx)) {
             Poll::Pending => false,
             Poll::Ready(Ok(Peeked::Something)) => {
                 self.more = true;
@@ -305,7 +310,7 @@ impl Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for TimedIo {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -339,7 +344,7 @@ impl AsyncWrite for Watched {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_words(cx))?;
-        if this.is_left(cx) {
+        if this.peer_closed(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(&mut this.stream).poll_flush(cx)

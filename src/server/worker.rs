@@ -16,22 +16,22 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{Farewell, Options, connection::converse, stream::Stream};
+use super::{Drain, Options, connection::converse, stream::AppStream};
 use crate::{
-    metrics::{Counted, Metrics},
-    proxy::{Entrance, Proxy},
-    task::known,
+    metrics::{GaugeGuard, Metrics},
+    proxy::{ListenerInfo, Proxy},
+    task::scope,
 };
 
 /// A connection on its way from the acceptor to a worker.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(super) enum AcceptedSocket {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
 }
 
 enum Job {
-    Serve(Socket, Entrance, OwnedSemaphorePermit),
+    Serve(AcceptedSocket, ListenerInfo, OwnedSemaphorePermit),
     Ping(oneshot::Sender<()>),
     /// Nothing comes after this.
     Finish,
@@ -47,12 +47,12 @@ pub struct Workers {
 }
 
 /// What a worker's connections share.
-pub(super) struct Shared {
+pub(super) struct WorkerState {
     pub(super) proxy: Proxy,
     pub(super) options: Options,
-    pub(super) farewell: Farewell,
+    pub(super) drain: Drain,
     /// How many connections do not rest now.
-    pub(super) awake: AtomicUsize,
+    pub(super) active: AtomicUsize,
     metrics: Arc<Metrics>,
 }
 
@@ -60,7 +60,7 @@ impl Workers {
     /// Starts the threads; `proxy` makes each its own.
     pub fn start(
         options: Options,
-        farewell: &Farewell,
+        farewell: &Drain,
         metrics: &Arc<Metrics>,
         mut proxy: impl FnMut() -> Proxy,
     ) -> io::Result<Self> {
@@ -68,11 +68,11 @@ impl Workers {
         let (alive, ended) = mpsc::channel(1);
         for at in 0..options.workers {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let shared = Arc::new(Shared {
+            let shared = Arc::new(WorkerState {
                 proxy: proxy(),
                 options,
-                farewell: farewell.clone(),
-                awake: AtomicUsize::new(0),
+                drain: farewell.clone(),
+                active: AtomicUsize::new(0),
                 metrics: metrics.clone(),
             });
             let runtime = runtime::Builder::new_current_thread()
@@ -116,16 +116,21 @@ impl Workers {
         true
     }
 
-    pub(super) fn hand(&self, socket: Socket, entrance: Entrance, permit: OwnedSemaphorePermit) {
+    pub(super) fn hand(
+        &self,
+        socket: AcceptedSocket,
+        entrance: ListenerInfo,
+        permit: OwnedSemaphorePermit,
+    ) {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.jobs.len();
         // A worker ends only with the process.
         let _ = self.jobs[at].send(Job::Serve(socket, entrance, permit));
     }
 }
 
-async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<Shared>) {
+async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<WorkerState>) {
     let sweeping = shared.clone();
-    let sweep = tokio::spawn(async move { sweeping.proxy.ways().sweep().await });
+    let sweep = tokio::spawn(async move { sweeping.proxy.pools().sweep().await });
     let (open, mut all_gone) = mpsc::channel::<()>(1);
     while let Some(job) = jobs.recv().await {
         match job {
@@ -135,8 +140,8 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<Shared>) {
                 let (shared, open) = (shared.clone(), open.clone());
                 tokio::spawn(async move {
                     let counted =
-                        Counted::new(shared.metrics.clone(), |metrics| &metrics.app_connections);
-                    let served = known(Box::pin(serve(socket, entrance, shared)));
+                        GaugeGuard::new(shared.metrics.clone(), |metrics| &metrics.app_connections);
+                    let served = scope(Box::pin(serve(socket, entrance, shared)));
                     if let Err(error) = served.await {
                         tracing::debug!(%error, "a connection could not be taken over");
                     }
@@ -151,10 +156,14 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<Shared>) {
     let _ = all_gone.recv().await;
 }
 
-async fn serve(socket: Socket, entrance: Entrance, shared: Arc<Shared>) -> io::Result<()> {
+async fn serve(
+    socket: AcceptedSocket,
+    entrance: ListenerInfo,
+    shared: Arc<WorkerState>,
+) -> io::Result<()> {
     let stream = match socket {
-        Socket::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
-        Socket::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        AcceptedSocket::Tcp(stream) => AppStream::Tcp(TcpStream::from_std(stream)?),
+        AcceptedSocket::Unix(stream) => AppStream::Unix(UnixStream::from_std(stream)?),
     };
     converse(stream, entrance, shared).await;
     Ok(())

@@ -9,11 +9,11 @@ use tokio::time::Duration;
 use crate::{
     errcode::{self, Verdict},
     issuer::{
-        Issue, IssueError, Issued, Issuer, Meaning, Wanted, redis::Place, request::Reach,
-        shared::Shared,
+        AccountSource, FetchRequest, FetchedToken, TokenError, TokenErrorKind, TokenSource,
+        redis::TokenSlot, request::ApiClient, shared::Shared,
     },
     keeper::{Keeper, NoToken},
-    kind::Kind,
+    kind::Api,
     metrics::{AccountMetrics, Kept, Outcome, Skipped, Ticket},
     secret::Secret,
     token::Token,
@@ -26,32 +26,32 @@ const VOUCHED: Duration = Duration::from_secs(60);
 const LONGEST: u64 = 86_400;
 
 /// Who asks for tickets: an account's token, and how it reaches WeChat.
-pub struct Asker {
+pub struct TicketClient {
     /// Its AppID, or its corpid.
     pub appid: String,
     /// Which API it speaks.
-    pub kind: Kind,
+    pub kind: Api,
     /// Its token.
-    pub keeper: Arc<Keeper<Issuer>>,
+    pub keeper: Arc<Keeper<AccountSource>>,
     /// How it reaches WeChat.
-    pub reach: Reach,
+    pub reach: ApiClient,
     /// Its counters.
     pub metrics: Arc<AccountMetrics>,
 }
 
 /// Where a ticket comes from.
-pub(super) enum Source {
+pub(super) enum TicketSource {
     /// From WeChat.
-    Alone(TicketIssuer),
+    Alone(AccountTicketSource),
     /// From WeChat, shared with other replicas.
-    Shared(Box<Shared<TicketIssuer, Place>>),
+    Shared(Box<Shared<AccountTicketSource, TokenSlot>>),
 }
 
-impl Issue for Source {
-    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
+impl TokenSource for TicketSource {
+    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
         match self {
-            Self::Alone(issuer) => issuer.issue(wanted).await,
-            Self::Shared(shared) => shared.issue(wanted).await,
+            Self::Alone(issuer) => issuer.fetch(wanted).await,
+            Self::Shared(shared) => shared.fetch(wanted).await,
         }
     }
 
@@ -62,20 +62,20 @@ impl Issue for Source {
 
 /// Asks WeChat for one ticket.
 #[derive(Debug)]
-pub(super) struct TicketIssuer {
+pub(super) struct AccountTicketSource {
     pub(super) ticket: Ticket,
     /// Who asked last.
-    pub(super) asker: Arc<ArcSwap<Asker>>,
+    pub(super) asker: Arc<ArcSwap<TicketClient>>,
 }
 
-impl Issue for TicketIssuer {
-    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
+impl TokenSource for AccountTicketSource {
+    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
         let asker = self.asker.load_full();
-        let before = wanted.instead_of;
+        let before = wanted.current;
         let body = asker.ask(self.ticket, before.is_some()).await?;
         let token = understand(asker.kind, &body, before.as_deref())?;
         let fetched = true;
-        Ok(Issued { token, fetched })
+        Ok(FetchedToken { token, fetched })
     }
 
     fn kept(&self) -> Kept {
@@ -83,17 +83,17 @@ impl Issue for TicketIssuer {
     }
 }
 
-impl Asker {
+impl TicketClient {
     /// WeChat's answer; where it refuses the token, the one to another token. `worked`: it had been
     /// accepted before.
-    async fn ask(&self, ticket: Ticket, worked: bool) -> Result<Vec<u8>, IssueError> {
+    async fn ask(&self, ticket: Ticket, worked: bool) -> Result<Vec<u8>, TokenError> {
         let token = self.keeper.token().await;
         let token = token.map_err(|none| without_token(none).error)?;
         let first = self.send(ticket, &token).await?;
         if !self.refuses(&first, &token) {
             return Ok(first);
         }
-        let Ok(second) = self.keeper.second(&token).await else {
+        let Ok(second) = self.keeper.replay_token(&token).await else {
             self.metrics.skipped(Skipped::NoToken);
             return Ok(first);
         };
@@ -110,7 +110,7 @@ impl Asker {
         Ok(body)
     }
 
-    async fn send(&self, ticket: Ticket, token: &Token) -> Result<Vec<u8>, IssueError> {
+    async fn send(&self, ticket: Ticket, token: &Token) -> Result<Vec<u8>, TokenError> {
         let target = match ticket {
             Ticket::Jsapi => "/cgi-bin/ticket/getticket?type=jsapi",
             Ticket::Card => "/cgi-bin/ticket/getticket?type=wx_card",
@@ -138,16 +138,16 @@ impl Asker {
 }
 
 /// The ticket in `body`, which may be the one known `before`.
-fn understand(kind: Kind, body: &[u8], before: Option<&Token>) -> Result<Token, IssueError> {
+fn understand(kind: Api, body: &[u8], before: Option<&Token>) -> Result<Token, TokenError> {
     let reply: Option<Value> = serde_json::from_slice(body).ok();
     let field = |name: &str| reply.as_ref()?.get(name);
     if let Some(code) = errcode::errcode(body).filter(|code| *code != 0) {
         let message = field("errmsg").and_then(Value::as_str);
         let message = message.unwrap_or("no errmsg").chars();
-        return Err(IssueError::Refused {
+        return Err(TokenError::Refused {
             code,
             message: message.filter(|c| !c.is_control()).take(300).collect(),
-            meaning: meaning(kind, code),
+            kind: meaning(kind, code),
         });
     }
     let ticket = field("ticket").and_then(Value::as_str);
@@ -165,7 +165,7 @@ fn understand(kind: Kind, body: &[u8], before: Option<&Token>) -> Result<Token, 
         _ => {
             let length = body.len();
             let problem = format!("{length} bytes, in which there is no ticket");
-            Err(IssueError::Nonsense(problem))
+            Err(TokenError::Nonsense(problem))
         }
     }
 }
@@ -184,24 +184,24 @@ fn left(said: Duration, ticket: &Secret, before: Option<&Token>) -> Duration {
 }
 
 /// What an errcode calls for that is answered instead of a ticket.
-fn meaning(kind: Kind, code: i64) -> Meaning {
+fn meaning(kind: Api, code: i64) -> TokenErrorKind {
     match code {
-        -1 | 40001 | 40014 | 42001 => Meaning::Busy,
-        45009 if kind == Kind::Wechat => Meaning::DailyQuota,
-        45009 | 45011 | 45033 => Meaning::MinuteQuota,
-        40164 | 60020 | 61004 => Meaning::NotWhitelisted,
-        _ => Meaning::Unknown,
+        -1 | 40001 | 40014 | 42001 => TokenErrorKind::Busy,
+        45009 if kind == Api::Wechat => TokenErrorKind::DailyQuota,
+        45009 | 45011 | 45033 => TokenErrorKind::MinuteQuota,
+        40164 | 60020 | 61004 => TokenErrorKind::NotWhitelisted,
+        _ => TokenErrorKind::Unknown,
     }
 }
 
 pub(super) fn without_token(none: NoToken) -> NoToken {
     NoToken {
-        error: IssueError::WithoutToken(Box::new(none.error)),
+        error: TokenError::WithoutToken(Box::new(none.error)),
         retry_after: none.retry_after,
     }
 }
 
-impl fmt::Debug for Asker {
+impl fmt::Debug for TicketClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Asker");
         shown.field("appid", &self.appid).finish_non_exhaustive()

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn only_the_tickets_that_are_kept_are_wanted() {
-    use Kind::{Wechat, Wecom};
+    use Api::{Wechat, Wecom};
     use Ticket::{Agent, Card, Corp, Jsapi, Sdk};
     let of = |kind, path: &str, types: &[&str]| {
         let types = types.iter().map(|text| (*text).to_owned());

@@ -11,13 +11,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Duration;
 
-use super::{aside::Aside, link::Link, pool::Pool};
+use super::{aside::EarlyResponse, link::Connection, pool::Pool};
 use crate::body::BodyError;
 
 /// The body of a reply that has not been read yet.
 #[derive(Debug)]
-pub struct Arriving {
-    source: Source,
+pub struct ResponseBody {
+    source: BodySource,
     /// Some of it came, and nobody has waited since.
     flows: bool,
     idle: Duration,
@@ -26,23 +26,23 @@ pub struct Arriving {
 
 /// Where it comes from.
 #[derive(Debug)]
-enum Source {
+enum BodySource {
     /// The connection that it comes on. Dropped before the end, it is closed.
-    Link(Box<Link>),
+    Link(Box<Connection>),
     /// Who has the connection.
-    Aside(Aside),
+    Aside(EarlyResponse),
     /// Nowhere any more, for this reason.
     Broken(Option<BodyError>),
     /// It has ended.
     Nothing,
 }
 
-impl Arriving {
-    pub(super) fn new(link: Box<Link>, idle: Duration, pool: Arc<Pool>) -> Self {
+impl ResponseBody {
+    pub(super) fn new(link: Box<Connection>, idle: Duration, pool: Arc<Pool>) -> Self {
         let source = if link.is_sent() {
-            Source::Link(link)
+            BodySource::Link(link)
         } else {
-            Source::Aside(Aside::new(link, idle))
+            BodySource::Aside(EarlyResponse::new(link, idle))
         };
         let mut arriving = Self {
             source,
@@ -55,16 +55,16 @@ impl Arriving {
     }
 
     fn release_at_end(&mut self) {
-        if let Source::Link(link) = &self.source
+        if let BodySource::Link(link) = &self.source
             && link.left() == Some(0)
-            && let Source::Link(link) = mem::replace(&mut self.source, Source::Nothing)
+            && let BodySource::Link(link) = mem::replace(&mut self.source, BodySource::Nothing)
         {
             self.pool.put(link);
         }
     }
 }
 
-impl Body for Arriving {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -74,16 +74,16 @@ impl Body for Arriving {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = match &mut this.source {
-            Source::Link(link) => link.poll_data(this.idle, cx),
-            Source::Aside(aside) => aside.poll_data(cx),
-            Source::Broken(error) => Poll::Ready(error.take().map(Err)),
-            Source::Nothing => Poll::Ready(None),
+            BodySource::Link(link) => link.poll_data(this.idle, cx),
+            BodySource::Aside(aside) => aside.poll_data(cx),
+            BodySource::Broken(error) => Poll::Ready(error.take().map(Err)),
+            BodySource::Nothing => Poll::Ready(None),
         };
         let flowed = mem::replace(&mut this.flows, polled.is_ready());
         let came = match ready!(polled) {
             // What came before it is sent first: hyper would forget it.
             Some(Err(error)) if flowed => {
-                this.source = Source::Broken(Some(error));
+                this.source = BodySource::Broken(Some(error));
                 this.flows = false;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -92,20 +92,20 @@ impl Body for Arriving {
         };
         this.release_at_end();
         if !matches!(came, Some(Ok(_))) {
-            this.source = Source::Nothing;
+            this.source = BodySource::Nothing;
         }
         Poll::Ready(came.map(|came| came.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.source, Source::Nothing)
+        matches!(self.source, BodySource::Nothing)
     }
 
     fn size_hint(&self) -> SizeHint {
         let left = match &self.source {
-            Source::Link(link) => link.left(),
-            Source::Aside(_) | Source::Broken(_) => None,
-            Source::Nothing => Some(0),
+            BodySource::Link(link) => link.left(),
+            BodySource::Aside(_) | BodySource::Broken(_) => None,
+            BodySource::Nothing => Some(0),
         };
         left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }

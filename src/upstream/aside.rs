@@ -10,39 +10,39 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Duration};
 
-use super::link::Link;
-use crate::{body::BodyError, fault::Fault, task::Clock};
+use super::link::Connection;
+use crate::{body::BodyError, fault::ConnectionError, task::Deadline};
 
 /// How long WeChat may take nothing of a call that it has answered.
 const STUCK: Duration = Duration::from_secs(5);
 
 /// What comes of the reply; `None` is its end.
-type Came = Option<Result<Bytes, BodyError>>;
+type EarlyEvent = Option<Result<Bytes, BodyError>>;
 
 /// The reply to a call that goes on aside.
 #[derive(Debug)]
-pub(super) struct Aside {
-    reply: mpsc::Receiver<Came>,
+pub(super) struct EarlyResponse {
+    reply: mpsc::Receiver<EarlyEvent>,
 }
 
-impl Aside {
+impl EarlyResponse {
     /// Lets the call on `link` go on; either way it may pause for `idle`. The connection carries no other.
-    pub(super) fn new(link: Box<Link>, idle: Duration) -> Self {
+    pub(super) fn new(link: Box<Connection>, idle: Duration) -> Self {
         let (sender, reply) = mpsc::channel(1);
         tokio::spawn(go_on(link, sender, idle));
         Self { reply }
     }
 
     /// The next of the reply's body.
-    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Came> {
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<EarlyEvent> {
         // Without a word about its end it has none.
         let came = self.reply.poll_recv(cx);
-        came.map(|came| came.unwrap_or(Some(Err(BodyError::Reply(Fault::Ended)))))
+        came.map(|came| came.unwrap_or(Some(Err(BodyError::Reply(ConnectionError::Ended)))))
     }
 }
 
 /// Until the app does not read any more, or both have come to their end.
-async fn go_on(mut link: Box<Link>, reply: mpsc::Sender<Came>, idle: Duration) {
+async fn go_on(mut link: Box<Connection>, reply: mpsc::Sender<EarlyEvent>, idle: Duration) {
     loop {
         let Ok(room) = meanwhile(&mut link, reply.reserve()).await else {
             return;
@@ -63,7 +63,7 @@ async fn go_on(mut link: Box<Link>, reply: mpsc::Sender<Came>, idle: Duration) {
         }
     }
     drop(reply);
-    let mut clock = Clock::default();
+    let mut clock = Deadline::default();
     poll_fn(|cx| {
         if link.send_on(cx) {
             clock.stop();
@@ -74,7 +74,7 @@ async fn go_on(mut link: Box<Link>, reply: mpsc::Sender<Came>, idle: Duration) {
         } else {
             idle
         };
-        if link.is_sent() || clock.runs_out(limit, cx) {
+        if link.is_sent() || clock.poll_elapsed(limit, cx) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -84,7 +84,7 @@ async fn go_on(mut link: Box<Link>, reply: mpsc::Sender<Came>, idle: Duration) {
 }
 
 /// Waits for `other`, and sends on.
-async fn meanwhile<T>(link: &mut Link, other: impl Future<Output = T>) -> T {
+async fn meanwhile<T>(link: &mut Connection, other: impl Future<Output = T>) -> T {
     let mut other = pin!(other);
     poll_fn(|cx| {
         link.send_on(cx);

@@ -5,7 +5,7 @@ use std::fmt;
 use http::{HeaderName, HeaderValue, Method};
 use http_body::Body;
 
-use crate::{body::Inbound, captured::Captured};
+use crate::{body::RequestBody, captured::BufferedBody};
 
 /// How much room a head is given at first.
 const USUAL_HEAD: usize = 1024;
@@ -14,16 +14,16 @@ const USUAL_HEAD: usize = 1024;
 const LONGEST_TARGET: usize = 65_534;
 
 /// A call on its way out.
-pub struct Outbound {
+pub struct UpstreamRequest {
     pub(super) head: Vec<u8>,
     /// Its reply has a head only.
     pub(super) is_head: bool,
-    pub(super) body: Captured<Inbound>,
+    pub(super) body: BufferedBody<RequestBody>,
     /// How many bytes of it there are.
     pub(super) length: u64,
 }
 
-impl fmt::Debug for Outbound {
+impl fmt::Debug for UpstreamRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbound")
             .field("length", &self.length)
@@ -31,12 +31,12 @@ impl fmt::Debug for Outbound {
     }
 }
 
-impl Outbound {
+impl UpstreamRequest {
     /// A call with a `body` of known length, to what `target` writes: a path and query. `None` if that is
     /// too long, or could be read as more than a target.
     pub fn new(
         method: &Method,
-        body: Captured<Inbound>,
+        body: BufferedBody<RequestBody>,
         target: impl FnOnce(&mut Vec<u8>),
     ) -> Option<Self> {
         let mut head = Vec::with_capacity(USUAL_HEAD);
@@ -86,8 +86,8 @@ mod tests {
     #[test]
     fn what_could_be_more_than_a_target_is_none() {
         let call = |target: &[u8]| {
-            let body = Captured::ready("");
-            Outbound::new(&Method::GET, body, |whole| whole.extend_from_slice(target))
+            let body = BufferedBody::ready("");
+            UpstreamRequest::new(&Method::GET, body, |whole| whole.extend_from_slice(target))
         };
         let call_to = call(b"/x?y=\xc3\xa9").unwrap();
         assert_eq!(call_to.head(), b"GET /x?y=\xc3\xa9 HTTP/1.1\r\n");

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
-use crate::fault::Fault;
+use crate::fault::ConnectionError;
 
 /// How long the line before a chunk may be.
 const LONGEST_LINE: usize = 4096;
@@ -13,7 +13,7 @@ const LARGEST_TRAILER: usize = 16 * 1024;
 
 /// What comes next.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Chunks {
+pub(super) enum ChunkedDecoder {
     /// The line before a chunk.
     #[default]
     Size,
@@ -27,9 +27,9 @@ pub(super) enum Chunks {
     Ended,
 }
 
-impl Chunks {
+impl ChunkedDecoder {
     /// Takes from the beginning of `input` all that is no data, as far as it has come.
-    pub(super) fn advance(&mut self, input: &mut BytesMut) -> Result<(), Fault> {
+    pub(super) fn advance(&mut self, input: &mut BytesMut) -> Result<(), ConnectionError> {
         loop {
             *self = match *self {
                 Self::Data(_) | Self::Ended => return Ok(()),
@@ -46,7 +46,7 @@ impl Chunks {
                 },
                 Self::EndOfData => {
                     if !b"\r\n".starts_with(&input[..input.len().min(2)]) {
-                        return Err(Fault::Chunk);
+                        return Err(ConnectionError::Chunk);
                     }
                     if input.len() < 2 {
                         return Ok(());
@@ -98,26 +98,28 @@ pub(super) fn take(input: &mut BytesMut, left: &mut u64) -> Option<Bytes> {
 }
 
 /// How long the first line is without its end, once that is here.
-fn line(input: &[u8], limit: usize) -> Result<Option<usize>, Fault> {
+fn line(input: &[u8], limit: usize) -> Result<Option<usize>, ConnectionError> {
     match memchr(b'\n', input) {
-        Some(end) if end > limit || end == 0 || input[end - 1] != b'\r' => Err(Fault::Chunk),
+        Some(end) if end > limit || end == 0 || input[end - 1] != b'\r' => {
+            Err(ConnectionError::Chunk)
+        }
         Some(end) => Ok(Some(end - 1)),
-        None if input.len() > limit => Err(Fault::Chunk),
+        None if input.len() > limit => Err(ConnectionError::Chunk),
         None => Ok(None),
     }
 }
 
 /// The size that a line says: digits, and then maybe blanks and extensions.
-fn size(line: &[u8]) -> Result<u64, Fault> {
+fn size(line: &[u8]) -> Result<u64, ConnectionError> {
     let count = |line: &[u8], is: fn(&u8) -> bool| line.iter().take_while(|byte| is(byte)).count();
     let (digits, rest) = line.split_at(count(line, u8::is_ascii_hexdigit));
     let rest = &rest[count(rest, |byte| matches!(byte, b' ' | b'\t'))..];
     if !(rest.is_empty() || rest[0] == b';') || rest.contains(&b'\r') {
-        return Err(Fault::Chunk);
+        return Err(ConnectionError::Chunk);
     }
     // No digit is an error there, and so are too many.
-    let digits = std::str::from_utf8(digits).map_err(|_| Fault::Chunk)?;
-    u64::from_str_radix(digits, 16).map_err(|_| Fault::Chunk)
+    let digits = std::str::from_utf8(digits).map_err(|_| ConnectionError::Chunk)?;
+    u64::from_str_radix(digits, 16).map_err(|_| ConnectionError::Chunk)
 }
 
 #[cfg(test)]
@@ -125,8 +127,9 @@ mod tests {
     use super::*;
 
     /// What is decoded when `pieces` come one after the other, and what is left; whether all has come.
-    fn decoded(pieces: &[&[u8]]) -> Result<(Vec<u8>, bool, Vec<u8>), Fault> {
-        let (mut chunks, mut input, mut all) = (Chunks::default(), BytesMut::new(), Vec::new());
+    fn decoded(pieces: &[&[u8]]) -> Result<(Vec<u8>, bool, Vec<u8>), ConnectionError> {
+        let (mut chunks, mut input, mut all) =
+            (ChunkedDecoder::default(), BytesMut::new(), Vec::new());
         for piece in pieces {
             input.extend_from_slice(piece);
             loop {
@@ -137,7 +140,7 @@ mod tests {
                 }
             }
         }
-        Ok((all, chunks == Chunks::Ended, input.to_vec()))
+        Ok((all, chunks == ChunkedDecoder::Ended, input.to_vec()))
     }
 
     #[test]
@@ -208,7 +211,7 @@ mod tests {
         ] {
             assert_eq!(
                 decoded(&[came]),
-                Err(Fault::Chunk),
+                Err(ConnectionError::Chunk),
                 "{:?}",
                 String::from_utf8_lossy(came)
             );

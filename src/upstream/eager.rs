@@ -22,7 +22,7 @@ const MOST: usize = 256 * 1024;
 
 /// A socket, and what was read of it ahead.
 #[derive(Debug)]
-pub(super) struct Eager {
+pub(super) struct ReadAhead {
     pub(super) socket: TcpStream,
     ahead: Vec<u8>,
     /// How much of it has been asked for.
@@ -31,7 +31,7 @@ pub(super) struct Eager {
     step: usize,
 }
 
-impl Eager {
+impl ReadAhead {
     pub(super) fn new(socket: TcpStream) -> Self {
         Self {
             socket,
@@ -68,7 +68,7 @@ impl Eager {
     }
 }
 
-impl AsyncRead for Eager {
+impl AsyncRead for ReadAhead {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -97,7 +97,7 @@ impl AsyncRead for Eager {
     }
 }
 
-impl AsyncWrite for Eager {
+impl AsyncWrite for ReadAhead {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -140,7 +140,7 @@ mod tests {
             .await
             .unwrap();
         let mut wechat = listener.accept().await.unwrap().0;
-        let mut eager = Eager::new(socket);
+        let mut eager = ReadAhead::new(socket);
         let mut buffer = [0; 4096];
         for size in [10, 1 << 20, 5000, 10, 10, 10] {
             let sent: Vec<u8> = (0..size)

@@ -16,7 +16,7 @@ use tokio::{net::TcpStream, time::Duration};
 use tower_service::Service;
 
 use super::{
-    names::Names,
+    names::Resolver,
     origin::{OriginError, bracketed, parts},
 };
 use crate::secret::Secret;
@@ -44,7 +44,7 @@ pub struct Egress {
     pub port: u16,
     credentials: Option<(String, Secret)>,
     /// `upstream-address` is WeChat's, not the proxy's.
-    names: Names,
+    names: Resolver,
 }
 
 impl Egress {
@@ -61,7 +61,7 @@ impl Egress {
             host,
             port: port.unwrap_or(default),
             credentials: None,
-            names: Names::new(None, LOOKUP),
+            names: Resolver::new(None, LOOKUP),
         })
     }
 
@@ -146,7 +146,7 @@ impl fmt::Debug for Egress {
 /// Connects to the egress proxy, whatever address it is asked for.
 #[derive(Clone, Debug)]
 struct Direct {
-    names: Names,
+    names: Resolver,
     host: String,
     port: u16,
 }

@@ -15,19 +15,19 @@ use tokio::{sync::OwnedSemaphorePermit, task::coop::has_budget_remaining, time::
 
 use super::{
     Options,
-    call::Outbound,
-    chunks::{Chunks, take},
-    reply::{Framing, Head, LARGEST_HEAD, parse},
+    call::UpstreamRequest,
+    chunks::{ChunkedDecoder, take},
+    reply::{Framing, LARGEST_HEAD, ResponseHead, parse},
     route::Dialed,
-    sending::{Sending, Stopped},
-    wire::{LITTLE, Wire},
+    sending::{self, RequestWriter},
+    wire::{BufStream, LITTLE},
 };
 use crate::{
     body::BodyError,
     clock::now,
-    fault::Fault,
-    metrics::{Counted, Metrics},
-    task::Clock,
+    fault::ConnectionError,
+    metrics::{GaugeGuard, Metrics},
+    task::Deadline,
 };
 
 /// A connection that ends so soon after a call was sent was being closed when that came.
@@ -37,11 +37,11 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 const LARGEST_READ: usize = 256 * 1024;
 
 /// One connection.
-pub(super) struct Link {
-    wire: Wire,
-    sending: Sending,
+pub(super) struct Connection {
+    wire: BufStream,
+    sending: RequestWriter,
     /// What stopped it.
-    broken: Option<Fault>,
+    broken: Option<ConnectionError>,
     /// What came and was not understood yet.
     input: BytesMut,
     /// How much of a reply to read at once.
@@ -56,26 +56,26 @@ pub(super) struct Link {
     /// What calls on it say as `Host`.
     authority: HeaderValue,
     /// How long something may be waited for.
-    clock: Clock,
-    _held: Held,
+    clock: Deadline,
+    _held: Permits,
 }
 
 /// Counts a connection for as long as it is one.
-pub(super) type Held = (OwnedSemaphorePermit, Counted<Arc<Metrics>>);
+pub(super) type Permits = (OwnedSemaphorePermit, GaugeGuard<Arc<Metrics>>);
 
 /// Why a call has no reply.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(super) enum Error {
     TimedOut(Duration),
     App,
     Broken {
-        fault: Fault,
+        fault: ConnectionError,
         /// Nothing of a reply came, and no time for one had passed since the call left.
         at_once: bool,
     },
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Nothing of what came.
         f.debug_struct("Link")
@@ -85,12 +85,12 @@ impl fmt::Debug for Link {
     }
 }
 
-impl Link {
+impl Connection {
     /// Speaks HTTP on a new connection.
-    pub(super) fn new(dialed: Dialed, held: Held) -> Box<Self> {
+    pub(super) fn new(dialed: Dialed, held: Permits) -> Box<Self> {
         Box::new(Self {
-            wire: Wire::new(dialed.stream),
-            sending: Sending::nothing(),
+            wire: BufStream::new(dialed.stream),
+            sending: RequestWriter::nothing(),
             broken: None,
             input: BytesMut::new(),
             step: LITTLE,
@@ -99,13 +99,13 @@ impl Link {
             framing: Framing::Ended,
             keep_alive: true,
             authority: dialed.authority,
-            clock: Clock::default(),
+            clock: Deadline::default(),
             _held: held,
         })
     }
 
     /// `call` is the one that it carries; nothing is sent yet.
-    pub(super) fn begin(&mut self, call: Outbound) {
+    pub(super) fn begin(&mut self, call: UpstreamRequest) {
         self.clock.stop();
         self.to_head = call.is_head;
         self.answered = false;
@@ -120,9 +120,9 @@ impl Link {
         &mut self,
         options: &Options,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Response<()>, Failed>> {
+    ) -> Poll<Result<Response<()>, Error>> {
         if self.poll_send(cx) == Poll::Ready(false) {
-            return Poll::Ready(Err(Failed::App));
+            return Poll::Ready(Err(Error::App));
         }
         // An answer may have come before the connection broke: a broken one has something to read, if only that.
         match self.poll_head(cx) {
@@ -136,13 +136,13 @@ impl Link {
             Poll::Ready(Err(fault)) => {
                 let fault = self.broken.unwrap_or(fault);
                 let at_once = !self.answered && now() - self.sending.last_write() < AT_ONCE;
-                Poll::Ready(Err(Failed::Broken { fault, at_once }))
+                Poll::Ready(Err(Error::Broken { fault, at_once }))
             }
             Poll::Pending => {
                 let (reply, idle) = (options.reply_timeout, options.idle_timeout);
                 let due = self.sending.deadline(reply, idle);
-                if self.clock.is_over(due, cx) {
-                    Poll::Ready(Err(Failed::TimedOut(options.reply_timeout)))
+                if self.clock.poll_due(due, cx) {
+                    Poll::Ready(Err(Error::TimedOut(options.reply_timeout)))
                 } else {
                     Poll::Pending
                 }
@@ -161,8 +161,8 @@ impl Link {
                 self.sending.give_up();
                 self.keep_alive = false;
                 match stopped {
-                    Stopped::App => Poll::Ready(false),
-                    Stopped::Wire(fault) => {
+                    sending::Error::App => Poll::Ready(false),
+                    sending::Error::Wire(fault) => {
                         self.broken = Some(fault);
                         Poll::Ready(true)
                     }
@@ -171,7 +171,7 @@ impl Link {
         }
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, ConnectionError>> {
         loop {
             let Self {
                 wire,
@@ -182,7 +182,7 @@ impl Link {
             } = self;
             let looked = wire.poll_look(cx, |came| {
                 if came.is_empty() {
-                    return Err(Fault::Ended);
+                    return Err(ConnectionError::Ended);
                 }
                 *answered = true;
                 // Nearly always all of it comes at once.
@@ -203,7 +203,7 @@ impl Link {
                 return Poll::Ready(Ok(head));
             }
             if self.input.len() > LARGEST_HEAD {
-                return Poll::Ready(Err(Fault::LargeHead));
+                return Poll::Ready(Err(ConnectionError::LargeHead));
             }
         }
     }
@@ -219,14 +219,17 @@ impl Link {
                 self.clock.stop();
                 Poll::Ready(data.map(|data| data.map_err(BodyError::Reply)))
             }
-            Poll::Pending if self.clock.runs_out(idle, cx) => {
+            Poll::Pending if self.clock.poll_elapsed(idle, cx) => {
                 Poll::Ready(Some(Err(BodyError::Idle(idle))))
             }
             Poll::Pending => Poll::Pending,
         }
     }
 
-    fn poll_decoded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+    fn poll_decoded(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, ConnectionError>>> {
         loop {
             let Self { framing, input, .. } = self;
             let data = match framing {
@@ -253,7 +256,7 @@ impl Link {
             }
             if ready!(self.poll_fill(cx))? == 0 {
                 if self.framing != Framing::UntilClose {
-                    return Poll::Ready(Some(Err(Fault::Ended)));
+                    return Poll::Ready(Some(Err(ConnectionError::Ended)));
                 }
                 self.framing = Framing::Ended;
             }
@@ -268,7 +271,7 @@ impl Link {
             Framing::Chunked(chunks) => {
                 // A fault is found again when more is asked for.
                 let _ = chunks.advance(&mut self.input);
-                *chunks == Chunks::Ended
+                *chunks == ChunkedDecoder::Ended
             }
             Framing::UntilClose => false,
             Framing::Ended => true,
@@ -280,7 +283,7 @@ impl Link {
         }
     }
 
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Fault>> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionError>> {
         let Self { wire, input, .. } = self;
         let read = if self.step > LITTLE {
             ready!(wire.poll_append(cx, input, self.step))?

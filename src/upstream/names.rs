@@ -23,24 +23,24 @@ const MOST: usize = 4;
 
 /// Looks up the addresses of WeChat's hosts. Clones share what they know.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub struct Resolver {
     /// Used for every name, instead of DNS.
     fixed: Option<IpAddr>,
     /// Whether /etc/hosts is passed over.
     skip_hosts_file: bool,
     patience: Duration,
-    known: Arc<Mutex<Vec<Answer>>>,
+    known: Arc<Mutex<Vec<CachedAddresses>>>,
 }
 
 #[derive(Debug)]
-struct Answer {
+struct CachedAddresses {
     host: String,
     use_until: Instant,
     /// Or why there are none.
     addresses: Result<Arc<[IpAddr]>, String>,
 }
 
-impl Names {
+impl Resolver {
     /// With `fixed`, every name has this one address and DNS is never asked.
     /// No lookup takes longer than `patience`.
     pub fn new(fixed: Option<IpAddr>, patience: Duration) -> Self {
@@ -85,11 +85,11 @@ impl Names {
         });
         let before = answer.map(|at| known.swap_remove(at));
         let answer = match looked_up {
-            Ok(addresses) => Answer::new(host, KEPT, Ok(addresses)),
+            Ok(addresses) => CachedAddresses::new(host, KEPT, Ok(addresses)),
             // An old answer is better than none.
             Err(error) => {
                 let old = before.and_then(|before| before.addresses.ok());
-                Answer::new(host, FAILED, old.ok_or_else(|| error.to_string()))
+                CachedAddresses::new(host, FAILED, old.ok_or_else(|| error.to_string()))
             }
         };
         known.push(answer);
@@ -116,7 +116,7 @@ impl Names {
     }
 }
 
-impl Answer {
+impl CachedAddresses {
     fn new(host: &str, kept: Duration, addresses: Result<Arc<[IpAddr]>, String>) -> Self {
         Self {
             host: host.to_owned(),

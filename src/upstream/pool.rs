@@ -15,8 +15,8 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::link::Link;
-use crate::{clock::now, tally::OneMore};
+use super::link::Connection;
+use crate::{clock::now, tally::CountGuard};
 
 /// How long a connection may wait; WeChat closes its own later.
 const MOST_IDLE: Duration = Duration::from_secs(15);
@@ -29,7 +29,7 @@ const LISTEN_AFTER: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     /// Never held across an await, and only by one worker's thread.
-    idle: Mutex<Vec<(Box<Link>, Instant)>>,
+    idle: Mutex<Vec<(Box<Connection>, Instant)>>,
     /// Calls that wait because no more connections may be opened.
     waiting: AtomicUsize,
     freed: Notify,
@@ -37,7 +37,7 @@ pub(super) struct Pool {
 
 impl Pool {
     /// A connection that can take a call now.
-    pub(super) async fn take(&self) -> Option<Box<Link>> {
+    pub(super) async fn take(&self) -> Option<Box<Connection>> {
         // Where one turns out to be closed, others may be, too.
         let mut care = false;
         loop {
@@ -58,8 +58,8 @@ impl Pool {
     }
 
     /// A connection as soon as another call gives one back.
-    pub(super) async fn wait(&self) -> Box<Link> {
-        let _waiting = OneMore::on(&self.waiting);
+    pub(super) async fn wait(&self) -> Box<Connection> {
+        let _waiting = CountGuard::on(&self.waiting);
         loop {
             if let Some(link) = self.take().await {
                 return link;
@@ -69,7 +69,7 @@ impl Pool {
     }
 
     /// Takes back a connection whose reply is through.
-    pub(super) fn put(&self, link: Box<Link>) {
+    pub(super) fn put(&self, link: Box<Connection>) {
         if link.is_free() {
             self.lock().push((link, now()));
             if self.waiting.load(Ordering::Relaxed) > 0 {
@@ -100,7 +100,7 @@ impl Pool {
         self.lock().retain(|(_, since)| now() - *since <= MOST_IDLE);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Box<Link>, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Box<Connection>, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
-use super::chunks::Chunks;
-use crate::fault::Fault;
+use super::chunks::ChunkedDecoder;
+use crate::fault::ConnectionError;
 
 /// How long a head may be.
 pub(super) const LARGEST_HEAD: usize = 256 * 1024;
@@ -23,7 +23,7 @@ pub(super) enum Framing {
     /// After so many bytes more.
     Length(u64),
     /// With an empty chunk.
-    Chunked(Chunks),
+    Chunked(ChunkedDecoder),
     /// With the connection.
     UntilClose,
     /// It has.
@@ -32,7 +32,7 @@ pub(super) enum Framing {
 
 /// What a head says.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct ResponseHead {
     pub(super) head: Response<()>,
     pub(super) framing: Framing,
     /// Whether the connection can take another call.
@@ -41,7 +41,10 @@ pub(super) struct Head {
 
 /// Reads the head of a reply to a call, of which it is known whether it was HEAD: how many bytes have
 /// been understood, and what they say once all of it is here. 1xx come before it, and say nothing.
-pub(super) fn parse(bytes: &[u8], to_head: bool) -> Result<(usize, Option<Head>), Fault> {
+pub(super) fn parse(
+    bytes: &[u8],
+    to_head: bool,
+) -> Result<(usize, Option<ResponseHead>), ConnectionError> {
     let mut start = 0;
     loop {
         let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
@@ -49,28 +52,28 @@ pub(super) fn parse(bytes: &[u8], to_head: bool) -> Result<(usize, Option<Head>)
         let parsed = httparse::ParserConfig::default()
             .parse_response_with_uninit_headers(&mut reply, &bytes[start..], &mut room)
             .map_err(|error| match error {
-                httparse::Error::TooManyHeaders => Fault::LargeHead,
-                _ => Fault::Head,
+                httparse::Error::TooManyHeaders => ConnectionError::LargeHead,
+                _ => ConnectionError::Head,
             })?;
         let httparse::Status::Complete(length) = parsed else {
             return Ok((start, None));
         };
         start += length;
         let status = StatusCode::from_u16(reply.code.unwrap_or_default());
-        let status = status.map_err(|_| Fault::Head)?;
+        let status = status.map_err(|_| ConnectionError::Head)?;
         if status == StatusCode::SWITCHING_PROTOCOLS || !status.is_informational() {
-            return Ok((start, Some(Head::of(&reply, status, to_head)?)));
+            return Ok((start, Some(ResponseHead::of(&reply, status, to_head)?)));
         }
     }
 }
 
-impl Head {
+impl ResponseHead {
     fn of(
         reply: &httparse::Response<'_, '_>,
         status: StatusCode,
         to_head: bool,
-    ) -> Result<Self, Fault> {
-        let mut said = Said::default();
+    ) -> Result<Self, ConnectionError> {
+        let mut said = FramingHeaders::default();
         let mut head = Response::new(());
         *head.status_mut() = status;
         head.headers_mut().reserve(reply.headers.len());
@@ -112,23 +115,24 @@ impl Head {
 
 /// What headers say of the connection.
 #[derive(Default)]
-struct Said {
+struct FramingHeaders {
     close: bool,
     keep_alive: bool,
     length: Option<u64>,
     chunked: bool,
     /// What is wrong with them, which matters where there is a body.
-    fault: Option<Fault>,
+    fault: Option<ConnectionError>,
 }
 
-impl Said {
+impl FramingHeaders {
     /// Notes what `header` says, and puts it to the others unless that is all it is there for.
     fn read(
         &mut self,
         headers: &mut HeaderMap,
         header: &httparse::Header<'_>,
-    ) -> Result<(), Fault> {
-        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| Fault::Head)?;
+    ) -> Result<(), ConnectionError> {
+        let name =
+            HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| ConnectionError::Head)?;
         match name {
             header::CONNECTION if self.connection(header.value) => return Ok(()),
             header::TRANSFER_ENCODING => {
@@ -143,17 +147,17 @@ impl Said {
             }
             _ => {}
         }
-        let value = HeaderValue::from_bytes(header.value).map_err(|_| Fault::Head)?;
+        let value = HeaderValue::from_bytes(header.value).map_err(|_| ConnectionError::Head)?;
         headers.append(name, value);
         Ok(())
     }
 
     /// How a body ends.
-    fn framing(&self, is_old: bool) -> Result<Framing, Fault> {
+    fn framing(&self, is_old: bool) -> Result<Framing, ConnectionError> {
         match (self.fault, self.length) {
             (Some(fault), _) => Err(fault),
-            _ if self.chunked && is_old => Err(Fault::Coding),
-            _ if self.chunked => Ok(Framing::Chunked(Chunks::default())),
+            _ if self.chunked && is_old => Err(ConnectionError::Coding),
+            _ if self.chunked => Ok(Framing::Chunked(ChunkedDecoder::default())),
             (None, Some(0)) => Ok(Framing::Ended),
             (None, Some(length)) => Ok(Framing::Length(length)),
             (None, None) => Ok(Framing::UntilClose),
@@ -165,7 +169,7 @@ impl Said {
         if coding.eq_ignore_ascii_case(b"chunked") {
             self.chunked = true;
         } else if !coding.eq_ignore_ascii_case(b"identity") {
-            self.fault = Some(Fault::Coding);
+            self.fault = Some(ConnectionError::Coding);
         }
     }
 
@@ -175,7 +179,7 @@ impl Said {
         for length in value.split(|byte| *byte == b',') {
             let length = number(length.trim_ascii());
             if length.is_none() || self.length.is_some_and(|known| Some(known) != length) {
-                self.fault = Some(Fault::Length);
+                self.fault = Some(ConnectionError::Length);
                 return None;
             }
             self.length = length;

@@ -16,27 +16,28 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    eager::Eager, egress::Egress, names::Names, origin::Origin, trust::Trust, wire::Stream,
+    eager::ReadAhead, egress::Egress, names::Resolver, origin::Origin, trust::TlsRoots,
+    wire::Stream,
 };
 
 /// How the way to WeChat is found.
 #[derive(Clone, Debug)]
-pub struct RouteOptions {
+pub struct ConnectOptions {
     /// The host, and the ones to use while it cannot be connected.
     pub origins: Vec<Origin>,
     /// Their addresses.
-    pub names: Names,
+    pub names: Resolver,
     /// Whom to trust.
-    pub tls: Trust,
+    pub tls: TlsRoots,
     /// A forward proxy with a fixed IP, for WeChat's whitelist.
     pub egress: Option<Egress>,
     /// For one address: TCP, proxy and TLS together.
     pub connect_timeout: Duration,
 }
 
-impl RouteOptions {
+impl ConnectOptions {
     /// Whether it leads to the same place and trusts the same; the rest is one for all ways.
-    pub fn leads_where(&self, other: &Self) -> bool {
+    pub fn same_target(&self, other: &Self) -> bool {
         self.origins == other.origins && self.tls == other.tls
     }
 }
@@ -74,8 +75,8 @@ pub enum DialError {
 }
 
 /// The way to WeChat, shared by all workers.
-pub struct Route {
-    options: RouteOptions,
+pub struct Connector {
+    options: ConnectOptions,
     hosts: Vec<Host>,
     tls: TlsConnector,
     made: Instant,
@@ -104,9 +105,9 @@ const LARGEST_WRITE: usize = 256 * 1024;
 /// How long the first host is passed over once it could not be connected.
 const DETOUR: Duration = Duration::from_secs(30);
 
-impl Route {
+impl Connector {
     /// A way by `options`. The first origin counts; a name that no certificate can have is an error.
-    pub fn new(options: RouteOptions) -> Result<Self, DialError> {
+    pub fn new(options: ConnectOptions) -> Result<Self, DialError> {
         let hosts = options
             .origins
             .iter()
@@ -236,7 +237,7 @@ impl Route {
         let stream = if host.origin.tls {
             let connected = self
                 .tls
-                .connect(host.server_name.clone(), Eager::new(stream));
+                .connect(host.server_name.clone(), ReadAhead::new(stream));
             let mut secured = connected.await.map_err(|error| host.insecure(&error))?;
             secured.get_mut().1.set_buffer_limit(Some(LARGEST_WRITE));
             Stream::Tls(Box::new(secured))
@@ -250,7 +251,7 @@ impl Route {
     }
 }
 
-impl fmt::Debug for Route {
+impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Route")
             .field("hosts", &self.hosts)
@@ -306,7 +307,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::upstream::trust::trust;
+    use crate::upstream::trust::load;
 
     async fn open_port() -> (TcpListener, Origin) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -314,13 +315,13 @@ mod tests {
         (listener, origin)
     }
 
-    fn route(origins: Vec<Origin>) -> Route {
+    fn route(origins: Vec<Origin>) -> Connector {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Route::new(RouteOptions {
+        Connector::new(ConnectOptions {
             origins,
-            names: Names::new(None, Duration::from_secs(3)),
-            tls: trust(None).unwrap(),
+            names: Resolver::new(None, Duration::from_secs(3)),
+            tls: load(None).unwrap(),
             egress: None,
             connect_timeout: Duration::from_secs(3),
         })

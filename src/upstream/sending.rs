@@ -12,21 +12,21 @@ use http::HeaderValue;
 use http_body::Body;
 use tokio::time::{Duration, Instant};
 
-use super::{call::Outbound, wire::Wire};
-use crate::{body::Inbound, captured::Captured, clock::now, fault::Fault};
+use super::{call::UpstreamRequest, wire::BufStream};
+use crate::{body::RequestBody, captured::BufferedBody, clock::now, fault::ConnectionError};
 
 /// A body that is no larger goes into the same piece as the head.
 const SMALL: usize = 2048;
 
 /// What of a call has not left yet.
-pub(super) struct Sending {
+pub(super) struct RequestWriter {
     /// What is written next: a head, and what has come of a body.
     head: Vec<u8>,
     piece: Bytes,
     /// How many bytes of these two are written.
     written: usize,
     /// The body, until the last of it has left.
-    body: Option<Captured<Inbound>>,
+    body: Option<BufferedBody<RequestBody>>,
     /// How many bytes that is.
     left: u64,
     /// All that was written has left.
@@ -36,7 +36,7 @@ pub(super) struct Sending {
     blocked: bool,
 }
 
-impl fmt::Debug for Sending {
+impl fmt::Debug for RequestWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The token is in the head.
         f.debug_struct("Sending")
@@ -48,14 +48,14 @@ impl fmt::Debug for Sending {
 
 /// Why a call cannot be sent to its end.
 #[derive(Debug)]
-pub(super) enum Stopped {
+pub(super) enum Error {
     /// The app's own body ended early.
     App,
     /// The connection.
-    Wire(Fault),
+    Wire(ConnectionError),
 }
 
-impl Sending {
+impl RequestWriter {
     /// Nothing, on a new connection.
     pub(super) fn nothing() -> Self {
         Self {
@@ -71,8 +71,8 @@ impl Sending {
     }
 
     /// `call` is what goes out next, to the host that is called `authority`.
-    pub(super) fn begin(&mut self, call: Outbound, authority: &HeaderValue) {
-        let Outbound {
+    pub(super) fn begin(&mut self, call: UpstreamRequest, authority: &HeaderValue) {
+        let UpstreamRequest {
             mut head,
             body,
             length,
@@ -97,12 +97,12 @@ impl Sending {
     /// Sends what can be sent now; ready when all has left.
     pub(super) fn poll(
         &mut self,
-        wire: &mut Wire,
+        wire: &mut BufStream,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Stopped>> {
+    ) -> Poll<Result<(), Error>> {
         loop {
             if let Err(error) = ready!(self.poll_write(wire, cx)) {
-                return Poll::Ready(Err(Stopped::Wire(error.into())));
+                return Poll::Ready(Err(Error::Wire(error.into())));
             }
             let Some(body) = &mut self.body else {
                 return Poll::Ready(Ok(()));
@@ -113,12 +113,12 @@ impl Sending {
             }
             let frame = ready!(Pin::new(body).poll_frame(cx));
             let Some(Ok(frame)) = frame else {
-                return Poll::Ready(Err(Stopped::App));
+                return Poll::Ready(Err(Error::App));
             };
             // Trailers end a body; that something of it is missing is found next.
             if let Ok(data) = frame.into_data() {
                 let Some(left) = self.left.checked_sub(data.len() as u64) else {
-                    return Poll::Ready(Err(Stopped::App));
+                    return Poll::Ready(Err(Error::App));
                 };
                 self.left = left;
                 self.flushed = data.is_empty();
@@ -127,7 +127,7 @@ impl Sending {
         }
     }
 
-    fn poll_write(&mut self, wire: &mut Wire, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, wire: &mut BufStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.flushed {
             let of_piece = self.written.saturating_sub(self.head.len());
             let head = self.head.get(self.written..).unwrap_or_default();

@@ -10,28 +10,28 @@ use rustls::{
 
 /// Whom to trust; the same as another if the same roots were added.
 #[derive(Clone)]
-pub struct Trust {
+pub struct TlsRoots {
     /// PEM, as it was read.
     extra: Arc<[u8]>,
     config: Arc<ClientConfig>,
 }
 
-impl Trust {
+impl TlsRoots {
     /// What TLS connections are made with.
     pub fn config(&self) -> &Arc<ClientConfig> {
         &self.config
     }
 }
 
-impl PartialEq for Trust {
+impl PartialEq for TlsRoots {
     fn eq(&self, other: &Self) -> bool {
         self.extra == other.extra
     }
 }
 
-impl Eq for Trust {}
+impl Eq for TlsRoots {}
 
-impl fmt::Debug for Trust {
+impl fmt::Debug for TlsRoots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Trust").finish_non_exhaustive()
     }
@@ -39,7 +39,7 @@ impl fmt::Debug for Trust {
 
 /// The platform's roots, or Mozilla's where the platform has none, and those in the file `extra`.
 /// The error is a sentence.
-pub fn trust(extra: Option<&Path>) -> Result<Trust, String> {
+pub fn load(extra: Option<&Path>) -> Result<TlsRoots, String> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     let (found, _) = roots.add_parsable_certificates(native.certs);
@@ -65,7 +65,7 @@ pub fn trust(extra: Option<&Path>) -> Result<Trust, String> {
         .map_err(|error| format!("TLS cannot be spoken: {error}"))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(Trust {
+    Ok(TlsRoots {
         extra: pem.into(),
         config: Arc::new(config),
     })

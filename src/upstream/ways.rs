@@ -8,33 +8,33 @@ use std::{
 use http::Response;
 use tokio::time::{Duration, interval, sleep};
 
-use super::{Arriving, Options, Outbound, SendError, Upstream, route::Route};
+use super::{Options, ResponseBody, SendError, Upstream, UpstreamRequest, route::Connector};
 use crate::metrics::Metrics;
 
 /// A way of an account's own. As long as somebody holds it, workers keep their connections by it.
 #[derive(Debug)]
-pub struct Way(Arc<Route>);
+pub struct UpstreamKey(Arc<Connector>);
 
-impl Way {
+impl UpstreamKey {
     /// By `route`, which accounts may share.
-    pub fn new(route: Arc<Route>) -> Self {
+    pub fn new(route: Arc<Connector>) -> Self {
         Self(route)
     }
 
     /// The route itself.
-    pub fn route(&self) -> &Arc<Route> {
+    pub fn connector(&self) -> &Arc<Connector> {
         &self.0
     }
 }
 
 /// See the [module](self).
 #[derive(Debug)]
-pub struct Ways {
+pub struct Pools {
     common: Upstream,
     options: Options,
     metrics: Arc<Metrics>,
     /// Never held across an await, and only by one worker's thread.
-    own: Mutex<Vec<(Weak<Way>, Arc<Upstream>)>>,
+    own: Mutex<Vec<(Weak<UpstreamKey>, Arc<Upstream>)>>,
 }
 
 /// How often connections are looked at that nobody uses.
@@ -47,9 +47,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long after WeChat closed a connection that is kept warm it is opened again.
 const REOPEN_AFTER: Duration = Duration::from_millis(250);
 
-impl Ways {
+impl Pools {
     /// `route` is the way of all.
-    pub fn new(route: Arc<Route>, options: Options, metrics: Arc<Metrics>) -> Self {
+    pub fn new(route: Arc<Connector>, options: Options, metrics: Arc<Metrics>) -> Self {
         Self {
             common: Upstream::new(route, options, metrics.clone()),
             options,
@@ -61,11 +61,11 @@ impl Ways {
     /// [Sends](Upstream::send) `call` by `way`, or by the way of all.
     pub async fn send(
         &self,
-        way: Option<&Arc<Way>>,
-        call: Outbound,
+        way: Option<&Arc<UpstreamKey>>,
+        call: UpstreamRequest,
         fresh: bool,
-    ) -> Result<Response<Arriving>, SendError> {
-        let own = way.map(|way| self.by(way));
+    ) -> Result<Response<ResponseBody>, SendError> {
+        let own = way.map(|way| self.pool_of(way));
         let upstream = own.as_deref().unwrap_or(&self.common);
         pin!(upstream.send(call, fresh)).await
     }
@@ -82,11 +82,11 @@ impl Ways {
             tokio::select! {
                 _ = tick.tick() => {}
                 // WeChat has closed one; not sooner, lest it closes all of them at once.
-                () = self.common.cooled() => sleep(REOPEN_AFTER).await,
+                () = self.common.below_min_idle() => sleep(REOPEN_AFTER).await,
             }
-            self.common.tend(pause).await;
+            self.common.maintain(pause).await;
             for upstream in self.still_used() {
-                upstream.tend(pause).await;
+                upstream.maintain(pause).await;
             }
         }
     }
@@ -98,7 +98,7 @@ impl Ways {
         own.iter().map(|(_, upstream)| upstream.clone()).collect()
     }
 
-    fn by(&self, way: &Arc<Way>) -> Arc<Upstream> {
+    fn pool_of(&self, way: &Arc<UpstreamKey>) -> Arc<Upstream> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let known = own
             .iter()

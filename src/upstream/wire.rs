@@ -14,19 +14,19 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::eager::Eager;
-use crate::{socket, task::past};
+use super::eager::ReadAhead;
+use crate::{socket, task::with_task_waker};
 
 /// With TLS or without.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<Eager>>),
+    Tls(Box<TlsStream<ReadAhead>>),
 }
 
 /// A stream that knows when there is nothing to read.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(super) struct BufStream {
     stream: Stream,
     /// All that had come was read: the socket alone can tell whether there is more.
     dry: bool,
@@ -42,7 +42,7 @@ thread_local! {
     static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Wire {
+impl BufStream {
     pub(super) fn new(stream: Stream) -> Self {
         Self {
             stream,
@@ -97,7 +97,7 @@ impl Wire {
     /// tenth of the price.
     fn poll_wet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.dry {
-            ready!(past(cx, |cx| self.socket().poll_read_ready(cx)))?;
+            ready!(with_task_waker(cx, |cx| self.socket().poll_read_ready(cx)))?;
             self.dry = false;
         }
         Poll::Ready(Ok(()))
@@ -109,7 +109,7 @@ impl Wire {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        past(cx, |cx| match (&mut self.stream, bufs) {
+        with_task_waker(cx, |cx| match (&mut self.stream, bufs) {
             (Stream::Plain(stream), bufs) => socket::poll_write(stream, bufs, cx),
             (Stream::Tls(stream), [only]) => Pin::new(stream.as_mut()).poll_write(cx, only),
             (Stream::Tls(stream), bufs) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
@@ -120,12 +120,14 @@ impl Wire {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(_) => Poll::Ready(Ok(())),
-            Stream::Tls(stream) => past(cx, |cx| Pin::new(stream.as_mut()).poll_flush(cx)),
+            Stream::Tls(stream) => {
+                with_task_waker(cx, |cx| Pin::new(stream.as_mut()).poll_flush(cx))
+            }
         }
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for BufStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -134,11 +136,11 @@ impl AsyncRead for Wire {
         let this = self.get_mut();
         let stream = match &mut this.stream {
             Stream::Plain(stream) if buf.initialized().len() < buf.capacity() => {
-                return past(cx, |cx| Pin::new(stream).poll_read(cx, buf));
+                return with_task_waker(cx, |cx| Pin::new(stream).poll_read(cx, buf));
             }
             Stream::Plain(stream) => {
                 let room = buf.initialize_unfilled();
-                let read = past(cx, |cx| socket::poll_read(stream, room, cx));
+                let read = with_task_waker(cx, |cx| socket::poll_read(stream, room, cx));
                 return read.map_ok(|read| buf.advance(read));
             }
             Stream::Tls(stream) => stream,
@@ -147,7 +149,7 @@ impl AsyncRead for Wire {
             return Poll::Ready(Err(error));
         }
         let before = buf.filled().len();
-        past(cx, |cx| {
+        with_task_waker(cx, |cx| {
             loop {
                 let came = match Pin::new(stream.as_mut()).poll_fill_buf(cx) {
                     Poll::Ready(Ok(data)) => {
@@ -192,7 +194,7 @@ impl AsyncRead for Wire {
 
 /// Takes what TLS has understood already. Says whether nothing is held back, neither by it nor on the way
 /// to it.
-fn drain(stream: &mut TlsStream<Eager>, buf: &mut ReadBuf<'_>) -> bool {
+fn drain(stream: &mut TlsStream<ReadAhead>, buf: &mut ReadBuf<'_>) -> bool {
     let (eager, session) = stream.get_mut();
     let mut reader = session.reader();
     while buf.remaining() > 0 {

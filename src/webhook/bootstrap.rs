@@ -26,12 +26,12 @@ pub struct Options {
     /// How long the certificate is valid.
     pub days: u32,
     /// What is written.
-    pub format: Format,
+    pub format: ManifestFormat,
 }
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ManifestFormat {
     /// Objects for `kubectl apply --server-side`.
     Manifests,
     /// Values of the Helm chart.
@@ -44,7 +44,7 @@ pub const WEBHOOKS: [&str; 2] = ["namespace.inject", "pod.inject"];
 /// A clock in the cluster may be behind ours.
 const EARLIER: Duration = Duration::from_secs(3600);
 
-struct Made {
+struct Certificates {
     ca: String,
     certificate: String,
     key: String,
@@ -55,8 +55,8 @@ struct Made {
 pub fn certificates(options: &Options) -> Result<String, String> {
     let made = make(options).map_err(|error| format!("no certificate can be made: {error}"))?;
     let documents = match options.format {
-        Format::Manifests => manifests(options, &made),
-        Format::Values => vec![json!({
+        ManifestFormat::Manifests => manifests(options, &made),
+        ManifestFormat::Values => vec![json!({
             "certificates": {
                 "source": "provided",
                 "caBundle": STANDARD.encode(&made.ca),
@@ -70,7 +70,7 @@ pub fn certificates(options: &Options) -> Result<String, String> {
     Ok(documents.join("---\n"))
 }
 
-fn manifests(options: &Options, made: &Made) -> Vec<Value> {
+fn manifests(options: &Options, made: &Certificates) -> Vec<Value> {
     let bundle = STANDARD.encode(&made.ca);
     let service =
         json!({ "name": options.service, "namespace": options.namespace, "path": "/inject" });
@@ -104,7 +104,7 @@ fn manifests(options: &Options, made: &Made) -> Vec<Value> {
     ]
 }
 
-fn make(options: &Options) -> Result<Made, rcgen::Error> {
+fn make(options: &Options) -> Result<Certificates, rcgen::Error> {
     let root_key = KeyPair::generate()?;
     let mut root = params(options, Vec::new(), "wechat-sidecar webhook root")?;
     root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -124,7 +124,7 @@ fn make(options: &Options) -> Result<Made, rcgen::Error> {
     own.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     own.use_authority_key_identifier_extension = true;
     let certificate = own.signed_by(&key, &Issuer::new(root, root_key))?.pem();
-    Ok(Made {
+    Ok(Certificates {
         ca,
         certificate,
         key: key.serialize_pem(),

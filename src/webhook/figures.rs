@@ -52,14 +52,14 @@ const BOUNDS: [f64; 8] = [0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
 
 /// All counters.
 #[derive(Debug, Default)]
-pub(super) struct Figures {
+pub(super) struct WebhookMetrics {
     reviews: [AtomicU64; Reviewed::ALL.len()],
     /// The last one counts what is above all bounds.
     buckets: [AtomicU64; BOUNDS.len() + 1],
     micros: AtomicU64,
 }
 
-impl Figures {
+impl WebhookMetrics {
     /// Counts a review.
     pub(super) fn count(&self, reviewed: Reviewed, took: Duration) {
         self.reviews[reviewed as usize].fetch_add(1, Relaxed);

@@ -21,22 +21,22 @@ const BODIES: usize = 32 * 1024;
 
 /// All connections.
 #[derive(Debug)]
-pub(super) struct Peers {
+pub(super) struct Connections {
     made: Instant,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
     left: Notify,
     bodies: Semaphore,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenConnections {
     next: u64,
-    peers: BTreeMap<u64, Arc<Peer>>,
+    peers: BTreeMap<u64, Arc<ConnectionEntry>>,
 }
 
 /// What is known of a connection.
 #[derive(Debug, Default)]
-struct Peer {
+struct ConnectionEntry {
     busy: AtomicBool,
     /// It has asked something.
     used: AtomicBool,
@@ -47,17 +47,17 @@ struct Peer {
 
 /// A connection's place, until dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct Slot {
     id: u64,
-    peer: Arc<Peer>,
-    peers: Arc<Peers>,
+    peer: Arc<ConnectionEntry>,
+    peers: Arc<Connections>,
 }
 
 /// A request being answered, until dropped.
 #[derive(Debug)]
-pub(super) struct Busy<'a>(&'a Seat);
+pub(super) struct BusyGuard<'a>(&'a Slot);
 
-impl Peers {
+impl Connections {
     /// Nobody yet.
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
@@ -70,12 +70,13 @@ impl Peers {
 
     /// A place for a new connection. Where there is none, the connection that has been idle for
     /// longest is told to leave; if none is idle, the one that has been busy for longest.
-    pub(super) fn seat(self: &Arc<Self>) -> Seat {
-        let peer = Arc::new(Peer::default());
+    pub(super) fn seat(self: &Arc<Self>) -> Slot {
+        let peer = Arc::new(ConnectionEntry::default());
         peer.turned.store(self.now(), Relaxed);
         let mut open = self.lock();
         if open.peers.len() >= MOST {
-            let rank = |peer: &Peer| (peer.busy.load(Relaxed), peer.turned.load(Relaxed));
+            let rank =
+                |peer: &ConnectionEntry| (peer.busy.load(Relaxed), peer.turned.load(Relaxed));
             let first = open.peers.iter().min_by_key(|(_, peer)| rank(peer));
             if let Some(id) = first.map(|(id, _)| *id)
                 && let Some(peer) = open.peers.remove(&id)
@@ -87,7 +88,7 @@ impl Peers {
         open.next += 1;
         open.peers.insert(id, peer.clone());
         drop(open);
-        Seat {
+        Slot {
             id,
             peer,
             peers: self.clone(),
@@ -115,17 +116,17 @@ impl Peers {
         u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seat {
+impl Slot {
     /// A request has come.
-    pub(super) fn busy(&self) -> Busy<'_> {
+    pub(super) fn busy(&self) -> BusyGuard<'_> {
         self.peer.used.store(true, Relaxed);
         self.turn(true);
-        Busy(self)
+        BusyGuard(self)
     }
 
     /// Whether a request ever came.
@@ -144,13 +145,13 @@ impl Seat {
     }
 }
 
-impl Drop for Busy<'_> {
+impl Drop for BusyGuard<'_> {
     fn drop(&mut self) {
         self.0.turn(false);
     }
 }
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.peers.lock().peers.remove(&self.id);
         self.peers.left.notify_one();
@@ -166,7 +167,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_connection_that_idles_longest_makes_room() {
-        let peers = Peers::new();
+        let peers = Connections::new();
         let mut seats = Vec::new();
         for _ in 0..MOST {
             seats.push(peers.seat());

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::{figures::Reviewed, patch};
-use crate::inject::{Injector, Outcome, Pod};
+use crate::inject::{InjectedPod, Injector, Outcome};
 
 const VERSION: &str = "admission.k8s.io/v1";
 
@@ -17,20 +17,20 @@ const MOST_VALUES: usize = 600_000;
 
 /// A question of the API server's.
 #[derive(Debug)]
-pub(super) struct Review(Request);
+pub(super) struct Review(ReviewRequest);
 
 /// What is of interest in it; all else is read past.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Asked {
+struct RawReview {
     kind: String,
     api_version: String,
-    request: Option<Request>,
+    request: Option<ReviewRequest>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Request {
+struct ReviewRequest {
     uid: String,
     #[serde(default, deserialize_with = "or_nothing")]
     namespace: String,
@@ -65,7 +65,7 @@ where
 
 /// The answer.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ReviewReply {
     /// An AdmissionReview as JSON.
     pub(super) body: Vec<u8>,
     /// What became of the pod.
@@ -79,7 +79,7 @@ impl Review {
         if values > MOST_VALUES {
             return Err(format!("the body has more than {MOST_VALUES} values"));
         }
-        let asked: Asked = serde_json::from_slice(body).map_err(|error| {
+        let asked: RawReview = serde_json::from_slice(body).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             format!("the body is no AdmissionReview in JSON: line {line}, column {column}")
         })?;
@@ -102,11 +102,11 @@ impl Review {
     }
 
     /// What `injector` makes of the pod, whose Namespace object is `namespace` where it is known.
-    pub(super) fn answer(&self, injector: &Injector, namespace: &Value) -> Answer {
+    pub(super) fn answer(&self, injector: &Injector, namespace: &Value) -> ReviewReply {
         let object = &self.0.object;
         let outcome = match self.not_for_us() {
             Some(reason) => Ok(Outcome::Unchanged(reason)),
-            None => injector.inject(Pod { object, namespace }),
+            None => injector.inject(InjectedPod { object, namespace }),
         };
         let mut response = json!({ "uid": self.0.uid, "allowed": true });
         let (reviewed, said) = match outcome {
@@ -143,7 +143,7 @@ impl Review {
         self.log(reviewed, &said);
         let review =
             json!({ "apiVersion": VERSION, "kind": "AdmissionReview", "response": response });
-        Answer {
+        ReviewReply {
             body: review.to_string().into_bytes(),
             reviewed,
         }
@@ -151,7 +151,7 @@ impl Review {
 
     /// Why the object passes as it is, whatever it says.
     fn not_for_us(&self) -> Option<String> {
-        let Request {
+        let ReviewRequest {
             namespace,
             operation,
             resource,

@@ -15,9 +15,11 @@ use tokio::{
     time::{Duration, Instant, sleep, sleep_until, timeout},
 };
 use wechat_sidecar::{
-    account::remembered::{Answer, Evidence, Remembered},
-    issuer::{Issue, IssueError, Issued, Wanted, shared::Shared, wechat::TokenApi},
-    keeper::{Keeper, Options, Second, schedule::Renewal},
+    account::remembered::{CachedRefusal, Evidence, RefusedEndpoints},
+    issuer::{
+        FetchRequest, FetchedToken, TokenError, TokenSource, shared::Shared, wechat::TokenApi,
+    },
+    keeper::{Keeper, Options, ReplayToken, schedule::Renewal},
     secret::Secret,
     token::Token,
 };
@@ -80,7 +82,7 @@ impl Asking {
         &self.world.lines[self.index]
     }
 
-    async fn ask(&self) -> Result<Token, IssueError> {
+    async fn ask(&self) -> Result<Token, TokenError> {
         let (world, index) = (&self.world, self.index);
         self.life.goes_on().await;
         // The file is read again for each request.
@@ -93,7 +95,7 @@ impl Asking {
                 Duration::from_secs(5)
             })
             .await;
-            return Err(IssueError::Unreachable("cut".to_owned()));
+            return Err(TokenError::Unreachable("cut".to_owned()));
         }
         world.travel().await;
         if !self.line().get().reaches_wechat() {
@@ -144,15 +146,15 @@ impl Drop for OnTheWay<'_> {
     }
 }
 
-impl Issue for Asking {
-    async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
+impl TokenSource for Asking {
+    async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
         let issued = match timeout(TIME_OUT, self.ask()).await {
-            Ok(Ok(token)) => Ok(Issued {
+            Ok(Ok(token)) => Ok(FetchedToken {
                 token,
                 fetched: true,
             }),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(IssueError::Slow),
+            Err(_) => Err(TokenError::Slow),
         };
         self.life.goes_on().await;
         if issued.is_err() {
@@ -162,7 +164,7 @@ impl Issue for Asking {
         issued
     }
 
-    fn circumstances(&self) -> u16 {
+    fn credential_fingerprint(&self) -> u16 {
         self.line().get().secret as u16
     }
 }
@@ -177,25 +179,25 @@ pub enum Source {
     Shared(Box<Shared<Asking, View>>),
 }
 
-impl Issue for Source {
-    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
+impl TokenSource for Source {
+    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
         match self {
-            Self::Alone(asking) => asking.issue(wanted).await,
-            Self::Shared(shared) => shared.issue(wanted).await,
+            Self::Alone(asking) => asking.fetch(wanted).await,
+            Self::Shared(shared) => shared.fetch(wanted).await,
         }
     }
 
-    async fn look(&self) -> Option<Token> {
+    async fn poll(&self) -> Option<Token> {
         match self {
-            Self::Alone(asking) => asking.look().await,
-            Self::Shared(shared) => shared.look().await,
+            Self::Alone(asking) => asking.poll().await,
+            Self::Shared(shared) => shared.poll().await,
         }
     }
 
-    fn look_every(&self) -> Option<Duration> {
+    fn poll_interval(&self) -> Option<Duration> {
         match self {
-            Self::Alone(asking) => asking.look_every(),
-            Self::Shared(shared) => shared.look_every().map(|every| every * LOOK_SELDOM),
+            Self::Alone(asking) => asking.poll_interval(),
+            Self::Shared(shared) => shared.poll_interval().map(|every| every * LOOK_SELDOM),
         }
     }
 }
@@ -206,7 +208,7 @@ pub struct Incarnation {
     pub index: usize,
     pub keeper: Arc<Keeper<Source>>,
     life: Arc<Life>,
-    remembered: Remembered,
+    remembered: RefusedEndpoints,
     /// Which paths calls have been accepted on.
     worked: [AtomicBool; PATHS.len()],
     tasks: Mutex<Vec<AbortHandle>>,
@@ -243,7 +245,7 @@ impl Incarnation {
             renewal,
             daily_fetches,
             patience: Duration::from_secs(15),
-            second_thoughts: true,
+            retry_same_token: true,
         };
         let source = if world.scenario.store {
             let view = View {
@@ -265,7 +267,7 @@ impl Incarnation {
             index,
             keeper: Keeper::new(source, options, world.metrics.clone()),
             life,
-            remembered: Remembered::default(),
+            remembered: RefusedEndpoints::default(),
             worked: Default::default(),
             tasks: Mutex::default(),
         });
@@ -329,7 +331,7 @@ impl Incarnation {
                 Err(error) => return self.fails(&format!("has no token: {error}"), None),
             };
         }
-        if self.remembered.instead(path, &token).is_some() {
+        if self.remembered.cached_refusal(path, &token).is_some() {
             return self.fails("is answered from memory", None);
         }
         match self.send(&token, true).await {
@@ -345,7 +347,7 @@ impl Incarnation {
             }
             return self.fails("is hopeless", None);
         }
-        let Second { token, confirmed } = match self.keeper.second(&token).await {
+        let ReplayToken { token, confirmed } = match self.keeper.replay_token(&token).await {
             Ok(second) => second,
             Err(error) => return self.fails(&format!("gets no second token: {error:?}"), None),
         };
@@ -359,7 +361,7 @@ impl Incarnation {
                 let worked = worked.load(Ordering::Relaxed);
                 self.keeper.refused_again(&token, worked);
                 if confirmed || !worked {
-                    let answer = Answer {
+                    let answer = CachedRefusal {
                         status: StatusCode::OK,
                         headers: HeaderMap::new(),
                         body: Bytes::new(),

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::time::{Duration, Instant, sleep};
 use wechat_sidecar::{
-    issuer::store::{Found, Held, Note, Owner, PRESENT, Put, Ready, Store, StoreError},
+    issuer::store::{
+        FetchGrant, HEARTBEAT_TTL, LeaseId, Note, SetOutcome, Store, StoreError, StoreState,
+        StoredToken,
+    },
     secret::Secret,
 };
 
@@ -21,7 +24,7 @@ const TIME_OUT: Duration = Duration::from_secs(1);
 /// What is in the store, and how it is.
 #[derive(Debug)]
 pub struct Contents {
-    token: Option<(Held, Instant)>,
+    token: Option<(StoredToken, Instant)>,
     note: Option<(Note, Instant)>,
     lease: Option<(Lease, Instant)>,
     fetches: Option<(u32, Instant)>,
@@ -34,7 +37,7 @@ pub struct Contents {
 
 #[derive(Clone, Debug)]
 struct Lease {
-    owner: Owner,
+    owner: LeaseId,
     index: usize,
 }
 
@@ -164,16 +167,16 @@ impl View {
 }
 
 impl Store for View {
-    async fn read(&self) -> Result<Found, StoreError> {
-        self.step(false, |contents| Found {
-            token: living(&contents.token).map(|(held, lives)| Held { lives, ..held }),
+    async fn read(&self) -> Result<StoreState, StoreError> {
+        self.step(false, |contents| StoreState {
+            token: living(&contents.token).map(|(held, lives)| StoredToken { lives, ..held }),
             note: living(&contents.note).map(|(note, _)| note),
             leased: living(&contents.lease).is_some(),
         })
         .await
     }
 
-    async fn take(&self, owner: &Owner, length: Duration) -> Result<bool, StoreError> {
+    async fn acquire(&self, owner: &LeaseId, length: Duration) -> Result<bool, StoreError> {
         let index = self.index;
         self.step(true, |contents| {
             let free = living(&contents.lease).is_none_or(|(its, _)| its.owner == *owner);
@@ -187,19 +190,19 @@ impl Store for View {
         .await
     }
 
-    async fn ready(&self, owner: &Owner) -> Result<Option<Ready>, StoreError> {
+    async fn begin_fetch(&self, owner: &LeaseId) -> Result<Option<FetchGrant>, StoreError> {
         self.step(true, |contents| {
             let (_, left) = living(&contents.lease).filter(|(its, _)| its.owner == *owner)?;
             let before = living(&contents.fetches);
             let (before, lives) = before.unwrap_or((0, DAY));
             let fetches = before + 1;
             contents.fetches = Some((fetches, Instant::now() + lives));
-            Some(Ready { left, fetches })
+            Some(FetchGrant { left, fetches })
         })
         .await
     }
 
-    async fn uncount(&self, _: &Owner) -> Result<(), StoreError> {
+    async fn refund(&self, _: &LeaseId) -> Result<(), StoreError> {
         self.step(true, |contents| {
             if let Some((fetches, _)) = &mut contents.fetches {
                 *fetches = fetches.saturating_sub(1);
@@ -208,38 +211,38 @@ impl Store for View {
         .await
     }
 
-    async fn put(
+    async fn compare_and_set(
         &self,
-        owner: Option<&Owner>,
+        owner: Option<&LeaseId>,
         seen: Option<&Secret>,
-        token: &Held,
-    ) -> Result<Put, StoreError> {
+        token: &StoredToken,
+    ) -> Result<SetOutcome, StoreError> {
         self.step(true, |contents| {
             let lease = living(&contents.lease).map(|(its, _)| its.owner);
             if lease.as_ref() != owner {
-                return Put::NotLeased;
+                return SetOutcome::NotLeased;
             }
             let there = living(&contents.token).map(|(held, _)| held.value);
             if there.as_ref() != seen {
-                return Put::Changed;
+                return SetOutcome::Changed;
             }
             contents.token = Some((token.clone(), Instant::now() + token.lives));
             contents.lease = None;
             if seen != Some(&token.value) {
                 contents.note = None;
             }
-            Put::Done
+            SetOutcome::Done
         })
         .await
     }
 
-    async fn leave(&self, note: &Note, length: Duration) -> Result<(), StoreError> {
+    async fn publish(&self, note: &Note, length: Duration) -> Result<(), StoreError> {
         let until = Instant::now() + length;
         self.step(true, |contents| contents.note = Some((note.clone(), until)))
             .await
     }
 
-    async fn release(&self, owner: &Owner) -> Result<(), StoreError> {
+    async fn release(&self, owner: &LeaseId) -> Result<(), StoreError> {
         self.step(true, |contents| {
             let released = contents.lease.take_if(|(its, _)| its.owner == *owner);
             if released.is_some() {
@@ -250,14 +253,14 @@ impl Store for View {
         .await
     }
 
-    async fn attend(&self, replica: &Owner) -> Result<u32, StoreError> {
+    async fn heartbeat(&self, replica: &LeaseId) -> Result<u32, StoreError> {
         // Who looks more seldom than in life is to be heard of more seldom, too.
-        let present = PRESENT * LOOK_SELDOM;
+        let present = HEARTBEAT_TTL * LOOK_SELDOM;
         let writes = Instant::now() < self.world.store().read_only_until;
         self.step(writes, |contents| {
             let now = Instant::now();
             contents.present.insert(replica.as_str().to_owned(), now);
-            if now >= contents.present_counted + PRESENT {
+            if now >= contents.present_counted + HEARTBEAT_TTL {
                 contents.present.retain(|_, at| now < *at + present);
                 contents.present_counted = now;
             }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use tokio::time::{Duration, Instant};
 use wechat_sidecar::{
-    issuer::{IssueError, Meaning, wechat::TokenApi},
-    kind::Kind,
+    issuer::{TokenError, TokenErrorKind, wechat::TokenApi},
+    kind::Api,
 };
 
 /// How long a token lives.
@@ -86,7 +86,7 @@ impl Window {
 }
 
 /// What a token request came to.
-pub type Reply = Result<(String, Duration), IssueError>;
+pub type Reply = Result<(String, Duration), TokenError>;
 
 impl Wechat {
     pub fn new(api: TokenApi) -> Self {
@@ -198,11 +198,11 @@ impl Wechat {
     }
 }
 
-fn refused(code: i64) -> IssueError {
-    IssueError::Refused {
+fn refused(code: i64) -> TokenError {
+    TokenError::Refused {
         code,
         message: String::new(),
-        meaning: Meaning::of(Kind::Wechat, code),
+        kind: TokenErrorKind::of(Api::Wechat, code),
     }
 }
 

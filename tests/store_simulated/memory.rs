@@ -14,8 +14,11 @@ use tokio::time::{Duration, Instant, sleep};
 
 use wechat_sidecar::{
     issuer::{
-        Issue, IssueError, Issued, Wanted,
-        store::{Found, Held, Note, Owner, PRESENT, Put, Ready, Store, StoreError},
+        FetchRequest, FetchedToken, TokenError, TokenSource,
+        store::{
+            FetchGrant, HEARTBEAT_TTL, LeaseId, Note, SetOutcome, Store, StoreError, StoreState,
+            StoredToken,
+        },
     },
     secret::Secret,
     token::Token,
@@ -29,8 +32,8 @@ pub struct Memory(Arc<Mutex<Contents>>);
 pub struct Contents {
     pub token: Option<(Secret, Instant)>,
     note: Option<(Note, Instant)>,
-    pub lease: Option<(Owner, Instant)>,
-    present: HashMap<Owner, Instant>,
+    pub lease: Option<(LeaseId, Instant)>,
+    present: HashMap<LeaseId, Instant>,
     pub fetches: u32,
 }
 
@@ -128,16 +131,16 @@ impl View {
 }
 
 impl Store for View {
-    async fn read(&self) -> Result<Found, StoreError> {
-        self.step(|contents| Found {
-            token: living(&contents.token).map(|(value, lives)| Held { value, lives }),
+    async fn read(&self) -> Result<StoreState, StoreError> {
+        self.step(|contents| StoreState {
+            token: living(&contents.token).map(|(value, lives)| StoredToken { value, lives }),
             note: living(&contents.note).map(|(note, _)| note),
             leased: living(&contents.lease).is_some(),
         })
         .await
     }
 
-    async fn take(&self, owner: &Owner, length: Duration) -> Result<bool, StoreError> {
+    async fn acquire(&self, owner: &LeaseId, length: Duration) -> Result<bool, StoreError> {
         self.step(|contents| {
             let free = living(&contents.lease).is_none_or(|(its, _)| its == *owner);
             if free {
@@ -148,50 +151,50 @@ impl Store for View {
         .await
     }
 
-    async fn ready(&self, owner: &Owner) -> Result<Option<Ready>, StoreError> {
+    async fn begin_fetch(&self, owner: &LeaseId) -> Result<Option<FetchGrant>, StoreError> {
         self.step(|contents| {
             let (_, left) = living(&contents.lease).filter(|(its, _)| its == owner)?;
             contents.fetches += 1;
             let fetches = contents.fetches;
-            Some(Ready { left, fetches })
+            Some(FetchGrant { left, fetches })
         })
         .await
     }
 
-    async fn uncount(&self, _: &Owner) -> Result<(), StoreError> {
+    async fn refund(&self, _: &LeaseId) -> Result<(), StoreError> {
         self.step(|contents| contents.fetches -= 1).await
     }
 
-    async fn put(
+    async fn compare_and_set(
         &self,
-        owner: Option<&Owner>,
+        owner: Option<&LeaseId>,
         seen: Option<&Secret>,
-        token: &Held,
-    ) -> Result<Put, StoreError> {
+        token: &StoredToken,
+    ) -> Result<SetOutcome, StoreError> {
         self.step(|contents| {
             let lease = living(&contents.lease).map(|(its, _)| its);
             if lease.as_ref() != owner {
-                return Put::NotLeased;
+                return SetOutcome::NotLeased;
             }
             let there = living(&contents.token).map(|(value, _)| value);
             if there.as_ref() != seen {
-                return Put::Changed;
+                return SetOutcome::Changed;
             }
             contents.token = Some((token.value.clone(), Instant::now() + token.lives));
             contents.lease = None;
             contents.note = None;
-            Put::Done
+            SetOutcome::Done
         })
         .await
     }
 
-    async fn leave(&self, note: &Note, length: Duration) -> Result<(), StoreError> {
+    async fn publish(&self, note: &Note, length: Duration) -> Result<(), StoreError> {
         let until = Instant::now() + length;
         self.step(|contents| contents.note = Some((note.clone(), until)))
             .await
     }
 
-    async fn release(&self, owner: &Owner) -> Result<(), StoreError> {
+    async fn release(&self, owner: &LeaseId) -> Result<(), StoreError> {
         self.step(|contents| {
             if living(&contents.lease).is_some_and(|(its, _)| its == *owner) {
                 contents.lease = None;
@@ -200,10 +203,12 @@ impl Store for View {
         .await
     }
 
-    async fn attend(&self, replica: &Owner) -> Result<u32, StoreError> {
+    async fn heartbeat(&self, replica: &LeaseId) -> Result<u32, StoreError> {
         self.step(|contents| {
             contents.present.insert(replica.clone(), Instant::now());
-            contents.present.retain(|_, at| at.elapsed() < PRESENT);
+            contents
+                .present
+                .retain(|_, at| at.elapsed() < HEARTBEAT_TTL);
             contents.present.len() as u32
         })
         .await
@@ -222,7 +227,7 @@ pub struct Press {
     /// Whether it gives the same token again, as WeCom does.
     stubborn: AtomicBool,
     takes: Mutex<Duration>,
-    fails: Mutex<Option<IssueError>>,
+    fails: Mutex<Option<TokenError>>,
 }
 
 pub const LIFE: Duration = Duration::from_secs(7200);
@@ -260,7 +265,7 @@ impl Mint {
         *self.0.takes.lock().unwrap() = time;
     }
 
-    pub fn fails(&self, error: Option<IssueError>) {
+    pub fn fails(&self, error: Option<TokenError>) {
         *self.0.fails.lock().unwrap() = error;
     }
 }
@@ -272,11 +277,11 @@ pub struct Asks {
     pub circumstances: u16,
 }
 
-impl Issue for Asks {
-    async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
+impl TokenSource for Asks {
+    async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
         if self.cut.load(Ordering::SeqCst) {
             sleep(Duration::from_secs(3)).await;
-            return Err(IssueError::Unreachable("no route to host".to_owned()));
+            return Err(TokenError::Unreachable("no route to host".to_owned()));
         }
         self.mint.0.requests.fetch_add(1, Ordering::SeqCst);
         let fails = self.mint.0.fails.lock().unwrap().clone();
@@ -292,13 +297,13 @@ impl Issue for Asks {
             self.mint.kick()
         };
         sleep(takes).await;
-        Ok(Issued {
+        Ok(FetchedToken {
             token: Token::new(Secret::new(value), LIFE),
             fetched: true,
         })
     }
 
-    fn circumstances(&self) -> u16 {
+    fn credential_fingerprint(&self) -> u16 {
         self.circumstances
     }
 }

@@ -36,7 +36,7 @@ impl Replica {
         };
         let shared = Shared::new(asks, view.clone(), DAILY, Arc::default());
         let options = Options {
-            second_thoughts: true,
+            retry_same_token: true,
             renewal: Renewal::Ahead,
             daily_fetches: DAILY,
             patience: Duration::from_secs(15),

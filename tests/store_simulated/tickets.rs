@@ -15,7 +15,7 @@ use super::{
     replica::DAILY,
 };
 use wechat_sidecar::{
-    issuer::{Issue, IssueError, Issued, Wanted, shared::Shared},
+    issuer::{FetchRequest, FetchedToken, TokenError, TokenSource, shared::Shared},
     keeper::{Keeper, Options, schedule::Renewal},
     metrics::Kept,
     secret::Secret,
@@ -31,20 +31,20 @@ struct Asks {
     requests: Arc<AtomicUsize>,
 }
 
-impl Issue for Asks {
-    async fn issue(&self, wanted: Wanted) -> Result<Issued, IssueError> {
+impl TokenSource for Asks {
+    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
         self.requests.fetch_add(1, Ordering::SeqCst);
         sleep(Duration::from_millis(300)).await;
         let number = self.began.elapsed().as_secs() / LIFE.as_secs();
         let value = Secret::new(format!("ticket{number}"));
-        let before = wanted.instead_of.filter(|before| *before.value() == value);
+        let before = wanted.current.filter(|before| *before.value() == value);
         // As old as it was known to be.
         let lives = before.map_or(LIFE, |before| {
             before.remaining().max(Duration::from_secs(60))
         });
         let fetched = true;
         let token = Token::new(value, lives);
-        Ok(Issued { token, fetched })
+        Ok(FetchedToken { token, fetched })
     }
 
     fn kept(&self) -> Kept {
@@ -65,7 +65,7 @@ async fn a_hundred_replicas_ask_for_a_ticket_hardly_more_often_than_one_would() 
                 let shared = Shared::new(asks.clone(), memory.view(), DAILY, Arc::default());
                 let options = Options {
                     renewal: Renewal::Halfway,
-                    second_thoughts: false,
+                    retry_same_token: false,
                     daily_fetches: u32::MAX,
                     patience: Duration::from_secs(15),
                 };

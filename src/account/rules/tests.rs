@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{endpoint::Endpoint, kind::Kind};
+use crate::{endpoint::Endpoint, kind::Api};
 
 fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).unwrap_or_else(|problem| panic!("{text} {problem}"))
@@ -135,7 +135,7 @@ proptest! {
         }
         raw.push_str(&tail);
         let disguised = !inside.is_empty() && at > 0;
-        if let Ok(endpoint) = Endpoint::of(Kind::Wechat, raw.as_bytes()) {
+        if let Ok(endpoint) = Endpoint::of(Api::Wechat, raw.as_bytes()) {
             let checked = rules.check(endpoint.path());
             // A slash put inside a word makes another path of it, which is nobody's.
             let is_another = disguised && inside == "/";

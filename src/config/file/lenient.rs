@@ -4,14 +4,14 @@ use std::{fs, path::Path};
 
 use toml::de::DeTable;
 
-use super::{ConfigError, File, Given, Id, Place, flat, unreadable};
+use super::{ConfigError, File, Id, Provenance, Raw, flat, unreadable};
 
 /// What the file at `path` says of `admin`, beside mistakes in other keys, lines that are not TOML, and
 /// comments in another encoding. It is an error if the key may stand there and nobody can read it.
 pub(in crate::config) fn admin(
     path: &Path,
-    named_at: &Place,
-) -> Result<Option<Given>, ConfigError> {
+    named_at: &Provenance,
+) -> Result<Option<Raw>, ConfigError> {
     let bytes = fs::read(path).map_err(|error| unreadable(&error, named_at))?;
     let text = String::from_utf8_lossy(&bytes);
     let (given, mistake) = File { path, text: &text }.admin()?;
@@ -34,7 +34,7 @@ pub(in crate::config) fn admin(
 
 impl File<'_> {
     /// What can be understood of `admin`, and the first thing that is not TOML.
-    fn admin(&self) -> Result<(Option<Given>, Option<ConfigError>), ConfigError> {
+    fn admin(&self) -> Result<(Option<Raw>, Option<ConfigError>), ConfigError> {
         let key = Id::Admin.key();
         let (table, errors) = DeTable::parse_recoverable(self.text);
         let found = flat(self, table.get_ref(), "", &|name| name != key.name)?;

@@ -98,8 +98,8 @@ fn a_difference_between_two_readings_of_an_account_is_seen() {
     ] {
         let after = account(secret, more);
         assert_ne!(before, after, "{more}");
-        assert_eq!(before.has_tokens_of(&after), !more.contains("token_api"));
-        assert_eq!(before.has_secret_of(&after), secret == "a");
+        assert_eq!(before.same_tokens(&after), !more.contains("token_api"));
+        assert_eq!(before.same_secret(&after), secret == "a");
     }
 }
 

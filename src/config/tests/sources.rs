@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use super::Given;
-use crate::account::Source;
+use crate::account::SourceOptions;
 
 const ACCOUNT: &str = "[[accounts]]\nappid = 'wx1'\n";
 
@@ -15,7 +15,7 @@ fn of(more: &str) -> Given {
     given.file(&format!("{ACCOUNT}{more}"))
 }
 
-fn source(more: &str) -> Source {
+fn source(more: &str) -> SourceOptions {
     let account = of(more).load().accounts.remove(0);
     assert!(account.secret.is_none());
     account.source
@@ -37,9 +37,10 @@ fn a_file_or_a_server_needs_no_secret() {
         "[accounts.token]\nsource = 'file'\nfile = '/x/y'",
         "token = { source = 'file', file = '/x/y' }",
     ] {
-        assert_eq!(source(more), Source::File("/x/y".into()));
+        assert_eq!(source(more), SourceOptions::File("/x/y".into()));
     }
-    let Source::Http(usual) = source("token.source = 'http'\ntoken.url = 'http://h/x?key=K'")
+    let SourceOptions::Http(usual) =
+        source("token.source = 'http'\ntoken.url = 'http://h/x?key=K'")
     else {
         panic!()
     };
@@ -54,7 +55,7 @@ fn a_file_or_a_server_needs_no_secret() {
         "[accounts.token]\nsource = 'http'\nurl = 'https://h'\nheader_file = '{}'\ntoken_pointer = '/data/0'\nexpires-pointer = ''",
         path.display()
     );
-    let Source::Http(options) = source(&all) else {
+    let SourceOptions::Http(options) = source(&all) else {
         panic!()
     };
     assert_eq!(options.header.as_ref().unwrap().held().expose(), "X-Key: k");

@@ -57,7 +57,7 @@ fn accounts_with_equal_ways_share_one_and_what_is_wechats_alone_does_not_reach_w
         .iter()
         .map(|a| a.upstream.clone().unwrap())
         .collect();
-    assert!(ways[0].leads_where(&ways[1]) && !ways[0].leads_where(&config.route));
+    assert!(ways[0].same_target(&ways[1]) && !ways[0].same_target(&config.route));
     let resolve = ways[0].names.resolve("localhost.invalid");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -127,12 +127,12 @@ fn a_way_in_plain_text_is_wanted_in_so_many_words_and_goes_through_no_proxy() {
 fn a_token_is_not_taken_along_to_another_place() {
     let account = |more| of(WECOM, more).load().accounts.remove(0);
     let one = account("upstream = 'https://one'");
-    assert!(one.has_tokens_of(&account("upstream = 'https://one/'")));
+    assert!(one.same_tokens(&account("upstream = 'https://one/'")));
     for other in [
         "upstream = 'https://two'",
         "upstream = 'https://one/wx'",
         "",
     ] {
-        assert!(!one.has_tokens_of(&account(other)), "{other}");
+        assert!(!one.same_tokens(&account(other)), "{other}");
     }
 }

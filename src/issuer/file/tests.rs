@@ -55,7 +55,12 @@ async fn asked(
     cause: Cause,
     instead_of: Option<Arc<Token>>,
 ) -> Result<(String, u64), String> {
-    let issued = issuer.issue(Wanted { cause, instead_of }).await;
+    let issued = issuer
+        .fetch(FetchRequest {
+            cause,
+            current: instead_of,
+        })
+        .await;
     let issued = issued.map_err(|error| error.to_string())?;
     assert!(!issued.fetched, "a file is none of WeChat's quota");
     let left = issued.token.lifetime().as_secs_f64().round() as u64;
@@ -171,11 +176,11 @@ async fn a_refused_token_that_stays_is_the_same_and_an_old_one_is_not_used_again
     ] {
         assert!(error.contains("has not changed for two hours"), "{error}");
     }
-    assert!(issuer.look().await.is_none());
+    assert!(issuer.poll().await.is_none());
     place.write("CHANGED");
     assert!(
         issuer
-            .look()
+            .poll()
             .await
             .is_some_and(|token| token.value().expose() == "CHANGED")
     );
@@ -195,16 +200,16 @@ async fn a_look_sees_what_changed_behind_a_symbolic_link_and_nothing_else() {
     link("data/token", "token");
     let issuer = TokenFile::new(volume.0.join("token"));
     assert_eq!(missing(&issuer).await.unwrap().0, "TOKEN1");
-    assert!(issuer.look().await.is_none());
+    assert!(issuer.poll().await.is_none());
 
     link("two", "next");
     fs::rename(volume.0.join("next"), volume.0.join("data")).unwrap();
-    let seen = issuer.look().await.unwrap();
+    let seen = issuer.poll().await.unwrap();
     assert_eq!(seen.value().expose(), "TOKEN2");
-    assert!(issuer.look().await.is_none());
+    assert!(issuer.poll().await.is_none());
 
     fs::remove_file(volume.0.join("token")).unwrap();
-    assert!(issuer.look().await.is_none());
+    assert!(issuer.poll().await.is_none());
     assert!(missing(&issuer).await.is_err());
     link("data/token", "token");
     assert_eq!(missing(&issuer).await.unwrap().0, "TOKEN2");

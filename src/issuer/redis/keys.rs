@@ -3,10 +3,10 @@
 use tokio::time::Duration;
 
 use super::super::{
-    IssueError, Meaning,
+    TokenError, TokenErrorKind,
     store::{Note, StoreError},
 };
-use crate::{kind::Kind, secret::Secret};
+use crate::{kind::Api, secret::Secret};
 
 /// How tokens are written, so that others can read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Format {
     }
 
     /// By how much a life that others write may be too short.
-    pub(super) fn slack(self) -> Duration {
+    pub(super) fn ttl_skew(self) -> Duration {
         match self {
             Self::Own | Self::Wechatpy => Duration::from_secs(2),
             // Most of WxJava's configurations take 200 s off.
@@ -78,18 +78,18 @@ impl Keys {
     pub fn of_token(
         format: Format,
         prefix: Option<&str>,
-        kind: Kind,
+        kind: Api,
         appid: &str,
         id: &str,
     ) -> Self {
         match format {
             Format::Own => Self::own(prefix, kind, appid, id, "token"),
             // Its key holds the beginning of the secret: a key is no place for that.
-            Format::Wechatpy if kind == Kind::Wecom => Self::own(None, kind, appid, id, "token"),
+            Format::Wechatpy if kind == Api::Wecom => Self::own(None, kind, appid, id, "token"),
             Format::Wxjava => {
                 let token = match kind {
-                    Kind::Wechat => format!("{}:access_token:{appid}", prefix.unwrap_or("wx")),
-                    Kind::Wecom => {
+                    Api::Wechat => format!("{}:access_token:{appid}", prefix.unwrap_or("wx")),
+                    Api::Wecom => {
                         let prefix = prefix.map(|prefix| format!("{prefix}:"));
                         let prefix = prefix.unwrap_or_default();
                         format!("{prefix}wechat_cp_access_token_key:{}", called(appid, id))
@@ -110,10 +110,10 @@ impl Keys {
     }
 
     /// Of something that an account has one of.
-    pub fn own(prefix: Option<&str>, kind: Kind, appid: &str, id: &str, what: &str) -> Self {
+    pub fn own(prefix: Option<&str>, kind: Api, appid: &str, id: &str, what: &str) -> Self {
         let kind = match kind {
-            Kind::Wechat => "wechat",
-            Kind::Wecom => "wecom",
+            Api::Wechat => "wechat",
+            Api::Wecom => "wecom",
         };
         let tag = called(appid, id);
         let key = |name: &str| format!("{}:{{{kind}:{tag}}}:{name}", prefix.unwrap_or(PREFIX));
@@ -176,13 +176,13 @@ pub(super) fn written_note(note: &Note) -> String {
     match note {
         Note::Refused {
             error:
-                IssueError::Refused {
+                TokenError::Refused {
                     code,
                     message,
-                    meaning,
+                    kind: meaning,
                 },
             count,
-            circumstances,
+            credential_fingerprint: circumstances,
         } => serde_json::json!({
             "errcode": code,
             "errmsg": message,
@@ -202,15 +202,15 @@ pub(super) fn read_note(text: &[u8]) -> Option<Note> {
     if note.get("confirmed").is_some() {
         return Some(Note::Confirmed);
     }
-    let meaning: Meaning = serde_json::from_value(note.get("meaning")?.clone()).ok()?;
+    let meaning: TokenErrorKind = serde_json::from_value(note.get("meaning")?.clone()).ok()?;
     Some(Note::Refused {
-        error: IssueError::Refused {
+        error: TokenError::Refused {
             code: note.get("errcode")?.as_i64()?,
             message: note.get("errmsg")?.as_str()?.to_owned(),
-            meaning,
+            kind: meaning,
         },
         count: note.get("count")?.as_u64()?.try_into().ok()?,
-        circumstances: note.get("circumstances")?.as_u64()?.try_into().ok()?,
+        credential_fingerprint: note.get("circumstances")?.as_u64()?.try_into().ok()?,
     })
 }
 
@@ -218,13 +218,13 @@ pub(super) fn read_note(text: &[u8]) -> Option<Note> {
 mod tests {
     use super::*;
 
-    fn token_key(format: Format, prefix: Option<&str>, kind: Kind, id: &str) -> String {
+    fn token_key(format: Format, prefix: Option<&str>, kind: Api, id: &str) -> String {
         Keys::of_token(format, prefix, kind, "id1", id).token
     }
 
     #[test]
     fn keys_are_those_that_others_use() {
-        let (mp, cp) = (Kind::Wechat, Kind::Wecom);
+        let (mp, cp) = (Api::Wechat, Api::Wecom);
         for (format, prefix, kind, id, key) in [
             (
                 Format::Own,
@@ -305,13 +305,13 @@ mod tests {
     #[test]
     fn notes_come_back_as_they_were() {
         let refused = Note::Refused {
-            error: IssueError::Refused {
+            error: TokenError::Refused {
                 code: 40164,
                 message: "invalid ip 1.2.3.4".to_owned(),
-                meaning: Meaning::NotWhitelisted,
+                kind: TokenErrorKind::NotWhitelisted,
             },
             count: 3,
-            circumstances: 7,
+            credential_fingerprint: 7,
         };
         for note in [refused, Note::Confirmed] {
             assert_eq!(read_note(written_note(&note).as_bytes()), Some(note));

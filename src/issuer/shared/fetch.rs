@@ -6,8 +6,8 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::{
     super::{
-        Issue, IssueError, Issued, Wanted,
-        store::{Found, Held, Note, Owner, Put, Store, StoreError},
+        FetchRequest, FetchedToken, TokenError, TokenSource,
+        store::{LeaseId, Note, SetOutcome, Store, StoreError, StoreState, StoredToken},
     },
     Shared,
 };
@@ -40,15 +40,15 @@ const SOON: Duration = Duration::from_secs(600);
 /// How long nobody asks again whether a refused token is still the one to use.
 const CONFIRMED: Duration = Duration::from_secs(10);
 
-impl<I: Issue, S: Store> Shared<I, S> {
+impl<I: TokenSource, S: Store> Shared<I, S> {
     /// Through the store; it fails with the store, but not once WeChat has been asked.
-    pub(super) async fn through(
+    pub(super) async fn fetch_leased(
         &self,
-        wanted: &Wanted,
-        owner: &Owner,
-    ) -> Result<Result<Issued, IssueError>, StoreError> {
+        wanted: &FetchRequest,
+        owner: &LeaseId,
+    ) -> Result<Result<FetchedToken, TokenError>, StoreError> {
         let began = Instant::now();
-        let modesty = self.known().modesty();
+        let modesty = self.state().deference();
         let mut free_since = None;
         let (mut pause, longest) = POLLS;
         let mut waits = false;
@@ -58,7 +58,7 @@ impl<I: Issue, S: Store> Shared<I, S> {
                 return Ok(outcome);
             }
             // One that is leased may be so by our own step whose answer was lost.
-            if !found.leased || self.known().perhaps_leased {
+            if !found.leased || self.state().perhaps_leased {
                 let since = *free_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= modesty
                     && self.take(owner).await?
@@ -73,7 +73,7 @@ impl<I: Issue, S: Store> Shared<I, S> {
                 self.metrics.store(StoreEvent::Wait);
             }
             if began.elapsed() > LONGEST_WAIT {
-                return Ok(Err(IssueError::Slow));
+                return Ok(Err(TokenError::Slow));
             }
             sleep(pause.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
             pause = (pause * 3 / 2).min(longest);
@@ -81,15 +81,19 @@ impl<I: Issue, S: Store> Shared<I, S> {
     }
 
     /// What is in the store answers the wish, or forbids it.
-    fn settled(&self, wanted: &Wanted, found: &Found) -> Option<Result<Issued, IssueError>> {
-        let mut known = self.known();
+    fn settled(
+        &self,
+        wanted: &FetchRequest,
+        found: &StoreState,
+    ) -> Option<Result<FetchedToken, TokenError>> {
+        let mut known = self.state();
         let held = found.token.as_ref();
         if let Some(held) = held.filter(|held| known.takes(held, wanted)) {
             return Some(Ok(shared(held)));
         }
         match found.note.as_ref()? {
             Note::Confirmed => {
-                let before = wanted.instead_of.as_ref()?;
+                let before = wanted.current.as_ref()?;
                 let same = held.filter(|held| held.value == *before.value())?;
                 let answers = match wanted.cause {
                     Cause::Refusal => true,
@@ -101,21 +105,21 @@ impl<I: Issue, S: Store> Shared<I, S> {
             Note::Refused {
                 error,
                 count,
-                circumstances,
+                credential_fingerprint: circumstances,
             } => {
-                let same = *circumstances == self.inner.circumstances();
+                let same = *circumstances == self.inner.credential_fingerprint();
                 known.binds(error, same).then(|| {
                     known.failures = known.failures.max(*count);
-                    Err(IssueError::Elsewhere(Box::new(error.clone())))
+                    Err(TokenError::Elsewhere(Box::new(error.clone())))
                 })
             }
         }
     }
 
-    async fn take(&self, owner: &Owner) -> Result<bool, StoreError> {
-        self.known().perhaps_leased = true;
-        let taken = self.written(self.store.take(owner, LEASE).await)?;
-        self.known().perhaps_leased = false;
+    async fn take(&self, owner: &LeaseId) -> Result<bool, StoreError> {
+        self.state().perhaps_leased = true;
+        let taken = self.written(self.store.acquire(owner, LEASE).await)?;
+        self.state().perhaps_leased = false;
         if taken {
             self.metrics.store(StoreEvent::Lease);
         }
@@ -125,17 +129,17 @@ impl<I: Issue, S: Store> Shared<I, S> {
     /// Under the lease. `None` when it was lost before anything was sent.
     async fn leased(
         &self,
-        wanted: &Wanted,
-        owner: &Owner,
-    ) -> Result<Option<Result<Issued, IssueError>>, StoreError> {
-        self.known().perhaps_leased = true;
+        wanted: &FetchRequest,
+        owner: &LeaseId,
+    ) -> Result<Option<Result<FetchedToken, TokenError>>, StoreError> {
+        self.state().perhaps_leased = true;
         let found = self.read(self.store.read().await)?;
         if let Some(outcome) = self.settled(wanted, &found) {
             self.release(owner).await;
             return Ok(Some(outcome));
         }
-        let Some(ready) = self.written(self.store.ready(owner).await)? else {
-            self.known().perhaps_leased = false;
+        let Some(ready) = self.written(self.store.begin_fetch(owner).await)? else {
+            self.state().perhaps_leased = false;
             return Ok(None);
         };
         if ready.left < NEEDED {
@@ -144,17 +148,17 @@ impl<I: Issue, S: Store> Shared<I, S> {
         }
         if ready.fetches > self.daily_fetches && !is_urgent(wanted) {
             self.release(owner).await;
-            return Ok(Some(Err(IssueError::Spent(self.daily_fetches))));
+            return Ok(Some(Err(TokenError::Spent(self.daily_fetches))));
         }
         let fetch = timeout(ready.left - RESERVE, self.ask(wanted));
-        let outcome = fetch.await.unwrap_or(Err(IssueError::Slow));
+        let outcome = fetch.await.unwrap_or(Err(TokenError::Slow));
         Ok(Some(match outcome {
             Ok(issued) => Ok(self.publish(wanted, owner, found.token, issued).await),
             Err(error) => {
-                self.tell(&error).await;
+                self.publish_failure(&error).await;
                 // Or an outage of WeChat, in which many try, would use up the day's fetches.
-                if matches!(error, IssueError::Unreachable(_)) {
-                    let _ = self.written(self.store.uncount(owner).await);
+                if matches!(error, TokenError::Unreachable(_)) {
+                    let _ = self.written(self.store.refund(owner).await);
                 }
                 self.release(owner).await;
                 Err(error)
@@ -164,38 +168,41 @@ impl<I: Issue, S: Store> Shared<I, S> {
 
     /// Asks WeChat. The life of a token is counted from the request, so that of two requests that
     /// overlap the later one's token is the newer.
-    pub(super) async fn ask(&self, wanted: &Wanted) -> Result<Issued, IssueError> {
+    pub(super) async fn ask(&self, wanted: &FetchRequest) -> Result<FetchedToken, TokenError> {
         let asked = Instant::now();
-        let Issued { token, fetched } = self.inner.issue(wanted.clone()).await?;
+        let FetchedToken { token, fetched } = self.inner.fetch(wanted.clone()).await?;
         let lives = token.remaining().saturating_sub(asked.elapsed());
         let token = Token::new(token.value().clone(), lives);
-        Ok(Issued { token, fetched })
+        Ok(FetchedToken { token, fetched })
     }
 
     /// Puts what was fetched in place of what had been seen under the lease.
     async fn publish(
         &self,
-        wanted: &Wanted,
-        owner: &Owner,
-        seen: Option<Held>,
-        issued: Issued,
-    ) -> Issued {
+        wanted: &FetchRequest,
+        owner: &LeaseId,
+        seen: Option<StoredToken>,
+        issued: FetchedToken,
+    ) -> FetchedToken {
         let seen = seen.map(|held| held.value);
         let same = seen.as_ref() == Some(issued.token.value());
-        self.known().fetched(&issued.token, seen.as_ref());
+        self.state().fetched(&issued.token, seen.as_ref());
         for _ in 0..2 {
             let held = held(&issued.token);
-            let put = self.store.put(Some(owner), seen.as_ref(), &held).await;
+            let put = self
+                .store
+                .compare_and_set(Some(owner), seen.as_ref(), &held)
+                .await;
             match self.written(put) {
-                Ok(Put::Done) => {
-                    self.known().is_shared();
+                Ok(SetOutcome::Done) => {
+                    self.state().is_shared();
                     let length = self.confirmed_for(wanted.cause, &issued.token);
                     if same && !length.is_zero() {
-                        let _ = self.written(self.store.leave(&Note::Confirmed, length).await);
+                        let _ = self.written(self.store.publish(&Note::Confirmed, length).await);
                     }
                     return issued;
                 }
-                Ok(Put::Changed | Put::NotLeased) => {
+                Ok(SetOutcome::Changed | SetOutcome::NotLeased) => {
                     self.release(owner).await;
                     return self.settle(issued).await;
                 }
@@ -217,9 +224,9 @@ impl<I: Issue, S: Store> Shared<I, S> {
     }
 
     /// Lets those know who would ask the same.
-    async fn tell(&self, error: &IssueError) {
-        let count = self.known().failed(error);
-        let IssueError::Refused { meaning, .. } = error else {
+    async fn publish_failure(&self, error: &TokenError) {
+        let count = self.state().failed(error);
+        let TokenError::Refused { kind: meaning, .. } = error else {
             return;
         };
         let (first, most) = meaning.back_off();
@@ -229,37 +236,37 @@ impl<I: Issue, S: Store> Shared<I, S> {
         let note = Note::Refused {
             error: error.clone(),
             count,
-            circumstances: self.inner.circumstances(),
+            credential_fingerprint: self.inner.credential_fingerprint(),
         };
-        let _ = self.written(self.store.leave(&note, length).await);
+        let _ = self.written(self.store.publish(&note, length).await);
     }
 
-    pub(super) async fn release(&self, owner: &Owner) {
+    pub(super) async fn release(&self, owner: &LeaseId) {
         if self.written(self.store.release(owner).await).is_ok() {
-            self.known().perhaps_leased = false;
+            self.state().perhaps_leased = false;
         }
     }
 }
 
 /// Whether there is no token, or none for long.
-fn is_urgent(wanted: &Wanted) -> bool {
+fn is_urgent(wanted: &FetchRequest) -> bool {
     let lives = |token: &Arc<Token>| token.remaining() > SOON;
     match wanted.cause {
         Cause::Missing => true,
-        Cause::Renewal => !wanted.instead_of.as_ref().is_some_and(lives),
+        Cause::Renewal => !wanted.current.as_ref().is_some_and(lives),
         Cause::Refusal => false,
     }
 }
 
-fn held(token: &Token) -> Held {
-    Held {
+fn held(token: &Token) -> StoredToken {
+    StoredToken {
         value: token.value().clone(),
         lives: token.remaining(),
     }
 }
 
-fn shared(held: &Held) -> Issued {
-    Issued {
+fn shared(held: &StoredToken) -> FetchedToken {
+    FetchedToken {
         token: Token::new(held.value.clone(), held.lives),
         fetched: false,
     }

@@ -6,8 +6,8 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     super::{
-        IssueError, Meaning, Wanted,
-        store::{Found, Held},
+        FetchRequest, TokenError, TokenErrorKind,
+        store::{StoreState, StoredToken},
     },
     budget::Budget,
 };
@@ -27,8 +27,8 @@ const ATTENDANCE: Duration = Duration::from_secs(45);
 
 /// What one replica knows of its account's token.
 #[derive(Default)]
-pub(super) struct Known {
-    in_hand: Option<InHand>,
+pub(super) struct ReplicaState {
+    in_hand: Option<CurrentToken>,
     /// Tokens that were refused here, or replaced: they are never taken again.
     past: VecDeque<Secret>,
     /// The token in hand is not in the store, as far as is known.
@@ -44,7 +44,7 @@ pub(super) struct Known {
     /// Refusals to issue a token in a row, anybody's.
     pub(super) failures: u32,
     /// The last failure of this replica's own request since its last success.
-    failed: Option<IssueError>,
+    failed: Option<TokenError>,
     budget: Budget,
     counts: VecDeque<u32>,
     counted_at: Option<Instant>,
@@ -53,41 +53,41 @@ pub(super) struct Known {
     turn: u64,
 }
 
-struct InHand {
+struct CurrentToken {
     value: Secret,
     until: Instant,
 }
 
-impl InHand {
+impl CurrentToken {
     fn remaining(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 }
 
 /// What to do about a difference between the token in hand and the store.
-pub(super) enum Course {
+pub(super) enum Reconcile {
     /// Nothing.
     Stay,
     /// The one in the store is the newer.
-    Take(Held),
+    Take(StoredToken),
     /// The one in hand is the newer.
     Offer {
         /// What is in the store.
-        over: Option<Held>,
-        mine: Held,
+        over: Option<StoredToken>,
+        mine: StoredToken,
     },
 }
 
-impl Known {
+impl ReplicaState {
     /// Since when the store is of no use.
     pub(super) fn away(&self) -> Option<Instant> {
         self.unreadable.or(self.unwritable)
     }
 
     /// A token is wanted.
-    pub(super) fn begins(&mut self, wanted: &Wanted) {
+    pub(super) fn begins(&mut self, wanted: &FetchRequest) {
         self.issuing = true;
-        if let Some(token) = &wanted.instead_of {
+        if let Some(token) = &wanted.current {
             self.in_hand = Some(in_hand(token));
             if wanted.cause == Cause::Refusal {
                 self.is_over(token.value().clone());
@@ -107,11 +107,11 @@ impl Known {
     }
 
     /// Whether the token in the store answers the wish.
-    pub(super) fn takes(&self, held: &Held, wanted: &Wanted) -> bool {
+    pub(super) fn takes(&self, held: &StoredToken, wanted: &FetchRequest) -> bool {
         if held.lives < SHORTEST_LIFE || self.past.contains(&held.value) {
             return false;
         }
-        wanted.instead_of.as_ref().is_none_or(|token| {
+        wanted.current.as_ref().is_none_or(|token| {
             let newer = wanted.cause != Cause::Renewal || held.lives > token.remaining();
             held.value != *token.value() && newer
         })
@@ -144,7 +144,7 @@ impl Known {
     }
 
     /// This replica's own request failed: the how many-th in a row is it?
-    pub(super) fn failed(&mut self, error: &IssueError) -> u32 {
+    pub(super) fn failed(&mut self, error: &TokenError) -> u32 {
         self.failures = self.failures.saturating_add(1);
         self.failed = Some(error.clone());
         self.failures
@@ -152,23 +152,23 @@ impl Known {
 
     /// Whether what another replica was told holds for this one. `same`: its request would be the
     /// same.
-    pub(super) fn binds(&self, error: &IssueError, same: bool) -> bool {
+    pub(super) fn binds(&self, error: &TokenError, same: bool) -> bool {
         match about(error) {
-            About::Account => true,
-            About::Request => same,
-            About::Sender => {
-                let own = self.failed.as_ref().map(IssueError::meaning);
-                own == Some(error.meaning())
+            Scope::Account => true,
+            Scope::Request => same,
+            Scope::Sender => {
+                let own = self.failed.as_ref().map(TokenError::kind);
+                own == Some(error.kind())
             }
         }
     }
 
     /// How long to let others try first: those to whom it did not happen that this replica cannot
     /// reach WeChat, or may not.
-    pub(super) fn modesty(&self) -> Duration {
+    pub(super) fn deference(&self) -> Duration {
         let alone = self.replicas().is_none_or(|replicas| replicas < 2);
         match &self.failed {
-            Some(error) if !alone && about(error) == About::Sender => {
+            Some(error) if !alone && about(error) == Scope::Sender => {
                 Duration::from_millis(fastrand::u64(1000..2000))
             }
             _ => Duration::ZERO,
@@ -177,30 +177,30 @@ impl Known {
 
     /// How the token in hand and the store are brought together. `slack`: by how much the store's
     /// lives may be too short.
-    pub(super) fn course(&self, found: &Found, slack: Duration) -> Course {
+    pub(super) fn reconcile(&self, found: &StoreState, slack: Duration) -> Reconcile {
         let held = found.token.as_ref();
         let mine = self.in_hand.as_ref();
         let mine = mine
             .filter(|mine| mine.remaining() > SHORTEST_LIFE && !self.past.contains(&mine.value));
         let over = |value: &Secret| self.past.contains(value);
         match (held, mine) {
-            (Some(held), Some(mine)) if held.value == mine.value => Course::Stay,
+            (Some(held), Some(mine)) if held.value == mine.value => Reconcile::Stay,
             (Some(held), Some(mine))
                 if over(&held.value) || held.lives + slack < mine.remaining() =>
             {
                 self.offer(Some(held), mine)
             }
-            (Some(held), _) if over(&held.value) || held.lives < SHORTEST_LIFE => Course::Stay,
-            (Some(held), _) => Course::Take(held.clone()),
+            (Some(held), _) if over(&held.value) || held.lives < SHORTEST_LIFE => Reconcile::Stay,
+            (Some(held), _) => Reconcile::Take(held.clone()),
             (None, Some(mine)) => self.offer(None, mine),
-            (None, None) => Course::Stay,
+            (None, None) => Reconcile::Stay,
         }
     }
 
-    fn offer(&self, over: Option<&Held>, mine: &InHand) -> Course {
-        Course::Offer {
+    fn offer(&self, over: Option<&StoredToken>, mine: &CurrentToken) -> Reconcile {
+        Reconcile::Offer {
             over: over.cloned(),
-            mine: Held {
+            mine: StoredToken {
                 value: mine.value.clone(),
                 lives: mine.remaining(),
             },
@@ -226,15 +226,15 @@ impl Known {
     }
 
     /// A fetch without the store failed with `error`.
-    pub(super) fn refund(&mut self, error: &IssueError) {
+    pub(super) fn refund(&mut self, error: &TokenError) {
         // A request without an answer may have been heard.
-        if !matches!(error, IssueError::Slow | IssueError::Broken) {
+        if !matches!(error, TokenError::Slow | TokenError::Broken) {
             self.budget.refund();
         }
     }
 
     /// The store says how many replicas there are.
-    pub(super) fn attended(&mut self, replicas: u32) {
+    pub(super) fn heard_replicas(&mut self, replicas: u32) {
         self.counted_at = Some(Instant::now());
         self.counts.push_back(replicas);
         if self.counts.len() > COUNTS {
@@ -243,7 +243,7 @@ impl Known {
     }
 
     /// Whether it is time to say again that this one is here.
-    pub(super) fn is_to_attend(&self) -> bool {
+    pub(super) fn heartbeat_is_due(&self) -> bool {
         self.counted_at.is_none_or(|at| at.elapsed() > ATTENDANCE)
     }
 
@@ -262,8 +262,8 @@ impl Known {
     }
 }
 
-fn in_hand(token: &Token) -> InHand {
-    InHand {
+fn in_hand(token: &Token) -> CurrentToken {
+    CurrentToken {
         value: token.value().clone(),
         until: Instant::now() + token.remaining(),
     }
@@ -271,40 +271,40 @@ fn in_hand(token: &Token) -> InHand {
 
 /// Whom a failure is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum About {
+enum Scope {
     Account,
     Request,
     Sender,
 }
 
-fn about(error: &IssueError) -> About {
+fn about(error: &TokenError) -> Scope {
     match error {
-        IssueError::Refused { meaning, .. } => match meaning {
-            Meaning::Busy
-            | Meaning::Frozen
-            | Meaning::DailyQuota
-            | Meaning::MinuteQuota
-            | Meaning::TooOften
-            | Meaning::Forbidden
-            | Meaning::Unknown => About::Account,
-            Meaning::WrongSecret
-            | Meaning::WrongRequest
-            | Meaning::WrongCorpSecret
-            | Meaning::WrongCorpid => About::Request,
-            Meaning::Near
-            | Meaning::NotWhitelisted
-            | Meaning::AwaitsAdmin
-            | Meaning::RefusedForAnHour
-            | Meaning::RefusedForADay => About::Sender,
+        TokenError::Refused { kind: meaning, .. } => match meaning {
+            TokenErrorKind::Busy
+            | TokenErrorKind::Frozen
+            | TokenErrorKind::DailyQuota
+            | TokenErrorKind::MinuteQuota
+            | TokenErrorKind::TooOften
+            | TokenErrorKind::Forbidden
+            | TokenErrorKind::Unknown => Scope::Account,
+            TokenErrorKind::WrongSecret
+            | TokenErrorKind::WrongRequest
+            | TokenErrorKind::WrongCorpSecret
+            | TokenErrorKind::WrongCorpid => Scope::Request,
+            TokenErrorKind::Near
+            | TokenErrorKind::NotWhitelisted
+            | TokenErrorKind::AwaitsAdmin
+            | TokenErrorKind::RefusedForAnHour
+            | TokenErrorKind::RefusedForADay => Scope::Sender,
         },
-        IssueError::Elsewhere(error) => about(error),
-        IssueError::Unreachable(_)
-        | IssueError::Nonsense(_)
-        | IssueError::Slow
-        | IssueError::Broken
-        | IssueError::Store(_)
-        | IssueError::Spent(_)
-        | IssueError::Unusable(_)
-        | IssueError::WithoutToken(_) => About::Sender,
+        TokenError::Elsewhere(error) => about(error),
+        TokenError::Unreachable(_)
+        | TokenError::Nonsense(_)
+        | TokenError::Slow
+        | TokenError::Broken
+        | TokenError::Store(_)
+        | TokenError::Spent(_)
+        | TokenError::Unusable(_)
+        | TokenError::WithoutToken(_) => Scope::Sender,
     }
 }

@@ -8,8 +8,8 @@ struct Wecom {
     requests: AtomicU64,
 }
 
-impl Issue for Arc<Wecom> {
-    async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
+impl TokenSource for Arc<Wecom> {
+    async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
         self.requests.fetch_add(1, Ordering::SeqCst);
         sleep(Duration::from_millis(50)).await;
         let now = self.started.elapsed();
@@ -18,7 +18,7 @@ impl Issue for Arc<Wecom> {
         let left = Duration::from_millis(u64::try_from(left).unwrap());
         let token = Token::new(Secret::new(format!("t{number}")), left);
         let fetched = true;
-        Ok(Issued { token, fetched })
+        Ok(FetchedToken { token, fetched })
     }
 }
 
@@ -29,7 +29,7 @@ fn wecom() -> (Arc<Keeper<Arc<Wecom>>>, Arc<Wecom>) {
     });
     let options = Options {
         renewal: Renewal::Late,
-        second_thoughts: false,
+        retry_same_token: false,
         daily_fetches: 500,
         patience: Duration::from_secs(15),
     };
@@ -40,19 +40,19 @@ fn wecom() -> (Arc<Keeper<Arc<Wecom>>>, Arc<Wecom>) {
 async fn a_refused_token_that_comes_again_is_not_sent_again_and_cools_down() {
     let kept = keep_as(Renewal::Late, same);
     let refused = kept.token().await;
-    let second = async || kept.keeper.second(&refused).await;
+    let second = async || kept.keeper.replay_token(&refused).await;
     // Some of them are refused while it is asked for already.
     let first = async |n| {
         sleep(Duration::from_millis(n)).await;
         second().await
     };
     for answer in join_all((0..100).map(first)).await {
-        assert!(matches!(answer, Err(NoSecond::Same { confirmed: true })));
+        assert!(matches!(answer, Err(NoReplay::Same { confirmed: true })));
     }
     assert_eq!(kept.requests(), 2);
     let before = Instant::now();
     for answer in join_all((0..100).map(|_| second())).await {
-        assert!(matches!(answer, Err(NoSecond::Same { confirmed: false })));
+        assert!(matches!(answer, Err(NoReplay::Same { confirmed: false })));
     }
     assert_eq!(
         before.elapsed(),
@@ -72,7 +72,7 @@ async fn a_refused_token_that_comes_again_is_not_sent_again_and_cools_down() {
 async fn another_token_in_place_of_a_refused_one_is_used_at_once() {
     let kept = keep_as(Renewal::Late, another);
     let refused = kept.token().await;
-    let second = kept.keeper.second(&refused).await.unwrap();
+    let second = kept.keeper.replay_token(&refused).await.unwrap();
     assert!(second.confirmed);
     assert_eq!(second.token.value().expose(), "t2");
 }
@@ -83,11 +83,11 @@ async fn a_token_that_had_worked_since_is_asked_about_though_it_cools_down() {
         Ok(token(if number < 3 { "same" } else { "new" }))
     });
     let refused = kept.token().await;
-    kept.keeper.second(&refused).await.unwrap_err();
+    kept.keeper.replay_token(&refused).await.unwrap_err();
     kept.keeper.accepted(&refused);
     // As after many whims: the wait is not forgiven.
-    kept.keeper.lock().pace.in_vain();
-    let second = kept.keeper.second(&refused).await.unwrap();
+    kept.keeper.lock().backoff.in_vain();
+    let second = kept.keeper.replay_token(&refused).await.unwrap();
     assert_eq!(second.token.value().expose(), "new");
 }
 

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn beyond_its_room_nobody_waits_for_a_fetch() {
     let kept = keep(another);
-    kept.keeper.let_wait(10);
+    kept.keeper.limit_waiters(10);
     let asked = join_all((0..100).map(|_| kept.keeper.token())).await;
     let served = asked.iter().filter(|token| token.is_ok()).count();
     assert_eq!((served, kept.requests()), (10, 1));

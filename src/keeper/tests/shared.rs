@@ -5,11 +5,11 @@ use super::*;
 /// Brings what somebody else is said to have fetched.
 struct Hearsay(AtomicU64);
 
-impl Issue for Hearsay {
-    async fn issue(&self, _: Wanted) -> Result<Issued, IssueError> {
+impl TokenSource for Hearsay {
+    async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
         let number = self.0.fetch_add(1, Ordering::SeqCst) + 1;
         let fetched = false;
-        another(number).map(|token| Issued { token, fetched })
+        another(number).map(|token| FetchedToken { token, fetched })
     }
 }
 
@@ -19,12 +19,12 @@ async fn a_token_that_others_put_in_place_is_confirmed_once_it_is_accepted() {
         renewal: Renewal::Ahead,
         daily_fetches: 500,
         patience: Duration::from_secs(15),
-        second_thoughts: true,
+        retry_same_token: true,
     };
     let keeper = Keeper::new(Hearsay(AtomicU64::new(0)), options, Arc::default());
     let first = keeper.token().await.unwrap();
-    let second = keeper.second(&first).await.unwrap();
+    let second = keeper.replay_token(&first).await.unwrap();
     assert!(!second.token.is(&first) && !second.confirmed);
     keeper.accepted(&second.token);
-    assert!(keeper.second(&first).await.unwrap().confirmed);
+    assert!(keeper.replay_token(&first).await.unwrap().confirmed);
 }

@@ -7,15 +7,15 @@ use tokio::time::Duration;
 
 use super::*;
 use crate::{
-    account::{Means, Options},
+    account::{AccountFactory, Options},
     issuer::request,
-    proxy::guard::Door,
+    proxy::guard::Exposure,
     secret::{Secret, SecretSource},
     upstream::{
-        names::Names,
+        names::Resolver,
         origin::Origin,
-        route::{Route, RouteOptions},
-        trust::trust,
+        route::{ConnectOptions, Connector},
+        trust::load,
     },
 };
 
@@ -23,16 +23,16 @@ use crate::{
 fn accounts(more: &[(&str, &str)]) -> Accounts {
     // Another test may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let route = RouteOptions {
+    let route = ConnectOptions {
         origins: vec![Origin::parse("http://127.0.0.1:1").unwrap()],
-        names: Names::new(None, Duration::from_secs(3)),
-        tls: trust(None).unwrap(),
+        names: Resolver::new(None, Duration::from_secs(3)),
+        tls: load(None).unwrap(),
         egress: None,
         connect_timeout: Duration::from_secs(3),
     };
     let client = request::client(&route).unwrap();
-    let route = Arc::new(Route::new(route).unwrap());
-    let means = Means::new(client, route, Duration::from_secs(1));
+    let route = Arc::new(Connector::new(route).unwrap());
+    let means = AccountFactory::new(client, route, Duration::from_secs(1));
     let open = |(appid, name): &(&str, &str)| {
         let secret = Arc::new(SecretSource::fixed(Secret::new("s")));
         let mut options = Options::new(*appid, Some(secret));
@@ -42,8 +42,8 @@ fn accounts(more: &[(&str, &str)]) -> Accounts {
         options.default = name.starts_with('*');
         let mut account = options.open(&means).unwrap();
         if appid.starts_with("ww") {
-            account.kind = Kind::Wecom;
-            account.options.kind = Kind::Wecom;
+            account.api = Api::Wecom;
+            account.options.api = Api::Wecom;
         }
         Arc::new(account)
     };
@@ -66,15 +66,15 @@ fn told(
     for value in headers {
         map.append(APPID, HeaderValue::from_str(value).unwrap());
     }
-    let entrance = Entrance {
-        door: Door::Loopback,
+    let entrance = ListenerInfo {
+        exposure: Exposure::Loopback,
         account: listener.map(Into::into),
     };
     let (path, query) = target
         .split_once('?')
         .map_or((target, None), |(path, query)| (path, Some(query)));
     let target = (with_one_slash(path), query);
-    match whose(target, &map, &entrance, accounts, in_body) {
+    match select_account(target, &map, &entrance, accounts, in_body) {
         Ok(Some(found)) => format!(
             "{} {} {}",
             found.account.id(),

@@ -10,14 +10,17 @@ use super::*;
 
 const IDLE: Duration = Duration::from_secs(60);
 
-fn watched(life: Arc<Life>) -> (UnixStream, Watched) {
+fn watched(life: Arc<ConnState>) -> (UnixStream, TimedIo) {
     let (app, stream) = UnixStream::pair().unwrap();
-    (app, Watched::new(Stream::Unix(stream), life, IDLE, false))
+    (
+        app,
+        TimedIo::new(AppStream::Unix(stream), life, IDLE, false),
+    )
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_head_in_drips_ends_after_half_a_minute_and_a_quiet_connection_after_three() {
-    let (mut app, mut watched) = watched(Life::new());
+    let (mut app, mut watched) = watched(ConnState::new());
     let began = Instant::now();
     let drips = async {
         loop {
@@ -36,7 +39,7 @@ async fn a_head_in_drips_ends_after_half_a_minute_and_a_quiet_connection_after_t
         began.elapsed()
     );
 
-    let (_app, mut watched) = self::watched(Life::new());
+    let (_app, mut watched) = self::watched(ConnState::new());
     let began = Instant::now();
     assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 0);
     assert_eq!(began.elapsed(), KEPT_ALIVE);
@@ -44,12 +47,12 @@ async fn a_head_in_drips_ends_after_half_a_minute_and_a_quiet_connection_after_t
 
 #[tokio::test]
 async fn ends_of_lines_begin_no_call_and_are_not_kept() {
-    let life = Life::new();
+    let life = ConnState::new();
     let (mut app, mut watched) = watched(life.clone());
     app.write_all(b"\r\n").await.unwrap();
     watched.read_exact(&mut [0; 2]).await.unwrap();
     assert!(!life.is_reading());
-    watched.put_back(b"\r\n");
+    watched.rewind(b"\r\n");
     app.write_all(b"G").await.unwrap();
     assert_eq!(watched.read_u8().await.unwrap(), b'G');
     assert!(life.is_reading());
@@ -57,7 +60,7 @@ async fn ends_of_lines_begin_no_call_and_are_not_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_may_take_its_time() {
-    let life = Life::new();
+    let life = ConnState::new();
     let (mut app, mut watched) = watched(life.clone());
     app.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     watched.read_exact(&mut [0; 18]).await.unwrap();
@@ -71,11 +74,11 @@ async fn a_call_may_take_its_time() {
 
 #[tokio::test]
 async fn what_is_put_back_comes_before_what_was_put_back_earlier() {
-    let (_app, mut watched) = watched(Life::new());
-    watched.put_back(b"GET / HTTP/1.1\r\n\r\n");
+    let (_app, mut watched) = watched(ConnState::new());
+    watched.rewind(b"GET / HTTP/1.1\r\n\r\n");
     let mut some = [0; 4];
     watched.read_exact(&mut some).await.unwrap();
-    watched.put_back(&some);
+    watched.rewind(&some);
     let mut all = [0; 18];
     watched.read_exact(&mut all).await.unwrap();
     assert_eq!(&all, b"GET / HTTP/1.1\r\n\r\n");

@@ -12,7 +12,7 @@ fn reply(ticket: &str) -> String {
 }
 
 fn brought(ticket: &str, before: Option<&Token>) -> Token {
-    understand(Kind::Wechat, reply(ticket).as_bytes(), before).unwrap()
+    understand(Api::Wechat, reply(ticket).as_bytes(), before).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -55,29 +55,28 @@ fn only_a_ticket_with_a_life_is_a_ticket() {
         r#"{"ticket":"T","expires_in":0}"#,
         r#"{"ticket":7,"expires_in":7200}"#,
     ] {
-        let error = understand(Kind::Wechat, nonsense.as_bytes(), None).unwrap_err();
-        assert!(matches!(error, IssueError::Nonsense(_)), "{nonsense}");
+        let error = understand(Api::Wechat, nonsense.as_bytes(), None).unwrap_err();
+        assert!(matches!(error, TokenError::Nonsense(_)), "{nonsense}");
     }
     let lenient = br#"{"ticket":"T","expires_in":"60"}"#;
-    let ticket = understand(Kind::Wecom, lenient, None).unwrap();
+    let ticket = understand(Api::Wecom, lenient, None).unwrap();
     assert_eq!(ticket.lifetime().as_secs(), 60);
 }
 
 #[test]
 fn an_error_keeps_its_code_and_its_words_and_is_remembered_by_its_kind() {
     let body = br#"{"errcode":48001,"errmsg":"api unauthorized\n rid: 1"}"#;
-    let Err(IssueError::Refused { code, message, .. }) = understand(Kind::Wechat, body, None)
-    else {
+    let Err(TokenError::Refused { code, message, .. }) = understand(Api::Wechat, body, None) else {
         panic!()
     };
     assert_eq!((code, &*message), (48001, "api unauthorized rid: 1"));
     for (kind, code, wanted) in [
-        (Kind::Wechat, -1, Meaning::Busy),
-        (Kind::Wechat, 40001, Meaning::Busy),
-        (Kind::Wechat, 45009, Meaning::DailyQuota),
-        (Kind::Wecom, 45009, Meaning::MinuteQuota),
-        (Kind::Wecom, 60020, Meaning::NotWhitelisted),
-        (Kind::Wechat, 48001, Meaning::Unknown),
+        (Api::Wechat, -1, TokenErrorKind::Busy),
+        (Api::Wechat, 40001, TokenErrorKind::Busy),
+        (Api::Wechat, 45009, TokenErrorKind::DailyQuota),
+        (Api::Wecom, 45009, TokenErrorKind::MinuteQuota),
+        (Api::Wecom, 60020, TokenErrorKind::NotWhitelisted),
+        (Api::Wechat, 48001, TokenErrorKind::Unknown),
     ] {
         assert_eq!(meaning(kind, code), wanted, "{code}");
     }

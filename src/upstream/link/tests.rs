@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{captured::Captured, upstream::wire::Stream};
+use crate::{captured::BufferedBody, upstream::wire::Stream};
 
 const OPTIONS: Options = Options {
     reply_timeout: Duration::from_secs(5),
@@ -32,28 +32,31 @@ async fn pair() -> (TcpStream, TcpStream) {
     (ours.unwrap(), theirs)
 }
 
-fn link(stream: TcpStream) -> Box<Link> {
+fn link(stream: TcpStream) -> Box<Connection> {
     let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    let counted = Counted::new(Arc::new(Metrics::default()), |metrics| {
+    let counted = GaugeGuard::new(Arc::new(Metrics::default()), |metrics| {
         &metrics.upstream_connections
     });
     let dialed = Dialed {
         stream: Stream::Plain(stream),
         authority: HeaderValue::from_static("h"),
     };
-    Link::new(dialed, (room, counted))
+    Connection::new(dialed, (room, counted))
 }
 
-fn call(method: &Method, body: &'static [u8]) -> Outbound {
-    Outbound::new(method, Captured::ready(body), |target| target.push(b'/')).unwrap()
+fn call(method: &Method, body: &'static [u8]) -> UpstreamRequest {
+    UpstreamRequest::new(method, BufferedBody::ready(body), |target| {
+        target.push(b'/')
+    })
+    .unwrap()
 }
 
-async fn reply(link: &mut Link, call: Outbound) -> Result<Response<()>, Failed> {
+async fn reply(link: &mut Connection, call: UpstreamRequest) -> Result<Response<()>, Error> {
     link.begin(call);
     poll_fn(|cx| link.poll_reply(&OPTIONS, cx)).await
 }
 
-async fn body(link: &mut Link) -> Result<Vec<u8>, BodyError> {
+async fn body(link: &mut Connection) -> Result<Vec<u8>, BodyError> {
     let mut all = Vec::new();
     while let Some(data) = poll_fn(|cx| link.poll_data(OPTIONS.idle_timeout, cx)).await {
         all.extend_from_slice(&data?);
@@ -243,7 +246,7 @@ async fn a_connection_is_free_when_the_whole_reply_has_come_and_nothing_else() {
 }
 
 /// Whether the connection is open, asked until it is not, if it is to be closed.
-async fn sees(link: &mut Link, closed: bool) -> bool {
+async fn sees(link: &mut Connection, closed: bool) -> bool {
     for _ in 0..if closed { 1000 } else { 3 } {
         if !link.is_free() || !poll_fn(|cx| Poll::Ready(link.is_open(cx))).await {
             return false;
@@ -276,7 +279,8 @@ async fn calls_follow_each_other_and_each_gets_its_own_reply() {
     let calling = async {
         for (at, size) in sizes.into_iter().enumerate() {
             let sent = Bytes::from("b".repeat(size));
-            let call = Outbound::new(&Method::POST, Captured::ready(sent), |to| to.push(b'/'));
+            let call =
+                UpstreamRequest::new(&Method::POST, BufferedBody::ready(sent), |to| to.push(b'/'));
             assert!(poll_fn(|cx| Poll::Ready(link.is_open(cx))).await);
             reply(&mut link, call.unwrap()).await.unwrap();
             assert_eq!(
@@ -383,7 +387,9 @@ async fn a_head_may_come_in_drips_and_has_an_end() {
         let (head, _theirs) = tokio::join!(reading, saying);
         match head {
             Ok(head) => assert!(fits && head.headers()["x"].len() == size),
-            Err(Failed::Broken { fault, .. }) => assert!(fault == Fault::LargeHead && !fits),
+            Err(Error::Broken { fault, .. }) => {
+                assert!(fault == ConnectionError::LargeHead && !fits)
+            }
             Err(error) => panic!("{error:?}"),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn read(head: &str) -> Result<Head, Fault> {
+fn read(head: &str) -> Result<ResponseHead, ConnectionError> {
     let (length, head_of) = parse(head.as_bytes(), false)?;
     assert_eq!(length, head.len());
     Ok(head_of.expect("all of it"))
@@ -10,7 +10,7 @@ fn read(head: &str) -> Result<Head, Fault> {
 
 #[test]
 fn a_head_says_how_its_body_ends_and_whether_the_connection_does() {
-    let chunked = || Framing::Chunked(Chunks::default());
+    let chunked = || Framing::Chunked(ChunkedDecoder::default());
     for (head, framing, keep_alive) in [
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
@@ -129,44 +129,50 @@ fn a_head_that_two_could_read_in_two_ways_is_none() {
     for (head, fault) in [
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-            Fault::Length,
+            ConnectionError::Length,
         ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n",
-            Fault::Length,
+            ConnectionError::Length,
         ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
-            Fault::Length,
+            ConnectionError::Length,
         ),
-        ("HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n", Fault::Length),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n",
+            ConnectionError::Length,
+        ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5 5\r\n\r\n",
-            Fault::Length,
+            ConnectionError::Length,
         ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\n",
-            Fault::Length,
+            ConnectionError::Length,
         ),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-            Fault::Coding,
+            ConnectionError::Coding,
         ),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
-            Fault::Coding,
+            ConnectionError::Coding,
         ),
         (
             "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-            Fault::Coding,
+            ConnectionError::Coding,
         ),
-        ("HTTP/1.1 200 OK\r\nX : 1\r\n\r\n", Fault::Head),
-        ("HTTP/1.1 200 OK\r\nX: 1\r\n 2\r\n\r\n", Fault::Head),
-        ("HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n", Fault::Head),
-        ("HTTP/1.1 099 OK\r\n\r\n", Fault::Head),
-        ("HTTP/2 200 OK\r\n\r\n", Fault::Head),
-        ("220 mail ready\r\n\r\n", Fault::Head),
-        (&many, Fault::LargeHead),
+        ("HTTP/1.1 200 OK\r\nX : 1\r\n\r\n", ConnectionError::Head),
+        (
+            "HTTP/1.1 200 OK\r\nX: 1\r\n 2\r\n\r\n",
+            ConnectionError::Head,
+        ),
+        ("HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n", ConnectionError::Head),
+        ("HTTP/1.1 099 OK\r\n\r\n", ConnectionError::Head),
+        ("HTTP/2 200 OK\r\n\r\n", ConnectionError::Head),
+        ("220 mail ready\r\n\r\n", ConnectionError::Head),
+        (&many, ConnectionError::LargeHead),
     ] {
         assert_eq!(read(head).unwrap_err(), fault, "{head}");
     }

@@ -9,7 +9,7 @@ fn real(beginning: &str) -> String {
 
 /// The account called `name` has `token` from now on.
 fn give(accounts: &Accounts, name: &str, token: &str) {
-    let Found::One(account) = accounts.find(name) else {
+    let Lookup::One(account) = accounts.find(name) else {
         panic!("{name}")
     };
     let history = account.keeper.history().unwrap();
