@@ -44,7 +44,12 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
         Operation::Inject(options) => offline::inject(&options),
         Operation::Webhook(options) => webhook(*options, Config::log(&sources)?),
         Operation::WebhookCerts(options) => match bootstrap::certificates(&options) {
-            Ok(text) => said(&text),
+            Ok(done) => {
+                if !done.stderr.is_empty() {
+                    complain(&done.stderr);
+                }
+                said(&done.stdout)
+            }
             Err(problem) => failed(&problem),
         },
     })
