@@ -48,7 +48,12 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
             webhook(*options, Config::log(&Sources::of_process(flags)?)?)
         }
         Operation::WebhookCerts(options) => match bootstrap::certificates(&options) {
-            Ok(text) => print(&text),
+            Ok(done) => {
+                if !done.stderr.is_empty() {
+                    complain(&done.stderr);
+                }
+                said(&done.stdout)
+            }
             Err(problem) => failed(&problem),
         },
     })
@@ -58,7 +63,7 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
 fn admin_port(flags: Vec<(Id, Vec<String>)>) -> Result<SocketAddr, ConfigError> {
     let AdminPort { address, doubt } = AdminPort::find(&Sources::of_process_lossy(flags))?;
     if let Some(doubt) = doubt {
-        eprint(&doubt);
+        complain(&doubt);
     }
     Ok(address)
 }
@@ -101,7 +106,7 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
 }
 
 /// Prints a text for somebody who may apply it: half of it is a failure.
-pub fn print(text: &str) -> ExitCode {
+pub fn said(text: &str) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
@@ -113,11 +118,11 @@ pub fn print(text: &str) -> ExitCode {
 }
 
 fn failed(problem: &str) -> ExitCode {
-    eprint(problem);
+    complain(problem);
     ExitCode::FAILURE
 }
 
 /// Says `problem` on stderr.
-pub fn eprint(problem: &str) {
+pub fn complain(problem: &str) {
     let _ = writeln!(io::stderr(), "wechat-sidecar: {problem}");
 }
