@@ -1,6 +1,5 @@
 //! Which credential a path takes, and the name it has in metrics.
 
-mod hash;
 mod table;
 
 use std::borrow::Cow;

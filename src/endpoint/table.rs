@@ -1,75 +1,120 @@
-//! The paths that are documented, laid out by `build.rs`: one look and one comparison find a path.
+//! The paths that WeChat and WeCom document, from two tables that are read when the first path is looked up.
 
-use super::{
-    Credential,
-    hash::{bucket, hash, place},
-};
+use std::{borrow::Cow, collections::HashMap, ops::Range, sync::LazyLock};
+
+use super::Credential;
 use crate::kind::Kind;
 
-include!(concat!(env!("OUT_DIR"), "/endpoints.rs"));
+/// A line each: the path as its documents write it, a tab, its credential.
+const WECHAT: &str = include_str!("wechat.tsv");
+const WECOM: &str = include_str!("wecom.tsv");
 
 /// A path of one of the tables.
 struct Row {
-    /// Where in the text it stands in lower case.
-    key: u32,
-    /// Where it stands as its documents write it.
-    label: u32,
-    length: u16,
+    label: &'static str,
     credential: Credential,
 }
 
-/// The rows of one kind.
-struct Table<const BUCKETS: usize, const PLACES: usize> {
-    first: usize,
-    rows: usize,
-    /// By bucket.
-    shifts: [u16; BUCKETS],
-    /// The row at each place.
-    places: [u16; PLACES],
+/// Both tables, WeChat's rows first.
+struct Tables {
+    rows: Vec<Row>,
+    /// The row of each path, in lower case.
+    wechat: HashMap<Cow<'static, [u8]>, usize>,
+    wecom: HashMap<Cow<'static, [u8]>, usize>,
 }
 
-impl<const BUCKETS: usize, const PLACES: usize> Table<BUCKETS, PLACES> {
-    fn find(&self, path: &[u8]) -> Option<usize> {
-        let hash = hash(path);
-        let shift = self.shifts[bucket(hash, BUCKETS)];
-        let row = usize::from(self.places[place(hash, shift, PLACES)]);
-        (text(ROWS[row].key, ROWS[row].length).as_bytes() == path).then_some(row)
+static TABLES: LazyLock<Tables> = LazyLock::new(|| {
+    let mut rows = Vec::new();
+    let wechat = read(WECHAT, &mut rows);
+    let wecom = read(WECOM, &mut rows);
+    Tables {
+        rows,
+        wechat,
+        wecom,
     }
+});
+
+fn read(table: &'static str, rows: &mut Vec<Row>) -> HashMap<Cow<'static, [u8]>, usize> {
+    let mut found = HashMap::with_capacity(table.lines().count());
+    // A test holds each line to its form.
+    for row in table.lines().filter_map(row) {
+        let label = row.label.as_bytes();
+        let key = match label.iter().any(u8::is_ascii_uppercase) {
+            true => Cow::Owned(label.to_ascii_lowercase()),
+            false => Cow::Borrowed(label),
+        };
+        found.insert(key, rows.len());
+        rows.push(row);
+    }
+    found
 }
 
-fn text(start: u32, length: u16) -> &'static str {
-    let start = start as usize;
-    &TEXT[start..start + usize::from(length)]
+fn row(line: &'static str) -> Option<Row> {
+    let (label, credential) = line.split_once('\t')?;
+    let credential = match credential {
+        "access_token" => Credential::AccessToken,
+        "none" => Credential::Nothing,
+        "secret" => Credential::Secret,
+        "token_request" => Credential::TokenFetch,
+        "quota_reset" => Credential::QuotaReset,
+        "user_access_token" | "component_access_token" | "component_in_access_token" => {
+            Credential::Own
+        }
+        "suite_access_token" | "provider_access_token" => Credential::Own,
+        "device_access_token" | "model_access_token" => Credential::Own,
+        _ => return None,
+    };
+    Some(Row { label, credential })
 }
 
 /// The row of `path`, in lower case, in the table of `kind`.
 pub(super) fn find(kind: Kind, path: &[u8]) -> Option<usize> {
     match kind {
-        Kind::Wechat => WECHAT.find(path),
-        Kind::Wecom => WECOM.find(path),
+        Kind::Wechat => TABLES.wechat.get(path).copied(),
+        Kind::Wecom => TABLES.wecom.get(path).copied(),
     }
 }
 
 /// What the path at `row` takes.
 pub(super) fn credential(row: usize) -> Credential {
-    ROWS[row].credential
+    TABLES.rows[row].credential
 }
 
 /// How many rows both tables have.
 pub fn rows() -> usize {
-    ROWS.len()
+    TABLES.rows.len()
 }
 
 /// The rows of the table of `kind`.
-pub fn rows_of(kind: Kind) -> std::ops::Range<usize> {
-    let (first, rows) = match kind {
-        Kind::Wechat => (WECHAT.first, WECHAT.rows),
-        Kind::Wecom => (WECOM.first, WECOM.rows),
-    };
-    first..first + rows
+pub fn rows_of(kind: Kind) -> Range<usize> {
+    let first = TABLES.wechat.len();
+    match kind {
+        Kind::Wechat => 0..first,
+        Kind::Wecom => first..rows(),
+    }
 }
 
 /// The path at `row`, as its documents write it.
 pub fn label(row: usize) -> &'static str {
-    text(ROWS[row].label, ROWS[row].length)
+    TABLES.rows[row].label
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_tables_is_a_path_and_its_credential_and_none_stands_there_twice() {
+        for table in [WECHAT, WECOM] {
+            for line in table.lines() {
+                assert!(row(line).is_some(), "{line}");
+            }
+            let mut paths: Vec<_> = table.lines().map(str::to_ascii_lowercase).collect();
+            let count = paths.len();
+            paths.sort_unstable();
+            paths.dedup_by(|one, other| one.split('\t').next() == other.split('\t').next());
+            assert_eq!(paths.len(), count);
+        }
+        assert_eq!(rows(), WECHAT.lines().count() + WECOM.lines().count());
+    }
 }

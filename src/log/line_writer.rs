@@ -11,8 +11,9 @@ use std::{
     mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant},
 };
+
+use tokio::time::{Duration, Instant};
 
 /// Most bytes that wait to be written, with what it takes to keep them.
 pub(super) const CAPACITY: usize = 1 << 20;
