@@ -100,6 +100,21 @@ fn lines_of_prose_are_wrapped_in_english_and_not_wrapped_in_chinese() {
     }
 }
 
+/// Behind a full stop and before a letter, as there is no space in Chinese, `**` does not end what it began.
+#[test]
+fn bold_words_end_where_they_should() {
+    for page in page::all() {
+        for line in page.text.lines() {
+            let parts: Vec<&str> = line.split("**").collect();
+            for pair in parts.windows(2).skip(1).step_by(2) {
+                let before = pair[0].ends_with(char::is_alphanumeric);
+                let behind = pair[1].starts_with(char::is_alphanumeric);
+                assert!(before || !behind, "{}: {line}", page.path);
+            }
+        }
+    }
+}
+
 #[test]
 fn pages_for_users_name_no_source_file() {
     for page in page::for_users() {
