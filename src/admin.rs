@@ -22,7 +22,7 @@ use crate::{
     log::Log,
     memory::Memory,
     metrics::{AccountPage, Metrics, Page, ProcessPage, Ticket},
-    proxy::{GuardOptions, guard::Door},
+    proxy::{GuardOptions, HEADER, guard::Door},
     server::{Farewell, Workers},
 };
 
@@ -50,6 +50,10 @@ pub struct Admin {
 }
 
 pub use reading::Readings;
+
+/// What [`HEADER`] says on each reply of the admin port. A port for calls never says it: there the header
+/// has other words, and WeChat's own is taken away.
+pub const MARK: &str = "admin";
 
 type Reply = Response<Full<Bytes>>;
 
@@ -108,6 +112,8 @@ impl Admin {
             async move {
                 let (head, body) = call.into_parts();
                 let mut reply = admin.answer(&head, body, peer, open).await;
+                let mark = HeaderValue::from_static(MARK);
+                reply.headers_mut().insert(HEADER, mark);
                 if Instant::now() >= over {
                     let close = HeaderValue::from_static("close");
                     reply.headers_mut().insert(header::CONNECTION, close);
@@ -129,7 +135,7 @@ impl Admin {
             allow_hosts: self.allow_hosts.clone(),
             ..GuardOptions::default()
         };
-        let turned_down = guard.check(head, Door::Loopback).err();
+        let turned_down = guard.check(head, Door::Admin).err();
         if let Some(failure) = turned_down.as_ref().filter(|_| !open) {
             return text(StatusCode::FORBIDDEN, &failure.to_string());
         }

@@ -4,6 +4,7 @@
 //! from them. The first mistake ends the reading, as a sentence for the operator.
 
 mod accounts;
+mod admin;
 pub mod command;
 mod error;
 mod file;
@@ -18,6 +19,7 @@ mod values;
 mod ways;
 
 use std::{
+    ffi::OsString,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
@@ -27,6 +29,7 @@ use std::{
 use tokio::time::Duration;
 
 pub use accounts::keys as account_keys;
+pub use admin::AdminPort;
 pub use error::{ConfigError, Place};
 use keys::Id;
 use layers::{Said, Settings};
@@ -96,20 +99,31 @@ impl Sources {
     /// `flags` and this process's environment, of which a variable of ours that is not Unicode is
     /// an error.
     pub fn of_process(flags: Vec<(Id, Vec<String>)>) -> Result<Self, ConfigError> {
-        let ours = |name: &str| name.starts_with("WECHAT_");
-        let env = std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| ours(name))?;
-            Some(match value.into_string() {
-                Ok(value) => Ok((name, value)),
-                Err(_) => Err(ConfigError::new(
-                    Place::Variable(name),
-                    "its value is not Unicode",
-                )),
-            })
+        let env = our_variables().map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(ConfigError::new(
+                Place::Variable(name),
+                "its value is not Unicode",
+            )),
         });
         let env = env.collect::<Result<_, _>>()?;
         Ok(Self { flags, env })
     }
+
+    /// The same for who needs a few keys alone: what is wrong with other variables is not looked at.
+    pub fn of_process_lossy(flags: Vec<(Id, Vec<String>)>) -> Self {
+        let env = our_variables()
+            .map(|(name, value)| (name, value.to_string_lossy().into_owned()))
+            .collect();
+        Self { flags, env }
+    }
+}
+
+fn our_variables() -> impl Iterator<Item = (String, OsString)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        name.starts_with("WECHAT_").then_some((name, value))
+    })
 }
 
 impl fmt::Debug for Sources {
@@ -162,12 +176,6 @@ impl Config {
     /// effect when the process starts.
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         self.said.fixed_differences(&other.said)
-    }
-
-    /// Where a running sidecar's admin port is, as far as this machine is concerned. Needs no
-    /// credentials.
-    pub fn admin(sources: &Sources) -> Result<SocketAddr, ConfigError> {
-        Ok(from_here(network::admin(&Settings::gather(sources)?)?))
     }
 
     /// How log lines look, where nothing else of the configuration is of interest.

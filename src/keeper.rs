@@ -27,7 +27,7 @@ use tokio::{
 use crate::{
     issuer::{Issue, IssueError, Issued, Wanted},
     metrics::{AccountMetrics, Cause, Fetched},
-    token::Token,
+    token::{Token, fingerprints::TokenHistory},
 };
 use queue::Queue;
 pub use refusal::{NoSecond, Replacement, Second};
@@ -57,6 +57,8 @@ pub struct Keeper<I> {
     control: Handle,
     /// The token in hand, read by every call. Written only under the lock of `state`.
     token: ArcSwapOption<Token>,
+    /// Where its tokens are known by their fingerprints, if anybody asks.
+    history: Option<Arc<TokenHistory>>,
     state: Mutex<State>,
     /// Whether the next accepted call is news for the pace.
     watching: AtomicBool,
@@ -92,12 +94,23 @@ pub struct Status {
 impl<I: Issue> Keeper<I> {
     /// A keeper that holds no token yet. Its fetches run on the current runtime.
     pub fn new(issuer: I, options: Options, metrics: Arc<AccountMetrics>) -> Arc<Self> {
+        Self::with_history(issuer, options, metrics, None)
+    }
+
+    /// The same, whose tokens stand in `history`.
+    pub fn with_history(
+        issuer: I,
+        options: Options,
+        metrics: Arc<AccountMetrics>,
+        history: Option<Arc<TokenHistory>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             issuer,
             options,
             metrics,
             control: Handle::current(),
             token: ArcSwapOption::empty(),
+            history,
             state: Mutex::new(State::new(options.daily_fetches)),
             watching: AtomicBool::new(false),
             queue: Queue::default(),
@@ -146,6 +159,11 @@ impl<I: Issue> Keeper<I> {
     /// The token in hand, whatever its age.
     pub fn in_hand(&self) -> Option<Arc<Token>> {
         self.token.load_full()
+    }
+
+    /// Where its tokens are known by their fingerprints.
+    pub fn history(&self) -> Option<&Arc<TokenHistory>> {
+        self.history.as_ref()
     }
 
     /// What the admin port shows.
@@ -336,6 +354,10 @@ impl<I: Issue> Keeper<I> {
         state.doubt = state.doubt.filter(|_| same).map(Doubt::stays);
         if cause == Cause::Refusal && same {
             state.pace.in_vain();
+        }
+        // Known before it is in hand: who gets it may send it back.
+        if let Some(history) = &self.history {
+            history.put(token.value());
         }
         // In hand before it is counted: who waits for the count may call.
         let token = Arc::new(token);

@@ -40,7 +40,7 @@ pub async fn wait(admin: SocketAddr, until: Until, limit: Duration) -> ExitCode 
             reason = match ask(admin, Method::GET, path).await {
                 Ok(Reply { status: 200, .. }) => return,
                 Ok(reply) => reply.sentence(),
-                Err(problem) => problem,
+                Err(problem) => problem.to_string(),
             };
             sleep(PACE).await;
         }
@@ -53,6 +53,10 @@ pub async fn wait(admin: SocketAddr, until: Until, limit: Duration) -> ExitCode 
 
 /// Asks the sidecar at `admin` to stop.
 pub async fn shutdown(admin: SocketAddr) -> ExitCode {
+    // To another server it could mean something, too: who is there is known first.
+    if let Err(problem) = ask(admin, Method::GET, "/").await {
+        return failed(&problem.to_string());
+    }
     match ask(admin, Method::POST, "/shutdown").await {
         Ok(reply) if (200..300).contains(&reply.status) => done("stopping"),
         Ok(Reply {
@@ -61,7 +65,7 @@ pub async fn shutdown(admin: SocketAddr) -> ExitCode {
             "it may not be stopped this way: start it with --enable-shutdown, and ask from the same machine",
         ),
         Ok(reply) => failed(&format!("it does not stop: {}", reply.sentence())),
-        Err(problem) => failed(&problem),
+        Err(problem) => failed(&problem.to_string()),
     }
 }
 

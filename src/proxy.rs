@@ -168,11 +168,10 @@ impl Proxy {
     }
 
     fn fail(&self, metrics: &AccountMetrics, slot: usize, failure: &Failure) -> Reply {
+        metrics.call(slot, failure.outcome());
         if failure.is_of_the_app() {
-            metrics.call(slot, Outcome::Rejected);
             tracing::info!(errcode = failure.code(), error = %failure, "a call was turned down");
         } else {
-            metrics.call(slot, Outcome::Failed);
             tracing::warn!(errcode = failure.code(), error = %failure, "a call failed");
         }
         failure.reply(self.options.errors_as_200)

@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, Write},
+    net::SocketAddr,
     process::ExitCode,
 };
 
@@ -13,8 +14,9 @@ use tokio::runtime;
 use crate::{
     app,
     config::{
-        Config, ConfigError, Sources,
+        AdminPort, Config, ConfigError, Sources,
         command::{Invocation, Operation},
+        keys::Id,
     },
     inject::offline,
     log::{self, Log},
@@ -29,26 +31,36 @@ use crate::{
 pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
     // The only one there is: an error would say that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let sources = Sources::of_process(invocation.flags)?;
-    let operation = invocation.operation;
+    let Invocation { operation, flags } = invocation;
     Ok(match operation {
-        Operation::Serve => serve(Config::load(&sources)?),
+        Operation::Serve => serve(Config::load(&Sources::of_process(flags)?)?),
         Operation::Check { mint } => {
-            let config = Config::load(&sources)?;
+            let config = Config::load(&Sources::of_process(flags)?)?;
             block_on(operate::check::check(&config, mint))
         }
-        Operation::Health => block_on(operate::health(Config::admin(&sources)?)),
+        Operation::Health => block_on(operate::health(admin_port(flags)?)),
         Operation::Wait { until, timeout } => {
-            block_on(operate::wait(Config::admin(&sources)?, until, timeout))
+            block_on(operate::wait(admin_port(flags)?, until, timeout))
         }
-        Operation::Shutdown => block_on(operate::shutdown(Config::admin(&sources)?)),
+        Operation::Shutdown => block_on(operate::shutdown(admin_port(flags)?)),
         Operation::Inject(options) => offline::inject(&options),
-        Operation::Webhook(options) => webhook(*options, Config::log(&sources)?),
+        Operation::Webhook(options) => {
+            webhook(*options, Config::log(&Sources::of_process(flags)?)?)
+        }
         Operation::WebhookCerts(options) => match bootstrap::certificates(&options) {
             Ok(text) => said(&text),
             Err(problem) => failed(&problem),
         },
     })
+}
+
+/// Where the sidecar that is asked has its admin port.
+fn admin_port(flags: Vec<(Id, Vec<String>)>) -> Result<SocketAddr, ConfigError> {
+    let AdminPort { address, doubt } = AdminPort::find(&Sources::of_process_lossy(flags))?;
+    if let Some(doubt) = doubt {
+        complain(&doubt);
+    }
+    Ok(address)
 }
 
 fn serve(config: Config) -> ExitCode {

@@ -1,5 +1,7 @@
 //! An access token and the times that matter to it.
 
+pub mod fingerprints;
+
 use std::{
     fmt,
     sync::atomic::{AtomicBool, Ordering},

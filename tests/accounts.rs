@@ -6,6 +6,8 @@ mod isolation;
 #[path = "accounts/reload.rs"]
 mod reload;
 mod support;
+#[path = "accounts/tokens.rs"]
+mod tokens;
 
 use std::path::PathBuf;
 

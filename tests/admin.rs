@@ -231,6 +231,71 @@ async fn a_peer_that_asks_again_and_again_is_told_when_its_connection_ends() {
     assert_eq!(ended.kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
+#[tokio::test]
+async fn each_reply_of_the_admin_port_has_its_mark() {
+    let wechat = Wechat::calm().await;
+    wechat.change(|behaviour| behaviour.token_errcode = Some(40125));
+    let sidecar = Sidecar::unready(&wechat, &[], &[]).await;
+    for (target, status) in [
+        ("/", 200),
+        ("/livez", 200),
+        ("/metrics", 200),
+        ("/accounts", 200),
+        ("/readyz", 503),
+        ("/readyz?account=x", 404),
+        ("/shutdown", 405),
+        ("/nothing", 404),
+    ] {
+        let reply = sidecar.admin(target).await;
+        assert_eq!((reply.status, reply.marks()), (status, vec!["admin"]));
+    }
+    assert_eq!(put(&sidecar, "loud").await.marks(), ["admin"]);
+    let admin = format!("{}/livez", sidecar.admin);
+    let request = sidecar.client.get(admin).header("origin", "null");
+    let reply = sidecar.send(request).await;
+    assert_eq!((reply.status, reply.marks()), (403, vec!["admin"]));
+}
+
+#[tokio::test]
+async fn a_question_at_the_port_for_calls_is_no_success_and_nothing_is_sent() {
+    let wechat = Wechat::calm().await;
+    wechat.change(|behaviour| {
+        let admin = ("x-wechat-sidecar".to_owned(), "admin".to_owned());
+        behaviour.extra_headers = vec![admin];
+    });
+    for flags in [&["--enable-shutdown"][..], &["--error-status", "200"]] {
+        let mut sidecar = Sidecar::with(&wechat, flags).await;
+        let calls = sidecar.url.strip_prefix("http://").unwrap().to_owned();
+        for words in [
+            &["health"][..],
+            &["wait", "--timeout", "1s"],
+            &["wait", "--started", "--timeout", "1s"],
+            &["shutdown"],
+        ] {
+            let mut command = support::sidecar::command();
+            let output = command.args(["--admin", &calls]).args(words).output();
+            let output = output.await.unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+            assert!(said.contains("port for calls"), "{words:?}: {said}");
+        }
+        sidecar.line("the question is for the admin port").await;
+        // By hyper, too.
+        for way in [
+            "GET /livez HTTP/1.1\r\nConnection: close",
+            "POST /shutdown HTTP/1.0",
+        ] {
+            let question =
+                format!("{way}\r\nHost: localhost\r\nX-Wechat-Sidecar: for-admin\r\n\r\n");
+            assert!(sidecar.raw(question).await.contains("990403"), "{way}");
+        }
+        assert_eq!(wechat.calls().len(), 0);
+        // Not even WeChat can say that it is an admin port.
+        assert_eq!(sidecar.get("/livez").await.marks(), Vec::<&str>::new());
+        wechat.clear();
+    }
+}
+
 /// What `/livez`, `/healthz`, `/startupz` and `/readyz` answer.
 async fn statuses(sidecar: &Sidecar) -> [u16; 4] {
     let probes = ["/livez", "/healthz", "/startupz", "/readyz"].map(|probe| sidecar.admin(probe));

@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
+    os::unix::ffi::OsStrExt,
     path::PathBuf,
     process::{Command, Stdio},
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -135,12 +138,31 @@ fn admin(answer: fn(&str, usize) -> (u16, &'static str)) -> String {
             let length = body.len();
             write!(
                 stream,
-                "HTTP/1.1 {status} x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                "HTTP/1.1 {status} x\r\nX-Wechat-Sidecar: admin\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
             )
             .unwrap();
         }
     });
     address.to_string()
+}
+
+/// A server that is no admin port, and says `headers`; and what it is asked.
+fn stranger(headers: &'static str) -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (asked, questions) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 1024];
+            let length = stream.read(&mut head).unwrap();
+            let line = String::from_utf8_lossy(&head[..length]);
+            let _ = asked.send(line.lines().next().unwrap_or_default().to_owned());
+            let reply = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 7\r\n\r\nHUNTER2");
+            stream.write_all(reply.as_bytes()).unwrap();
+        }
+    });
+    (address.to_string(), questions)
 }
 
 #[test]
@@ -326,6 +348,100 @@ fn a_running_sidecar_is_asked() {
         _ => (404, ""),
     });
     run(&mut bare(&["shutdown", "--admin", &open])).says(0, "stopping");
+}
+
+#[test]
+fn a_typo_in_the_file_does_not_make_a_working_sidecar_look_ill() {
+    let working = admin(|target, _| match target {
+        "GET /livez" | "GET /readyz" | "GET /startupz" | "GET /" | "POST /shutdown" => (200, ""),
+        _ => (404, ""),
+    });
+    let asked: [(&[&str], &str); 4] = [
+        (&["health"], "alive"),
+        (&["wait"], "ready"),
+        (&["wait", "--started"], "started"),
+        (&["shutdown"], "stopping"),
+    ];
+    for file in [
+        format!("lisen = 1\nadmin = '{working}'"),
+        format!("admin = '{working}'\nlisten = 'HUNTER2'\nworkers = true"),
+        format!("admin = '{working}'\n[[accounts]]\nappsecret = 'HUNTER2'"),
+        format!("listen = ['HUNTER2\nadmin = '{working}'"),
+    ] {
+        let file = File::new(&file);
+        run(&mut sidecar(&["check", "--config", file.path()])).says(64, file.path());
+        for (words, done) in asked {
+            let flag = run(bare(words).args(["--config", file.path()]));
+            flag.says(0, done);
+            assert_eq!(flag.text, format!("{done}\n"));
+            run(bare(words).env("WECHAT_SIDECAR_CONFIG", file.path())).says(0, done);
+        }
+    }
+    let not_unicode = OsStr::from_bytes(b"\xff");
+    for (words, done) in asked {
+        let environment = &mut bare(words);
+        environment
+            .env("WECHAT_SIDECAR_ADMIN", &working)
+            .env("WECHAT_SIDECAR_CONFIG", "/no/such/file")
+            .env("WECHAT_SIDECAR_LISTEN", "no such thing!")
+            .env("WECHAT_SIDECAR_LISEN", "x")
+            .env("WECHAT_SIDECAR_UPSTREAM", not_unicode)
+            .env("WECHAT_SECRET", not_unicode);
+        let run = run(environment);
+        run.says(0, done);
+        assert_eq!(run.text, format!("{done}\n"));
+    }
+    // What is said to this command itself is looked at as ever.
+    run(&mut bare(&["health", "--admin", "x"])).says(64, "--admin: ");
+    run(bare(&["health"]).env("WECHAT_SIDECAR_ADMIN", "x")).says(64, "WECHAT_SIDECAR_ADMIN: ");
+    run(&mut bare(&["health", "--lisen", "x"])).says(64, "--lisen");
+}
+
+#[test]
+fn a_file_that_hides_the_admin_port_is_told_of_and_the_default_is_asked() {
+    let hidden = File::new("admin = 'HUNTER2'");
+    for file in [hidden.path(), "/no/such/file", "/"] {
+        for words in [&["health"][..], &["wait", "--timeout", "100ms"]] {
+            let run = run(bare(words).args(["--config", file]));
+            assert_ne!(run.code, Some(64), "{run:?}");
+            let told = "; asking 127.0.0.1:7081, the default of --admin";
+            assert!(run.text.contains(told), "{run:?}");
+            assert!(!run.text.contains("HUNTER2"), "{run:?}");
+        }
+    }
+}
+
+#[test]
+fn another_server_is_no_sidecar_and_is_not_told_to_stop() {
+    for (headers, what) in [
+        ("", "is no sidecar's admin port: see --admin"),
+        // Some send back what they are sent.
+        (
+            "X-Wechat-Sidecar: for-admin\r\n",
+            "is no sidecar's admin port",
+        ),
+        (
+            "X-Wechat-Sidecar: admin\r\nX-Wechat-Sidecar: error\r\n",
+            "is no sidecar's",
+        ),
+        (
+            "X-Wechat-Sidecar: error\r\n",
+            "is a sidecar's port for calls, not its admin port",
+        ),
+    ] {
+        let (server, asked) = stranger(headers);
+        run(&mut bare(&["health", "--admin", &server])).says(1, what);
+        let wait = ["wait", "--timeout", "1s", "--admin", &server];
+        run(&mut bare(&wait)).says(1, what);
+        run(&mut bare(&["shutdown", "--admin", &server])).says(1, what);
+        check(&format!("http://{}", nowhere()), &["--admin", &server]).says(1, "warning: ");
+        let asked: Vec<String> = asked.try_iter().collect();
+        assert!(asked.len() > 3, "{asked:?}");
+        assert!(
+            asked.iter().all(|line| line.starts_with("GET /")),
+            "{asked:?}"
+        );
+    }
 }
 
 #[test]

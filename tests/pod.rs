@@ -11,9 +11,6 @@ use tokio::{process::Command, time::timeout};
 /// Longer than all of it takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// What the script ends with where the machine does not let it make networks.
-const CANNOT: i32 = 77;
-
 /// A file that must be there; `remedy` makes it.
 fn existing(path: PathBuf, remedy: &str) -> PathBuf {
     assert!(
@@ -25,6 +22,7 @@ fn existing(path: PathBuf, remedy: &str) -> PathBuf {
 }
 
 #[tokio::test]
+#[ignore = "needs Linux, root that may make network namespaces, iproute2 and Python with wechatpy"]
 async fn an_injected_pod_starts_serves_and_ends_as_kubernetes_has_it() {
     let sidecar = Path::new(env!("CARGO_BIN_EXE_wechat-sidecar"));
     let examples = sidecar.with_file_name("examples");
@@ -49,10 +47,5 @@ async fn an_injected_pod_starts_serves_and_ends_as_kubernetes_has_it() {
     let said = String::from_utf8_lossy(&output.stdout);
     let problems = String::from_utf8_lossy(&output.stderr);
     println!("{said}{problems}");
-    let skipped = output.status.code() == Some(CANNOT);
-    // Where all that is needed has been installed, not to run is a failure.
-    assert!(
-        output.status.success() || skipped && std::env::var_os("CI").is_none(),
-        "see above"
-    );
+    assert!(output.status.success(), "see above");
 }

@@ -27,7 +27,9 @@ fn asked(
     }
     let compiler = pgo.join("compiler");
     let says = format!("if [[ $1 == -vV ]]; then echo '{is}'; exit; fi");
-    let script = format!("#!/usr/bin/env bash\n{says}\nprintf '%s|' \"$@\"\nenv | grep ^BIN-\n");
+    let script = format!(
+        "#!/usr/bin/env bash\n{says}\nprintf '%s|' \"$@\"\nprintf 'BIN-x='\nprintenv BIN-x\n"
+    );
     fs::write(&compiler, script).unwrap();
     fs::set_permissions(&compiler, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(pgo.join("rustc"));

@@ -147,6 +147,7 @@ async fn check(output: Output, wechat: &Wechat, sidecar: &Sidecar) {
 }
 
 #[tokio::test]
+#[ignore = "needs Python with wechatpy"]
 async fn wechatpy_works_with_any_text_as_its_token_and_a_hostile_wechat() {
     let wechat = Wechat::start().await;
     wechat.change(|behaviour| {
@@ -159,6 +160,7 @@ async fn wechatpy_works_with_any_text_as_its_token_and_a_hostile_wechat() {
 }
 
 #[tokio::test]
+#[ignore = "needs Python with wechatpy"]
 async fn wechatpy_works_while_tokens_end_under_it() {
     let wechat = Wechat::start().await;
     let sidecar = Sidecar::start(&wechat).await;
@@ -167,6 +169,7 @@ async fn wechatpy_works_while_tokens_end_under_it() {
 }
 
 #[tokio::test]
+#[ignore = "needs Node.js with co-wechat-api"]
 async fn co_wechat_api_works_with_a_token_from_the_sidecar_while_tokens_end_under_it() {
     let wechat = Wechat::start().await;
     let sidecar = Sidecar::start(&wechat).await;
@@ -180,6 +183,7 @@ async fn co_wechat_api_works_with_a_token_from_the_sidecar_while_tokens_end_unde
 }
 
 #[tokio::test]
+#[ignore = "needs Python with wechatpy"]
 async fn two_apps_of_one_corp_work_on_wechatpy_while_wecom_ends_their_tokens() {
     let secrets = ["app", "contacts"].map(|name| format!("{SECRET}-{name}"));
     let wecom = Wechat::wecom(&[&secrets[0], &secrets[1]]).await;
@@ -242,6 +246,7 @@ async fn two_apps_of_one_corp_work_on_wechatpy_while_wecom_ends_their_tokens() {
 
 /// Each knows its own AppID, and both have the same base URL: the placeholder tells them apart.
 #[tokio::test]
+#[ignore = "needs Python with wechatpy"]
 async fn two_wechatpy_clients_of_two_accounts_are_told_apart_by_their_placeholders() {
     let wechat = Wechat::start().await;
     let accounts = [

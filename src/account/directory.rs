@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use arc_swap::{ArcSwap, Guard};
 
 use super::Account;
+use crate::token::fingerprints::{Fingerprints, HistoryId};
 
 /// All accounts of one configuration, in its order.
 #[derive(Debug)]
@@ -13,6 +14,9 @@ pub struct Accounts {
     default: Option<usize>,
     /// By AppID and by name; `None` for a corpid that several share.
     known: HashMap<Box<str>, Option<usize>>,
+    /// By what their tokens are known by.
+    histories: HashMap<HistoryId, usize>,
+    fingerprints: Fingerprints,
 }
 
 /// Who is called something.
@@ -27,8 +31,8 @@ pub enum Found<'a> {
 }
 
 impl Accounts {
-    /// Of `all`, whose ids differ.
-    pub fn new(all: Vec<Arc<Account>>) -> Self {
+    /// Of `all`, whose ids differ, and whose tokens are known in `fingerprints`.
+    pub fn new(all: Vec<Arc<Account>>, fingerprints: Fingerprints) -> Self {
         let mut known = HashMap::new();
         for (at, account) in all.iter().enumerate() {
             let shared = known.insert(account.appid.as_str().into(), Some(at));
@@ -41,12 +45,19 @@ impl Accounts {
                 known.insert(name.as_str().into(), Some(at));
             }
         }
+        let histories = all.iter().enumerate().filter_map(|(at, account)| {
+            let history = account.keeper.history()?;
+            Some((history.id(), at))
+        });
+        let histories = histories.collect();
         let marked = all.iter().position(|account| account.options.default);
         let default = marked.or((all.len() == 1).then_some(0));
         Self {
             all: all.into(),
             default,
             known,
+            histories,
+            fingerprints,
         }
     }
 
@@ -77,6 +88,13 @@ impl Accounts {
         }
     }
 
+    /// Who has this token, or had it in the last two hours; several if they take theirs from one place. An
+    /// account that is here no more has none.
+    pub fn with_token(&self, token: &str) -> impl Iterator<Item = &Arc<Account>> {
+        let histories = self.fingerprints.find(token).into_iter();
+        histories.filter_map(|history| self.all.get(*self.histories.get(&history)?))
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.all.iter()
@@ -94,9 +112,10 @@ impl Accounts {
 pub struct Directory(Arc<ArcSwap<Accounts>>);
 
 impl Directory {
-    /// Of `accounts`.
-    pub fn new(accounts: Vec<Arc<Account>>) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Accounts::new(accounts))))
+    /// Of `accounts`, whose tokens are known in `fingerprints`.
+    pub fn new(accounts: Vec<Arc<Account>>, fingerprints: Fingerprints) -> Self {
+        let accounts = Accounts::new(accounts, fingerprints);
+        Self(Arc::new(ArcSwap::from_pointee(accounts)))
     }
 
     /// Those of now. A call that was begun keeps its account, whatever comes after.
@@ -106,6 +125,8 @@ impl Directory {
 
     /// Others from now on.
     pub fn replace(&self, accounts: Vec<Arc<Account>>) {
-        self.0.store(Arc::new(Accounts::new(accounts)));
+        let fingerprints = self.now().fingerprints.clone();
+        self.0
+            .store(Arc::new(Accounts::new(accounts, fingerprints)));
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     kind::Kind,
     metrics::AccountMetrics,
     ticket::{Asker, Corps, Tickets},
+    token::fingerprints::{Fingerprints, TokenHistory},
     upstream::route::Route,
 };
 
@@ -33,6 +34,7 @@ pub struct Means {
     common: Path,
     own: Arc<OwnWays>,
     corps: Arc<Corps>,
+    fingerprints: Fingerprints,
     token_wait: Duration,
     store: Option<Arc<Redis>>,
 }
@@ -46,6 +48,7 @@ impl Means {
             common: Path { client, route, way },
             own: Arc::default(),
             corps: Arc::default(),
+            fingerprints: Fingerprints::default(),
             token_wait,
             store: None,
         }
@@ -55,6 +58,11 @@ impl Means {
     pub fn with_store(mut self, store: Option<Arc<Redis>>) -> Self {
         self.store = store;
         self
+    }
+
+    /// Where the accounts' tokens are known.
+    pub fn fingerprints(&self) -> &Fingerprints {
+        &self.fingerprints
     }
 }
 
@@ -116,7 +124,13 @@ impl Options {
 
     /// The account, without a token yet. Its fetches run on the current runtime.
     pub fn open(&self, means: &Means) -> Result<Account, String> {
-        self.open_with(means, Arc::default())
+        self.open_with(means, Arc::default(), self.history(means))
+    }
+
+    /// Where its tokens are to be known. WeCom's need not be: there a call may bring a token that is not the account's.
+    fn history(&self, means: &Means) -> Option<Arc<TokenHistory>> {
+        let history = || Arc::new(means.fingerprints.history());
+        (self.kind == Kind::Wechat).then(history)
     }
 
     /// The account that `before` becomes. It goes on with the token in hand if that is one of its
@@ -124,7 +138,7 @@ impl Options {
     pub fn open_after(&self, before: &Account, means: &Means) -> Result<Account, String> {
         let metrics = before.metrics.clone();
         if !self.has_tokens_of(&before.options) {
-            return self.open_with(means, metrics);
+            return self.open_with(means, metrics, self.history(means));
         }
         let secret = before.secret.clone().filter(|_| self.secret.is_some());
         let options = Self {
@@ -138,7 +152,8 @@ impl Options {
                 ..before.clone()
             });
         }
-        let account = options.open_with(means, metrics)?;
+        let history = before.keeper.history().cloned();
+        let account = options.open_with(means, metrics, history)?;
         account.keeper.go_on_from(&before.keeper);
         Ok(Account {
             worked: before.worked.clone(),
@@ -147,7 +162,12 @@ impl Options {
         })
     }
 
-    fn open_with(&self, means: &Means, metrics: Arc<AccountMetrics>) -> Result<Account, String> {
+    fn open_with(
+        &self,
+        means: &Means,
+        metrics: Arc<AccountMetrics>,
+        history: Option<Arc<TokenHistory>>,
+    ) -> Result<Account, String> {
         let keeping = keeper::Options {
             renewal: match (&self.source, self.kind, self.token_api) {
                 // Asking costs nothing.
@@ -164,7 +184,7 @@ impl Options {
         let way = path.way.clone();
         let reach = Reach::new(path.client.clone(), path.route.clone());
         let issuer = self.shared(self.issuer_by(path)?, means, &metrics);
-        let keeper = Keeper::new(issuer, keeping, metrics.clone());
+        let keeper = Keeper::with_history(issuer, keeping, metrics.clone(), history);
         let asker = Asker {
             appid: self.appid.clone(),
             kind: self.kind,

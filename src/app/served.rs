@@ -122,7 +122,7 @@ impl Served {
             )));
         }
         let all = kept.iter().map(|kept: &Kept| kept.account.clone());
-        let directory = Directory::new(all.collect());
+        let directory = Directory::new(all.collect(), means.fingerprints().clone());
         let served = Self {
             means,
             directory,

@@ -144,9 +144,10 @@ pub(super) fn accounts(
 fn unwise(settings: &Settings, accounts: &[Options]) -> Vec<String> {
     let mut warnings = Vec::new();
     let says = |id, word| settings.text(id).is_some_and(|(_, text)| text == word);
-    if accounts.len() > 1 && says(Id::TokenEndpoint, "real") {
-        let warning = "with --token-endpoint real a token does not say whose a call is: with several \
-            accounts each call has to, by X-Wechat-Appid, its path or its listener";
+    let is_wecoms = |account: &Options| account.kind == Kind::Wecom;
+    if accounts.len() > 1 && accounts.iter().any(is_wecoms) && says(Id::TokenEndpoint, "real") {
+        let warning = "with --token-endpoint real a token of WeCom's does not say whose a call is: with several \
+            accounts each call for one of WeCom has to, by X-Wechat-Appid, its path or its listener";
         warnings.push(warning.to_owned());
     }
     let has_secret = |table: &Table| table.given.contains_key("secret");

@@ -1,8 +1,10 @@
 //! The TOML file: keys and tables of them, each value remembered with its line.
 
+mod lenient;
+
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +16,7 @@ use super::{
     keys::{self, Id, Key, Kind},
     layers::Given,
 };
+pub(super) use lenient::admin;
 
 /// What a file says.
 #[derive(Default)]
@@ -29,20 +32,9 @@ const ACCOUNTS: &str = "accounts";
 
 /// What the file at `path` says. The error shows no line of it: a line may hold a secret.
 pub(super) fn read(path: &Path, named_at: &Place) -> Result<Contents, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        ConfigError::new(
-            named_at.clone(),
-            format!("the file cannot be read: {error}"),
-        )
-    })?;
+    let text = fs::read_to_string(path).map_err(|error| unreadable(&error, named_at))?;
     let file = File { path, text: &text };
-    let table = DeTable::parse(&text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        ConfigError::new(
-            file.line(at),
-            format!("the file is not TOML: {}", error.message()),
-        )
-    })?;
+    let table = DeTable::parse(&text).map_err(|error| file.not_toml(&error))?;
     let mut contents = Contents::default();
     for (name, value) in table.get_ref() {
         if name.get_ref() == ACCOUNTS {
@@ -53,6 +45,11 @@ pub(super) fn read(path: &Path, named_at: &Place) -> Result<Contents, ConfigErro
     let others = flat(&file, table.get_ref(), "", &|name| name == ACCOUNTS)?;
     contents.layer = gather(others, find, |key| key.id)?;
     Ok(contents)
+}
+
+fn unreadable(error: &io::Error, named_at: &Place) -> ConfigError {
+    let problem = format!("the file cannot be read: {error}");
+    ConfigError::new(named_at.clone(), problem)
 }
 
 /// The tables in an array of accounts.
@@ -82,6 +79,17 @@ struct Found<'a> {
     name: String,
     place: Place,
     value: &'a DeValue<'a>,
+}
+
+impl Found<'_> {
+    /// It as a value of `key`.
+    fn given(self, key: &'static Key) -> Result<Given, ConfigError> {
+        let Self { place, value, .. } = self;
+        match texts(key, value) {
+            Ok(texts) => Ok(Given { key, texts, place }),
+            Err(problem) => Err(ConfigError::new(place, problem)),
+        }
+    }
 }
 
 /// Everything in `table` and in the tables below it. `[x]` with `y` in it is the same as `x-y`, and
@@ -120,15 +128,10 @@ fn gather<T: Ord>(
     id: impl Fn(&'static Key) -> T,
 ) -> Result<BTreeMap<T, Given>, ConfigError> {
     let mut layer = BTreeMap::new();
-    for Found { name, place, value } in found {
-        let key = find(&name, &place)?;
-        let texts =
-            texts(key, value).map_err(|problem| ConfigError::new(place.clone(), problem))?;
-        let given = Given {
-            key,
-            texts,
-            place: place.clone(),
-        };
+    for found in found {
+        let key = find(&found.name, &found.place)?;
+        let place = found.place.clone();
+        let given = found.given(key)?;
         if layer.insert(id(key), given).is_some() {
             let problem = "the key stands here twice, in two spellings";
             return Err(ConfigError::new(place, problem));
@@ -152,6 +155,12 @@ impl File<'_> {
         let path = PathBuf::from(self.path);
         let line = self.line_of(at);
         Place::Line { path, line }
+    }
+
+    fn not_toml(&self, error: &toml::de::Error) -> ConfigError {
+        let at = error.span().map_or(0, |span| span.start);
+        let problem = format!("the file is not TOML: {}", error.message());
+        ConfigError::new(self.line(at), problem)
     }
 
     fn key(&self, name: &str, at: usize) -> Place {

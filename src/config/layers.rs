@@ -88,8 +88,7 @@ fn shown(text: &str) -> String {
 impl Settings {
     /// Puts the layers on top of each other. Values are not looked at yet.
     pub(super) fn gather(sources: &Sources) -> Result<Self, ConfigError> {
-        let mut upper = of_environment(&sources.env);
-        upper.extend(of_flags(&sources.flags));
+        let upper = upper(sources);
         let (mut given, mut accounts) = (defaults(), Vec::new());
         if let Some(named) = upper.get(&Id::Config)
             && let [path] = named.texts.as_slice()
@@ -105,6 +104,17 @@ impl Settings {
             accounts,
             warnings,
         })
+    }
+
+    /// The same as if no file was named: this cannot fail.
+    pub(super) fn without_file(sources: &Sources) -> Self {
+        let mut given = defaults();
+        given.extend(upper(sources));
+        Self {
+            given,
+            accounts: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 
     /// All of it, to compare with another reading.
@@ -144,6 +154,13 @@ fn defaults() -> BTreeMap<Id, Given> {
         }
     }
     layer
+}
+
+/// The layers above the file.
+fn upper(sources: &Sources) -> BTreeMap<Id, Given> {
+    let mut upper = of_environment(&sources.env);
+    upper.extend(of_flags(&sources.flags));
+    upper
 }
 
 fn of_flags(flags: &[(Id, Vec<String>)]) -> BTreeMap<Id, Given> {

@@ -195,7 +195,7 @@ pub(super) fn address(text: &str) -> Result<Address, String> {
 }
 
 /// An address and a port. No name but localhost: others could change their meaning.
-fn tcp(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn tcp(text: &str) -> Result<SocketAddr, String> {
     let local = text
         .strip_prefix("localhost:")
         .and_then(|port| port.parse().ok());

@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 use super::*;
 
 mod accounts;
+mod admin;
 mod sources;
 mod ways;
 
@@ -120,30 +121,13 @@ fn the_environment_can_name_the_file_and_a_flag_can_switch_off() {
     let mut given = given.env("WECHAT_SIDECAR_CONFIG", &path);
     given.0.flags.clear();
     assert!(given.load().enable_shutdown);
-    assert_eq!(Config::admin(&given.0).unwrap().to_string(), "127.0.0.1:1");
+    assert_eq!(given.load().admin.to_string(), "0.0.0.0:1");
     assert!(
         !given
             .flag(Id::EnableShutdown, "false")
             .load()
             .enable_shutdown
     );
-}
-
-#[test]
-fn the_admin_port_is_found_without_credentials() {
-    let sources = |text: &str| Sources {
-        flags: vec![(Id::Admin, vec![text.to_owned()])],
-        env: Vec::new(),
-    };
-    assert_eq!(
-        Config::admin(&sources("[::]:9")).unwrap().to_string(),
-        "[::1]:9"
-    );
-    assert_eq!(
-        Config::admin(&sources("10.0.0.1:9")).unwrap().to_string(),
-        "10.0.0.1:9"
-    );
-    assert!(Config::admin(&sources("9")).is_err());
 }
 
 #[test]

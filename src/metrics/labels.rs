@@ -28,7 +28,7 @@ labels! {
         Errcode = "errcode",
         /// WeChat's refusal of the token reached the app.
         Refused = "refused",
-        /// Answered here: the token endpoints.
+        /// Answered here: the token endpoints, tickets, and a token that nobody knows.
         Local = "local",
         /// Answered with a refusal that is remembered.
         Remembered = "remembered",
@@ -52,6 +52,8 @@ labels! {
         Listener = "listener",
         /// By the AppID in a request for a token or a session.
         Appid = "appid",
+        /// By the real token that it carries.
+        Token = "token",
         /// It does not say: it is the default account's.
         Default = "default",
     }

@@ -1,15 +1,23 @@
-//! A question to a running sidecar's admin port.
+//! A question to a running sidecar's admin port, and to nobody else.
+//!
+//! Whatever answers may be another program, or a port for calls. So an answer counts only with the mark of
+//! an admin port, and a question says whom it is for: a port for calls sends WeChat nothing.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{HeaderMap, Method, Request, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
     time::{Duration, timeout},
+};
+
+use crate::{
+    admin::MARK,
+    proxy::{HEADER, Mark, guard::FOR_ADMIN},
 };
 
 /// How long an answer may take.
@@ -43,19 +51,50 @@ impl Reply {
     }
 }
 
-/// Sends a request without a body. The error is a sentence.
-pub(super) async fn ask(admin: SocketAddr, method: Method, path: &str) -> Result<Reply, String> {
-    match timeout(PATIENCE, exchange(admin, method, path)).await {
-        Ok(reply) => reply,
-        Err(_) => Err(format!("no answer from {admin} within {PATIENCE:?}")),
-    }
+/// Why there is no answer of an admin port's.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    /// There is nothing to send.
+    #[error("the question cannot be asked: {0}")]
+    Question(#[from] http::Error),
+    /// Nobody is there.
+    #[error("no sidecar can be reached at {0}: {1}")]
+    Unreachable(SocketAddr, io::Error),
+    /// Somebody is there, and says nothing.
+    #[error("no answer from {0} within {PATIENCE:?}")]
+    Silent(SocketAddr),
+    /// Something else is said.
+    #[error("what answers at {0} does not speak HTTP: it is no sidecar's admin port, see --admin")]
+    NotHttp(SocketAddr),
+    /// A port for calls.
+    #[error("{0} is a sidecar's port for calls, not its admin port: see --admin")]
+    Calls(SocketAddr),
+    /// Another server.
+    #[error("what answers at {0} is no sidecar's admin port: see --admin")]
+    Stranger(SocketAddr),
+    /// The answer did not come, or did not come to its end.
+    #[error("the answer from {0} broke off")]
+    Broken(SocketAddr),
 }
 
-async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Result<Reply, String> {
+/// Sends a request without a body.
+pub(super) async fn ask(admin: SocketAddr, method: Method, path: &str) -> Result<Reply, AskError> {
+    let exchange = exchange(admin, method, path);
+    let answer = timeout(PATIENCE, exchange).await;
+    answer.unwrap_or(Err(AskError::Silent(admin)))
+}
+
+async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Result<Reply, AskError> {
     let stream = TcpStream::connect(admin)
         .await
-        .map_err(|error| format!("no sidecar can be reached at {admin}: {error}"))?;
-    let broken = |_| format!("what answers at {admin} does not speak HTTP");
+        .map_err(|error| AskError::Unreachable(admin, error))?;
+    let broken = |error: hyper::Error| {
+        if error.is_parse() {
+            AskError::NotHttp(admin)
+        } else {
+            AskError::Broken(admin)
+        }
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
@@ -64,14 +103,25 @@ async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Result<Reply
         .uri(path)
         // The admin port accepts loopback names only, whatever address it is reached at.
         .header(header::HOST, format!("localhost:{}", admin.port()))
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
+        .header(HEADER, FOR_ADMIN)
+        .body(Empty::<Bytes>::new())?;
     // Ends with the sender, at the end of this function.
     tokio::spawn(connection);
     let reply = sender.send_request(request).await.map_err(broken)?;
+    recognise(reply.headers(), admin)?;
     let status = reply.status().as_u16();
     let body = Limited::new(reply.into_body(), LARGEST).collect().await;
-    let body = body.map_err(|_| format!("the answer from {admin} broke off"))?;
+    let body = body.map_err(|_| AskError::Broken(admin))?;
     let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
     Ok(Reply { status, body })
+}
+
+/// Whether an admin port answers so.
+fn recognise(headers: &HeaderMap, admin: SocketAddr) -> Result<(), AskError> {
+    let mut marks = headers.get_all(HEADER).iter();
+    match (marks.next(), marks.next()) {
+        (Some(mark), None) if mark == MARK => Ok(()),
+        (Some(mark), None) if mark == Mark::Error.word() => Err(AskError::Calls(admin)),
+        _ => Err(AskError::Stranger(admin)),
+    }
 }

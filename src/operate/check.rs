@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
 use super::{
-    ask::{Reply, ask},
+    ask::{AskError, Reply, ask},
     say,
 };
 use crate::{
@@ -129,8 +129,12 @@ impl Report {
     async fn running(&self, config: &Config) -> Value {
         let admin = from_here(config.admin);
         match ask(admin, Method::GET, "/readyz").await {
-            Err(problem) => {
+            Err(problem @ AskError::Unreachable(..)) => {
                 self.ok(&format!("{problem}; none is running yet"));
+                return Value::Null;
+            }
+            Err(problem) => {
+                self.warning(&problem.to_string());
                 return Value::Null;
             }
             Ok(Reply { status: 200, .. }) => {

@@ -9,7 +9,9 @@ use crate::{
     account::rules::Forbidden,
     body::BodyError,
     captured::{Captured, HoldError},
+    errcode,
     keeper::NoToken,
+    metrics::Outcome,
     upstream::{SendError, route::DialError},
 };
 
@@ -48,7 +50,7 @@ pub enum Failure {
     NoAccount,
     /// It says two things of its account.
     #[error(
-        "the call is for two accounts at once: its placeholder, header, path, listener and AppID must name the same one"
+        "the call is for two accounts at once: its placeholder or token, header, path, listener and AppID must name the same one"
     )]
     TwoAccounts,
     /// It names a corpid of several accounts.
@@ -86,11 +88,17 @@ pub enum Failure {
     /// WeChat's own answer to an AppID that is not the account's.
     #[error("invalid appid: it is not the one that this sidecar serves")]
     ForeignAppid,
+    /// WeChat's own answer to a token that is over, for a token that no account has: the SDK fetches
+    /// another by its AppID, and so says whose it is.
+    #[error(
+        "access_token expired (wechat-sidecar: none of its accounts has this token, or had it in the last two hours, so that it does not say whose the call is; fetch a token from the sidecar with your AppID, or send the header X-Wechat-Appid, or call http://…/APPID/…)"
+    )]
+    UnknownToken,
 }
 
 /// Our codes and their statuses, as the README lists them. None is one to which SDKs react by
-/// sending again; 40013 is WeChat's own.
-pub const CODES: [(i64, u16, &str); 15] = [
+/// sending again, but the last: that is WeChat's own as 40013 is, and makes them fetch a token first.
+pub const CODES: [(i64, u16, &str); 16] = [
     (
         990_400,
         400,
@@ -105,7 +113,7 @@ pub const CODES: [(i64, u16, &str); 15] = [
     (
         990_403,
         403,
-        "the call came from a browser, through another proxy, or for another host",
+        "the call came from a browser, through another proxy, for another host, or is a question to the admin port",
     ),
     (
         990_404,
@@ -146,6 +154,11 @@ pub const CODES: [(i64, u16, &str); 15] = [
         200,
         "the AppID is not the one that this sidecar serves",
     ),
+    (
+        errcode::EXPIRED,
+        200,
+        "no account has this token, and nothing else says whose the call is",
+    ),
 ];
 
 impl Failure {
@@ -167,6 +180,7 @@ impl Failure {
             Self::NoToken(_) | Self::NoTicket(_) => 990_503,
             Self::TimedOut(_) => 990_504,
             Self::ForeignAppid => 40013,
+            Self::UnknownToken => errcode::EXPIRED,
         }
     }
 
@@ -181,19 +195,30 @@ impl Failure {
 
     /// Whether the app is to blame.
     pub fn is_of_the_app(&self) -> bool {
-        self.status().is_client_error() || matches!(self, Self::ForeignAppid)
+        self.status().is_client_error() || matches!(self, Self::ForeignAppid | Self::UnknownToken)
+    }
+
+    /// What a call that ends so counts as.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::UnknownToken => Outcome::Local,
+            _ if self.is_of_the_app() => Outcome::Rejected,
+            _ => Outcome::Failed,
+        }
     }
 
     /// The reply. With `as_200`, for SDKs that read no other body, only the status is another.
     pub fn reply(&self, as_200: bool) -> Reply {
-        let mut reply = json_reply(json!({
-            "errcode": self.code(),
-            "errmsg": format!("wechat-sidecar: {self}"),
-        }));
+        let (marked, errmsg) = match self {
+            // It begins as WeChat's does, for SDKs that look.
+            Self::UnknownToken => (Mark::Local, self.to_string()),
+            _ => (Mark::Error, format!("wechat-sidecar: {self}")),
+        };
+        let mut reply = json_reply(json!({ "errcode": self.code(), "errmsg": errmsg }));
         if !as_200 {
             *reply.status_mut() = self.status();
         }
-        mark(&mut reply, Mark::Error);
+        mark(&mut reply, marked);
         let retry_after = match self {
             Self::NoToken(none) | Self::NoTicket(none) => {
                 if let Some(code) = none.error.code() {

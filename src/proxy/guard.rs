@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts, uri::Authority};
 
-use super::{GuardOptions, error::Failure};
+use super::{GuardOptions, HEADER, error::Failure};
 use crate::upstream::origin::is_loopback;
 
 /// Where a call came in.
@@ -16,6 +16,8 @@ pub enum Door {
     Open,
     /// A socket in the file system.
     Unix,
+    /// The admin port, where no call comes in.
+    Admin,
 }
 
 /// Where a call came in, and whose calls come in there.
@@ -32,6 +34,9 @@ pub const KEY: &str = "x-wechat-sidecar-key";
 
 /// The header that says whose a call is, by AppID or name.
 pub const APPID: &str = "x-wechat-appid";
+
+/// What [`HEADER`] says on a question to the admin port. On a port for calls nothing is sent for it.
+pub const FOR_ADMIN: &str = "for-admin";
 
 /// The hosts that calls may be for: the nearest one, the one for disasters, the regions, and one
 /// that old SDKs still name.
@@ -58,7 +63,7 @@ impl GuardOptions {
         }
         self.check_key(&head.headers)?;
         self.check_host(head, door)?;
-        self.check_way(&head.headers)
+        self.check_way(&head.headers, door)
     }
 
     fn check_key(&self, headers: &HeaderMap) -> Result<(), Failure> {
@@ -95,8 +100,8 @@ impl GuardOptions {
         {
             return stranger();
         }
-        match host {
-            Some(host) if door == Door::Loopback && !self.knows(host) => stranger(),
+        match (door, host) {
+            (Door::Loopback | Door::Admin, Some(host)) if !self.knows(host) => stranger(),
             _ => Ok(()),
         }
     }
@@ -126,10 +131,16 @@ impl GuardOptions {
                 .any(|known| host.eq_ignore_ascii_case(known))
     }
 
-    fn check_way(&self, headers: &HeaderMap) -> Result<(), Failure> {
-        // Usually none of them is there: one look at each name costs less than four searches.
+    fn check_way(&self, headers: &HeaderMap, door: Door) -> Result<(), Failure> {
+        // Usually none of them is there: one look at each name costs less than five searches.
         if !headers.keys().any(tells_the_way) {
             return Ok(());
+        }
+        let is_for_admin = headers.get_all(HEADER).iter().any(|said| said == FOR_ADMIN);
+        if is_for_admin && door != Door::Admin {
+            return Err(Failure::Stranger(
+                "this port carries calls to WeChat; the question is for the admin port, see --admin",
+            ));
         }
         let site = headers
             .get("sec-fetch-site")
@@ -162,11 +173,12 @@ fn is_usual(authority: &[u8]) -> bool {
     host == b"localhost" || host == b"127.0.0.1" || host == WECHAT_HOSTS[0].as_bytes()
 }
 
-/// Whether a header says that a call came from a browser or through another proxy.
+/// Whether a header says that a call came from a browser or through another proxy, or is none.
 fn tells_the_way(name: &HeaderName) -> bool {
     const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-    matches!(*name, header::ORIGIN | header::FORWARDED) || [SITE, FORWARDED_FOR].contains(name)
+    matches!(*name, header::ORIGIN | header::FORWARDED)
+        || [SITE, FORWARDED_FOR, HEADER].contains(name)
 }
 
 #[cfg(test)]
@@ -275,6 +287,35 @@ mod tests {
         let (head, ()) = call.body(()).unwrap().into_parts();
         let refused = GuardOptions::default().check(&head, Door::Loopback);
         assert!(matches!(refused, Err(Failure::Malformed(_))));
+    }
+
+    #[test]
+    fn what_is_meant_for_the_admin_port_is_no_call() {
+        let guard = GuardOptions {
+            allow_forwarded: true,
+            ..GuardOptions::default()
+        };
+        let host = ("host", "localhost");
+        for (said, on_a_port_for_calls) in [
+            (&["for-admin"][..], false),
+            (&["replayed", "for-admin"], false),
+            // An app that sends back what a reply said.
+            (&["replayed"], true),
+        ] {
+            let said = said.iter().map(|said| ("x-wechat-sidecar", *said));
+            let headers: Vec<_> = [host].into_iter().chain(said).collect();
+            for door in [Door::Loopback, Door::Open, Door::Unix] {
+                let passes = check(&guard, door, "/livez", &headers);
+                assert_eq!(passes, on_a_port_for_calls, "{headers:?}");
+            }
+            assert!(check(&guard, Door::Admin, "/livez", &headers));
+        }
+        assert!(!check(
+            &guard,
+            Door::Admin,
+            "/livez",
+            &[("host", "a.example")]
+        ));
     }
 
     #[test]

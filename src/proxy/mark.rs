@@ -14,7 +14,7 @@ pub enum Mark {
     Replayed,
     /// The body was not held: a refusal would reach the app.
     NotReplayable,
-    /// Answered by the sidecar: a token endpoint, or a ticket.
+    /// Answered by the sidecar: a token endpoint, a ticket, or a token that nobody knows.
     Local,
     /// WeChat's refusal of an earlier call, which no token heals.
     Remembered,

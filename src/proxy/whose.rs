@@ -1,4 +1,4 @@
-//! Whose call it is: by what it says, by where it came in, or by default.
+//! Whose call it is: by what it says, by the token it brings, by where it came in, or by default.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -53,6 +53,58 @@ impl Said<'_> {
         }
         Ok(())
     }
+
+    /// The call to `path` brings tokens of its own. A token that an account has, or had, says whose it is. One
+    /// that looks like WeChat's and is nobody's must not be replaced by that of whoever is the default.
+    fn tokens(&mut self, path: &str, query: Option<&str>) -> Result<(), Failure> {
+        let mut tokens = access_tokens(query)
+            .filter(|token| !token.is_empty() && !token.starts_with(PLACEHOLDER))
+            .peekable();
+        if tokens.peek().is_none() || !self.vague.is_empty() || !self.is_replaced(path) {
+            return Ok(());
+        }
+        let mut unknown = false;
+        for token in tokens {
+            let mut holders = self.accounts.with_token(&token).peekable();
+            match (holders.peek(), self.account) {
+                (None, _) => unknown |= looks_real(&token),
+                (Some(holder), None) => self.account = Some((holder, Selection::Token)),
+                (Some(_), Some((account, _))) => {
+                    if !holders.any(|holder| Arc::ptr_eq(holder, account)) {
+                        return Err(Failure::TwoAccounts);
+                    }
+                }
+            }
+        }
+        if unknown && self.account.is_none() && self.may_be_wechats() {
+            return Err(Failure::UnknownToken);
+        }
+        Ok(())
+    }
+
+    /// Whether a call that says nothing can be for WeChat. To WeCom it may bring a token that is no account's of ours.
+    fn may_be_wechats(&self) -> bool {
+        let is_wechats = |account: &Arc<Account>| account.kind == Kind::Wechat;
+        let default = self.accounts.default_account().map(is_wechats);
+        default.unwrap_or_else(|| self.accounts.iter().any(is_wechats))
+    }
+
+    /// Whether the token that a call to `path` brings would be replaced by an account's of WeChat.
+    fn is_replaced(&self, path: &str) -> bool {
+        self.account
+            .is_none_or(|(account, _)| account.kind == Kind::Wechat)
+            && Endpoint::of(Kind::Wechat, path.as_bytes()).is_ok_and(|endpoint| {
+                endpoint.credential == Credential::AccessToken
+                    && (endpoint.row().is_some() || !is_meant_for_another(endpoint.path()))
+            })
+    }
+}
+
+/// Whether `token` looks like one of WeChat's, and not like a word that was given to an SDK for want of one.
+fn looks_real(token: &str) -> bool {
+    const SHORTEST: usize = 100;
+    let is_of_its_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    token.len() >= SHORTEST && token.bytes().all(is_of_its_alphabet)
 }
 
 /// Whose a call is to `path`, which begins with one slash. `in_body` is the AppID in the body of a
@@ -91,14 +143,17 @@ pub(super) fn whose<'a>(
     }
     // Where there is one account, it is compared by who answers.
     if !accounts.is_one() {
-        let path = names_itself(path, query, &mut said)?;
+        let asks = names_itself(path, query, &mut said)?;
         match in_body {
             Some("") => {}
             Some(appid) => said.word(Selection::Appid, appid)?,
-            None if said.is_silent() && path.as_deref() == Some(STABLE.as_bytes()) => {
+            None if said.is_silent() && asks.as_deref() == Some(STABLE.as_bytes()) => {
                 return Ok(None);
             }
             None => {}
+        }
+        if asks.is_none() {
+            said.tokens(path, query)?;
         }
     }
     let (account, way) = match said.account {
@@ -217,23 +272,27 @@ fn first_segment(path: &str) -> Option<(&str, &str)> {
 
 /// What stands behind `sidecar-` in the tokens of a query.
 fn placeholders(query: Option<&str>) -> impl Iterator<Item = Cow<'_, str>> {
+    access_tokens(query).filter_map(|token| match token {
+        Cow::Borrowed(token) => token.strip_prefix(PLACEHOLDER).map(Cow::Borrowed),
+        Cow::Owned(token) => token
+            .strip_prefix(PLACEHOLDER)
+            .map(|id| id.to_owned().into()),
+    })
+}
+
+/// The decoded tokens of a query.
+fn access_tokens(query: Option<&str>) -> impl Iterator<Item = Cow<'_, str>> {
     let parameters = query.into_iter().flat_map(|query| query.split('&'));
     parameters.filter_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         if !named(name, "access_token") {
             return None;
         }
-        let value = if value.contains('%') {
+        Some(if value.contains('%') {
             percent_decode(value.as_bytes()).decode_utf8_lossy()
         } else {
             Cow::Borrowed(value)
-        };
-        match value {
-            Cow::Borrowed(value) => value.strip_prefix(PLACEHOLDER).map(Cow::Borrowed),
-            Cow::Owned(value) => value
-                .strip_prefix(PLACEHOLDER)
-                .map(|id| id.to_owned().into()),
-        }
+        })
     })
 }
 

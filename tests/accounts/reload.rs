@@ -25,7 +25,7 @@ fn replace(path: &Path, text: &str) {
 }
 
 /// Changes the file, and says so.
-async fn hang_up(sidecar: &Sidecar, path: &Path, text: &str, outcome: &str) {
+pub(super) async fn hang_up(sidecar: &Sidecar, path: &Path, text: &str, outcome: &str) {
     let sample = format!("wechat_sidecar_config_reloads_total{{outcome=\"{outcome}\"}}");
     let before = sidecar.metric(&sample).await;
     replace(path, text);

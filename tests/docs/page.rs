@@ -5,17 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Pages that only developers read, which have no Chinese version.
-pub(crate) const ENGLISH_ONLY: [&str; 7] = [
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "benches/README.md",
-    "docs/performance-notes.md",
-    "k8s/README.md",
-    "pgo/README.md",
-    "tests/simulation/README.md",
-];
-
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -179,11 +168,15 @@ pub(crate) fn resolve(from: &str, link: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// The pages that there are in two languages, in English.
+/// The pages that there are in two languages, in English. Developers read theirs in English alone.
 pub(crate) fn translated() -> Vec<Page> {
-    let pages = all().into_iter().filter(|page| !page.is_chinese());
+    let is_translated = |path: &str| {
+        let is_in_docs = path.starts_with("docs/") && path != "docs/performance-notes.md";
+        path == "README.md" || is_in_docs
+    };
+    let pages = all().into_iter();
     pages
-        .filter(|page| !ENGLISH_ONLY.contains(&page.path.as_str()))
+        .filter(|page| !page.is_chinese() && is_translated(&page.path))
         .collect()
 }
 
@@ -203,25 +196,18 @@ pub(crate) fn chinese(english: &str) -> String {
 
 /// Every page of the repository.
 pub(crate) fn all() -> Vec<Page> {
-    let folders = [
-        "",
-        "docs",
-        "docs/zh-CN",
-        "benches",
-        "k8s",
-        "pgo",
-        "tests/simulation",
-    ];
     let mut paths = Vec::new();
-    for folder in folders {
-        for entry in fs::read_dir(root().join(folder)).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            if name.ends_with(".md") {
-                paths.push(
-                    format!("{folder}/{name}")
-                        .trim_start_matches('/')
-                        .to_owned(),
-                );
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                if !name.starts_with('.') && name != "target" {
+                    folders.push(format!("{folder}{name}/"));
+                }
+            } else if name.ends_with(".md") {
+                paths.push(format!("{folder}{name}"));
             }
         }
     }

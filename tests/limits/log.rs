@@ -12,6 +12,7 @@ use tokio::{
 use crate::support::{
     Wechat,
     sidecar::{client, with_account},
+    signal,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -79,9 +80,7 @@ impl Unread {
     }
 
     fn terminate(&self) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill").arg(&pid).status();
-        assert!(sent.unwrap().success());
+        signal::send(self.child.id().unwrap(), "-TERM");
     }
 }
 

@@ -6,6 +6,7 @@ pub mod egress;
 pub mod redis;
 pub mod scripted;
 pub mod sidecar;
+pub mod signal;
 pub mod wechat;
 
 use std::time::Duration;

@@ -163,9 +163,7 @@ impl Redis {
     }
 
     fn signal(&self, signal: &str) {
-        let pid = self.child().id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
-        assert!(sent.success());
+        super::signal::send(self.child().id(), signal);
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {

@@ -304,12 +304,7 @@ impl Sidecar {
 
     /// Sends a signal.
     pub fn signal(&self, signal: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill")
-            .args([signal, &pid])
-            .status()
-            .unwrap();
-        assert!(sent.success());
+        super::signal::send(self.child.id().unwrap(), signal);
     }
 
     /// Waits for its end.

@@ -17,6 +17,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+#[path = "../support/signal.rs"]
+#[allow(unreachable_pub)]
+mod signal;
+
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The name by which an API server calls the webhook.
@@ -223,11 +227,7 @@ impl Webhook {
 
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill")
-            .args([signal, &pid])
-            .status();
-        assert!(sent.unwrap().success());
+        signal::send(self.child.id().unwrap(), signal);
     }
 }
 

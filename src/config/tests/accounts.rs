@@ -15,12 +15,21 @@ fn in_the_file(text: &str) -> Given {
 
 #[test]
 fn what_is_unwise_about_several_accounts_is_a_warning() {
-    let text = "[[accounts]]\nappid='wx1'\nsecret='HUNTER2'\n[[accounts]]\nappid='wx2'\nsecret='b'";
-    let given = in_the_file(text).flag(Id::TokenEndpoint, "real");
+    let real = |second: &str| {
+        let first = "[[accounts]]\nappid='wx1'\nsecret='HUNTER2'\n[[accounts]]\nsecret='b'\n";
+        in_the_file(&format!("{first}{second}")).flag(Id::TokenEndpoint, "real")
+    };
+    // WeChat's tokens say whose they are.
+    let warnings = real("appid='wx2'").load().warnings;
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let given = real("corpid='ww1'\nkind='wecom'");
     let [warning] = &given.load().warnings[..] else {
         panic!()
     };
-    assert!(warning.contains("X-Wechat-Appid"), "{warning}");
+    assert!(
+        warning.contains("X-Wechat-Appid") && warning.contains("WeCom"),
+        "{warning}"
+    );
     fs::set_permissions(&given.1, fs::Permissions::from_mode(0o644)).unwrap();
     let warnings = given.load().warnings.concat();
     assert!(

@@ -1,5 +1,7 @@
 //! What a call says of its account, and what it may not say.
 
+mod tokens;
+
 use http::HeaderValue;
 use tokio::time::Duration;
 
@@ -45,7 +47,8 @@ fn accounts(more: &[(&str, &str)]) -> Accounts {
         }
         Arc::new(account)
     };
-    Accounts::new(more.iter().map(open).collect())
+    let all = more.iter().map(open).collect();
+    Accounts::new(all, means.fingerprints().clone())
 }
 
 const TWO: [(&str, &str); 2] = [("wx1", "orders"), ("wx2", "")];

@@ -1,11 +1,11 @@
 //! Many replicas of one account against one store and one WeChat, on a clock that is paused.
 #![allow(clippy::unwrap_used)]
 
-#[path = "replicas/memory.rs"]
+#[path = "store_simulated/memory.rs"]
 mod memory;
-#[path = "replicas/replica.rs"]
+#[path = "store_simulated/replica.rs"]
 mod replica;
-#[path = "replicas/tickets.rs"]
+#[path = "store_simulated/tickets.rs"]
 mod tickets;
 
 use std::sync::atomic::Ordering;

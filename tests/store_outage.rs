@@ -1,9 +1,9 @@
 //! Replicas of one account whose store breaks, is away or comes back empty.
 #![allow(clippy::unwrap_used)]
 
-#[path = "replicas/memory.rs"]
+#[path = "store_simulated/memory.rs"]
 mod memory;
-#[path = "replicas/replica.rs"]
+#[path = "store_simulated/replica.rs"]
 mod replica;
 
 use futures_util::future::join_all;

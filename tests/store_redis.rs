@@ -57,6 +57,7 @@ fn fetches(wechat: &Wechat) -> usize {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn one_fetch_is_enough_for_both_and_so_it_is_after_a_refusal() {
     let (wechat, redis) = (Wechat::calm().await, Redis::start());
     let url = redis.url();
@@ -86,6 +87,7 @@ async fn one_fetch_is_enough_for_both_and_so_it_is_after_a_refusal() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_sidecar_killed_in_the_middle_of_its_fetch_holds_up_the_other_no_longer_than_the_lease() {
     let (wechat, redis) = (Wechat::calm().await, Redis::start());
     wechat.change(|behaviour| behaviour.token_delay = Duration::from_secs(60));
@@ -106,6 +108,7 @@ async fn a_sidecar_killed_in_the_middle_of_its_fetch_holds_up_the_other_no_longe
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn calls_go_on_while_redis_is_gone_stopped_read_only_or_emptied() {
     let (wechat, redis) = (Wechat::calm().await, Redis::start());
     let [one, two] = two(&wechat, &redis).await;
@@ -146,6 +149,7 @@ async fn calls_go_on_while_redis_is_gone_stopped_read_only_or_emptied() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_password_from_a_file_is_read_again_and_shown_to_nobody() {
     let (wechat, mut redis) = (Wechat::calm().await, Redis::with_password("HUNTER2"));
     let file = support::sidecar::written("redis-password", "HUNTER2\n");
@@ -174,6 +178,7 @@ async fn a_password_from_a_file_is_read_again_and_shown_to_nobody() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn tls_is_checked() {
     let (wechat, redis) = (Wechat::calm().await, Redis::with_tls());
     let ca = redis.ca();
@@ -187,6 +192,7 @@ async fn tls_is_checked() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn what_is_no_token_is_not_overwritten() {
     let (wechat, redis) = (Wechat::calm().await, Redis::start());
     let key = format!("wx:access_token:{APPID}");
@@ -204,6 +210,7 @@ async fn what_is_no_token_is_not_overwritten() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_token_is_shared_with_wxjava() {
     let (wechat, redis) = (Wechat::calm().await, Redis::start());
     let key = format!("wx:access_token:{APPID}");
@@ -221,6 +228,7 @@ async fn a_token_is_shared_with_wxjava() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn tickets_are_shared_and_a_stable_token_is_not() {
     let (wechat, redis) = (Wechat::calm().await, Redis::start());
     let url = redis.url();
@@ -266,6 +274,7 @@ async fn a_node_of_a_cluster_is_told_by_a_clear_sentence() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_check_says_whether_the_store_answers_and_the_status_does_too() {
     let (wechat, redis) = (Wechat::calm().await, Redis::start());
     let sidecar = sidecar(&wechat, &redis, &[]).await;
@@ -330,6 +339,7 @@ async fn wechatpy(wechat: &Wechat, redis: &Redis, old: bool, call: bool) -> Stri
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server and Python with wechatpy"]
 async fn a_token_is_shared_with_wechatpy_both_ways() {
     for old in [true, false] {
         let (wechat, redis) = (Wechat::calm().await, Redis::start());
@@ -383,6 +393,7 @@ async fn calls_all_the_time(sidecars: &[Sidecar; 2], end: Instant) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn redis_is_away_for_three_seconds_while_tokens_end_every_second_and_no_app_notices() {
     let wechat = Wechat::with(Setup {
         refusal_chance: 0.0,

@@ -1,0 +1,45 @@
+//! One key of a file, whatever else is wrong with the file.
+
+use std::{fs, path::Path};
+
+use toml::de::DeTable;
+
+use super::{ConfigError, File, Given, Id, Place, flat, unreadable};
+
+/// What the file at `path` says of `admin`, beside mistakes in other keys, lines that are not TOML, and
+/// comments in another encoding. It is an error if the key may stand there and nobody can read it.
+pub(in crate::config) fn admin(
+    path: &Path,
+    named_at: &Place,
+) -> Result<Option<Given>, ConfigError> {
+    let bytes = fs::read(path).map_err(|error| unreadable(&error, named_at))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let (given, mistake) = File { path, text: &text }.admin()?;
+    let Some(mistake) = mistake.filter(|_| given.is_none()) else {
+        return Ok(given);
+    };
+    // A bracket or a quote that is never closed hides the lines behind it.
+    let before_tables = text.lines().take_while(|line| !line.starts_with('['));
+    for (at, line) in before_tables.enumerate() {
+        if line.trim_start().starts_with(Id::Admin.key().name) {
+            // With the number that it has in the file.
+            let text = "\n".repeat(at) + line;
+            if let (Some(given), None) = (File { path, text: &text }).admin()? {
+                return Ok(Some(given));
+            }
+        }
+    }
+    Err(mistake)
+}
+
+impl File<'_> {
+    /// What can be understood of `admin`, and the first thing that is not TOML.
+    fn admin(&self) -> Result<(Option<Given>, Option<ConfigError>), ConfigError> {
+        let key = Id::Admin.key();
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        let found = flat(self, table.get_ref(), "", &|name| name != key.name)?;
+        let found = found.into_iter().find(|found| found.name == key.name);
+        let given = found.map(|found| found.given(key)).transpose()?;
+        Ok((given, errors.first().map(|error| self.not_toml(error))))
+    }
+}

@@ -1,0 +1,247 @@
+//! Which account a token is of. Fingerprints tell it, so that no token is kept for that.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use tokio::time::{Duration, Instant};
+
+use crate::{clock::now, secret::Secret};
+
+/// How long a token that was replaced is still known. None of WeChat's lives longer.
+const REMEMBERED: Duration = Duration::from_secs(7200);
+
+/// How many tokens of one account are known at once. Two hours usually see two of them; with more, the oldest goes.
+const MOST: usize = 16;
+
+/// The fingerprints of all accounts' tokens. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Fingerprints(Arc<Index>);
+
+#[derive(Default)]
+struct Index {
+    /// Random, and known to this process alone. So nobody can look for two tokens with one fingerprint, and
+    /// a fingerprint says nothing to who has not the key.
+    key: RandomState,
+    /// In the order of the fingerprints; replaced as a whole, so that a call takes no lock.
+    entries: ArcSwap<Vec<Entry>>,
+    histories: AtomicU64,
+}
+
+/// A token of one account.
+#[derive(Clone, Copy)]
+struct Entry {
+    fingerprint: u128,
+    history: HistoryId,
+    /// When another took its place; `None` while it is in hand.
+    replaced_at: Option<Instant>,
+}
+
+/// What tells an account's history from the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HistoryId(u64);
+
+/// The tokens that one account has and had. They are forgotten when it is dropped.
+pub struct TokenHistory {
+    all: Fingerprints,
+    id: HistoryId,
+}
+
+impl Fingerprints {
+    /// A history without a token.
+    pub fn history(&self) -> TokenHistory {
+        let id = self.0.histories.fetch_add(1, Ordering::Relaxed);
+        TokenHistory {
+            all: self.clone(),
+            id: HistoryId(id),
+        }
+    }
+
+    /// The histories that `token` stands in: one, unless several accounts take theirs from one place.
+    pub fn find(&self, token: &str) -> Vec<HistoryId> {
+        let (fingerprint, now) = (self.of(token), now());
+        let entries = self.0.entries.load();
+        let start = entries.partition_point(|entry| entry.fingerprint < fingerprint);
+        let same = entries[start..]
+            .iter()
+            .take_while(|entry| entry.fingerprint == fingerprint);
+        same.filter(|entry| entry.is_known(now))
+            .map(|entry| entry.history)
+            .collect()
+    }
+
+    /// 128 bits: two that are alike by chance would let the wrong account act. Under one key, SipHash of two
+    /// different inputs is as good as two hashes.
+    fn of(&self, token: &str) -> u128 {
+        let half = |half: u8| u128::from(self.0.key.hash_one((half, token)));
+        (half(0) << 64) | half(1)
+    }
+
+    fn change(&self, change: impl Fn(&mut Vec<Entry>)) {
+        self.0.entries.rcu(|entries| {
+            let mut entries = Vec::clone(entries);
+            change(&mut entries);
+            entries.sort_unstable_by_key(|entry| entry.fingerprint);
+            entries
+        });
+    }
+}
+
+impl Entry {
+    fn is_known(&self, now: Instant) -> bool {
+        self.replaced_at
+            .is_none_or(|at| now.saturating_duration_since(at) < REMEMBERED)
+    }
+}
+
+impl TokenHistory {
+    /// What tells it from the others.
+    pub fn id(&self) -> HistoryId {
+        self.id
+    }
+
+    /// `token` is the one in hand from now on.
+    pub fn put(&self, token: &Secret) {
+        let (fingerprint, now) = (self.all.of(token.expose()), Instant::now());
+        let is_own = |entry: &Entry| entry.history == self.id;
+        self.all.change(|entries| {
+            for entry in entries.iter_mut().filter(|entry| is_own(entry)) {
+                entry.replaced_at.get_or_insert(now);
+            }
+            entries.retain(|entry| {
+                let is_it = is_own(entry) && entry.fingerprint == fingerprint;
+                !is_it && entry.is_known(now)
+            });
+            let own = || {
+                entries
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, entry)| is_own(entry))
+            };
+            if own().count() >= MOST
+                && let Some((oldest, _)) = own().min_by_key(|(_, entry)| entry.replaced_at)
+            {
+                entries.remove(oldest);
+            }
+            entries.push(Entry {
+                fingerprint,
+                history: self.id,
+                replaced_at: None,
+            });
+        });
+    }
+}
+
+impl Drop for TokenHistory {
+    fn drop(&mut self) {
+        let id = self.id;
+        self.all
+            .change(|entries| entries.retain(|entry| entry.history != id));
+    }
+}
+
+impl fmt::Debug for Fingerprints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fingerprints").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TokenHistory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenHistory").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn put(history: &TokenHistory, token: &str) {
+        history.put(&Secret::new(token));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_known_while_it_is_in_hand_and_for_two_hours_after() {
+        let all = Fingerprints::default();
+        let (one, two) = (all.history(), all.history());
+        put(&one, "first");
+        put(&two, "other");
+        advance(REMEMBERED * 3).await;
+        assert_eq!(all.find("first"), [one.id()]);
+        put(&one, "second");
+        advance(REMEMBERED - Duration::from_secs(1)).await;
+        // It was replaced once, though others come.
+        put(&one, "third");
+        assert_eq!(all.find("first"), [one.id()]);
+        advance(Duration::from_secs(1)).await;
+        assert!(all.find("first").is_empty() && all.find("fourth").is_empty());
+        for (token, of) in [("second", &one), ("third", &one), ("other", &two)] {
+            assert_eq!(all.find(token), [of.id()], "{token}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_comes_back_is_in_hand_again() {
+        let all = Fingerprints::default();
+        let history = all.history();
+        for token in ["first", "second", "first", "first"] {
+            put(&history, token);
+        }
+        advance(REMEMBERED).await;
+        assert_eq!(all.find("first"), [history.id()]);
+        assert!(all.find("second").is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_has_a_bounded_number_of_them_and_the_oldest_goes() {
+        let all = Fingerprints::default();
+        let (many, one) = (all.history(), all.history());
+        put(&one, "other");
+        for token in 0..1000 {
+            put(&many, &token.to_string());
+            advance(Duration::from_millis(1)).await;
+        }
+        assert_eq!(all.0.entries.load().len(), MOST + 1);
+        assert_eq!(all.find("other"), [one.id()]);
+        for token in 1000 - MOST..1000 {
+            assert_eq!(all.find(&token.to_string()), [many.id()], "{token}");
+        }
+        advance(REMEMBERED).await;
+        // What is too old goes with the next change.
+        put(&one, "another");
+        assert_eq!(all.0.entries.load().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_history_takes_its_tokens_along_and_leaves_those_of_others() {
+        let all = Fingerprints::default();
+        let (one, two) = (all.history(), all.history());
+        put(&one, "shared");
+        put(&two, "shared");
+        put(&one, "its own");
+        let mut both = all.find("shared");
+        both.sort_by_key(|id| id.0);
+        assert_eq!(both, [one.id(), two.id()]);
+        drop(one);
+        assert_eq!(all.find("shared"), [two.id()]);
+        assert!(all.find("its own").is_empty());
+        drop(two);
+        assert!(all.0.entries.load().is_empty());
+    }
+
+    #[test]
+    fn no_two_processes_have_the_same_fingerprint_of_a_token() {
+        let (one, other) = (Fingerprints::default(), Fingerprints::default());
+        assert_ne!(one.of("token"), other.of("token"));
+        let halves = one.of("token");
+        assert_ne!((halves >> 64) as u64, halves as u64);
+    }
+}

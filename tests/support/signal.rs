@@ -1,0 +1,18 @@
+//! Signals to a program that a test started, without a program `kill`, which not every machine has.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Sends a signal, named as `kill` has it: `-TERM`.
+pub fn send(pid: u32, signal: &str) {
+    let signal = match signal {
+        "-CONT" => Signal::CONT,
+        "-HUP" => Signal::HUP,
+        "-INT" => Signal::INT,
+        "-KILL" => Signal::KILL,
+        "-STOP" => Signal::STOP,
+        "-TERM" => Signal::TERM,
+        other => panic!("no test sends {other}; add it here"),
+    };
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    kill_process(pid.unwrap(), signal).unwrap();
+}
