@@ -244,10 +244,30 @@ async fn two_apps_of_one_corp_work_on_wechatpy_while_wecom_ends_their_tokens() {
     );
 }
 
-/// Each knows its own AppID, and both have the same base URL: the placeholder tells them apart.
+/// Each knows its own AppID, and both have the same base URL.
 #[tokio::test]
 #[ignore = "needs Python with wechatpy"]
 async fn two_wechatpy_clients_of_two_accounts_are_told_apart_by_their_placeholders() {
+    two_clients("placeholder", None).await;
+}
+
+#[tokio::test]
+async fn two_wechatpy_clients_of_two_accounts_are_told_apart_by_their_real_tokens() {
+    two_clients("real", None).await;
+}
+
+/// It fetches another with its AppID, as it does when WeChat says that a token is over.
+#[tokio::test]
+async fn a_wechatpy_client_with_a_cached_token_that_nobody_knows_comes_to_its_own_account() {
+    let cached = "_-aZ09".repeat(30);
+    for endpoint in ["placeholder", "real"] {
+        two_clients(endpoint, Some(&cached)).await;
+    }
+}
+
+/// Two clients work for ten days behind a sidecar whose token endpoint is this, and the second
+/// begins with what it has cached.
+async fn two_clients(endpoint: &str, cached: Option<&str>) {
     let wechat = Wechat::start().await;
     let accounts = [
         (APPID, support::SECRET),
@@ -256,17 +276,26 @@ async fn two_wechatpy_clients_of_two_accounts_are_told_apart_by_their_placeholde
     let mut file = String::new();
     for (appid, secret) in accounts {
         wechat.set_secret(appid, secret);
-        file += &format!("[[accounts]]\nappid = '{appid}'\nsecret = '{secret}'\n");
+        let default = appid == APPID;
+        file +=
+            &format!("[[accounts]]\nappid = '{appid}'\nsecret = '{secret}'\ndefault = {default}\n");
     }
     let mut command = support::sidecar::command();
     let config = support::sidecar::written("two.toml", &file);
     command.args(["--config", &config, "--upstream", &wechat.url()]);
+    command.args(["--token-endpoint", endpoint]);
     let sidecar = Sidecar::spawn(command, Some(wechat.clone())).await;
     sidecar.until_ready().await;
 
     let mut app = Command::new(installed("venv/bin/python"));
     app.env_clear().arg(script("wechatpy_two_accounts_app.py"));
+    let given = |(appid, _)| match endpoint {
+        "real" => wechat.token_of(appid),
+        _ => format!("sidecar-{appid}"),
+    };
     app.env("APPIDS", accounts.map(|(appid, _)| appid).join(","));
+    app.env("TOKENS", accounts.map(given).join(","));
+    app.envs(cached.map(|token| ("CACHED", token)));
     let output = work(app, &sidecar).await;
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{err}\n{}", sidecar.log());

@@ -144,16 +144,12 @@ pub(super) fn whose<'a>(
     // Where there is one account, it is compared by who answers.
     if !accounts.is_one() {
         let asks = names_itself(path, query, &mut said)?;
-        match in_body {
-            Some("") => {}
-            Some(appid) => said.word(Selection::Appid, appid)?,
-            None if said.is_silent() && asks.as_deref() == Some(STABLE.as_bytes()) => {
-                return Ok(None);
-            }
-            None => {}
-        }
-        if asks.is_none() {
-            said.tokens(path, query)?;
+        match (in_body, asks) {
+            (Some(""), _) => {}
+            (Some(appid), _) => said.word(Selection::Appid, appid)?,
+            (None, Some(asks)) if said.is_silent() && asks == STABLE.as_bytes() => return Ok(None),
+            (None, Some(_)) => {}
+            (None, None) => said.tokens(path, query)?,
         }
     }
     let (account, way) = match said.account {

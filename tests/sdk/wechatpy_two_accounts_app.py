@@ -7,6 +7,10 @@ from wechatpy.client.api import WeChatWxa
 
 SIDECAR = os.environ["SIDECAR"]
 APPIDS = os.environ["APPIDS"].split(",")
+# What the second had in its cache before, if anything.
+CACHED = os.environ.get("CACHED")
+# What the sidecar gives out for each AppID.
+TOKENS = os.environ["TOKENS"].split(",")
 
 
 class Wxa(WeChatWxa):
@@ -28,14 +32,14 @@ class Client(WeChatClient):
 first, second = APPIDS
 clients = [
     # What the sidecar would give it, in its settings.
-    Client(first, secret=None, access_token=f"sidecar-{first}"),
-    Client(second, secret="no-secret-at-all"),
+    Client(first, secret=None, access_token=TOKENS[0]),
+    Client(second, secret="no-secret-at-all", access_token=CACHED),
 ]
 for day in range(10):
-    for client in clients:
+    for client, token in zip(clients, TOKENS):
         followers = client.user.get_followers()["data"]["openid"]
         assert len(followers) == 2, followers
         client.message.send_text(followers[0], f"{client.appid} {day}")
         assert client.wxa.code_to_session(f"code-{client.appid}-{day}")["openid"]
-        assert client.access_token == f"sidecar-{client.appid}"
+        assert client.access_token == token
 print("ten days without an error")
