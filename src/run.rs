@@ -48,7 +48,12 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
             webhook(*options, Config::log(&Sources::of_process(flags)?)?)
         }
         Operation::WebhookCerts(options) => match bootstrap::certificates(&options) {
-            Ok(text) => said(&text),
+            Ok(done) => {
+                if !done.stderr.is_empty() {
+                    complain(&done.stderr);
+                }
+                said(&done.stdout)
+            }
             Err(problem) => failed(&problem),
         },
     })

@@ -3,6 +3,7 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/>
 
 pub mod bootstrap;
+mod ca_bundle;
 mod certificate;
 pub mod cluster;
 mod figures;

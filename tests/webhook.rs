@@ -301,7 +301,7 @@ async fn a_certificate_is_read_again_and_half_a_change_changes_nothing() {
 
     let root = certify(&webhook.folder);
     webhook.says("the certificate changed").await;
-    let new = webhook.trusting(root);
+    let new = webhook.trusting(vec![root]);
     assert_eq!(webhook.get(&new, "/readyz").await.unwrap().status, 200);
 }
 

@@ -21,7 +21,7 @@ use crate::{
     upstream::origin::Origin,
     webhook::{
         self,
-        bootstrap::{self, Format},
+        bootstrap::{self, Output},
         cluster,
     },
 };
@@ -85,7 +85,11 @@ pub(super) fn subcommands() -> [Command; 3] {
             .arg(value("configuration", "NAME", "wechat-sidecar-injector", "The MutatingWebhookConfiguration that is to trust it"))
             .arg(value("prefix", "DOMAIN", PREFIX, "What labels and annotations begin with"))
             .arg(value("days", "COUNT", "3650", "How long it is valid"))
-            .arg(value("format", "FORMAT", "manifests", "What is written: manifests, for kubectl apply --server-side, or values, for Helm")),
+            .arg(value("patch-file", "FILE", "", "Where the patch is written with which kubectl patch lets the API server trust it"))
+            .arg(value("secret-file", "FILE", "", "Where the Secret is written, for kubectl apply; it holds the key"))
+            .arg(value("old-ca", "FILE", "", "What the API server trusts now, or - for stdin: it goes on trusting that beside the new CA"))
+            .arg(value("format", "FORMAT", "manifests", "What is made: manifests, in the two files, or values, for Helm, on stdout"))
+            .after_help(certificates_help()),
     ]
 }
 
@@ -127,6 +131,15 @@ fn settings_help() -> String {
     }
     help.truncate(help.trim_end().len());
     help
+}
+
+fn certificates_help() -> String {
+    format!(
+        "{}\n\n\
+        --old-ca takes the caBundle in place, as PEM or base64. This prints it:\n  \
+        kubectl get mutatingwebhookconfiguration NAME -o jsonpath='{{.webhooks[0].clientConfig.caBundle}}'",
+        bootstrap::next("NAME", &"PATCH", &"SECRET"),
+    )
 }
 
 /// What the subcommand `name` is to do.
@@ -203,20 +216,46 @@ fn server(matches: &ArgMatches) -> Result<Option<Origin>, ConfigError> {
 
 fn certificates(matches: &ArgMatches) -> Result<bootstrap::Options, ConfigError> {
     let name = |flag| read(matches, flag, object_name);
-    let format = |text: &str| match text {
-        "manifests" => Ok(Format::Manifests),
-        "values" => Ok(Format::Values),
-        _ => Err("is neither manifests nor values".to_owned()),
-    };
+    let configuration = name("configuration")?;
+    let old_ca = text(matches, "old-ca");
     Ok(bootstrap::Options {
         service: name("service")?,
         namespace: name("namespace")?,
         secret: name("secret")?,
-        configuration: name("configuration")?,
         prefix: prefix(matches)?,
         days: read(matches, "days", values::count(36_500))?,
-        format: read(matches, "format", format)?,
+        old_ca: (!old_ca.is_empty()).then(|| old_ca.to_owned()),
+        output: output(matches, &configuration)?,
+        configuration,
     })
+}
+
+/// One flag for each file, so that nothing is printed that could be piped to the wrong command.
+fn output(matches: &ArgMatches, configuration: &str) -> Result<Output, ConfigError> {
+    let wrong = |flag, problem: &str| Err(ConfigError::new(Place::Flag(flag), problem));
+    let files = ["patch-file", "secret-file"].map(|flag| (flag, text(matches, flag)));
+    match text(matches, "format") {
+        "manifests" => {
+            if let Some((flag, _)) = files.iter().find(|(_, path)| path.is_empty()) {
+                let next = bootstrap::next(configuration, &"PATCH", &"SECRET");
+                let problem = "it must be set; a patch and a Secret are written, to --patch-file and --secret-file";
+                return wrong(flag, &format!("{problem}. {next}"));
+            }
+            let [(_, patch), (flag, secret)] = files;
+            if patch == secret {
+                return wrong(flag, "it must be another file than --patch-file");
+            }
+            Ok(Output::Files {
+                secret: PathBuf::from(secret),
+                patch: PathBuf::from(patch),
+            })
+        }
+        "values" => match files.iter().find(|(_, path)| !path.is_empty()) {
+            Some((flag, _)) => wrong(flag, "--format values prints all of it on stdout"),
+            None => Ok(Output::Values),
+        },
+        _ => wrong("format", "the value is neither manifests nor values"),
+    }
 }
 
 fn object_name(text: &str) -> Result<String, String> {

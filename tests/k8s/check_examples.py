@@ -1,6 +1,5 @@
 """The Dockerfile, the Compose file and the systemd unit."""
 
-import fnmatch
 import re
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import compose_spec
 import yaml
 
+import image
 import kube
 
 EXAMPLES = kube.ROOT / "examples"
@@ -22,32 +22,30 @@ def check(report, tools):
     check_unit(report)
 
 
-def ignored(path, rules):
-    """Whether a .dockerignore leaves out a path: the last rule that matches it or a folder above decides."""
-    out = False
-    parts = path.split("/")
-    above = ["/".join(parts[: at + 1]) for at in range(len(parts))]
-    for rule in rules:
-        if any(fnmatch.fnmatchcase(one, rule.removeprefix("!")) for one in above):
-            out = not rule.startswith("!")
-    return out
-
-
 def check_image(report, tools):
     text = (kube.ROOT / "Dockerfile").read_text()
     with report.check("hadolint finds nothing in the Dockerfile"):
         done = tools.run("hadolint", "--no-color", kube.ROOT / "Dockerfile")
         assert done.returncode == 0, done.stdout
+    with report.check("patterns of a .dockerignore are understood as Docker does"):
+        known = image.rules("# a*\n*\n !a/ \n/a/b*\n!a/bc\n**/*.log\n!d/?/**/f\n")
+        kept = ("a", "a/x", "a/x/b", "a/bc", "a/bc/x", "d/1/f", "d/1/2/3/f")
+        wrong = [path for path in kept if image.ignored(path, known)]
+        lost = ("b", "b/a", "a/b", "a/bd/x", "a/bc/x.log", "x.log", "d/f", "d/12/f", "d/1/f.log")
+        wrong += [path for path in lost if not image.ignored(path, known)]
+        assert not wrong, wrong
     with report.check("the image's build gets all that it copies, and nothing else"):
-        lines = (kube.ROOT / ".dockerignore").read_text().splitlines()
-        rules = [line for line in lines if line and not line.startswith("#")]
+        known = image.rules((kube.ROOT / ".dockerignore").read_text())
         copied = [word for line in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.M) for word in line.split()]
         assert copied and all((kube.ROOT / path).exists() for path in copied), copied
+        # The compiler gets the profile only where all of it is there, and says nothing where it is not.
+        assert {"pgo/rustc", "pgo/rustc.version", "pgo/calls.profdata"} <= set(copied), copied
         sources = [str(file.relative_to(kube.ROOT)) for file in (kube.ROOT / "src").rglob("*") if file.is_file()]
-        left_out = [path for path in copied + sources if ignored(path, rules)]
+        left_out = [path for path in copied + sources if image.ignored(path, known)]
         assert not left_out, left_out
-        others = [path for path in ("target/release/x", ".git/HEAD", "tests/run", "k8s/README.md") if not ignored(path, rules)]
-        assert not others, others
+        others = ("target/release/x", ".git/HEAD", "tests/run", "k8s/README.md", "pgo/renew", "pgo/README.md")
+        let_in = [path for path in others if not image.ignored(path, known)]
+        assert not let_in, let_in
     with report.check("the sources include no file that the image's build does not copy"):
         for file in (kube.ROOT / "src").rglob("*.rs"):
             for included in re.findall(r'include_(?:str|bytes)!\(\s*"([^"]+)"', file.read_text()):

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import check_bootstrap
 import kube
 import restricted
 from check_manifests import Tools
@@ -103,7 +104,7 @@ def check_components(report, tools):
 
 
 def check_injector(report, tools):
-    """The program takes what the injector's manifests give it, and gives what the chart takes."""
+    """The program takes what the injector's manifests give it, and has the settings that the chart has."""
     with report.check("the program takes the arguments in the injector's Deployment"):
         for folder in (kube.K8S / "injector", kube.HERE / "overlays/namespace-annotations"):
             (deployment,) = (thing for thing in tools.kustomize(folder) if thing["kind"] == "Deployment")
@@ -112,30 +113,6 @@ def check_injector(report, tools):
             args = ["/nonexistent/tls.crt" if arg == "/run/tls/tls.crt" else arg for arg in args]
             done = tools.run("binary", *args, timeout=20)
             assert done.returncode and "/nonexistent/tls.crt" in done.stderr + done.stdout, done.stderr
-    with report.check("what webhook-certs prints validates strictly, and names what the manifests name"):
-        made = kube.load(tools.output("binary", "webhook-certs", "--service", "wechat-sidecar-injector", "--namespace", NAME))
-        found = kube.all_problems(made)
-        assert not found, found
-        secret, configuration = made
-        manifests = {thing["kind"]: thing for thing in tools.kustomize(kube.K8S / "injector")}
-        spec = kube.template(manifests["Deployment"])[1]
-        assert secret["metadata"]["name"] == spec["volumes"][0]["secret"]["secretName"]
-        assert {"tls.crt", "tls.key"} <= set(secret["data"]), list(secret["data"])
-        ours = manifests["MutatingWebhookConfiguration"]
-        assert configuration["metadata"]["name"] == ours["metadata"]["name"]
-        assert [one["name"] for one in configuration["webhooks"]] == [one["name"] for one in ours["webhooks"]]
-        for one, other in zip(configuration["webhooks"], ours["webhooks"]):
-            # Applied on the server's side, what both say must be the same, or it is a conflict.
-            bundle = one["clientConfig"].pop("caBundle")
-            assert bundle and all(value == other[key] or contains(other[key], value) for key, value in one.items()), one
-    with report.check("the chart takes what webhook-certs --format values prints"):
-        values = tools.output("binary", "webhook-certs", "--format", "values")
-        done = tools.run("helm", "template", "injector", kube.K8S / "chart", "-n", NAME, "--values", "-", input=values)
-        assert done.returncode == 0, done.stderr
-        things = {thing["kind"]: thing for thing in kube.load(done.stdout)}
-        given = kube.load(values)[0]["certificates"]
-        assert things["Secret"]["type"] == "kubernetes.io/tls"
-        assert all(one["clientConfig"]["caBundle"] == given["caBundle"] for one in things["MutatingWebhookConfiguration"]["webhooks"])
     with report.check("the chart's defaults are the program's settings, and both guides list them"):
         shown = tools.output("binary", "inject", "--help").partition("Settings")[2]
         settings = re.findall(r"^  ([a-z-]+) ", shown, re.M)
@@ -144,13 +121,6 @@ def check_injector(report, tools):
         for guide in kube.GUIDES:
             listed = re.findall(r"^\| `([a-z-]+)` \|", guide.read_text(), re.M)
             assert listed == settings, f"{guide}: {listed}"
-
-
-def contains(whole, part):
-    """Whether an object has all that another has."""
-    return isinstance(whole, dict) and isinstance(part, dict) and all(
-        whole.get(key) == value or contains(whole.get(key), value) for key, value in part.items()
-    )
 
 
 def main():
@@ -164,6 +134,7 @@ def main():
     try:
         check_components(report, Tools(paths))
         check_injector(report, Tools(paths))
+        check_bootstrap.check(report, Tools(paths))
     except subprocess.TimeoutExpired as error:
         with report.check("the program ends by itself"):
             raise AssertionError(error) from None

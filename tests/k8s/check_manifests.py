@@ -1,4 +1,4 @@
-"""Checks everything in k8s/, the Dockerfile and the examples that is not a program: see main()."""
+"""Checks everything in k8s/, the Dockerfile and the examples that is not a program: see main(). image.py builds the image."""
 
 import argparse
 import pathlib

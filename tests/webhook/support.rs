@@ -115,6 +115,7 @@ pub(crate) fn certify(folder: &Path) -> reqwest::Certificate {
     let bundle = STANDARD
         .decode(values["caBundle"].as_str().unwrap())
         .unwrap();
+    std::fs::write(folder.join("ca.crt"), &bundle).unwrap();
     reqwest::Certificate::from_pem(&bundle).unwrap()
 }
 
@@ -154,7 +155,7 @@ impl Webhook {
             }
         });
         Self {
-            client: client(root, address),
+            client: client(vec![root], address),
             url: format!("https://{NAME}:{}", address.port()),
             address,
             child,
@@ -163,9 +164,9 @@ impl Webhook {
         }
     }
 
-    /// A client that trusts `root` and nobody else.
-    pub(crate) fn trusting(&self, root: reqwest::Certificate) -> reqwest::Client {
-        client(root, self.address)
+    /// A client that trusts these roots and nobody else.
+    pub(crate) fn trusting(&self, roots: Vec<reqwest::Certificate>) -> reqwest::Client {
+        client(roots, self.address)
     }
 
     /// Sends a review, as an API server does.
@@ -240,10 +241,10 @@ impl Drop for Webhook {
     }
 }
 
-fn client(root: reqwest::Certificate, address: std::net::SocketAddr) -> reqwest::Client {
+fn client(roots: Vec<reqwest::Certificate>, address: std::net::SocketAddr) -> reqwest::Client {
     // Another test of this process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = reqwest::Client::builder().no_proxy().tls_certs_only([root]);
+    let builder = reqwest::Client::builder().no_proxy().tls_certs_only(roots);
     builder
         .resolve(NAME, address)
         .timeout(PATIENCE)

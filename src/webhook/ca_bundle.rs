@@ -1,0 +1,64 @@
+//! Which certificates the API server is to trust: a new one, and those that it trusts already.
+
+use std::time::SystemTime;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use super::validity;
+
+/// The certificates of a bundle that have not expired. The error is a phrase without the text.
+pub(super) fn read(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    if text.trim().is_empty() {
+        return Err("it is empty; leave --old-ca out where nothing is trusted yet".to_owned());
+    }
+    let none = || {
+        "it holds no certificate; what a webhook has for caBundle is wanted, as PEM or as PEM in base64"
+            .to_owned()
+    };
+    let pem = if text.contains("-----BEGIN") {
+        text.as_bytes().to_vec()
+    } else {
+        let text: String = text.split_whitespace().collect();
+        STANDARD.decode(text).map_err(|_| none())?
+    };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let found = found.map_err(|_| "a certificate in it is broken: its PEM cannot be read")?;
+    if found.is_empty() {
+        return Err(none());
+    }
+    let now = SystemTime::now();
+    let mut valid = Vec::new();
+    for certificate in found {
+        let end = validity::not_after(&certificate)
+            .ok_or("a certificate in it is broken: when it expires cannot be read")?;
+        if end > now {
+            valid.push(certificate);
+        }
+    }
+    Ok(valid)
+}
+
+/// The new one first, and each once.
+pub(super) fn pem(new: &CertificateDer<'static>, old: &[CertificateDer<'static>]) -> String {
+    let mut all = vec![new];
+    for certificate in old {
+        if !all.contains(&certificate) {
+            all.push(certificate);
+        }
+    }
+    all.into_iter().map(|one| armored(one)).collect()
+}
+
+/// PEM with lines of 64 characters, which all programs read (RFC 7468).
+fn armored(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for (at, letter) in text.chars().enumerate() {
+        if at > 0 && at % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(letter);
+    }
+    pem + "\n-----END CERTIFICATE-----\n"
+}
