@@ -50,9 +50,9 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
         Operation::WebhookCerts(options) => match bootstrap::certificates(&options) {
             Ok(done) => {
                 if !done.stderr.is_empty() {
-                    complain(&done.stderr);
+                    eprint(&done.stderr);
                 }
-                said(&done.stdout)
+                print(&done.stdout)
             }
             Err(problem) => failed(&problem),
         },
@@ -63,7 +63,7 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
 fn admin_port(flags: Vec<(Id, Vec<String>)>) -> Result<SocketAddr, ConfigError> {
     let AdminPort { address, doubt } = AdminPort::find(&Sources::of_process_lossy(flags))?;
     if let Some(doubt) = doubt {
-        complain(&doubt);
+        eprint(&doubt);
     }
     Ok(address)
 }
@@ -106,7 +106,7 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
 }
 
 /// Prints a text for somebody who may apply it: half of it is a failure.
-pub fn said(text: &str) -> ExitCode {
+pub fn print(text: &str) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
@@ -118,11 +118,11 @@ pub fn said(text: &str) -> ExitCode {
 }
 
 fn failed(problem: &str) -> ExitCode {
-    complain(problem);
+    eprint(problem);
     ExitCode::FAILURE
 }
 
 /// Says `problem` on stderr.
-pub fn complain(problem: &str) {
+pub fn eprint(problem: &str) {
     let _ = writeln!(io::stderr(), "wechat-sidecar: {problem}");
 }

@@ -67,13 +67,7 @@ fn images_are_built_with_the_compiler_that_the_profile_is_for() {
         .lines()
         .find_map(|line| line.strip_prefix("release: "));
     let image = format!("rust:{}-bookworm", release.unwrap());
-    for file in [
-        "Dockerfile",
-        "README.md",
-        "README.zh-CN.md",
-        "k8s/README.md",
-        "k8s/README.zh-CN.md",
-    ] {
+    for file in ["Dockerfile", "docs/install.md", "docs/zh-CN/install.md"] {
         let text = fs::read_to_string(root().join(file)).unwrap();
         let images = text.matches("rust:").count();
         assert!(

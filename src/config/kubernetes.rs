@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{
     command::{Operation, flag},
-    error::{ConfigError, Place},
+    error::{ConfigError, Provenance},
     keys::Id,
     values,
 };
@@ -163,7 +163,7 @@ fn injector(matches: &ArgMatches) -> Result<Injector, ConfigError> {
     let presets = Presets::parse(set.iter().map(String::as_str));
     Ok(Injector {
         prefix: prefix(matches)?,
-        presets: presets.map_err(|problem| ConfigError::new(Place::Flag("set"), problem))?,
+        presets: presets.map_err(|problem| ConfigError::new(Provenance::Flag("set"), problem))?,
         cluster: None,
     })
 }
@@ -207,7 +207,7 @@ fn server(matches: &ArgMatches) -> Result<Option<Origin>, ConfigError> {
     } else {
         host
     };
-    let place = || Place::Variable("KUBERNETES_SERVICE_HOST".to_owned());
+    let place = || Provenance::Variable("KUBERNETES_SERVICE_HOST".to_owned());
     let origin = origin(&format!("https://{host}:{port}"));
     origin
         .map(Some)
@@ -232,7 +232,7 @@ fn certificates(matches: &ArgMatches) -> Result<bootstrap::Options, ConfigError>
 
 /// One flag for each file, so that nothing is printed that could be piped to the wrong command.
 fn output(matches: &ArgMatches, configuration: &str) -> Result<Output, ConfigError> {
-    let wrong = |flag, problem: &str| Err(ConfigError::new(Place::Flag(flag), problem));
+    let wrong = |flag, problem: &str| Err(ConfigError::new(Provenance::Flag(flag), problem));
     let files = ["patch-file", "secret-file"].map(|flag| (flag, text(matches, flag)));
     match text(matches, "format") {
         "manifests" => {
@@ -281,5 +281,5 @@ fn read<T>(
     read: impl Fn(&str) -> Result<T, String>,
 ) -> Result<T, ConfigError> {
     read(text(matches, flag))
-        .map_err(|problem| ConfigError::new(Place::Flag(flag), format!("the value {problem}")))
+        .map_err(|problem| ConfigError::new(Provenance::Flag(flag), format!("the value {problem}")))
 }

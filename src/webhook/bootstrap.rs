@@ -74,7 +74,7 @@ const EARLIER: Duration = Duration::from_secs(3600);
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o666;
 
-struct Made {
+struct Certificates {
     ca: CertificateDer<'static>,
     certificate: String,
     key: String,
@@ -153,7 +153,7 @@ fn create(path: &Path, mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
-fn values(made: &Made, bundle: &str) -> Value {
+fn values(made: &Certificates, bundle: &str) -> Value {
     json!({
         "certificates": {
             "source": "provided",
@@ -164,7 +164,7 @@ fn values(made: &Made, bundle: &str) -> Value {
     })
 }
 
-fn secret(options: &Options, made: &Made) -> Value {
+fn secret(options: &Options, made: &Certificates) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Secret",
@@ -189,7 +189,7 @@ fn patch(options: &Options, bundle: &str) -> Value {
     json!({ "webhooks": webhooks.collect::<Vec<_>>() })
 }
 
-fn make(options: &Options) -> Result<Made, rcgen::Error> {
+fn make(options: &Options) -> Result<Certificates, rcgen::Error> {
     let root_key = KeyPair::generate()?;
     let mut root = params(options, Vec::new(), "wechat-sidecar webhook root")?;
     root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -209,7 +209,7 @@ fn make(options: &Options) -> Result<Made, rcgen::Error> {
     own.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     own.use_authority_key_identifier_extension = true;
     let certificate = own.signed_by(&key, &Issuer::new(root, root_key))?.pem();
-    Ok(Made {
+    Ok(Certificates {
         ca,
         certificate,
         key: key.serialize_pem(),

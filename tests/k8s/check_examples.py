@@ -20,33 +20,6 @@ def check(report, tools):
     check_image(report, tools)
     check_compose(report)
     check_unit(report)
-    check_guides(report)
-
-
-def check_guides(report):
-    """Both languages of the guide say the same, as far as a program can tell."""
-    texts = [(kube.K8S / name).read_text() for name in ("README.md", "README.zh-CN.md")]
-    with report.check("both guides have the same headings, commands and tables"):
-        for what, pattern in (("headings", r"^#+ "), ("rows of tables", r"^\|"), ("points", r"^- ")):
-            english, chinese = (len(re.findall(pattern, text, re.M)) for text in texts)
-            assert english == chinese, f"{what}: {english} and {chinese}"
-        english, chinese = (re.findall(r"^```\w+\n(.*?)^```", text, re.M | re.S) for text in texts)
-        bare = [[re.sub(r" +#.*", "", block) for block in blocks] for blocks in (english, chinese)]
-        assert bare[0] == bare[1], [pair for pair in zip(*bare) if pair[0] != pair[1]]
-    with report.check("every file and link that the guides name exists"):
-        for text in texts:
-            for path in re.findall(r"`(k8s/[\w./-]+)`", text):
-                assert (kube.ROOT / path).exists(), path
-            for link in re.findall(r"\]\(([\w.-]+)\)", text):
-                assert (kube.K8S / link).exists(), link
-            slugs = {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.M)}
-            missing = set(re.findall(r"\]\(#([^)]+)\)", text)) - slugs
-            assert not missing, missing
-
-
-def slug(heading):
-    """A heading's anchor, as GitHub makes it."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def check_image(report, tools):

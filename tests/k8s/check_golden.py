@@ -113,14 +113,14 @@ def check_injector(report, tools):
             args = ["/nonexistent/tls.crt" if arg == "/run/tls/tls.crt" else arg for arg in args]
             done = tools.run("binary", *args, timeout=20)
             assert done.returncode and "/nonexistent/tls.crt" in done.stderr + done.stdout, done.stderr
-    with report.check("the chart's defaults are the program's settings, and both READMEs list them"):
+    with report.check("the chart's defaults are the program's settings, and both guides list them"):
         shown = tools.output("binary", "inject", "--help").partition("Settings")[2]
         settings = re.findall(r"^  ([a-z-]+) ", shown, re.M)
         schema = json.loads((kube.K8S / "chart/values.schema.json").read_text())
         assert settings and set(settings) == set(schema["properties"]["defaults"]["properties"]), settings
-        for readme in ("README.md", "README.zh-CN.md"):
-            listed = re.findall(r"^\| `([a-z-]+)` \|", (kube.K8S / readme).read_text(), re.M)
-            assert listed == settings, f"{readme}: {listed}"
+        for guide in kube.GUIDES:
+            listed = re.findall(r"^\| `([a-z-]+)` \|", guide.read_text(), re.M)
+            assert listed == settings, f"{guide}: {listed}"
 
 
 def main():

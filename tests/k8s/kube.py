@@ -13,6 +13,7 @@ import yaml
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 K8S = ROOT / "k8s"
+GUIDES = [ROOT / folder / "kubernetes.md" for folder in ("docs", "docs/zh-CN")]
 OLDEST = (1, 29)
 # Kinds of which the packages of Kubernetes know nothing; see schemas/extract.cjs.
 CUSTOM = ("PodMonitor", "PrometheusRule", "Certificate", "Issuer")

@@ -1,0 +1,141 @@
+//! The tables of the pages are what the code has.
+
+use std::collections::BTreeSet;
+
+use wechat_sidecar::{
+    config::{
+        account_keys,
+        keys::{self, ValueKind},
+    },
+    endpoint,
+    inject::catalogue,
+    kind,
+    metrics::FAMILIES,
+    proxy::{Mark, error::CODES},
+};
+
+use super::page::{self, Page};
+
+/// A page of `docs` in both languages.
+fn both(name: &str) -> [Page; 2] {
+    let english = format!("docs/{name}.md");
+    [Page::read(&english), Page::read(&page::chinese(&english))]
+}
+
+/// The table of `page` whose first column is called `ours`, or `theirs` in Chinese.
+fn table(page: &Page, ours: &str, theirs: &str) -> Vec<Vec<String>> {
+    page.table(if page.is_chinese() { theirs } else { ours })
+}
+
+/// The first cells, without back quotes.
+fn firsts(rows: &[Vec<String>]) -> Vec<&str> {
+    rows.iter().map(|row| row[0].trim_matches('`')).collect()
+}
+
+#[test]
+fn the_table_of_keys_is_the_codes() {
+    for page in both("configuration") {
+        let rows = table(&page, "key", "配置项");
+        let known: Vec<&str> = keys::keys().iter().map(|key| key.name).collect();
+        assert_eq!(firsts(&rows), known, "{}", page.path);
+        for (row, key) in rows.iter().zip(keys::keys()) {
+            let default = match key.kind {
+                ValueKind::Switch => "false",
+                _ => key.default_text(),
+            };
+            // What depends on something is said in words, which may be Chinese.
+            let in_words = default.contains(' ') && !row[1].is_empty();
+            let shown = row[1].trim_matches('`');
+            assert!(
+                shown == default || in_words,
+                "{}: {row:?} is not {default:?}",
+                page.path
+            );
+        }
+    }
+}
+
+#[test]
+fn the_table_of_an_accounts_keys_is_the_codes() {
+    let known: BTreeSet<String> = account_keys().collect();
+    for page in both("accounts") {
+        let rows = table(&page, "key of an account", "账号的键");
+        let listed = firsts(&rows).into_iter().map(str::to_owned);
+        assert_eq!(listed.collect::<BTreeSet<_>>(), known, "{}", page.path);
+        assert_eq!(rows.len(), known.len(), "{} lists a key twice", page.path);
+    }
+}
+
+#[test]
+fn the_number_of_known_paths_is_the_codes() {
+    for page in both("calls") {
+        let text = page.text.replace(',', "");
+        for kind in [kind::ValueKind::Wechat, kind::ValueKind::Wecom] {
+            let rows = endpoint::rows_of(kind).len();
+            assert!(
+                text.contains(&format!(" {rows} ")),
+                "{}: {kind} {rows}",
+                page.path
+            );
+        }
+    }
+}
+
+#[test]
+fn the_table_of_metrics_is_the_codes() {
+    for page in both("metrics") {
+        let rows = table(&page, "metric", "指标");
+        let listed: Vec<(&str, &str)> = firsts(&rows)
+            .into_iter()
+            .zip(rows.iter().map(|row| &*row[1]))
+            .collect();
+        let known: Vec<_> = FAMILIES
+            .iter()
+            .map(|family| (family.name, family.kind))
+            .collect();
+        assert_eq!(listed, known, "{}", page.path);
+    }
+}
+
+#[test]
+fn the_table_of_errors_is_the_codes() {
+    for page in both("errors") {
+        let rows = page.table("errcode");
+        let listed: Vec<(i64, u16)> = rows
+            .iter()
+            .map(|row| (row[0].parse().unwrap(), row[1].parse().unwrap()))
+            .collect();
+        let known: Vec<_> = CODES
+            .iter()
+            .map(|(code, status, _)| (*code, *status))
+            .collect();
+        assert_eq!(listed, known, "{}", page.path);
+    }
+}
+
+#[test]
+fn the_table_of_the_headers_words_is_the_codes() {
+    for page in both("calls") {
+        let rows = page.table("`X-Wechat-Sidecar`");
+        assert_eq!(firsts(&rows), Mark::ALL.map(Mark::word), "{}", page.path);
+    }
+}
+
+#[test]
+fn the_table_of_injections_settings_is_the_codes() {
+    for page in both("kubernetes") {
+        let rows = table(&page, "setting", "设置");
+        let known: Vec<&str> = catalogue::settings().map(|setting| setting.name).collect();
+        assert_eq!(firsts(&rows), known, "{}", page.path);
+        for (row, setting) in rows.iter().zip(catalogue::settings()) {
+            // What depends on something is said in words, which may be Chinese.
+            let in_words = setting.preset.is_empty() && !row[1].starts_with('`');
+            let shown = row[1].trim_matches('`');
+            assert!(
+                shown == setting.preset || in_words,
+                "{}: {row:?}",
+                page.path
+            );
+        }
+    }
+}
