@@ -5,10 +5,10 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use wechat_sidecar::{
-    captured::{self, BufferedBody},
+    buffered::{self, BufferedBody},
     endpoint::Endpoint,
     errcode,
-    kind::Api,
+    api::Api,
     upstream::{self, UpstreamRequest},
 };
 

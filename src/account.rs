@@ -1,27 +1,27 @@
 //! An AppID with its keeper, what it may call and where it was refused; and the directory of accounts.
 
+mod accepted_endpoints;
+mod account_wide;
 mod directory;
-mod open;
+mod factory;
+mod ip_rejected;
 mod options;
-mod preset;
-pub mod remembered;
+pub mod refused_endpoints;
 pub mod rules;
-mod unlisted;
-mod ways;
-mod worked;
+mod upstreams;
 
 use std::{fmt, sync::Arc};
 
+pub use accepted_endpoints::AcceptedEndpoints;
 pub use directory::{Accounts, Directory, Lookup};
-pub use open::AccountFactory;
+pub use factory::AccountFactory;
+pub use ip_rejected::{RejectedIp, RejectedIps};
 pub use options::{Options, SourceOptions};
-use remembered::RefusedEndpoints;
-pub use unlisted::{RejectedIp, RejectedIps};
-pub use worked::AcceptedEndpoints;
+use refused_endpoints::RefusedEndpoints;
 
 use crate::{
-    endpoint, errcode, issuer::AccountSource, keeper::Keeper, kind::Api, metrics::AccountMetrics,
-    secret::SecretSource, ticket::Tickets, upstream::ways::UpstreamKey,
+    api::Api, endpoint, errcode, issuer::AccountSource, keeper::Keeper, metrics::AccountMetrics,
+    secret::SecretSource, ticket::Tickets, upstream::pools::UpstreamKey,
 };
 
 /// AppIDs and corpids have 18 characters; a corpsecret, which may stand there by mistake, has 43.

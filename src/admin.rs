@@ -1,6 +1,6 @@
 //! The admin port: probes and metrics for who reaches it, all else for loopback peers only.
 
-mod reading;
+mod reloads;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
@@ -18,9 +18,9 @@ use tokio::{
 
 use crate::{
     account::{Account, Directory, Lookup},
+    budget::ByteBudget,
     keeper,
     log::Log,
-    memory::ByteBudget,
     metrics::{AccountPage, Metrics, Page, ProcessPage, Ticket},
     proxy::{GuardOptions, HEADER, guard::Exposure},
     server::{Drain, Workers},
@@ -49,7 +49,7 @@ pub struct Admin {
     pub readings: Arc<Reloads>,
 }
 
-pub use reading::Reloads;
+pub use reloads::Reloads;
 
 /// What [`HEADER`] says on each reply of the admin port. A port for calls never says it: there the header
 /// has other words, and WeChat's own is taken away.

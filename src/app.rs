@@ -1,7 +1,7 @@
 //! The whole: a configuration becomes bound ports, which serve until told to stop, and drain.
 
-mod reread;
-mod served;
+mod accounts;
+mod reload;
 
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
@@ -18,19 +18,19 @@ use tokio::{
 use crate::{
     account::{Account, AccountFactory, Directory},
     admin::{Admin, Reloads},
+    budget::ByteBudget,
     config::{Config, ConfigError},
-    issuer::{redis::Redis, request},
+    issuer::{api, redis::Redis},
     log::Log,
-    memory::ByteBudget,
     metrics::{Metrics, Reread},
     proxy::Proxy,
     secret::SecretSource,
     server::{Drain, ListenAddr, Listener, Workers},
-    upstream::{route::Connector, ways::Pools},
+    upstream::{connector::Connector, pools::Pools},
 };
 
-use reread::ConfigSource;
-use served::{Change, Listeners, ServedAccounts};
+use accounts::{Change, Listeners, ServedAccounts};
+use reload::ConfigSource;
 
 /// A sidecar with its ports bound.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub struct App {
     listeners: Vec<Bound>,
     admin: TcpListener,
     route: Arc<Connector>,
-    client: request::Client,
+    client: api::Client,
 }
 
 /// A listener that nobody is let in at yet.
@@ -91,7 +91,7 @@ impl App {
         let admin = TcpListener::bind(config.admin).await;
         let admin = admin.map_err(|error| cannot("admin", &config.admin.to_string(), &error))?;
         let wrong = |reason: String| StartError(format!("upstream: {reason}"));
-        let client = request::client(&config.route).map_err(wrong)?;
+        let client = api::client(&config.route).map_err(wrong)?;
         let route =
             Connector::new(config.route.clone()).map_err(|error| wrong(error.to_string()))?;
         Ok(Self {

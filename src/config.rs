@@ -3,20 +3,20 @@
 //! The layers are gathered first, each value with its place; then each module's options are read
 //! from them. The first mistake ends the reading, as a sentence for the operator.
 
+mod account_upstreams;
 mod accounts;
 mod admin;
 pub mod command;
 mod error;
 mod file;
-mod files;
 pub mod keys;
 mod kubernetes;
 mod layers;
 mod network;
-mod sources;
+mod parse;
+mod secrets;
 mod store;
-mod values;
-mod ways;
+mod token_source;
 
 use std::{
     ffi::OsString,
@@ -40,7 +40,7 @@ use crate::{
     log,
     proxy::{self, TokenEndpoint},
     server, upstream,
-    upstream::route::ConnectOptions,
+    upstream::connector::ConnectOptions,
 };
 
 /// What was said before anything is read: the command line and the environment.
@@ -137,7 +137,7 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let settings = Settings::gather(sources)?;
         let mut warnings = settings.warnings.clone();
-        let idle_timeout = settings.value(Id::IdleTimeout, values::duration)?;
+        let idle_timeout = settings.value(Id::IdleTimeout, parse::duration)?;
         let route = network::route(&settings, &mut warnings)?;
         let store = store::store(&settings, &mut warnings)?;
         let accounts = accounts::accounts(&settings, sources, &route, &mut warnings)?;
@@ -150,7 +150,7 @@ impl Config {
             replay_memory: replay_memory(&settings, &mut warnings)?,
             server: server(&settings, idle_timeout)?,
             upstream: upstream(&settings, idle_timeout)?,
-            shutdown_delay: settings.value(Id::ShutdownDelay, values::pause)?,
+            shutdown_delay: settings.value(Id::ShutdownDelay, parse::pause)?,
             token_wait: TOKEN_WAIT,
             log: log(&settings)?,
             accounts,
@@ -202,7 +202,7 @@ fn proxy(settings: &Settings, warnings: &mut Vec<String>) -> Result<proxy::Optio
     ];
     Ok(proxy::Options {
         token_endpoint: settings.choice(Id::TokenEndpoint, &endpoints)?,
-        replay_limit: settings.value(Id::ReplayLimit, values::size)?,
+        replay_limit: settings.value(Id::ReplayLimit, parse::size)?,
         errors_as_200: settings.choice(Id::ErrorStatus, &[("http", false), ("200", true)])?,
         keep_tickets: !settings.switch(Id::NoTicketCache)?,
         allow_clear_quota: settings.switch(Id::AllowClearQuota)?,
@@ -211,8 +211,8 @@ fn proxy(settings: &Settings, warnings: &mut Vec<String>) -> Result<proxy::Optio
 }
 
 fn replay_memory(settings: &Settings, warnings: &mut Vec<String>) -> Result<usize, ConfigError> {
-    let memory = settings.value(Id::ReplayMemory, values::size)?;
-    if settings.value(Id::ReplayLimit, values::size)? > memory {
+    let memory = settings.value(Id::ReplayMemory, parse::size)?;
+    if settings.value(Id::ReplayLimit, parse::size)? > memory {
         let warning =
             "--replay-limit is larger than --replay-memory: no body that large can be held";
         warnings.push(warning.to_owned());
@@ -221,23 +221,23 @@ fn replay_memory(settings: &Settings, warnings: &mut Vec<String>) -> Result<usiz
 }
 
 fn server(settings: &Settings, idle_timeout: Duration) -> Result<server::Options, ConfigError> {
-    let workers = settings.optional(Id::Workers, values::count(MOST_WORKERS))?;
+    let workers = settings.optional(Id::Workers, parse::count(MOST_WORKERS))?;
     let cpus = || thread::available_parallelism().map_or(1, |cpus| cpus.get().min(2));
     Ok(server::Options {
         workers: workers.map_or_else(cpus, |workers| workers as usize),
-        max_connections: settings.value(Id::MaxConnections, values::count(MOST_CONNECTIONS))?
+        max_connections: settings.value(Id::MaxConnections, parse::count(MOST_CONNECTIONS))?
             as usize,
         idle_timeout,
-        shutdown_grace: settings.value(Id::ShutdownGrace, values::duration)?,
+        shutdown_grace: settings.value(Id::ShutdownGrace, parse::duration)?,
     })
 }
 
 fn upstream(settings: &Settings, idle_timeout: Duration) -> Result<upstream::Options, ConfigError> {
     Ok(upstream::Options {
-        reply_timeout: settings.value(Id::UpstreamTimeout, values::duration)?,
+        reply_timeout: settings.value(Id::UpstreamTimeout, parse::duration)?,
         idle_timeout,
-        max_connections: settings.value(Id::MaxUpstream, values::count(MOST_CONNECTIONS))? as usize,
-        keep_warm: settings.value(Id::KeepWarm, values::count_or_none(MOST_WARM))? as usize,
+        max_connections: settings.value(Id::MaxUpstream, parse::count(MOST_CONNECTIONS))? as usize,
+        keep_warm: settings.value(Id::KeepWarm, parse::count_or_none(MOST_WARM))? as usize,
     })
 }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-use crate::kind::Api;
+use crate::api::Api;
 pub use table::{label, rows, rows_of};
 
 /// What WeChat or WeCom wants with a call.

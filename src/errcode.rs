@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::LazyLock};
 
 use memchr::memmem::Finder;
 
-use crate::kind::Api;
+use crate::api::Api;
 
 static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"errcode\""));
 

@@ -3,11 +3,11 @@
 //! What is added is written into the pod as an annotation, so that a second injection changes
 //! nothing and [`Injector::uninject`] takes away exactly that.
 
-pub mod catalogue;
 pub mod names;
-mod neighbours;
 pub mod offline;
+mod other_sidecars;
 mod pod;
+pub mod setting;
 mod settings;
 mod sidecar;
 mod status;
@@ -19,8 +19,8 @@ pub(crate) mod yaml;
 
 use serde_json::Value;
 
-use catalogue::Id;
 use names::{Prefix, word};
+use setting::Id;
 pub use settings::Presets;
 use settings::{Mode, SettingLayers, SidecarKind, SidecarSettings};
 use status::InjectionStatus;
@@ -229,6 +229,6 @@ fn impossible(pod: &Value) -> Option<String> {
         let reason = "it is on the host's network, where everybody on the node could use its token";
         return Some(reason.to_owned());
     }
-    let windows = neighbours::runs_on_windows(pod);
+    let windows = other_sidecars::runs_on_windows(pod);
     windows.then(|| "it runs on Windows, and the sidecar on Linux only".to_owned())
 }

@@ -1,12 +1,12 @@
 //! Where tokens come from, and what a failure to get one means for the next attempt.
 
+pub mod api;
 pub mod file;
-pub mod http;
-mod life;
+mod lifetime;
 pub mod redis;
-pub mod request;
 pub mod shared;
 pub mod store;
+pub mod token_server;
 pub mod wechat;
 pub mod wecom;
 
@@ -15,15 +15,15 @@ use std::{future, sync::Arc};
 use tokio::time::Duration;
 
 use crate::{
-    kind::Api,
+    api::Api,
     metrics::{Cause, Kept},
     token::Token,
 };
 use file::TokenFile;
-use http::TokenServer;
 use redis::TokenSlot;
 use shared::Shared;
 use store::StoreError;
+use token_server::TokenServer;
 use wechat::Wechat;
 use wecom::Wecom;
 

@@ -1,11 +1,11 @@
 //! Keeps one account's token fresh: at most one fetch is ever in flight.
 
-mod follow;
-pub mod pace;
-mod queue;
+mod adopt;
+pub mod backoff;
 mod refusal;
 pub mod schedule;
 mod state;
+mod waiters;
 
 use std::{
     fmt,
@@ -29,10 +29,10 @@ use crate::{
     metrics::{AccountMetrics, Cause, Fetched},
     token::{Token, fingerprints::TokenHistory},
 };
-use queue::Waiters;
 pub use refusal::{NoReplay, Replacement, ReplayToken};
 use schedule::Renewal;
 use state::{Doubt, FetchFailure, Flight, InFlight, State};
+use waiters::Waiters;
 
 /// What a keeper needs to know.
 #[derive(Clone, Copy, Debug)]

@@ -15,17 +15,17 @@ pub const COMMIT: &str = env!("SIDECAR_BUILD_COMMIT");
 // `tests/floors.rs` reads this list and holds the code to it.
 
 // Words.
-pub mod address;
-pub mod bell;
+pub mod api;
+pub mod budget;
 pub mod clock;
-pub mod fault;
-pub mod kind;
+pub mod coalescing_waker;
+pub mod connection_error;
+pub mod count_guard;
+pub mod listen_addr;
 pub mod log;
-pub mod memory;
 pub mod secret;
 pub mod socket;
-pub mod spelling;
-pub mod tally;
+pub mod suggest;
 
 // Who waits.
 pub mod task;
@@ -35,9 +35,9 @@ pub mod endpoint;
 pub mod errcode;
 
 // Things made of words.
-pub mod body;
-pub mod captured;
+pub mod buffered;
 pub mod metrics;
+pub mod request_body;
 pub mod token;
 
 // The wire.

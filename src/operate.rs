@@ -1,6 +1,6 @@
 //! What an operator asks of a running sidecar: whether it lives, whether it is ready, to stop.
 
-mod ask;
+mod admin_client;
 pub mod check;
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 use http::Method;
 use tokio::time::{Duration, sleep, timeout};
 
-use ask::{AdminReply, request};
+use admin_client::{AdminReply, request};
 
 use crate::config::command::Until;
 

@@ -12,18 +12,18 @@
 //!            → refused: another token, and the last three steps once more
 //! ```
 
-mod brought;
+mod credential;
 pub mod error;
 pub mod guard;
-mod heal;
-mod local;
-mod mark;
+mod headers;
 mod options;
-mod rewrite;
+mod replay;
 mod route;
+mod select_account;
+mod status_header;
 mod target;
 mod tickets;
-mod whose;
+mod token_endpoint;
 
 use std::{pin::pin, sync::Arc};
 
@@ -31,21 +31,21 @@ use http::{Method, Request, Response, StatusCode, Version, request::Parts};
 
 use crate::{
     account::Directory,
-    body::RequestBody,
-    captured::{BufferError, BufferedBody},
+    budget::ByteBudget,
+    buffered::{BufferError, BufferedBody},
     endpoint::Credential,
     errcode::{self, Verdict},
-    memory::ByteBudget,
     metrics::{AccountMetrics, ENDPOINT_LABELS, Metrics, Outcome},
+    request_body::RequestBody,
     token::{Token, encode},
-    upstream::{ResponseBody, SendError, UpstreamRequest, ways::Pools},
+    upstream::{ResponseBody, SendError, UpstreamRequest, pools::Pools},
 };
 use error::ProxyError;
 pub use guard::ListenerInfo;
-use mark::mark;
-pub use mark::{HEADER, Mark};
 pub use options::{GuardOptions, Options, TokenEndpoint};
 use route::Call;
+use status_header::mark;
+pub use status_header::{HEADER, Mark};
 use target::Edit;
 
 /// A reply on its way to the app.
@@ -71,7 +71,7 @@ pub struct Proxy {
 enum CallBody {
     Body(RequestBody),
     /// The body of a token request, read to know whose it is.
-    Asked(local::TokenRequest),
+    Asked(token_endpoint::TokenRequest),
 }
 
 /// WeChat's answer to one sending of a call.
@@ -156,7 +156,7 @@ impl Proxy {
         if let Some(call) = Call::of(head, entrance, &self.directory.now(), None)? {
             return Ok((call, CallBody::Body(body)));
         }
-        let asked = Box::pin(local::read(self, body)).await?;
+        let asked = Box::pin(token_endpoint::read(self, body)).await?;
         let call = Call::of(head, entrance, &self.directory.now(), Some(&asked.appid))?;
         let call = call.ok_or(ProxyError::NoAccount)?;
         Ok((call, CallBody::Asked(asked)))
@@ -197,13 +197,13 @@ impl Proxy {
             // The default account's kind has no such endpoint.
             (CallBody::Asked(_), _) => return Err(ProxyError::NoAccount),
         };
-        match brought::credential(call)? {
+        match credential::credential(call)? {
             Credential::AccessToken => match self.ticket_wanted(call, &body) {
                 Some(ticket) => Box::pin(self.with_ticket(call, ticket)).await,
                 None => pin!(self.with_token(call, body, held)).await,
             },
             Credential::TokenFetch => {
-                let asked = Box::pin(local::read(self, body)).await?;
+                let asked = Box::pin(token_endpoint::read(self, body)).await?;
                 self.token_request(call, asked).await
             }
             Credential::QuotaReset if !self.options.allow_clear_quota => Err(ProxyError::Closed(
@@ -238,9 +238,9 @@ impl Proxy {
     async fn token_request(
         &self,
         call: &Call<'_>,
-        asked: local::TokenRequest,
+        asked: token_endpoint::TokenRequest,
     ) -> Result<(Outcome, Reply), ProxyError> {
-        let reply = local::answer(self, call, asked).await?;
+        let reply = token_endpoint::answer(self, call, asked).await?;
         Ok((Outcome::Local, reply))
     }
 
@@ -331,8 +331,8 @@ impl Proxy {
         }
         // Whatever WeChat speaks on its side of this connection.
         head.version = Version::HTTP_11;
-        rewrite::reply_headers(&mut head.headers);
-        rewrite::clean_location(&mut head.headers, call.account.prefix(), secrets);
+        headers::reply_headers(&mut head.headers);
+        headers::clean_location(&mut head.headers, call.account.prefix(), secrets);
         let peeked = BufferedBody::peek(body, PEEK_LIMIT).await;
         let body = peeked.map_err(|error| broken(error.into()))?;
         let verdict = body.whole().map_or(Verdict::Accepted, |body| {
@@ -373,7 +373,7 @@ fn outgoing(
         failure: ProxyError::Malformed("its target is too long".to_owned()),
         nothing_sent: true,
     })?;
-    rewrite::request_headers(method, &call.head.headers, &mut outbound);
+    headers::request_headers(method, &call.head.headers, &mut outbound);
     Ok(outbound)
 }
 

@@ -1,16 +1,16 @@
 //! Accepts apps' connections and hands them to workers; drains them in the end.
 
 mod connection;
-mod direct;
-mod head;
-mod life;
+mod error_reply;
+mod fast_path;
+mod framing_check;
+mod io;
 mod listener;
-mod plain;
-mod sender;
+mod parse;
+mod state;
 mod stream;
-mod watch;
-mod words;
 mod worker;
+mod write;
 
 use std::{
     future::poll_fn,
@@ -24,7 +24,7 @@ use std::{
 
 use tokio::{sync::watch as signal, task::coop::has_budget_remaining, time::Duration};
 
-pub use crate::address::ListenAddr;
+pub use crate::listen_addr::ListenAddr;
 pub use listener::{Listener, SocketOwner};
 pub use worker::Workers;
 

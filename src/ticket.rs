@@ -7,7 +7,7 @@
 //! <https://developers.weixin.qq.com/doc/service/guide/h5/jssdk.html> and, of WeCom,
 //! <https://developer.work.weixin.qq.com/document/path/90506>.
 
-mod asker;
+mod source;
 
 use std::{
     collections::HashMap,
@@ -18,13 +18,13 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::Duration;
 
-pub use asker::TicketClient;
-use asker::{AccountTicketSource, TicketSource, without_token};
+pub use source::TicketClient;
+use source::{AccountTicketSource, TicketSource, without_token};
 
 use crate::{
+    api::Api,
     issuer::{TokenError, redis::Redis, shared::Shared},
     keeper::{self, Keeper, NoToken, schedule::Renewal},
-    kind::Api,
     metrics::Ticket,
     token::Token,
 };

@@ -1,21 +1,21 @@
 //! Calls to WeChat over connections that one worker keeps; errors never show a URL.
 
-mod arriving;
-mod aside;
-mod call;
-mod chunks;
-mod eager;
+mod chunked;
+mod connection;
+pub mod connector;
+pub mod dns;
+mod early_response;
 pub mod egress;
-mod link;
-pub mod names;
 pub mod origin;
 mod pool;
-mod reply;
-pub mod route;
-mod sending;
-pub mod trust;
-pub mod ways;
-mod wire;
+pub mod pools;
+mod read_ahead;
+mod request;
+mod request_writer;
+mod response_body;
+mod response_head;
+mod stream;
+pub mod tls;
 
 use std::{
     future::{Future, poll_fn},
@@ -29,16 +29,16 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-pub use arriving::ResponseBody;
-pub use call::UpstreamRequest;
+pub use request::UpstreamRequest;
+pub use response_body::ResponseBody;
 
-use link::{Connection, Error};
+use connection::{Connection, Error};
+use connector::{Connector, DialError};
 use pool::Pool;
-use route::{Connector, DialError};
 
 use crate::{
     clock::now,
-    fault::ConnectionError,
+    connection_error::ConnectionError,
     metrics::{GaugeGuard, Metrics},
 };
 

@@ -6,9 +6,9 @@ pub mod bootstrap;
 mod ca_bundle;
 mod certificate;
 pub mod cluster;
-mod figures;
+mod connections;
+mod metrics;
 mod patch;
-mod peers;
 mod review;
 mod validity;
 
@@ -33,8 +33,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::{inject::Injector, log::Log};
 use certificate::Certificate;
 use cluster::Cluster;
-use figures::{Reviewed, WebhookMetrics};
-use peers::{Connections, Slot};
+use connections::{Connections, Slot};
+use metrics::{Reviewed, WebhookMetrics};
 use review::ReviewReply;
 
 /// How the webhook runs.

@@ -16,9 +16,9 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 use memory::LIFE;
 use replica::{DAILY, Replica, many, shared};
 use wechat_sidecar::{
+    api::Api,
     issuer::{FetchRequest, TokenError, TokenErrorKind, TokenSource, store::LeaseId},
     keeper::Replacement,
-    kind::Api,
     metrics::Cause,
 };
 

@@ -4,11 +4,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::rules::Rules;
 use crate::{
-    address::ListenAddr,
-    issuer::{http, wechat::TokenApi},
-    kind::Api,
+    api::Api,
+    issuer::{token_server, wechat::TokenApi},
+    listen_addr::ListenAddr,
     secret::SecretSource,
-    upstream::{origin::Origin, route::ConnectOptions},
+    upstream::{connector::ConnectOptions, origin::Origin},
 };
 
 /// What an account is configured with.
@@ -47,7 +47,7 @@ pub enum SourceOptions {
     /// From a file that something else keeps fresh.
     File(PathBuf),
     /// From a server of the operator's own.
-    Http(http::Options),
+    Http(token_server::Options),
 }
 
 impl Options {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::preset;
+use super::account_wide;
 
 /// Which endpoints an account may call. One that `deny` has is forbidden, and so is one that `allow`
 /// has not, unless that is empty.
@@ -103,7 +103,7 @@ impl Pattern {
     /// Whether `path` is one of its own.
     fn has(&self, path: &[u8]) -> bool {
         if self.is_preset() {
-            return preset::hurts_the_account(path);
+            return account_wide::hurts_the_account(path);
         }
         // Bit n: the first n steps are done.
         let mut reached = self.skip(1);

@@ -4,21 +4,20 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{
     Sources,
+    account_upstreams::{self, AccountUpstreams},
     error::{ConfigError, Provenance},
-    files,
     keys::{Id, Key, list, switch, value},
     layers::{Raw, Settings},
-    network, sources, values,
-    ways::{self, AccountUpstreams},
+    network, parse, secrets, token_source,
 };
 use crate::{
     account::{self, Options, SourceOptions, rules::Pattern},
+    api::Api,
     endpoint,
     issuer::wechat::TokenApi,
-    kind::Api,
     secret::{Secret, SecretSource},
-    spelling,
-    upstream::route::ConnectOptions,
+    suggest,
+    upstream::connector::ConnectOptions,
 };
 
 /// A table of the file that is an account.
@@ -44,20 +43,20 @@ static KEYS: &[Key] = &[
     list("deny", "PATTERN").like("/cgi-bin/menu/*").private(),
     list("listen", "ADDRESS").like("127.0.0.1:7090").private(),
     value("token-api", "API").like("stable").private(),
-    sources::SOURCE,
-    sources::FILE,
-    sources::URL,
-    sources::HEADER_FILE,
-    sources::TOKEN_POINTER,
-    sources::EXPIRES_POINTER,
+    token_source::SOURCE,
+    token_source::FILE,
+    token_source::URL,
+    token_source::HEADER_FILE,
+    token_source::TOKEN_POINTER,
+    token_source::EXPIRES_POINTER,
     value("daily-fetches", "COUNT").like("500").private(),
-    value(ways::UPSTREAM, "URL")
+    value(account_upstreams::UPSTREAM, "URL")
         .like("https://qyapi.weixin.qq.com")
         .private(),
-    value(ways::CA_FILE, "FILE")
+    value(account_upstreams::CA_FILE, "FILE")
         .like("/etc/ssl/private-root.pem")
         .private(),
-    switch(ways::PLAIN_HTTP).private(),
+    switch(account_upstreams::PLAIN_HTTP).private(),
 ];
 
 /// WeCom's word for `appid`.
@@ -79,13 +78,13 @@ pub(super) fn find(name: &str, place: &Provenance) -> Result<&'static Key, Confi
     let found = known(match &*plain {
         CORPID => "appid",
         // `url` below a table is the table's own value.
-        "token" => sources::URL.name,
+        "token" => token_source::URL.name,
         plain => plain,
     });
     found.ok_or_else(|| {
         let names = KEYS.iter().map(|key| key.name).chain([CORPID]);
         let plain = plain.to_ascii_lowercase();
-        let near = spelling::nearest(&plain, names);
+        let near = suggest::nearest(&plain, names);
         let problem = match near.or(plain.contains("secret").then_some("secret")) {
             Some(name) => format!("there is no such key; did you mean {}?", spelt(name)),
             None => {
@@ -116,13 +115,13 @@ pub(super) fn accounts(
     let mut accounts = Vec::new();
     match settings.accounts.first() {
         None => {
-            let (appid, secret) = files::account(given, warnings)?;
+            let (appid, secret) = secrets::account(given, warnings)?;
             let mut options = Options::new(appid, Some(secret));
             presets(&mut options, settings, None)?;
             accounts.push(options);
         }
         Some(first) => {
-            if let Some(variable) = files::credential(given) {
+            if let Some(variable) = secrets::credential(given) {
                 let problem = format!(
                     "{variable} is set as well: accounts stand in the file or in the environment, not in both"
                 );
@@ -153,7 +152,7 @@ fn unwise(settings: &Settings, accounts: &[Options]) -> Vec<String> {
     let has_secret = |table: &Table| table.given.contains_key("secret");
     if let Some((given, path)) = settings.text(Id::Config)
         && settings.accounts.iter().any(has_secret)
-        && files::is_open_to_all(Path::new(path))
+        && secrets::is_open_to_all(Path::new(path))
     {
         let place = &given.place;
         warnings.push(format!(
@@ -176,12 +175,12 @@ fn presets(
             return Err(given.error("WeCom has one token API: drop this key"));
         }
         (Api::Wecom, None) => TokenApi::Stable,
-        (Api::Wechat, Some(given)) => given.value(values::one_of(&APIS))?,
-        (Api::Wechat, None) => settings.value(Id::TokenApi, values::one_of(&APIS))?,
+        (Api::Wechat, Some(given)) => given.value(parse::one_of(&APIS))?,
+        (Api::Wechat, None) => settings.value(Id::TokenApi, parse::one_of(&APIS))?,
     };
     let ceiling = match own("daily-fetches") {
-        Some(given) => Some(given.value(values::count(100_000))?),
-        None => settings.optional(Id::DailyFetches, values::count(100_000))?,
+        Some(given) => Some(given.value(parse::count(100_000))?),
+        None => settings.optional(Id::DailyFetches, parse::count(100_000))?,
     };
     options.daily_fetches = ceiling.unwrap_or(match options.token_api {
         TokenApi::Stable => 500,
@@ -219,7 +218,7 @@ fn account(
     warnings: &mut Vec<String>,
 ) -> Result<Options, ConfigError> {
     let kind = table
-        .optional("kind", values::one_of(&KINDS))?
+        .optional("kind", parse::one_of(&KINDS))?
         .unwrap_or_default();
     let appid = table.optional("appid", |text| {
         account::check_appid(text)
@@ -233,12 +232,12 @@ fn account(
         };
         ConfigError::new(table.place.clone(), format!("this account has no {word}"))
     })?;
-    let source = sources::source(table, &route.tls, warnings)?;
+    let source = token_source::source(table, &route.tls, warnings)?;
     let mut options = Options::new(appid, secret(table, &source, warnings)?);
     options.api = kind;
     options.source = source;
     options.name = table.optional("name", name)?;
-    options.default = table.optional("default", values::switch)?.unwrap_or(false);
+    options.default = table.optional("default", parse::switch)?.unwrap_or(false);
     options.listen = match table.given.get("listen") {
         Some(given) => given.list(network::address)?,
         None => Vec::new(),
@@ -256,7 +255,7 @@ fn secret(
     match (table.text("secret"), table.text("secret-file")) {
         (Some((given, "")), None) => Err(given.error("the AppSecret is empty")),
         (Some((_, text)), None) => Ok(Some(Arc::new(SecretSource::fixed(Secret::new(text))))),
-        (None, Some((given, path))) => files::open(path, &given.place, warnings).map(Some),
+        (None, Some((given, path))) => secrets::open(path, &given.place, warnings).map(Some),
         (Some(_), Some((given, _))) => {
             Err(given.error("this account has secret as well: keep one of them"))
         }

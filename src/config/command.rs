@@ -8,7 +8,7 @@ use tokio::time::Duration;
 use super::{
     error::{ConfigError, Provenance},
     keys::{self, Id, Key, ValueKind},
-    kubernetes, values,
+    kubernetes, parse,
 };
 use crate::{
     inject::offline,
@@ -129,7 +129,7 @@ fn time_to_wait(matches: &ArgMatches) -> Result<Duration, ConfigError> {
     let text = matches
         .get_one::<String>("timeout")
         .map_or("30s", String::as_str);
-    values::duration(text).map_err(|problem| {
+    parse::duration(text).map_err(|problem| {
         ConfigError::new(
             Provenance::Flag("timeout"),
             format!("the value {problem}; for example 30s"),

@@ -1,6 +1,6 @@
 //! Every key, once: its flag, its environment variable, its place in the file and its help.
 
-use crate::spelling;
+use crate::suggest;
 
 /// How a key is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +136,7 @@ pub(super) fn named(name: &str) -> Option<&'static Key> {
 /// The key that `name` may be a misspelling of.
 pub(super) fn nearest(name: &str) -> Option<&'static Key> {
     let name = name.to_ascii_lowercase().replace('_', "-");
-    named(spelling::nearest(&name, KEYS.iter().map(|key| key.name))?)
+    named(suggest::nearest(&name, KEYS.iter().map(|key| key.name))?)
 }
 
 impl Id {

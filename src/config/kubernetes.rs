@@ -8,14 +8,14 @@ use super::{
     command::{Operation, flag},
     error::{ConfigError, Provenance},
     keys::Id,
-    values,
+    parse,
 };
 use crate::{
     inject::{
         Injector, Presets,
-        catalogue::{self, Setting},
         names::{PREFIX, Prefix},
         offline,
+        setting::{self, Setting},
         stream::Direction,
     },
     upstream::origin::Origin,
@@ -120,7 +120,7 @@ fn settings_help() -> String {
         preset,
         help: what,
         ..
-    } in catalogue::settings()
+    } in setting::settings()
     {
         let preset = if preset.is_empty() {
             String::new()
@@ -187,7 +187,7 @@ fn webhook(matches: &ArgMatches) -> Result<webhook::Options, ConfigError> {
             service_account: PathBuf::from(text(matches, "service-account")),
         },
         namespaces: matches.get_flag("namespace-annotations"),
-        shutdown_delay: read(matches, "shutdown-delay", values::pause)?,
+        shutdown_delay: read(matches, "shutdown-delay", parse::pause)?,
     })
 }
 
@@ -223,7 +223,7 @@ fn certificates(matches: &ArgMatches) -> Result<bootstrap::Options, ConfigError>
         namespace: name("namespace")?,
         secret: name("secret")?,
         prefix: prefix(matches)?,
-        days: read(matches, "days", values::count(36_500))?,
+        days: read(matches, "days", parse::count(36_500))?,
         old_ca: (!old_ca.is_empty()).then(|| old_ca.to_owned()),
         output: output(matches, &configuration)?,
         configuration,

@@ -7,20 +7,19 @@ use std::{
 
 use super::{
     error::ConfigError,
-    files,
     keys::Id,
     layers::{Raw, Settings},
-    values,
+    parse, secrets,
 };
 use crate::{
     proxy::GuardOptions,
     server::ListenAddr,
     upstream::{
+        connector::{ConnectOptions, Connector},
+        dns::Resolver,
         egress::Egress,
-        names::Resolver,
         origin::{self, Origin, OriginError},
-        route::{ConnectOptions, Connector},
-        trust,
+        tls,
     },
 };
 
@@ -107,7 +106,7 @@ pub(super) fn guard(
         ));
     }
     Ok(GuardOptions {
-        caller_key: files::secret(settings, Id::CallerKeyFile, warnings)?,
+        caller_key: secrets::secret(settings, Id::CallerKeyFile, warnings)?,
         allow_hosts: settings.list(Id::AllowHost, host)?,
         allow_forwarded: settings.switch(Id::AllowForwarded)?,
     })
@@ -137,8 +136,8 @@ pub(super) fn route(
     }
     let ca = settings.text(Id::UpstreamCa);
     let extra = ca.map(|(_, path)| Path::new(path));
-    let tls = trust::load(extra).map_err(|problem| settings.error(Id::UpstreamCa, &problem))?;
-    let connect_timeout = settings.value(Id::ConnectTimeout, values::duration)?;
+    let tls = tls::load(extra).map_err(|problem| settings.error(Id::UpstreamCa, &problem))?;
+    let connect_timeout = settings.value(Id::ConnectTimeout, parse::duration)?;
     let mut names = Resolver::new(fixed, connect_timeout);
     if settings.switch(Id::SkipHostsFile)? {
         names = names.past_hosts_file();
@@ -165,7 +164,7 @@ fn with_fallback(upstream: Origin, fixed: Option<IpAddr>) -> Vec<Origin> {
 
 fn egress(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<Egress>, ConfigError> {
     let egress = settings.optional(Id::EgressProxy, |text| Egress::parse(text).map_err(refusal))?;
-    let file = files::secret(settings, Id::EgressProxyCredentialsFile, warnings)?;
+    let file = secrets::secret(settings, Id::EgressProxyCredentialsFile, warnings)?;
     let at_file = |problem| settings.error(Id::EgressProxyCredentialsFile, problem);
     match (egress, file) {
         (egress, None) => Ok(egress),

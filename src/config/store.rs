@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::{error::ConfigError, files, keys::Id, layers::Settings};
+use super::{error::ConfigError, keys::Id, layers::Settings, secrets};
 use crate::{
     account,
     issuer::redis::{Format, Options},
-    upstream::{origin, trust},
+    upstream::{origin, tls},
 };
 
 /// What `redis://` says.
@@ -54,7 +54,7 @@ pub(super) fn store(
     let extra = settings.text(Id::StoreCaFile).map(|(_, path)| path);
     let tls = match url.tls {
         true => {
-            let trust = trust::load(extra.map(Path::new));
+            let trust = tls::load(extra.map(Path::new));
             Some(trust.map_err(|problem| settings.error(Id::StoreCaFile, &problem))?)
         }
         false => None,
@@ -64,7 +64,7 @@ pub(super) fn store(
         port: url.port,
         database: url.database,
         tls,
-        credentials: files::secret(settings, Id::StorePasswordFile, warnings)?,
+        credentials: secrets::secret(settings, Id::StorePasswordFile, warnings)?,
         format,
         prefix,
     }))

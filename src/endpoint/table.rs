@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashMap, ops::Range, sync::LazyLock};
 
 use super::Credential;
-use crate::kind::Api;
+use crate::api::Api;
 
 /// A line each: the path as its documents write it, a tab, its credential.
 const WECHAT: &str = include_str!("wechat.tsv");

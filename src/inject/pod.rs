@@ -6,7 +6,7 @@ use tokio::time::Duration;
 use super::{
     CONTAINER, Refusal,
     names::{Prefix, text},
-    neighbours::{has_mesh, is_stranger},
+    other_sidecars::{has_mesh, is_stranger},
     settings::{Mode, SidecarKind, SidecarSettings},
     sidecar::{self, PodContext},
     status::InjectionStatus,

@@ -11,11 +11,11 @@ use tokio::time::Duration;
 
 use super::{
     Refusal,
-    catalogue::{self, Id},
     names::{Prefix, texts},
+    setting::{self, Id},
     values::{self, Quantity},
 };
-use crate::spelling;
+use crate::suggest;
 
 /// How the sidecar stands in the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,8 +306,8 @@ impl SettingPlace {
 
 /// A phrase about a setting that there is not.
 fn unknown(name: &str) -> String {
-    let names = catalogue::settings().map(|setting| setting.name);
-    match spelling::nearest(name, names) {
+    let names = setting::settings().map(|setting| setting.name);
+    match suggest::nearest(name, names) {
         Some(near) => format!("there is no setting {name:?}; did you mean {near}?"),
         None => format!("there is no setting {name:?}"),
     }

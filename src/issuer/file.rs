@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use super::{
     FetchRequest, FetchedToken, TokenError, TokenSource,
-    life::{self, USUAL, VOUCHED},
+    lifetime::{self, USUAL, VOUCHED},
 };
 use crate::{metrics::Cause, secret::Secret, token::Token};
 
@@ -303,8 +303,8 @@ fn understand(text: &str, age: Duration) -> Result<(Secret, Option<Duration>), S
     let token = plausible(token)?;
     let said = |name: &str| json.get(name).filter(|value| !value.is_null());
     let left = match (said("expires_at"), said("expires_in")) {
-        (Some(at), _) => life::left(at, age),
-        (None, Some(seconds)) => life::left(seconds, age),
+        (Some(at), _) => lifetime::left(at, age),
+        (None, Some(seconds)) => lifetime::left(seconds, age),
         (None, None) => return Ok((token, None)),
     };
     let left = left.ok_or_else(|| "has an expiry that is no number".to_owned())?;

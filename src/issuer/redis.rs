@@ -25,9 +25,9 @@ use super::store::{
     StoredToken,
 };
 use crate::{
-    kind::Api,
+    api::Api,
     secret::{Secret, SecretSource},
-    upstream::trust::TlsRoots,
+    upstream::tls::TlsRoots,
 };
 use answer::{is_lost, said};
 pub use keys::{Format, Keys};

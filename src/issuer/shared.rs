@@ -7,7 +7,7 @@
 mod budget;
 mod fetch;
 mod follow;
-mod known;
+mod replica_state;
 
 use std::{
     fmt,
@@ -24,7 +24,7 @@ use crate::{
     metrics::{AccountMetrics, Cause, Kept, StoreEvent},
     token::Token,
 };
-use known::ReplicaState;
+use replica_state::ReplicaState;
 
 /// How often to look what others have put in place.
 const LOOK: Duration = Duration::from_secs(30);

@@ -9,13 +9,13 @@ use serde_json::json;
 
 use super::{
     FetchRequest, FetchedToken, TokenError, TokenSource,
-    request::{ApiClient, Client, TokenClient},
+    api::{ApiClient, Client, TokenClient},
 };
 use crate::{
-    kind::Api,
+    api::Api,
     secret::{Secret, SecretSource},
     token::encode,
-    upstream::route::Connector,
+    upstream::connector::Connector,
 };
 
 /// Which of WeChat's two tokens is used. They do not know of each other.

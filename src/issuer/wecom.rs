@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::{
     FetchRequest, FetchedToken, TokenError, TokenSource,
-    request::{ApiClient, Client, TokenClient},
+    api::{ApiClient, Client, TokenClient},
 };
 use crate::{
-    kind::Api,
+    api::Api,
     secret::{Secret, SecretSource},
     token::{Token, encode},
-    upstream::route::Connector,
+    upstream::connector::Connector,
 };
 
 /// Asks WeCom for the tokens of one account: an app of a corp, or another holder of a secret.

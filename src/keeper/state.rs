@@ -4,7 +4,7 @@ use futures_util::future::{BoxFuture, Shared};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::time::{Duration, Instant};
 
-use super::{NoToken, pace::RefreshBackoff};
+use super::{NoToken, backoff::RefreshBackoff};
 use crate::{issuer::TokenError, token::Token};
 
 /// A fetch on its way: every waiter has a clone.

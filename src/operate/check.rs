@@ -8,19 +8,19 @@ use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
 use super::{
-    ask::{AdminReply, AskError, request},
+    admin_client::{AdminReply, AskError, request},
     say,
 };
 use crate::{
     account::{self, AccountFactory, SourceOptions},
-    captured::BufferedBody,
+    api::Api,
+    buffered::BufferedBody,
     config::{Config, from_here},
     errcode,
-    issuer::{FetchRequest, TokenSource, redis::Redis, request, store::Store, wechat::TokenApi},
-    kind::Api,
+    issuer::{FetchRequest, TokenSource, api, redis::Redis, store::Store, wechat::TokenApi},
     metrics::{Cause, Metrics},
     token::Token,
-    upstream::{ResponseBody, Upstream, UpstreamRequest, route::Connector},
+    upstream::{ResponseBody, Upstream, UpstreamRequest, connector::Connector},
 };
 
 /// Answered to anybody, even without a token: with an error code.
@@ -235,7 +235,7 @@ impl Report {
     }
 
     async fn token(&mut self, config: &Config, route: &Arc<Connector>, account: &account::Options) {
-        let client = match request::client(&config.route) {
+        let client = match api::client(&config.route) {
             Ok(client) => client,
             Err(problem) => return self.failed(&problem),
         };

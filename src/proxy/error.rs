@@ -4,15 +4,15 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use tokio::time::Duration;
 
-use super::{Mark, Reply, mark::mark};
+use super::{Mark, Reply, status_header::mark};
 use crate::{
     account::rules::Forbidden,
-    body::BodyError,
-    captured::{BufferError, BufferedBody},
+    buffered::{BufferError, BufferedBody},
     errcode,
     keeper::NoToken,
     metrics::Outcome,
-    upstream::{SendError, route::DialError},
+    request_body::BodyError,
+    upstream::{SendError, connector::DialError},
 };
 
 /// WeChat's own code for a failed token request, beside our code in the body.

@@ -6,15 +6,15 @@ use http::{Method, request::Parts};
 
 use super::{
     ListenerInfo,
-    brought::OF_OTHERS,
+    credential::OF_OTHERS,
     error::ProxyError,
+    select_account::{self, Selected, select_account, with_one_slash},
     target::values,
-    whose::{self, Selected, select_account, with_one_slash},
 };
 use crate::{
     account::{Account, Accounts, PLACEHOLDER},
+    api::Api,
     endpoint::Endpoint,
-    kind::Api,
     metrics::Selection,
 };
 
@@ -47,13 +47,13 @@ impl<'a> Call<'a> {
         let endpoint = Endpoint::of(account.api, path.as_bytes())
             .map_err(|error| ProxyError::Malformed(error.to_string()))?;
         if endpoint.row().is_none() {
-            if way == Selection::Path && whose::begins_with_somebody(accounts, path) {
+            if way == Selection::Path && select_account::begins_with_somebody(accounts, path) {
                 return Err(ProxyError::TwoAccounts);
             }
-            if whose::is_meant_for_another(endpoint.path()) {
-                return Err(whose::unknown(accounts));
+            if select_account::is_meant_for_another(endpoint.path()) {
+                return Err(select_account::unknown(accounts));
             }
-            if whose::is_token_request_elsewhere(account.api, &endpoint) {
+            if select_account::is_token_request_elsewhere(account.api, &endpoint) {
                 return Err(ProxyError::ForeignAppid);
             }
         }

@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use super::{
     Mark, Proxy, Reply,
     error::{ProxyError, json_reply},
-    mark::mark,
     route::Call,
+    status_header::mark,
     target::values,
 };
 use crate::{
-    body::RequestBody,
     issuer::TokenError,
     keeper::NoToken,
     metrics::{Handed, Outcome, Ticket},
+    request_body::RequestBody,
     ticket,
 };
 

@@ -18,16 +18,16 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Duration, timeout};
 
 use super::{
-    direct::{self, Exit},
-    life::{ConnState, GuardedBody},
+    fast_path::{self, Exit},
+    io::TimedIo,
+    state::{ConnState, GuardedBody},
     stream::AppStream,
-    watch::TimedIo,
     worker::WorkerState,
 };
 use crate::{
-    body::RequestBody,
+    count_guard::CountGuard,
     proxy::{ListenerInfo, Reply, error::ProxyError},
-    tally::CountGuard,
+    request_body::RequestBody,
     task::Deadline,
 };
 
@@ -80,7 +80,7 @@ async fn active(
     shared: &WorkerState,
     life: &Arc<ConnState>,
 ) -> Option<TimedIo> {
-    let left = direct::serve(&mut io, entrance, shared, life).await;
+    let left = fast_path::serve(&mut io, entrance, shared, life).await;
     match left {
         Exit::Park => Some(io),
         Exit::Other => serve(io, entrance, shared, life).await,

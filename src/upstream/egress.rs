@@ -16,7 +16,7 @@ use tokio::{net::TcpStream, time::Duration};
 use tower_service::Service;
 
 use super::{
-    names::Resolver,
+    dns::Resolver,
     origin::{OriginError, bracketed, parts},
 };
 use crate::secret::Secret;

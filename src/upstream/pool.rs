@@ -15,8 +15,8 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::link::Connection;
-use crate::{clock::now, tally::CountGuard};
+use super::connection::Connection;
+use crate::{clock::now, count_guard::CountGuard};
 
 /// How long a connection may wait; WeChat closes its own later.
 const MOST_IDLE: Duration = Duration::from_secs(15);

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::{figures::Reviewed, patch};
+use super::{metrics::Reviewed, patch};
 use crate::inject::{InjectedPod, Injector, Outcome};
 
 const VERSION: &str = "admission.k8s.io/v1";

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ffi::OsString, fs};
 use wechat_sidecar::{
     config::{
         account_keys,
-        command::{self, CachedRefusal},
+        command::{self, UsageError},
         keys,
     },
     metrics::FAMILIES,
@@ -25,7 +25,7 @@ fn every_command_in_the_pages_is_one() {
         for text in shell.map(|block| block.text.clone()).chain(code) {
             for line in commands(&text) {
                 count += 1;
-                if let Err(CachedRefusal::Wrong(problem)) =
+                if let Err(UsageError::Wrong(problem)) =
                     command::parse(line.iter().map(OsString::from))
                 {
                     panic!("{}: {}: {problem}", page.path, line.join(" "));

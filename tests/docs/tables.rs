@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use wechat_sidecar::{
+    api,
     config::{
         account_keys,
         keys::{self, ValueKind},
     },
     endpoint,
-    inject::catalogue,
-    kind,
+    inject::setting,
     metrics::FAMILIES,
     proxy::{Mark, error::CODES},
 };
@@ -70,7 +70,7 @@ fn the_table_of_an_accounts_keys_is_the_codes() {
 fn the_number_of_known_paths_is_the_codes() {
     for page in both("calls") {
         let text = page.text.replace(',', "");
-        for kind in [kind::ValueKind::Wechat, kind::ValueKind::Wecom] {
+        for kind in [api::Api::Wechat, api::Api::Wecom] {
             let rows = endpoint::rows_of(kind).len();
             assert!(
                 text.contains(&format!(" {rows} ")),
@@ -125,9 +125,9 @@ fn the_table_of_the_headers_words_is_the_codes() {
 fn the_table_of_injections_settings_is_the_codes() {
     for page in both("kubernetes") {
         let rows = table(&page, "setting", "设置");
-        let known: Vec<&str> = catalogue::settings().map(|setting| setting.name).collect();
+        let known: Vec<&str> = setting::settings().map(|setting| setting.name).collect();
         assert_eq!(firsts(&rows), known, "{}", page.path);
-        for (row, setting) in rows.iter().zip(catalogue::settings()) {
+        for (row, setting) in rows.iter().zip(setting::settings()) {
             // What depends on something is said in words, which may be Chinese.
             let in_words = setting.preset.is_empty() && !row[1].starts_with('`');
             let shown = row[1].trim_matches('`');

@@ -15,7 +15,7 @@ use tokio::{
     time::{Duration, Instant, sleep, sleep_until, timeout},
 };
 use wechat_sidecar::{
-    account::remembered::{CachedRefusal, Evidence, RefusedEndpoints},
+    account::refused_endpoints::{CachedRefusal, Evidence, RefusedEndpoints},
     issuer::{
         FetchRequest, FetchedToken, TokenError, TokenSource, shared::Shared, wechat::TokenApi,
     },

@@ -6,7 +6,7 @@ use super::super::{
     TokenError, TokenErrorKind,
     store::{Note, StoreError},
 };
-use crate::{kind::Api, secret::Secret};
+use crate::{api::Api, secret::Secret};
 
 /// How tokens are written, so that others can read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::{
         store::{SetOutcome, Store, StoreError, StoredToken},
     },
     Shared,
-    known::Reconcile,
+    replica_state::Reconcile,
 };
 use crate::{metrics::StoreEvent, secret::Secret, token::Token};
 

@@ -1,0 +1,320 @@
+//! The accounts that are served: opened, changed and let go while calls go on.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::{Semaphore, watch},
+    task::{AbortHandle, JoinSet},
+};
+
+use crate::{
+    account::{Account, AccountFactory, Directory, Options},
+    listen_addr::ListenAddr,
+    secret::SecretSource,
+    server::{Drain, Listener, SocketOwner, Workers},
+};
+
+/// Accounts, and what each keeps going.
+pub(super) struct ServedAccounts {
+    means: AccountFactory,
+    directory: Directory,
+    kept: Vec<ServedAccount>,
+    /// Connections of apps at once.
+    room: usize,
+}
+
+/// What an account keeps going, until this is dropped.
+struct ServedAccount {
+    account: Arc<Account>,
+    renewal: RenewalTask,
+    listeners: Vec<OpenListener>,
+}
+
+/// The task that renews a token.
+struct RenewalTask(AbortHandle);
+
+impl Drop for RenewalTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A listener that is open until this is dropped.
+#[derive(Debug)]
+pub(super) struct OpenListener {
+    /// As it was configured.
+    address: ListenAddr,
+    owner: SocketOwner,
+}
+
+/// Opens listeners, and waits for their end.
+pub(super) struct Listeners {
+    workers: Arc<Workers>,
+    room: Arc<Semaphore>,
+    farewell: Drain,
+    tasks: JoinSet<()>,
+}
+
+/// What an account of a new configuration will be, if all of it is possible.
+struct Update {
+    account: Arc<Account>,
+    /// What its secret follows then.
+    secret: Option<Arc<SecretSource>>,
+    bound: Vec<NewListener>,
+}
+
+enum NewListener {
+    /// Open already, for this account or another.
+    Before(ListenAddr),
+    New(ListenAddr, Listener),
+}
+
+/// How many accounts came, changed and went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) added: usize,
+    pub(super) changed: usize,
+    pub(super) removed: usize,
+}
+
+impl Listeners {
+    pub(super) fn new(workers: Arc<Workers>, room: Arc<Semaphore>, farewell: Drain) -> Self {
+        Self {
+            workers,
+            room,
+            farewell,
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Lets calls in at `listener`, which is configured as `address`: those of the account with this
+    /// id, or of all.
+    pub(super) fn open(
+        &mut self,
+        address: ListenAddr,
+        listener: Listener,
+        account: Option<&str>,
+    ) -> OpenListener {
+        let (owner, owned) = watch::channel(account.map(Into::into));
+        self.tasks.spawn(listener.serve(
+            self.workers.clone(),
+            self.room.clone(),
+            self.farewell.clone(),
+            owned,
+        ));
+        OpenListener { address, owner }
+    }
+
+    /// Waits until all are closed.
+    pub(super) async fn closed(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+impl ServedAccounts {
+    /// Opens accounts by `means`. The error names the account.
+    pub(super) fn new(
+        accounts: &[Options],
+        means: AccountFactory,
+        room: usize,
+    ) -> Result<Self, String> {
+        let mut kept = Vec::new();
+        for options in accounts {
+            let account = options.open(&means);
+            kept.push(ServedAccount::new(Arc::new(
+                account.map_err(|problem| of(options, &problem))?,
+            )));
+        }
+        let all = kept.iter().map(|kept: &ServedAccount| kept.account.clone());
+        let directory = Directory::new(all.collect(), means.fingerprints().clone());
+        let served = Self {
+            means,
+            directory,
+            kept,
+            room,
+        };
+        served.share_room();
+        Ok(served)
+    }
+
+    /// Where there are others, the calls that wait for one account's token take a part of all
+    /// connections and no more.
+    fn share_room(&self) {
+        let most = if self.kept.len() > 1 {
+            (self.room / 4).max(1)
+        } else {
+            usize::MAX
+        };
+        for kept in &self.kept {
+            kept.account.keeper.limit_waiters(most);
+        }
+    }
+
+    /// The accounts as calls see them.
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Keeps `open` for as long as the account with this id.
+    pub(super) fn keep(&mut self, id: &str, open: OpenListener) {
+        if let Some(kept) = self.kept.iter_mut().find(|kept| kept.account.id() == id) {
+            kept.listeners.push(open);
+        }
+    }
+
+    /// Serves `accounts` from now on. Those that are the same stay untouched, those that changed
+    /// keep the token in hand if it is one of theirs, and calls in flight go on with what they have.
+    /// An error changes nothing.
+    pub(super) async fn change(
+        &mut self,
+        accounts: Vec<Options>,
+        doors: &mut Listeners,
+    ) -> Result<Change, String> {
+        let mut all = Vec::new();
+        for options in accounts {
+            let id = options.id().to_owned();
+            let next = self.next(options).await;
+            all.push(next.map_err(|problem| format!("account {id}: {problem}"))?);
+        }
+        // From here on nothing fails.
+        let mut before = std::mem::take(&mut self.kept);
+        let mut change = Change::default();
+        let mut open: Vec<OpenListener> = before
+            .iter_mut()
+            .flat_map(|kept| kept.listeners.drain(..))
+            .collect();
+        let accounts = all.iter().map(|next| next.account.clone());
+        self.directory.replace(accounts.collect());
+        for next in all {
+            let Update {
+                account,
+                secret,
+                bound,
+            } = next;
+            let at = before.iter().position(|kept| kept.is(&account));
+            let mut kept = match at.map(|at| before.swap_remove(at)) {
+                None => {
+                    change.added += 1;
+                    ServedAccount::new(account)
+                }
+                Some(before) if Arc::ptr_eq(&before.account, &account) => before,
+                Some(before) => {
+                    change.changed += 1;
+                    before.update(account, secret.as_deref())
+                }
+            };
+            for bound in bound {
+                let id = kept.account.id();
+                kept.listeners.extend(match bound {
+                    NewListener::New(address, listener) => {
+                        tracing::info!(account = id, address = %listener.address(), "listening");
+                        Some(doors.open(address, listener, Some(id)))
+                    }
+                    NewListener::Before(address) => take(&mut open, &address, id),
+                });
+            }
+            self.kept.push(kept);
+        }
+        change.removed = before.len();
+        self.share_room();
+        Ok(change)
+    }
+
+    async fn next(&self, options: Options) -> Result<Update, String> {
+        let before = self
+            .kept
+            .iter()
+            .find(|kept| kept.account.id() == options.id());
+        let before = before.map(|kept| &kept.account);
+        let account = match before {
+            Some(before) if before.options == options => before.clone(),
+            Some(before) => Arc::new(options.open_after(before, &self.means)?),
+            None => Arc::new(options.open(&self.means)?),
+        };
+        let is_open = |address: &ListenAddr| {
+            let its =
+                |kept: &&ServedAccount| address.is_definite() || kept.account.id() == options.id();
+            let listeners = self
+                .kept
+                .iter()
+                .filter(its)
+                .flat_map(|kept| &kept.listeners);
+            listeners
+                .map(|open| &open.address)
+                .any(|open| open == address)
+        };
+        let mut bound = Vec::new();
+        for address in &options.listen {
+            bound.push(if is_open(address) {
+                NewListener::Before(address.clone())
+            } else {
+                let listener = Listener::bind(address).await;
+                let listener = listener
+                    .map_err(|error| format!("listen: {address} cannot be listened on: {error}"))?;
+                NewListener::New(address.clone(), listener)
+            });
+        }
+        Ok(Update {
+            account,
+            secret: options.secret,
+            bound,
+        })
+    }
+}
+
+impl ServedAccount {
+    /// Begins to renew its token. It must be called on a runtime.
+    fn new(account: Arc<Account>) -> Self {
+        let renewal = tokio::spawn(account.keeper.clone().run());
+        Self {
+            account,
+            renewal: RenewalTask(renewal.abort_handle()),
+            listeners: Vec::new(),
+        }
+    }
+
+    fn is(&self, account: &Account) -> bool {
+        self.account.id() == account.id()
+    }
+
+    /// The same account with other options, whose secret is now the one that `secret` is.
+    fn update(self, account: Arc<Account>, secret: Option<&SecretSource>) -> Self {
+        let is_kept = |before: &Arc<SecretSource>| {
+            let now = account.secret.as_ref();
+            now.is_some_and(|now| Arc::ptr_eq(now, before))
+        };
+        if let (Some(held), Some(secret)) = (self.account.secret.as_ref(), secret)
+            && is_kept(held)
+            && !held.same_source(secret)
+        {
+            held.replace_with(secret);
+            account.keeper.try_again();
+        }
+        if !Arc::ptr_eq(&self.account.keeper, &account.keeper) {
+            return Self::new(account);
+        }
+        Self {
+            account,
+            renewal: self.renewal,
+            listeners: Vec::new(),
+        }
+    }
+}
+
+/// The open listener at `address`, which is the account's with this id from now on.
+fn take(open: &mut Vec<OpenListener>, address: &ListenAddr, id: &str) -> Option<OpenListener> {
+    let is_its = |open: &OpenListener| open.owner.borrow().as_deref() == Some(id);
+    let at = open
+        .iter()
+        .position(|open| open.address == *address && is_its(open))
+        .or_else(|| open.iter().position(|open| open.address == *address))?;
+    let open = open.swap_remove(at);
+    if !is_its(&open) {
+        open.owner.send_replace(Some(id.into()));
+    }
+    Some(open)
+}
+
+fn of(options: &Options, problem: &str) -> String {
+    format!("account {}: {problem}", options.id())
+}

@@ -1,0 +1,108 @@
+//! The ways that accounts have of their own: WeCom's, or that of a private deployment.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{
+    accounts::Table,
+    error::{ConfigError, Provenance},
+    parse,
+};
+use crate::{
+    api::Api,
+    upstream::{
+        connector::{ConnectOptions, Connector},
+        origin::{self, Origin},
+        tls::{TlsRoots, load},
+    },
+};
+
+/// The keys of it in an account's table.
+pub(super) const UPSTREAM: &str = "upstream";
+pub(super) const CA_FILE: &str = "upstream-ca-file";
+pub(super) const PLAIN_HTTP: &str = "upstream-plain-http";
+
+/// What such ways share.
+pub(super) struct AccountUpstreams<'a> {
+    common: &'a ConnectOptions,
+    /// By file, since reading all of the platform's roots takes its time.
+    trusted: BTreeMap<String, TlsRoots>,
+}
+
+impl<'a> AccountUpstreams<'a> {
+    /// Ways that are like `common` where an account says nothing else.
+    pub(super) fn new(common: &'a ConnectOptions) -> Self {
+        Self {
+            common,
+            trusted: BTreeMap::new(),
+        }
+    }
+
+    /// The way of the account in `table`; `None` for the way of all.
+    pub(super) fn of(
+        &mut self,
+        table: &Table,
+        kind: Api,
+    ) -> Result<Option<ConnectOptions>, ConfigError> {
+        let plain_http = table.optional(PLAIN_HTTP, parse::switch)?.unwrap_or(false);
+        let read = |text: &str| {
+            Origin::parse_private(text, plain_http).map_err(|error| format!("is refused: {error}"))
+        };
+        let origin = match table.optional(UPSTREAM, read)? {
+            Some(origin) => origin,
+            None => {
+                for key in [CA_FILE, PLAIN_HTTP] {
+                    if let Some(given) = table.given.get(key) {
+                        return Err(
+                            given.error("this account has no upstream that it could be about")
+                        );
+                    }
+                }
+                match (kind, Origin::parse(origin::WECOM)) {
+                    (Api::Wecom, Ok(origin)) => origin,
+                    _ => return Ok(None),
+                }
+            }
+        };
+        if plain_http
+            && origin.tls
+            && let Some(given) = table.given.get(PLAIN_HTTP)
+        {
+            return Err(given.error("upstream is https: drop this key"));
+        }
+        let tls = self.trust(table, &origin)?;
+        // What is sent in plain text stays in the network that it was said to be safe in.
+        let egress = self.common.egress.clone().filter(|_| origin.tls);
+        let options = ConnectOptions {
+            names: self.common.names.clone().without_address(),
+            tls,
+            egress,
+            connect_timeout: self.common.connect_timeout,
+            origins: vec![origin],
+        };
+        let place = place(table, UPSTREAM);
+        match Connector::new(options.clone()) {
+            Ok(_) => Ok(Some(options)),
+            Err(error) => Err(ConfigError::new(place.clone(), error.to_string())),
+        }
+    }
+
+    fn trust(&mut self, table: &Table, origin: &Origin) -> Result<TlsRoots, ConfigError> {
+        let Some((given, path)) = table.text(CA_FILE) else {
+            return Ok(self.common.tls.clone());
+        };
+        if !origin.tls {
+            return Err(given.error("upstream is plain http and shows no certificate"));
+        }
+        if let Some(known) = self.trusted.get(path) {
+            return Ok(known.clone());
+        }
+        let tls = load(Some(Path::new(path))).map_err(|problem| given.error(&problem))?;
+        self.trusted.insert(path.to_owned(), tls.clone());
+        Ok(tls)
+    }
+}
+
+fn place<'a>(table: &'a Table, key: &str) -> &'a Provenance {
+    let given = table.given.get(key);
+    given.map_or(&table.place, |given| &given.place)
+}

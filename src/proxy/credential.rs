@@ -1,0 +1,42 @@
+//! What a call to WeCom brings itself: a token of another kind, or one that the sidecar never had, stays.
+
+use super::{error::ProxyError, route::Call, target::values};
+use crate::{account::PLACEHOLDER, api::Api, endpoint::Credential, secret::Secret};
+
+/// Tokens that only a service provider, a suite or a device can have.
+pub(super) const OF_OTHERS: [&str; 4] = [
+    "suite_access_token",
+    "provider_access_token",
+    "device_access_token",
+    "model_access_token",
+];
+
+/// What the call takes, in view of what it brings.
+///
+/// WeChat's calls never keep an `access_token`. At WeCom one may be another corp's, got through
+/// `/cgi-bin/corpgroup/corp/gettoken`; so one that is neither a placeholder nor was ever the account's
+/// own is left alone, and so is its refusal.
+pub(super) fn credential(call: &Call<'_>) -> Result<Credential, ProxyError> {
+    let takes = call.endpoint.credential;
+    if call.account.api == Api::Wechat || takes != Credential::AccessToken {
+        return Ok(takes);
+    }
+    let brings = |name| values(call.query, name).any(|token| !token.is_empty());
+    if OF_OTHERS.into_iter().any(brings) {
+        return Ok(Credential::Own);
+    }
+    let (mut ours, mut theirs) = (false, false);
+    for token in values(call.query, "access_token").filter(|token| !token.is_empty()) {
+        let is_ours =
+            token.starts_with(PLACEHOLDER) || call.account.keeper.has_had(&Secret::new(token));
+        ours |= is_ours;
+        theirs |= !is_ours;
+    }
+    match (ours, theirs) {
+        (true, true) => Err(ProxyError::Malformed(
+            "it carries the sidecar's access_token and another: send one".to_owned(),
+        )),
+        (false, true) => Ok(Credential::Own),
+        (_, false) => Ok(Credential::AccessToken),
+    }
+}

@@ -1,0 +1,187 @@
+//! A call that takes our token: sent, and sent once more when WeChat refuses the token.
+
+use std::{pin::pin, sync::Arc};
+
+use super::{
+    Attempt, Mark, Proxy, Reply, SendFailure, error::ProxyError, route::Call, status_header::mark,
+};
+use crate::{
+    account::refused_endpoints::{CachedRefusal, Evidence},
+    buffered::BufferedBody,
+    errcode::{self, Verdict},
+    keeper::{NoReplay, ReplayToken},
+    metrics::{Outcome, Skipped},
+    request_body::RequestBody,
+    token::Token,
+};
+
+impl Proxy {
+    /// Answers a call that takes our token.
+    pub(super) async fn with_token(
+        &self,
+        call: &Call<'_>,
+        body: RequestBody,
+        held: &mut bool,
+    ) -> Result<(Outcome, Reply), ProxyError> {
+        let keeper = &call.account.keeper;
+        // Whoever must wait for a token waits without holding a body.
+        let mut token = keeper.token().await?;
+        let body = self.buffer(body, held).await?;
+        if !token.is_alive() {
+            token = keeper.token().await?;
+        }
+        if let Some(answer) = self.cached_refusal(call, &token) {
+            return Ok((Outcome::Remembered, answer));
+        }
+        let spare = body.try_clone();
+        let first = pin!(self.send_with(call, body, &token)).await;
+        let first = first.map_err(|unanswered| unanswered.failure)?;
+        if !matches!(first.verdict, Verdict::Refused(_)) {
+            return Ok((self.record(call, &token, &first), first.reply));
+        }
+        call.account.metrics.refusal();
+        let Some(spare) = spare else {
+            return Ok(self.not_held(call, token, first.reply));
+        };
+        match self.replay_token(call, &token, &first).await {
+            Ok(second) => Box::pin(self.send_again(call, spare, &second, first.reply)).await,
+            Err(reason) => {
+                call.account.metrics.skipped(reason);
+                Ok((Outcome::Refused, first.reply))
+            }
+        }
+    }
+
+    /// The token to send a refused call with, once more.
+    async fn replay_token(
+        &self,
+        call: &Call<'_>,
+        refused: &Arc<Token>,
+        first: &Attempt,
+    ) -> Result<ReplayToken, Skipped> {
+        let keeper = &call.account.keeper;
+        let in_hand = keeper.in_hand().filter(|token| token.is_alive());
+        let unchanged = in_hand.is_none_or(|token| token.is(refused));
+        let path = call.endpoint.path();
+        if unchanged && call.account.refused_endpoints.knows(path, refused) {
+            return Err(Skipped::Hopeless);
+        }
+        match keeper.replay_token(refused).await {
+            Ok(second) => Ok(second),
+            Err(NoReplay::Failed(_)) => Err(Skipped::NoToken),
+            Err(NoReplay::Same { confirmed }) => {
+                // An expiry is about the token; all else may be about the endpoint, for good.
+                if confirmed && first.verdict != Verdict::Refused(errcode::EXPIRED) {
+                    self.give_up(call, refused, &first.reply, confirmed);
+                }
+                Err(Skipped::SameToken)
+            }
+        }
+    }
+
+    /// Sends a refused call the second and last time. Its reply is passed on whatever it is.
+    async fn send_again(
+        &self,
+        call: &Call<'_>,
+        body: BufferedBody<RequestBody>,
+        with: &ReplayToken,
+        first: Reply,
+    ) -> Result<(Outcome, Reply), ProxyError> {
+        let token = &with.token;
+        let metrics = &call.account.metrics;
+        let mut second = match self.send_with(call, body, token).await {
+            Ok(answered) => answered,
+            Err(SendFailure {
+                nothing_sent: true, ..
+            }) => {
+                metrics.skipped(Skipped::NoToken);
+                return Ok((Outcome::Refused, first));
+            }
+            Err(SendFailure { failure, .. }) => {
+                metrics.replay(Outcome::Failed);
+                return Err(failure);
+            }
+        };
+        let outcome = self.record(call, token, &second);
+        if outcome == Outcome::Refused {
+            metrics.refusal();
+            let worked = call.account.accepted_endpoints.has(&call.endpoint);
+            call.account.keeper.refused_again(token, worked);
+            self.give_up(call, token, &second.reply, with.confirmed);
+        }
+        metrics.replay(outcome);
+        mark(&mut second.reply, Mark::Replayed);
+        Ok((outcome, second.reply))
+    }
+
+    /// Remembers that the endpoint of this call refuses `token`, whether or not that is `confirmed` to
+    /// be the one to use.
+    fn give_up(&self, call: &Call<'_>, token: &Arc<Token>, reply: &Reply, confirmed: bool) {
+        let worked = call.account.accepted_endpoints.has(&call.endpoint);
+        // A token that nobody confirmed may be dead; then a path that worked is not to blame.
+        if (confirmed || !worked)
+            && let Some(answer) = answer_of(reply)
+        {
+            let evidence = Evidence { worked, confirmed };
+            let path = call.endpoint.path();
+            call.account
+                .refused_endpoints
+                .add(path, token, answer, evidence);
+        }
+        let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
+        tracing::warn!(
+            account = call.account.id(),
+            endpoint,
+            "a call was refused with the token that is the one to use: this endpoint may not be for this account"
+        );
+    }
+
+    /// Notes what a reply says about the token, and how the call ended.
+    fn record(&self, call: &Call<'_>, token: &Token, answered: &Attempt) -> Outcome {
+        match answered.verdict {
+            Verdict::Accepted => {
+                if answered.reply.status().is_success() {
+                    call.account.keeper.accepted(token);
+                    call.account.ip_rejected.clear();
+                    call.account.accepted_endpoints.note(&call.endpoint);
+                    call.account.refused_endpoints.forget(call.endpoint.path());
+                }
+                Outcome::Accepted
+            }
+            Verdict::Errcode(_) => Outcome::Errcode,
+            Verdict::Refused(_) => Outcome::Refused,
+        }
+    }
+
+    /// A refused call whose body is gone: the app reads the refusal, and the next call does better.
+    fn not_held(&self, call: &Call<'_>, refused: Arc<Token>, reply: Reply) -> (Outcome, Reply) {
+        call.account.metrics.skipped(Skipped::NotHeld);
+        let keeper = call.account.keeper.clone();
+        tokio::spawn(async move {
+            // A failure is logged where it happens.
+            let _ = keeper.replace(&refused).await;
+        });
+        (Outcome::Refused, reply)
+    }
+
+    /// The refusal that a caller gets who loops on a path that refuses every token.
+    fn cached_refusal(&self, call: &Call<'_>, token: &Token) -> Option<Reply> {
+        let remembered = &call.account.refused_endpoints;
+        let answer = remembered.cached_refusal(call.endpoint.path(), token)?;
+        let mut reply = Reply::new(BufferedBody::ready(answer.body));
+        *reply.status_mut() = answer.status;
+        *reply.headers_mut() = answer.headers;
+        mark(&mut reply, Mark::Remembered);
+        Some(reply)
+    }
+}
+
+/// What is kept of a refusal.
+fn answer_of(reply: &Reply) -> Option<CachedRefusal> {
+    let body = reply.body().whole()?.clone();
+    Some(CachedRefusal {
+        status: reply.status(),
+        headers: reply.headers().clone(),
+        body,
+    })
+}

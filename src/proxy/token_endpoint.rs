@@ -1,0 +1,110 @@
+//! The calls answered here: an SDK's own fetch of a token.
+//!
+//! An unchanged SDK first asks for a token. It gets a placeholder, sends it back, and has it
+//! replaced; so it never holds a token and cannot end the shared one. Its secret is not checked.
+
+use http::Method;
+use http_body::Body;
+use serde_json::{Value, json};
+
+use super::{
+    Mark, Proxy, Reply, TokenEndpoint,
+    error::{ProxyError, json_reply},
+    route::Call,
+    status_header::mark,
+};
+use crate::{account::Lookup, api::Api, buffered::BufferedBody, request_body::RequestBody};
+
+/// What a placeholder says of its life. It never ends.
+const LIFETIME: u64 = 7200;
+
+/// The largest body of a token request.
+const LARGEST: usize = 64 * 1024;
+
+/// The token endpoint that takes its parameters in its body.
+pub(super) const STABLE: &str = "/cgi-bin/stable_token";
+
+/// A token request's body, as far as it is of interest.
+#[derive(Debug, Default)]
+pub(super) struct TokenRequest {
+    /// The AppID that is named in it; empty for none.
+    pub(super) appid: String,
+    /// Whether a forced refresh is asked for.
+    forced: bool,
+}
+
+/// Reads a token request's body.
+pub(super) async fn read(proxy: &Proxy, body: RequestBody) -> Result<TokenRequest, ProxyError> {
+    let body = BufferedBody::buffer(body, LARGEST, proxy.budget).await?;
+    let body = match &body {
+        BufferedBody::Whole(_) => body.whole(),
+        BufferedBody::Partial { rest, .. } if rest.size_hint().lower() > LARGEST as u64 => None,
+        BufferedBody::Partial { .. } => {
+            return Err(ProxyError::Crowded(
+                "no room for a token request".to_owned(),
+            ));
+        }
+    };
+    let body =
+        body.ok_or_else(|| ProxyError::Malformed("a token request is not that long".to_owned()))?;
+    let request: Value = serde_json::from_slice(body).unwrap_or_default();
+    let appid = request.get("appid").and_then(Value::as_str);
+    let forced = request.get("force_refresh");
+    Ok(TokenRequest {
+        appid: appid.unwrap_or_default().to_owned(),
+        forced: forced.is_some_and(|force| *force != Value::Bool(false)),
+    })
+}
+
+/// Answers a call to one of the token endpoints, which never go on to WeChat.
+pub(super) async fn answer(
+    proxy: &Proxy,
+    call: &Call<'_>,
+    asked: TokenRequest,
+) -> Result<Reply, ProxyError> {
+    if proxy.options.token_endpoint == TokenEndpoint::Off {
+        return Err(ProxyError::Closed(
+            "the sidecar answers no token requests (--token-endpoint off): call the API without a token",
+        ));
+    }
+    let stable = call.endpoint.path() == STABLE.as_bytes();
+    if stable && call.head.method != Method::POST {
+        return Err(ProxyError::Malformed("stable_token takes POST".to_owned()));
+    }
+    call.names_appid()?;
+    if !asked.appid.is_empty() && !call.account.is_called(&asked.appid) {
+        return Err(match proxy.directory.now().find(&asked.appid) {
+            Lookup::Unknown => ProxyError::ForeignAppid,
+            Lookup::One(_) | Lookup::Ambiguous => ProxyError::TwoAccounts,
+        });
+    }
+    if asked.forced {
+        call.account.metrics.forced();
+        tracing::info!(
+            account = call.account.id(),
+            "an app asked for a forced refresh; ignored"
+        );
+    }
+    let (token, expires_in) = match proxy.options.token_endpoint {
+        TokenEndpoint::Real => {
+            let token = call.account.keeper.token().await?;
+            (
+                token.value().expose().to_owned(),
+                token.remaining().as_secs(),
+            )
+        }
+        TokenEndpoint::Placeholder | TokenEndpoint::Off => (call.account.placeholder(), LIFETIME),
+    };
+    let mut body = json!({ "access_token": token, "expires_in": expires_in });
+    if call.account.api == Api::Wecom {
+        body = json!({
+            "errcode": 0,
+            "errmsg": "ok",
+            "access_token": token,
+            "expires_in": expires_in,
+        });
+    }
+    let mut reply = json_reply(body);
+    mark(&mut reply, Mark::Local);
+    Ok(reply)
+}

@@ -1,0 +1,147 @@
+//! Plain calls, one after the other, from the app's bytes to the proxy and back with nothing between.
+//!
+//! Most calls are plain: HTTP/1.1 on a connection that is kept, small, and all of it comes at once. For each
+//! of them hyper would make a channel for the body, a waker and a buffer. What is not plain it serves.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Version};
+use tokio::io::AsyncWriteExt;
+
+use super::{
+    connection::{closing, park_after},
+    io::{TimedIo, is_blank},
+    parse,
+    state::{ConnState, WAITING},
+    worker::WorkerState,
+    write::send,
+};
+use crate::{proxy::ListenerInfo, request_body::RequestBody, task::Deadline};
+
+/// How much is read at once, from a place that all connections share.
+const MOST: usize = 16 * 1024;
+
+thread_local! {
+    static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Why there is no next plain call.
+pub(super) enum Exit {
+    /// The connection rests.
+    Park,
+    /// Something else came, and is put back.
+    Other,
+    /// The connection has ended, or is to be dropped.
+    Ended,
+}
+
+/// A call, and what came behind it.
+type Parsed = (Request<Bytes>, Bytes);
+
+/// Serves plain calls until something else comes.
+pub(super) async fn serve(
+    io: &mut TimedIo,
+    entrance: &ListenerInfo,
+    shared: &WorkerState,
+    life: &Arc<ConnState>,
+) -> Exit {
+    let mut drained = pin!(shared.drain.drained());
+    let mut pause = Deadline::default();
+    let mut head = Vec::new();
+    loop {
+        let came = poll_fn(|cx| {
+            if io.poll_called(cx).is_ready() {
+                return Poll::Ready(take(io, cx));
+            }
+            if drained.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Exit::Ended));
+            }
+            if pause.poll_elapsed(park_after(shared.active.load(Ordering::Relaxed)), cx) {
+                return Poll::Ready(Err(Exit::Park));
+            }
+            Poll::Pending
+        });
+        let (call, behind) = match came.await {
+            Ok(Some(came)) => came,
+            Ok(None) => continue,
+            Err(left) => return left,
+        };
+        pause.stop();
+        if !answer(io, call, &behind, entrance, shared, life, &mut head).await {
+            return Exit::Ended;
+        }
+        if !behind.is_empty() {
+            io.rewind(&behind);
+            return Exit::Other;
+        }
+    }
+}
+
+/// Reads what there is, if there is anything.
+fn take(io: &mut TimedIo, cx: &mut Context<'_>) -> Result<Option<Parsed>, Exit> {
+    if io.has_rewound() {
+        return Err(Exit::Other);
+    }
+    SHARED.with_borrow_mut(|shared| {
+        shared.resize(MOST, 0);
+        let bytes = match io.poll_take(shared, cx) {
+            Poll::Ready(Ok(0) | Err(_)) => return Err(Exit::Ended),
+            Poll::Ready(Ok(read)) => &shared[..read],
+            Poll::Pending => return Ok(None),
+        };
+        let Some((call, length)) = parse::read(bytes) else {
+            io.rewind(bytes);
+            return Err(Exit::Other);
+        };
+        let behind = &bytes[length..];
+        // What some apps send after a body begins no call.
+        let behind = if is_blank(behind) { &[] } else { behind };
+        Ok(Some((call, Bytes::copy_from_slice(behind))))
+    })
+}
+
+/// Answers one call; whether the connection can carry another.
+#[inline(always)]
+async fn answer(
+    io: &mut TimedIo,
+    call: Request<Bytes>,
+    behind: &[u8],
+    entrance: &ListenerInfo,
+    shared: &WorkerState,
+    life: &Arc<ConnState>,
+    room: &mut Vec<u8>,
+) -> bool {
+    let length = call.body().len() as u64;
+    let _ = life.call_begins(Some(length));
+    io.call_came(length, !behind.is_empty());
+    let mut handling = pin!(shared.proxy.handle(call.map(RequestBody::whole), entrance));
+    let reply = poll_fn(|cx| match handling.as_mut().poll(cx) {
+        Poll::Ready(reply) => Poll::Ready(Some(reply)),
+        Poll::Pending if io.peer_closed(cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    let Some(mut reply) = reply.await else {
+        return false;
+    };
+    let ends = shared.drain.is_leaving();
+    if ends {
+        reply = closing(reply, Version::HTTP_11);
+    }
+    let sent = send(io, reply, room).await;
+    life.enter(WAITING);
+    if sent.is_err() {
+        tracing::debug!("an app's connection ended early");
+    } else if ends {
+        // Whether or not it is there to hear that.
+        let _ = io.shutdown().await;
+        io.linger(true).await;
+    }
+    sent.is_ok() && !ends
+}
