@@ -5,18 +5,18 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use wechat_sidecar::{
+    api::Api,
     buffered::{self, BufferedBody},
     endpoint::Endpoint,
     errcode,
-    api::Api,
     upstream::{self, UpstreamRequest},
 };
 
 // These two are no one's to call but the proxy's, so their files are compiled once more, for this alone,
 // together with their tests, which have no harness here.
 #[allow(dead_code, unreachable_pub, unused_imports)]
-#[path = "../src/proxy/rewrite.rs"]
-mod rewrite;
+#[path = "../src/proxy/headers.rs"]
+mod headers;
 #[allow(dead_code, unreachable_pub, unused_imports)]
 #[path = "../src/proxy/target.rs"]
 mod target;
@@ -98,7 +98,7 @@ fn headers(criterion: &mut Criterion) {
             let body = BufferedBody::ready([b'x'; 200].as_slice());
             let call = UpstreamRequest::new(&Method::POST, body, |target| target.push(b'/'));
             let mut call = call.expect("a call");
-            rewrite::request_headers(&Method::POST, black_box(&came), &mut call);
+            headers::request_headers(&Method::POST, black_box(&came), &mut call);
             call
         });
     });
@@ -114,7 +114,7 @@ fn headers(criterion: &mut Criterion) {
     group.bench_function("of a reply", |bencher| {
         bencher.iter_batched_ref(
             || reply.clone(),
-            rewrite::reply_headers,
+            headers::reply_headers,
             BatchSize::SmallInput,
         );
     });
