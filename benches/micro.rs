@@ -5,11 +5,9 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use wechat_sidecar::{
-    api::Api,
-    buffered::{self, BufferedBody},
-    endpoint::Endpoint,
-    errcode,
-    upstream::{self, UpstreamRequest},
+    body::{self, buffered::BufferedBody},
+    client::{self, UpstreamRequest},
+    wechat::{api::Api, endpoint::Endpoint, errcode},
 };
 
 // These two are no one's to call but the proxy's, so their files are compiled once more, for this alone,

@@ -20,8 +20,11 @@ pub use options::{Options, SourceOptions};
 use refused_endpoints::RefusedEndpoints;
 
 use crate::{
-    api::Api, endpoint, errcode, issuer::AccountSource, keeper::Keeper, metrics::AccountMetrics,
-    secret::SecretSource, ticket::Tickets, upstream::pools::UpstreamKey,
+    client::pools::UpstreamKey,
+    metrics::AccountMetrics,
+    secret::SecretSource,
+    token::{keeper::Keeper, source::AccountSource, ticket::Tickets},
+    wechat::{api::Api, endpoint, errcode},
 };
 
 /// AppIDs and corpids have 18 characters; a corpsecret, which may stand there by mistake, has 43.

@@ -18,12 +18,12 @@ use tokio::{
 
 use crate::{
     account::{Account, Directory, Lookup},
-    budget::ByteBudget,
-    keeper,
+    body::budget::ByteBudget,
     log::Log,
     metrics::{AccountPage, Metrics, Page, ProcessPage, Ticket},
     proxy::{GuardOptions, HEADER, guard::Exposure},
     server::{Drain, Workers},
+    token::keeper,
 };
 
 /// What the admin port shows, and what it can do.

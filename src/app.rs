@@ -18,15 +18,16 @@ use tokio::{
 use crate::{
     account::{Account, AccountFactory, Directory},
     admin::{Admin, Reloads},
-    budget::ByteBudget,
+    body::budget::ByteBudget,
+    client::pools::Pools,
     config::{Config, ConfigError},
-    issuer::{api, redis::Redis},
     log::Log,
     metrics::{Metrics, Reread},
+    net::connector::Connector,
     proxy::Proxy,
     secret::SecretSource,
     server::{Drain, ListenAddr, Listener, Workers},
-    upstream::{connector::Connector, pools::Pools},
+    token::source::{api, redis::Redis},
 };
 
 use accounts::{Change, Listeners, ServedAccounts};

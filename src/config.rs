@@ -6,14 +6,12 @@
 mod account_upstreams;
 mod accounts;
 mod admin;
-pub mod command;
-mod error;
+pub(crate) mod error;
 mod file;
 pub mod keys;
-mod kubernetes;
 mod layers;
 mod network;
-mod parse;
+pub(crate) mod parse;
 mod secrets;
 mod store;
 mod token_source;
@@ -35,12 +33,11 @@ use keys::Id;
 use layers::{Reading, Settings};
 
 use crate::{
-    account,
-    issuer::redis,
-    log,
+    account, client, log,
+    net::connector::ConnectOptions,
     proxy::{self, TokenEndpoint},
-    server, upstream,
-    upstream::connector::ConnectOptions,
+    server,
+    token::source::redis,
 };
 
 /// What was said before anything is read: the command line and the environment.
@@ -68,7 +65,7 @@ pub struct Config {
     /// The way to WeChat.
     pub route: ConnectOptions,
     /// Connections to WeChat; `max_connections` is that of all workers together.
-    pub upstream: upstream::Options,
+    pub upstream: client::Options,
     /// The life of a call.
     pub proxy: proxy::Options,
     /// What all held bodies together may take, in bytes.
@@ -232,8 +229,8 @@ fn server(settings: &Settings, idle_timeout: Duration) -> Result<server::Options
     })
 }
 
-fn upstream(settings: &Settings, idle_timeout: Duration) -> Result<upstream::Options, ConfigError> {
-    Ok(upstream::Options {
+fn upstream(settings: &Settings, idle_timeout: Duration) -> Result<client::Options, ConfigError> {
+    Ok(client::Options {
         reply_timeout: settings.value(Id::UpstreamTimeout, parse::duration)?,
         idle_timeout,
         max_connections: settings.value(Id::MaxUpstream, parse::count(MOST_CONNECTIONS))? as usize,

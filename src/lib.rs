@@ -1,9 +1,9 @@
 //! wechat-sidecar: a reverse proxy beside an app that calls WeChat's server API.
 //!
-//! The app points its base URL at localhost and knows no secret and no token. Each call goes one
-//! way, top to bottom (see [`proxy`]): whose call is it and may it pass; its body, held so that it
-//! can be sent again; the account's token; the head to send; WeChat's reply, of which a beginning
-//! that could be a refusal is read; and on a refusal, one more time with another token.
+//! The app points its base URL at localhost and knows no secret and no token. A call goes one way, top to
+//! bottom (see [`proxy`]): its account is selected and the guard lets it pass; its body is buffered, so that it
+//! can be sent again; the account's token and the call's head become the head to send; the beginning of WeChat's
+//! reply is read where it may be a refusal; and a refused call is replayed once, with another token.
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -14,42 +14,29 @@ pub const COMMIT: &str = env!("SIDECAR_BUILD_COMMIT");
 // The floor plan, from the ground up: a module uses only modules of the groups above its own.
 // `tests/floors.rs` reads this list and holds the code to it.
 
-// Words.
-pub mod api;
-pub mod budget;
-pub mod clock;
-pub mod coalescing_waker;
-pub mod connection_error;
-pub mod count_guard;
-pub mod listen_addr;
+// The ground.
 pub mod log;
+pub mod rt;
 pub mod secret;
-pub mod socket;
-pub mod suggest;
-
-// Who waits.
-pub mod task;
+pub mod settings;
 
 // What the two APIs take and say.
-pub mod endpoint;
-pub mod errcode;
+pub mod wechat;
 
-// Things made of words.
-pub mod buffered;
+// Counters, and the page that shows them.
 pub mod metrics;
-pub mod request_body;
+
+// Connections, bodies, and the client that sends one in the other.
+pub mod net;
+
+pub mod body;
+
+pub mod client;
+
+// Tokens: where they come from, and who keeps them.
 pub mod token;
 
-// The wire.
-pub mod upstream;
-
-// Tokens: where they come from, who keeps them, whose they are.
-pub mod issuer;
-
-pub mod keeper;
-
-pub mod ticket;
-
+// Whose they are.
 pub mod account;
 
 // Calls.
@@ -61,15 +48,12 @@ pub mod server;
 pub mod admin;
 
 // Kubernetes.
-pub mod inject;
-
-pub mod webhook;
+pub mod k8s;
 
 // The whole.
 pub mod config;
 
 pub mod app;
-pub mod operate;
 
-// What was asked for.
-pub mod run;
+// The command line.
+pub mod cli;

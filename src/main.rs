@@ -2,16 +2,16 @@
 
 use std::{env, process::ExitCode};
 
-use wechat_sidecar::{
-    config::command::{self, UsageError},
-    run::{eprint, print, run},
+use wechat_sidecar::cli::{
+    args::{self, UsageError},
+    eprint, print, run,
 };
 
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
 const MISUSED: u8 = 64;
 
 fn main() -> ExitCode {
-    match command::parse(env::args_os()) {
+    match args::parse(env::args_os()) {
         Ok(invocation) => run(invocation).unwrap_or_else(|error| misused(&error.to_string())),
         Err(UsageError::Wrong(problem)) => misused(&problem),
         // Whether anybody reads it or not.

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::time::Duration;
 
-use crate::endpoint;
+use crate::wechat::endpoint;
 
 pub use kept::{Handed, Kept, Ticket};
 use kept::{fetches, tickets};
@@ -42,7 +42,7 @@ const ERRCODES: [i64; 28] = [
 pub struct AccountMetrics(Block);
 
 mod at {
-    use super::{
+    use crate::metrics::{
         Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Handed, Kept, Outcome, Selection, Skipped,
         StoreEvent, Ticket,
     };

@@ -31,14 +31,18 @@ use http::{Method, Request, Response, StatusCode, Version, request::Parts};
 
 use crate::{
     account::Directory,
-    budget::ByteBudget,
-    buffered::{BufferError, BufferedBody},
-    endpoint::Credential,
-    errcode::{self, Verdict},
+    body::{
+        budget::ByteBudget,
+        buffered::{BufferError, BufferedBody},
+        request_body::RequestBody,
+    },
+    client::{ResponseBody, SendError, UpstreamRequest, pools::Pools},
     metrics::{AccountMetrics, ENDPOINT_LABELS, Metrics, Outcome},
-    request_body::RequestBody,
     token::{Token, encode},
-    upstream::{ResponseBody, SendError, UpstreamRequest, pools::Pools},
+    wechat::{
+        endpoint::Credential,
+        errcode::{self, Verdict},
+    },
 };
 use error::ProxyError;
 pub use guard::ListenerInfo;
@@ -343,7 +347,10 @@ impl Proxy {
         {
             call.account.metrics.errcode(code);
             call.account.note_ip(code, body);
-            let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
+            let endpoint = call
+                .endpoint
+                .row()
+                .map_or("other", crate::wechat::endpoint::label);
             let rid = errcode::rid(body);
             tracing::debug!(
                 account = call.account.id(),

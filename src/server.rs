@@ -6,11 +6,9 @@ mod fast_path;
 mod framing_check;
 mod io;
 mod listener;
-mod parse;
 mod state;
 mod stream;
 mod worker;
-mod write;
 
 use std::{
     future::poll_fn,
@@ -24,7 +22,7 @@ use std::{
 
 use tokio::{sync::watch as signal, task::coop::has_budget_remaining, time::Duration};
 
-pub use crate::listen_addr::ListenAddr;
+pub use crate::net::listen_addr::ListenAddr;
 pub use listener::{Listener, SocketOwner};
 pub use worker::Workers;
 

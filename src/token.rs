@@ -1,6 +1,9 @@
 //! An access token and the times that matter to it.
 
 pub mod fingerprints;
+pub mod keeper;
+pub mod source;
+pub mod ticket;
 
 use std::{
     fmt,
@@ -10,7 +13,7 @@ use std::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{Duration, Instant};
 
-use crate::{clock::now, secret::Secret};
+use crate::{rt::clock::now, secret::Secret};
 
 /// What may stand in a query value unencoded (RFC 3986 §2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC

@@ -21,7 +21,7 @@ mod world;
 
 use std::time::Duration;
 
-use wechat_sidecar::issuer::wechat::TokenApi;
+use wechat_sidecar::token::source::wechat::TokenApi;
 
 use run::{Report, run, runs};
 use wechat::WINDOW;

@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use memory::{Break, LIFE};
 use replica::{DAILY, Replica, many};
-use wechat_sidecar::{keeper::Replacement, metrics::Cause};
+use wechat_sidecar::{metrics::Cause, token::keeper::Replacement};
 
 /// What follows a broken step, and how the replica comes out of it.
 async fn broken(cause: Cause, at: u64, for_good: bool, taken: bool) -> bool {

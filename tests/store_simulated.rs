@@ -16,10 +16,12 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 use memory::LIFE;
 use replica::{DAILY, Replica, many, shared};
 use wechat_sidecar::{
-    api::Api,
-    issuer::{FetchRequest, TokenError, TokenErrorKind, TokenSource, store::LeaseId},
-    keeper::Replacement,
     metrics::Cause,
+    token::{
+        keeper::Replacement,
+        source::{FetchRequest, TokenError, TokenErrorKind, TokenSource, store::LeaseId},
+    },
+    wechat::api::Api,
 };
 
 #[tokio::test(start_paused = true)]

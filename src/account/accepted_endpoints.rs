@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use crate::endpoint::{self, Endpoint};
+use crate::wechat::endpoint::{self, Endpoint};
 
 /// Which endpoints WeChat has accepted a call on. A path that is in no table shares its place with
 /// others, so that the memory is bounded; that is good enough for what it decides.

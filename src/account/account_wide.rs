@@ -137,7 +137,7 @@ pub(super) const ACCOUNT_WIDE: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::Api, endpoint::Endpoint};
+    use crate::wechat::{api::Api, endpoint::Endpoint};
 
     #[test]
     fn every_path_of_the_preset_is_one_of_the_tables_and_stands_there_once() {

@@ -9,22 +9,24 @@ use super::{
     upstreams::{AccountUpstream, Upstreams},
 };
 use crate::{
-    api::Api,
-    issuer::{
-        AccountSource,
-        api::{ApiClient, Client},
-        file::TokenFile,
-        redis::Redis,
-        shared::Shared,
-        token_server::TokenServer,
-        wechat::{TokenApi, Wechat},
-        wecom::Wecom,
-    },
-    keeper::{self, Keeper, schedule::Renewal},
     metrics::AccountMetrics,
-    ticket::{Corps, TicketClient, Tickets},
-    token::fingerprints::{Fingerprints, TokenHistory},
-    upstream::connector::Connector,
+    net::connector::Connector,
+    token::{
+        fingerprints::{Fingerprints, TokenHistory},
+        keeper::{self, Keeper, schedule::Renewal},
+        source::{
+            AccountSource,
+            api::{ApiClient, Client},
+            file::TokenFile,
+            redis::Redis,
+            shared::Shared,
+            token_server::TokenServer,
+            wechat::{TokenApi, Wechat},
+            wecom::Wecom,
+        },
+        ticket::{Corps, TicketClient, Tickets},
+    },
+    wechat::api::Api,
 };
 
 /// What accounts are opened with.

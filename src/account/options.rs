@@ -4,11 +4,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::rules::Rules;
 use crate::{
-    api::Api,
-    issuer::{token_server, wechat::TokenApi},
-    listen_addr::ListenAddr,
+    net::{connector::ConnectOptions, listen_addr::ListenAddr, origin::Origin},
     secret::SecretSource,
-    upstream::{connector::ConnectOptions, origin::Origin},
+    token::source::{token_server, wechat::TokenApi},
+    wechat::api::Api,
 };
 
 /// What an account is configured with.

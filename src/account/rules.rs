@@ -57,7 +57,7 @@ pub const ACCOUNT_WIDE: &str = "preset:account-wide";
 
 impl Rules {
     /// Whether the endpoint at `path` may be called: decoded, in lower case, without a slash at its
-    /// end, as [`Endpoint::path`](crate::endpoint::Endpoint::path) is.
+    /// end, as [`Endpoint::path`](crate::wechat::endpoint::Endpoint::path) is.
     pub fn check(&self, path: &[u8]) -> Result<(), Forbidden> {
         self.check_denied(path)?;
         if !self.allow.is_empty() && !self.allow.iter().any(|pattern| pattern.has(path)) {

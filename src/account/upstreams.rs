@@ -3,11 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::{
-    issuer::api::{self, Client},
-    upstream::{
-        connector::{ConnectOptions, Connector},
-        pools::UpstreamKey,
-    },
+    client::pools::UpstreamKey,
+    net::connector::{ConnectOptions, Connector},
+    token::source::api::{self, Client},
 };
 
 /// How one account's calls and token requests go.

@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::{
     account::{Account, AccountFactory, Directory, Options},
-    listen_addr::ListenAddr,
+    net::listen_addr::ListenAddr,
     secret::SecretSource,
     server::{Drain, Listener, SocketOwner, Workers},
 };

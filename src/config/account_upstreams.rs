@@ -8,12 +8,12 @@ use super::{
     parse,
 };
 use crate::{
-    api::Api,
-    upstream::{
+    net::{
         connector::{ConnectOptions, Connector},
         origin::{self, Origin},
         tls::{TlsRoots, load},
     },
+    wechat::api::Api,
 };
 
 /// The keys of it in an account's table.

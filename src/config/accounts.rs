@@ -12,12 +12,11 @@ use super::{
 };
 use crate::{
     account::{self, Options, SourceOptions, rules::Pattern},
-    api::Api,
-    endpoint,
-    issuer::wechat::TokenApi,
+    net::connector::ConnectOptions,
     secret::{Secret, SecretSource},
-    suggest,
-    upstream::connector::ConnectOptions,
+    settings::suggest,
+    token::source::wechat::TokenApi,
+    wechat::{api::Api, endpoint},
 };
 
 /// A table of the file that is an account.

@@ -1,6 +1,6 @@
 //! Every key, once: its flag, its environment variable, its place in the file and its help.
 
-use crate::suggest;
+use crate::settings::suggest;
 
 /// How a key is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

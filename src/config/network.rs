@@ -12,15 +12,15 @@ use super::{
     parse, secrets,
 };
 use crate::{
-    proxy::GuardOptions,
-    server::ListenAddr,
-    upstream::{
+    net::{
         connector::{ConnectOptions, Connector},
         dns::Resolver,
         egress::Egress,
         origin::{self, Origin, OriginError},
         tls,
     },
+    proxy::GuardOptions,
+    server::ListenAddr,
 };
 
 /// Where health and metrics are.

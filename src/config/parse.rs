@@ -16,7 +16,7 @@ const LARGEST: u64 = 64 << 30;
 
 impl Raw {
     /// All values, as `read` understands them.
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &self,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Vec<T>, ConfigError> {
@@ -25,7 +25,7 @@ impl Raw {
     }
 
     /// The value, as `read` understands it.
-    pub(super) fn value<T>(
+    pub(crate) fn value<T>(
         &self,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, ConfigError> {
@@ -36,7 +36,7 @@ impl Raw {
 
 impl Settings {
     /// All values of `id`, as `read` understands them.
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &self,
         id: Id,
         read: impl Fn(&str) -> Result<T, String>,
@@ -46,7 +46,7 @@ impl Settings {
     }
 
     /// The value of `id`, if it has one.
-    pub(super) fn optional<T>(
+    pub(crate) fn optional<T>(
         &self,
         id: Id,
         read: impl Fn(&str) -> Result<T, String>,
@@ -55,7 +55,7 @@ impl Settings {
     }
 
     /// The value of `id`, which has a default.
-    pub(super) fn value<T>(
+    pub(crate) fn value<T>(
         &self,
         id: Id,
         read: impl Fn(&str) -> Result<T, String>,
@@ -65,24 +65,24 @@ impl Settings {
     }
 
     /// Whether the switch `id` is on.
-    pub(super) fn switch(&self, id: Id) -> Result<bool, ConfigError> {
+    pub(crate) fn switch(&self, id: Id) -> Result<bool, ConfigError> {
         Ok(self.optional(id, switch)?.unwrap_or(false))
     }
 
     /// The value that goes by the name that was given for `id`.
-    pub(super) fn choice<T: Clone>(&self, id: Id, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+    pub(crate) fn choice<T: Clone>(&self, id: Id, choices: &[(&str, T)]) -> Result<T, ConfigError> {
         self.value(id, one_of(choices))
     }
 
     /// The one text given for `id`, whatever it says.
-    pub(super) fn text(&self, id: Id) -> Option<(&Raw, &str)> {
+    pub(crate) fn text(&self, id: Id) -> Option<(&Raw, &str)> {
         let given = self.given(id)?;
         Some((given, given.texts.last()?))
     }
 }
 
 /// The value that goes by a name.
-pub(super) fn one_of<T: Clone>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, String> {
+pub(crate) fn one_of<T: Clone>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
         let chosen = choices.iter().find(|(name, _)| *name == text);
         chosen.map(|(_, value)| value.clone()).ok_or_else(|| {
@@ -93,7 +93,7 @@ pub(super) fn one_of<T: Clone>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result
 }
 
 /// A word that means yes or no.
-pub(super) fn switch(text: &str) -> Result<bool, String> {
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
@@ -102,7 +102,7 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 }
 
 /// A time with its unit, of at most a day.
-pub(super) fn pause(text: &str) -> Result<Duration, String> {
+pub(crate) fn pause(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|_| "is not a duration with its unit".to_owned())?;
     if duration > DAY {
@@ -112,7 +112,7 @@ pub(super) fn pause(text: &str) -> Result<Duration, String> {
 }
 
 /// A [`pause`] that is not nothing.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = pause(text)?;
     if duration.is_zero() {
         return Err("is no time at all".to_owned());
@@ -121,14 +121,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A number of bytes, with a unit or without.
-pub(super) fn size(text: &str) -> Result<usize, String> {
+pub(crate) fn size(text: &str) -> Result<usize, String> {
     let size: ByteSize = text.parse().map_err(|_| "is not a size".to_owned())?;
     let fits = usize::try_from(size.0).ok().filter(|_| size.0 <= LARGEST);
     fits.ok_or_else(|| "is more than 64GiB".to_owned())
 }
 
 /// A number from 1 to `most`.
-pub(super) fn count(most: u32) -> impl Fn(&str) -> Result<u32, String> {
+pub(crate) fn count(most: u32) -> impl Fn(&str) -> Result<u32, String> {
     move |text| {
         let count = text.parse().ok().filter(|count| (1..=most).contains(count));
         count.ok_or_else(|| format!("is not a number from 1 to {most}"))
@@ -136,7 +136,7 @@ pub(super) fn count(most: u32) -> impl Fn(&str) -> Result<u32, String> {
 }
 
 /// A number from 0 to `most`.
-pub(super) fn count_or_none(most: u32) -> impl Fn(&str) -> Result<u32, String> {
+pub(crate) fn count_or_none(most: u32) -> impl Fn(&str) -> Result<u32, String> {
     move |text| {
         let count = text.parse().ok().filter(|count| *count <= most);
         count.ok_or_else(|| format!("is not a number from 0 to {most}"))

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::{error::ConfigError, keys::Id, layers::Settings, secrets};
 use crate::{
     account,
-    issuer::redis::{Format, Options},
-    upstream::{origin, tls},
+    net::{origin, tls},
+    token::source::redis::{Format, Options},
 };
 
 /// What `redis://` says.

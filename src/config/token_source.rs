@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     account::SourceOptions,
-    issuer::token_server::{self as server, Options},
+    net::tls::TlsRoots,
     secret::{Secret, SecretSource},
-    upstream::tls::TlsRoots,
+    token::source::{token_server as server, token_server::Options},
 };
 
 /// The keys of it in an account's table.

@@ -1,7 +1,11 @@
 //! What a call to WeCom brings itself: a token of another kind, or one that the sidecar never had, stays.
 
 use super::{error::ProxyError, route::Call, target::values};
-use crate::{account::PLACEHOLDER, api::Api, endpoint::Credential, secret::Secret};
+use crate::{
+    account::PLACEHOLDER,
+    secret::Secret,
+    wechat::{api::Api, endpoint::Credential},
+};
 
 /// Tokens that only a service provider, a suite or a device can have.
 pub(super) const OF_OTHERS: [&str; 4] = [

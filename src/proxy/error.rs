@@ -7,12 +7,15 @@ use tokio::time::Duration;
 use super::{Mark, Reply, status_header::mark};
 use crate::{
     account::rules::Forbidden,
-    buffered::{BufferError, BufferedBody},
-    errcode,
-    keeper::NoToken,
+    body::{
+        buffered::{BufferError, BufferedBody},
+        request_body::BodyError,
+    },
+    client::SendError,
     metrics::Outcome,
-    request_body::BodyError,
-    upstream::{SendError, connector::DialError},
+    net::connector::DialError,
+    token::keeper::NoToken,
+    wechat::errcode,
 };
 
 /// WeChat's own code for a failed token request, beside our code in the body.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts, uri::Authority};
 
 use super::{GuardOptions, HEADER, error::ProxyError};
-use crate::upstream::origin::is_loopback;
+use crate::net::origin::is_loopback;
 
 /// Where a call came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

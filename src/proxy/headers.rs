@@ -6,7 +6,7 @@ use super::{
     guard::{APPID, KEY},
     target::named,
 };
-use crate::upstream::UpstreamRequest;
+use crate::client::UpstreamRequest;
 
 /// Puts the headers to send to `sent`. `Host` is the connection's to say.
 pub(super) fn request_headers(method: &Method, headers: &HeaderMap, sent: &mut UpstreamRequest) {
@@ -165,7 +165,7 @@ fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffered::BufferedBody;
+    use crate::body::buffered::BufferedBody;
 
     /// The headers that are sent, sorted.
     fn sent(method: &Method, headers: &HeaderMap, body: &'static str) -> Vec<String> {

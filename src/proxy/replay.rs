@@ -7,12 +7,13 @@ use super::{
 };
 use crate::{
     account::refused_endpoints::{CachedRefusal, Evidence},
-    buffered::BufferedBody,
-    errcode::{self, Verdict},
-    keeper::{NoReplay, ReplayToken},
+    body::{buffered::BufferedBody, request_body::RequestBody},
     metrics::{Outcome, Skipped},
-    request_body::RequestBody,
-    token::Token,
+    token::{
+        Token,
+        keeper::{NoReplay, ReplayToken},
+    },
+    wechat::errcode::{self, Verdict},
 };
 
 impl Proxy {
@@ -128,7 +129,10 @@ impl Proxy {
                 .refused_endpoints
                 .add(path, token, answer, evidence);
         }
-        let endpoint = call.endpoint.row().map_or("other", crate::endpoint::label);
+        let endpoint = call
+            .endpoint
+            .row()
+            .map_or("other", crate::wechat::endpoint::label);
         tracing::warn!(
             account = call.account.id(),
             endpoint,

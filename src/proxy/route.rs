@@ -13,9 +13,8 @@ use super::{
 };
 use crate::{
     account::{Account, Accounts, PLACEHOLDER},
-    api::Api,
-    endpoint::Endpoint,
     metrics::Selection,
+    wechat::{api::Api, endpoint::Endpoint},
 };
 
 /// A call that may be looked at, and what it is.

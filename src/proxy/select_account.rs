@@ -14,9 +14,11 @@ use super::{
 };
 use crate::{
     account::{Account, Accounts, Lookup, PLACEHOLDER},
-    api::Api,
-    endpoint::{Credential, Endpoint},
     metrics::Selection,
+    wechat::{
+        api::Api,
+        endpoint::{Credential, Endpoint},
+    },
 };
 
 /// Whose a call is, and how that was known.

@@ -12,11 +12,9 @@ use super::{
     target::values,
 };
 use crate::{
-    issuer::TokenError,
-    keeper::NoToken,
+    body::request_body::RequestBody,
     metrics::{Handed, Outcome, Ticket},
-    request_body::RequestBody,
-    ticket,
+    token::{keeper::NoToken, source::TokenError, ticket},
 };
 
 impl Proxy {

@@ -13,7 +13,11 @@ use super::{
     route::Call,
     status_header::mark,
 };
-use crate::{account::Lookup, api::Api, buffered::BufferedBody, request_body::RequestBody};
+use crate::{
+    account::Lookup,
+    body::{buffered::BufferedBody, request_body::RequestBody},
+    wechat::api::Api,
+};
 
 /// What a placeholder says of its life. It never ends.
 const LIFETIME: u64 = 7200;

@@ -25,10 +25,9 @@ use super::{
     worker::WorkerState,
 };
 use crate::{
-    count_guard::CountGuard,
+    body::request_body::RequestBody,
     proxy::{ListenerInfo, Reply, error::ProxyError},
-    request_body::RequestBody,
-    task::Deadline,
+    rt::{count_guard::CountGuard, task::Deadline},
 };
 
 /// The head of a call, at most.

@@ -3,6 +3,9 @@
 //! Most calls are plain: HTTP/1.1 on a connection that is kept, small, and all of it comes at once. For each
 //! of them hyper would make a channel for the body, a waker and a buffer. What is not plain it serves.
 
+mod parse;
+mod write;
+
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
@@ -18,12 +21,11 @@ use tokio::io::AsyncWriteExt;
 use super::{
     connection::{closing, park_after},
     io::{TimedIo, is_blank},
-    parse,
     state::{ConnState, WAITING},
     worker::WorkerState,
-    write::send,
 };
-use crate::{proxy::ListenerInfo, request_body::RequestBody, task::Deadline};
+use crate::{body::request_body::RequestBody, proxy::ListenerInfo, rt::task::Deadline};
+use write::send;
 
 /// How much is read at once, from a place that all connections share.
 const MOST: usize = 16 * 1024;

@@ -25,8 +25,8 @@ use super::{
     stream::{AppStream, Peeked},
 };
 use crate::{
-    request_body::linger,
-    task::{Deadline, with_task_waker},
+    body::request_body::linger,
+    rt::task::{Deadline, with_task_waker},
 };
 
 /// How long an app may keep a connection without a call. Java's pools keep theirs for a minute or

@@ -14,9 +14,9 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::framing_check::FramingCheck;
 use crate::{
-    coalescing_waker::CoalescingWaker,
+    body::request_body::{BodyError, CallGuard, CallOwner},
     proxy::ReplyBody,
-    request_body::{BodyError, CallGuard, CallOwner},
+    rt::coalescing_waker::CoalescingWaker,
 };
 
 /// Where a connection is in its life, known to its bytes and to its calls. All of them are with one worker, so

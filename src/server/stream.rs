@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::socket;
+use crate::rt::socket;
 
 /// One type for both, so that all that serves a connection is compiled once.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use super::{Drain, Options, connection::converse, stream::AppStream};
 use crate::{
     metrics::{GaugeGuard, Metrics},
     proxy::{ListenerInfo, Proxy},
-    task::scope,
+    rt::task::scope,
 };
 
 /// A connection on its way from the acceptor to a worker.

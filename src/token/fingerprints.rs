@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::{Duration, Instant};
 
-use crate::{clock::now, secret::Secret};
+use crate::{rt::clock::now, secret::Secret};
 
 /// How long a token that was replaced is still known. None of WeChat's lives longer.
 const REMEMBERED: Duration = Duration::from_secs(7200);

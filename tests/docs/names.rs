@@ -3,11 +3,8 @@
 use std::{collections::BTreeSet, ffi::OsString, fs};
 
 use wechat_sidecar::{
-    config::{
-        account_keys,
-        command::{self, UsageError},
-        keys,
-    },
+    cli::args::{self, UsageError},
+    config::{account_keys, keys},
     metrics::FAMILIES,
 };
 
@@ -26,7 +23,7 @@ fn every_command_in_the_pages_is_one() {
             for line in commands(&text) {
                 count += 1;
                 if let Err(UsageError::Wrong(problem)) =
-                    command::parse(line.iter().map(OsString::from))
+                    args::parse(line.iter().map(OsString::from))
                 {
                     panic!("{}: {}: {problem}", page.path, line.join(" "));
                 }
@@ -70,7 +67,7 @@ fn every_flag_that_a_page_names_is_one_or_another_programs() {
         "short",
         "values",
     ];
-    let command = command::command();
+    let command = args::command();
     let subcommands: Vec<_> = command.get_subcommands().collect();
     let arguments = subcommands
         .iter()

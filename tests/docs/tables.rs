@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 
 use wechat_sidecar::{
-    api,
     config::{
         account_keys,
         keys::{self, ValueKind},
     },
-    endpoint,
-    inject::setting,
+    k8s::inject::setting,
     metrics::FAMILIES,
     proxy::{Mark, error::CODES},
+    wechat::{api, endpoint},
 };
 
 use super::page::{self, Page};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::time::{Duration, Instant, sleep, sleep_until};
-use wechat_sidecar::issuer::wechat::TokenApi;
+use wechat_sidecar::token::source::wechat::TokenApi;
 
 use super::{
     sidecar::Incarnation,

@@ -16,12 +16,14 @@ use tokio::{
 };
 use wechat_sidecar::{
     account::refused_endpoints::{CachedRefusal, Evidence, RefusedEndpoints},
-    issuer::{
-        FetchRequest, FetchedToken, TokenError, TokenSource, shared::Shared, wechat::TokenApi,
-    },
-    keeper::{Keeper, Options, ReplayToken, schedule::Renewal},
     secret::Secret,
-    token::Token,
+    token::{
+        Token,
+        keeper::{Keeper, Options, ReplayToken, schedule::Renewal},
+        source::{
+            FetchRequest, FetchedToken, TokenError, TokenSource, shared::Shared, wechat::TokenApi,
+        },
+    },
 };
 
 use super::{

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::time::{Duration, Instant, sleep};
 use wechat_sidecar::{
-    issuer::store::{
+    secret::Secret,
+    token::source::store::{
         FetchGrant, HEARTBEAT_TTL, LeaseId, Note, SetOutcome, Store, StoreError, StoreState,
         StoredToken,
     },
-    secret::Secret,
 };
 
 use super::{

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use tokio::time::{Duration, Instant};
 use wechat_sidecar::{
-    api::Api,
-    issuer::{TokenError, TokenErrorKind, wechat::TokenApi},
+    token::source::{TokenError, TokenErrorKind, wechat::TokenApi},
+    wechat::api::Api,
 };
 
 /// How long a token lives.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::time::{Duration, Instant, sleep};
-use wechat_sidecar::{issuer::wechat::TokenApi, metrics::AccountMetrics};
+use wechat_sidecar::{metrics::AccountMetrics, token::source::wechat::TokenApi};
 
 use super::{sidecar::Incarnation, store::Contents, wechat::Wechat};
 

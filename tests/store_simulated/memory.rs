@@ -13,15 +13,17 @@ use std::{
 use tokio::time::{Duration, Instant, sleep};
 
 use wechat_sidecar::{
-    issuer::{
-        FetchRequest, FetchedToken, TokenError, TokenSource,
-        store::{
-            FetchGrant, HEARTBEAT_TTL, LeaseId, Note, SetOutcome, Store, StoreError, StoreState,
-            StoredToken,
+    secret::Secret,
+    token::{
+        Token,
+        source::{
+            FetchRequest, FetchedToken, TokenError, TokenSource,
+            store::{
+                FetchGrant, HEARTBEAT_TTL, LeaseId, Note, SetOutcome, Store, StoreError,
+                StoreState, StoredToken,
+            },
         },
     },
-    secret::Secret,
-    token::Token,
 };
 
 /// What all replicas see.

@@ -7,10 +7,10 @@ use std::sync::{Arc, atomic::AtomicBool};
 use tokio::time::Duration;
 
 use super::memory::{Asks, Memory, Mint, View};
-use wechat_sidecar::{
-    issuer::shared::Shared,
+use wechat_sidecar::token::{
+    Token,
     keeper::{Keeper, Options, Replacement, schedule::Renewal},
-    token::Token,
+    source::shared::Shared,
 };
 
 /// What all replicas together may fetch in a day because of refusals.

@@ -15,11 +15,13 @@ use super::{
     replica::DAILY,
 };
 use wechat_sidecar::{
-    issuer::{FetchRequest, FetchedToken, TokenError, TokenSource, shared::Shared},
-    keeper::{Keeper, Options, schedule::Renewal},
     metrics::Kept,
     secret::Secret,
-    token::Token,
+    token::{
+        Token,
+        keeper::{Keeper, Options, schedule::Renewal},
+        source::{FetchRequest, FetchedToken, TokenError, TokenSource, shared::Shared},
+    },
 };
 
 const LIFE: Duration = Duration::from_secs(7200);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{api::Api, endpoint::Endpoint};
+use crate::wechat::{api::Api, endpoint::Endpoint};
 
 fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).unwrap_or_else(|problem| panic!("{text} {problem}"))

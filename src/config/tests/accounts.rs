@@ -3,8 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::{Given, given};
-use crate::config::keys::Id;
-use crate::issuer::wechat::TokenApi;
+use crate::{config::keys::Id, token::source::wechat::TokenApi};
 
 /// The same without an account in the environment.
 fn in_the_file(text: &str) -> Given {

@@ -1,6 +1,7 @@
 //! The ways that accounts have of their own.
 
-use super::{super::*, Given};
+use super::Given;
+use crate::config::*;
 
 const WECHAT: &str = "[[accounts]]\nappid = 'wx1'\nsecret = 's'\n";
 const WECOM: &str = "[[accounts]]\nkind = 'wecom'\ncorpid = 'ww1'\nname = 'app'\nsecret = 's'\n";

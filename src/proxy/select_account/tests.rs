@@ -8,15 +8,15 @@ use tokio::time::Duration;
 use super::*;
 use crate::{
     account::{AccountFactory, Options},
-    issuer::api,
-    proxy::guard::Exposure,
-    secret::{Secret, SecretSource},
-    upstream::{
+    net::{
         connector::{ConnectOptions, Connector},
         dns::Resolver,
         origin::Origin,
         tls::load,
     },
+    proxy::guard::Exposure,
+    secret::{Secret, SecretSource},
+    token::source::api,
 };
 
 /// Accounts that are never served: two of WeChat's, the first called orders.

@@ -1,0 +1,367 @@
+//! A body read up to a limit: either all of it, or its beginning and the rest.
+//!
+//! Both directions need this. A call held whole can be sent twice; a reply held whole can be read
+//! for an error code before it is passed on. Only what is held whole can be copied.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+
+use super::budget::{ByteBudget, Reservation};
+use crate::wechat::errcode;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub enum BufferedBody<B> {
+    /// The whole body fitted.
+    Whole(HeldBytes),
+    /// It did not: what was read, and what was not.
+    Partial {
+        /// Already read, to be sent first.
+        prefix: Bytes,
+        /// Still unread. Boxed, since it is rare and what is held is small.
+        rest: Box<B>,
+    },
+}
+
+/// Bytes in memory. They keep the room that they take for as long as anybody has them, be it a
+/// queue to a WeChat that does not read.
+#[derive(Clone, Debug, Default)]
+pub struct HeldBytes {
+    bytes: Bytes,
+}
+
+/// What owns a body's bytes.
+struct ReservedBytes {
+    bytes: Bytes,
+    _room: Reservation,
+}
+
+impl AsRef<[u8]> for ReservedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Why a body of unknown length cannot be held, and so cannot be sent with a Content-Length.
+#[derive(Debug)]
+pub enum BufferError<E> {
+    /// It is larger than may be held.
+    TooLarge,
+    /// There is no room for it now.
+    NoRoom,
+    /// It could not be read.
+    Broken(E),
+}
+
+/// The step by which room for a body of unknown length grows.
+const STEP: usize = 64 * 1024;
+
+impl<B> BufferedBody<B> {
+    /// A body that is here already.
+    pub fn ready(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(HeldBytes {
+            bytes: bytes.into(),
+        })
+    }
+
+    /// All the bytes, if they fitted.
+    pub fn whole(&self) -> Option<&Bytes> {
+        match self {
+            Self::Whole(held) => Some(&held.bytes),
+            Self::Partial { .. } => None,
+        }
+    }
+
+    /// A second copy to send again; none if the body is not held whole.
+    pub fn try_clone(&self) -> Option<Self> {
+        match self {
+            Self::Whole(held) => Some(Self::Whole(held.clone())),
+            Self::Partial { .. } => None,
+        }
+    }
+}
+
+impl<B> BufferedBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    /// Reads a reply as long as it can still be a refusal: it begins as a JSON object, and has no
+    /// more than `limit` bytes.
+    pub async fn peek(mut body: B, limit: usize) -> Result<Self, B::Error> {
+        let declared = body.size_hint();
+        if declared.lower() > limit as u64 {
+            return Ok(Self::partial(Bytes::new(), body));
+        }
+        let mut read = Collected::default();
+        while !body.is_end_stream()
+            && let Some(frame) = body.frame().await
+        {
+            let Ok(data) = frame?.into_data() else { break };
+            read.push(data);
+            let enough = read.len() as u64 >= declared.exact().unwrap_or(u64::MAX);
+            let hopeless = errcode::can_carry(read.bytes()) == Some(false);
+            if read.len() > limit || (hopeless && !enough) {
+                return Ok(Self::partial(read.into_bytes(), body));
+            }
+        }
+        Ok(Self::ready(read.into_bytes()))
+    }
+
+    /// Reads a call so that it can be sent again.
+    ///
+    /// Of a body that declares its length all room is taken at once; without room, or larger than
+    /// `limit`, it comes back unread. A body that does not must be held, for it leaves with a
+    /// Content-Length.
+    pub async fn buffer(
+        mut body: B,
+        limit: usize,
+        memory: &'static ByteBudget,
+    ) -> Result<Self, BufferError<B::Error>> {
+        if body.is_end_stream() {
+            return Ok(Self::ready(Bytes::new()));
+        }
+        let Some(length) = body.size_hint().exact() else {
+            return Self::buffer_undeclared(body, limit, memory).await;
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let Some(room) = (length <= limit).then(|| memory.reserve(length)).flatten() else {
+            return Ok(Self::partial(Bytes::new(), body));
+        };
+        let mut read = Collected::with_capacity(length);
+        while !body.is_end_stream()
+            && let Some(frame) = body.frame().await
+        {
+            // Trailers end a body; WeChat neither sends nor reads any.
+            let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else {
+                break;
+            };
+            read.push(data);
+        }
+        Ok(Self::held(read.into_bytes(), room))
+    }
+
+    async fn buffer_undeclared(
+        mut body: B,
+        limit: usize,
+        memory: &'static ByteBudget,
+    ) -> Result<Self, BufferError<B::Error>> {
+        let mut room = memory.reserve(0).ok_or(BufferError::NoRoom)?;
+        let mut read = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else {
+                break;
+            };
+            let length = read.len() + data.len();
+            if length > limit {
+                return Err(BufferError::TooLarge);
+            }
+            if length > read.capacity() {
+                let wanted = length.max((read.capacity() * 2).clamp(STEP, limit.max(STEP)));
+                if !room.grow(wanted - read.capacity()) {
+                    return Err(BufferError::NoRoom);
+                }
+                read.reserve_exact(wanted - read.len());
+            }
+            read.extend_from_slice(&data);
+        }
+        Ok(Self::held(read.into(), room))
+    }
+
+    fn held(bytes: Bytes, room: Reservation) -> Self {
+        let bytes = Bytes::from_owner(ReservedBytes { bytes, _room: room });
+        Self::Whole(HeldBytes { bytes })
+    }
+
+    fn partial(prefix: Bytes, rest: B) -> Self {
+        let rest = Box::new(rest);
+        Self::Partial { prefix, rest }
+    }
+}
+
+/// Frames put together; a single one is not copied.
+#[derive(Default)]
+struct Collected {
+    first: Bytes,
+    all: Vec<u8>,
+    capacity: usize,
+}
+
+impl Collected {
+    fn with_capacity(capacity: usize) -> Self {
+        Self {
+            capacity,
+            ..Self::default()
+        }
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.first = data;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all
+                .reserve_exact(self.capacity.max(self.first.len() + data.len()));
+            self.all.extend_from_slice(&self.first);
+            self.first = Bytes::new();
+        }
+        self.all.extend_from_slice(&data);
+    }
+
+    fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.all.is_empty() {
+            &self.first
+        } else {
+            &self.all
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.all.is_empty() {
+            self.first
+        } else {
+            self.all.into()
+        }
+    }
+}
+
+impl<B> Body for BufferedBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.get_mut() {
+            Self::Whole(HeldBytes { bytes, .. }) | Self::Partial { prefix: bytes, .. }
+                if !bytes.is_empty() =>
+            {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
+            }
+            Self::Whole(_) => Poll::Ready(None),
+            Self::Partial { rest, .. } => Poll::Ready(ready!(Pin::new(rest).poll_frame(cx))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(held) => held.bytes.is_empty(),
+            Self::Partial { prefix, rest } => prefix.is_empty() && rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(held) => SizeHint::with_exact(held.bytes.len() as u64),
+            Self::Partial { prefix, rest } => {
+                let (prefix, rest) = (prefix.len() as u64, rest.size_hint());
+                let mut hint = SizeHint::new();
+                hint.set_lower(prefix + rest.lower());
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(prefix + upper);
+                }
+                hint
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{Full, StreamBody};
+
+    use super::*;
+
+    fn chunks(parts: &[&'static str]) -> impl Body<Data = Bytes, Error = std::io::Error> + Unpin {
+        let frames: Vec<_> = parts
+            .iter()
+            .map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes()))))
+            .collect();
+        StreamBody::new(futures_util::stream::iter(frames))
+    }
+
+    async fn text<B: Body<Data = Bytes> + Unpin>(body: BufferedBody<B>) -> Bytes
+    where
+        B::Error: std::fmt::Debug,
+    {
+        body.collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_call_that_fits_is_held_and_sent_twice() {
+        let memory = ByteBudget::new(1 << 20);
+        let body = BufferedBody::buffer(chunks(&["hello ", "world"]), 11, memory)
+            .await
+            .unwrap();
+        let again = body.try_clone().unwrap();
+        assert!(memory.held() >= 11);
+        assert_eq!(text(body).await, "hello world");
+        assert!(memory.held() >= 11);
+        assert_eq!(text(again).await, "hello world");
+        assert_eq!(memory.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_call_of_unknown_length_is_held_or_refused() {
+        let memory = ByteBudget::new(3 * STEP);
+        let large = BufferedBody::buffer(chunks(&["hello ", "world"]), 10, memory).await;
+        assert!(matches!(large, Err(BufferError::TooLarge)));
+        let _taken = memory.reserve(3 * STEP - 10).unwrap();
+        let crowded = BufferedBody::buffer(chunks(&["hello ", "world"]), 1 << 20, memory).await;
+        assert!(matches!(crowded, Err(BufferError::NoRoom)));
+        assert_eq!(memory.held(), 3 * STEP - 10);
+    }
+
+    #[tokio::test]
+    async fn a_declared_call_without_room_is_not_read_at_all() {
+        let memory = ByteBudget::new(8);
+        for limit in [4, 100] {
+            let body = Full::new(Bytes::from_static(b"0123456789"));
+            let body = BufferedBody::buffer(body, limit, memory).await.unwrap();
+            assert!(matches!(&body, BufferedBody::Partial { prefix, .. } if prefix.is_empty()));
+            assert!(body.try_clone().is_none() && !body.is_end_stream());
+            assert_eq!(body.size_hint().exact(), Some(10));
+            assert_eq!(memory.held(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reply_is_read_only_while_it_can_be_a_refusal() {
+        for (parts, limit, whole) in [
+            (&["{\"errcode\"", ":0}"][..], 100, true),
+            (&[" ", "\r\n{", "}"], 100, true),
+            (&["{", "\"long\"", ":1}"], 9, false),
+            (&["\u{7f}PNG", "..."], 100, false),
+            (&[" ", " ", "x", "y"], 100, false),
+            (&[], 100, true),
+        ] {
+            let body = BufferedBody::peek(chunks(parts), limit).await.unwrap();
+            assert_eq!(body.whole().is_some(), whole, "{parts:?}");
+            assert_eq!(text(body).await, parts.concat());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_prefix_yet_to_send_is_not_the_end() {
+        let body = BufferedBody::Partial {
+            prefix: Bytes::from_static(b"hello"),
+            rest: Box::new(Full::<Bytes>::default()),
+        };
+        assert!(!body.is_end_stream());
+        assert_eq!(text(body).await, "hello");
+    }
+}

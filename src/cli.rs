@@ -1,0 +1,132 @@
+//! What was asked for on the command line, done to its exit code.
+//!
+//! Here rather than in `main.rs`, since the crate that polls a future is compiled with all of it: there,
+//! every async function that runs would be in the binary twice.
+
+mod admin_client;
+pub mod args;
+mod check;
+mod k8s_args;
+mod probe;
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+};
+
+use tokio::runtime;
+
+use crate::{
+    app,
+    config::{AdminPort, Config, ConfigError, Sources, keys::Id},
+    k8s::{
+        inject::offline,
+        webhook::{self, bootstrap},
+    },
+    log::{self, Log},
+};
+use args::{Invocation, Operation};
+
+/// Does what was asked for.
+///
+/// # Errors
+/// If the configuration is wrong.
+pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
+    // The only one there is: an error would say that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let Invocation { operation, flags } = invocation;
+    Ok(match operation {
+        Operation::Serve => serve(Config::load(&Sources::of_process(flags)?)?),
+        Operation::Check { mint } => {
+            let config = Config::load(&Sources::of_process(flags)?)?;
+            block_on(check::check(&config, mint))
+        }
+        Operation::Health => block_on(probe::health(admin_port(flags)?)),
+        Operation::Wait { until, timeout } => {
+            block_on(probe::wait(admin_port(flags)?, until, timeout))
+        }
+        Operation::Shutdown => block_on(probe::shutdown(admin_port(flags)?)),
+        Operation::Inject(options) => offline::inject(&options),
+        Operation::Webhook(options) => {
+            webhook(*options, Config::log(&Sources::of_process(flags)?)?)
+        }
+        Operation::WebhookCerts(options) => match bootstrap::certificates(&options) {
+            Ok(done) => {
+                if !done.stderr.is_empty() {
+                    eprint(&done.stderr);
+                }
+                print(&done.stdout)
+            }
+            Err(problem) => failed(&problem),
+        },
+    })
+}
+
+/// Where the sidecar that is asked has its admin port.
+fn admin_port(flags: Vec<(Id, Vec<String>)>) -> Result<SocketAddr, ConfigError> {
+    let AdminPort { address, doubt } = AdminPort::find(&Sources::of_process_lossy(flags))?;
+    if let Some(doubt) = doubt {
+        eprint(&doubt);
+    }
+    Ok(address)
+}
+
+fn serve(config: Config) -> ExitCode {
+    with_log(config.log.clone(), |log| {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        block_on(app::serve(config, log))
+    })
+}
+
+fn webhook(options: webhook::Options, lines: log::Options) -> ExitCode {
+    with_log(lines, |log| block_on(webhook::serve(options, log)))
+}
+
+/// Does `work` with the log installed, and writes the last lines of it.
+fn with_log(options: log::Options, work: impl FnOnce(Log) -> ExitCode) -> ExitCode {
+    match Log::install(options) {
+        Ok(log) => {
+            let code = work(log.clone());
+            log.flush();
+            code
+        }
+        Err(error) => failed(&format!("the log does not start: {error}")),
+    }
+}
+
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // A file on a network that hangs does not keep the process.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => failed(&format!("the runtime does not start: {error}")),
+    }
+}
+
+/// Prints a text for somebody who may apply it: half of it is a failure.
+pub fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&format!("stdout: {error}")),
+    }
+}
+
+fn failed(problem: &str) -> ExitCode {
+    eprint(problem);
+    ExitCode::FAILURE
+}
+
+/// Says `problem` on stderr.
+pub fn eprint(problem: &str) {
+    let _ = writeln!(io::stderr(), "wechat-sidecar: {problem}");
+}

@@ -1,0 +1,335 @@
+//! The command line: subcommands, flags made of the keys, help and version.
+
+use std::ffi::OsString;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
+use tokio::time::Duration;
+
+use super::k8s_args;
+use crate::{
+    config::{
+        error::{ConfigError, Provenance},
+        keys::{self, Id, Key, ValueKind},
+        parse,
+    },
+    k8s::{
+        inject::offline,
+        webhook::{self, bootstrap},
+    },
+};
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// Serve apps.
+    Serve,
+    /// Say what of the configuration works.
+    Check {
+        /// Request a token even where that ends the token of others.
+        mint: bool,
+    },
+    /// Ask a running sidecar whether it lives.
+    Health,
+    /// Wait for a running sidecar.
+    Wait {
+        /// For what.
+        until: Until,
+        /// How long.
+        timeout: Duration,
+    },
+    /// Ask a running sidecar to stop.
+    Shutdown,
+    /// Add sidecars to Kubernetes objects in files.
+    Inject(offline::Options),
+    /// Add sidecars to the pods of a cluster.
+    Webhook(Box<webhook::Options>),
+    /// Make a certificate for that.
+    WebhookCerts(bootstrap::Options),
+}
+
+/// What `wait` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The first token request has ended, well or badly.
+    Started,
+    /// There is a token.
+    Ready,
+}
+
+/// A command line, understood.
+#[derive(Clone)]
+#[allow(missing_debug_implementations)] // A value may be a URL with a password.
+pub struct Invocation {
+    /// What to do.
+    pub operation: Operation,
+    /// The keys given as flags, with their values, not looked at yet.
+    pub flags: Vec<(Id, Vec<String>)>,
+}
+
+/// What is said instead of doing something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UsageError {
+    /// Help or version, as asked for.
+    Said(String),
+    /// What is wrong with the command line.
+    Wrong(String),
+}
+
+/// Reads a command line, the program's own name first.
+pub fn parse<I>(args: I) -> Result<Invocation, UsageError>
+where
+    I: IntoIterator<Item = OsString>,
+{
+    let args: Vec<OsString> = args.into_iter().collect();
+    let matches = command()
+        .try_get_matches_from(&args)
+        .map_err(|error| answer(&error, &args))?;
+    let (name, inner) = matches.subcommand().unwrap_or(("serve", &matches));
+    let operation = operation(name, inner).map_err(|error| UsageError::Wrong(error.to_string()))?;
+    let flags = flags(&matches, name, inner).map_err(UsageError::Wrong)?;
+    Ok(Invocation { operation, flags })
+}
+
+/// The keys given before the subcommand or behind it.
+fn flags(
+    outer: &ArgMatches,
+    name: &str,
+    inner: &ArgMatches,
+) -> Result<Vec<(Id, Vec<String>)>, String> {
+    let mut flags = Vec::new();
+    for key in keys::keys() {
+        let known = inner.try_contains_id(key.name).is_ok();
+        match (texts(inner, key), texts(outer, key)) {
+            (Some(texts), _) => flags.push((key.id, texts)),
+            (None, Some(_)) if !known => return Err(format!("{name} takes no --{}", key.name)),
+            (None, Some(texts)) => flags.push((key.id, texts)),
+            (None, None) => {}
+        }
+    }
+    Ok(flags)
+}
+
+fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, ConfigError> {
+    Ok(match name {
+        "check" => Operation::Check {
+            mint: matches.get_flag("mint"),
+        },
+        "health" => Operation::Health,
+        "wait" => Operation::Wait {
+            until: match matches.get_flag("started") {
+                true => Until::Started,
+                false => Until::Ready,
+            },
+            timeout: time_to_wait(matches)?,
+        },
+        "shutdown" => Operation::Shutdown,
+        "inject" | "webhook" | "webhook-certs" => k8s_args::operation(name, matches)?,
+        _ => Operation::Serve,
+    })
+}
+
+fn time_to_wait(matches: &ArgMatches) -> Result<Duration, ConfigError> {
+    let text = matches
+        .get_one::<String>("timeout")
+        .map_or("30s", String::as_str);
+    parse::duration(text).map_err(|problem| {
+        ConfigError::new(
+            Provenance::Flag("timeout"),
+            format!("the value {problem}; for example 30s"),
+        )
+    })
+}
+
+fn texts(matches: &ArgMatches, key: &Key) -> Option<Vec<String>> {
+    let texts = matches.try_get_many::<String>(key.name).ok()??;
+    Some(texts.cloned().collect())
+}
+
+/// Clap's words, without an argument that may have a password in it.
+fn answer(error: &clap::Error, args: &[OsString]) -> UsageError {
+    let mut text = error.to_string();
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        return UsageError::Said(text);
+    }
+    for argument in args.iter().filter_map(|argument| argument.to_str()) {
+        let value = argument
+            .split_once('=')
+            .map_or(argument, |(_, value)| value);
+        if argument.contains("://") || argument.contains('@') {
+            text = text
+                .replace(argument, "[hidden]")
+                .replace(value, "[hidden]");
+        }
+    }
+    UsageError::Wrong(text.trim_start_matches("error: ").trim_end().to_owned())
+}
+
+/// The command line as clap knows it. No value is checked by clap, which would repeat it.
+pub fn command() -> Command {
+    Command::new("wechat-sidecar")
+        .version(format!("{} (commit {})", crate::VERSION, crate::COMMIT))
+        .about("A reverse proxy beside your app that appends WeChat's access_token, renews it, and heals an expiry")
+        .after_help(AFTERWORD)
+        .args(keys::keys().iter().map(flag))
+        .disable_help_subcommand(true)
+        .subcommands(sidecars().map(|command| command.args(keys::keys().iter().map(flag))))
+        .subcommands(k8s_args::subcommands())
+}
+
+/// The subcommands that are about a sidecar, and so take its keys.
+fn sidecars() -> [Command; 5] {
+    [
+        Command::new("serve").about("Serve apps: what happens without a subcommand, too"),
+        Command::new("check")
+            .about("Say what of the configuration works, and reach out to WeChat")
+            .arg(mint()),
+        Command::new("health")
+            .about("Ask a running sidecar whether it lives, for images without a shell"),
+        Command::new("wait")
+            .about("Wait until a running sidecar is ready")
+            .args([started(), timeout()]),
+        Command::new("shutdown")
+            .about("Ask a running sidecar to stop, where --enable-shutdown lets it"),
+    ]
+}
+
+const AFTERWORD: &str = "\
+Each flag is also an environment variable, WECHAT_SIDECAR_ and its name in upper snake case, and a
+key of the TOML file that --config names. A flag beats the environment, which beats the file.
+
+The credentials of one account come from the environment: WECHAT_APPID, and WECHAT_SECRET_FILE (the
+path of a file, read again at each token request) or WECHAT_SECRET. Several accounts stand in the
+file, below [[accounts]].
+
+Exit codes: 0 done, 1 failed, 64 wrong usage or configuration.";
+
+fn mint() -> Arg {
+    Arg::new("mint")
+        .long("mint")
+        .action(ArgAction::SetTrue)
+        .help("Request a token in any case; a classic one ends that of everybody else")
+}
+
+fn started() -> Arg {
+    Arg::new("started")
+        .long("started")
+        .action(ArgAction::SetTrue)
+        .help("Wait only until the first token request has ended, well or badly")
+}
+
+fn timeout() -> Arg {
+    Arg::new("timeout")
+        .long("timeout")
+        .value_name("DURATION")
+        .help("How long [default: 30s]")
+}
+
+pub(super) fn flag(key: &Key) -> Arg {
+    let arg = Arg::new(key.name)
+        .long(key.name)
+        .help_heading(key.section)
+        .help(match key.default_text() {
+            "" => key.help.to_owned(),
+            preset => format!("{} [default: {preset}]", key.help),
+        });
+    match key.kind {
+        ValueKind::Value => arg.value_name(key.placeholder).action(ArgAction::Set),
+        ValueKind::List => arg.value_name(key.placeholder).action(ArgAction::Append),
+        // `--switch=false` overrules the environment and the file.
+        ValueKind::Switch => arg
+            .value_name("BOOL")
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .hide_default_value(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsing(line: &str) -> Result<Invocation, UsageError> {
+        parse(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn flags_stand_before_or_after_the_subcommand() {
+        command().debug_assert();
+        for line in [
+            "x --listen a --listen b --unsafe-listen",
+            "x serve --listen a --listen b --unsafe-listen=true",
+        ] {
+            let Invocation { operation, flags } =
+                parsing(line).unwrap_or_else(|_| panic!("{line}"));
+            assert!(matches!(operation, Operation::Serve));
+            let list = |texts: &[&str]| {
+                texts
+                    .iter()
+                    .map(|text| (*text).to_owned())
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(
+                flags,
+                [
+                    (Id::Listen, list(&["a", "b"])),
+                    (Id::UnsafeListen, list(&["true"]))
+                ]
+            );
+        }
+        let invocation = parsing("x --admin a check --mint").unwrap_or_else(|_| panic!());
+        assert!(matches!(
+            invocation.operation,
+            Operation::Check { mint: true }
+        ));
+        assert_eq!(invocation.flags, [(Id::Admin, vec!["a".to_owned()])]);
+        let wait = parsing("x wait --timeout 1s")
+            .unwrap_or_else(|_| panic!())
+            .operation;
+        let Operation::Wait { until, timeout } = wait else {
+            panic!("{wait:?}")
+        };
+        assert_eq!((until, timeout), (Until::Ready, Duration::from_secs(1)));
+        let Err(UsageError::Wrong(problem)) = parsing("x --upstream a inject -f -") else {
+            panic!("a key of the sidecar's is none of inject's")
+        };
+        assert!(problem.contains("--upstream"), "{problem}");
+    }
+
+    #[test]
+    fn a_password_in_a_wrong_command_line_is_not_repeated() {
+        for line in [
+            "x https://u:HUNTER2@h",
+            "x serve https://u:HUNTER2@h",
+            "x --upstrem=https://u:HUNTER2@h",
+            "x --upstrem https://u:HUNTER2@h",
+            "x -uhttps://u:HUNTER2@h",
+            "x --upstream a --upstream https://u:HUNTER2@h",
+            "x --upstream -- https://u:HUNTER2@h",
+            "x --upstream=a https://u:HUNTER2@h",
+            "x --mint=https://u:HUNTER2@h",
+            "x check --mint=https://u:HUNTER2@h",
+            "x wait --timeout https://u:HUNTER2@h",
+            "x --secret=HUNTER2",
+            "x --secret HUNTER2=",
+        ] {
+            let Err(UsageError::Wrong(text)) = parsing(line) else {
+                panic!("{line}")
+            };
+            assert!(
+                !text.contains("HUNTER2") || line.ends_with('='),
+                "{line}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_no_mistakes() {
+        for line in ["x --help", "x -h", "x --version", "x -V", "x check --help"] {
+            assert!(matches!(parsing(line), Err(UsageError::Said(_))), "{line}");
+        }
+    }
+}

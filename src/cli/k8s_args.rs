@@ -1,0 +1,287 @@
+//! The flags of `inject`, `webhook` and `webhook-certs`, which are no keys of the sidecar's.
+
+use std::{env, net::SocketAddr, path::PathBuf};
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::args::{Operation, flag};
+use crate::{
+    config::{
+        error::{ConfigError, Provenance},
+        keys::Id,
+        parse,
+    },
+    k8s::{
+        inject::{
+            Injector, Presets,
+            names::{PREFIX, Prefix},
+            offline,
+            setting::{self, Setting},
+            stream::Direction,
+        },
+        webhook::{
+            self,
+            bootstrap::{self, Output},
+            cluster,
+        },
+    },
+    net::origin::Origin,
+};
+
+/// Where every pod has its service account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The subcommands.
+pub(super) fn subcommands() -> [Command; 3] {
+    let injecting = [
+        set(),
+        value(
+            "prefix",
+            "DOMAIN",
+            PREFIX,
+            "What labels and annotations begin with",
+        ),
+    ];
+    [
+        Command::new("inject")
+            .about("Add a sidecar to the workloads in a stream of Kubernetes objects, without a cluster")
+            .arg(
+                Arg::new("file")
+                    .short('f')
+                    .long("file")
+                    .value_name("FILE")
+                    .required(true)
+                    .action(ArgAction::Append)
+                    .help("A file of YAML or JSON, or - for stdin; repeatable"),
+            )
+            .arg(
+                Arg::new("uninject")
+                    .long("uninject")
+                    .action(ArgAction::SetTrue)
+                    .help("Take the sidecars out again"),
+            )
+            .args(injecting.clone())
+            .after_help(settings_help()),
+        Command::new("webhook")
+            .about("Inject sidecars in the cluster: answer the API server's AdmissionReviews")
+            .arg(value("listen", "ADDRESS", "0.0.0.0:9443", "Where the API server connects to: IP:port"))
+            .arg(value("tls-cert", "FILE", "", "A PEM file with the certificate; read again when it changes").required(true))
+            .arg(value("tls-key", "FILE", "", "A PEM file with its key; read again when it changes").required(true))
+            .args(injecting)
+            .arg(
+                Arg::new("namespace-annotations")
+                    .long("namespace-annotations")
+                    .action(ArgAction::SetTrue)
+                    .help("Read settings from the annotations of a pod's namespace, too; takes the right to get namespaces"),
+            )
+            .arg(value("api-server", "URL", "", "The API server [default: as the pod's environment has it]"))
+            .arg(value("service-account", "DIR", SERVICE_ACCOUNT, "Where token and ca.crt for the API server are"))
+            .arg(value("shutdown-delay", "DURATION", "5s", "How long to go on answering, not ready any more, when told to stop"))
+            .args([Id::LogFormat, Id::LogLevel].map(|id| flag(id.key())))
+            .after_help(settings_help()),
+        Command::new("webhook-certs")
+            .about("Make a certificate for the webhook, where no cert-manager does")
+            .arg(value("service", "NAME", "wechat-sidecar-injector", "The webhook's Service"))
+            .arg(value("namespace", "NAME", "wechat-sidecar", "Its namespace"))
+            .arg(value("secret", "NAME", "wechat-sidecar-injector-tls", "The Secret to make"))
+            .arg(value("configuration", "NAME", "wechat-sidecar-injector", "The MutatingWebhookConfiguration that is to trust it"))
+            .arg(value("prefix", "DOMAIN", PREFIX, "What labels and annotations begin with"))
+            .arg(value("days", "COUNT", "3650", "How long it is valid"))
+            .arg(value("patch-file", "FILE", "", "Where the patch is written with which kubectl patch lets the API server trust it"))
+            .arg(value("secret-file", "FILE", "", "Where the Secret is written, for kubectl apply; it holds the key"))
+            .arg(value("old-ca", "FILE", "", "What the API server trusts now, or - for stdin: it goes on trusting that beside the new CA"))
+            .arg(value("format", "FORMAT", "manifests", "What is made: manifests, in the two files, or values, for Helm, on stdout"))
+            .after_help(certificates_help()),
+    ]
+}
+
+fn value(name: &'static str, placeholder: &'static str, preset: &'static str, help: &str) -> Arg {
+    let arg = Arg::new(name).long(name).value_name(placeholder);
+    if preset.is_empty() {
+        arg.help(help.to_owned())
+    } else {
+        arg.help(format!("{help} [default: {preset}]"))
+            .default_value(preset)
+            .hide_default_value(true)
+    }
+}
+
+fn set() -> Arg {
+    Arg::new("set")
+        .long("set")
+        .value_name("NAME=VALUE")
+        .action(ArgAction::Append)
+        .help("A setting of pods that do not say their own; repeatable")
+}
+
+fn settings_help() -> String {
+    let mut help =
+        "Settings, each also an annotation of a pod, behind the prefix and a slash:\n".to_owned();
+    for Setting {
+        name,
+        preset,
+        help: what,
+        ..
+    } in setting::settings()
+    {
+        let preset = if preset.is_empty() {
+            String::new()
+        } else {
+            format!(" [default: {preset}]")
+        };
+        help.push_str(&format!("  {name:<20}{what}{preset}\n"));
+    }
+    help.truncate(help.trim_end().len());
+    help
+}
+
+fn certificates_help() -> String {
+    format!(
+        "{}\n\n\
+        --old-ca takes the caBundle in place, as PEM or base64. This prints it:\n  \
+        kubectl get mutatingwebhookconfiguration NAME -o jsonpath='{{.webhooks[0].clientConfig.caBundle}}'",
+        bootstrap::next("NAME", &"PATCH", &"SECRET"),
+    )
+}
+
+/// What the subcommand `name` is to do.
+pub(super) fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, ConfigError> {
+    Ok(match name {
+        "inject" => Operation::Inject(offline::Options {
+            files: texts(matches, "file"),
+            direction: match matches.get_flag("uninject") {
+                true => Direction::Out,
+                false => Direction::In,
+            },
+            injector: injector(matches)?,
+        }),
+        "webhook" => Operation::Webhook(Box::new(webhook(matches)?)),
+        _ => Operation::WebhookCerts(certificates(matches)?),
+    })
+}
+
+fn injector(matches: &ArgMatches) -> Result<Injector, ConfigError> {
+    let set = texts(matches, "set");
+    let presets = Presets::parse(set.iter().map(String::as_str));
+    Ok(Injector {
+        prefix: prefix(matches)?,
+        presets: presets.map_err(|problem| ConfigError::new(Provenance::Flag("set"), problem))?,
+        cluster: None,
+    })
+}
+
+fn prefix(matches: &ArgMatches) -> Result<Prefix, ConfigError> {
+    read(matches, "prefix", Prefix::parse)
+}
+
+fn webhook(matches: &ArgMatches) -> Result<webhook::Options, ConfigError> {
+    let address = |text: &str| {
+        let address = text.parse::<SocketAddr>();
+        address.map_err(|_| "is not an IP address and a port".to_owned())
+    };
+    Ok(webhook::Options {
+        listen: read(matches, "listen", address)?,
+        certificate: PathBuf::from(text(matches, "tls-cert")),
+        key: PathBuf::from(text(matches, "tls-key")),
+        injector: injector(matches)?,
+        cluster: cluster::Options {
+            server: server(matches)?,
+            service_account: PathBuf::from(text(matches, "service-account")),
+        },
+        namespaces: matches.get_flag("namespace-annotations"),
+        shutdown_delay: read(matches, "shutdown-delay", parse::pause)?,
+    })
+}
+
+/// The API server as the flag has it, or as Kubernetes tells every pod.
+fn server(matches: &ArgMatches) -> Result<Option<Origin>, ConfigError> {
+    let origin = |text: &str| Origin::parse(text).map_err(|error| format!("is refused: {error}"));
+    if !text(matches, "api-server").is_empty() {
+        return read(matches, "api-server", origin).map(Some);
+    }
+    let told = |name: &str| env::var(name).ok().filter(|text| !text.is_empty());
+    let Some(host) = told("KUBERNETES_SERVICE_HOST") else {
+        return Ok(None);
+    };
+    let port = told("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host
+    };
+    let place = || Provenance::Variable("KUBERNETES_SERVICE_HOST".to_owned());
+    let origin = origin(&format!("https://{host}:{port}"));
+    origin
+        .map(Some)
+        .map_err(|problem| ConfigError::new(place(), format!("the value {problem}")))
+}
+
+fn certificates(matches: &ArgMatches) -> Result<bootstrap::Options, ConfigError> {
+    let name = |flag| read(matches, flag, object_name);
+    let configuration = name("configuration")?;
+    let old_ca = text(matches, "old-ca");
+    Ok(bootstrap::Options {
+        service: name("service")?,
+        namespace: name("namespace")?,
+        secret: name("secret")?,
+        prefix: prefix(matches)?,
+        days: read(matches, "days", parse::count(36_500))?,
+        old_ca: (!old_ca.is_empty()).then(|| old_ca.to_owned()),
+        output: output(matches, &configuration)?,
+        configuration,
+    })
+}
+
+/// One flag for each file, so that nothing is printed that could be piped to the wrong command.
+fn output(matches: &ArgMatches, configuration: &str) -> Result<Output, ConfigError> {
+    let wrong = |flag, problem: &str| Err(ConfigError::new(Provenance::Flag(flag), problem));
+    let files = ["patch-file", "secret-file"].map(|flag| (flag, text(matches, flag)));
+    match text(matches, "format") {
+        "manifests" => {
+            if let Some((flag, _)) = files.iter().find(|(_, path)| path.is_empty()) {
+                let next = bootstrap::next(configuration, &"PATCH", &"SECRET");
+                let problem = "it must be set; a patch and a Secret are written, to --patch-file and --secret-file";
+                return wrong(flag, &format!("{problem}. {next}"));
+            }
+            let [(_, patch), (flag, secret)] = files;
+            if patch == secret {
+                return wrong(flag, "it must be another file than --patch-file");
+            }
+            Ok(Output::Files {
+                secret: PathBuf::from(secret),
+                patch: PathBuf::from(patch),
+            })
+        }
+        "values" => match files.iter().find(|(_, path)| !path.is_empty()) {
+            Some((flag, _)) => wrong(flag, "--format values prints all of it on stdout"),
+            None => Ok(Output::Values),
+        },
+        _ => wrong("format", "the value is neither manifests nor values"),
+    }
+}
+
+fn object_name(text: &str) -> Result<String, String> {
+    let known = Prefix::parse(text).is_ok() && !text.ends_with('/');
+    known
+        .then(|| text.to_owned())
+        .ok_or_else(|| "is not the name of an object in Kubernetes".to_owned())
+}
+
+fn text<'a>(matches: &'a ArgMatches, flag: &str) -> &'a str {
+    matches.get_one::<String>(flag).map_or("", String::as_str)
+}
+
+fn texts(matches: &ArgMatches, flag: &str) -> Vec<String> {
+    let texts = matches.get_many::<String>(flag);
+    texts.into_iter().flatten().cloned().collect()
+}
+
+/// The value of a flag; `read`'s error is a phrase about it.
+fn read<T>(
+    matches: &ArgMatches,
+    flag: &'static str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, ConfigError> {
+    read(text(matches, flag))
+        .map_err(|problem| ConfigError::new(Provenance::Flag(flag), format!("the value {problem}")))
+}

@@ -1,0 +1,236 @@
+//! `webhook-certs`: a certificate for the webhook where no cert-manager makes one.
+
+use std::{
+    fmt::Display,
+    fs::{File, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::pki_types::CertificateDer;
+use serde_json::{Value, json};
+use tokio::time::Duration;
+
+use super::ca_bundle;
+use crate::k8s::inject::{names::Prefix, yaml};
+
+/// For which Service, and what is written.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The webhook's Service.
+    pub service: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The Secret to make.
+    pub secret: String,
+    /// The MutatingWebhookConfiguration that is to trust the certificate.
+    pub configuration: String,
+    /// Of labels and annotations, and so of the webhooks' names.
+    pub prefix: Prefix,
+    /// How long the certificate is valid.
+    pub days: u32,
+    /// A file with what is trusted now, `-` for stdin.
+    pub old_ca: Option<String>,
+    /// What is written, and where.
+    pub output: Output,
+}
+
+/// What is written, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Two files for kubectl.
+    Files {
+        /// The Secret, for `kubectl apply`.
+        secret: PathBuf,
+        /// What `kubectl patch` does to the MutatingWebhookConfiguration.
+        patch: PathBuf,
+    },
+    /// Values of the Helm chart, on stdout.
+    Values,
+}
+
+/// What is said when it is done.
+#[allow(missing_debug_implementations)] // It may hold a key.
+pub struct Done {
+    /// For Helm.
+    pub stdout: String,
+    /// For the operator; may be empty.
+    pub stderr: String,
+}
+
+/// The names of both webhooks, before the prefix.
+pub const WEBHOOKS: [&str; 2] = ["namespace.inject", "pod.inject"];
+
+/// A clock in the cluster may be behind ours.
+const EARLIER: Duration = Duration::from_secs(3600);
+
+/// The file of a Secret is its owner's alone, and that of a patch everybody's, as umask lets it.
+const PRIVATE: u32 = 0o600;
+const PUBLIC: u32 = 0o666;
+
+struct Certificates {
+    ca: CertificateDer<'static>,
+    certificate: String,
+    key: String,
+}
+
+/// Makes a certificate and writes it. The key of the root is forgotten: the next certificate comes with a
+/// root of its own. The error is a sentence.
+pub fn certificates(options: &Options) -> Result<Done, String> {
+    let old = options.old_ca.as_deref().map(old_ca).transpose()?;
+    let made = make(options).map_err(|error| format!("no certificate can be made: {error}"))?;
+    let bundle = ca_bundle::pem(&made.ca, &old.unwrap_or_default());
+    let (stdout, stderr) = match &options.output {
+        Output::Values => (yaml::write(&values(&made, &bundle))?, String::new()),
+        Output::Files { secret, patch } => {
+            let texts = [
+                yaml::write(&self::patch(options, &bundle))?,
+                yaml::write(&self::secret(options, &made))?,
+            ];
+            write_both(patch, secret, &texts)?;
+            let (patch, secret) = (patch.display(), secret.display());
+            let next = next(&options.configuration, &patch, &secret);
+            let done = format!("{patch} and {secret} are written; the second holds a key. {next}");
+            (String::new(), done)
+        }
+    };
+    Ok(Done { stdout, stderr })
+}
+
+/// How two files reach the cluster.
+pub fn next(configuration: &str, patch: &dyn Display, secret: &dyn Display) -> String {
+    format!(
+        "The two files go to the cluster in this order:\n  \
+         kubectl patch mutatingwebhookconfiguration {configuration} --patch-file {patch}\n  \
+         kubectl apply --server-side -f {secret}"
+    )
+}
+
+/// What is trusted now, but for what has expired.
+fn old_ca(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let mut text = String::new();
+    let read = match file {
+        "-" => io::stdin().lock().read_to_string(&mut text),
+        path => File::open(path).and_then(|mut file| file.read_to_string(&mut text)),
+    };
+    read.map_err(|error| format!("--old-ca: {file}: {error}"))?;
+    ca_bundle::read(&text).map_err(|problem| format!("--old-ca: {file}: {problem}"))
+}
+
+/// Writes the texts of a patch and of a Secret. Where one of the files cannot be opened, none has a text that
+/// does not go with the other's.
+fn write_both(patch: &Path, secret: &Path, texts: &[String; 2]) -> Result<(), String> {
+    let files = [("--patch-file", patch), ("--secret-file", secret)];
+    let wrong = |(flag, path): (&str, &Path), error: io::Error| {
+        format!("{flag}: {}: {error}", path.display())
+    };
+    let mut open = Vec::new();
+    for (file, mode) in files.into_iter().zip([PUBLIC, PRIVATE]) {
+        open.push(create(file.1, mode).map_err(|error| wrong(file, error))?);
+    }
+    for ((file, mut open), text) in files.into_iter().zip(open).zip(texts) {
+        let written = open.write_all(text.as_bytes());
+        written.map_err(|error| wrong(file, error))?;
+    }
+    Ok(())
+}
+
+/// An empty file. It may be a pipe that has a name, and stays as it is then.
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode);
+    let file = options.open(path)?;
+    // It may have been there before, readable for others.
+    if mode == PRIVATE && file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(mode))?;
+    }
+    Ok(file)
+}
+
+fn values(made: &Certificates, bundle: &str) -> Value {
+    json!({
+        "certificates": {
+            "source": "provided",
+            "caBundle": STANDARD.encode(bundle),
+            "cert": made.certificate,
+            "key": made.key,
+        },
+    })
+}
+
+fn secret(options: &Options, made: &Certificates) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": options.secret, "namespace": options.namespace },
+        "type": "kubernetes.io/tls",
+        "data": {
+            "ca.crt": STANDARD.encode(ca_bundle::pem(&made.ca, &[])),
+            "tls.crt": STANDARD.encode(&made.certificate),
+            "tls.key": STANDARD.encode(&made.key),
+        },
+    })
+}
+
+/// A strategic merge patch. It has no kind, so that nobody applies it: kubectl would make the applier the owner of
+/// the whole configuration, and remove the rules and selectors that stand not in it. It has no Service either: a
+/// webhook of this name that is not there would be added, and the API server refuses one without.
+fn patch(options: &Options, bundle: &str) -> Value {
+    let bundle = STANDARD.encode(bundle);
+    let webhooks = WEBHOOKS.iter().map(
+        |name| json!({ "name": options.prefix.under(name), "clientConfig": { "caBundle": bundle } }),
+    );
+    json!({ "webhooks": webhooks.collect::<Vec<_>>() })
+}
+
+fn make(options: &Options) -> Result<Certificates, rcgen::Error> {
+    let root_key = KeyPair::generate()?;
+    let mut root = params(options, Vec::new(), "wechat-sidecar webhook root")?;
+    root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let ca = root.self_signed(&root_key)?.der().clone();
+
+    let Options {
+        service, namespace, ..
+    } = options;
+    let names = [
+        format!("{service}.{namespace}.svc"),
+        format!("{service}.{namespace}.svc.cluster.local"),
+    ];
+    let key = KeyPair::generate()?;
+    let mut own = params(options, names.to_vec(), &names[0])?;
+    own.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    own.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    own.use_authority_key_identifier_extension = true;
+    let certificate = own.signed_by(&key, &Issuer::new(root, root_key))?.pem();
+    Ok(Certificates {
+        ca,
+        certificate,
+        key: key.serialize_pem(),
+    })
+}
+
+fn params(
+    options: &Options,
+    names: Vec<String>,
+    called: &str,
+) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(names)?;
+    let mut name = DistinguishedName::new();
+    // A common name has at most 64 characters; clients look at the other names.
+    name.push(
+        DnType::CommonName,
+        called.chars().take(64).collect::<String>(),
+    );
+    params.distinguished_name = name;
+    let now = std::time::SystemTime::now();
+    params.not_before = (now - EARLIER).into();
+    params.not_after = (now + Duration::from_secs(u64::from(options.days) * 86_400)).into();
+    Ok(params)
+}

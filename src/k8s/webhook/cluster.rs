@@ -1,0 +1,263 @@
+//! What the webhook asks the API server: its version, and the annotations of namespaces.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Duration, Instant, sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::net::origin::Origin;
+
+/// Where the API server is, and who asks.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The API server; `None` outside of a cluster.
+    pub server: Option<Origin>,
+    /// The directory with `token` and `ca.crt`, as every pod has it.
+    pub service_account: PathBuf,
+}
+
+/// The cluster, as far as it is known.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    options: Options,
+    version: ArcSwapOption<(u32, u32)>,
+    namespaces: Mutex<HashMap<String, (Instant, Arc<Value>)>>,
+}
+
+/// How long an answer may take: the API server itself waits for ours.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// No answer of interest is larger.
+const LARGEST: usize = 1 << 20;
+
+/// How soon a version that is not known is asked for again, and how soon one that is.
+const SOON: Duration = Duration::from_secs(15);
+const LATER: Duration = Duration::from_secs(600);
+
+/// How long a namespace's annotations are used.
+const KEPT: Duration = Duration::from_secs(5);
+
+/// More namespaces than these are forgotten.
+const MOST: usize = 1024;
+
+impl Cluster {
+    /// Nothing is known yet.
+    pub(super) fn new(options: Options) -> Self {
+        Self {
+            options,
+            version: ArcSwapOption::empty(),
+            namespaces: Mutex::default(),
+        }
+    }
+
+    /// The cluster's version, major and minor, where it is known.
+    pub(super) fn version(&self) -> Option<(u32, u32)> {
+        self.version.load().as_deref().copied()
+    }
+
+    /// Asks for the version, again and again: clusters are upgraded.
+    pub(super) async fn learn_version(&self) {
+        let mut failed = None;
+        loop {
+            let asked = self.get("/version").await;
+            let version = asked.and_then(|(_, answer)| {
+                version(&answer).ok_or_else(|| "/version has no version".to_owned())
+            });
+            match version {
+                Ok(version) => {
+                    if self.version() != Some(version) {
+                        let (major, minor) = version;
+                        tracing::info!(major, minor, "the cluster's version");
+                    }
+                    self.version.store(Some(Arc::new(version)));
+                    failed = None;
+                    sleep(LATER).await;
+                }
+                Err(problem) => {
+                    if failed.as_ref() != Some(&problem) && self.version().is_none() {
+                        tracing::warn!(
+                            problem,
+                            "the cluster's version is not known; it is taken for 1.29 or newer"
+                        );
+                    }
+                    failed = Some(problem);
+                    sleep(SOON).await;
+                }
+            }
+        }
+    }
+
+    /// The Namespace object called `name`, as it was at most five seconds ago. The error is a sentence.
+    pub(super) async fn namespace(&self, name: &str) -> Result<Arc<Value>, String> {
+        let known = |known: &Mutex<HashMap<String, (Instant, Arc<Value>)>>| {
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let fresh = known.get(name).filter(|(asked, _)| asked.elapsed() < KEPT);
+            fresh.map(|(_, namespace)| namespace.clone())
+        };
+        if let Some(namespace) = known(&self.namespaces) {
+            return Ok(namespace);
+        }
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if name.is_empty() || name.len() > 63 || !name.bytes().all(plain) {
+            return Err("the review's namespace is no name of one".to_owned());
+        }
+        let path = format!("/api/v1/namespaces/{name}");
+        let (_, namespace) = self.get(&path).await.map_err(|problem| {
+            format!("the annotations of the namespace {name} cannot be read (--namespace-annotations): {problem}")
+        })?;
+        let namespace = Arc::new(namespace);
+        let mut known = self
+            .namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            known.clear();
+        }
+        known.insert(name.to_owned(), (Instant::now(), namespace.clone()));
+        Ok(namespace)
+    }
+
+    /// The error is a sentence, without the token.
+    async fn get(&self, path: &str) -> Result<(StatusCode, Value), String> {
+        let Some(server) = &self.options.server else {
+            return Err("there is no API server: KUBERNETES_SERVICE_HOST is not set".to_owned());
+        };
+        let asked = timeout(PATIENCE, self.exchange(server, path)).await;
+        let (status, body) =
+            asked.map_err(|_| format!("no answer from the API server within {PATIENCE:?}"))??;
+        if !status.is_success() {
+            return Err(format!(
+                "the API server answered {path} with HTTP status {status}"
+            ));
+        }
+        let answer = serde_json::from_slice(&body);
+        answer
+            .map(|answer| (status, answer))
+            .map_err(|_| "the API server's answer is no JSON".to_owned())
+    }
+
+    async fn exchange(&self, server: &Origin, path: &str) -> Result<(StatusCode, Bytes), String> {
+        let broken =
+            |error: &dyn std::error::Error| format!("the API server cannot be asked: {error}");
+        let stream = TcpStream::connect((server.host.as_str(), server.port)).await;
+        let stream = stream.map_err(|error| broken(&error))?;
+        if !server.tls {
+            return self.ask(server, path, stream).await;
+        }
+        let folder = &self.options.service_account;
+        let connector = TlsConnector::from(trust(&folder.join("ca.crt"))?);
+        let name = ServerName::try_from(server.host.clone()).map_err(|error| broken(&error))?;
+        let stream = connector
+            .connect(name, stream)
+            .await
+            .map_err(|error| broken(&error))?;
+        self.ask(server, path, stream).await
+    }
+
+    async fn ask<S>(
+        &self,
+        server: &Origin,
+        path: &str,
+        stream: S,
+    ) -> Result<(StatusCode, Bytes), String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let broken = |error: hyper::Error| format!("the API server cannot be asked: {error}");
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        let mut request = Request::get(path)
+            .header(header::HOST, server.authority())
+            .header(header::ACCEPT, "application/json")
+            .body(Empty::<Bytes>::new())
+            .map_err(|_| format!("{path} is no path"))?;
+        // Read each time: the kubelet renews it.
+        match fs::read_to_string(self.options.service_account.join("token")) {
+            Ok(token) => {
+                let bearer = HeaderValue::try_from(format!("Bearer {}", token.trim()));
+                let mut bearer =
+                    bearer.map_err(|_| "the service account's token is none".to_owned())?;
+                bearer.set_sensitive(true);
+                request.headers_mut().insert(header::AUTHORIZATION, bearer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(format!(
+                    "the service account's token cannot be read: {error}"
+                ));
+            }
+        }
+        // Ends with the sender, at the end of this function.
+        tokio::spawn(connection);
+        let reply = sender.send_request(request).await.map_err(broken)?;
+        let status = reply.status();
+        let body = Limited::new(reply.into_body(), LARGEST).collect().await;
+        let body = body.map_err(|_| "the API server's answer broke off".to_owned())?;
+        Ok((status, body.to_bytes()))
+    }
+}
+
+/// Trusts the cluster's own root and no other.
+fn trust(ca: &Path) -> Result<Arc<ClientConfig>, String> {
+    let pem = fs::read(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
+    let (added, _) = roots.add_parsable_certificates(certificates);
+    if added == 0 {
+        return Err(format!("{}: it holds no certificate", ca.display()));
+    }
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// Major and minor of an answer of `/version`. Some clusters write `29+`.
+fn version(answer: &Value) -> Option<(u32, u32)> {
+    let number = |field: &str| {
+        let text = answer[field].as_str()?;
+        let end = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
+        text[..end].parse().ok()
+    };
+    Some((number("major")?, number("minor")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_version_is_two_numbers_whatever_stands_behind_them() {
+        assert_eq!(
+            version(&json!({ "major": "1", "minor": "28+" })),
+            Some((1, 28))
+        );
+        assert_eq!(version(&json!({ "major": "1" })), None);
+        assert_eq!(version(&json!({ "major": "v1", "minor": "30" })), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! A socket that is read far ahead while much is coming: rustls asks for 4 KiB at a time.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+};
+
+use bytes::BufMut;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::rt::socket;
+
+/// How much is read at once: at first, and at most. What comes in small pieces is read as it is asked
+/// for.
+const LEAST: usize = 64 * 1024;
+const MOST: usize = 256 * 1024;
+
+/// A socket, and what was read of it ahead.
+#[derive(Debug)]
+pub(crate) struct ReadAhead {
+    pub(crate) socket: TcpStream,
+    ahead: Vec<u8>,
+    /// How much of it has been asked for.
+    taken: usize,
+    /// How much to read next; none is what is asked for.
+    step: usize,
+}
+
+impl ReadAhead {
+    pub(crate) fn new(socket: TcpStream) -> Self {
+        Self {
+            socket,
+            ahead: Vec::new(),
+            taken: 0,
+            step: 0,
+        }
+    }
+
+    /// Whether nothing that was read waits to be asked for.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken == self.ahead.len()
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ahead.clear();
+        self.taken = 0;
+        self.ahead.reserve(self.step);
+        let mut room = (&mut self.ahead).limit(self.step);
+        let Poll::Ready(read) = pin!(self.socket.read_buf(&mut room)).poll(cx) else {
+            // It is quiet, maybe for long.
+            self.ahead = Vec::new();
+            return Poll::Pending;
+        };
+        let read = read?;
+        if read == self.step {
+            self.step = (self.step * 2).min(MOST);
+        } else if read < self.step / 2 {
+            self.step = Some(self.step / 2)
+                .filter(|step| *step >= LEAST)
+                .unwrap_or(0);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for ReadAhead {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.is_taken() {
+            if this.step == 0 {
+                this.ahead = Vec::new();
+                this.taken = 0;
+                // rustls has filled it before: there is nothing to do for that.
+                let room = buf.initialize_unfilled();
+                let read = ready!(socket::poll_read(&this.socket, room, cx))?;
+                buf.advance(read);
+                if buf.remaining() == 0 {
+                    this.step = LEAST;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            ready!(this.poll_ahead(cx))?;
+        }
+        let some = buf.remaining().min(this.ahead.len() - this.taken);
+        buf.put_slice(&this.ahead[this.taken..this.taken + some]);
+        this.taken += some;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ReadAhead {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        socket::poll_write(&self.socket, &[IoSlice::new(buf)], cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        socket::poll_write(&self.socket, bufs, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_arrives_in_order_and_nothing_is_kept_when_it_is_quiet() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let mut wechat = listener.accept().await.unwrap().0;
+        let mut eager = ReadAhead::new(socket);
+        let mut buffer = [0; 4096];
+        for size in [10, 1 << 20, 5000, 10, 10, 10] {
+            let sent: Vec<u8> = (0..size)
+                .map(|at: u32| at.to_le_bytes()[at as usize % 3])
+                .collect();
+            let reading = async {
+                let mut came = Vec::new();
+                while came.len() < sent.len() {
+                    let read = eager.read(&mut buffer).await.unwrap();
+                    came.extend_from_slice(&buffer[..read]);
+                }
+                came
+            };
+            let (written, came) = tokio::join!(wechat.write_all(&sent), reading);
+            written.unwrap();
+            assert!(came == sent, "{size}");
+        }
+        let quiet = eager.read(&mut buffer);
+        let quiet = tokio::time::timeout(std::time::Duration::from_millis(10), quiet).await;
+        assert!(quiet.is_err() && eager.ahead.capacity() == 0 && eager.step == 0);
+        drop(wechat);
+        assert_eq!(eager.read(&mut buffer).await.unwrap(), 0);
+    }
+}

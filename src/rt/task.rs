@@ -1,0 +1,258 @@
+//! The task that is polled: what wakes it whatever stands between, and for how long it waits.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    mem,
+    pin::Pin,
+    task::{Context, Waker},
+};
+
+use tokio::{
+    task::coop::has_budget_remaining,
+    time::{Duration, Instant, Sleep, sleep_until},
+};
+
+use super::clock::{CachedNow, now};
+
+thread_local! {
+    static CURRENT: RefCell<Option<CurrentTask>> = const { RefCell::new(None) };
+}
+
+/// Whose poll it is that goes on.
+#[derive(Debug)]
+struct CurrentTask {
+    waker: Waker,
+    timer: Timer,
+}
+
+/// Wakes its task, no later than it was asked to. One serves all that waits in a task: whoever is woken
+/// too early asks again.
+#[derive(Debug, Default)]
+struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// When it goes off, if it does.
+    at: Option<Instant>,
+}
+
+impl Timer {
+    fn set(&mut self, due: Instant, now: Instant, waker: &Waker) {
+        if self.at.is_some_and(|at| now < at && at <= due) {
+            return;
+        }
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if sleep.deadline() != due {
+            sleep.as_mut().reset(due);
+        }
+        // Without it a timer says that it is pending and takes no notice.
+        self.at = has_budget_remaining().then_some(due);
+        let polled = sleep.as_mut().poll(&mut Context::from_waker(waker));
+        if polled.is_ready() {
+            self.at = None;
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Makes a task known to what it polls. It is woken by the same waker at all times, as spawned ones are.
+pub async fn scope<F: Future + Unpin>(mut future: F) -> F::Output {
+    let mut kept: Option<CurrentTask> = None;
+    poll_fn(|cx| {
+        let polled = match kept.take() {
+            Some(polled) if polled.waker.will_wake(cx.waker()) => polled,
+            _ => CurrentTask {
+                waker: cx.waker().clone(),
+                timer: Timer::default(),
+            },
+        };
+        let _glance = CachedNow::begin();
+        let entered = ScopeGuard::now(polled);
+        let ready = Pin::new(&mut future).poll(cx);
+        kept = entered.leave();
+        ready
+    })
+    .await
+}
+
+/// Polls what shall wake the task itself, whatever stands between it and `cx`. Nothing within `poll` may
+/// ask for the task.
+pub fn with_task_waker<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+    CURRENT.with_borrow(|polled| match polled {
+        Some(polled) => poll(&mut Context::from_waker(&polled.waker)),
+        None => poll(cx),
+    })
+}
+
+/// Has the task woken at `due`, which comes after `now`, or before. False if it is not known.
+fn wake_at(due: Instant, now: Instant) -> bool {
+    CURRENT.with_borrow_mut(|polled| match polled {
+        Some(CurrentTask { waker, timer }) => {
+            timer.set(due, now, waker);
+            true
+        }
+        None => false,
+    })
+}
+
+/// While it lives a task is known; the one before it when it is gone, be it by a panic.
+struct ScopeGuard {
+    outer: Option<CurrentTask>,
+}
+
+impl ScopeGuard {
+    fn now(polled: CurrentTask) -> Self {
+        let outer = CURRENT.replace(Some(polled));
+        Self { outer }
+    }
+
+    fn leave(mut self) -> Option<CurrentTask> {
+        let polled = CURRENT.replace(self.outer.take());
+        mem::forget(self);
+        polled
+    }
+}
+
+impl Drop for ScopeGuard {
+    fn drop(&mut self) {
+        CURRENT.replace(self.outer.take());
+    }
+}
+
+/// How long something is waited for, from the first question after a [`stop`](Self::stop). Nothing is paid
+/// while nothing waits.
+#[derive(Debug, Default)]
+pub struct Deadline {
+    since: Option<Instant>,
+    /// Its own, where the task is not known.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    /// Nothing is waited for any more.
+    pub fn stop(&mut self) {
+        self.since = None;
+    }
+
+    /// Whether the wait has lasted for `limit`. If not, the task is woken when it has.
+    pub fn poll_elapsed(&mut self, limit: Duration, cx: &mut Context<'_>) -> bool {
+        let now = now();
+        let due = *self.since.get_or_insert(now) + limit;
+        self.is_past(due, now, cx)
+    }
+
+    /// Whether `due` is over, whatever it was the last time. If not, the task is woken when it is.
+    pub fn poll_due(&mut self, due: Instant, cx: &mut Context<'_>) -> bool {
+        self.is_past(due, now(), cx)
+    }
+
+    fn is_past(&mut self, due: Instant, now: Instant, cx: &mut Context<'_>) -> bool {
+        if due <= now {
+            return true;
+        }
+        if wake_at(due, now) {
+            return false;
+        }
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if due < sleep.deadline() {
+            sleep.as_mut().reset(due);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            // It may have been set for an earlier wait.
+            if due <= Instant::now() {
+                return true;
+            }
+            sleep.as_mut().reset(due);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+        task::{Poll, Wake},
+    };
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Task(AtomicU32);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Task {
+        fn woken(&self) -> u32 {
+            self.0.swap(0, Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_timer_wakes_a_task_no_later_than_anybody_asked() {
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(task.clone());
+        let began = Instant::now();
+        let asked = RefCell::new(vec![5, 3, 9]);
+        let asking = Box::pin(poll_fn(|_| {
+            for seconds in asked.borrow().iter() {
+                assert!(wake_at(began + Duration::from_secs(*seconds), now()));
+            }
+            Poll::<()>::Pending
+        }));
+        let mut known = pin!(scope(asking));
+        let mut poll = |seconds: &[u64]| {
+            *asked.borrow_mut() = seconds.to_vec();
+            let _ = known.as_mut().poll(&mut Context::from_waker(&waker));
+        };
+        poll(&[5, 3, 9]);
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(task.woken(), 0);
+        // Nobody waits for three any more: a wake too early is asked again.
+        poll(&[5, 9]);
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(task.woken(), 1);
+        poll(&[9, 5]);
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(task.woken(), 0);
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(task.woken(), 1);
+        // What is over wakes at once.
+        poll(&[4]);
+        assert_eq!(task.woken(), 1);
+        assert!(!wake_at(began, began));
+    }
+
+    #[test]
+    fn what_is_polled_past_others_wakes_the_task_itself() {
+        let (task, other) = (Arc::new(Task::default()), Arc::new(Task::default()));
+        let (of_task, of_other) = (Waker::from(task.clone()), Waker::from(other.clone()));
+        let mut between = Context::from_waker(&of_other);
+        let mut ring = || with_task_waker(&mut between, |cx| cx.waker().wake_by_ref());
+        ring();
+        assert_eq!((task.woken(), other.woken()), (0, 1));
+        let known = scope(Box::pin(poll_fn(|_| -> Poll<()> {
+            ring();
+            Poll::Pending
+        })));
+        let _ = pin!(known).poll(&mut Context::from_waker(&of_task));
+        assert_eq!((task.woken(), other.woken()), (1, 0));
+        let fails = super::scope(Box::pin(poll_fn(|_| -> Poll<()> {
+            panic!("of this task")
+        })));
+        let mut fails = Box::pin(fails);
+        let mut cx = Context::from_waker(&of_task);
+        let failed = catch_unwind(AssertUnwindSafe(|| fails.as_mut().poll(&mut cx)));
+        assert!(failed.is_err() && CURRENT.with_borrow(Option::is_none));
+    }
+}

@@ -1,0 +1,207 @@
+//! A reply to a plain call, on its way to the app.
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::SystemTime,
+};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, Response, StatusCode, header};
+use http_body::Body;
+use hyper::ext::ReasonPhrase;
+use tokio::io::AsyncWrite;
+
+use crate::{
+    proxy::{Reply, ReplyBody},
+    server::io::TimedIo,
+};
+
+/// How a reply's body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReplyFraming {
+    /// There is none.
+    Nothing,
+    /// After so many bytes more.
+    Length(u64),
+    /// With an empty chunk.
+    Chunked,
+}
+
+/// Why a reply does not reach its end: the connection is of no use any more.
+#[derive(Debug)]
+pub(super) struct Error;
+
+/// What comes next of a body.
+enum NextChunk {
+    Data(Bytes),
+    Later,
+    TheEnd,
+}
+
+/// A small body goes into the same piece as the head.
+const SMALL: usize = 2048;
+
+/// Sends `reply`; it has been sent when this returns. `ahead` is an empty place to write its head.
+pub(super) async fn send(io: &mut TimedIo, reply: Reply, ahead: &mut Vec<u8>) -> Result<(), Error> {
+    let (head, mut body) = reply.into_parts();
+    let head = Response::from_parts(head, ());
+    let mut framing = framing(&head, &body);
+    encode(ahead, &head, framing);
+    loop {
+        let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                Poll::Ready(Ok(NextChunk::Data(frame.into_data().unwrap_or_default())))
+            }
+            Poll::Ready(None) => Poll::Ready(Ok(NextChunk::TheEnd)),
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Error)),
+            // What is there is not kept until there is more.
+            Poll::Pending if !ahead.is_empty() => Poll::Ready(Ok(NextChunk::Later)),
+            // The app has hung up.
+            Poll::Pending if io.peer_closed(cx) => Poll::Ready(Err(Error)),
+            Poll::Pending => Poll::Pending,
+        });
+        let data = match next.await? {
+            NextChunk::Data(data) => data,
+            NextChunk::TheEnd => break,
+            NextChunk::Later => {
+                write(io, &mut [ahead]).await?;
+                ahead.clear();
+                continue;
+            }
+        };
+        match &mut framing {
+            ReplyFraming::Nothing => {}
+            ReplyFraming::Length(left) => {
+                *left = left.checked_sub(data.len() as u64).ok_or(Error)?;
+                if data.len() <= SMALL && *left == 0 {
+                    ahead.extend_from_slice(&data);
+                    break;
+                }
+                write(io, &mut [ahead, &data]).await?;
+                ahead.clear();
+            }
+            ReplyFraming::Chunked if data.is_empty() => {}
+            ReplyFraming::Chunked => {
+                ahead.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+                let end: &[u8] = if body.is_end_stream() {
+                    framing = ReplyFraming::Nothing;
+                    b"\r\n0\r\n\r\n"
+                } else {
+                    b"\r\n"
+                };
+                write(io, &mut [ahead, &data, end]).await?;
+                ahead.clear();
+            }
+        }
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    match framing {
+        ReplyFraming::Length(1..) => return Err(Error),
+        ReplyFraming::Chunked => ahead.extend_from_slice(b"0\r\n\r\n"),
+        ReplyFraming::Nothing | ReplyFraming::Length(0) => {}
+    }
+    write(io, &mut [ahead]).await?;
+    ahead.clear();
+    Ok(())
+}
+
+fn framing(head: &Response<()>, body: &ReplyBody) -> ReplyFraming {
+    let status = head.status();
+    if status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    {
+        return ReplyFraming::Nothing;
+    }
+    let said = || {
+        let said = head.headers().get(header::CONTENT_LENGTH)?;
+        said.to_str().ok()?.parse().ok()
+    };
+    match body.size_hint().exact().or_else(said) {
+        Some(length) => ReplyFraming::Length(length),
+        None => ReplyFraming::Chunked,
+    }
+}
+
+fn encode(bytes: &mut Vec<u8>, head: &Response<()>, framing: ReplyFraming) {
+    let status = head.status();
+    let reason = head.extensions().get::<ReasonPhrase>();
+    let reason = reason.map_or_else(
+        || status.canonical_reason().unwrap_or_default().as_bytes(),
+        ReasonPhrase::as_bytes,
+    );
+    for part in [
+        b"HTTP/1.1 ",
+        status.as_str().as_bytes(),
+        b" ",
+        reason,
+        b"\r\n",
+    ] {
+        bytes.extend_from_slice(part);
+    }
+    let dated = fields(bytes, head.headers(), status);
+    match framing {
+        ReplyFraming::Nothing => {}
+        ReplyFraming::Length(length) => {
+            bytes.extend_from_slice(b"content-length: ");
+            bytes.extend_from_slice(length.to_string().as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        ReplyFraming::Chunked => bytes.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    if !dated {
+        let now = httpdate::fmt_http_date(SystemTime::now());
+        bytes.extend_from_slice(format!("date: {now}\r\n").as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+}
+
+/// Writes all headers but those that frame a body; whether there is a date.
+fn fields(bytes: &mut Vec<u8>, headers: &HeaderMap, status: StatusCode) -> bool {
+    let mut dated = false;
+    for (name, value) in headers {
+        match *name {
+            header::TRANSFER_ENCODING => continue,
+            // What a body would have had.
+            header::CONTENT_LENGTH if status != StatusCode::NOT_MODIFIED => continue,
+            header::DATE => dated = true,
+            _ => {}
+        }
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            bytes.extend_from_slice(part);
+        }
+    }
+    dated
+}
+
+/// Writes all of `parts`, of which the app may take little at a time.
+async fn write(io: &mut TimedIo, parts: &mut [&[u8]]) -> Result<(), Error> {
+    poll_fn(|cx| poll_write(io, parts, cx))
+        .await
+        .map_err(|_| Error)
+}
+
+fn poll_write(io: &mut TimedIo, parts: &mut [&[u8]], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    while parts.iter().any(|part| !part.is_empty()) {
+        let mut slices = [IoSlice::new(&[]); 3];
+        let mut filled = 0;
+        for part in parts.iter().filter(|part| !part.is_empty()) {
+            slices[filled] = IoSlice::new(part);
+            filled += 1;
+        }
+        let mut written = ready!(Pin::new(&mut *io).poll_write_vectored(cx, &slices[..filled]))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        for part in parts.iter_mut() {
+            let some = written.min(part.len());
+            part.advance(some);
+            written -= some;
+        }
+    }
+    Poll::Ready(Ok(()))
+}

@@ -1,0 +1,3 @@
+//! What all settings share, wherever they come from.
+
+pub mod suggest;

@@ -1,0 +1,327 @@
+//! Requests to token endpoints, and what is made of their replies. The only file that knows reqwest.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+pub use reqwest::Client;
+use reqwest::{ClientBuilder, Proxy, RequestBuilder, Response, redirect::Policy, retry};
+use rustls::ClientConfig;
+use serde_json::Value;
+use tokio::time::Duration;
+
+use super::{TokenError, TokenErrorKind};
+use crate::{
+    net::{
+        connector::{ConnectOptions, Connector},
+        dns::Resolver,
+        origin::Origin,
+    },
+    secret::{Secret, SecretSource},
+    token::Token,
+    wechat::{api::Api, errcode},
+};
+
+/// How long a token request may take in all.
+const TIME_OUT: Duration = Duration::from_secs(10);
+
+/// A reply is far smaller.
+const LARGEST_REPLY: usize = 64 * 1024;
+
+/// How long a file on a network may take to be read again.
+const REREAD: Duration = Duration::from_secs(2);
+
+/// A client for token requests, by the same way as calls. The error is a sentence.
+pub fn client(options: &ConnectOptions) -> Result<Client, String> {
+    let mut builder = builder(options.tls.config())
+        .dns_resolver(DnsResolver(options.names.clone()))
+        .connect_timeout(options.connect_timeout)
+        .timeout(TIME_OUT);
+    if let Some(egress) = &options.egress {
+        let mut proxy = Proxy::all(egress.to_string()).map_err(|error| sentence(&error))?;
+        if let Some((user, password)) = egress.credentials() {
+            proxy = proxy.basic_auth(user, password);
+        }
+        builder = builder.proxy(proxy);
+    }
+    builder.build().map_err(|error| sentence(&error))
+}
+
+/// A client for servers that are near: by no proxy, and with the system's names. A request may take
+/// `time_out` in all. The error is a sentence.
+pub(super) fn near_client(tls: &ClientConfig, time_out: Duration) -> Result<Client, String> {
+    let builder = builder(tls).connect_timeout(time_out / 2).timeout(time_out);
+    builder.build().map_err(|error| sentence(&error))
+}
+
+fn builder(tls: &ClientConfig) -> ClientBuilder {
+    Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .retry(retry::never())
+        .http1_only()
+        .tls_backend_preconfigured(tls.clone())
+        .pool_idle_timeout(Duration::from_secs(15))
+        .user_agent(concat!("wechat-sidecar/", env!("CARGO_PKG_VERSION")))
+}
+
+/// How requests of the sidecar's own reach the API of one account: as its calls do.
+#[derive(Clone, Debug)]
+pub struct ApiClient {
+    client: Client,
+    route: Arc<Connector>,
+}
+
+impl ApiClient {
+    /// By `route`, which `client` follows as well.
+    pub fn new(client: Client, route: Arc<Connector>) -> Self {
+        Self { client, route }
+    }
+
+    /// What tells it from other ways: the hosts that it leads to.
+    pub fn hosts(&self) -> String {
+        let hosts = self.route.origins().into_iter().map(ToString::to_string);
+        // Their order changes.
+        let mut hosts: Vec<_> = hosts.collect();
+        hosts.sort();
+        hosts.join(" ")
+    }
+
+    /// The body that a GET of `target` is answered with, a path and a query that may hold a token.
+    pub async fn get(&self, target: &str) -> Result<Vec<u8>, TokenError> {
+        let make = |client: &Client, origin: &Origin| client.get(format!("{origin}{target}"));
+        body(self.send(make).await?).await
+    }
+
+    /// Sends the request that `make` makes to the first origin that can be connected.
+    async fn send(
+        &self,
+        make: impl Fn(&Client, &Origin) -> RequestBuilder,
+    ) -> Result<Response, TokenError> {
+        let mut failures = Vec::new();
+        for origin in self.route.origins() {
+            // The URL may hold the secret.
+            let request = make(&self.client, origin);
+            match request.send().await.map_err(reqwest::Error::without_url) {
+                Ok(reply) => {
+                    self.route.note(origin, true);
+                    return Ok(reply);
+                }
+                Err(error) if error.is_timeout() && !error.is_connect() => {
+                    return Err(TokenError::Slow);
+                }
+                Err(error) => {
+                    // Only where nothing was sent: a request that timed out may have minted.
+                    if !error.is_connect() {
+                        return Err(TokenError::Unreachable(sentence(&error)));
+                    }
+                    self.route.note(origin, false);
+                    failures.push(format!("{}: {}", origin.host, sentence(&error)));
+                }
+            }
+        }
+        Err(TokenError::Unreachable(failures.join("; ")))
+    }
+}
+
+/// What every token request of one account needs.
+#[derive(Debug)]
+pub(super) struct TokenClient {
+    pub(super) api: ApiClient,
+    pub(super) kind: Api,
+    pub(super) secret: Arc<SecretSource>,
+}
+
+impl TokenClient {
+    /// Sends the request that `make` makes of the secret to the first origin that can be connected,
+    /// and reads the token out of its reply.
+    pub(super) async fn send(
+        &self,
+        make: impl Fn(&Client, &Origin, &Secret) -> RequestBuilder,
+    ) -> Result<Token, TokenError> {
+        let source = self.secret.clone();
+        let reread = tokio::task::spawn_blocking(move || source.reread());
+        let _ = tokio::time::timeout(REREAD, reread).await;
+        let secret = self.secret.held();
+        let make = |client: &Client, origin: &Origin| make(client, origin, &secret);
+        read(self.kind, self.api.send(make).await?, &secret).await
+    }
+
+    /// Another number when the secret is another; too little to learn it from.
+    pub(super) fn credential_fingerprint(&self) -> u16 {
+        let mut hash = DefaultHasher::new();
+        self.secret.held().expose().hash(&mut hash);
+        hash.finish() as u16
+    }
+}
+
+/// The whole body of a reply.
+pub(super) async fn body(mut reply: Response) -> Result<Vec<u8>, TokenError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = reply
+        .chunk()
+        .await
+        .map_err(|error| TokenError::Unreachable(sentence(&error.without_url())))?
+    {
+        body.extend_from_slice(&chunk);
+        if body.len() > LARGEST_REPLY {
+            return Err(TokenError::Nonsense("a reply far too large".to_owned()));
+        }
+    }
+    Ok(body)
+}
+
+/// What a token endpoint answered.
+async fn read(kind: Api, reply: Response, secret: &Secret) -> Result<Token, TokenError> {
+    let status = reply.status();
+    let body = body(reply).await?;
+    understand(kind, &body, secret).ok_or_else(|| {
+        let length = body.len();
+        TokenError::Nonsense(format!("HTTP status {}, {length} bytes", status.as_u16()))
+    })?
+}
+
+/// `None` when it is neither a token nor an error code.
+fn understand(kind: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, TokenError>> {
+    let reply: Option<Value> = serde_json::from_slice(body).ok();
+    let field = |name: &str| reply.as_ref()?.get(name);
+    if let Some(code) = errcode::errcode(body).filter(|code| *code != 0) {
+        let message = field("errmsg")
+            .and_then(Value::as_str)
+            .unwrap_or("no errmsg");
+        return Some(Err(TokenError::Refused {
+            code,
+            message: clean(message, secret),
+            kind: TokenErrorKind::of(kind, code),
+        }));
+    }
+    let token = field("access_token")?
+        .as_str()
+        .filter(|token| !token.is_empty())?;
+    let seconds = match field("expires_in")? {
+        Value::String(text) => text.parse().ok()?,
+        number => number.as_u64()?,
+    };
+    // A life of nothing is nonsense; one of a year is, too, but only the clock's range matters.
+    let lifetime = Duration::from_secs(seconds.min(365 * 86_400));
+    (!lifetime.is_zero()).then(|| Ok(Token::new(Secret::new(token), lifetime)))
+}
+
+/// The words of an API on one line, without the secret should they repeat it.
+fn clean(message: &str, secret: &Secret) -> String {
+    let message = message.replace(secret.expose(), "[secret]");
+    message
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(300)
+        .collect()
+}
+
+/// An error and its causes, without the URL.
+pub(super) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The same addresses as calls use.
+struct DnsResolver(Resolver);
+
+impl reqwest::dns::Resolve for DnsResolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let names = self.0.clone();
+        Box::pin(async move {
+            let found = names.resolve(name.as_str()).await?;
+            let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(*ip, 0)).collect();
+            Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(body: &str) -> Option<Result<Token, TokenError>> {
+        understand(Api::Wechat, body.as_bytes(), &Secret::new("HUNTER2"))
+    }
+
+    #[test]
+    fn a_token_is_a_token_and_a_positive_life() {
+        let token = reading(r#"{"access_token":"t","expires_in":7200}"#)
+            .unwrap()
+            .unwrap();
+        assert_eq!(token.value().expose(), "t");
+        assert_eq!(token.lifetime(), Duration::from_secs(7200));
+        assert!(
+            reading(r#"{"errcode":0,"access_token":"t","expires_in":"60"}"#)
+                .unwrap()
+                .is_ok()
+        );
+        for nonsense in [
+            "",
+            "<html>",
+            "{}",
+            r#"{"access_token":"t"}"#,
+            r#"{"access_token":"","expires_in":7200}"#,
+            r#"{"access_token":"t","expires_in":0}"#,
+            r#"{"access_token":"t","expires_in":-1}"#,
+            r#"{"access_token":7,"expires_in":7200}"#,
+        ] {
+            assert!(reading(nonsense).is_none(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_was_said_but_never_the_secret() {
+        let ip = r#"{"errcode":40164,"errmsg":"invalid ip 1.2.3.4, not in whitelist HUNTER2"}"#;
+        let Err(error) = reading(ip).unwrap() else {
+            panic!()
+        };
+        assert_eq!(error.kind(), TokenErrorKind::NotWhitelisted);
+        let text = error.to_string();
+        assert!(text.contains("40164") && text.contains("1.2.3.4"), "{text}");
+        assert!(!text.contains("HUNTER2"), "{text}");
+    }
+
+    #[test]
+    fn wecom_says_the_same_with_codes_of_its_own() {
+        let reading = |body: &str| {
+            let secret = Secret::new("HUNTER2");
+            understand(Api::Wecom, body.as_bytes(), &secret).unwrap()
+        };
+        for token in [
+            r#"{"errcode":0,"errmsg":"ok","access_token":"t","expires_in":7200}"#,
+            r#"{"access_token":"t","expires_in":7200}"#,
+        ] {
+            assert_eq!(reading(token).unwrap().value().expose(), "t");
+        }
+        for (code, meaning) in [
+            (-1, TokenErrorKind::Busy),
+            (40001, TokenErrorKind::WrongCorpSecret),
+            (40091, TokenErrorKind::WrongCorpSecret),
+            (45031, TokenErrorKind::WrongCorpSecret),
+            (40013, TokenErrorKind::WrongCorpid),
+            (45009, TokenErrorKind::TooOften),
+            (60020, TokenErrorKind::NotWhitelisted),
+            (40125, TokenErrorKind::Unknown),
+        ] {
+            let reply = format!(r#"{{"errcode":{code},"errmsg":"hint: [1], from ip: 1.2.3.4"}}"#);
+            assert_eq!(reading(&reply).unwrap_err().kind(), meaning, "{code}");
+            // Two thousand wrong ones an hour, and the whole IP is blocked.
+            let (first, most) = meaning.back_off();
+            let wrong = matches!(
+                meaning,
+                TokenErrorKind::WrongCorpSecret | TokenErrorKind::WrongCorpid
+            );
+            assert!(!wrong || (first.as_secs() >= 300 && most.as_secs() >= 3600));
+            assert!(meaning != TokenErrorKind::TooOften || first.as_secs() >= 60);
+        }
+    }
+}

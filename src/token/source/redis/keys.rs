@@ -1,0 +1,324 @@
+//! Under which keys a token is, how it is written, and what stands beside it.
+
+use tokio::time::Duration;
+
+use crate::{
+    secret::Secret,
+    token::source::{
+        TokenError, TokenErrorKind,
+        store::{Note, StoreError},
+    },
+    wechat::api::Api,
+};
+
+/// How tokens are written, so that others can read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// As this program likes it: the token alone.
+    Own,
+    /// As WxJava does: the token alone, under WxJava's key.
+    Wxjava,
+    /// As wechatpy does: the token in JSON, and beside it when it expires.
+    Wechatpy,
+}
+
+impl Format {
+    /// `token` as it is written.
+    pub(super) fn written(self, token: &Secret) -> Secret {
+        match self {
+            Self::Own | Self::Wxjava => token.clone(),
+            Self::Wechatpy => Secret::new(serde_json::Value::from(token.expose()).to_string()),
+        }
+    }
+
+    /// The token that is `written`.
+    pub(super) fn read(self, written: &[u8]) -> Result<Secret, StoreError> {
+        let token = match self {
+            Self::Own | Self::Wxjava => std::str::from_utf8(written).ok().map(Secret::new),
+            Self::Wechatpy => serde_json::from_slice(written)
+                .ok()
+                .map(|text: String| Secret::new(text)),
+        };
+        // Another encoding, such as that of a Java object, is nothing to overwrite.
+        let plain = |token: &Secret| {
+            let text = token.expose();
+            !text.is_empty() && text.len() <= 2048 && text.bytes().all(|b| b.is_ascii_graphic())
+        };
+        let strange = "what is there under the token's key is no token: see store-format";
+        token
+            .filter(plain)
+            .ok_or_else(|| StoreError(strange.to_owned()))
+    }
+
+    /// By how much a life that others write may be too short.
+    pub(super) fn ttl_skew(self) -> Duration {
+        match self {
+            Self::Own | Self::Wechatpy => Duration::from_secs(2),
+            // Most of WxJava's configurations take 200 s off.
+            Self::Wxjava => Duration::from_secs(210),
+        }
+    }
+}
+
+/// The keys of one token. On a cluster's slots all are in one, save that of `expires_at`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    pub(super) format: Format,
+    token: String,
+    lease: String,
+    note: String,
+    fetches: String,
+    replicas: String,
+    /// When the token expires, in seconds of Redis's clock.
+    expires_at: Option<String>,
+}
+
+/// What keys of this program's own begin with.
+const PREFIX: &str = "wechat-sidecar";
+
+impl Keys {
+    /// Of an account's token. `id` tells it from others of its kind and AppID.
+    pub fn of_token(
+        format: Format,
+        prefix: Option<&str>,
+        kind: Api,
+        appid: &str,
+        id: &str,
+    ) -> Self {
+        match format {
+            Format::Own => Self::own(prefix, kind, appid, id, "token"),
+            // Its key holds the beginning of the secret: a key is no place for that.
+            Format::Wechatpy if kind == Api::Wecom => Self::own(None, kind, appid, id, "token"),
+            Format::Wxjava => {
+                let token = match kind {
+                    Api::Wechat => format!("{}:access_token:{appid}", prefix.unwrap_or("wx")),
+                    Api::Wecom => {
+                        let prefix = prefix.map(|prefix| format!("{prefix}:"));
+                        let prefix = prefix.unwrap_or_default();
+                        format!("{prefix}wechat_cp_access_token_key:{}", called(appid, id))
+                    }
+                };
+                Self::beside(format, token)
+            }
+            Format::Wechatpy => {
+                let prefix = prefix.unwrap_or("wechatpy");
+                let token = format!("{prefix}:{appid}_access_token");
+                let expires_at = Some(format!("{token}_expires_at"));
+                Self {
+                    expires_at,
+                    ..Self::beside(format, token)
+                }
+            }
+        }
+    }
+
+    /// Of something that an account has one of.
+    pub fn own(prefix: Option<&str>, kind: Api, appid: &str, id: &str, what: &str) -> Self {
+        let kind = match kind {
+            Api::Wechat => "wechat",
+            Api::Wecom => "wecom",
+        };
+        let tag = called(appid, id);
+        let key = |name: &str| format!("{}:{{{kind}:{tag}}}:{name}", prefix.unwrap_or(PREFIX));
+        let beside = |name: &str| match what {
+            "token" => key(name),
+            _ => key(&format!("{what}:{name}")),
+        };
+        Self {
+            format: Format::Own,
+            token: key(what),
+            lease: beside("lease"),
+            note: beside("note"),
+            fetches: beside("fetches"),
+            replicas: beside("replicas"),
+            expires_at: None,
+        }
+    }
+
+    /// This program's own keys beside another's.
+    fn beside(format: Format, token: String) -> Self {
+        let key = |name| format!("{PREFIX}:{{{token}}}:{name}");
+        Self {
+            format,
+            lease: key("lease"),
+            note: key("note"),
+            fetches: key("fetches"),
+            replicas: key("replicas"),
+            expires_at: None,
+            token,
+        }
+    }
+
+    /// As the scripts number them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        let always = [
+            &self.token,
+            &self.lease,
+            &self.note,
+            &self.fetches,
+            &self.replicas,
+        ];
+        always
+            .into_iter()
+            .chain(&self.expires_at)
+            .map(String::as_str)
+    }
+}
+
+/// The AppID, with what tells one account of a corp from the others.
+fn called(appid: &str, id: &str) -> String {
+    if id == appid {
+        appid.to_owned()
+    } else {
+        format!("{appid}:{id}")
+    }
+}
+
+/// A note in JSON.
+pub(super) fn written_note(note: &Note) -> String {
+    match note {
+        Note::Refused {
+            error:
+                TokenError::Refused {
+                    code,
+                    message,
+                    kind: meaning,
+                },
+            count,
+            credential_fingerprint: circumstances,
+        } => serde_json::json!({
+            "errcode": code,
+            "errmsg": message,
+            "meaning": meaning,
+            "count": count,
+            "circumstances": circumstances,
+        })
+        .to_string(),
+        Note::Refused { .. } => "{}".to_owned(),
+        Note::Confirmed => r#"{"confirmed":true}"#.to_owned(),
+    }
+}
+
+/// The note in `text`; one of another version is none.
+pub(super) fn read_note(text: &[u8]) -> Option<Note> {
+    let note: serde_json::Value = serde_json::from_slice(text).ok()?;
+    if note.get("confirmed").is_some() {
+        return Some(Note::Confirmed);
+    }
+    let meaning: TokenErrorKind = serde_json::from_value(note.get("meaning")?.clone()).ok()?;
+    Some(Note::Refused {
+        error: TokenError::Refused {
+            code: note.get("errcode")?.as_i64()?,
+            message: note.get("errmsg")?.as_str()?.to_owned(),
+            kind: meaning,
+        },
+        count: note.get("count")?.as_u64()?.try_into().ok()?,
+        credential_fingerprint: note.get("circumstances")?.as_u64()?.try_into().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token_key(format: Format, prefix: Option<&str>, kind: Api, id: &str) -> String {
+        Keys::of_token(format, prefix, kind, "id1", id).token
+    }
+
+    #[test]
+    fn keys_are_those_that_others_use() {
+        let (mp, cp) = (Api::Wechat, Api::Wecom);
+        for (format, prefix, kind, id, key) in [
+            (
+                Format::Own,
+                None,
+                mp,
+                "id1",
+                "wechat-sidecar:{wechat:id1}:token",
+            ),
+            (
+                Format::Own,
+                Some("a:b"),
+                cp,
+                "crm",
+                "a:b:{wecom:id1:crm}:token",
+            ),
+            (Format::Wxjava, None, mp, "id1", "wx:access_token:id1"),
+            (Format::Wxjava, Some("wa"), mp, "id1", "wa:access_token:id1"),
+            (
+                Format::Wxjava,
+                None,
+                cp,
+                "1000002",
+                "wechat_cp_access_token_key:id1:1000002",
+            ),
+            (
+                Format::Wxjava,
+                Some("p"),
+                cp,
+                "id1",
+                "p:wechat_cp_access_token_key:id1",
+            ),
+            (
+                Format::Wechatpy,
+                None,
+                mp,
+                "id1",
+                "wechatpy:id1_access_token",
+            ),
+            (Format::Wechatpy, Some("p"), mp, "id1", "p:id1_access_token"),
+            (
+                Format::Wechatpy,
+                Some("p"),
+                cp,
+                "id1",
+                "wechat-sidecar:{wecom:id1}:token",
+            ),
+        ] {
+            assert_eq!(token_key(format, prefix, kind, id), key);
+        }
+        let keys = Keys::of_token(Format::Wechatpy, None, mp, "id1", "id1");
+        let all: Vec<_> = keys.all().collect();
+        assert_eq!(all[1], "wechat-sidecar:{wechatpy:id1_access_token}:lease");
+        assert_eq!(all[5], "wechatpy:id1_access_token_expires_at");
+    }
+
+    #[test]
+    fn tokens_are_written_as_others_read_them() {
+        let token = Secret::new("T-1_\"x");
+        for (format, written) in [
+            (Format::Own, "T-1_\"x"),
+            (Format::Wxjava, "T-1_\"x"),
+            (Format::Wechatpy, "\"T-1_\\\"x\""),
+        ] {
+            assert_eq!(format.written(&token).expose(), written);
+            assert!(
+                format
+                    .read(written.as_bytes())
+                    .is_ok_and(|read| read == token)
+            );
+        }
+        for strange in [&b""[..], b"\x04\x09two words", b"\xff"] {
+            assert!(Format::Wxjava.read(strange).is_err());
+            assert!(Format::Wechatpy.read(strange).is_err());
+        }
+        assert!(Format::Wechatpy.read(b"plain").is_err());
+    }
+
+    #[test]
+    fn notes_come_back_as_they_were() {
+        let refused = Note::Refused {
+            error: TokenError::Refused {
+                code: 40164,
+                message: "invalid ip 1.2.3.4".to_owned(),
+                kind: TokenErrorKind::NotWhitelisted,
+            },
+            count: 3,
+            credential_fingerprint: 7,
+        };
+        for note in [refused, Note::Confirmed] {
+            assert_eq!(read_note(written_note(&note).as_bytes()), Some(note));
+        }
+        assert_eq!(read_note(b"{}"), None);
+    }
+}

@@ -1,0 +1,336 @@
+//! Which credential a path takes, and the name it has in metrics.
+
+mod table;
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode;
+
+use super::api::Api;
+pub use table::{label, rows, rows_of};
+
+/// What WeChat or WeCom wants with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// The account's access_token in the query: almost everything.
+    AccessToken,
+    /// A token that only the caller can have (a user's, a third party's): passed untouched.
+    Own,
+    /// No token at all.
+    Nothing,
+    /// AppID and AppSecret in the query: the logins of users.
+    Secret,
+    /// AppID and AppSecret, or corpid and secret, for a fetch of the token itself; never sent on.
+    TokenFetch,
+    /// AppID and AppSecret, to reset the account's quota: an operator's act.
+    QuotaReset,
+}
+
+/// A path as the rules see it: decoded, in lower case, without a slash at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint<'a> {
+    path: Cow<'a, [u8]>,
+    row: Option<usize>,
+    /// What it takes.
+    pub credential: Credential,
+}
+
+/// A path that a server could read in two ways, which is how a rule is slipped past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// `.` or `..` as a segment, encoded or not.
+    #[error("the path has a dot segment")]
+    DotSegment,
+    /// `%2F`, a backslash, or NUL.
+    #[error("the path has an encoded slash, a backslash or a NUL")]
+    HiddenSeparator,
+    /// `//` inside.
+    #[error("the path has an empty segment")]
+    EmptySegment,
+    /// It does not begin with a slash.
+    #[error("the path does not begin with a slash")]
+    NotAPath,
+}
+
+impl<'a> Endpoint<'a> {
+    /// Reads the path of a request target to an API of this `kind`, without its query.
+    ///
+    /// ```
+    /// use wechat_sidecar::{
+    ///     endpoint::{Credential, Endpoint},
+    ///     kind::Kind,
+    /// };
+    ///
+    /// let call = Endpoint::of(Kind::Wechat, b"/cgi-bin/user%2finfo");
+    /// assert!(call.is_err());
+    /// let call = Endpoint::of(Kind::Wechat, b"/sns/%75serinfo").unwrap();
+    /// assert_eq!(call.credential, Credential::Own);
+    /// ```
+    pub fn of(kind: Api, path: &'a [u8]) -> Result<Self, PathError> {
+        // As the table has it, it is canonical.
+        if let Some(row) = table::find(kind, path) {
+            return Ok(Self {
+                path: Cow::Borrowed(path),
+                row: Some(row),
+                credential: table::credential(row),
+            });
+        }
+        let path = canonical(path)?;
+        let row = table::find(kind, &path);
+        let credential = row.map_or_else(|| guess(kind, &path), table::credential);
+        Ok(Self {
+            path,
+            row,
+            credential,
+        })
+    }
+
+    /// The decoded path, in lower case.
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// Whether it may take a code that works once, so that it must not be asked twice.
+    pub fn is_login(&self) -> bool {
+        const LOGINS: [&[u8]; 5] = [
+            b"/getuserinfo",
+            b"/getuserinfo3rd",
+            b"/getuserdetail3rd",
+            b"/jscode2session",
+            b"/get_login_info",
+        ];
+        self.path.starts_with(b"/sns/") || LOGINS.iter().any(|login| self.path.ends_with(login))
+    }
+
+    /// Where it stands in the table, if it does.
+    pub fn row(&self) -> Option<usize> {
+        self.row
+    }
+}
+
+/// Whether paths of the tables begin with this segment, in whatever case.
+pub fn is_top_level(segment: &str) -> bool {
+    let first = |row| label(row)[1..].split('/').next().unwrap_or_default();
+    (0..rows()).any(|row| first(row).eq_ignore_ascii_case(segment))
+}
+
+/// What a path takes that no document names: the account's token, unless its neighbours take another.
+fn guess(kind: Api, path: &[u8]) -> Credential {
+    let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));
+    match kind {
+        Api::Wechat if begins(&OF_PLATFORMS) && !OURS.contains(&path) => Credential::Own,
+        Api::Wecom if begins(&OF_PROVIDERS) => Credential::Own,
+        Api::Wecom if path.starts_with(OF_ROBOTS) => Credential::Nothing,
+        Api::Wechat | Api::Wecom => Credential::AccessToken,
+    }
+}
+
+/// Where WeChat's third-party platforms call.
+const OF_PLATFORMS: [&[u8]; 4] = [
+    b"/sns/",
+    b"/componenttcb/",
+    b"/wxa/component/",
+    b"/cgi-bin/component/",
+];
+
+/// And accounts all the same.
+const OURS: [&[u8]; 3] = [
+    b"/cgi-bin/component/getprivacysetting",
+    b"/cgi-bin/component/setprivacysetting",
+    b"/cgi-bin/component/uploadprivacyextfile",
+];
+
+/// Where WeCom's suites, service providers and devices call.
+const OF_PROVIDERS: [&[u8]; 5] = [
+    b"/cgi-bin/service/",
+    b"/cgi-bin/license/",
+    b"/cgi-bin/openhw/",
+    b"/cgi-bin/paytool/",
+    b"/cgi-bin/advanced_api/",
+];
+
+/// Where WeCom's group robots do, with a key of their own.
+const OF_ROBOTS: &[u8] = b"/cgi-bin/webhook/";
+
+fn canonical(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
+    if raw.first() != Some(&b'/') {
+        return Err(PathError::NotAPath);
+    }
+    let mut path: Cow<'_, [u8]> = percent_decode(raw).into();
+    let slashes = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'/').count();
+    if path.iter().any(|byte| matches!(byte, b'\\' | 0)) || slashes(&path) != slashes(raw) {
+        return Err(PathError::HiddenSeparator);
+    }
+    if path.len() > 1 && path.ends_with(b"/") {
+        path = match path {
+            Cow::Borrowed(path) => Cow::Borrowed(&path[..path.len() - 1]),
+            Cow::Owned(mut path) => {
+                path.pop();
+                Cow::Owned(path)
+            }
+        };
+    }
+    for segment in path[1..].split(|byte| *byte == b'/') {
+        // Some servers take what follows a semicolon for a parameter of the segment.
+        match segment
+            .split(|byte| *byte == b';')
+            .next()
+            .unwrap_or_default()
+        {
+            b"." | b".." => return Err(PathError::DotSegment),
+            b"" if segment.is_empty() && path.len() > 1 => return Err(PathError::EmptySegment),
+            _ => {}
+        }
+    }
+    if path.iter().any(u8::is_ascii_uppercase) {
+        path.to_mut().make_ascii_lowercase();
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credential(path: &str) -> Credential {
+        Endpoint::of(Api::Wechat, path.as_bytes())
+            .unwrap()
+            .credential
+    }
+
+    #[test]
+    fn every_path_of_the_tables_is_found_and_no_two_are_one() {
+        let tables = [
+            (Api::Wechat, include_str!("endpoint/wechat.tsv")),
+            (Api::Wecom, include_str!("endpoint/wecom.tsv")),
+        ];
+        let mut rows = 0..rows();
+        for (kind, text) in tables {
+            assert_eq!(rows_of(kind).len(), text.lines().count());
+            for line in text.lines() {
+                let (path, _) = line.split_once('\t').unwrap();
+                let row = rows.next();
+                assert_eq!(label(row.unwrap()), path);
+                let endpoint = Endpoint::of(kind, path.as_bytes()).unwrap();
+                assert_eq!(endpoint.row(), row, "{path}");
+                let lower = path.to_ascii_lowercase();
+                for near in [&lower[1..], &format!("{lower}x"), &lower[..lower.len() - 1]] {
+                    let near = table::find(kind, near.as_bytes());
+                    assert_ne!(near, row, "{path}");
+                }
+            }
+        }
+        assert_eq!(rows.next(), None);
+    }
+
+    #[test]
+    fn the_exceptions_of_the_documents_hold() {
+        use Credential::{AccessToken, Nothing, Own, QuotaReset, Secret, TokenFetch};
+        for (path, wanted) in [
+            ("/cgi-bin/token", TokenFetch),
+            ("/cgi-bin/stable_token", TokenFetch),
+            ("/cgi-bin/clear_quota/v2", QuotaReset),
+            ("/cgi-bin/component/clear_quota/v2", Nothing),
+            ("/cgi-bin/component/api_component_token", Nothing),
+            ("/cgi-bin/component/api_start_push_ticket", Nothing),
+            ("/sns/jscode2session", Secret),
+            ("/sns/oauth2/access_token", Secret),
+            ("/sns/oauth2/refresh_token", Nothing),
+            ("/sns/userinfo", Own),
+            ("/sns/auth", Own),
+            ("/sns/component/jscode2session", Own),
+            ("/sns/oauth2/component/access_token", Own),
+            ("/sns/something/new", Own),
+            ("/cgi-bin/component/api_query_auth", Own),
+            ("/cgi-bin/component/something_new", Own),
+            ("/componenttcb/something_new", Own),
+            ("/wxa/component/something_new", Own),
+            ("/wxa/gettemplatelist", Own),
+            ("/wxa/servicemarket/service/login_auth", Own),
+            ("/cgi-bin/component/getprivacysetting", AccessToken),
+            ("/cgi-bin/component/setprivacysetting", AccessToken),
+            ("/cgi-bin/component/uploadprivacyextfile", AccessToken),
+            ("/cgi-bin/get_api_domain_ip", AccessToken),
+            ("/cgi-bin/getcallbackip", AccessToken),
+            ("/cgi-bin/callback/check", AccessToken),
+            ("/cgi-bin/clear_quota", AccessToken),
+            ("/cgi-bin/openapi/quota/get", AccessToken),
+            ("/wxa/checksession", AccessToken),
+            ("/brand/new", AccessToken),
+            ("/", AccessToken),
+        ] {
+            assert_eq!(credential(path), wanted, "{path}");
+        }
+    }
+
+    #[test]
+    fn wecom_has_paths_and_exceptions_of_its_own() {
+        use Credential::{AccessToken, Nothing, Own, TokenFetch};
+        for (path, wanted) in [
+            ("/cgi-bin/gettoken", TokenFetch),
+            ("/cgi-bin/GetToken/", TokenFetch),
+            ("/cgi-bin/message/send", AccessToken),
+            ("/cgi-bin/miniprogram/jscode2session", AccessToken),
+            ("/cgi-bin/auth/getuserinfo", AccessToken),
+            ("/cgi-bin/getcallbackip", AccessToken),
+            ("/cgi-bin/corpgroup/corp/gettoken", AccessToken),
+            ("/cgi-bin/token", AccessToken),
+            ("/sns/userinfo", AccessToken),
+            ("/cgi-bin/service/get_provider_token", Nothing),
+            ("/cgi-bin/service/get_suite_token", Nothing),
+            ("/cgi-bin/openhw/get_model_token", Nothing),
+            ("/cgi-bin/webhook/send", Nothing),
+            ("/cgi-bin/webhook/something_new", Nothing),
+            ("/cgi-bin/service/get_corp_token", Own),
+            ("/cgi-bin/service/get_login_info", Own),
+            ("/cgi-bin/service/something_new", Own),
+            ("/cgi-bin/license/something_new", Own),
+            ("/cgi-bin/openhw/something_new", Own),
+            ("/cgi-bin/paytool/something_new", Own),
+            ("/cgi-bin/advanced_api/something_new", Own),
+            ("/cgi-bin/idconvert/upgrade_chatid_for_new_corp", Own),
+            ("/cgi-bin/hardware/get_device_feature", Own),
+            ("/cgi-bin/something/new", AccessToken),
+        ] {
+            let endpoint = Endpoint::of(Api::Wecom, path.as_bytes()).unwrap();
+            assert_eq!(endpoint.credential, wanted, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_in_disguise_is_still_itself() {
+        for path in [
+            "/cgi-bin/%74oken",
+            "/cgi-bin/token/",
+            "/CGI-bin/Token",
+            "/%63gi-bin/token",
+        ] {
+            assert_eq!(credential(path), Credential::TokenFetch, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_two_readings_is_refused() {
+        for path in [
+            "/cgi-bin/../cgi-bin/token",
+            "/cgi-bin/./token",
+            "/cgi-bin/%2e%2E/x",
+            "/..",
+            "/cgi-bin%2ftoken",
+            "/cgi-bin%5Ctoken",
+            "/cgi-bin\\token",
+            "/cgi-bin/token%00",
+            "/cgi-bin//token",
+            "/cgi-bin/..;/token",
+            "/cgi-bin/token//",
+            "cgi-bin/token",
+            "*",
+            "",
+        ] {
+            assert!(
+                Endpoint::of(Api::Wechat, path.as_bytes()).is_err(),
+                "{path}"
+            );
+        }
+    }
+}
