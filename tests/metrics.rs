@@ -154,7 +154,7 @@ async fn counters_tell_what_happened() {
 
 #[tokio::test]
 async fn at_most_64_endpoints_have_a_label() {
-    let table = include_str!("../src/endpoint/wechat.tsv");
+    let table = include_str!("../src/wechat/endpoint/wechat.tsv");
     let paths = table
         .lines()
         .filter_map(|line| line.strip_suffix("\taccess_token"))
