@@ -4,6 +4,7 @@
 //! nothing and [`Injector::uninject`] takes away exactly that.
 
 pub mod names;
+mod object;
 pub mod offline;
 mod other_sidecars;
 mod pod;
@@ -92,9 +93,9 @@ impl Injector {
         if let Some(reason) = impossible(pod.object) {
             return Ok(Outcome::Skipped(reason));
         }
-        pod::check_shape(pod.object)?;
+        object::check_shape(pod.object)?;
         let status = InjectionStatus::of(pod.object, &self.prefix)?;
-        match (status, pod::has_container(pod.object, CONTAINER)) {
+        match (status, object::has_container(pod.object, CONTAINER)) {
             (Some(status), true) => return self.complete(pod, status),
             (None, true) => {
                 let reason = format!("it has a container of its own named {CONTAINER}");
@@ -124,7 +125,7 @@ impl Injector {
 
     /// Takes the sidecar out of `pod` again, with all that came with it.
     pub fn uninject(&self, pod: InjectedPod<'_>) -> Result<Outcome, Refusal> {
-        pod::check_shape(pod.object)?;
+        object::check_shape(pod.object)?;
         let status = InjectionStatus::of(pod.object, &self.prefix)?;
         Ok(match status {
             Some(status) => Outcome::Uninjected(status.undo(pod.object, &self.prefix)),
@@ -198,7 +199,7 @@ impl Injector {
         }
         let ports = [(Id::Listen, settings.listen), (Id::Admin, settings.admin)];
         for (id, address) in ports {
-            if let Some(container) = pod::declares_port(pod, address.port()) {
+            if let Some(container) = object::declares_port(pod, address.port()) {
                 let problem = format!("has a port that the container {container} declares");
                 return Err(layers.objection(id, &problem));
             }
