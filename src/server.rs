@@ -2,6 +2,7 @@
 
 mod connection;
 mod error_reply;
+#[cfg(feature = "fast_path")]
 mod fast_path;
 mod framing_check;
 mod io;

@@ -17,8 +17,9 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::time::{Duration, timeout};
 
+#[cfg(feature = "fast_path")]
+use super::fast_path::{self, Exit};
 use super::{
-    fast_path::{self, Exit},
     io::TimedIo,
     state::{ConnState, GuardedBody},
     stream::AppStream,
@@ -74,17 +75,18 @@ pub(super) async fn converse(stream: AppStream, entrance: ListenerInfo, shared: 
 
 /// Serves calls until the connection rests, or ends: then there is none.
 async fn active(
-    mut io: TimedIo,
+    #[cfg_attr(not(feature = "fast_path"), allow(unused_mut))] mut io: TimedIo,
     entrance: &ListenerInfo,
     shared: &WorkerState,
     life: &Arc<ConnState>,
 ) -> Option<TimedIo> {
-    let left = fast_path::serve(&mut io, entrance, shared, life).await;
-    match left {
-        Exit::Park => Some(io),
-        Exit::Other => serve(io, entrance, shared, life).await,
-        Exit::Ended => None,
+    #[cfg(feature = "fast_path")]
+    match fast_path::serve(&mut io, entrance, shared, life).await {
+        Exit::Park => return Some(io),
+        Exit::Other => {}
+        Exit::Ended => return None,
     }
+    serve(io, entrance, shared, life).await
 }
 
 /// How long a connection waits before it rests, when so many are awake.

@@ -1,7 +1,8 @@
-//! Plain calls, one after the other, from the app's bytes to the proxy and back with nothing between.
+//! Serves plain calls past hyper: HTTP/1.1, kept alive, small, and received whole.
 //!
-//! Most calls are plain: HTTP/1.1 on a connection that is kept, small, and all of it comes at once. For each
-//! of them hyper would make a channel for the body, a waker and a buffer. What is not plain it serves.
+//! hyper makes a channel, a waker and a buffer for each call. A plain call needs none of them, which saves
+//! 1,900 of 26,100 user instructions, and 6 % of the CPU where the upstream has no TLS (docs/performance-notes.md).
+//! The feature `fast_path` turns it on. Without it, and for all other calls, hyper does the same work.
 
 mod parse;
 mod write;

@@ -102,27 +102,6 @@ impl TimedIo {
         };
     }
 
-    /// Whether something that was given back is still to be read.
-    pub(super) fn has_rewound(&self) -> bool {
-        !self.put_back.is_empty()
-    }
-
-    /// Reads what there is, and does not look at it.
-    pub(super) fn poll_take(
-        &mut self,
-        buf: &mut [u8],
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        self.more = false;
-        with_task_waker(cx, |cx| self.stream.poll_take(buf, cx))
-    }
-
-    /// What was taken last is a call with a body of `length` bytes; whether it `has_next` behind it.
-    pub(super) fn call_came(&mut self, length: u64, has_next: bool) {
-        self.after_head = length;
-        self.more = has_next;
-    }
-
     /// Whether this pause has lasted for too long.
     pub(super) fn keep_alive_expired(&mut self, cx: &mut Context<'_>) -> bool {
         if self.life.has_turned() {
@@ -200,6 +179,31 @@ impl TimedIo {
         }
         // What went wrong is found out by who reads.
         self.stream.poll_readable(cx).map(|_| ())
+    }
+}
+
+/// What only the fast path needs.
+#[cfg(feature = "fast_path")]
+impl TimedIo {
+    /// Whether something that was given back is still to be read.
+    pub(super) fn has_rewound(&self) -> bool {
+        !self.put_back.is_empty()
+    }
+
+    /// Reads what there is, and does not look at it.
+    pub(super) fn poll_take(
+        &mut self,
+        buf: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.more = false;
+        with_task_waker(cx, |cx| self.stream.poll_take(buf, cx))
+    }
+
+    /// What was taken last is a call with a body of `length` bytes; whether it `has_next` behind it.
+    pub(super) fn call_came(&mut self, length: u64, has_next: bool) {
+        self.after_head = length;
+        self.more = has_next;
     }
 }
 
