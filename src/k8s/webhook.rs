@@ -10,7 +10,6 @@ mod connections;
 mod metrics;
 mod patch;
 mod review;
-mod validity;
 
 use std::{
     convert::Infallible, future::pending, io, net::SocketAddr, path::PathBuf, pin::pin,
