@@ -20,9 +20,9 @@ macro_rules! settings {
     ($($(#[doc = $help:literal])+ $id:ident = $name:literal, $preset:expr, $example:literal, $optional:literal;)+) => {
         /// What the code calls a setting.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Id { $($(#[doc = $help])+ $id),+ }
+        pub enum SettingId { $($(#[doc = $help])+ $id),+ }
 
-        static SETTINGS: &[(Id, Setting)] = &[$((Id::$id, Setting {
+        static SETTINGS: &[(SettingId, Setting)] = &[$((SettingId::$id, Setting {
             name: $name,
             preset: $preset,
             example: $example,
@@ -82,7 +82,7 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().map(|(_, setting)| setting)
 }
 
-impl Id {
+impl SettingId {
     /// The setting itself.
     pub fn setting(self) -> &'static Setting {
         &SETTINGS[self as usize].1

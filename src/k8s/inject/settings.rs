@@ -12,7 +12,7 @@ use tokio::time::Duration;
 use super::{
     Refusal,
     names::{Prefix, texts},
-    setting::{self, Id},
+    setting::{self, SettingId},
     values::{self, Quantity},
 };
 use crate::settings::suggest;
@@ -87,7 +87,7 @@ pub(super) struct Resources {
 
 /// Settings for pods that do not say their own, in the order in which they were given.
 #[derive(Clone, Debug, Default)]
-pub struct Presets(Vec<(Id, String)>);
+pub struct Presets(Vec<(SettingId, String)>);
 
 impl Presets {
     /// Reads `NAME=VALUE` texts, and checks them. The error is a sentence.
@@ -97,7 +97,7 @@ impl Presets {
             let (name, value) = text
                 .split_once('=')
                 .ok_or_else(|| "it takes NAME=VALUE; for example secret=wechat".to_owned())?;
-            let id = Id::named(name).ok_or_else(|| unknown(name))?;
+            let id = SettingId::named(name).ok_or_else(|| unknown(name))?;
             presets.push((id, value.to_owned()));
         }
         let presets = Self(presets);
@@ -121,7 +121,7 @@ enum SettingPlace {
 /// Each setting's text and who said it; the pod's word beats its namespace's, which beats the operator's.
 pub(super) struct SettingLayers<'a> {
     prefix: &'a Prefix,
-    given: BTreeMap<Id, (String, SettingPlace)>,
+    given: BTreeMap<SettingId, (String, SettingPlace)>,
 }
 
 /// The annotations that are no settings: one is written, one decides.
@@ -136,7 +136,7 @@ impl<'a> SettingLayers<'a> {
         pod: &Value,
     ) -> Result<Self, Refusal> {
         let mut given = BTreeMap::new();
-        for id in Id::all() {
+        for id in SettingId::all() {
             given.insert(id, (id.setting().preset.to_owned(), SettingPlace::Nobody));
         }
         for (id, text) in &presets.0 {
@@ -150,7 +150,7 @@ impl<'a> SettingLayers<'a> {
                 let Some(name) = prefix.strip(key).filter(|name| !OTHERS.contains(name)) else {
                     continue;
                 };
-                let Some(id) = Id::named(name) else {
+                let Some(id) = SettingId::named(name) else {
                     let whose = place.possessive();
                     return Err(Refusal::new(format!(
                         "{whose} annotation {key}: {}",
@@ -184,33 +184,33 @@ impl<'a> SettingLayers<'a> {
             ("http", Probes::Http),
             ("exec", Probes::Exec),
         ];
-        let appid = self.optional(Id::Account, values::appid)?;
-        let appid_key = self.value(Id::AppidKey, values::data_key)?;
+        let appid = self.optional(SettingId::Account, values::appid)?;
+        let appid_key = self.value(SettingId::AppidKey, values::data_key)?;
         let settings = SidecarSettings {
-            secret: self.value(Id::Secret, values::object_name)?,
-            secret_key: self.value(Id::SecretKey, values::data_key)?,
+            secret: self.value(SettingId::Secret, values::object_name)?,
+            secret_key: self.value(SettingId::SecretKey, values::data_key)?,
             account: appid.map_or(AccountSecret::Key(appid_key), AccountSecret::Appid),
-            listen: self.value(Id::Listen, values::listen)?,
-            admin: self.value(Id::Admin, values::admin)?,
-            sidecar: self.value(Id::Sidecar, values::choice(&sidecars))?,
-            mode: self.value(Id::Mode, values::choice(&modes))?,
-            readiness: self.value(Id::Readiness, values::truth)?,
-            requests: self.resources(Id::CpuRequest, Id::MemoryRequest)?,
-            limits: self.resources(Id::CpuLimit, Id::MemoryLimit)?,
-            image: self.value(Id::Image, values::image)?,
-            image_pull_policy: self.optional(Id::ImagePullPolicy, values::pull_policy)?,
-            image_pull_secret: self.optional(Id::ImagePullSecret, values::object_name)?,
-            run_as_user: self.optional(Id::RunAsUser, values::user)?,
-            probes: self.value(Id::Probes, values::choice(&probes))?,
-            config_map: self.optional(Id::ConfigMap, values::object_name)?,
-            log_level: self.optional(Id::LogLevel, values::log_level)?,
-            shutdown_delay: self.optional(Id::ShutdownDelay, values::pause)?,
+            listen: self.value(SettingId::Listen, values::listen)?,
+            admin: self.value(SettingId::Admin, values::admin)?,
+            sidecar: self.value(SettingId::Sidecar, values::choice(&sidecars))?,
+            mode: self.value(SettingId::Mode, values::choice(&modes))?,
+            readiness: self.value(SettingId::Readiness, values::truth)?,
+            requests: self.resources(SettingId::CpuRequest, SettingId::MemoryRequest)?,
+            limits: self.resources(SettingId::CpuLimit, SettingId::MemoryLimit)?,
+            image: self.value(SettingId::Image, values::image)?,
+            image_pull_policy: self.optional(SettingId::ImagePullPolicy, values::pull_policy)?,
+            image_pull_secret: self.optional(SettingId::ImagePullSecret, values::object_name)?,
+            run_as_user: self.optional(SettingId::RunAsUser, values::user)?,
+            probes: self.value(SettingId::Probes, values::choice(&probes))?,
+            config_map: self.optional(SettingId::ConfigMap, values::object_name)?,
+            log_level: self.optional(SettingId::LogLevel, values::log_level)?,
+            shutdown_delay: self.optional(SettingId::ShutdownDelay, values::pause)?,
         };
         self.agree(&settings)?;
         Ok(settings)
     }
 
-    fn resources(&self, cpu: Id, memory: Id) -> Result<Resources, Refusal> {
+    fn resources(&self, cpu: SettingId, memory: SettingId) -> Result<Resources, Refusal> {
         Ok(Resources {
             cpu: self.optional(cpu, values::quantity)?,
             memory: self.optional(memory, values::memory)?,
@@ -220,10 +220,10 @@ impl<'a> SettingLayers<'a> {
     /// What no setting can say alone.
     fn agree(&self, settings: &SidecarSettings) -> Result<(), Refusal> {
         if settings.listen.port() == settings.admin.port() {
-            let id = if self.given[&Id::Admin].1 < self.given[&Id::Listen].1 {
-                Id::Admin
+            let id = if self.given[&SettingId::Admin].1 < self.given[&SettingId::Listen].1 {
+                SettingId::Admin
             } else {
-                Id::Listen
+                SettingId::Listen
             };
             return Err(self.objection(id, "has the port of the other one, listen or admin"));
         }
@@ -231,8 +231,8 @@ impl<'a> SettingLayers<'a> {
             requests, limits, ..
         } = settings;
         let pairs = [
-            (Id::CpuRequest, &requests.cpu, &limits.cpu),
-            (Id::MemoryRequest, &requests.memory, &limits.memory),
+            (SettingId::CpuRequest, &requests.cpu, &limits.cpu),
+            (SettingId::MemoryRequest, &requests.memory, &limits.memory),
         ];
         for (id, request, limit) in pairs {
             if let (Some(request), Some(limit)) = (request, limit)
@@ -246,7 +246,7 @@ impl<'a> SettingLayers<'a> {
 
     fn optional<T>(
         &self,
-        id: Id,
+        id: SettingId,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<T>, Refusal> {
         let (text, _) = &self.given[&id];
@@ -257,29 +257,35 @@ impl<'a> SettingLayers<'a> {
         read.map(Some).map_err(|problem| self.refusal(id, &problem))
     }
 
-    fn value<T>(&self, id: Id, read: impl Fn(&str) -> Result<T, String>) -> Result<T, Refusal> {
+    fn value<T>(
+        &self,
+        id: SettingId,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, Refusal> {
         let (text, _) = &self.given[&id];
         read(text).map_err(|problem| self.refusal(id, &problem))
     }
 
     /// Whether the pod or its namespace said something for `id`.
-    pub(super) fn is_annotated(&self, id: Id) -> bool {
+    pub(super) fn is_annotated(&self, id: SettingId) -> bool {
         let (text, place) = &self.given[&id];
         !text.is_empty() && matches!(place, SettingPlace::Pod | SettingPlace::Namespace)
     }
 
     /// A refusal because of what was said for `id`, of which `problem` is a phrase.
-    pub(super) fn refusal(&self, id: Id, problem: &str) -> Refusal {
+    pub(super) fn refusal(&self, id: SettingId, problem: &str) -> Refusal {
         let example = id.setting().example;
         self.objection(id, &format!("{problem}; for example {example}"))
     }
 
     /// The same where the value is right as such.
-    pub(super) fn objection(&self, id: Id, problem: &str) -> Refusal {
+    pub(super) fn objection(&self, id: SettingId, problem: &str) -> Refusal {
         let (text, place) = &self.given[&id];
         let subject = match id {
             // It may be an AppSecret by mistake.
-            Id::Account | Id::Secret | Id::SecretKey | Id::AppidKey => "its value".to_owned(),
+            SettingId::Account | SettingId::Secret | SettingId::SecretKey | SettingId::AppidKey => {
+                "its value".to_owned()
+            }
             _ => format!("{:?}", text.chars().take(60).collect::<String>()),
         };
         let place = place.of(&self.prefix.key(id.setting().name), id.setting().name);
