@@ -10,10 +10,12 @@ use super::{
     k8s_args,
     operation::{Operation, Until},
 };
-use crate::config::{
-    error::{ConfigError, Provenance},
-    keys::{self, Id, Key},
-    parse,
+use crate::{
+    config::{
+        error::{ConfigError, Provenance},
+        keys::{self, Id, Key},
+    },
+    settings::parse,
 };
 
 /// A command line, understood.

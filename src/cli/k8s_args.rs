@@ -1,6 +1,6 @@
 //! The flags of `inject`, `webhook` and `webhook-certs`, which are no keys of the sidecar's.
 
-use std::{env, net::SocketAddr, path::PathBuf};
+use std::{env, fmt::Display, net::SocketAddr, path::PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -9,7 +9,6 @@ use crate::{
     config::{
         error::{ConfigError, Provenance},
         keys::Id,
-        parse,
     },
     k8s::{
         inject::{
@@ -26,6 +25,7 @@ use crate::{
         },
     },
     net::origin::Origin,
+    settings::parse,
 };
 
 /// Where every pod has its service account.
@@ -175,7 +175,8 @@ fn injector(matches: &ArgMatches) -> Result<Injector, ConfigError> {
     let presets = Presets::parse(set.iter().map(String::as_str));
     Ok(Injector {
         prefix: prefix(matches)?,
-        presets: presets.map_err(|problem| ConfigError::new(Provenance::Flag("set"), problem))?,
+        presets: presets
+            .map_err(|error| ConfigError::new(Provenance::Flag("set"), error.to_string()))?,
         cluster: None,
     })
 }
@@ -287,10 +288,10 @@ fn texts(matches: &ArgMatches, flag: &str) -> Vec<String> {
 }
 
 /// The value of a flag; `read`'s error is a phrase about it.
-fn read<T>(
+fn read<T, E: Display>(
     matches: &ArgMatches,
     flag: &'static str,
-    read: impl Fn(&str) -> Result<T, String>,
+    read: impl Fn(&str) -> Result<T, E>,
 ) -> Result<T, ConfigError> {
     read(text(matches, flag))
         .map_err(|problem| ConfigError::new(Provenance::Flag(flag), format!("the value {problem}")))

@@ -21,8 +21,8 @@ use serde_json::Value;
 
 use names::{Prefix, word};
 use setting::SettingId;
-pub use settings::Presets;
 use settings::{Mode, SettingLayers, SidecarKind, SidecarSettings};
+pub use settings::{PresetError, Presets};
 use status::InjectionStatus;
 
 /// The sidecar's name among the containers.
@@ -185,7 +185,7 @@ impl Injector {
     fn check(
         &self,
         pod: &Value,
-        layers: &SettingLayers<'_>,
+        layers: &SettingLayers,
         settings: &SidecarSettings,
     ) -> Result<(), Refusal> {
         if let Some((major, minor)) = self.cluster
