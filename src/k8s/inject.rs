@@ -21,9 +21,9 @@ pub(crate) mod yaml;
 use serde_json::Value;
 
 use names::{Prefix, word};
-use setting::Id;
-pub use settings::Presets;
+use setting::SettingId;
 use settings::{Mode, SettingLayers, SidecarKind, SidecarSettings};
+pub use settings::{PresetError, Presets};
 use status::InjectionStatus;
 
 /// The sidecar's name among the containers.
@@ -109,7 +109,8 @@ impl Injector {
         let settings = layers.settings()?;
         self.check(object, &layers, &settings)?;
         let mut warnings = Vec::new();
-        if settings.sidecar == SidecarKind::Native && layers.is_annotated(Id::ShutdownDelay) {
+        if settings.sidecar == SidecarKind::Native && layers.is_annotated(SettingId::ShutdownDelay)
+        {
             warnings.push(format!(
                 "{} is for classic sidecars: a native one ends after the app",
                 self.prefix.key("shutdown-delay")
@@ -185,7 +186,7 @@ impl Injector {
     fn check(
         &self,
         pod: &Value,
-        layers: &SettingLayers<'_>,
+        layers: &SettingLayers,
         settings: &SidecarSettings,
     ) -> Result<(), Refusal> {
         if let Some((major, minor)) = self.cluster
@@ -195,9 +196,12 @@ impl Injector {
             let problem = format!(
                 "needs Kubernetes 1.29, and this cluster is {major}.{minor}: the pod would never start; use classic"
             );
-            return Err(layers.objection(Id::Sidecar, &problem));
+            return Err(layers.objection(SettingId::Sidecar, &problem));
         }
-        let ports = [(Id::Listen, settings.listen), (Id::Admin, settings.admin)];
+        let ports = [
+            (SettingId::Listen, settings.listen),
+            (SettingId::Admin, settings.admin),
+        ];
         for (id, address) in ports {
             if let Some(container) = object::declares_port(pod, address.port()) {
                 let problem = format!("has a port that the container {container} declares");
@@ -213,7 +217,7 @@ impl Injector {
                 "leaves no time for the last calls before the pod is killed, {grace:?} after it was \
                  told to stop (terminationGracePeriodSeconds)"
             );
-            return Err(layers.objection(Id::ShutdownDelay, &problem));
+            return Err(layers.objection(SettingId::ShutdownDelay, &problem));
         }
         if settings.mode == Mode::Transparent {
             transparent::check_ports(pod, &self.prefix)?;
