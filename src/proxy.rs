@@ -217,7 +217,7 @@ impl Proxy {
                 let answer = self.without_token(call, body, held, Edit::Without, &[]);
                 Box::pin(answer).await
             }
-            Credential::Own if call.has_placeholder() => Err(ProxyError::Placeholder),
+            Credential::Own if credential::has_placeholder(call) => Err(ProxyError::Placeholder),
             Credential::Own => {
                 let answer = self.without_token(call, body, held, Edit::Keep, &[]);
                 Box::pin(answer).await

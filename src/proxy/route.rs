@@ -6,13 +6,12 @@ use http::{Method, request::Parts};
 
 use super::{
     ListenerInfo,
-    credential::OF_OTHERS,
     error::ProxyError,
     select_account::{self, Selected, select_account, with_one_slash},
     target::values,
 };
 use crate::{
-    account::{Account, Accounts, PLACEHOLDER},
+    account::{Account, Accounts},
     metrics::Selection,
     wechat::{api::Api, endpoint::Endpoint},
 };
@@ -71,15 +70,6 @@ impl<'a> Call<'a> {
     pub(super) fn is_repeatable(&self) -> bool {
         let safe = matches!(self.head.method, Method::GET | Method::HEAD);
         safe && !self.endpoint.is_login()
-    }
-
-    /// Whether it carries our placeholder instead of a token.
-    pub(super) fn has_placeholder(&self) -> bool {
-        let names = OF_OTHERS
-            .iter()
-            .chain(&["access_token", "component_access_token"]);
-        let mut tokens = names.flat_map(|name| values(self.query, name));
-        tokens.any(|token| token.starts_with(PLACEHOLDER))
     }
 
     /// Whether the query names our AppID, and so needs no other. An AppID of nobody's is answered as

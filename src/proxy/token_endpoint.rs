@@ -16,7 +16,7 @@ use super::{
 use crate::{
     account::Lookup,
     body::{buffered::BufferedBody, request_body::RequestBody},
-    wechat::api::Api,
+    wechat::{api::Api, endpoint::STABLE_TOKEN},
 };
 
 /// What a placeholder says of its life. It never ends.
@@ -24,9 +24,6 @@ const LIFETIME: u64 = 7200;
 
 /// The largest body of a token request.
 const LARGEST: usize = 64 * 1024;
-
-/// The token endpoint that takes its parameters in its body.
-pub(super) const STABLE: &str = "/cgi-bin/stable_token";
 
 /// A token request's body, as far as it is of interest.
 #[derive(Debug, Default)]
@@ -71,7 +68,7 @@ pub(super) async fn answer(
             "the sidecar answers no token requests (--token-endpoint off): call the API without a token",
         ));
     }
-    let stable = call.endpoint.path() == STABLE.as_bytes();
+    let stable = call.endpoint.path() == STABLE_TOKEN.as_bytes();
     if stable && call.head.method != Method::POST {
         return Err(ProxyError::Malformed("stable_token takes POST".to_owned()));
     }
