@@ -1,6 +1,6 @@
 //! What a call to WeCom brings itself: a token of another kind, or one that the sidecar never had, stays.
 
-use super::{error::ProxyError, route::Call, target::values};
+use super::{cause::Malformed, error::ProxyError, route::Call, target::values};
 use crate::{
     account::PLACEHOLDER,
     secret::Secret,
@@ -37,9 +37,7 @@ pub(super) fn credential(call: &Call<'_>) -> Result<Credential, ProxyError> {
         theirs |= !is_ours;
     }
     match (ours, theirs) {
-        (true, true) => Err(ProxyError::Malformed(
-            "it carries the sidecar's access_token and another: send one".to_owned(),
-        )),
+        (true, true) => Err(Malformed::TwoTokens.into()),
         (false, true) => Ok(Credential::Own),
         (_, false) => Ok(Credential::AccessToken),
     }

@@ -6,6 +6,7 @@ use http::{Method, request::Parts};
 
 use super::{
     ListenerInfo,
+    cause::Malformed,
     error::ProxyError,
     select_account::{self, Selected, select_account, with_one_slash},
     target::values,
@@ -13,7 +14,10 @@ use super::{
 use crate::{
     account::{Account, Accounts},
     metrics::Selection,
-    wechat::{api::Api, endpoint::Endpoint},
+    wechat::{
+        api::Api,
+        endpoint::{Endpoint, label},
+    },
 };
 
 /// A call that may be looked at, and what it is.
@@ -42,8 +46,7 @@ impl<'a> Call<'a> {
         let Some(Selected { account, way, path }) = found else {
             return Ok(None);
         };
-        let endpoint = Endpoint::of(account.api, path.as_bytes())
-            .map_err(|error| ProxyError::Malformed(error.to_string()))?;
+        let endpoint = Endpoint::of(account.api, path.as_bytes()).map_err(Malformed::from)?;
         if endpoint.row().is_none() {
             if way == Selection::Path && select_account::begins_with_somebody(accounts, path) {
                 return Err(ProxyError::TwoAccounts);
@@ -63,6 +66,11 @@ impl<'a> Call<'a> {
             endpoint,
             account,
         }))
+    }
+
+    /// What its endpoint is called in logs.
+    pub(super) fn endpoint_label(&self) -> &'static str {
+        self.endpoint.row().map_or("other", label)
     }
 
     /// Whether a call can be sent again on a fresh connection when WeChat closed the one it was

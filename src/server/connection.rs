@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     body::request_body::RequestBody,
-    proxy::{ListenerInfo, Reply, error::ProxyError},
+    proxy::{ListenerInfo, Reply, cause::Malformed, error::ProxyError},
     rt::{count_guard::CountGuard, task::Deadline},
 };
 
@@ -225,7 +225,7 @@ fn answer(
         let mut reply = match framing {
             Ok(()) => shared.proxy.handle(call, entrance).await,
             Err(reason) => {
-                let failure = ProxyError::Malformed(reason.to_owned());
+                let failure = ProxyError::from(Malformed::Framing(reason));
                 closing(shared.proxy.reject(&failure), version)
             }
         };
