@@ -11,7 +11,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{Notify, Semaphore},
-    task::{JoinSet, spawn_blocking},
+    task::JoinSet,
     time::{Duration, sleep, timeout},
 };
 
@@ -19,18 +19,19 @@ use crate::{
     account::{Account, AccountFactory, Directory},
     admin::{Admin, Reloads},
     body::budget::ByteBudget,
-    client::pools::Pools,
+    client::{self, pools::Pools},
     config::{Config, ConfigError},
     log::Log,
     metrics::{Metrics, Reread},
     net::connector::Connector,
     proxy::Proxy,
+    rt::file_watcher::off_runtime,
     secret::SecretSource,
     server::{Drain, ListenAddr, Listener, Workers},
     token::source::{api, redis::Redis},
 };
 
-use accounts::{Change, Listeners, ServedAccounts};
+use accounts::{Change, Listeners, OpenListener, ServedAccounts};
 use reload::ConfigSource;
 
 /// A sidecar with its ports bound.
@@ -68,8 +69,8 @@ pub enum Ended {
     CutShort,
 }
 
-/// How often secret files are looked at.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often secret files are read again.
+const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
 
 impl App {
     /// Binds all ports.
@@ -120,101 +121,146 @@ impl App {
     /// Serves until `stop` ends or somebody asks over HTTP, then drains. Token requests, the admin
     /// port and the acceptors run on the current runtime, calls on threads of their own.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Ended, StartError> {
-        let Self {
-            config,
-            log,
-            listeners,
-            admin,
-            route,
-            client,
-        } = self;
-        let metrics = Arc::new(Metrics::default());
-        let memory = ByteBudget::new(config.replay_memory);
-        let farewell = Drain::default();
-        let mut tasks = JoinSet::new();
-
-        let means = AccountFactory::new(client, route.clone(), config.token_wait)
-            .with_store(config.store.clone().map(Redis::new));
-        let served = ServedAccounts::new(&config.accounts, means, config.server.max_connections);
-        let mut served = served.map_err(StartError)?;
-        let directory = served.directory().clone();
-        let caller_key = config.proxy.guard.caller_key.clone();
-        tasks.spawn(watch_secrets(directory.clone(), caller_key));
-        let signals = |error| StartError(format!("SIGHUP cannot be handled: {error}"));
-        let mut origin = ConfigSource::new(&config).await.map_err(signals)?;
-
-        let mut upstream = config.upstream;
-        upstream.max_connections = upstream.max_connections.div_ceil(config.server.workers);
-        let workers = Workers::start(config.server, &farewell, &metrics, || {
-            let ways = Pools::new(route.clone(), upstream, metrics.clone());
-            Proxy::new(
-                config.proxy.clone(),
-                directory.clone(),
-                ways,
-                memory,
-                metrics.clone(),
-            )
-        });
-        let workers = workers.map_err(|error| StartError(format!("workers: {error}")))?;
-        let workers = Arc::new(workers);
-
         let shutdown = Arc::new(Notify::new());
-        let readings = Arc::new(Reloads::default());
-        let admin_port = Admin {
-            directory,
-            metrics: metrics.clone(),
-            memory,
-            workers: workers.clone(),
-            farewell: farewell.clone(),
-            log,
-            shutdown: config.enable_shutdown.then(|| shutdown.clone()),
-            allow_hosts: config.proxy.guard.allow_hosts.clone(),
-            readings: readings.clone(),
-        };
-        tasks.spawn(Arc::new(admin_port).serve(admin));
-        let room = Arc::new(Semaphore::new(config.server.max_connections));
-        let mut doors = Listeners::new(workers.clone(), room, farewell.clone());
-        let mut open = Vec::new();
-        for bound in listeners {
-            let id = bound.account.as_deref();
-            let door = doors.open(bound.address, bound.listener, id);
-            match id {
-                Some(id) => served.keep(id, door),
-                None => open.push(door),
-            }
-        }
-
+        let mut running = self.start(&shutdown).await?;
         // Who asks over HTTP has no more calls to make, and so does not wait for the delay.
         let asked = shutdown.notified();
         tokio::pin!(asked, stop);
         let delay = loop {
             tokio::select! {
-                () = stop.as_mut() => break config.shutdown_delay,
+                () = stop.as_mut() => break running.config.shutdown_delay,
                 () = asked.as_mut() => break Duration::ZERO,
-                read = origin.reload() => {
-                    let outcome = apply(read, &config, &mut served, &mut doors).await;
-                    metrics.reread(match outcome {
-                        Ok(_) => Reread::Applied,
-                        Err(_) => Reread::Rejected,
-                    });
-                    readings.note(outcome);
-                }
+                read = running.source.reload() => running.apply(read).await,
             }
         };
-        tracing::info!(?delay, grace = ?config.server.shutdown_grace, "stopping");
-        farewell.leave();
+        let grace = running.config.server.shutdown_grace;
+        tracing::info!(?delay, ?grace, "stopping");
+        running.drain.leave();
         if !delay.is_zero() {
             // The second of both may ask while the first waits.
             let _ = timeout(delay, asked).await;
         }
-        farewell.drain();
-        doors.closed().await;
-        let drained = workers.finish(config.server.shutdown_grace).await;
-        Ok(if drained {
-            Ended::Drained
-        } else {
-            Ended::CutShort
+        Ok(running.drained().await)
+    }
+
+    /// Lets calls in, to workers that serve the accounts, and lets `shutdown` be asked for at the admin port.
+    async fn start(self, shutdown: &Arc<Notify>) -> Result<Running, StartError> {
+        let (config, metrics) = (self.config, Arc::new(Metrics::default()));
+        let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
+        let store = config.store.clone().map(Redis::new);
+        let factory = AccountFactory::new(self.client, self.route.clone(), config.token_wait);
+        let accounts = ServedAccounts::new(
+            &config.accounts,
+            factory.with_store(store),
+            config.server.max_connections,
+        );
+        let mut accounts = accounts.map_err(StartError)?;
+        let directory = accounts.directory().clone();
+        let mut tasks = JoinSet::new();
+        let caller_key = config.proxy.guard.caller_key.clone();
+        tasks.spawn(watch_secrets(directory.clone(), caller_key));
+        let signals = |error| StartError(format!("SIGHUP cannot be handled: {error}"));
+        let source = ConfigSource::new(&config).await.map_err(signals)?;
+        let workers = Workers::start(config.server, &drain, &metrics, || {
+            let upstream = each_workers(config.upstream, config.server.workers);
+            let pools = Pools::new(self.route.clone(), upstream, metrics.clone());
+            let (options, metrics) = (config.proxy.clone(), metrics.clone());
+            Proxy::new(options, directory.clone(), pools, budget, metrics)
+        });
+        let workers = workers.map_err(|error| StartError(format!("workers: {error}")))?;
+        let workers = Arc::new(workers);
+        let reloads = Arc::new(Reloads::default());
+        let admin = Admin {
+            directory,
+            metrics: metrics.clone(),
+            memory: budget,
+            workers: workers.clone(),
+            farewell: drain.clone(),
+            log: self.log,
+            shutdown: config.enable_shutdown.then(|| shutdown.clone()),
+            allow_hosts: config.proxy.guard.allow_hosts.clone(),
+            readings: reloads.clone(),
+        };
+        tasks.spawn(Arc::new(admin).serve(self.admin));
+        let permits = Arc::new(Semaphore::new(config.server.max_connections));
+        let mut listeners = Listeners::new(workers.clone(), permits, drain.clone());
+        let common = open(self.listeners, &mut accounts, &mut listeners);
+        Ok(Running {
+            config,
+            accounts,
+            listeners,
+            source,
+            workers,
+            drain,
+            metrics,
+            reloads,
+            _common: common,
+            _tasks: tasks,
         })
+    }
+}
+
+/// A sidecar that lets calls in.
+struct Running {
+    config: Config,
+    accounts: ServedAccounts,
+    listeners: Listeners,
+    source: ConfigSource,
+    workers: Arc<Workers>,
+    drain: Drain,
+    metrics: Arc<Metrics>,
+    reloads: Arc<Reloads>,
+    /// The listeners of all accounts, open as long as this is held.
+    _common: Vec<OpenListener>,
+    /// Ended when this is dropped.
+    _tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Puts a new reading in force, and notes what came of it.
+    async fn apply(&mut self, read: Result<Config, ConfigError>) {
+        let outcome = apply(read, &self.config, &mut self.accounts, &mut self.listeners).await;
+        self.metrics.reread(match outcome {
+            Ok(_) => Reread::Applied,
+            Err(_) => Reread::Rejected,
+        });
+        self.reloads.note(outcome);
+    }
+
+    /// Lets nobody in any more, and finishes the calls in flight within the grace.
+    async fn drained(self) -> Ended {
+        self.drain.drain();
+        self.listeners.closed().await;
+        match self.workers.finish(self.config.server.shutdown_grace).await {
+            true => Ended::Drained,
+            false => Ended::CutShort,
+        }
+    }
+}
+
+/// Opens what is bound. Returns the listeners of all accounts; an account keeps its own.
+fn open(
+    bound: Vec<Bound>,
+    accounts: &mut ServedAccounts,
+    listeners: &mut Listeners,
+) -> Vec<OpenListener> {
+    let mut common = Vec::new();
+    for bound in bound {
+        let id = bound.account.as_deref();
+        let open = listeners.open(bound.address, bound.listener, id);
+        match id {
+            Some(id) => accounts.keep(id, open),
+            None => common.push(open),
+        }
+    }
+    common
+}
+
+/// The part of `upstream` that each of so many workers has.
+fn each_workers(upstream: client::Options, workers: usize) -> client::Options {
+    client::Options {
+        max_connections: upstream.max_connections.div_ceil(workers),
+        ..upstream
     }
 }
 
@@ -325,22 +371,22 @@ async fn apply(
 /// Notices rotated secrets; a keeper that had failed tries again at once.
 async fn watch_secrets(directory: Directory, caller_key: Option<Arc<SecretSource>>) {
     loop {
-        sleep(LOOK).await;
+        sleep(SECRETS_INTERVAL).await;
         let accounts: Vec<Arc<Account>> = directory.now().iter().cloned().collect();
         let secrets = accounts
             .iter()
             .filter_map(|account| account.secret.as_ref());
         // Side by side: one on a network that hangs holds up no other.
-        let looks = secrets.chain(&caller_key).map(|secret| {
+        let reads = secrets.chain(&caller_key).map(async |secret| {
             let source = secret.clone();
-            let reread = timeout(LOOK, spawn_blocking(move || source.reread()));
-            async move { matches!(reread.await, Ok(Ok(true))).then_some(secret) }
+            let changed = off_runtime(move || source.reread()).await;
+            (changed == Some(true)).then_some(secret)
         });
-        for changed in join_all(looks).await.into_iter().flatten() {
+        for changed in join_all(reads).await.into_iter().flatten() {
             tracing::info!("a secret file changed");
             for account in &accounts {
-                let its = account.secret.as_ref();
-                if its.is_some_and(|its| Arc::ptr_eq(its, changed)) {
+                let secret = account.secret.as_ref();
+                if secret.is_some_and(|secret| Arc::ptr_eq(secret, changed)) {
                     account.keeper.try_again();
                 }
             }
