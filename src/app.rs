@@ -2,37 +2,36 @@
 
 mod accounts;
 mod reload;
+mod running;
 
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
-use futures_util::future::join_all;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{Notify, Semaphore},
     task::JoinSet,
-    time::{Duration, sleep, timeout},
+    time::{Duration, timeout},
 };
 
 use crate::{
-    account::{Account, AccountFactory, Directory},
+    account::AccountFactory,
     admin::{Admin, Reloads},
     body::budget::ByteBudget,
     client::{self, pools::Pools},
-    config::{Config, ConfigError},
+    config::Config,
     log::Log,
-    metrics::{Metrics, Reread},
+    metrics::Metrics,
     net::connector::Connector,
     proxy::Proxy,
-    rt::file_watcher::off_runtime,
-    secret::SecretSource,
     server::{Drain, ListenAddr, Listener, Workers},
     token::source::{api, redis::Redis},
 };
 
-use accounts::{Change, Listeners, OpenListener, ServedAccounts};
+use accounts::{Listeners, OpenListener, ServedAccounts};
 use reload::ConfigSource;
+use running::{Running, watch_secrets};
 
 /// A sidecar with its ports bound.
 #[derive(Debug)]
@@ -68,9 +67,6 @@ pub enum Ended {
     /// The grace was over before that.
     CutShort,
 }
-
-/// How often secret files are read again.
-const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
 
 impl App {
     /// Binds all ports.
@@ -200,44 +196,6 @@ impl App {
     }
 }
 
-/// A sidecar that lets calls in.
-struct Running {
-    config: Config,
-    accounts: ServedAccounts,
-    listeners: Listeners,
-    source: ConfigSource,
-    workers: Arc<Workers>,
-    drain: Drain,
-    metrics: Arc<Metrics>,
-    reloads: Arc<Reloads>,
-    /// The listeners of all accounts, open as long as this is held.
-    _common: Vec<OpenListener>,
-    /// Ended when this is dropped.
-    _tasks: JoinSet<()>,
-}
-
-impl Running {
-    /// Puts a new reading in force, and notes what came of it.
-    async fn apply(&mut self, read: Result<Config, ConfigError>) {
-        let outcome = apply(read, &self.config, &mut self.accounts, &mut self.listeners).await;
-        self.metrics.reread(match outcome {
-            Ok(_) => Reread::Applied,
-            Err(_) => Reread::Rejected,
-        });
-        self.reloads.note(outcome);
-    }
-
-    /// Lets nobody in any more, and finishes the calls in flight within the grace.
-    async fn drained(self) -> Ended {
-        self.drain.drain();
-        self.listeners.closed().await;
-        match self.workers.finish(self.config.server.shutdown_grace).await {
-            true => Ended::Drained,
-            false => Ended::CutShort,
-        }
-    }
-}
-
 /// Opens what is bound. Returns the listeners of all accounts; an account keeps its own.
 fn open(
     bound: Vec<Bound>,
@@ -319,78 +277,6 @@ pub async fn serve(config: Config, log: Log) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-    }
-}
-
-/// Puts a new reading in force, as far as that goes without a restart. Returns the keys that need one,
-/// or why nothing was changed.
-async fn apply(
-    read: Result<Config, ConfigError>,
-    running: &Config,
-    served: &mut ServedAccounts,
-    doors: &mut Listeners,
-) -> Result<Vec<&'static str>, String> {
-    let changed = match read {
-        Ok(config) => {
-            let keys = running.fixed_differences(&config);
-            let changed = served.change(config.accounts, doors).await;
-            changed.map(|change| (change, keys, config.warnings))
-        }
-        Err(error) => Err(error.to_string()),
-    };
-    match changed {
-        Ok((change, keys, warnings)) => {
-            for warning in warnings
-                .iter()
-                .filter(|known| !running.warnings.contains(known))
-            {
-                tracing::warn!("{warning}");
-            }
-            if !keys.is_empty() {
-                let keys = keys.join(", ");
-                tracing::warn!(keys, "these keys changed, which takes a restart");
-            }
-            let Change {
-                added,
-                changed,
-                removed,
-            } = change;
-            tracing::info!(added, changed, removed, "the configuration was read again");
-            Ok(keys)
-        }
-        Err(error) => {
-            tracing::error!(
-                error,
-                "the configuration was read again and is wrong: nothing was changed"
-            );
-            Err(error)
-        }
-    }
-}
-
-/// Notices rotated secrets; a keeper that had failed tries again at once.
-async fn watch_secrets(directory: Directory, caller_key: Option<Arc<SecretSource>>) {
-    loop {
-        sleep(SECRETS_INTERVAL).await;
-        let accounts: Vec<Arc<Account>> = directory.now().iter().cloned().collect();
-        let secrets = accounts
-            .iter()
-            .filter_map(|account| account.secret.as_ref());
-        // Side by side: one on a network that hangs holds up no other.
-        let reads = secrets.chain(&caller_key).map(async |secret| {
-            let source = secret.clone();
-            let changed = off_runtime(move || source.reread()).await;
-            (changed == Some(true)).then_some(secret)
-        });
-        for changed in join_all(reads).await.into_iter().flatten() {
-            tracing::info!("a secret file changed");
-            for account in &accounts {
-                let secret = account.secret.as_ref();
-                if secret.is_some_and(|secret| Arc::ptr_eq(secret, changed)) {
-                    account.keeper.try_again();
-                }
-            }
-        }
     }
 }
 
