@@ -2,36 +2,36 @@
 
 mod accounts;
 mod reload;
+mod running;
 
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
-use futures_util::future::join_all;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{Notify, Semaphore},
-    task::{JoinSet, spawn_blocking},
-    time::{Duration, sleep, timeout},
+    task::JoinSet,
+    time::{Duration, timeout},
 };
 
 use crate::{
-    account::{Account, AccountFactory, Directory},
+    account::AccountFactory,
     admin::{Admin, Reloads},
     body::budget::ByteBudget,
-    client::pools::Pools,
-    config::{Config, ConfigError},
+    client::{self, pools::Pools},
+    config::Config,
     log::Log,
-    metrics::{Metrics, Reread},
+    metrics::Metrics,
     net::connector::Connector,
     proxy::Proxy,
-    secret::SecretSource,
     server::{Drain, ListenAddr, Listener, Workers},
     token::source::{api, redis::Redis},
 };
 
-use accounts::{Change, Listeners, ServedAccounts};
+use accounts::{Listeners, OpenListener, ServedAccounts};
 use reload::ConfigSource;
+use running::{Running, watch_secrets};
 
 /// A sidecar with its ports bound.
 #[derive(Debug)]
@@ -67,9 +67,6 @@ pub enum Ended {
     /// The grace was over before that.
     CutShort,
 }
-
-/// How often secret files are looked at.
-const LOOK: Duration = Duration::from_secs(5);
 
 impl App {
     /// Binds all ports.
@@ -120,101 +117,108 @@ impl App {
     /// Serves until `stop` ends or somebody asks over HTTP, then drains. Token requests, the admin
     /// port and the acceptors run on the current runtime, calls on threads of their own.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Ended, StartError> {
-        let Self {
-            config,
-            log,
-            listeners,
-            admin,
-            route,
-            client,
-        } = self;
-        let metrics = Arc::new(Metrics::default());
-        let memory = ByteBudget::new(config.replay_memory);
-        let farewell = Drain::default();
-        let mut tasks = JoinSet::new();
-
-        let means = AccountFactory::new(client, route.clone(), config.token_wait)
-            .with_store(config.store.clone().map(Redis::new));
-        let served = ServedAccounts::new(&config.accounts, means, config.server.max_connections);
-        let mut served = served.map_err(StartError)?;
-        let directory = served.directory().clone();
-        let caller_key = config.proxy.guard.caller_key.clone();
-        tasks.spawn(watch_secrets(directory.clone(), caller_key));
-        let signals = |error| StartError(format!("SIGHUP cannot be handled: {error}"));
-        let mut origin = ConfigSource::new(&config).await.map_err(signals)?;
-
-        let mut upstream = config.upstream;
-        upstream.max_connections = upstream.max_connections.div_ceil(config.server.workers);
-        let workers = Workers::start(config.server, &farewell, &metrics, || {
-            let ways = Pools::new(route.clone(), upstream, metrics.clone());
-            Proxy::new(
-                config.proxy.clone(),
-                directory.clone(),
-                ways,
-                memory,
-                metrics.clone(),
-            )
-        });
-        let workers = workers.map_err(|error| StartError(format!("workers: {error}")))?;
-        let workers = Arc::new(workers);
-
         let shutdown = Arc::new(Notify::new());
-        let readings = Arc::new(Reloads::default());
-        let admin_port = Admin {
-            directory,
-            metrics: metrics.clone(),
-            memory,
-            workers: workers.clone(),
-            farewell: farewell.clone(),
-            log,
-            shutdown: config.enable_shutdown.then(|| shutdown.clone()),
-            allow_hosts: config.proxy.guard.allow_hosts.clone(),
-            readings: readings.clone(),
-        };
-        tasks.spawn(Arc::new(admin_port).serve(admin));
-        let room = Arc::new(Semaphore::new(config.server.max_connections));
-        let mut doors = Listeners::new(workers.clone(), room, farewell.clone());
-        let mut open = Vec::new();
-        for bound in listeners {
-            let id = bound.account.as_deref();
-            let door = doors.open(bound.address, bound.listener, id);
-            match id {
-                Some(id) => served.keep(id, door),
-                None => open.push(door),
-            }
-        }
-
+        let mut running = self.start(&shutdown).await?;
         // Who asks over HTTP has no more calls to make, and so does not wait for the delay.
         let asked = shutdown.notified();
         tokio::pin!(asked, stop);
         let delay = loop {
             tokio::select! {
-                () = stop.as_mut() => break config.shutdown_delay,
+                () = stop.as_mut() => break running.config.shutdown_delay,
                 () = asked.as_mut() => break Duration::ZERO,
-                read = origin.reload() => {
-                    let outcome = apply(read, &config, &mut served, &mut doors).await;
-                    metrics.reread(match outcome {
-                        Ok(_) => Reread::Applied,
-                        Err(_) => Reread::Rejected,
-                    });
-                    readings.note(outcome);
-                }
+                read = running.source.reload() => running.apply(read).await,
             }
         };
-        tracing::info!(?delay, grace = ?config.server.shutdown_grace, "stopping");
-        farewell.leave();
+        let grace = running.config.server.shutdown_grace;
+        tracing::info!(?delay, ?grace, "stopping");
+        running.drain.leave();
         if !delay.is_zero() {
             // The second of both may ask while the first waits.
             let _ = timeout(delay, asked).await;
         }
-        farewell.drain();
-        doors.closed().await;
-        let drained = workers.finish(config.server.shutdown_grace).await;
-        Ok(if drained {
-            Ended::Drained
-        } else {
-            Ended::CutShort
+        Ok(running.drained().await)
+    }
+
+    /// Lets calls in, to workers that serve the accounts, and lets `shutdown` be asked for at the admin port.
+    async fn start(self, shutdown: &Arc<Notify>) -> Result<Running, StartError> {
+        let (config, metrics) = (self.config, Arc::new(Metrics::default()));
+        let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
+        let store = config.store.clone().map(Redis::new);
+        let factory = AccountFactory::new(self.client, self.route.clone(), config.token_wait);
+        let accounts = ServedAccounts::new(
+            &config.accounts,
+            factory.with_store(store),
+            config.server.max_connections,
+        );
+        let mut accounts = accounts.map_err(StartError)?;
+        let directory = accounts.directory().clone();
+        let mut tasks = JoinSet::new();
+        let caller_key = config.proxy.guard.caller_key.clone();
+        tasks.spawn(watch_secrets(directory.clone(), caller_key));
+        let signals = |error| StartError(format!("SIGHUP cannot be handled: {error}"));
+        let source = ConfigSource::new(&config).await.map_err(signals)?;
+        let workers = Workers::start(config.server, &drain, &metrics, || {
+            let upstream = each_workers(config.upstream, config.server.workers);
+            let pools = Pools::new(self.route.clone(), upstream, metrics.clone());
+            let (options, metrics) = (config.proxy.clone(), metrics.clone());
+            Proxy::new(options, directory.clone(), pools, budget, metrics)
+        });
+        let workers = workers.map_err(|error| StartError(format!("workers: {error}")))?;
+        let workers = Arc::new(workers);
+        let reloads = Arc::new(Reloads::default());
+        let admin = Admin {
+            directory,
+            metrics: metrics.clone(),
+            memory: budget,
+            workers: workers.clone(),
+            farewell: drain.clone(),
+            log: self.log,
+            shutdown: config.enable_shutdown.then(|| shutdown.clone()),
+            allow_hosts: config.proxy.guard.allow_hosts.clone(),
+            readings: reloads.clone(),
+        };
+        tasks.spawn(Arc::new(admin).serve(self.admin));
+        let permits = Arc::new(Semaphore::new(config.server.max_connections));
+        let mut listeners = Listeners::new(workers.clone(), permits, drain.clone());
+        let common = open(self.listeners, &mut accounts, &mut listeners);
+        Ok(Running {
+            config,
+            accounts,
+            listeners,
+            source,
+            workers,
+            drain,
+            metrics,
+            reloads,
+            _common: common,
+            _tasks: tasks,
         })
+    }
+}
+
+/// Opens what is bound. Returns the listeners of all accounts; an account keeps its own.
+fn open(
+    bound: Vec<Bound>,
+    accounts: &mut ServedAccounts,
+    listeners: &mut Listeners,
+) -> Vec<OpenListener> {
+    let mut common = Vec::new();
+    for bound in bound {
+        let id = bound.account.as_deref();
+        let open = listeners.open(bound.address, bound.listener, id);
+        match id {
+            Some(id) => accounts.keep(id, open),
+            None => common.push(open),
+        }
+    }
+    common
+}
+
+/// The part of `upstream` that each of so many workers has.
+fn each_workers(upstream: client::Options, workers: usize) -> client::Options {
+    client::Options {
+        max_connections: upstream.max_connections.div_ceil(workers),
+        ..upstream
     }
 }
 
@@ -273,78 +277,6 @@ pub async fn serve(config: Config, log: Log) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-    }
-}
-
-/// Puts a new reading in force, as far as that goes without a restart. Returns the keys that need one,
-/// or why nothing was changed.
-async fn apply(
-    read: Result<Config, ConfigError>,
-    running: &Config,
-    served: &mut ServedAccounts,
-    doors: &mut Listeners,
-) -> Result<Vec<&'static str>, String> {
-    let changed = match read {
-        Ok(config) => {
-            let keys = running.fixed_differences(&config);
-            let changed = served.change(config.accounts, doors).await;
-            changed.map(|change| (change, keys, config.warnings))
-        }
-        Err(error) => Err(error.to_string()),
-    };
-    match changed {
-        Ok((change, keys, warnings)) => {
-            for warning in warnings
-                .iter()
-                .filter(|known| !running.warnings.contains(known))
-            {
-                tracing::warn!("{warning}");
-            }
-            if !keys.is_empty() {
-                let keys = keys.join(", ");
-                tracing::warn!(keys, "these keys changed, which takes a restart");
-            }
-            let Change {
-                added,
-                changed,
-                removed,
-            } = change;
-            tracing::info!(added, changed, removed, "the configuration was read again");
-            Ok(keys)
-        }
-        Err(error) => {
-            tracing::error!(
-                error,
-                "the configuration was read again and is wrong: nothing was changed"
-            );
-            Err(error)
-        }
-    }
-}
-
-/// Notices rotated secrets; a keeper that had failed tries again at once.
-async fn watch_secrets(directory: Directory, caller_key: Option<Arc<SecretSource>>) {
-    loop {
-        sleep(LOOK).await;
-        let accounts: Vec<Arc<Account>> = directory.now().iter().cloned().collect();
-        let secrets = accounts
-            .iter()
-            .filter_map(|account| account.secret.as_ref());
-        // Side by side: one on a network that hangs holds up no other.
-        let looks = secrets.chain(&caller_key).map(|secret| {
-            let source = secret.clone();
-            let reread = timeout(LOOK, spawn_blocking(move || source.reread()));
-            async move { matches!(reread.await, Ok(Ok(true))).then_some(secret) }
-        });
-        for changed in join_all(looks).await.into_iter().flatten() {
-            tracing::info!("a secret file changed");
-            for account in &accounts {
-                let its = account.secret.as_ref();
-                if its.is_some_and(|its| Arc::ptr_eq(its, changed)) {
-                    account.keeper.try_again();
-                }
-            }
-        }
     }
 }
 

@@ -1,17 +1,21 @@
 //! The life of one call, top to bottom.
 //!
 //! ```text
-//! guard      may it be looked at                     403
-//! route      call → account, endpoint                400 / 403 / 404
-//! keeper     → token                                 waits only when there is none; 503
-//! captured   body → held whole up to a limit         413 / 503 when it has no length either
-//! rewrite    head + token → the head to send
-//! upstream   → the reply's head                      502 / 504
-//! captured   → its beginning, if it can be a refusal
-//! errcode    → accepted: on to the app, done
-//!            → refused: another token, and the last three steps once more
+//! guard           may the call be looked at          403
+//! route           call → account, endpoint           400 / 403 / 404
+//! token           waits only when there is none      503
+//! body            buffered whole, up to a limit      413 / 503 when it has no length either
+//! headers         head + token → the head to send
+//! client          → the reply's head                 502 / 504
+//! errcode         the reply's beginning is read, if it can be a refusal
+//!                 → accepted: on to the app, done
+//! replay          → refused: another token, and the call is sent once more
 //! ```
+//!
+//! A call for a ticket or a token ends earlier: [`tickets`] and [`token_endpoint`] answer it from what is
+//! kept here. Whatever goes wrong is a [`ProxyError`], which becomes a reply in WeChat's shape.
 
+pub mod cause;
 mod credential;
 pub mod error;
 pub mod guard;
@@ -44,6 +48,7 @@ use crate::{
         errcode::{self, Verdict},
     },
 };
+use cause::{Closed, SendFailure};
 use error::ProxyError;
 pub use guard::ListenerInfo;
 pub use options::{GuardOptions, Options, TokenEndpoint};
@@ -73,9 +78,34 @@ pub struct Proxy {
 
 /// What comes with a call's head.
 enum CallBody {
-    Body(RequestBody),
-    /// The body of a token request, read to know whose it is.
-    Asked(token_endpoint::TokenRequest),
+    Unread(RequestBody),
+    /// The body of a token request, read to select the account.
+    TokenRequest(token_endpoint::TokenRequest),
+}
+
+/// A call that was answered.
+struct Answered {
+    outcome: Outcome,
+    reply: Reply,
+    /// Nothing of the body was passed on without being held: the call could be sent again.
+    replayable: bool,
+}
+
+/// A call without an answer.
+struct Unanswered {
+    error: ProxyError,
+    /// As in [`Answered`].
+    replayable: bool,
+}
+
+/// Before anything is done with the call's body.
+impl<E: Into<ProxyError>> From<E> for Unanswered {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            replayable: true,
+        }
+    }
 }
 
 /// WeChat's answer to one sending of a call.
@@ -84,27 +114,20 @@ struct Attempt {
     reply: Reply,
 }
 
-/// A sending without an answer.
-struct SendFailure {
-    failure: ProxyError,
-    /// WeChat cannot have seen the call.
-    nothing_sent: bool,
-}
-
 impl Proxy {
-    /// A proxy that sends calls by `ways`.
+    /// A proxy that sends calls over the connections of `pools`, and holds bodies within `budget`.
     pub fn new(
         options: Options,
         directory: Directory,
-        ways: Pools,
-        memory: &'static ByteBudget,
+        pools: Pools,
+        budget: &'static ByteBudget,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             options,
             directory,
-            pools: ways,
-            budget: memory,
+            pools,
+            budget,
             metrics,
         }
     }
@@ -115,30 +138,29 @@ impl Proxy {
     }
 
     /// Answers `call`, always.
-    pub async fn handle(&self, call: Request<RequestBody>, entrance: &ListenerInfo) -> Reply {
+    pub async fn handle(&self, call: Request<RequestBody>, listener: &ListenerInfo) -> Reply {
         let (head, body) = call.into_parts();
-        let (call, incoming) = match self.admit(&head, body, entrance).await {
+        let (call, body) = match self.admit(&head, body, listener).await {
             Ok(admitted) => admitted,
-            Err(failure) => {
-                let mut reply = self.reject(&failure);
+            Err(error) => {
+                let mut reply = self.reject(&error);
                 if head.method == Method::CONNECT {
                     // A 200 would be a tunnel.
-                    *reply.status_mut() = failure.status();
+                    *reply.status_mut() = error.status();
                 }
                 return reply;
             }
         };
         let metrics = &call.account.metrics;
         let slot = self.metrics.slot(call.endpoint.row());
-        let mut held = true;
-        let mut reply = match pin!(self.answer(&call, incoming, &mut held)).await {
-            Ok((outcome, reply)) => {
-                metrics.call(slot, outcome);
-                reply
+        let (mut reply, replayable) = match pin!(self.answer(&call, body)).await {
+            Ok(answered) => {
+                metrics.call(slot, answered.outcome);
+                (answered.reply, answered.replayable)
             }
-            Err(failure) => self.fail(metrics, slot, &failure),
+            Err(Unanswered { error, replayable }) => (self.fail(metrics, slot, &error), replayable),
         };
-        if !held {
+        if !replayable {
             metrics.not_held();
             mark(&mut reply, Mark::NotReplayable);
         }
@@ -146,24 +168,27 @@ impl Proxy {
     }
 
     /// The reply to a call that is not even looked at.
-    pub fn reject(&self, failure: &ProxyError) -> Reply {
-        self.fail(&self.metrics.nobody, ENDPOINT_LABELS, failure)
+    pub fn reject(&self, error: &ProxyError) -> Reply {
+        self.fail(&self.metrics.nobody, ENDPOINT_LABELS, error)
     }
 
+    /// Lets the call pass the guard and selects its account, for which the body of a token request may have to
+    /// be read.
     async fn admit<'a>(
         &self,
         head: &'a Parts,
         body: RequestBody,
-        entrance: &ListenerInfo,
+        listener: &ListenerInfo,
     ) -> Result<(Call<'a>, CallBody), ProxyError> {
-        self.options.guard.check(head, entrance.exposure)?;
-        if let Some(call) = Call::of(head, entrance, &self.directory.now(), None)? {
-            return Ok((call, CallBody::Body(body)));
+        self.options.guard.check(head, listener.exposure)?;
+        if let Some(call) = Call::of(head, listener, &self.directory.now(), None)? {
+            return Ok((call, CallBody::Unread(body)));
         }
-        let asked = Box::pin(token_endpoint::read(self, body)).await?;
-        let call = Call::of(head, entrance, &self.directory.now(), Some(&asked.appid))?;
+        let request = Box::pin(token_endpoint::read(self, body)).await?;
+        let appid = Some(&*request.appid);
+        let call = Call::of(head, listener, &self.directory.now(), appid)?;
         let call = call.ok_or(ProxyError::NoAccount)?;
-        Ok((call, CallBody::Asked(asked)))
+        Ok((call, CallBody::TokenRequest(request)))
     }
 
     /// Whether the sidecar's own errors have HTTP 200.
@@ -171,81 +196,81 @@ impl Proxy {
         self.options.errors_as_200
     }
 
-    fn fail(&self, metrics: &AccountMetrics, slot: usize, failure: &ProxyError) -> Reply {
-        metrics.call(slot, failure.outcome());
-        if failure.is_of_the_app() {
-            tracing::info!(errcode = failure.code(), error = %failure, "a call was turned down");
+    fn fail(&self, metrics: &AccountMetrics, slot: usize, error: &ProxyError) -> Reply {
+        metrics.call(slot, error.outcome());
+        if error.is_of_the_app() {
+            tracing::info!(errcode = error.code(), %error, "a call was turned down");
         } else {
-            tracing::warn!(errcode = failure.code(), error = %failure, "a call failed");
+            tracing::warn!(errcode = error.code(), %error, "a call failed");
         }
-        failure.reply(self.options.errors_as_200)
+        error.reply(self.options.errors_as_200)
     }
 
     /// By what the endpoint takes. What is rare is boxed, so that it does not make every call larger.
-    async fn answer(
-        &self,
-        call: &Call<'_>,
-        incoming: CallBody,
-        held: &mut bool,
-    ) -> Result<(Outcome, Reply), ProxyError> {
+    async fn answer(&self, call: &Call<'_>, body: CallBody) -> Result<Answered, Unanswered> {
         let rules = &call.account.options.rules;
         match call.endpoint.credential {
             Credential::TokenFetch => rules.check_denied(call.endpoint.path())?,
             _ => rules.check(call.endpoint.path())?,
         }
-        let body = match (incoming, call.endpoint.credential) {
-            (CallBody::Body(body), _) => body,
-            (CallBody::Asked(asked), Credential::TokenFetch) => {
-                return self.token_request(call, asked).await;
+        let body = match (body, call.endpoint.credential) {
+            (CallBody::Unread(body), _) => body,
+            (CallBody::TokenRequest(request), Credential::TokenFetch) => {
+                return self.token_request(call, request).await;
             }
-            // The default account's kind has no such endpoint.
-            (CallBody::Asked(_), _) => return Err(ProxyError::NoAccount),
+            // The default account's API has no such endpoint.
+            (CallBody::TokenRequest(_), _) => return Err(ProxyError::NoAccount.into()),
         };
         match credential::credential(call)? {
             Credential::AccessToken => match self.ticket_wanted(call, &body) {
                 Some(ticket) => Box::pin(self.with_ticket(call, ticket)).await,
-                None => pin!(self.with_token(call, body, held)).await,
+                None => pin!(self.with_token(call, body)).await,
             },
             Credential::TokenFetch => {
-                let asked = Box::pin(token_endpoint::read(self, body)).await?;
-                self.token_request(call, asked).await
+                let request = Box::pin(token_endpoint::read(self, body)).await?;
+                self.token_request(call, request).await
             }
-            Credential::QuotaReset if !self.options.allow_clear_quota => Err(ProxyError::Closed(
-                "clear_quota/v2 resets the whole account's quota, an operator's act; see --allow-clear-quota",
-            )),
+            Credential::QuotaReset if !self.options.allow_clear_quota => {
+                Err(Closed::QuotaReset.into())
+            }
             Credential::Nothing | Credential::QuotaReset => {
-                let answer = self.without_token(call, body, held, Edit::Without, &[]);
-                Box::pin(answer).await
+                Box::pin(self.without_token(call, body, Edit::Without, &[])).await
             }
-            Credential::Own if call.has_placeholder() => Err(ProxyError::Placeholder),
-            Credential::Own => {
-                let answer = self.without_token(call, body, held, Edit::Keep, &[]);
-                Box::pin(answer).await
+            Credential::Own if credential::has_placeholder(call) => {
+                Err(ProxyError::Placeholder.into())
             }
-            Credential::Secret => {
-                let appid = (!call.names_appid()?).then_some(&*call.account.appid);
-                let secret = call.account.secret.as_ref().ok_or(ProxyError::Closed(
-                    "a login takes the AppSecret, which this account has not: set its secret_file or secret",
-                ))?;
-                let secret = secret.held();
-                let encoded = encode(&secret);
-                let edit = Edit::Secret {
-                    appid,
-                    secret: encoded.expose(),
-                };
-                let secrets = [secret.expose(), encoded.expose()];
-                Box::pin(self.without_token(call, body, held, edit, &secrets)).await
-            }
+            Credential::Own => Box::pin(self.without_token(call, body, Edit::Keep, &[])).await,
+            Credential::Secret => Box::pin(self.with_secret(call, body)).await,
         }
     }
 
     async fn token_request(
         &self,
         call: &Call<'_>,
-        asked: token_endpoint::TokenRequest,
-    ) -> Result<(Outcome, Reply), ProxyError> {
-        let reply = token_endpoint::answer(self, call, asked).await?;
-        Ok((Outcome::Local, reply))
+        request: token_endpoint::TokenRequest,
+    ) -> Result<Answered, Unanswered> {
+        Ok(Answered {
+            reply: token_endpoint::answer(self, call, request).await?,
+            outcome: Outcome::Local,
+            replayable: true,
+        })
+    }
+
+    /// A login of a user, which takes the account's AppSecret.
+    async fn with_secret(
+        &self,
+        call: &Call<'_>,
+        body: RequestBody,
+    ) -> Result<Answered, Unanswered> {
+        let appid = (!call.names_appid()?).then_some(&*call.account.appid);
+        let secret = call.account.secret.as_ref().ok_or(Closed::Login)?.held();
+        let encoded = encode(&secret);
+        let edit = Edit::Secret {
+            appid,
+            secret: encoded.expose(),
+        };
+        let secrets = [secret.expose(), encoded.expose()];
+        self.without_token(call, body, edit, &secrets).await
     }
 
     /// An endpoint that takes no token of ours: a refusal there is not ours either.
@@ -253,31 +278,35 @@ impl Proxy {
         &self,
         call: &Call<'_>,
         body: RequestBody,
-        held: &mut bool,
         edit: Edit<'_>,
         secrets: &[&str],
-    ) -> Result<(Outcome, Reply), ProxyError> {
-        let body = self.buffer(body, held).await?;
-        let answered = self.send(call, body, edit, secrets).await;
-        let Attempt { verdict, reply } = answered.map_err(|unanswered| unanswered.failure)?;
-        let outcome = match verdict {
-            Verdict::Accepted => Outcome::Accepted,
-            Verdict::Errcode(_) | Verdict::Refused(_) => Outcome::Errcode,
-        };
-        Ok((outcome, reply))
+    ) -> Result<Answered, Unanswered> {
+        let body = self.buffer(body).await?;
+        let replayable = body.whole().is_some();
+        match self.send(call, body, edit, secrets).await {
+            Ok(Attempt { verdict, reply }) => Ok(Answered {
+                outcome: match verdict {
+                    Verdict::Accepted => Outcome::Accepted,
+                    Verdict::Errcode(_) | Verdict::Refused(_) => Outcome::Errcode,
+                },
+                reply,
+                replayable,
+            }),
+            Err(failure) => Err(Unanswered {
+                error: failure.into(),
+                replayable,
+            }),
+        }
     }
 
-    async fn buffer(
-        &self,
-        body: RequestBody,
-        held: &mut bool,
-    ) -> Result<BufferedBody<RequestBody>, ProxyError> {
-        let body = BufferedBody::buffer(body, self.options.replay_limit, self.budget).await;
-        *held = match &body {
-            Ok(body) => body.whole().is_some(),
-            Err(error) => matches!(error, BufferError::Broken(_)),
-        };
-        Ok(body?)
+    /// Reads the call's body so that it can be sent again, if there is room.
+    async fn buffer(&self, body: RequestBody) -> Result<BufferedBody<RequestBody>, Unanswered> {
+        let buffered = BufferedBody::buffer(body, self.options.replay_limit, self.budget).await;
+        buffered.map_err(|error| Unanswered {
+            // One that broke off would have been held.
+            replayable: matches!(error, BufferError::Broken(_)),
+            error: error.into(),
+        })
     }
 
     async fn send_with(
@@ -305,88 +334,79 @@ impl Proxy {
         } else {
             None
         };
-        let way = call.account.upstream.as_ref();
-        let outbound = outgoing(call, body, edit)?;
-        let mut sent = pin!(self.pools.send(way, outbound, false)).await;
-        let was_closing = matches!(
-            sent,
-            Err(SendError::Broken {
-                was_closing: true,
-                ..
-            })
-        );
-        if let Some(body) = spare.filter(|_| was_closing) {
-            let again = self.pools.send(way, outgoing(call, body, edit)?, true);
+        let upstream = call.account.upstream.as_ref();
+        let request = upstream_request(call, body, edit)?;
+        let mut sent = pin!(self.pools.send(upstream, request, false)).await;
+        if let Some(body) = spare.filter(|_| was_closing(&sent)) {
+            let request = upstream_request(call, body, edit)?;
+            let again = self.pools.send(upstream, request, true);
             let again = Box::pin(again).await;
             // Of the first it is not known whether WeChat saw it.
             if !again.as_ref().is_err_and(SendError::nothing_sent) {
                 sent = again;
             }
         }
-        let reply = sent.map_err(|error| SendFailure {
-            nothing_sent: error.nothing_sent(),
-            failure: error.into(),
-        })?;
-        let (mut head, body) = reply.into_parts();
+        let (mut head, body) = sent?.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(broken(ProxyError::Broken(
-                "WeChat switched protocols".to_owned(),
-            )));
+            return Err(SendFailure::SwitchedProtocols);
         }
         // Whatever WeChat speaks on its side of this connection.
         head.version = Version::HTTP_11;
         headers::reply_headers(&mut head.headers);
         headers::clean_location(&mut head.headers, call.account.prefix(), secrets);
-        let peeked = BufferedBody::peek(body, PEEK_LIMIT).await;
-        let body = peeked.map_err(|error| broken(error.into()))?;
-        let verdict = body.whole().map_or(Verdict::Accepted, |body| {
-            Verdict::of(call.account.api, body)
-        });
-        if let (Verdict::Errcode(code) | Verdict::Refused(code), Some(body)) =
-            (verdict, body.whole())
-        {
-            call.account.metrics.errcode(code);
-            call.account.note_ip(code, body);
-            let endpoint = call
-                .endpoint
-                .row()
-                .map_or("other", crate::wechat::endpoint::label);
-            let rid = errcode::rid(body);
-            tracing::debug!(
-                account = call.account.id(),
-                endpoint,
-                code,
-                rid,
-                "WeChat answered an error"
-            );
-        }
+        let body = BufferedBody::peek(body, PEEK_LIMIT).await?;
         Ok(Attempt {
-            verdict,
+            verdict: judge(call, &body),
             reply: Reply::from_parts(head, body),
         })
     }
 }
 
-fn outgoing(
+/// The call as it goes to WeChat.
+fn upstream_request(
     call: &Call<'_>,
     body: BufferedBody<RequestBody>,
     edit: Edit<'_>,
 ) -> Result<UpstreamRequest, SendFailure> {
     let method = &call.head.method;
-    let mut outbound = UpstreamRequest::new(method, body, |whole| {
+    let mut request = UpstreamRequest::new(method, body, |whole| {
         target::write(whole, call.account.prefix(), call.path, call.query, edit);
     })
-    .ok_or_else(|| SendFailure {
-        failure: ProxyError::Malformed("its target is too long".to_owned()),
-        nothing_sent: true,
-    })?;
-    headers::request_headers(method, &call.head.headers, &mut outbound);
-    Ok(outbound)
+    .ok_or(SendFailure::TargetTooLong)?;
+    headers::request_headers(method, &call.head.headers, &mut request);
+    Ok(request)
 }
 
-fn broken(failure: ProxyError) -> SendFailure {
-    SendFailure {
-        failure,
-        nothing_sent: false,
+/// Whether WeChat was closing the connection when the call came, so that it may not have seen the call.
+fn was_closing(sent: &Result<Response<ResponseBody>, SendError>) -> bool {
+    let closing = |error: &SendError| {
+        matches!(
+            error,
+            SendError::Broken {
+                was_closing: true,
+                ..
+            }
+        )
+    };
+    sent.as_ref().is_err_and(closing)
+}
+
+/// What the reply with this body says of the call. An error is counted, and logged where that is wanted.
+fn judge(call: &Call<'_>, body: &ReplyBody) -> Verdict {
+    let Some(body) = body.whole() else {
+        return Verdict::Accepted;
+    };
+    let verdict = Verdict::of(call.account.api, body);
+    if let Verdict::Errcode(code) | Verdict::Refused(code) = verdict {
+        call.account.metrics.errcode(code);
+        call.account.note_ip(code, body);
+        tracing::debug!(
+            account = call.account.id(),
+            endpoint = call.endpoint_label(),
+            code,
+            rid = errcode::rid(body),
+            "WeChat answered an error"
+        );
     }
+    verdict
 }

@@ -1,7 +1,8 @@
-//! A thin layer over tokio: what wakes a task, timers and sockets.
+//! A thin layer over tokio: what wakes a task, timers, sockets and files.
 
 pub mod clock;
 pub mod coalescing_waker;
 pub mod count_guard;
+pub mod file_watcher;
 pub mod socket;
 pub mod task;

@@ -16,11 +16,11 @@ use crate::{
 
 /// Accounts, and what each keeps going.
 pub(super) struct ServedAccounts {
-    means: AccountFactory,
+    factory: AccountFactory,
     directory: Directory,
     kept: Vec<ServedAccount>,
     /// Connections of apps at once.
-    room: usize,
+    max_connections: usize,
 }
 
 /// What an account keeps going, until this is dropped.
@@ -50,8 +50,8 @@ pub(super) struct OpenListener {
 /// Opens listeners, and waits for their end.
 pub(super) struct Listeners {
     workers: Arc<Workers>,
-    room: Arc<Semaphore>,
-    farewell: Drain,
+    permits: Arc<Semaphore>,
+    drain: Drain,
     tasks: JoinSet<()>,
 }
 
@@ -78,11 +78,11 @@ pub(super) struct Change {
 }
 
 impl Listeners {
-    pub(super) fn new(workers: Arc<Workers>, room: Arc<Semaphore>, farewell: Drain) -> Self {
+    pub(super) fn new(workers: Arc<Workers>, permits: Arc<Semaphore>, drain: Drain) -> Self {
         Self {
             workers,
-            room,
-            farewell,
+            permits,
+            drain,
             tasks: JoinSet::new(),
         }
     }
@@ -98,8 +98,8 @@ impl Listeners {
         let (owner, owned) = watch::channel(account.map(Into::into));
         self.tasks.spawn(listener.serve(
             self.workers.clone(),
-            self.room.clone(),
-            self.farewell.clone(),
+            self.permits.clone(),
+            self.drain.clone(),
             owned,
         ));
         OpenListener { address, owner }
@@ -112,36 +112,36 @@ impl Listeners {
 }
 
 impl ServedAccounts {
-    /// Opens accounts by `means`. The error names the account.
+    /// Opens accounts with `factory`. The error names the account.
     pub(super) fn new(
         accounts: &[Options],
-        means: AccountFactory,
-        room: usize,
+        factory: AccountFactory,
+        max_connections: usize,
     ) -> Result<Self, String> {
         let mut kept = Vec::new();
         for options in accounts {
-            let account = options.open(&means);
+            let account = options.open(&factory);
             kept.push(ServedAccount::new(Arc::new(
                 account.map_err(|problem| of(options, &problem))?,
             )));
         }
         let all = kept.iter().map(|kept: &ServedAccount| kept.account.clone());
-        let directory = Directory::new(all.collect(), means.fingerprints().clone());
+        let directory = Directory::new(all.collect(), factory.fingerprints().clone());
         let served = Self {
-            means,
+            factory,
             directory,
             kept,
-            room,
+            max_connections,
         };
-        served.share_room();
+        served.limit_waiters();
         Ok(served)
     }
 
     /// Where there are others, the calls that wait for one account's token take a part of all
     /// connections and no more.
-    fn share_room(&self) {
+    fn limit_waiters(&self) {
         let most = if self.kept.len() > 1 {
-            (self.room / 4).max(1)
+            (self.max_connections / 4).max(1)
         } else {
             usize::MAX
         };
@@ -168,7 +168,7 @@ impl ServedAccounts {
     pub(super) async fn change(
         &mut self,
         accounts: Vec<Options>,
-        doors: &mut Listeners,
+        listeners: &mut Listeners,
     ) -> Result<Change, String> {
         let mut all = Vec::new();
         for options in accounts {
@@ -208,7 +208,7 @@ impl ServedAccounts {
                 kept.listeners.extend(match bound {
                     NewListener::New(address, listener) => {
                         tracing::info!(account = id, address = %listener.address(), "listening");
-                        Some(doors.open(address, listener, Some(id)))
+                        Some(listeners.open(address, listener, Some(id)))
                     }
                     NewListener::Before(address) => take(&mut open, &address, id),
                 });
@@ -216,7 +216,7 @@ impl ServedAccounts {
             self.kept.push(kept);
         }
         change.removed = before.len();
-        self.share_room();
+        self.limit_waiters();
         Ok(change)
     }
 
@@ -228,8 +228,8 @@ impl ServedAccounts {
         let before = before.map(|kept| &kept.account);
         let account = match before {
             Some(before) if before.options == options => before.clone(),
-            Some(before) => Arc::new(options.open_after(before, &self.means)?),
-            None => Arc::new(options.open(&self.means)?),
+            Some(before) => Arc::new(options.open_after(before, &self.factory)?),
+            None => Arc::new(options.open(&self.factory)?),
         };
         let is_open = |address: &ListenAddr| {
             let its =

@@ -49,14 +49,17 @@ impl AsRef<[u8]> for ReservedBytes {
 }
 
 /// Why a body of unknown length cannot be held, and so cannot be sent with a Content-Length.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum BufferError<E> {
     /// It is larger than may be held.
+    #[error("the body is larger than may be held")]
     TooLarge,
     /// There is no room for it now.
+    #[error("there is no room to hold the body")]
     NoRoom,
     /// It could not be read.
-    Broken(E),
+    #[error("the body could not be read")]
+    Broken(#[source] E),
 }
 
 /// The step by which room for a body of unknown length grows.

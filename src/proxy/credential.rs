@@ -1,6 +1,6 @@
 //! What a call to WeCom brings itself: a token of another kind, or one that the sidecar never had, stays.
 
-use super::{error::ProxyError, route::Call, target::values};
+use super::{cause::Malformed, error::ProxyError, route::Call, target::values};
 use crate::{
     account::PLACEHOLDER,
     secret::Secret,
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Tokens that only a service provider, a suite or a device can have.
-pub(super) const OF_OTHERS: [&str; 4] = [
+const OF_OTHERS: [&str; 4] = [
     "suite_access_token",
     "provider_access_token",
     "device_access_token",
@@ -37,10 +37,17 @@ pub(super) fn credential(call: &Call<'_>) -> Result<Credential, ProxyError> {
         theirs |= !is_ours;
     }
     match (ours, theirs) {
-        (true, true) => Err(ProxyError::Malformed(
-            "it carries the sidecar's access_token and another: send one".to_owned(),
-        )),
+        (true, true) => Err(Malformed::TwoTokens.into()),
         (false, true) => Ok(Credential::Own),
         (_, false) => Ok(Credential::AccessToken),
     }
+}
+
+/// Whether the call carries our placeholder instead of a token.
+pub(super) fn has_placeholder(call: &Call<'_>) -> bool {
+    let names = OF_OTHERS
+        .iter()
+        .chain(&["access_token", "component_access_token"]);
+    let mut tokens = names.flat_map(|name| values(call.query, name));
+    tokens.any(|token| token.starts_with(PLACEHOLDER))
 }

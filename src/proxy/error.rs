@@ -4,7 +4,11 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use tokio::time::Duration;
 
-use super::{Mark, Reply, status_header::mark};
+use super::{
+    Mark, Reply,
+    cause::{BodyMissing, Closed, Crowded, Malformed, SendFailure, Stranger},
+    status_header::mark,
+};
 use crate::{
     account::rules::Forbidden,
     body::{
@@ -22,11 +26,11 @@ use crate::{
 pub const WECHAT_ERRCODE: HeaderName = HeaderName::from_static("x-wechat-sidecar-errcode");
 
 /// Why a call ends here.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// Two servers could read it in two ways.
     #[error("this call cannot be passed on: {0}")]
-    Malformed(String),
+    Malformed(#[from] Malformed),
     /// No caller key, or a wrong one.
     #[error(
         "the header X-Wechat-Sidecar-Key is missing or wrong: send the content of the sidecar's --caller-key-file"
@@ -39,10 +43,10 @@ pub enum ProxyError {
     Placeholder,
     /// It came from where calls do not come from.
     #[error("{0}")]
-    Stranger(&'static str),
+    Stranger(#[from] Stranger),
     /// The configuration forbids it.
     #[error("{0}")]
-    Closed(&'static str),
+    Closed(#[from] Closed),
     /// The account's rules forbid it.
     #[error("{0}")]
     Forbidden(#[from] Forbidden),
@@ -59,35 +63,35 @@ pub enum ProxyError {
     /// It names a corpid of several accounts.
     #[error("several accounts share this corpid: use the account's name instead")]
     SharedCorpid,
-    /// It is for an account that is not there.
+    /// It is for an account that is not there; the names of those that are.
     #[error("there is no such account here; there are: {0}")]
     UnknownAccount(String),
     /// The app's body ended early, or stopped.
     #[error("the body of this call did not arrive: {0}")]
-    BodyMissing(String),
+    BodyMissing(#[source] BodyMissing),
     /// A body without a length that is larger than may be held.
     #[error(
         "the body has no Content-Length and is larger than the sidecar's --replay-limit: send it with a Content-Length"
     )]
     TooLarge,
-    /// A body without a length, and no room to hold it.
+    /// There is no room for its body, or no connection.
     #[error("{0}: nothing was sent, try again")]
-    Crowded(String),
+    Crowded(#[from] Crowded),
     /// The reply broke off; WeChat may have acted.
     #[error("{0}: the outcome is unknown, WeChat may have acted on the call")]
-    Broken(String),
+    Broken(#[source] SendFailure),
     /// WeChat cannot be reached.
-    #[error("{0}: nothing was sent, it is safe to try again")]
-    Unreachable(String),
+    #[error("WeChat cannot be reached: {0}: nothing was sent, it is safe to try again")]
+    Unreachable(#[source] SendError),
     /// There is no token.
     #[error("no access_token: {0}")]
     NoToken(#[from] NoToken),
     /// There is no ticket, and WeChat did not say why.
     #[error("no ticket: {0}")]
-    NoTicket(NoToken),
+    NoTicket(#[source] NoToken),
     /// No reply in time; WeChat may have acted.
     #[error("{0}: the outcome is unknown, WeChat may have acted on the call")]
-    TimedOut(String),
+    TimedOut(#[source] SendFailure),
     /// WeChat's own answer to an AppID that is not the account's.
     #[error("invalid appid: it is not the one that this sidecar serves")]
     ForeignAppid,
@@ -256,16 +260,19 @@ pub(super) fn json_reply(value: serde_json::Value) -> Reply {
     reply
 }
 
-impl From<SendError> for ProxyError {
-    fn from(error: SendError) -> Self {
-        match error {
-            SendError::Dial(DialError::Crowded) => Self::Crowded(error.to_string()),
-            SendError::Dial(_) | SendError::Closed => {
-                Self::Unreachable(format!("WeChat cannot be reached: {error}"))
-            }
-            SendError::TimedOut(_) => Self::TimedOut(error.to_string()),
-            SendError::Broken { .. } => Self::Broken(error.to_string()),
-            SendError::App => Self::BodyMissing("it ended early".to_owned()),
+impl From<SendFailure> for ProxyError {
+    fn from(failure: SendFailure) -> Self {
+        match failure {
+            SendFailure::TargetTooLong => Malformed::TargetTooLong.into(),
+            SendFailure::NoReply(error) => match error {
+                SendError::Dial(DialError::Crowded) => Crowded::Connections.into(),
+                SendError::Dial(_) | SendError::Closed => Self::Unreachable(error),
+                SendError::TimedOut(_) => Self::TimedOut(error.into()),
+                SendError::Broken { .. } => Self::Broken(error.into()),
+                SendError::App => Self::BodyMissing(BodyMissing::Ended),
+            },
+            SendFailure::ReplyStopped(_) => Self::TimedOut(failure),
+            SendFailure::SwitchedProtocols | SendFailure::ReplyBroken(_) => Self::Broken(failure),
         }
     }
 }
@@ -274,22 +281,8 @@ impl From<BufferError<BodyError>> for ProxyError {
     fn from(error: BufferError<BodyError>) -> Self {
         match error {
             BufferError::TooLarge => Self::TooLarge,
-            BufferError::NoRoom => {
-                Self::Crowded("no room to hold a body without Content-Length".to_owned())
-            }
-            BufferError::Broken(error) => Self::BodyMissing(error.to_string()),
-        }
-    }
-}
-
-/// A reply that broke off while its beginning was read.
-impl From<BodyError> for ProxyError {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::Idle(_) => Self::TimedOut(format!("WeChat's reply stopped: {error}")),
-            BodyError::Broken(_) | BodyError::Reply(_) => {
-                Self::Broken(format!("WeChat's reply broke off: {error}"))
-            }
+            BufferError::NoRoom => Crowded::Body.into(),
+            BufferError::Broken(error) => Self::BodyMissing(BodyMissing::Broken(error)),
         }
     }
 }

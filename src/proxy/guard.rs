@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts, uri::Authority};
 
-use super::{GuardOptions, HEADER, error::ProxyError};
+use super::{
+    GuardOptions, HEADER,
+    cause::{Malformed, Stranger},
+    error::ProxyError,
+};
 use crate::net::origin::is_loopback;
 
 /// Where a call came in.
@@ -53,13 +57,10 @@ impl GuardOptions {
     /// Whether the call may be looked at at all.
     pub fn check(&self, head: &Parts, door: Exposure) -> Result<(), ProxyError> {
         if head.method == Method::CONNECT {
-            return Err(ProxyError::Stranger(
-                "CONNECT is not for this proxy: call http://…, so that the token can be put in",
-            ));
+            return Err(Stranger::Connect.into());
         }
         if head.method == Method::TRACE {
-            let reason = "TRACE could quote the token to the app";
-            return Err(ProxyError::Malformed(reason.to_owned()));
+            return Err(Malformed::Trace.into());
         }
         self.check_key(&head.headers)?;
         self.check_host(head, door)?;
@@ -88,20 +89,17 @@ impl GuardOptions {
         let host = match (hosts.next(), hosts.next()) {
             (Some((_, host)), None) => Some(host.as_bytes()),
             (None, _) if head.version < Version::HTTP_11 => None,
-            _ => return Err(ProxyError::Malformed("it needs one Host header".to_owned())),
-        };
-        let stranger = || {
-            Err(ProxyError::Stranger(
-                "this sidecar calls WeChat only: Host must be a loopback name, one of WeChat's hosts, or allowed by --allow-host",
-            ))
+            _ => return Err(Malformed::Host.into()),
         };
         if let Some(authority) = head.uri.authority()
             && !self.knows(authority.as_str().as_bytes())
         {
-            return stranger();
+            return Err(Stranger::Host.into());
         }
         match (door, host) {
-            (Exposure::Loopback | Exposure::Admin, Some(host)) if !self.knows(host) => stranger(),
+            (Exposure::Loopback | Exposure::Admin, Some(host)) if !self.knows(host) => {
+                Err(Stranger::Host.into())
+            }
             _ => Ok(()),
         }
     }
@@ -138,25 +136,19 @@ impl GuardOptions {
         }
         let is_for_admin = headers.get_all(HEADER).iter().any(|said| said == FOR_ADMIN);
         if is_for_admin && door != Exposure::Admin {
-            return Err(ProxyError::Stranger(
-                "this port carries calls to WeChat; the question is for the admin port, see --admin",
-            ));
+            return Err(Stranger::ForAdmin.into());
         }
         let site = headers
             .get("sec-fetch-site")
             .map(http::HeaderValue::as_bytes);
         let strange_site = site.is_some_and(|site| !matches!(site, b"none" | b"same-origin"));
         if headers.contains_key(header::ORIGIN) || strange_site {
-            return Err(ProxyError::Stranger(
-                "calls from a browser are not passed on",
-            ));
+            return Err(Stranger::Browser.into());
         }
         let forwarded =
             headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED);
         if forwarded && !self.allow_forwarded {
-            return Err(ProxyError::Stranger(
-                "this call was forwarded by another proxy, so it may be a stranger's; if that is wanted, see --allow-forwarded",
-            ));
+            return Err(Stranger::Forwarded.into());
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 use std::{pin::pin, sync::Arc};
 
 use super::{
-    Attempt, Mark, Proxy, Reply, SendFailure, error::ProxyError, route::Call, status_header::mark,
+    Answered, Attempt, Mark, Proxy, Reply, Unanswered, error::ProxyError, route::Call,
+    status_header::mark,
 };
 use crate::{
     account::refused_endpoints::{CachedRefusal, Evidence},
@@ -22,33 +23,43 @@ impl Proxy {
         &self,
         call: &Call<'_>,
         body: RequestBody,
-        held: &mut bool,
-    ) -> Result<(Outcome, Reply), ProxyError> {
+    ) -> Result<Answered, Unanswered> {
         let keeper = &call.account.keeper;
         // Whoever must wait for a token waits without holding a body.
         let mut token = keeper.token().await?;
-        let body = self.buffer(body, held).await?;
+        let body = self.buffer(body).await?;
+        let replayable = body.whole().is_some();
+        let answered = |(outcome, reply)| Answered {
+            outcome,
+            reply,
+            replayable,
+        };
+        let failed = |error| Unanswered { error, replayable };
         if !token.is_alive() {
-            token = keeper.token().await?;
+            let renewed = keeper.token().await;
+            token = renewed.map_err(|none| failed(none.into()))?;
         }
-        if let Some(answer) = self.cached_refusal(call, &token) {
-            return Ok((Outcome::Remembered, answer));
+        if let Some(reply) = self.cached_refusal(call, &token) {
+            return Ok(answered((Outcome::Remembered, reply)));
         }
         let spare = body.try_clone();
         let first = pin!(self.send_with(call, body, &token)).await;
-        let first = first.map_err(|unanswered| unanswered.failure)?;
+        let first = first.map_err(|failure| failed(failure.into()))?;
         if !matches!(first.verdict, Verdict::Refused(_)) {
-            return Ok((self.record(call, &token, &first), first.reply));
+            return Ok(answered((self.record(call, &token, &first), first.reply)));
         }
         call.account.metrics.refusal();
         let Some(spare) = spare else {
-            return Ok(self.not_held(call, token, first.reply));
+            return Ok(answered(self.not_replayable(call, token, first.reply)));
         };
         match self.replay_token(call, &token, &first).await {
-            Ok(second) => Box::pin(self.send_again(call, spare, &second, first.reply)).await,
+            Ok(second) => {
+                let again = Box::pin(self.send_again(call, spare, &second, first.reply)).await;
+                again.map(answered).map_err(failed)
+            }
             Err(reason) => {
                 call.account.metrics.skipped(reason);
-                Ok((Outcome::Refused, first.reply))
+                Ok(answered((Outcome::Refused, first.reply)))
             }
         }
     }
@@ -91,16 +102,14 @@ impl Proxy {
         let token = &with.token;
         let metrics = &call.account.metrics;
         let mut second = match self.send_with(call, body, token).await {
-            Ok(answered) => answered,
-            Err(SendFailure {
-                nothing_sent: true, ..
-            }) => {
+            Ok(attempt) => attempt,
+            Err(failure) if failure.nothing_sent() => {
                 metrics.skipped(Skipped::NoToken);
                 return Ok((Outcome::Refused, first));
             }
-            Err(SendFailure { failure, .. }) => {
+            Err(failure) => {
                 metrics.replay(Outcome::Failed);
-                return Err(failure);
+                return Err(failure.into());
             }
         };
         let outcome = self.record(call, token, &second);
@@ -129,22 +138,18 @@ impl Proxy {
                 .refused_endpoints
                 .add(path, token, answer, evidence);
         }
-        let endpoint = call
-            .endpoint
-            .row()
-            .map_or("other", crate::wechat::endpoint::label);
         tracing::warn!(
             account = call.account.id(),
-            endpoint,
+            endpoint = call.endpoint_label(),
             "a call was refused with the token that is the one to use: this endpoint may not be for this account"
         );
     }
 
     /// Notes what a reply says about the token, and how the call ended.
-    fn record(&self, call: &Call<'_>, token: &Token, answered: &Attempt) -> Outcome {
-        match answered.verdict {
+    fn record(&self, call: &Call<'_>, token: &Token, attempt: &Attempt) -> Outcome {
+        match attempt.verdict {
             Verdict::Accepted => {
-                if answered.reply.status().is_success() {
+                if attempt.reply.status().is_success() {
                     call.account.keeper.accepted(token);
                     call.account.ip_rejected.clear();
                     call.account.accepted_endpoints.note(&call.endpoint);
@@ -158,7 +163,12 @@ impl Proxy {
     }
 
     /// A refused call whose body is gone: the app reads the refusal, and the next call does better.
-    fn not_held(&self, call: &Call<'_>, refused: Arc<Token>, reply: Reply) -> (Outcome, Reply) {
+    fn not_replayable(
+        &self,
+        call: &Call<'_>,
+        refused: Arc<Token>,
+        reply: Reply,
+    ) -> (Outcome, Reply) {
         call.account.metrics.skipped(Skipped::NotHeld);
         let keeper = call.account.keeper.clone();
         tokio::spawn(async move {

@@ -6,15 +6,18 @@ use http::{Method, request::Parts};
 
 use super::{
     ListenerInfo,
-    credential::OF_OTHERS,
+    cause::Malformed,
     error::ProxyError,
     select_account::{self, Selected, select_account, with_one_slash},
     target::values,
 };
 use crate::{
-    account::{Account, Accounts, PLACEHOLDER},
+    account::{Account, Accounts},
     metrics::Selection,
-    wechat::{api::Api, endpoint::Endpoint},
+    wechat::{
+        api::Api,
+        endpoint::{Endpoint, label},
+    },
 };
 
 /// A call that may be looked at, and what it is.
@@ -43,8 +46,7 @@ impl<'a> Call<'a> {
         let Some(Selected { account, way, path }) = found else {
             return Ok(None);
         };
-        let endpoint = Endpoint::of(account.api, path.as_bytes())
-            .map_err(|error| ProxyError::Malformed(error.to_string()))?;
+        let endpoint = Endpoint::of(account.api, path.as_bytes()).map_err(Malformed::from)?;
         if endpoint.row().is_none() {
             if way == Selection::Path && select_account::begins_with_somebody(accounts, path) {
                 return Err(ProxyError::TwoAccounts);
@@ -66,20 +68,16 @@ impl<'a> Call<'a> {
         }))
     }
 
+    /// What its endpoint is called in logs.
+    pub(super) fn endpoint_label(&self) -> &'static str {
+        self.endpoint.row().map_or("other", label)
+    }
+
     /// Whether a call can be sent again on a fresh connection when WeChat closed the one it was
     /// sent on: it changes nothing, and is no login, whose code works once.
     pub(super) fn is_repeatable(&self) -> bool {
         let safe = matches!(self.head.method, Method::GET | Method::HEAD);
         safe && !self.endpoint.is_login()
-    }
-
-    /// Whether it carries our placeholder instead of a token.
-    pub(super) fn has_placeholder(&self) -> bool {
-        let names = OF_OTHERS
-            .iter()
-            .chain(&["access_token", "component_access_token"]);
-        let mut tokens = names.flat_map(|name| values(self.query, name));
-        tokens.any(|token| token.starts_with(PLACEHOLDER))
     }
 
     /// Whether the query names our AppID, and so needs no other. An AppID of nobody's is answered as

@@ -10,14 +10,13 @@ use super::{
     error::ProxyError,
     guard::APPID,
     target::{named, values},
-    token_endpoint::STABLE,
 };
 use crate::{
     account::{Account, Accounts, Lookup, PLACEHOLDER},
     metrics::Selection,
     wechat::{
         api::Api,
-        endpoint::{Credential, Endpoint},
+        endpoint::{Credential, Endpoint, STABLE_TOKEN},
     },
 };
 
@@ -151,7 +150,9 @@ pub(super) fn select_account<'a>(
         match (in_body, asks) {
             (Some(""), _) => {}
             (Some(appid), _) => said.word(Selection::Appid, appid)?,
-            (None, Some(asks)) if said.is_silent() && asks == STABLE.as_bytes() => return Ok(None),
+            (None, Some(asks)) if said.is_silent() && asks == STABLE_TOKEN.as_bytes() => {
+                return Ok(None);
+            }
             (None, Some(_)) => {}
             (None, None) => said.tokens(path, query)?,
         }

@@ -5,7 +5,7 @@ use http_body::Body;
 use serde_json::{Value, json};
 
 use super::{
-    Mark, Proxy, Reply,
+    Answered, Mark, Proxy, Unanswered,
     error::{ProxyError, json_reply},
     route::Call,
     status_header::mark,
@@ -32,7 +32,7 @@ impl Proxy {
         &self,
         call: &Call<'_>,
         ticket: Ticket,
-    ) -> Result<(Outcome, Reply), ProxyError> {
+    ) -> Result<Answered, Unanswered> {
         let account = &call.account;
         let held = account.tickets.holds(ticket);
         let got = account.tickets.get(ticket).await;
@@ -56,7 +56,12 @@ impl Proxy {
         };
         let mut reply = json_reply(answer);
         mark(&mut reply, Mark::Local);
-        Ok((outcome, reply))
+        Ok(Answered {
+            outcome,
+            reply,
+            // There is no body.
+            replayable: true,
+        })
     }
 }
 

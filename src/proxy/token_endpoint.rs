@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     Mark, Proxy, Reply, TokenEndpoint,
+    cause::{Closed, Crowded, Malformed},
     error::{ProxyError, json_reply},
     route::Call,
     status_header::mark,
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     account::Lookup,
     body::{buffered::BufferedBody, request_body::RequestBody},
-    wechat::api::Api,
+    wechat::{api::Api, endpoint::STABLE_TOKEN},
 };
 
 /// What a placeholder says of its life. It never ends.
@@ -24,9 +25,6 @@ const LIFETIME: u64 = 7200;
 
 /// The largest body of a token request.
 const LARGEST: usize = 64 * 1024;
-
-/// The token endpoint that takes its parameters in its body.
-pub(super) const STABLE: &str = "/cgi-bin/stable_token";
 
 /// A token request's body, as far as it is of interest.
 #[derive(Debug, Default)]
@@ -44,13 +42,10 @@ pub(super) async fn read(proxy: &Proxy, body: RequestBody) -> Result<TokenReques
         BufferedBody::Whole(_) => body.whole(),
         BufferedBody::Partial { rest, .. } if rest.size_hint().lower() > LARGEST as u64 => None,
         BufferedBody::Partial { .. } => {
-            return Err(ProxyError::Crowded(
-                "no room for a token request".to_owned(),
-            ));
+            return Err(Crowded::TokenRequest.into());
         }
     };
-    let body =
-        body.ok_or_else(|| ProxyError::Malformed("a token request is not that long".to_owned()))?;
+    let body = body.ok_or(Malformed::LongTokenRequest)?;
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
     let appid = request.get("appid").and_then(Value::as_str);
     let forced = request.get("force_refresh");
@@ -67,13 +62,11 @@ pub(super) async fn answer(
     asked: TokenRequest,
 ) -> Result<Reply, ProxyError> {
     if proxy.options.token_endpoint == TokenEndpoint::Off {
-        return Err(ProxyError::Closed(
-            "the sidecar answers no token requests (--token-endpoint off): call the API without a token",
-        ));
+        return Err(Closed::TokenEndpoint.into());
     }
-    let stable = call.endpoint.path() == STABLE.as_bytes();
+    let stable = call.endpoint.path() == STABLE_TOKEN.as_bytes();
     if stable && call.head.method != Method::POST {
-        return Err(ProxyError::Malformed("stable_token takes POST".to_owned()));
+        return Err(Malformed::StableTokenMethod.into());
     }
     call.names_appid()?;
     if !asked.appid.is_empty() && !call.account.is_called(&asked.appid) {

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     body::request_body::RequestBody,
-    proxy::{ListenerInfo, error::ProxyError},
+    proxy::{ListenerInfo, cause::Malformed, error::ProxyError},
     rt::task::Deadline,
 };
 
@@ -231,7 +231,7 @@ fn answer(
         let mut reply = match framing {
             Ok(()) => worker.proxy.handle(call, &context.listener).await,
             Err(reason) => {
-                let error = ProxyError::Malformed(reason.to_owned());
+                let error = ProxyError::from(Malformed::Framing(reason));
                 closing(worker.proxy.reject(&error), version)
             }
         };

@@ -9,6 +9,9 @@ use percent_encoding::percent_decode;
 use super::api::Api;
 pub use table::{label, rows, rows_of};
 
+/// The token endpoint of WeChat's that takes its parameters in its body.
+pub const STABLE_TOKEN: &str = "/cgi-bin/stable_token";
+
 /// What WeChat or WeCom wants with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {

@@ -18,8 +18,10 @@ use rustls::{
 use tokio::time::{Duration, sleep};
 use x509_parser::parse_x509_certificate;
 
+use crate::rt::file_watcher::FileWatcher;
+
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// A certificate and its key, as they stand in their files.
 #[derive(Debug)]
@@ -50,22 +52,21 @@ impl Certificate {
 
     /// Reads them again whenever they change, for ever.
     pub(super) async fn watch(self: Arc<Self>) {
-        let mut failed = None;
+        let files = [self.certificate.clone(), self.key.clone()];
+        let mut files = FileWatcher::new(files, INTERVAL).await;
         loop {
-            sleep(LOOK).await;
-            match self.reread() {
-                Ok(true) => {
-                    failed = None;
-                    tracing::info!("the certificate changed");
+            // At first, too: they may have changed since they were loaded.
+            let this = self.clone();
+            match files.read(move || this.reread()).await {
+                Some(Ok(true)) => tracing::info!("the certificate changed"),
+                Some(Ok(false)) => {}
+                Some(Err(problem)) => tracing::warn!(problem, "the certificate in use stays"),
+                None => {
+                    sleep(INTERVAL).await;
+                    continue;
                 }
-                Ok(false) => failed = None,
-                // Between two files that change one after the other there is a moment.
-                Err(problem) if failed.as_ref() != Some(&problem) => {
-                    tracing::warn!(problem, "the certificate in use stays");
-                    failed = Some(problem);
-                }
-                Err(_) => {}
             }
+            files.changed().await;
         }
     }
 
