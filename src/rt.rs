@@ -1,7 +1,6 @@
 //! A thin layer over tokio: what wakes a task, timers and sockets.
 
 pub mod clock;
-pub mod coalescing_waker;
 pub mod count_guard;
 pub mod socket;
 pub mod task;
