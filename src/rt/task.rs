@@ -13,8 +13,6 @@ use tokio::{
     time::{Duration, Instant, Sleep, sleep_until},
 };
 
-use super::clock::{CachedNow, now};
-
 thread_local! {
     static CURRENT: RefCell<Option<CurrentTask>> = const { RefCell::new(None) };
 }
@@ -65,7 +63,6 @@ pub async fn scope<F: Future + Unpin>(mut future: F) -> F::Output {
                 timer: Timer::default(),
             },
         };
-        let _glance = CachedNow::begin();
         let entered = ScopeGuard::now(polled);
         let ready = Pin::new(&mut future).poll(cx);
         kept = entered.leave();
@@ -135,14 +132,14 @@ impl Deadline {
 
     /// Whether the wait has lasted for `limit`. If not, the task is woken when it has.
     pub fn poll_elapsed(&mut self, limit: Duration, cx: &mut Context<'_>) -> bool {
-        let now = now();
+        let now = Instant::now();
         let due = *self.since.get_or_insert(now) + limit;
         self.is_past(due, now, cx)
     }
 
     /// Whether `due` is over, whatever it was the last time. If not, the task is woken when it is.
     pub fn poll_due(&mut self, due: Instant, cx: &mut Context<'_>) -> bool {
-        self.is_past(due, now(), cx)
+        self.is_past(due, Instant::now(), cx)
     }
 
     fn is_past(&mut self, due: Instant, now: Instant, cx: &mut Context<'_>) -> bool {
@@ -206,7 +203,10 @@ mod tests {
         let asked = RefCell::new(vec![5, 3, 9]);
         let asking = Box::pin(poll_fn(|_| {
             for seconds in asked.borrow().iter() {
-                assert!(wake_at(began + Duration::from_secs(*seconds), now()));
+                assert!(wake_at(
+                    began + Duration::from_secs(*seconds),
+                    Instant::now()
+                ));
             }
             Poll::<()>::Pending
         }));
