@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct ConnState {
     phase: AtomicU8,
-    /// What the head just read has: [`Head`]'s bits.
+    /// What the head just read has: the bits of [`FramingCheck`].
     head: AtomicU8,
     /// How many bytes belong to the call after its head.
     body_length: AtomicU64,
@@ -116,7 +116,7 @@ impl ConnState {
         self.body_length.load(Ordering::Relaxed)
     }
 
-    /// All of a head has come; its bits are [`Head`]'s.
+    /// All of a head has come; its bits are those of [`FramingCheck`].
     pub(super) fn head_was_read(&self, bits: u8) {
         self.head.store(bits, Ordering::Relaxed);
     }
