@@ -19,7 +19,7 @@ use std::{
 use http::Response;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Duration, timeout},
+    time::{Duration, Instant, timeout},
 };
 
 pub use request::UpstreamRequest;
@@ -32,7 +32,6 @@ use pool::Pool;
 use crate::{
     metrics::{GaugeGuard, Metrics},
     net::connection_error::ConnectionError,
-    rt::clock::now,
 };
 
 /// What an upstream needs to know.
@@ -130,11 +129,11 @@ impl Upstream {
                 Some(link) => (link, true),
                 None => Box::pin(self.open(fresh)).await?,
             };
-            let started = now();
+            let started = Instant::now();
             link.begin(call);
             match poll_fn(|cx| link.poll_reply(&self.options, cx)).await {
                 Ok(reply) => {
-                    self.metrics.latency(now() - started);
+                    self.metrics.latency(started.elapsed());
                     let idle = self.options.idle_timeout;
                     let pool = self.pool.clone();
                     Ok(reply.map(|()| ResponseBody::new(link, idle, pool)))

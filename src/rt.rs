@@ -1,7 +1,5 @@
 //! A thin layer over tokio: what wakes a task, timers, sockets and files.
 
-pub mod clock;
-pub mod coalescing_waker;
 pub mod count_guard;
 pub mod file_watcher;
 pub mod socket;

@@ -13,7 +13,7 @@ use std::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{Duration, Instant};
 
-use crate::{rt::clock::now, secret::Secret};
+use crate::secret::Secret;
 
 /// What may stand in a query value unencoded (RFC 3986 §2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -77,7 +77,7 @@ impl Token {
 
     /// How long it still works.
     pub fn remaining(&self) -> Duration {
-        (self.issued_at + self.lifetime).saturating_duration_since(now())
+        (self.issued_at + self.lifetime).saturating_duration_since(Instant::now())
     }
 
     /// Whether a call sent now arrives well before expiry: not in the last 30 s, nor in the last

@@ -17,10 +17,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use crate::{
-    net::connection_error::ConnectionError,
-    rt::{coalescing_waker::CoalescingWaker, task::Deadline},
-};
+use crate::{net::connection_error::ConnectionError, rt::task::Deadline};
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +68,6 @@ impl IdleTimeout {
 
 /// The app's connection, as a call's body and reply see it.
 pub trait CallOwner: fmt::Debug + Send + Sync {
-    /// What wakes it.
-    fn bell(&self) -> &CoalescingWaker;
-
     /// One of those who keep the call with this number busy is gone.
     fn let_go(&self, call: u64);
 }
@@ -155,14 +149,10 @@ impl Body for RequestBody {
             return Poll::Ready(Some(Ok(Frame::data(mem::take(&mut this.here)))));
         }
         this.awaits_continue = false;
-        let (Some(body), Some(busy)) = (&mut this.body, &this.busy) else {
+        let Some(body) = &mut this.body else {
             return Poll::Ready(None);
         };
-        // To take the last of it wakes its sender, which is gone by then.
-        let bell = busy.line.bell();
-        bell.suppress();
         let polled = Pin::new(&mut *body).poll_frame(cx);
-        bell.release(u32::from(body.is_end_stream()));
         let polled = this.clock.watch(polled, cx);
         if !matches!(polled, Poll::Pending | Poll::Ready(Some(Ok(_)))) || body.is_end_stream() {
             this.ended = true;

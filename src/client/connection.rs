@@ -28,7 +28,7 @@ use crate::{
         connector::Dialed,
         stream::{BufStream, LITTLE},
     },
-    rt::{clock::now, task::Deadline},
+    rt::task::Deadline,
 };
 
 /// A connection that ends so soon after a call was sent was being closed when that came.
@@ -136,7 +136,7 @@ impl Connection {
             }
             Poll::Ready(Err(fault)) => {
                 let fault = self.broken.unwrap_or(fault);
-                let at_once = !self.answered && now() - self.sending.last_write() < AT_ONCE;
+                let at_once = !self.answered && self.sending.last_write().elapsed() < AT_ONCE;
                 Poll::Ready(Err(Error::Broken { fault, at_once }))
             }
             Poll::Pending => {

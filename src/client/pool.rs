@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::connection::Connection;
-use crate::rt::{clock::now, count_guard::CountGuard};
+use crate::rt::count_guard::CountGuard;
 
 /// How long a connection may wait; WeChat closes its own later.
 const MOST_IDLE: Duration = Duration::from_secs(15);
@@ -42,7 +42,7 @@ impl Pool {
         let mut care = false;
         loop {
             let (mut link, since) = self.lock().pop()?;
-            let waited = now() - since;
+            let waited = since.elapsed();
             if waited > MOST_IDLE {
                 continue;
             }
@@ -71,7 +71,7 @@ impl Pool {
     /// Takes back a connection whose reply is through.
     pub(super) fn put(&self, link: Box<Connection>) {
         if link.is_free() {
-            self.lock().push((link, now()));
+            self.lock().push((link, Instant::now()));
             if self.waiting.load(Ordering::Relaxed) > 0 {
                 self.freed.notify_one();
             }
@@ -88,7 +88,7 @@ impl Pool {
     ) -> (usize, usize) {
         let mut idle = self.lock();
         let lasting = idle.iter_mut().rev().filter_map(|(link, since)| {
-            (now() - *since + pause <= MOST_IDLE && link.is_open(cx)).then_some(())
+            (since.elapsed() + pause <= MOST_IDLE && link.is_open(cx)).then_some(())
         });
         let ready = lasting.take(most).count();
         idle.retain(|(link, _)| link.is_free());
@@ -97,7 +97,8 @@ impl Pool {
 
     /// Closes what has waited too long.
     pub(super) fn sweep(&self) {
-        self.lock().retain(|(_, since)| now() - *since <= MOST_IDLE);
+        self.lock()
+            .retain(|(_, since)| since.elapsed() <= MOST_IDLE);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Box<Connection>, Instant)>> {

@@ -16,7 +16,6 @@ use super::request::UpstreamRequest;
 use crate::{
     body::{buffered::BufferedBody, request_body::RequestBody},
     net::{connection_error::ConnectionError, stream::BufStream},
-    rt::clock::now,
 };
 
 /// A body that is no larger goes into the same piece as the head.
@@ -69,7 +68,7 @@ impl RequestWriter {
             body: None,
             left: 0,
             flushed: true,
-            last_write: now(),
+            last_write: Instant::now(),
             blocked: false,
         }
     }
@@ -171,7 +170,7 @@ impl RequestWriter {
     }
 
     fn wrote(&mut self) {
-        self.last_write = now();
+        self.last_write = Instant::now();
         self.blocked = false;
     }
 
@@ -202,7 +201,7 @@ impl RequestWriter {
         match (self.blocked, self.is_through()) {
             (true, _) => self.last_write + idle,
             (false, true) => self.last_write + reply,
-            (false, false) => now() + idle.min(reply),
+            (false, false) => Instant::now() + idle.min(reply),
         }
     }
 }

@@ -28,14 +28,14 @@ pub(crate) enum Stream {
 #[derive(Debug)]
 pub(crate) struct BufStream {
     stream: Stream,
-    /// All that had come was read: the socket alone can tell whether there is more.
+    /// All that had come was read, so the socket alone can tell whether there is more.
     dry: bool,
-    /// What went wrong behind what came last.
+    /// An error that comes after what was read last.
     failed: Option<io::Error>,
 }
 
-/// How much is read at once at first. What comes in such pieces is copied from a place that all connections
-/// share; so one that waits takes no memory for it.
+/// How much is read at once at first. Such a piece is copied from a buffer that all connections of a thread
+/// share, so a connection that waits takes no memory for it.
 pub(crate) const LITTLE: usize = 16 * 1024;
 
 thread_local! {
@@ -51,13 +51,13 @@ impl BufStream {
         }
     }
 
-    /// Reads a little, shows it to `look`, and says what that says. Nothing is the end.
+    /// Reads a little and returns what `look` makes of it. No bytes are the end.
     pub(crate) fn poll_look<T>(
         &mut self,
         cx: &mut Context<'_>,
         look: impl FnOnce(&[u8]) -> T,
     ) -> Poll<io::Result<T>> {
-        // Before anything is made ready for it.
+        // Before the buffer is borrowed.
         ready!(self.poll_wet(cx))?;
         SHARED.with_borrow_mut(|shared| {
             shared.resize(LITTLE, 0);
@@ -93,8 +93,8 @@ impl BufStream {
         }
     }
 
-    /// Whether there may be something to read. Where TLS holds nothing back the socket alone can tell, for a
-    /// tenth of the price.
+    /// Whether there may be something to read. Where TLS holds nothing back, the socket alone can tell,
+    /// for a tenth of the price.
     fn poll_wet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.dry {
             ready!(with_task_waker(cx, |cx| self.socket().poll_read_ready(cx)))?;
@@ -103,7 +103,7 @@ impl BufStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what it takes of `bufs`. TLS takes more than has left.
+    /// Writes a part of `bufs`. TLS may take more than has been sent.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -116,7 +116,7 @@ impl BufStream {
         })
     }
 
-    /// Whether all that was taken has left.
+    /// Whether all that was taken has been sent.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(_) => Poll::Ready(Ok(())),
@@ -134,68 +134,81 @@ impl AsyncRead for BufStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let stream = match &mut this.stream {
+        match &mut this.stream {
             Stream::Plain(stream) if buf.initialized().len() < buf.capacity() => {
-                return with_task_waker(cx, |cx| Pin::new(stream).poll_read(cx, buf));
+                with_task_waker(cx, |cx| Pin::new(stream).poll_read(cx, buf))
             }
             Stream::Plain(stream) => {
                 let room = buf.initialize_unfilled();
                 let read = with_task_waker(cx, |cx| socket::poll_read(stream, room, cx));
-                return read.map_ok(|read| buf.advance(read));
+                read.map_ok(|read| buf.advance(read))
             }
-            Stream::Tls(stream) => stream,
-        };
-        if let Some(error) = this.failed.take() {
-            return Poll::Ready(Err(error));
-        }
-        let before = buf.filled().len();
-        with_task_waker(cx, |cx| {
-            loop {
-                let came = match Pin::new(stream.as_mut()).poll_fill_buf(cx) {
-                    Poll::Ready(Ok(data)) => {
-                        let some = data.len().min(buf.remaining());
-                        buf.put_slice(&data[..some]);
-                        Pin::new(stream.as_mut()).consume(some);
-                        Poll::Ready(Ok(some))
-                    }
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    Poll::Pending => Poll::Pending,
-                };
-                let some = buf.filled().len() > before;
-                match came {
-                    // It gives one record at a time, and each would be sent on alone.
-                    Poll::Ready(Ok(1..)) => {
-                        this.dry = drain(stream, buf);
-                        if this.dry || buf.remaining() == 0 {
-                            return Poll::Ready(Ok(()));
-                        }
-                    }
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
-                    Poll::Ready(Err(error)) if some => {
-                        this.failed = Some(error);
-                        return Poll::Ready(Ok(()));
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => {
-                        this.dry = true;
-                        // What TLS has to say to what it read; if not now, then with the next call.
-                        let _ = Pin::new(stream.as_mut()).poll_flush(cx);
-                        return if some {
-                            Poll::Ready(Ok(()))
-                        } else {
-                            Poll::Pending
-                        };
-                    }
+            Stream::Tls(stream) => {
+                if let Some(error) = this.failed.take() {
+                    return Poll::Ready(Err(error));
                 }
+                let (dry, failed) = (&mut this.dry, &mut this.failed);
+                with_task_waker(cx, |cx| poll_read_tls(stream, dry, failed, cx, buf))
             }
-        })
+        }
     }
 }
 
-/// Takes what TLS has understood already. Says whether nothing is held back, neither by it nor on the way
-/// to it.
+/// Reads as many records as there are, or as `buf` takes. Says in `dry` whether the socket alone can tell
+/// if there is more, and leaves in `failed` an error behind what was read.
+#[inline]
+fn poll_read_tls(
+    stream: &mut TlsStream<ReadAhead>,
+    dry: &mut bool,
+    failed: &mut Option<io::Error>,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    let before = buf.filled().len();
+    loop {
+        let read = match Pin::new(&mut *stream).poll_fill_buf(cx) {
+            Poll::Ready(Ok(data)) => {
+                let some = data.len().min(buf.remaining());
+                buf.put_slice(&data[..some]);
+                Pin::new(&mut *stream).consume(some);
+                Poll::Ready(Ok(some))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
+        let some = buf.filled().len() > before;
+        match read {
+            // tokio-rustls gives one record at a time, and each would be sent on alone.
+            Poll::Ready(Ok(1..)) => {
+                *dry = drain(stream, buf);
+                if *dry || buf.remaining() == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) if some => {
+                *failed = Some(error);
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {
+                *dry = true;
+                // TLS may have to answer what it read; if not now, then with the next call.
+                let _ = Pin::new(&mut *stream).poll_flush(cx);
+                return if some {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                };
+            }
+        }
+    }
+}
+
+/// Takes what TLS has decrypted already. Returns whether nothing is left, neither in TLS nor in what was
+/// read ahead for it.
 fn drain(stream: &mut TlsStream<ReadAhead>, buf: &mut ReadBuf<'_>) -> bool {
-    let (eager, session) = stream.get_mut();
+    let (read_ahead, session) = stream.get_mut();
     let mut reader = session.reader();
     while buf.remaining() > 0 {
         match reader.fill_buf() {
@@ -207,7 +220,7 @@ fn drain(stream: &mut TlsStream<ReadAhead>, buf: &mut ReadBuf<'_>) -> bool {
                 reader.consume(some);
             }
             Err(error) => {
-                return error.kind() == io::ErrorKind::WouldBlock && eager.is_taken();
+                return error.kind() == io::ErrorKind::WouldBlock && read_ahead.is_taken();
             }
         }
     }

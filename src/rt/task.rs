@@ -13,8 +13,6 @@ use tokio::{
     time::{Duration, Instant, Sleep, sleep_until},
 };
 
-use super::clock::{CachedNow, now};
-
 thread_local! {
     static CURRENT: RefCell<Option<CurrentTask>> = const { RefCell::new(None) };
 }
@@ -65,7 +63,6 @@ pub async fn scope<F: Future + Unpin>(mut future: F) -> F::Output {
                 timer: Timer::default(),
             },
         };
-        let _glance = CachedNow::begin();
         let entered = ScopeGuard::now(polled);
         let ready = Pin::new(&mut future).poll(cx);
         kept = entered.leave();
@@ -135,14 +132,14 @@ impl Deadline {
 
     /// Whether the wait has lasted for `limit`. If not, the task is woken when it has.
     pub fn poll_elapsed(&mut self, limit: Duration, cx: &mut Context<'_>) -> bool {
-        let now = now();
+        let now = Instant::now();
         let due = *self.since.get_or_insert(now) + limit;
         self.is_past(due, now, cx)
     }
 
     /// Whether `due` is over, whatever it was the last time. If not, the task is woken when it is.
     pub fn poll_due(&mut self, due: Instant, cx: &mut Context<'_>) -> bool {
-        self.is_past(due, now(), cx)
+        self.is_past(due, Instant::now(), cx)
     }
 
     fn is_past(&mut self, due: Instant, now: Instant, cx: &mut Context<'_>) -> bool {
@@ -184,29 +181,32 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Task(AtomicU32);
+    struct WakeCount(AtomicU32);
 
-    impl Wake for Task {
+    impl Wake for WakeCount {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    impl Task {
-        fn woken(&self) -> u32 {
+    impl WakeCount {
+        fn take(&self) -> u32 {
             self.0.swap(0, Ordering::Relaxed)
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_timer_wakes_a_task_no_later_than_anybody_asked() {
-        let task = Arc::new(Task::default());
+        let task = Arc::new(WakeCount::default());
         let waker = Waker::from(task.clone());
         let began = Instant::now();
         let asked = RefCell::new(vec![5, 3, 9]);
         let asking = Box::pin(poll_fn(|_| {
             for seconds in asked.borrow().iter() {
-                assert!(wake_at(began + Duration::from_secs(*seconds), now()));
+                assert!(wake_at(
+                    began + Duration::from_secs(*seconds),
+                    Instant::now()
+                ));
             }
             Poll::<()>::Pending
         }));
@@ -217,36 +217,39 @@ mod tests {
         };
         poll(&[5, 3, 9]);
         advance(Duration::from_secs(2)).await;
-        assert_eq!(task.woken(), 0);
+        assert_eq!(task.take(), 0);
         // Nobody waits for three any more: a wake too early is asked again.
         poll(&[5, 9]);
         advance(Duration::from_secs(1)).await;
-        assert_eq!(task.woken(), 1);
+        assert_eq!(task.take(), 1);
         poll(&[9, 5]);
         advance(Duration::from_secs(1)).await;
-        assert_eq!(task.woken(), 0);
+        assert_eq!(task.take(), 0);
         advance(Duration::from_secs(1)).await;
-        assert_eq!(task.woken(), 1);
+        assert_eq!(task.take(), 1);
         // What is over wakes at once.
         poll(&[4]);
-        assert_eq!(task.woken(), 1);
+        assert_eq!(task.take(), 1);
         assert!(!wake_at(began, began));
     }
 
     #[test]
     fn what_is_polled_past_others_wakes_the_task_itself() {
-        let (task, other) = (Arc::new(Task::default()), Arc::new(Task::default()));
+        let (task, other) = (
+            Arc::new(WakeCount::default()),
+            Arc::new(WakeCount::default()),
+        );
         let (of_task, of_other) = (Waker::from(task.clone()), Waker::from(other.clone()));
         let mut between = Context::from_waker(&of_other);
         let mut ring = || with_task_waker(&mut between, |cx| cx.waker().wake_by_ref());
         ring();
-        assert_eq!((task.woken(), other.woken()), (0, 1));
+        assert_eq!((task.take(), other.take()), (0, 1));
         let known = scope(Box::pin(poll_fn(|_| -> Poll<()> {
             ring();
             Poll::Pending
         })));
         let _ = pin!(known).poll(&mut Context::from_waker(&of_task));
-        assert_eq!((task.woken(), other.woken()), (1, 0));
+        assert_eq!((task.take(), other.take()), (1, 0));
         let fails = super::scope(Box::pin(poll_fn(|_| -> Poll<()> {
             panic!("of this task")
         })));

@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::Poll,
 };
 
 use http::{HeaderMap, HeaderValue, Request, Version, header};
@@ -159,17 +159,7 @@ async fn until_woken(
     let mut drained = pin!(worker.drain.drained());
     let mut pause = Deadline::default();
     let mut calls = 0;
-    let waker = Waker::from(state.bell.clone());
-    let mut woken_by: Option<Waker> = None;
     poll_fn(|cx| {
-        if !woken_by
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
-            state.bell.wakes(cx.waker());
-            woken_by = Some(cx.waker().clone());
-        }
-        let cx = &mut Context::from_waker(&waker);
         if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
             return Poll::Ready(Woken::Ended(ended));
         }

@@ -16,17 +16,14 @@ use super::framing_check::FramingCheck;
 use crate::{
     body::request_body::{BodyError, CallGuard, CallOwner},
     proxy::ReplyBody,
-    rt::coalescing_waker::CoalescingWaker,
 };
 
 /// Where a connection is in its life, known to its bytes and to its calls. All of them are with one worker, so
 /// nothing here changes between a load and a store.
 #[derive(Debug, Default)]
 pub(super) struct ConnState {
-    /// Wakes the connection.
-    pub(super) bell: Arc<CoalescingWaker>,
     phase: AtomicU8,
-    /// What the head just read has: [`Head`]'s bits.
+    /// What the head just read has: the bits of [`FramingCheck`].
     head: AtomicU8,
     /// How many bytes belong to the call after its head.
     body_length: AtomicU64,
@@ -48,10 +45,6 @@ pub(super) const READING: u8 = 1;
 pub(super) const CALLING: u8 = 2;
 
 impl CallOwner for ConnState {
-    fn bell(&self) -> &CoalescingWaker {
-        &self.bell
-    }
-
     fn let_go(&self, call: u64) {
         // The next call may have begun before this one is let go.
         if self.calls.load(Ordering::Relaxed) != call {
@@ -123,7 +116,7 @@ impl ConnState {
         self.body_length.load(Ordering::Relaxed)
     }
 
-    /// All of a head has come; its bits are [`Head`]'s.
+    /// All of a head has come; its bits are those of [`FramingCheck`].
     pub(super) fn head_was_read(&self, bits: u8) {
         self.head.store(bits, Ordering::Relaxed);
     }

@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::{Duration, Instant};
 
-use crate::{rt::clock::now, secret::Secret};
+use crate::secret::Secret;
 
 /// How long a token that was replaced is still known. None of WeChat's lives longer.
 const REMEMBERED: Duration = Duration::from_secs(7200);
@@ -65,7 +65,7 @@ impl Fingerprints {
 
     /// The histories that `token` stands in: one, unless several accounts take theirs from one place.
     pub fn find(&self, token: &str) -> Vec<HistoryId> {
-        let (fingerprint, now) = (self.of(token), now());
+        let (fingerprint, now) = (self.of(token), Instant::now());
         let entries = self.0.entries.load();
         let start = entries.partition_point(|entry| entry.fingerprint < fingerprint);
         let same = entries[start..]
