@@ -171,7 +171,7 @@ impl App {
             allow_hosts: config.proxy.guard.allow_hosts.clone(),
             readings: readings.clone(),
         };
-        tasks.spawn(Arc::new(admin_port).serve(admin));
+        tasks.spawn(admin_port.serve(admin));
         let room = Arc::new(Semaphore::new(config.server.max_connections));
         let mut doors = Listeners::new(workers.clone(), room, farewell.clone());
         let mut open = Vec::new();
