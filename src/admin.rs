@@ -2,25 +2,24 @@
 
 mod reloads;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::{HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Notify, Semaphore},
-    time::{Duration, Instant, sleep, timeout},
+    net::TcpListener,
+    sync::Notify,
+    time::{Duration, timeout},
 };
 
 use crate::{
     account::{Account, Directory, Lookup},
     body::budget::ByteBudget,
+    http_host::{self, HostReply, HostRequest, Service, Visit, page, text},
     log::Log,
-    metrics::{AccountPage, Metrics, Page, ProcessPage, Ticket},
+    metrics::{AccountPage, CONTENT_TYPE, Metrics, Page, ProcessPage, Ticket},
     proxy::{GuardOptions, HEADER, guard::Exposure},
     server::{Drain, Workers},
     token::keeper,
@@ -55,19 +54,23 @@ pub use reloads::Reloads;
 /// has other words, and WeChat's own is taken away.
 pub const MARK: &str = "admin";
 
-type AdminResponse = Response<Full<Bytes>>;
-
-/// Peers at once; a probe takes one for a moment.
-const MOST_PEERS: usize = 64;
-
 /// How long a peer may take for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// After so long a connection ends with the next reply, which says so.
-const VISIT: Duration = Duration::from_secs(2);
-
-/// How long a connection lasts at most: a visit, a pause, and an answer. So who asks again and again is not cut off.
-const LONGEST_VISIT: Duration = Duration::from_secs(15);
+/// A probe takes a place for a moment. A connection that asks again and again is not cut off: there is time for
+/// its last reply, a pause before it, and an answer.
+const HOST: http_host::Options = http_host::Options {
+    connections: 64,
+    largest_head: 16 * 1024,
+    first_request: PATIENCE,
+    keep_alive: PATIENCE,
+    when_scarce: Duration::from_secs(5),
+    visit: Some(Visit {
+        last_reply: Duration::from_secs(2),
+        longest: Duration::from_secs(15),
+    }),
+    grace: Duration::ZERO,
+};
 
 /// The largest body: a log level.
 const LARGEST_BODY: usize = 1024;
@@ -85,63 +88,45 @@ GET  /log-level  loopback only: the level of the log; PUT sets it
 POST /shutdown   loopback only, with --enable-shutdown: drain and exit (/quitquitquit is the same)
 ";
 
+/// The admin port, which is open where more than this machine reaches it.
+#[derive(Debug)]
+struct AdminService {
+    admin: Admin,
+    open: bool,
+}
+
+impl Service for AdminService {
+    async fn answer(&self, request: HostRequest) -> HostReply {
+        let mut reply = self.admin.answer(request, self.open).await;
+        let mark = HeaderValue::from_static(MARK);
+        reply.headers_mut().insert(HEADER, mark);
+        reply
+    }
+}
+
 impl Admin {
     /// Answers on `listener`, for ever.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let room = Arc::new(Semaphore::new(MOST_PEERS));
+    pub async fn serve(self, listener: TcpListener) {
         let open = listener.local_addr().is_ok_and(|local| !is_loopback(local));
-        loop {
-            let accepted = listener.accept().await;
-            let (Ok((stream, peer)), Ok(permit)) = (accepted, room.clone().acquire_owned().await)
-            else {
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let admin = self.clone();
-            tokio::spawn(async move {
-                admin.converse(stream, peer, open).await;
-                drop(permit);
-            });
-        }
+        // It answers while the process drains, and ends with it.
+        let drain = Drain::default();
+        http_host::serve(
+            listener,
+            None,
+            AdminService { admin: self, open },
+            HOST,
+            drain,
+        )
+        .await;
     }
 
-    async fn converse(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, open: bool) {
-        let over = Instant::now() + VISIT;
-        let service = service_fn(|call: Request<Incoming>| {
-            let admin = self.clone();
-            async move {
-                let (head, body) = call.into_parts();
-                let mut reply = admin.answer(&head, body, peer, open).await;
-                let mark = HeaderValue::from_static(MARK);
-                reply.headers_mut().insert(HEADER, mark);
-                if Instant::now() >= over {
-                    let close = HeaderValue::from_static("close");
-                    reply.headers_mut().insert(header::CONNECTION, close);
-                }
-                Ok::<_, Infallible>(reply)
-            }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE)
-            .max_buf_size(16 * 1024)
-            .serve_connection(TokioIo::new(stream), service);
-        // A peer that hangs up is nobody's business, and one that never reads is not waited for.
-        let _ = timeout(LONGEST_VISIT, connection).await;
-    }
-
-    async fn answer(
-        &self,
-        head: &Parts,
-        body: Incoming,
-        peer: SocketAddr,
-        open: bool,
-    ) -> AdminResponse {
+    async fn answer(&self, request: HostRequest, open: bool) -> HostReply {
+        let HostRequest { head, body, peer } = request;
         let guard = GuardOptions {
             allow_hosts: self.allow_hosts.clone(),
             ..GuardOptions::default()
         };
-        let turned_down = guard.check(head, Exposure::Admin).err();
+        let turned_down = guard.check(&head, Exposure::Admin).err();
         if let Some(failure) = turned_down.as_ref().filter(|_| !open) {
             return text(StatusCode::FORBIDDEN, &failure.to_string());
         }
@@ -179,7 +164,7 @@ impl Admin {
         }
     }
 
-    async fn live(&self) -> AdminResponse {
+    async fn live(&self) -> HostReply {
         if self.workers.answer_within(Duration::from_secs(2)).await {
             text(StatusCode::OK, "ok")
         } else {
@@ -187,7 +172,7 @@ impl Admin {
         }
     }
 
-    fn ready(&self, query: Option<&str>) -> AdminResponse {
+    fn ready(&self, query: Option<&str>) -> HostReply {
         let wanted = query.into_iter().flat_map(|query| query.split('&'));
         let account = wanted
             .filter_map(|pair| pair.strip_prefix("account="))
@@ -239,7 +224,7 @@ impl Admin {
             .all(|account| account.keeper.status().tried)
     }
 
-    fn started(&self) -> AdminResponse {
+    fn started(&self) -> HostReply {
         if self.all_tried() {
             text(StatusCode::OK, "ok")
         } else {
@@ -250,22 +235,18 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> AdminResponse {
+    fn metrics(&self) -> HostReply {
         let process = ProcessPage {
             ready: self.readiness(None).is_ok(),
             held: self.memory.held(),
             log_lines_dropped: self.log.as_ref().map_or(0, Log::dropped_lines),
         };
         let accounts = self.directory.now();
-        let accounts: Vec<_> = accounts.iter().map(|account| page(account)).collect();
-        let page = Page::of(&self.metrics, process, &accounts);
-        let mut reply = AdminResponse::new(Full::from(page));
-        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        reply.headers_mut().insert(header::CONTENT_TYPE, kind);
-        reply
+        let accounts: Vec<_> = accounts.iter().map(|account| shown(account)).collect();
+        page(CONTENT_TYPE, Page::of(&self.metrics, process, &accounts))
     }
 
-    fn accounts(&self) -> AdminResponse {
+    fn accounts(&self) -> HostReply {
         let accounts = self.directory.now();
         let default = accounts.default_account();
         let is_default = |account| default.is_some_and(|default| Arc::ptr_eq(default, account));
@@ -274,13 +255,10 @@ impl Admin {
             .map(|account| describe(account, is_default(account)))
             .collect();
         let status = json!({ "accounts": accounts, "configuration": self.readings.describe() });
-        let mut reply = text(StatusCode::OK, &status.to_string());
-        let kind = HeaderValue::from_static("application/json");
-        reply.headers_mut().insert(header::CONTENT_TYPE, kind);
-        reply
+        page("application/json", format!("{status}\n"))
     }
 
-    async fn set_log_level(&self, body: Incoming) -> AdminResponse {
+    async fn set_log_level(&self, body: Incoming) -> HostReply {
         let body = timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect()).await;
         let Ok(Ok(body)) = body else {
             return text(StatusCode::BAD_REQUEST, "the body is no log level");
@@ -299,7 +277,7 @@ impl Admin {
         }
     }
 
-    fn shut_down(&self) -> AdminResponse {
+    fn shut_down(&self) -> HostReply {
         match &self.shutdown {
             Some(shutdown) => {
                 shutdown.notify_one();
@@ -329,7 +307,7 @@ fn has_token(account: &Arc<Account>) -> Result<(), String> {
     Err(format!("no access_token for {}: {reason}", account.names()))
 }
 
-fn page(account: &Account) -> AccountPage<'_> {
+fn shown(account: &Account) -> AccountPage<'_> {
     let token = account.keeper.in_hand();
     AccountPage {
         appid: &account.appid,
@@ -368,12 +346,4 @@ fn ticket((ticket, status): (Ticket, keeper::Status)) -> (String, Value) {
         "last_error": status.error.map(|error| error.to_string()),
     });
     (ticket.label().to_owned(), shown)
-}
-
-fn text(status: StatusCode, text: &str) -> AdminResponse {
-    let mut reply = AdminResponse::new(Full::from(format!("{text}\n")));
-    *reply.status_mut() = status;
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
-    reply
 }

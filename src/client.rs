@@ -1,5 +1,6 @@
 //! Calls to WeChat over connections that one worker keeps; errors never show a URL.
 
+pub mod api;
 mod chunked;
 mod connection;
 mod early_response;

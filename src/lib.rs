@@ -45,6 +45,8 @@ pub mod proxy;
 // Ports.
 pub mod server;
 
+pub mod http_host;
+
 pub mod admin;
 
 // Kubernetes.

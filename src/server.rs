@@ -70,7 +70,7 @@ impl Drain {
 
     /// Returns when no more calls are taken. A connection asks at each of its calls, so it costs
     /// nothing to ask again.
-    async fn drained(&self) {
+    pub async fn drained(&self) {
         let mut draining = self.draining.subscribe();
         let mut drained = pin!(draining.wait_for(|draining| *draining));
         let mut told: Option<Waker> = None;

@@ -3,20 +3,14 @@
 //! Whatever answers may be another program, or a port for calls. So an answer counts only with the mark of
 //! an admin port, and a question says whom it is for: a port for calls sends WeChat nothing.
 
-use std::{io, net::SocketAddr};
+use std::net::SocketAddr;
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, Request, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::{
-    net::TcpStream,
-    time::{Duration, timeout},
-};
+use http::{HeaderMap, HeaderValue, Method};
+use tokio::time::{Duration, timeout};
 
 use crate::{
     admin::MARK,
+    client::api::{Client, Error},
     proxy::{HEADER, Mark, guard::FOR_ADMIN},
 };
 
@@ -56,10 +50,10 @@ impl AdminReply {
 pub(super) enum AskError {
     /// There is nothing to send.
     #[error("the question cannot be asked: {0}")]
-    Question(#[from] http::Error),
+    Question(String),
     /// Nobody is there.
     #[error("no sidecar can be reached at {0}: {1}")]
-    Unreachable(SocketAddr, io::Error),
+    Unreachable(SocketAddr, String),
     /// Somebody is there, and says nothing.
     #[error("no answer from {0} within {PATIENCE:?}")]
     Silent(SocketAddr),
@@ -89,34 +83,22 @@ pub(super) async fn request(
 }
 
 async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Result<AdminReply, AskError> {
-    let stream = TcpStream::connect(admin)
-        .await
-        .map_err(|error| AskError::Unreachable(admin, error))?;
-    let broken = |error: hyper::Error| {
-        if error.is_parse() {
-            AskError::NotHttp(admin)
-        } else {
-            AskError::Broken(admin)
-        }
-    };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        // The admin port accepts loopback names only, whatever address it is reached at.
-        .header(header::HOST, format!("localhost:{}", admin.port()))
-        .header(HEADER, FOR_ADMIN)
-        .body(Empty::<Bytes>::new())?;
-    // Ends with the sender, at the end of this function.
-    tokio::spawn(connection);
-    let reply = sender.send_request(request).await.map_err(broken)?;
+    let client = Client::localhost(admin).map_err(AskError::Question)?;
+    // The admin port accepts loopback names only, whatever address it is reached at.
+    let url = format!("http://localhost:{}{path}", admin.port());
+    let request = client.request(method, url);
+    let request = request.header(HEADER, HeaderValue::from_static(FOR_ADMIN));
+    let reply = request.send().await.map_err(|error| match error {
+        Error::Request(problem) => AskError::Question(problem),
+        Error::Connect { cause, .. } => AskError::Unreachable(admin, cause),
+        Error::NotHttp(_) => AskError::NotHttp(admin),
+        Error::Slow(_) | Error::Broken(_) | Error::TooLarge => AskError::Broken(admin),
+    })?;
     recognise(reply.headers(), admin)?;
     let status = reply.status().as_u16();
-    let body = Limited::new(reply.into_body(), LARGEST).collect().await;
+    let body = reply.body(LARGEST).await;
     let body = body.map_err(|_| AskError::Broken(admin))?;
-    let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    let body = String::from_utf8_lossy(&body).into_owned();
     Ok(AdminReply { status, body })
 }
 

@@ -6,34 +6,31 @@ pub mod bootstrap;
 mod ca_bundle;
 mod certificate;
 pub mod cluster;
-mod connections;
 mod metrics;
 mod patch;
 mod review;
 
-use std::{
-    convert::Infallible, future::pending, io, net::SocketAddr, path::PathBuf, pin::pin,
-    process::ExitCode, sync::Arc,
-};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::BodyExt;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{SemaphorePermit, watch},
-    time::{Duration, Instant, sleep, timeout, timeout_at},
+    time::{Duration, Instant, sleep, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::inject::Injector;
-use crate::{log::Log, metrics::CONTENT_TYPE};
+use crate::{
+    body::budget::{ByteBudget, Reservation},
+    http_host::{self, HostReply, HostRequest, Service, page, text},
+    log::Log,
+    metrics::CONTENT_TYPE,
+    server::Drain,
+};
 use certificate::Certificate;
 use cluster::Cluster;
-use connections::{Connections, Slot};
 use metrics::{Reviewed, WebhookMetrics};
 use review::ReviewReply;
 
@@ -63,44 +60,36 @@ struct Webhook {
     cluster: Cluster,
     namespaces: bool,
     certificate: Arc<Certificate>,
-    figures: WebhookMetrics,
+    metrics: WebhookMetrics,
     log: Log,
-    peers: Arc<Connections>,
-    farewell: watch::Sender<Shutdown>,
+    /// Room for the bodies of all reviews in flight.
+    bodies: &'static ByteBudget,
+    drain: Drain,
 }
-
-/// How far the end is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Shutdown {
-    Serving,
-    Leaving,
-    Draining,
-}
-
-type WebhookReply = Response<Full<Bytes>>;
 
 /// Why there is no answer to a review: failurePolicy decides.
 struct ReviewError(Reviewed, StatusCode, String);
 
-/// How long a peer may take for a handshake, or for the rest of a review: longer than the API server
-/// waits for its answer.
+/// How long the body of a review may take to arrive: longer than the API server waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(6);
-
-/// How long a connection may stay without ever having asked anything.
-const UNUSED: Duration = Duration::from_secs(10);
-
-/// How long a connection is kept between two requests: longer than the API server keeps it, so that
-/// none is closed on a review that is just coming.
-const KEPT_ALIVE: Duration = Duration::from_secs(120);
 
 /// The API server takes objects of 3 MiB, and a review holds more than the object.
 const LARGEST_BODY: usize = 6 << 20;
 
-/// The head of a request.
-const LARGEST_HEAD: usize = 64 * 1024;
+/// What the bodies of all reviews in flight may take together.
+const BODIES: usize = 32 << 20;
 
-/// How long reviews in flight may take when the process ends.
-const GRACE: Duration = Duration::from_secs(10);
+/// An API server keeps a few connections. It asks at once on a new one, and closes its own idle ones after 90 s,
+/// before we would, so that none is closed on a review that is just coming.
+const HOST: http_host::Options = http_host::Options {
+    connections: 512,
+    largest_head: 64 * 1024,
+    first_request: Duration::from_secs(10),
+    keep_alive: Duration::from_secs(120),
+    when_scarce: Duration::from_secs(2),
+    visit: None,
+    grace: Duration::from_secs(10),
+};
 
 /// Serves until a signal: the first drains, a second one ends at once.
 pub async fn serve(options: Options, log: Log) -> ExitCode {
@@ -122,21 +111,24 @@ async fn start(options: Options, log: Log) -> Result<(), String> {
     let address = listener.local_addr().map_err(at)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(at)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(at)?;
+    let drain = Drain::default();
     let webhook = Arc::new(Webhook {
         injector: options.injector,
         cluster: Cluster::new(options.cluster),
         namespaces: options.namespaces,
         certificate: certificate.clone(),
-        figures: WebhookMetrics::default(),
+        metrics: WebhookMetrics::default(),
         log,
-        peers: Connections::new(),
-        farewell: watch::Sender::new(Shutdown::Serving),
+        bodies: ByteBudget::new(BODIES),
+        drain: drain.clone(),
     });
     tokio::spawn(certificate.clone().watch());
     let learning = webhook.clone();
     tokio::spawn(async move { learning.cluster.learn_version().await });
     tracing::info!(%address, "listening");
-    let serving = tokio::spawn(webhook.clone().accept(listener));
+    let tls = TlsAcceptor::from(certificate.server());
+    let serving = http_host::serve(listener, Some(tls), webhook, HOST, drain.clone());
+    let serving = tokio::spawn(serving);
     let mut signalled = async || {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -146,9 +138,9 @@ async fn start(options: Options, log: Log) -> Result<(), String> {
     signalled().await;
     tracing::info!(delay = ?options.shutdown_delay, "stopping");
     let end = async {
-        webhook.farewell.send_replace(Shutdown::Leaving);
+        drain.leave();
         sleep(options.shutdown_delay).await;
-        webhook.farewell.send_replace(Shutdown::Draining);
+        drain.drain();
         serving.await.map_err(|error| error.to_string())
     };
     tokio::select! {
@@ -157,91 +149,34 @@ async fn start(options: Options, log: Log) -> Result<(), String> {
     }
 }
 
+impl Service for Arc<Webhook> {
+    async fn answer(&self, request: HostRequest) -> HostReply {
+        let mut reply = self.dispatch(request).await;
+        // The next review had better go to a replica that stays.
+        if self.drain.is_leaving() {
+            let close = HeaderValue::from_static("close");
+            reply.headers_mut().insert(header::CONNECTION, close);
+        }
+        reply
+    }
+}
+
 impl Webhook {
-    /// Accepts until the end, and returns when the last connection is closed, or the grace is over.
-    async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let acceptor = TlsAcceptor::from(self.certificate.server());
-        let mut farewell = self.farewell.subscribe();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = farewell.wait_for(|farewell| *farewell == Shutdown::Draining) => break,
-            };
-            let Ok((stream, _)) = accepted else {
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let (webhook, acceptor) = (self.clone(), acceptor.clone());
-            let seat = self.peers.seat();
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = webhook.converse(stream, acceptor, &seat) => {}
-                    () = seat.is_needed() => tracing::debug!("a connection made room"),
-                }
-            });
-        }
-        drop(listener);
-        let _ = timeout(GRACE, self.peers.all_left()).await;
-    }
-
-    async fn converse(&self, stream: TcpStream, acceptor: TlsAcceptor, seat: &Slot) {
-        // Who does not speak TLS, or distrusts the certificate, is told so by TLS.
-        let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else {
-            tracing::debug!("a TLS handshake failed");
-            return;
-        };
-        let service = service_fn(|request: Request<Incoming>| async move {
-            let _busy = seat.busy();
-            let mut reply = self.answer(request).await;
-            // The next review had better go to a replica that stays.
-            if *self.farewell.borrow() > Shutdown::Serving {
-                let close = HeaderValue::from_static("close");
-                reply.headers_mut().insert(header::CONNECTION, close);
-            }
-            Ok::<_, Infallible>(reply)
-        });
-        let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(KEPT_ALIVE)
-            .max_buf_size(LARGEST_HEAD);
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        let mut farewell = self.farewell.subscribe();
-        let unused = async {
-            sleep(UNUSED).await;
-            if seat.is_used() {
-                pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = unused => return,
-            _ = farewell.wait_for(|farewell| *farewell == Shutdown::Draining) => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
-    }
-
-    async fn answer(&self, request: Request<Incoming>) -> WebhookReply {
-        let path = request.uri().path().to_owned();
-        match (path.as_str(), request.method()) {
+    async fn dispatch(&self, request: HostRequest) -> HostReply {
+        let (path, method) = (request.head.uri.path(), &request.head.method);
+        match (path, method) {
             ("/inject", &Method::POST) => self.inject(request).await,
             ("/inject", _) => text(StatusCode::METHOD_NOT_ALLOWED, "POST an AdmissionReview"),
             ("/livez" | "/healthz", _) => text(StatusCode::OK, "ok"),
-            ("/readyz", _) if *self.farewell.borrow() > Shutdown::Serving => text(
+            ("/readyz", _) if self.drain.is_leaving() => text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the process is about to end",
             ),
             ("/readyz", _) => text(StatusCode::OK, "ok"),
             ("/metrics", _) => {
                 let dropped = self.log.dropped_lines();
-                let page = self.figures.page(self.certificate.remaining(), dropped);
-                let mut reply = text(StatusCode::OK, page.trim_end());
-                reply
-                    .headers_mut()
-                    .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-                reply
+                let certificate = self.certificate.remaining();
+                page(CONTENT_TYPE, self.metrics.page(certificate, dropped))
             }
             _ => text(
                 StatusCode::NOT_FOUND,
@@ -250,27 +185,23 @@ impl Webhook {
         }
     }
 
-    async fn inject(&self, request: Request<Incoming>) -> WebhookReply {
+    async fn inject(&self, request: HostRequest) -> HostReply {
         let started = Instant::now();
-
         match self.review(request).await {
             Ok(ReviewReply { body, reviewed }) => {
-                self.figures.count(reviewed, started.elapsed());
-                let mut reply = Response::new(Full::from(body));
-                let kind = HeaderValue::from_static("application/json");
-                reply.headers_mut().insert(header::CONTENT_TYPE, kind);
-                reply
+                self.metrics.count(reviewed, started.elapsed());
+                page("application/json", body)
             }
             Err(ReviewError(reviewed, status, problem)) => {
                 tracing::warn!(%status, problem, "a review cannot be answered");
-                self.figures.count(reviewed, started.elapsed());
+                self.metrics.count(reviewed, started.elapsed());
                 text(status, &problem)
             }
         }
     }
 
-    async fn review(&self, request: Request<Incoming>) -> Result<ReviewReply, ReviewError> {
-        let (body, _room) = self.read(request).await?;
+    async fn review(&self, request: HostRequest) -> Result<ReviewReply, ReviewError> {
+        let (body, _reservation) = self.read(request).await?;
         let malformed =
             |problem| ReviewError(Reviewed::Malformed, StatusCode::BAD_REQUEST, problem);
         let review = review::Review::parse(&body).map_err(malformed)?;
@@ -290,15 +221,15 @@ impl Webhook {
         Ok(review.answer(&injector, &namespace))
     }
 
-    /// The body of a review, all of it before anything is said: who still sends does not listen.
+    /// The body of a review. All of it is read before anything is answered: a peer that still sends does not listen.
     async fn read(
         &self,
-        request: Request<Incoming>,
-    ) -> Result<(Vec<u8>, Vec<SemaphorePermit<'_>>), ReviewError> {
+        request: HostRequest,
+    ) -> Result<(Vec<u8>, Option<Reservation>), ReviewError> {
         let wrong =
             |status, problem: &str| ReviewError(Reviewed::Malformed, status, problem.to_owned());
-        let (head, mut body) = request.into_parts();
-        let (mut bytes, mut room) = (Vec::new(), Vec::new());
+        let HostRequest { head, mut body, .. } = request;
+        let (mut bytes, mut reservation) = (Vec::new(), self.bodies.reserve(0));
         let end = Instant::now() + PATIENCE;
         loop {
             let frame = match timeout_at(end, body.frame()).await {
@@ -317,8 +248,13 @@ impl Webhook {
                     "the body is larger than 6 MiB",
                 ));
             }
-            let full = || wrong(StatusCode::SERVICE_UNAVAILABLE, "too many reviews at once");
-            room.push(self.peers.room(data.len()).ok_or_else(full)?);
+            if !reservation
+                .as_mut()
+                .is_some_and(|held| held.grow(data.len()))
+            {
+                let problem = "too many reviews at once";
+                return Err(wrong(StatusCode::SERVICE_UNAVAILABLE, problem));
+            }
             bytes.extend_from_slice(&data);
         }
         let kind = head.headers.get(header::CONTENT_TYPE);
@@ -327,14 +263,6 @@ impl Webhook {
             let problem = "the Content-Type is not application/json";
             return Err(wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, problem));
         }
-        Ok((bytes, room))
+        Ok((bytes, reservation))
     }
-}
-
-fn text(status: StatusCode, text: &str) -> WebhookReply {
-    let mut reply = Response::new(Full::from(format!("{text}\n")));
-    *reply.status_mut() = status;
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
-    reply
 }

@@ -8,24 +8,18 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::{HeaderValue, header};
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, pem::PemObject},
 };
 use serde_json::Value;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::{Duration, Instant, sleep, timeout},
-};
-use tokio_rustls::TlsConnector;
+use tokio::time::{Duration, Instant, sleep, timeout};
 
-use crate::net::origin::Origin;
+use crate::{
+    client::api::{Client, Error, trusts_nobody},
+    net::origin::Origin,
+};
 
 /// Where the API server is, and who asks.
 #[derive(Clone, Debug)]
@@ -80,7 +74,7 @@ impl Cluster {
         let mut failed = None;
         loop {
             let asked = self.get("/version").await;
-            let version = asked.and_then(|(_, answer)| {
+            let version = asked.and_then(|answer| {
                 version(&answer).ok_or_else(|| "/version has no version".to_owned())
             });
             match version {
@@ -122,7 +116,7 @@ impl Cluster {
             return Err("the review's namespace is no name of one".to_owned());
         }
         let path = format!("/api/v1/namespaces/{name}");
-        let (_, namespace) = self.get(&path).await.map_err(|problem| {
+        let namespace = self.get(&path).await.map_err(|problem| {
             format!("the annotations of the namespace {name} cannot be read (--namespace-annotations): {problem}")
         })?;
         let namespace = Arc::new(namespace);
@@ -138,88 +132,62 @@ impl Cluster {
     }
 
     /// The error is a sentence, without the token.
-    async fn get(&self, path: &str) -> Result<(StatusCode, Value), String> {
+    async fn get(&self, path: &str) -> Result<Value, String> {
         let Some(server) = &self.options.server else {
             return Err("there is no API server: KUBERNETES_SERVICE_HOST is not set".to_owned());
         };
         let asked = timeout(PATIENCE, self.exchange(server, path)).await;
-        let (status, body) =
-            asked.map_err(|_| format!("no answer from the API server within {PATIENCE:?}"))??;
+        asked.map_err(|_| format!("no answer from the API server within {PATIENCE:?}"))?
+    }
+
+    async fn exchange(&self, server: &Origin, path: &str) -> Result<Value, String> {
+        let broken = |error: String| format!("the API server cannot be asked: {error}");
+        // Read each time, as the token is: the kubelet renews both.
+        let tls = match server.tls {
+            true => trust(&self.options.service_account.join("ca.crt"))?,
+            false => trusts_nobody(),
+        };
+        let client = Client::near(&tls, PATIENCE, PATIENCE).map_err(broken)?;
+        let json = HeaderValue::from_static("application/json");
+        let mut request = client.get(format!("{server}{path}"));
+        request = request.header(header::ACCEPT, json);
+        if let Some(bearer) = self.bearer()? {
+            request = request.header(header::AUTHORIZATION, bearer);
+        }
+        let reply = request.send().await;
+        let reply = reply.map_err(|error: Error| broken(error.to_string()))?;
+        let status = reply.status();
+        let body = reply.body(LARGEST).await;
+        let body = body.map_err(|_| "the API server's answer broke off".to_owned())?;
         if !status.is_success() {
             return Err(format!(
                 "the API server answered {path} with HTTP status {status}"
             ));
         }
         let answer = serde_json::from_slice(&body);
-        answer
-            .map(|answer| (status, answer))
-            .map_err(|_| "the API server's answer is no JSON".to_owned())
+        answer.map_err(|_| "the API server's answer is no JSON".to_owned())
     }
 
-    async fn exchange(&self, server: &Origin, path: &str) -> Result<(StatusCode, Bytes), String> {
-        let broken =
-            |error: &dyn std::error::Error| format!("the API server cannot be asked: {error}");
-        let stream = TcpStream::connect((server.host.as_str(), server.port)).await;
-        let stream = stream.map_err(|error| broken(&error))?;
-        if !server.tls {
-            return self.ask(server, path, stream).await;
-        }
-        let folder = &self.options.service_account;
-        let connector = TlsConnector::from(trust(&folder.join("ca.crt"))?);
-        let name = ServerName::try_from(server.host.clone()).map_err(|error| broken(&error))?;
-        let stream = connector
-            .connect(name, stream)
-            .await
-            .map_err(|error| broken(&error))?;
-        self.ask(server, path, stream).await
-    }
-
-    async fn ask<S>(
-        &self,
-        server: &Origin,
-        path: &str,
-        stream: S,
-    ) -> Result<(StatusCode, Bytes), String>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let broken = |error: hyper::Error| format!("the API server cannot be asked: {error}");
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken)?;
-        let mut request = Request::get(path)
-            .header(header::HOST, server.authority())
-            .header(header::ACCEPT, "application/json")
-            .body(Empty::<Bytes>::new())
-            .map_err(|_| format!("{path} is no path"))?;
-        // Read each time: the kubelet renews it.
+    /// What says who asks, if there is a token.
+    fn bearer(&self) -> Result<Option<HeaderValue>, String> {
         match fs::read_to_string(self.options.service_account.join("token")) {
             Ok(token) => {
                 let bearer = HeaderValue::try_from(format!("Bearer {}", token.trim()));
                 let mut bearer =
                     bearer.map_err(|_| "the service account's token is none".to_owned())?;
                 bearer.set_sensitive(true);
-                request.headers_mut().insert(header::AUTHORIZATION, bearer);
+                Ok(Some(bearer))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(format!(
-                    "the service account's token cannot be read: {error}"
-                ));
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!(
+                "the service account's token cannot be read: {error}"
+            )),
         }
-        // Ends with the sender, at the end of this function.
-        tokio::spawn(connection);
-        let reply = sender.send_request(request).await.map_err(broken)?;
-        let status = reply.status();
-        let body = Limited::new(reply.into_body(), LARGEST).collect().await;
-        let body = body.map_err(|_| "the API server's answer broke off".to_owned())?;
-        Ok((status, body.to_bytes()))
     }
 }
 
 /// Trusts the cluster's own root and no other.
-fn trust(ca: &Path) -> Result<Arc<ClientConfig>, String> {
+fn trust(ca: &Path) -> Result<ClientConfig, String> {
     let pem = fs::read(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
@@ -227,10 +195,9 @@ fn trust(ca: &Path) -> Result<Arc<ClientConfig>, String> {
     if added == 0 {
         return Err(format!("{}: it holds no certificate", ca.display()));
     }
-    let config = ClientConfig::builder()
+    Ok(ClientConfig::builder()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .with_no_client_auth())
 }
 
 /// Major and minor of an answer of `/version`. Some clusters write `29+`.

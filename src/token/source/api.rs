@@ -1,22 +1,19 @@
-//! Requests to token endpoints, and what is made of their replies. The only file that knows reqwest.
+//! Requests to token endpoints, and what is made of their replies.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    net::SocketAddr,
     sync::Arc,
 };
 
-pub use reqwest::Client;
-use reqwest::{ClientBuilder, Proxy, RequestBuilder, Response, redirect::Policy, retry};
-use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::time::Duration;
 
 use super::{TokenError, TokenErrorKind};
+pub use crate::client::api::Client;
 use crate::{
+    client::api::{ApiRequest, ApiResponse, Error},
     net::{
         connector::{ConnectOptions, Connector},
-        dns::Resolver,
         origin::Origin,
     },
     secret::{Secret, SecretSource},
@@ -35,36 +32,7 @@ const REREAD: Duration = Duration::from_secs(2);
 
 /// A client for token requests, by the same way as calls. The error is a sentence.
 pub fn client(options: &ConnectOptions) -> Result<Client, String> {
-    let mut builder = builder(options.tls.config())
-        .dns_resolver(DnsResolver(options.names.clone()))
-        .connect_timeout(options.connect_timeout)
-        .timeout(TIME_OUT);
-    if let Some(egress) = &options.egress {
-        let mut proxy = Proxy::all(egress.to_string()).map_err(|error| sentence(&error))?;
-        if let Some((user, password)) = egress.credentials() {
-            proxy = proxy.basic_auth(user, password);
-        }
-        builder = builder.proxy(proxy);
-    }
-    builder.build().map_err(|error| sentence(&error))
-}
-
-/// A client for servers that are near: by no proxy, and with the system's names. A request may take
-/// `time_out` in all. The error is a sentence.
-pub(super) fn near_client(tls: &ClientConfig, time_out: Duration) -> Result<Client, String> {
-    let builder = builder(tls).connect_timeout(time_out / 2).timeout(time_out);
-    builder.build().map_err(|error| sentence(&error))
-}
-
-fn builder(tls: &ClientConfig) -> ClientBuilder {
-    Client::builder()
-        .no_proxy()
-        .redirect(Policy::none())
-        .retry(retry::never())
-        .http1_only()
-        .tls_backend_preconfigured(tls.clone())
-        .pool_idle_timeout(Duration::from_secs(15))
-        .user_agent(concat!("wechat-sidecar/", env!("CARGO_PKG_VERSION")))
+    Client::as_calls(options, TIME_OUT)
 }
 
 /// How requests of the sidecar's own reach the API of one account: as its calls do.
@@ -98,28 +66,22 @@ impl ApiClient {
     /// Sends the request that `make` makes to the first origin that can be connected.
     async fn send(
         &self,
-        make: impl Fn(&Client, &Origin) -> RequestBuilder,
-    ) -> Result<Response, TokenError> {
+        make: impl Fn(&Client, &Origin) -> ApiRequest,
+    ) -> Result<ApiResponse, TokenError> {
         let mut failures = Vec::new();
         for origin in self.route.origins() {
-            // The URL may hold the secret.
-            let request = make(&self.client, origin);
-            match request.send().await.map_err(reqwest::Error::without_url) {
+            match make(&self.client, origin).send().await {
                 Ok(reply) => {
                     self.route.note(origin, true);
                     return Ok(reply);
                 }
-                Err(error) if error.is_timeout() && !error.is_connect() => {
-                    return Err(TokenError::Slow);
-                }
-                Err(error) => {
-                    // Only where nothing was sent: a request that timed out may have minted.
-                    if !error.is_connect() {
-                        return Err(TokenError::Unreachable(sentence(&error)));
-                    }
+                Err(Error::Connect { sentence, .. }) => {
                     self.route.note(origin, false);
-                    failures.push(format!("{}: {}", origin.host, sentence(&error)));
+                    failures.push(format!("{}: {sentence}", origin.host));
                 }
+                // The next origin is asked only where nothing was sent: a request that timed out may have minted.
+                Err(Error::Slow(_)) => return Err(TokenError::Slow),
+                Err(error) => return Err(TokenError::Unreachable(error.to_string())),
             }
         }
         Err(TokenError::Unreachable(failures.join("; ")))
@@ -139,7 +101,7 @@ impl TokenClient {
     /// and reads the token out of its reply.
     pub(super) async fn send(
         &self,
-        make: impl Fn(&Client, &Origin, &Secret) -> RequestBuilder,
+        make: impl Fn(&Client, &Origin, &Secret) -> ApiRequest,
     ) -> Result<Token, TokenError> {
         let source = self.secret.clone();
         let reread = tokio::task::spawn_blocking(move || source.reread());
@@ -158,23 +120,18 @@ impl TokenClient {
 }
 
 /// The whole body of a reply.
-pub(super) async fn body(mut reply: Response) -> Result<Vec<u8>, TokenError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = reply
-        .chunk()
+pub(super) async fn body(reply: ApiResponse) -> Result<Vec<u8>, TokenError> {
+    reply
+        .body(LARGEST_REPLY)
         .await
-        .map_err(|error| TokenError::Unreachable(sentence(&error.without_url())))?
-    {
-        body.extend_from_slice(&chunk);
-        if body.len() > LARGEST_REPLY {
-            return Err(TokenError::Nonsense("a reply far too large".to_owned()));
-        }
-    }
-    Ok(body)
+        .map_err(|error| match error {
+            Error::TooLarge => TokenError::Nonsense(error.to_string()),
+            error => TokenError::Unreachable(error.to_string()),
+        })
 }
 
 /// What a token endpoint answered.
-async fn read(kind: Api, reply: Response, secret: &Secret) -> Result<Token, TokenError> {
+async fn read(kind: Api, reply: ApiResponse, secret: &Secret) -> Result<Token, TokenError> {
     let status = reply.status();
     let body = body(reply).await?;
     understand(kind, &body, secret).ok_or_else(|| {
@@ -217,31 +174,6 @@ fn clean(message: &str, secret: &Secret) -> String {
         .filter(|c| !c.is_control())
         .take(300)
         .collect()
-}
-
-/// An error and its causes, without the URL.
-pub(super) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-/// The same addresses as calls use.
-struct DnsResolver(Resolver);
-
-impl reqwest::dns::Resolve for DnsResolver {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let names = self.0.clone();
-        Box::pin(async move {
-            let found = names.resolve(name.as_str()).await?;
-            let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(*ip, 0)).collect();
-            Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs)
-        })
-    }
 }
 
 #[cfg(test)]

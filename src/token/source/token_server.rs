@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     FetchRequest, FetchedToken, TokenError, TokenSource,
-    api::{Client, body, near_client, sentence},
+    api::{Client, body},
     lifetime::{self, VOUCHED},
 };
 use crate::{
@@ -60,7 +60,7 @@ pub struct TokenServer {
 impl TokenServer {
     /// By `options`. The error is a sentence.
     pub fn new(options: Options) -> Result<Self, String> {
-        let client = near_client(options.tls.config(), TIME_OUT)?;
+        let client = Client::near(options.tls.config(), TIME_OUT / 2, TIME_OUT)?;
         let refused = ArcSwapOption::empty();
         Ok(Self {
             client,
@@ -84,10 +84,8 @@ impl TokenServer {
                 header(&file.held()).map_err(|problem| format!("token.header_file {problem}"))?;
             request = request.header(name, value);
         }
-        // The URL may hold a key.
-        let sent = request.send().await.map_err(|error| error.without_url());
-        let reply =
-            sent.map_err(|error| format!("token.url could not be reached: {}", sentence(&error)))?;
+        let sent = request.send().await;
+        let reply = sent.map_err(|error| format!("token.url could not be reached: {error}"))?;
         let status = reply.status();
         let body = body(reply).await;
         let body = body.map_err(|error| format!("token.url broke off its answer: {error}"))?;
