@@ -34,6 +34,9 @@ pub(super) enum Mode {
     Transparent,
 }
 
+/// The port at which the sidecar stands in for WeChat: plain HTTP's, which is all that can be taken over.
+pub(super) const TRANSPARENT_PORT: u16 = 80;
+
 /// How the kubelet probes the sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Probes {
@@ -328,9 +331,10 @@ impl Display for SettingPlace {
 /// A phrase about a setting that there is not.
 fn unknown(name: &str) -> String {
     let names = setting::settings().map(|setting| setting.name);
+    let problem = format!("there is no setting {name:?}");
     match suggest::nearest(name, names) {
-        Some(near) => format!("there is no setting {name:?}; did you mean {near}?"),
-        None => format!("there is no setting {name:?}"),
+        Some(near) => suggest::did_you_mean(problem, near),
+        None => problem,
     }
 }
 
@@ -342,8 +346,7 @@ impl SidecarSettings {
 
     /// All addresses at which the sidecar listens.
     pub(super) fn listens(&self) -> Vec<SocketAddr> {
-        let transparent =
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), super::transparent::PORT);
+        let transparent = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), TRANSPARENT_PORT);
         let transparent = (self.mode == Mode::Transparent).then_some(transparent);
         transparent.into_iter().chain([self.listen]).collect()
     }
