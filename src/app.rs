@@ -177,7 +177,7 @@ impl App {
             allow_hosts: config.proxy.guard.allow_hosts.clone(),
             readings: reloads.clone(),
         };
-        tasks.spawn(Arc::new(admin).serve(self.admin));
+        tasks.spawn(admin.serve(self.admin));
         let permits = Arc::new(Semaphore::new(config.server.max_connections));
         let mut listeners = Listeners::new(workers.clone(), permits, drain.clone());
         let common = open(self.listeners, &mut accounts, &mut listeners);

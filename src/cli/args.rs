@@ -48,7 +48,7 @@ where
         .map_err(|error| answer(&error, &args))?;
     let (name, inner) = matches.subcommand().unwrap_or(("serve", &matches));
     let operation = operation(name, inner).map_err(|error| UsageError::Wrong(error.to_string()))?;
-    let flags = flags(&matches, name, inner).map_err(UsageError::Wrong)?;
+    let flags = flags(&matches, name, inner)?;
     Ok(Invocation { operation, flags })
 }
 
@@ -57,13 +57,15 @@ fn flags(
     outer: &ArgMatches,
     name: &str,
     inner: &ArgMatches,
-) -> Result<Vec<(Id, Vec<String>)>, String> {
+) -> Result<Vec<(Id, Vec<String>)>, UsageError> {
     let mut flags = Vec::new();
     for key in keys::keys() {
         let known = inner.try_contains_id(key.name).is_ok();
         match (texts(inner, key), texts(outer, key)) {
             (Some(texts), _) => flags.push((key.id, texts)),
-            (None, Some(_)) if !known => return Err(format!("{name} takes no --{}", key.name)),
+            (None, Some(_)) if !known => {
+                return Err(UsageError::Wrong(format!("{name} takes no --{}", key.name)));
+            }
             (None, Some(texts)) => flags.push((key.id, texts)),
             (None, None) => {}
         }

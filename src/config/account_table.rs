@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Display};
 
 use super::{
     error::{ConfigError, Provenance},
-    keys::{Key, list, switch, value},
+    keys::{self, Key, list, switch, value},
     settings::Raw,
 };
 use crate::settings::suggest;
@@ -95,7 +95,7 @@ pub(super) fn find(name: &str, place: &Provenance) -> Result<&'static Key, Confi
         let plain = plain.to_ascii_lowercase();
         let near = suggest::nearest(&plain, names);
         let problem = match near.or(plain.contains("secret").then_some("secret")) {
-            Some(name) => format!("there is no such key; did you mean {}?", spelt(name)),
+            Some(name) => suggest::did_you_mean(keys::UNKNOWN, spelt(name)),
             None => {
                 let names: Vec<String> = KEYS.iter().map(|key| spelt(key.name)).collect();
                 format!("an account has no such key; it has {}", names.join(", "))

@@ -109,25 +109,21 @@ fn presets(
     });
     let rules = &mut options.rules;
     rules.allow = settings.list(Id::Allow, allowed)?;
-    rules.deny = settings.list(Id::Deny, pattern)?;
+    rules.deny = settings.list(Id::Deny, Pattern::parse)?;
     if let Some(given) = own("allow") {
         rules.allow.extend(given.list(allowed)?);
     }
     if let Some(given) = own("deny") {
-        rules.deny.extend(given.list(pattern)?);
+        rules.deny.extend(given.list(Pattern::parse)?);
     }
     Ok(())
 }
 
-fn pattern(text: &str) -> Result<Pattern, String> {
-    Pattern::parse(text).map_err(str::to_owned)
-}
-
 /// What hurts the account is nothing to allow alone.
-fn allowed(text: &str) -> Result<Pattern, String> {
-    let pattern = pattern(text)?;
+fn allowed(text: &str) -> Result<Pattern, &'static str> {
+    let pattern = Pattern::parse(text)?;
     if pattern.is_preset() {
-        return Err("is a preset, which is for deny".to_owned());
+        return Err("is a preset, which is for deny");
     }
     Ok(pattern)
 }
@@ -142,9 +138,7 @@ fn account(
         .optional("kind", parse::one_of(&KINDS))?
         .unwrap_or_default();
     let appid = table.optional("appid", |text| {
-        account::check_appid(text)
-            .map(|()| text.to_owned())
-            .map_err(str::to_owned)
+        account::check_appid(text).map(|()| text.to_owned())
     })?;
     let appid = appid.ok_or_else(|| {
         let word = match kind {
@@ -191,16 +185,14 @@ fn secret(
 }
 
 /// A name that can be a segment of a path, and is none of WeChat's.
-fn name(text: &str) -> Result<String, String> {
+fn name(text: &str) -> Result<String, &'static str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     let begins = text.starts_with(|first: char| first.is_ascii_alphanumeric());
     if text.len() > 64 || !begins || !text.bytes().all(plain) {
-        return Err(
-            "is no name of at most 64 letters, digits, hyphens, underscores and dots".to_owned(),
-        );
+        return Err("is no name of at most 64 letters, digits, hyphens, underscores and dots");
     }
     if endpoint::is_top_level(text) {
-        return Err("is the beginning of paths of WeChat's: choose another name".to_owned());
+        return Err("is the beginning of paths of WeChat's: choose another name");
     }
     Ok(text.to_owned())
 }

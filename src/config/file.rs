@@ -16,6 +16,7 @@ use super::{
     keys::{self, Id, Key, ValueKind},
     settings::Raw,
 };
+use crate::settings::suggest;
 pub(super) use lenient::admin;
 
 /// What a file says.
@@ -184,11 +185,11 @@ fn find(name: &str, place: &Provenance) -> Result<&'static Key, ConfigError> {
         Some(key) if key.id == Id::Config => wrong("a file cannot name another file".to_owned()),
         Some(key) => Ok(key),
         None => wrong(match keys::nearest(name) {
-            Some(key) => format!("there is no such key; did you mean {}?", key.name),
+            Some(key) => suggest::did_you_mean(keys::UNKNOWN, key.name),
             None if is_credential(name) => {
                 "credentials stand below [[accounts]] as appid, and secret_file or secret; or come from the environment: WECHAT_APPID, and WECHAT_SECRET_FILE or WECHAT_SECRET".to_owned()
             }
-            None => "there is no such key; see wechat-sidecar --help".to_owned(),
+            None => format!("{}; see wechat-sidecar --help", keys::UNKNOWN),
         }),
     }
 }

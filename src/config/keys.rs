@@ -122,6 +122,9 @@ pub(super) const fn switch(name: &'static str) -> Key {
 /// What environment variables of keys begin with.
 pub const PREFIX: &str = "WECHAT_SIDECAR_";
 
+/// What is wrong with the name of a key that there is not.
+pub(super) const UNKNOWN: &str = "there is no such key";
+
 /// All keys, in the order of the help.
 pub fn keys() -> &'static [Key] {
     KEYS

@@ -10,7 +10,7 @@ use super::{
     keys::{self, DefaultValue, Id, Key, PREFIX, ValueKind},
     settings::{Raw, Settings},
 };
-use crate::settings::layers::Layers;
+use crate::settings::{layers::Layers, suggest};
 
 /// What was read, not looked at yet.
 pub(super) struct Gathered {
@@ -136,12 +136,12 @@ fn strangers(env: &[(String, String)]) -> Vec<String> {
         .iter()
         .filter_map(|(name, _)| Some((name, name.strip_prefix(PREFIX)?)))
         .filter(|(name, rest)| !is_service_link(rest) && !ours(name))
-        .map(|(name, rest)| match keys::nearest(rest) {
-            Some(key) => format!(
-                "{name} is ignored: no key has this name; did you mean {}?",
-                key.variable()
-            ),
-            None => format!("{name} is ignored: no key has this name"),
+        .map(|(name, rest)| {
+            let problem = format!("{name} is ignored: no key has this name");
+            match keys::nearest(rest) {
+                Some(key) => suggest::did_you_mean(problem, key.variable()),
+                None => problem,
+            }
         })
         .collect();
     warnings.sort();

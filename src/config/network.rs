@@ -196,12 +196,12 @@ pub(super) fn address(text: &str) -> Result<ListenAddr, String> {
     }
 }
 
-fn ip(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| "is not an IP address".to_owned())
+fn ip(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "is not an IP address")
 }
 
 /// A name as it stands in a `Host` header, without a port.
-fn host(text: &str) -> Result<String, String> {
+fn host(text: &str) -> Result<String, &'static str> {
     let is_name = |text: &str| {
         !text.is_empty()
             && text
@@ -212,7 +212,7 @@ fn host(text: &str) -> Result<String, String> {
     if is_name(text) || address.parse::<IpAddr>().is_ok() {
         return Ok(address.to_ascii_lowercase());
     }
-    Err("is not a host name without scheme and port".to_owned())
+    Err("is not a host name without scheme and port")
 }
 
 #[cfg(test)]

@@ -92,24 +92,24 @@ const NEEDLESS: &str = "--store holds tickets, but no account's token: with --to
 const CLEAR: &str = "--store is spoken to without TLS: whoever can read that network reads the \
     tokens; rediss:// is the way around";
 
-fn parse(text: &str) -> Result<Url, String> {
+fn parse(text: &str) -> Result<Url, &'static str> {
     let (scheme, rest) = text.split_once("://").unwrap_or_default();
     let (tls, usual) = match scheme {
         "redis" => (false, 6379),
         "rediss" => (true, 6379),
         "redis-sentinel" | "rediss-sentinel" | "redis+sentinel" => {
-            return Err("is for Sentinel, which is not supported: name a Redis itself".to_owned());
+            return Err("is for Sentinel, which is not supported: name a Redis itself");
         }
-        _ => return Err("is not a redis:// or rediss:// URL".to_owned()),
+        _ => return Err("is not a redis:// or rediss:// URL"),
     };
     if text.contains('@') {
         let problem = "holds credentials: put them into a file, and name it by store-password-file";
-        return Err(problem.to_owned());
+        return Err(problem);
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let authority: http::uri::Authority = authority
         .parse()
-        .map_err(|_| "holds no host that makes sense".to_owned())?;
+        .map_err(|_| "holds no host that makes sense")?;
     let port = match authority.as_str().rsplit_once(':') {
         Some((_, digits)) if !digits.ends_with(']') => {
             digits.parse().map_err(|_| "holds a port that is none")?
@@ -118,7 +118,7 @@ fn parse(text: &str) -> Result<Url, String> {
     };
     let host = authority.host().trim_matches(['[', ']']);
     if host.is_empty() {
-        return Err("holds no host".to_owned());
+        return Err("holds no host");
     }
     let database = match path {
         "" => 0,
@@ -135,10 +135,10 @@ fn parse(text: &str) -> Result<Url, String> {
     })
 }
 
-fn prefix(text: &str) -> Result<String, String> {
+fn prefix(text: &str) -> Result<String, &'static str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b);
     if text.is_empty() || text.len() > 100 || !text.bytes().all(plain) {
-        return Err("is not what a key can begin with".to_owned());
+        return Err("is not what a key can begin with");
     }
     Ok(text.trim_end_matches(':').to_owned())
 }

@@ -112,39 +112,37 @@ fn header(
     Ok(file)
 }
 
-fn path(text: &str) -> Result<PathBuf, String> {
+fn path(text: &str) -> Result<PathBuf, &'static str> {
     if text.trim().is_empty() {
-        return Err("is not a path".to_owned());
+        return Err("is not a path");
     }
     Ok(PathBuf::from(text.trim()))
 }
 
-fn url(text: &str) -> Result<Secret, String> {
+fn url(text: &str) -> Result<Secret, &'static str> {
     let text = text.trim();
-    let url: Uri = text.parse().map_err(|_| "is not a URL".to_owned())?;
+    let url: Uri = text.parse().map_err(|_| "is not a URL")?;
     let scheme = matches!(url.scheme_str(), Some("http" | "https"));
     if !scheme || url.host().is_none_or(str::is_empty) {
-        return Err("is not a URL that begins with http:// or https://".to_owned());
+        return Err("is not a URL that begins with http:// or https://");
     }
     if url
         .authority()
         .is_some_and(|authority| authority.as_str().contains('@'))
     {
-        return Err(
-            "has a user and password: put an Authorization line into token.header_file".to_owned(),
-        );
+        return Err("has a user and password: put an Authorization line into token.header_file");
     }
     Ok(Secret::new(text))
 }
 
 /// A JSON pointer (RFC 6901).
-fn pointer(text: &str) -> Result<String, String> {
+fn pointer(text: &str) -> Result<String, &'static str> {
     let escapes = text.split('~').skip(1);
     let escaped = |mut escapes: std::iter::Skip<std::str::Split<'_, char>>| {
         escapes.all(|rest| rest.starts_with(['0', '1']))
     };
     if !(text.is_empty() || text.starts_with('/')) || !escaped(escapes) {
-        return Err("is not a JSON pointer (RFC 6901)".to_owned());
+        return Err("is not a JSON pointer (RFC 6901)");
     }
     Ok(text.to_owned())
 }

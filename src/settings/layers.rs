@@ -95,9 +95,9 @@ impl<I: Copy + Ord, K: Describe, P: Clone + Display> Layers<I, K, P> {
 mod tests {
     use super::*;
 
-    struct Key;
+    struct Letter;
 
-    impl Describe for Key {
+    impl Describe for Letter {
         const HIDDEN: &'static str = "the value";
 
         fn example(&self) -> &str {
@@ -109,10 +109,10 @@ mod tests {
         }
     }
 
-    fn raw(texts: &[&str], place: &'static str) -> RawValue<Key, &'static str> {
+    fn raw(texts: &[&str], place: &'static str) -> RawValue<Letter, &'static str> {
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();
         RawValue {
-            key: &Key,
+            key: &Letter,
             texts,
             place,
         }

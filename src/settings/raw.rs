@@ -90,9 +90,9 @@ impl<K: Describe, P: Clone + Display> RawValue<K, P> {
 mod tests {
     use super::*;
 
-    struct Key;
+    struct Limit;
 
-    impl Describe for Key {
+    impl Describe for Limit {
         const HIDDEN: &'static str = "the value";
 
         fn example(&self) -> &str {
@@ -104,9 +104,9 @@ mod tests {
         }
     }
 
-    fn raw(texts: &[&str]) -> RawValue<Key, &'static str> {
+    fn raw(texts: &[&str]) -> RawValue<Limit, &'static str> {
         RawValue {
-            key: &Key,
+            key: &Limit,
             texts: texts.iter().map(|text| (*text).to_owned()).collect(),
             place: "--limit",
         }

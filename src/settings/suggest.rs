@@ -1,11 +1,18 @@
 //! The name that a misspelled one was probably meant to be.
 
+use std::fmt::Display;
+
 /// The one of `names` that `typed` may be a misspelling of.
 pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let (distance, name) = names
         .map(|name| (strsim::levenshtein(name, typed), name))
         .min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + typed.len() / 5).then_some(name)
+}
+
+/// `problem`, with the name that was probably meant.
+pub(crate) fn did_you_mean(problem: impl Display, name: impl Display) -> String {
+    format!("{problem}; did you mean {name}?")
 }
 
 #[cfg(test)]

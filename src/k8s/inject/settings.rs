@@ -34,6 +34,9 @@ pub(super) enum Mode {
     Transparent,
 }
 
+/// The port at which the sidecar stands in for WeChat: plain HTTP's, which is all that can be taken over.
+pub(super) const TRANSPARENT_PORT: u16 = 80;
+
 /// How the kubelet probes the sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Probes {
@@ -136,6 +139,7 @@ struct SettingPlace {
 }
 
 type RawSetting = RawValue<Setting, SettingPlace>;
+type PlacedError = SettingError<SettingPlace>;
 
 /// What counts for each setting: the pod's annotation beats its namespace's, which beats the operator's word.
 pub(super) struct SettingLayers(Layers<SettingId, Setting, SettingPlace>);
@@ -171,6 +175,11 @@ impl SettingLayers {
 
     /// Reads all of them.
     pub(super) fn settings(&self) -> Result<SidecarSettings, Refusal> {
+        self.read().map_err(refused)
+    }
+
+    fn read(&self) -> Result<SidecarSettings, PlacedError> {
+        let layers = &self.0;
         let sidecars = [
             ("native", SidecarKind::Native),
             ("classic", SidecarKind::Classic),
@@ -184,41 +193,42 @@ impl SettingLayers {
             ("http", Probes::Http),
             ("exec", Probes::Exec),
         ];
-        let appid = self.optional(SettingId::Account, values::appid)?;
-        let appid_key = self.value(SettingId::AppidKey, values::data_key)?;
+        let appid = layers.optional(SettingId::Account, values::appid)?;
+        let appid_key = layers.value(SettingId::AppidKey, values::data_key)?;
         let settings = SidecarSettings {
-            secret: self.value(SettingId::Secret, values::object_name)?,
-            secret_key: self.value(SettingId::SecretKey, values::data_key)?,
+            secret: layers.value(SettingId::Secret, values::object_name)?,
+            secret_key: layers.value(SettingId::SecretKey, values::data_key)?,
             account: appid.map_or(AccountSecret::Key(appid_key), AccountSecret::Appid),
-            listen: self.value(SettingId::Listen, values::listen)?,
-            admin: self.value(SettingId::Admin, values::admin)?,
-            sidecar: self.value(SettingId::Sidecar, parse::one_of(&sidecars))?,
-            mode: self.value(SettingId::Mode, parse::one_of(&modes))?,
-            readiness: self.value(SettingId::Readiness, parse::boolean)?,
+            listen: layers.value(SettingId::Listen, values::listen)?,
+            admin: layers.value(SettingId::Admin, values::admin)?,
+            sidecar: layers.value(SettingId::Sidecar, parse::one_of(&sidecars))?,
+            mode: layers.value(SettingId::Mode, parse::one_of(&modes))?,
+            readiness: layers.value(SettingId::Readiness, parse::boolean)?,
             requests: self.resources(SettingId::CpuRequest, SettingId::MemoryRequest)?,
             limits: self.resources(SettingId::CpuLimit, SettingId::MemoryLimit)?,
-            image: self.value(SettingId::Image, values::image)?,
-            image_pull_policy: self.optional(SettingId::ImagePullPolicy, values::pull_policy)?,
-            image_pull_secret: self.optional(SettingId::ImagePullSecret, values::object_name)?,
-            run_as_user: self.optional(SettingId::RunAsUser, values::user)?,
-            probes: self.value(SettingId::Probes, parse::one_of(&probes))?,
-            config_map: self.optional(SettingId::ConfigMap, values::object_name)?,
-            log_level: self.optional(SettingId::LogLevel, values::log_level)?,
-            shutdown_delay: self.optional(SettingId::ShutdownDelay, parse::pause)?,
+            image: layers.value(SettingId::Image, values::image)?,
+            image_pull_policy: layers.optional(SettingId::ImagePullPolicy, values::pull_policy)?,
+            image_pull_secret: layers.optional(SettingId::ImagePullSecret, values::object_name)?,
+            run_as_user: layers.optional(SettingId::RunAsUser, values::user)?,
+            probes: layers.value(SettingId::Probes, parse::one_of(&probes))?,
+            config_map: layers.optional(SettingId::ConfigMap, values::object_name)?,
+            log_level: layers.optional(SettingId::LogLevel, values::log_level)?,
+            shutdown_delay: layers.optional(SettingId::ShutdownDelay, parse::pause)?,
         };
         self.agree(&settings)?;
         Ok(settings)
     }
 
-    fn resources(&self, cpu: SettingId, memory: SettingId) -> Result<Resources, Refusal> {
+    fn resources(&self, cpu: SettingId, memory: SettingId) -> Result<Resources, PlacedError> {
+        let layers = &self.0;
         Ok(Resources {
-            cpu: self.optional(cpu, values::quantity)?,
-            memory: self.optional(memory, values::memory)?,
+            cpu: layers.optional(cpu, values::quantity)?,
+            memory: layers.optional(memory, values::memory)?,
         })
     }
 
     /// What no setting can say alone.
-    fn agree(&self, settings: &SidecarSettings) -> Result<(), Refusal> {
+    fn agree(&self, settings: &SidecarSettings) -> Result<(), PlacedError> {
         if settings.listen.port() == settings.admin.port() {
             let layer = |id| self.0.get(id).place.layer;
             let id = if layer(SettingId::Admin) < layer(SettingId::Listen) {
@@ -226,7 +236,8 @@ impl SettingLayers {
             } else {
                 SettingId::Listen
             };
-            return Err(self.objection(id, "has the port of the other one, listen or admin"));
+            let problem = "has the port of the other one, listen or admin";
+            return Err(self.0.get(id).objection(problem));
         }
         let SidecarSettings {
             requests, limits, ..
@@ -239,26 +250,11 @@ impl SettingLayers {
             if let (Some(request), Some(limit)) = (request, limit)
                 && request.value > limit.value
             {
-                return Err(self.objection(id, &format!("is more than the limit, {}", limit.text)));
+                let problem = format!("is more than the limit, {}", limit.text);
+                return Err(self.0.get(id).objection(problem));
             }
         }
         Ok(())
-    }
-
-    fn optional<T, E: Display>(
-        &self,
-        id: SettingId,
-        read: impl Fn(&str) -> Result<T, E>,
-    ) -> Result<Option<T>, Refusal> {
-        self.0.optional(id, read).map_err(refused)
-    }
-
-    fn value<T, E: Display>(
-        &self,
-        id: SettingId,
-        read: impl Fn(&str) -> Result<T, E>,
-    ) -> Result<T, Refusal> {
-        self.0.value(id, read).map_err(refused)
     }
 
     /// Whether the pod or its namespace gave a value for `id`.
@@ -309,7 +305,7 @@ fn raw(id: SettingId, text: &str, layer: SettingLayer, name: String) -> RawSetti
     }
 }
 
-fn refused(error: SettingError<SettingPlace>) -> Refusal {
+fn refused(error: PlacedError) -> Refusal {
     Refusal::new(error.to_string())
 }
 
@@ -328,9 +324,10 @@ impl Display for SettingPlace {
 /// A phrase about a setting that there is not.
 fn unknown(name: &str) -> String {
     let names = setting::settings().map(|setting| setting.name);
+    let problem = format!("there is no setting {name:?}");
     match suggest::nearest(name, names) {
-        Some(near) => format!("there is no setting {name:?}; did you mean {near}?"),
-        None => format!("there is no setting {name:?}"),
+        Some(near) => suggest::did_you_mean(problem, near),
+        None => problem,
     }
 }
 
@@ -342,8 +339,7 @@ impl SidecarSettings {
 
     /// All addresses at which the sidecar listens.
     pub(super) fn listens(&self) -> Vec<SocketAddr> {
-        let transparent =
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), super::transparent::PORT);
+        let transparent = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), TRANSPARENT_PORT);
         let transparent = (self.mode == Mode::Transparent).then_some(transparent);
         transparent.into_iter().chain([self.listen]).collect()
     }

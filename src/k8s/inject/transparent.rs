@@ -6,10 +6,8 @@ use super::{
     Refusal,
     names::Prefix,
     object::{self, items, list},
+    settings::TRANSPARENT_PORT as PORT,
 };
-
-/// Of plain HTTP, which is all that can be taken over.
-pub(super) const PORT: u16 = 80;
 
 const HOST: &str = "api.weixin.qq.com";
 const ADDRESS: &str = "127.0.0.1";
