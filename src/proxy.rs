@@ -12,8 +12,8 @@
 //! replay          → refused: another token, and the call is sent once more
 //! ```
 //!
-//! A call for a ticket or a token ends earlier: [`tickets`] and [`token_endpoint`] answer it from what is
-//! kept here. Whatever goes wrong is a [`ProxyError`], which becomes a reply in WeChat's shape.
+//! A call for a ticket or a token ends earlier: `tickets` and `token_endpoint` answer it from what is kept here.
+//! Whatever goes wrong is a [`ProxyError`], which becomes a reply in WeChat's shape.
 
 pub mod cause;
 mod credential;
@@ -57,7 +57,7 @@ use status_header::mark;
 pub use status_header::{HEADER, Mark};
 use target::Edit;
 
-/// A reply on its way to the app.
+/// A reply to the app.
 pub type Reply = Response<ReplyBody>;
 
 /// Its body: made here, held, or still arriving.
@@ -87,7 +87,7 @@ enum CallBody {
 struct Answered {
     outcome: Outcome,
     reply: Reply,
-    /// Nothing of the body was passed on without being held: the call could be sent again.
+    /// Whether the call could be sent again: its body was buffered whole.
     replayable: bool,
 }
 
@@ -206,7 +206,7 @@ impl Proxy {
         error.reply(self.options.errors_as_200)
     }
 
-    /// By what the endpoint takes. What is rare is boxed, so that it does not make every call larger.
+    /// Answers the call with the credential that its endpoint takes. What is rare is boxed, so that it does not make every call larger.
     async fn answer(&self, call: &Call<'_>, body: CallBody) -> Result<Answered, Unanswered> {
         let rules = &call.account.options.rules;
         match call.endpoint.credential {
@@ -273,7 +273,7 @@ impl Proxy {
         self.without_token(call, body, edit, &secrets).await
     }
 
-    /// An endpoint that takes no token of ours: a refusal there is not ours either.
+    /// Answers a call that takes no token of ours. A refusal of its token does not concern ours.
     async fn without_token(
         &self,
         call: &Call<'_>,
