@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc};
 
 use super::{
-    Answered, Attempt, Mark, Proxy, Reply, Unanswered, error::ProxyError, route::Call,
+    Answered, Mark, Proxy, Reply, Unanswered, error::ProxyError, forward::Attempt, route::Call,
     status_header::mark,
 };
 use crate::{
