@@ -17,20 +17,19 @@ FROM ${BUILDER} AS build
 WORKDIR /build
 # The dependencies alone, with an empty program: a layer that lasts until they change, in any builder. Cargo wants the
 # files of every [[bench]] in Cargo.toml to be there, though it does not build them.
-COPY .cargo .cargo
-COPY pgo/rustc pgo/rustc.version pgo/calls.profdata pgo/
+COPY pgo/build pgo/rustc pgo/rustc.version pgo/calls.profdata pgo/
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src benches \
     && touch src/lib.rs benches/micro.rs benches/reviews.rs \
     && echo 'fn main() {}' > src/main.rs \
-    && cargo build --release --locked --bin wechat-sidecar
+    && pgo/build
 COPY build.rs ./
 COPY src src
 # build.rs reads it.
 ARG SIDECAR_BUILD_COMMIT=unknown
 # cargo goes by times, and those of the sources may be older than the empty program's.
 RUN touch src/lib.rs src/main.rs \
-    && cargo build --release --locked --bin wechat-sidecar \
+    && pgo/build \
     && target/release/wechat-sidecar --version
 
 FROM ${BASE}

@@ -1,6 +1,6 @@
 //! Tells the program which commit it was built from.
 
-use std::{env, path::Path, process::Command};
+use std::{env, process::Command};
 
 fn main() {
     println!("cargo::rerun-if-env-changed=SIDECAR_BUILD_COMMIT");
@@ -12,14 +12,6 @@ fn main() {
         .or_else(of_git)
         .unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=SIDECAR_BUILD_COMMIT={commit}");
-
-    // What pgo/rustc hands to the compiler, which cargo does not see.
-    println!("cargo::rerun-if-env-changed=SIDECAR_PGO");
-    for file in ["pgo/calls.profdata", "pgo/rustc.version"] {
-        if Path::new(file).exists() {
-            println!("cargo::rerun-if-changed={file}");
-        }
-    }
 }
 
 fn of_git() -> Option<String> {

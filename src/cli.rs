@@ -6,14 +6,13 @@
 mod admin_client;
 pub mod args;
 mod check;
+mod flag;
 mod k8s_args;
+pub mod operation;
+pub mod output;
 mod probe;
 
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-    process::ExitCode,
-};
+use std::{net::SocketAddr, process::ExitCode};
 
 use tokio::runtime;
 
@@ -26,7 +25,9 @@ use crate::{
     },
     log::{self, Log},
 };
-use args::{Invocation, Operation};
+use args::Invocation;
+use operation::Operation;
+use output::{eprint, print};
 
 /// Does what was asked for.
 ///
@@ -109,24 +110,7 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
     }
 }
 
-/// Prints a text for somebody who may apply it: half of it is a failure.
-pub fn print(text: &str) -> ExitCode {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&format!("stdout: {error}")),
-    }
-}
-
 fn failed(problem: &str) -> ExitCode {
     eprint(problem);
     ExitCode::FAILURE
-}
-
-/// Says `problem` on stderr.
-pub fn eprint(problem: &str) {
-    let _ = writeln!(io::stderr(), "wechat-sidecar: {problem}");
 }

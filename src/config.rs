@@ -3,6 +3,7 @@
 //! The layers are gathered first, each value with its place; then each module's options are read
 //! from them. The first mistake ends the reading, as a sentence for the operator.
 
+mod account_table;
 mod account_upstreams;
 mod accounts;
 mod admin;
@@ -11,8 +12,8 @@ mod file;
 pub mod keys;
 mod layers;
 mod network;
-pub(crate) mod parse;
 mod secrets;
+mod settings;
 mod store;
 mod token_source;
 
@@ -26,17 +27,19 @@ use std::{
 
 use tokio::time::Duration;
 
-pub use accounts::keys as account_keys;
+pub use account_table::keys as account_keys;
 pub use admin::AdminPort;
 pub use error::{ConfigError, Provenance};
 use keys::Id;
-use layers::{Reading, Settings};
+use layers::{Gathered, Reading};
+use settings::Settings;
 
 use crate::{
     account, client, log,
     net::connector::ConnectOptions,
     proxy::{self, TokenEndpoint},
     server,
+    settings::parse,
     token::source::redis,
 };
 
@@ -82,7 +85,7 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// What was read, to be read again.
     sources: Sources,
-    said: Reading,
+    reading: Reading,
 }
 
 const TOKEN_WAIT: Duration = Duration::from_secs(15);
@@ -132,12 +135,15 @@ impl fmt::Debug for Sources {
 impl Config {
     /// Reads and checks everything.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let settings = Settings::gather(sources)?;
-        let mut warnings = settings.warnings.clone();
+        let Gathered {
+            settings,
+            accounts: tables,
+            mut warnings,
+        } = layers::gather(sources)?;
         let idle_timeout = settings.value(Id::IdleTimeout, parse::duration)?;
         let route = network::route(&settings, &mut warnings)?;
         let store = store::store(&settings, &mut warnings)?;
-        let accounts = accounts::accounts(&settings, sources, &route, &mut warnings)?;
+        let accounts = accounts::accounts(&settings, &tables, sources, &route, &mut warnings)?;
         warnings.extend(store::advise(store.as_ref(), &accounts).map(str::to_owned));
         Ok(Self {
             listen: network::listen(&settings)?,
@@ -155,7 +161,7 @@ impl Config {
             route,
             warnings,
             sources: sources.clone(),
-            said: settings.said(),
+            reading: Reading::of(&settings),
         })
     }
 
@@ -166,18 +172,18 @@ impl Config {
 
     /// The file, if there is one.
     pub fn file(&self) -> Option<&Path> {
-        self.said.file()
+        self.reading.file()
     }
 
     /// The keys that say something else in `other`, and that are not about accounts: these take
     /// effect when the process starts.
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
-        self.said.fixed_differences(&other.said)
+        self.reading.fixed_differences(&other.reading)
     }
 
     /// How log lines look, where nothing else of the configuration is of interest.
     pub fn log(sources: &Sources) -> Result<log::Options, ConfigError> {
-        log(&Settings::gather(sources)?)
+        log(&layers::gather(sources)?.settings)
     }
 }
 

@@ -4,7 +4,8 @@ use std::{env, process::ExitCode};
 
 use wechat_sidecar::cli::{
     args::{self, UsageError},
-    eprint, print, run,
+    output::{eprint, print},
+    run,
 };
 
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).

@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod labels;
+mod encoder;
 mod kept;
 mod page;
 
@@ -17,10 +18,11 @@ use tokio::time::Duration;
 
 use crate::wechat::endpoint;
 
+pub use encoder::{CONTENT_TYPE, Encoder, Family};
 pub use kept::{Handed, Kept, Ticket};
 use kept::{fetches, tickets};
 pub use labels::{Cause, Fetched, Outcome, Reread, Selection, Skipped, StoreEvent};
-pub use page::{AccountPage, FAMILIES, Family, Page, ProcessPage};
+pub use page::{AccountPage, FAMILIES, Page, ProcessPage};
 
 /// How many endpoints get a label of their own in a process; the rest is `other`.
 pub const ENDPOINT_LABELS: usize = 64;

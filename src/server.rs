@@ -1,10 +1,13 @@
 //! Accepts apps' connections and hands them to workers; drains them in the end.
 
 mod connection;
+mod context;
 mod error_reply;
+#[cfg(feature = "fast_path")]
 mod fast_path;
 mod framing_check;
 mod io;
+mod last_reply;
 mod listener;
 mod state;
 mod stream;

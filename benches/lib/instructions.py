@@ -17,8 +17,8 @@ WITHOUT_PROFILE = 1.4
 
 
 def has_profile():
-    """Whether pgo/rustc is what cargo runs, and the compiler the one that the profile is for."""
-    if any(os.environ.get(name) for name in ("RUSTC_WRAPPER", "CARGO_BUILD_TARGET", "SIDECAR_PGO")):
+    """Whether pgo/build uses the profile: the compiler is the one that it is for."""
+    if any(os.environ.get(name) for name in ("CARGO_BUILD_TARGET", "SIDECAR_PGO")):
         return False
     asked = subprocess.run(["rustc", "-vV"], cwd=PGO, stdout=subprocess.PIPE, text=True, check=True)
     return asked.stdout == (PGO / "rustc.version").read_text()

@@ -34,7 +34,7 @@ debian() {
 # The sidecar as it is released. SIDECAR names another binary, which is then taken as it is.
 sidecar() {
     [[ $SIDECAR == "$target/release/wechat-sidecar" ]] || return 0
-    (cd "$root" && CARGO_TARGET_DIR=$target cargo build --quiet --release --locked --bin wechat-sidecar)
+    CARGO_TARGET_DIR=$target "$root/pgo/build" --quiet
 }
 
 fake_wechat() {
@@ -54,13 +54,13 @@ envoy() {
 
 oha() {
     "$bench/bin/oha" --version 2>/dev/null | grep -q " $OHA_VERSION$" && return 0
-    SIDECAR_PGO=off CARGO_TARGET_DIR=$bench/oha-build cargo install --quiet --locked --root "$bench" \
+    CARGO_TARGET_DIR=$bench/oha-build cargo install --quiet --locked --root "$bench" \
         --version "$OHA_VERSION" oha
 }
 
 # The pingora proxy and the TCP relay. One of pingora's libraries is built with cmake.
 peers() {
     debian cmake
-    SIDECAR_PGO=off CARGO_TARGET_DIR=$bench/peers cargo build --quiet --release --locked \
+    CARGO_TARGET_DIR=$bench/peers cargo build --quiet --release --locked \
         --manifest-path "$root/benches/compare/peers/Cargo.toml"
 }

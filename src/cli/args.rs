@@ -5,56 +5,18 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 use tokio::time::Duration;
 
-use super::k8s_args;
+use super::{
+    flag::flag,
+    k8s_args,
+    operation::{Operation, Until},
+};
 use crate::{
     config::{
         error::{ConfigError, Provenance},
-        keys::{self, Id, Key, ValueKind},
-        parse,
+        keys::{self, Id, Key},
     },
-    k8s::{
-        inject::offline,
-        webhook::{self, bootstrap},
-    },
+    settings::parse,
 };
-
-/// What to do.
-#[derive(Clone, Debug)]
-pub enum Operation {
-    /// Serve apps.
-    Serve,
-    /// Say what of the configuration works.
-    Check {
-        /// Request a token even where that ends the token of others.
-        mint: bool,
-    },
-    /// Ask a running sidecar whether it lives.
-    Health,
-    /// Wait for a running sidecar.
-    Wait {
-        /// For what.
-        until: Until,
-        /// How long.
-        timeout: Duration,
-    },
-    /// Ask a running sidecar to stop.
-    Shutdown,
-    /// Add sidecars to Kubernetes objects in files.
-    Inject(offline::Options),
-    /// Add sidecars to the pods of a cluster.
-    Webhook(Box<webhook::Options>),
-    /// Make a certificate for that.
-    WebhookCerts(bootstrap::Options),
-}
-
-/// What `wait` waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// The first token request has ended, well or badly.
-    Started,
-    /// There is a token.
-    Ready,
-}
 
 /// A command line, understood.
 #[derive(Clone)]
@@ -225,27 +187,6 @@ fn timeout() -> Arg {
         .long("timeout")
         .value_name("DURATION")
         .help("How long [default: 30s]")
-}
-
-pub(super) fn flag(key: &Key) -> Arg {
-    let arg = Arg::new(key.name)
-        .long(key.name)
-        .help_heading(key.section)
-        .help(match key.default_text() {
-            "" => key.help.to_owned(),
-            preset => format!("{} [default: {preset}]", key.help),
-        });
-    match key.kind {
-        ValueKind::Value => arg.value_name(key.placeholder).action(ArgAction::Set),
-        ValueKind::List => arg.value_name(key.placeholder).action(ArgAction::Append),
-        // `--switch=false` overrules the environment and the file.
-        ValueKind::Switch => arg
-            .value_name("BOOL")
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
-            .hide_default_value(true),
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     admin_client::{AdminReply, AskError, request},
-    probe::say,
+    output::say,
 };
 use crate::{
     account::{self, AccountFactory, SourceOptions},

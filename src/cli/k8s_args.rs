@@ -1,15 +1,14 @@
 //! The flags of `inject`, `webhook` and `webhook-certs`, which are no keys of the sidecar's.
 
-use std::{env, net::SocketAddr, path::PathBuf};
+use std::{env, fmt::Display, net::SocketAddr, path::PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::args::{Operation, flag};
+use super::{flag::flag, operation::Operation};
 use crate::{
     config::{
         error::{ConfigError, Provenance},
         keys::Id,
-        parse,
     },
     k8s::{
         inject::{
@@ -26,6 +25,7 @@ use crate::{
         },
     },
     net::origin::Origin,
+    settings::parse,
 };
 
 /// Where every pod has its service account.
@@ -33,66 +33,76 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The subcommands.
 pub(super) fn subcommands() -> [Command; 3] {
-    let injecting = [
-        set(),
-        value(
-            "prefix",
-            "DOMAIN",
-            PREFIX,
-            "What labels and annotations begin with",
-        ),
-    ];
-    [
-        Command::new("inject")
-            .about("Add a sidecar to the workloads in a stream of Kubernetes objects, without a cluster")
-            .arg(
-                Arg::new("file")
-                    .short('f')
-                    .long("file")
-                    .value_name("FILE")
-                    .required(true)
-                    .action(ArgAction::Append)
-                    .help("A file of YAML or JSON, or - for stdin; repeatable"),
-            )
-            .arg(
-                Arg::new("uninject")
-                    .long("uninject")
-                    .action(ArgAction::SetTrue)
-                    .help("Take the sidecars out again"),
-            )
-            .args(injecting.clone())
-            .after_help(settings_help()),
-        Command::new("webhook")
-            .about("Inject sidecars in the cluster: answer the API server's AdmissionReviews")
-            .arg(value("listen", "ADDRESS", "0.0.0.0:9443", "Where the API server connects to: IP:port"))
-            .arg(value("tls-cert", "FILE", "", "A PEM file with the certificate; read again when it changes").required(true))
-            .arg(value("tls-key", "FILE", "", "A PEM file with its key; read again when it changes").required(true))
-            .args(injecting)
-            .arg(
-                Arg::new("namespace-annotations")
-                    .long("namespace-annotations")
-                    .action(ArgAction::SetTrue)
-                    .help("Read settings from the annotations of a pod's namespace, too; takes the right to get namespaces"),
-            )
-            .arg(value("api-server", "URL", "", "The API server [default: as the pod's environment has it]"))
-            .arg(value("service-account", "DIR", SERVICE_ACCOUNT, "Where token and ca.crt for the API server are"))
-            .arg(value("shutdown-delay", "DURATION", "5s", "How long to go on answering, not ready any more, when told to stop"))
-            .args([Id::LogFormat, Id::LogLevel].map(|id| flag(id.key())))
-            .after_help(settings_help()),
-        Command::new("webhook-certs")
-            .about("Make a certificate for the webhook, where no cert-manager does")
-            .arg(value("service", "NAME", "wechat-sidecar-injector", "The webhook's Service"))
-            .arg(value("namespace", "NAME", "wechat-sidecar", "Its namespace"))
-            .arg(value("secret", "NAME", "wechat-sidecar-injector-tls", "The Secret to make"))
-            .arg(value("configuration", "NAME", "wechat-sidecar-injector", "The MutatingWebhookConfiguration that is to trust it"))
-            .arg(value("prefix", "DOMAIN", PREFIX, "What labels and annotations begin with"))
-            .arg(value("days", "COUNT", "3650", "How long it is valid"))
-            .arg(value("patch-file", "FILE", "", "Where the patch is written with which kubectl patch lets the API server trust it"))
-            .arg(value("secret-file", "FILE", "", "Where the Secret is written, for kubectl apply; it holds the key"))
-            .arg(value("old-ca", "FILE", "", "What the API server trusts now, or - for stdin: it goes on trusting that beside the new CA"))
-            .arg(value("format", "FORMAT", "manifests", "What is made: manifests, in the two files, or values, for Helm, on stdout"))
-            .after_help(certificates_help()),
-    ]
+    [inject_command(), webhook_command(), certificates_command()]
+}
+
+fn inject_command() -> Command {
+    Command::new("inject")
+        .about(
+            "Add a sidecar to the workloads in a stream of Kubernetes objects, without a cluster",
+        )
+        .arg(
+            Arg::new("file")
+                .short('f')
+                .long("file")
+                .value_name("FILE")
+                .required(true)
+                .action(ArgAction::Append)
+                .help("A file of YAML or JSON, or - for stdin; repeatable"),
+        )
+        .arg(
+            Arg::new("uninject")
+                .long("uninject")
+                .action(ArgAction::SetTrue)
+                .help("Take the sidecars out again"),
+        )
+        .args([set(), prefix_arg()])
+        .after_help(settings_help())
+}
+
+fn webhook_command() -> Command {
+    Command::new("webhook")
+        .about("Inject sidecars in the cluster: answer the API server's AdmissionReviews")
+        .arg(value("listen", "ADDRESS", "0.0.0.0:9443", "Where the API server connects to: IP:port"))
+        .arg(value("tls-cert", "FILE", "", "A PEM file with the certificate; read again when it changes").required(true))
+        .arg(value("tls-key", "FILE", "", "A PEM file with its key; read again when it changes").required(true))
+        .args([set(), prefix_arg()])
+        .arg(
+            Arg::new("namespace-annotations")
+                .long("namespace-annotations")
+                .action(ArgAction::SetTrue)
+                .help("Read settings from the annotations of a pod's namespace, too; takes the right to get namespaces"),
+        )
+        .arg(value("api-server", "URL", "", "The API server [default: as the pod's environment has it]"))
+        .arg(value("service-account", "DIR", SERVICE_ACCOUNT, "Where token and ca.crt for the API server are"))
+        .arg(value("shutdown-delay", "DURATION", "5s", "How long to go on answering, not ready any more, when told to stop"))
+        .args([Id::LogFormat, Id::LogLevel].map(|id| flag(id.key())))
+        .after_help(settings_help())
+}
+
+fn certificates_command() -> Command {
+    Command::new("webhook-certs")
+        .about("Make a certificate for the webhook, where no cert-manager does")
+        .arg(value("service", "NAME", "wechat-sidecar-injector", "The webhook's Service"))
+        .arg(value("namespace", "NAME", "wechat-sidecar", "Its namespace"))
+        .arg(value("secret", "NAME", "wechat-sidecar-injector-tls", "The Secret to make"))
+        .arg(value("configuration", "NAME", "wechat-sidecar-injector", "The MutatingWebhookConfiguration that is to trust it"))
+        .arg(prefix_arg())
+        .arg(value("days", "COUNT", "3650", "How long it is valid"))
+        .arg(value("patch-file", "FILE", "", "Where the patch is written with which kubectl patch lets the API server trust it"))
+        .arg(value("secret-file", "FILE", "", "Where the Secret is written, for kubectl apply; it holds the key"))
+        .arg(value("old-ca", "FILE", "", "What the API server trusts now, or - for stdin: it goes on trusting that beside the new CA"))
+        .arg(value("format", "FORMAT", "manifests", "What is made: manifests, in the two files, or values, for Helm, on stdout"))
+        .after_help(certificates_help())
+}
+
+fn prefix_arg() -> Arg {
+    value(
+        "prefix",
+        "DOMAIN",
+        PREFIX,
+        "What labels and annotations begin with",
+    )
 }
 
 fn value(name: &'static str, placeholder: &'static str, preset: &'static str, help: &str) -> Arg {
@@ -165,7 +175,8 @@ fn injector(matches: &ArgMatches) -> Result<Injector, ConfigError> {
     let presets = Presets::parse(set.iter().map(String::as_str));
     Ok(Injector {
         prefix: prefix(matches)?,
-        presets: presets.map_err(|problem| ConfigError::new(Provenance::Flag("set"), problem))?,
+        presets: presets
+            .map_err(|error| ConfigError::new(Provenance::Flag("set"), error.to_string()))?,
         cluster: None,
     })
 }
@@ -277,10 +288,10 @@ fn texts(matches: &ArgMatches, flag: &str) -> Vec<String> {
 }
 
 /// The value of a flag; `read`'s error is a phrase about it.
-fn read<T>(
+fn read<T, E: Display>(
     matches: &ArgMatches,
     flag: &'static str,
-    read: impl Fn(&str) -> Result<T, String>,
+    read: impl Fn(&str) -> Result<T, E>,
 ) -> Result<T, ConfigError> {
     read(text(matches, flag))
         .map_err(|problem| ConfigError::new(Provenance::Flag(flag), format!("the value {problem}")))

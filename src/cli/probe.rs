@@ -1,17 +1,15 @@
 //! What an operator asks of a running sidecar: whether it lives, whether it is ready, to stop.
 
-use std::{
-    io::{Write, stdout},
-    net::SocketAddr,
-    process::ExitCode,
-};
+use std::{net::SocketAddr, process::ExitCode};
 
 use http::Method;
 use tokio::time::{Duration, sleep, timeout};
 
-use super::admin_client::{AdminReply, request};
-
-use super::args::Until;
+use super::{
+    admin_client::{AdminReply, request},
+    operation::Until,
+    output::say,
+};
 
 /// How often a sidecar is asked whether it is ready.
 const PACE: Duration = Duration::from_millis(200);
@@ -74,9 +72,4 @@ fn done(text: &str) -> ExitCode {
 fn failed(text: &str) -> ExitCode {
     say(text);
     ExitCode::FAILURE
-}
-
-/// A line on stdout, whether anybody reads it or not.
-pub(super) fn say(line: &str) {
-    let _ = writeln!(stdout(), "{line}");
 }

@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    accounts::Table,
+    account_table::{Table, UPSTREAM, UPSTREAM_CA_FILE, UPSTREAM_PLAIN_HTTP},
     error::{ConfigError, Provenance},
-    parse,
 };
 use crate::{
     net::{
@@ -13,13 +12,9 @@ use crate::{
         origin::{self, Origin},
         tls::{TlsRoots, load},
     },
+    settings::parse,
     wechat::api::Api,
 };
-
-/// The keys of it in an account's table.
-pub(super) const UPSTREAM: &str = "upstream";
-pub(super) const CA_FILE: &str = "upstream-ca-file";
-pub(super) const PLAIN_HTTP: &str = "upstream-plain-http";
 
 /// What such ways share.
 pub(super) struct AccountUpstreams<'a> {
@@ -43,14 +38,16 @@ impl<'a> AccountUpstreams<'a> {
         table: &Table,
         kind: Api,
     ) -> Result<Option<ConnectOptions>, ConfigError> {
-        let plain_http = table.optional(PLAIN_HTTP, parse::switch)?.unwrap_or(false);
+        let plain_http = table
+            .optional(UPSTREAM_PLAIN_HTTP, parse::switch)?
+            .unwrap_or(false);
         let read = |text: &str| {
             Origin::parse_private(text, plain_http).map_err(|error| format!("is refused: {error}"))
         };
         let origin = match table.optional(UPSTREAM, read)? {
             Some(origin) => origin,
             None => {
-                for key in [CA_FILE, PLAIN_HTTP] {
+                for key in [UPSTREAM_CA_FILE, UPSTREAM_PLAIN_HTTP] {
                     if let Some(given) = table.given.get(key) {
                         return Err(
                             given.error("this account has no upstream that it could be about")
@@ -65,7 +62,7 @@ impl<'a> AccountUpstreams<'a> {
         };
         if plain_http
             && origin.tls
-            && let Some(given) = table.given.get(PLAIN_HTTP)
+            && let Some(given) = table.given.get(UPSTREAM_PLAIN_HTTP)
         {
             return Err(given.error("upstream is https: drop this key"));
         }
@@ -87,7 +84,7 @@ impl<'a> AccountUpstreams<'a> {
     }
 
     fn trust(&mut self, table: &Table, origin: &Origin) -> Result<TlsRoots, ConfigError> {
-        let Some((given, path)) = table.text(CA_FILE) else {
+        let Some((given, path)) = table.text(UPSTREAM_CA_FILE) else {
             return Ok(self.common.tls.clone());
         };
         if !origin.tls {

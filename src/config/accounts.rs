@@ -1,118 +1,40 @@
 //! The accounts: of the file's tables, or the one of the environment.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use super::{
     Sources,
-    account_upstreams::{self, AccountUpstreams},
-    error::{ConfigError, Provenance},
-    keys::{Id, Key, list, switch, value},
-    layers::{Raw, Settings},
-    network, parse, secrets, token_source,
+    account_table::{CORPID, Table},
+    account_upstreams::AccountUpstreams,
+    error::ConfigError,
+    keys::Id,
+    network, secrets,
+    settings::Settings,
+    token_source,
 };
 use crate::{
     account::{self, Options, SourceOptions, rules::Pattern},
     net::connector::ConnectOptions,
     secret::{Secret, SecretSource},
-    settings::suggest,
+    settings::parse,
     token::source::wechat::TokenApi,
     wechat::{api::Api, endpoint},
 };
 
-/// A table of the file that is an account.
-pub(super) struct Table {
-    /// Where it begins.
-    pub(super) place: Provenance,
-    pub(super) given: BTreeMap<&'static str, Raw>,
-}
-
-/// What stands in such a table. No value is ever repeated: an AppSecret may stand anywhere by mistake.
-static KEYS: &[Key] = &[
-    value("name", "NAME").like("orders").private(),
-    value("appid", "APPID").like("wx0123456789abcdef").private(),
-    value("secret", "SECRET").like("the AppSecret").private(),
-    value("secret-file", "FILE")
-        .like("/run/secrets/appsecret")
-        .private(),
-    value("kind", "KIND").like("wechat").private(),
-    switch("default").private(),
-    list("allow", "PATTERN")
-        .like("/cgi-bin/message/**")
-        .private(),
-    list("deny", "PATTERN").like("/cgi-bin/menu/*").private(),
-    list("listen", "ADDRESS").like("127.0.0.1:7090").private(),
-    value("token-api", "API").like("stable").private(),
-    token_source::SOURCE,
-    token_source::FILE,
-    token_source::URL,
-    token_source::HEADER_FILE,
-    token_source::TOKEN_POINTER,
-    token_source::EXPIRES_POINTER,
-    value("daily-fetches", "COUNT").like("500").private(),
-    value(account_upstreams::UPSTREAM, "URL")
-        .like("https://qyapi.weixin.qq.com")
-        .private(),
-    value(account_upstreams::CA_FILE, "FILE")
-        .like("/etc/ssl/private-root.pem")
-        .private(),
-    switch(account_upstreams::PLAIN_HTTP).private(),
-];
-
-/// WeCom's word for `appid`.
-const CORPID: &str = "corpid";
-
 const KINDS: [(&str, Api); 2] = [("wechat", Api::Wechat), ("wecom", Api::Wecom)];
 const APIS: [(&str, TokenApi); 2] = [("stable", TokenApi::Stable), ("classic", TokenApi::Classic)];
 
-/// The keys of a table below `[[accounts]]`, as the documents write them.
-pub fn keys() -> impl Iterator<Item = String> {
-    let names = KEYS.iter().map(|key| key.name).chain([CORPID]);
-    names.map(spelt)
-}
-
-/// The key called `name` in such a table.
-pub(super) fn find(name: &str, place: &Provenance) -> Result<&'static Key, ConfigError> {
-    let plain = name.replace('_', "-");
-    let known = |name: &str| KEYS.iter().find(|key| key.name == name);
-    let found = known(match &*plain {
-        CORPID => "appid",
-        // `url` below a table is the table's own value.
-        "token" => token_source::URL.name,
-        plain => plain,
-    });
-    found.ok_or_else(|| {
-        let names = KEYS.iter().map(|key| key.name).chain([CORPID]);
-        let plain = plain.to_ascii_lowercase();
-        let near = suggest::nearest(&plain, names);
-        let problem = match near.or(plain.contains("secret").then_some("secret")) {
-            Some(name) => format!("there is no such key; did you mean {}?", spelt(name)),
-            None => {
-                let names: Vec<String> = KEYS.iter().map(|key| spelt(key.name)).collect();
-                format!("an account has no such key; it has {}", names.join(", "))
-            }
-        };
-        ConfigError::new(place.clone(), problem)
-    })
-}
-
-/// As one would write it in the file.
-fn spelt(name: &str) -> String {
-    match name.strip_prefix("token-") {
-        Some(rest) if rest != "api" => format!("token.{}", rest.replace('-', "_")),
-        _ => name.replace('-', "_"),
-    }
-}
-
-/// All accounts.
+/// All accounts: those of `tables`, or that of the environment.
 pub(super) fn accounts(
     settings: &Settings,
+    tables: &[Table],
     given: &Sources,
     route: &ConnectOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Options>, ConfigError> {
     let mut ways = AccountUpstreams::new(route);
     let mut accounts = Vec::new();
-    match settings.accounts.first() {
+    match tables.first() {
         None => {
             let (appid, secret) = secrets::account(given, warnings)?;
             let mut options = Options::new(appid, Some(secret));
@@ -126,7 +48,7 @@ pub(super) fn accounts(
                 );
                 return Err(ConfigError::new(first.place.clone(), problem));
             }
-            for table in &settings.accounts {
+            for table in tables {
                 let mut options = account(table, settings, route, warnings)?;
                 options.upstream = ways.of(table, options.api)?;
                 check(table, &options, settings, &accounts)?;
@@ -134,12 +56,12 @@ pub(super) fn accounts(
             }
         }
     }
-    warnings.extend(unwise(settings, &accounts));
+    warnings.extend(unwise(settings, tables, &accounts));
     Ok(accounts)
 }
 
 /// What is allowed in a file of accounts, but unwise.
-fn unwise(settings: &Settings, accounts: &[Options]) -> Vec<String> {
+fn unwise(settings: &Settings, tables: &[Table], accounts: &[Options]) -> Vec<String> {
     let mut warnings = Vec::new();
     let says = |id, word| settings.text(id).is_some_and(|(_, text)| text == word);
     let is_wecoms = |account: &Options| account.api == Api::Wecom;
@@ -150,7 +72,7 @@ fn unwise(settings: &Settings, accounts: &[Options]) -> Vec<String> {
     }
     let has_secret = |table: &Table| table.given.contains_key("secret");
     if let Some((given, path)) = settings.text(Id::Config)
-        && settings.accounts.iter().any(has_secret)
+        && tables.iter().any(has_secret)
         && secrets::is_open_to_all(Path::new(path))
     {
         let place = &given.place;
@@ -333,22 +255,4 @@ fn check(
         network::check_also(settings, given, &options.listen, &taken.collect::<Vec<_>>())?;
     }
     Ok(())
-}
-
-impl Table {
-    pub(super) fn text(&self, name: &str) -> Option<(&Raw, &str)> {
-        let given = self.given.get(name)?;
-        Some((given, given.texts.last()?.trim()))
-    }
-
-    pub(super) fn optional<T>(
-        &self,
-        name: &str,
-        read: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, ConfigError> {
-        self.given
-            .get(name)
-            .map(|given| given.value(read))
-            .transpose()
-    }
 }

@@ -10,9 +10,10 @@ use super::{
     error::ConfigError,
     file, from_here,
     keys::Id,
-    layers::{Raw, Settings},
-    network,
+    layers, network,
+    settings::{Raw, Settings},
 };
+use crate::settings::parse;
 
 /// Where a running sidecar's admin port is, as far as this machine is concerned.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ impl AdminPort {
     /// # Errors
     /// If a flag or a variable says something else than an address.
     pub fn find(sources: &Sources) -> Result<Self, ConfigError> {
-        let settings = Settings::without_file(sources);
+        let settings = layers::without_file(sources);
         let address = network::admin(&settings)?;
         let at = |address, doubt| Self {
             address: from_here(address),
@@ -58,8 +59,8 @@ fn in_file(settings: &Settings) -> Result<Option<SocketAddr>, ConfigError> {
 
 /// The value is not repeated: in a file that is not TOML, whatever follows may be taken for a part of it.
 fn address(given: &Raw) -> Result<SocketAddr, ConfigError> {
-    let text = given.texts.last().map_or("", String::as_str);
-    network::tcp(text).map_err(|problem| {
+    let text = given.text().unwrap_or_default();
+    parse::address(text).map_err(|problem| {
         let example = given.key.example;
         given.error(&format!("the value {problem}; for example {example}"))
     })

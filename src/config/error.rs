@@ -2,14 +2,10 @@
 
 use std::{fmt, path::PathBuf};
 
-/// Why the program does not start: a sentence for the operator, which names the place and never
-/// repeats a secret or a URL.
-#[derive(Debug, thiserror::Error)]
-#[error("{place}: {problem}")]
-pub struct ConfigError {
-    place: Provenance,
-    problem: String,
-}
+use crate::settings::error::SettingError;
+
+/// Why the program does not start: a sentence for the operator.
+pub type ConfigError = SettingError<Provenance>;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,14 +32,6 @@ pub enum Provenance {
     },
     /// Nobody said it.
     Default(&'static str),
-}
-
-impl ConfigError {
-    /// `problem` at `place`.
-    pub fn new(place: Provenance, problem: impl Into<String>) -> Self {
-        let problem = problem.into();
-        Self { place, problem }
-    }
 }
 
 impl fmt::Display for Provenance {

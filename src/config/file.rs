@@ -11,10 +11,10 @@ use std::{
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    accounts::{self, Table},
+    account_table::{self, Table},
     error::{ConfigError, Provenance},
     keys::{self, Id, Key, ValueKind},
-    layers::Raw,
+    settings::Raw,
 };
 pub(super) use lenient::admin;
 
@@ -72,7 +72,7 @@ fn tables(
         let found = flat(file, table, "", &|_| false)?;
         Ok(Table {
             place: file.line(value.span().start),
-            given: gather(found, accounts::find, |key| key.name)?,
+            given: gather(found, account_table::find, |key| key.name)?,
         })
     };
     values.iter().map(table).collect()

@@ -4,23 +4,17 @@ use std::{collections::BTreeMap, fmt, path::Path};
 
 use super::{
     Sources,
-    accounts::Table,
+    account_table::Table,
     error::{ConfigError, Provenance},
     file,
     keys::{self, DefaultValue, Id, Key, PREFIX, ValueKind},
+    settings::{Raw, Settings},
 };
+use crate::settings::layers::Layers;
 
-/// A key's values as they were given.
-#[derive(Clone)]
-pub(super) struct Raw {
-    pub(super) key: &'static Key,
-    pub(super) texts: Vec<String>,
-    pub(super) place: Provenance,
-}
-
-/// What was given for each key, by the layer that counts.
-pub(super) struct Settings {
-    given: BTreeMap<Id, Raw>,
+/// What was read, not looked at yet.
+pub(super) struct Gathered {
+    pub(super) settings: Settings,
     /// The accounts of the file.
     pub(super) accounts: Vec<Table>,
     /// Sentences about what is ignored.
@@ -35,6 +29,12 @@ pub(super) struct Reading(BTreeMap<Id, Vec<String>>);
 const OF_ACCOUNTS: [Id; 4] = [Id::TokenApi, Id::DailyFetches, Id::Allow, Id::Deny];
 
 impl Reading {
+    /// All of it, to compare with another reading.
+    pub(super) fn of(settings: &Settings) -> Self {
+        let texts = |key: &Key| (key.id, settings.get(key.id).texts.clone());
+        Self(keys::keys().iter().map(texts).collect())
+    }
+
     pub(super) fn file(&self) -> Option<&Path> {
         self.0.get(&Id::Config)?.last().map(Path::new)
     }
@@ -50,110 +50,45 @@ impl Reading {
 
 impl fmt::Debug for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Said").finish_non_exhaustive()
+        f.debug_struct("Reading").finish_non_exhaustive()
     }
 }
 
-impl Raw {
-    /// The error about one of its values, of which `problem` is said: "is not a size".
-    pub(super) fn wrong(&self, text: &str, problem: &str) -> ConfigError {
-        let Key {
-            private, example, ..
-        } = *self.key;
-        let subject = if private {
-            THE_VALUE.to_owned()
-        } else {
-            shown(text)
+/// Puts the layers on top of each other. Values are not looked at yet.
+pub(super) fn gather(sources: &Sources) -> Result<Gathered, ConfigError> {
+    let upper = upper(sources);
+    let (mut settings, mut accounts) = (defaults(), Vec::new());
+    if let Some(named) = upper.get(&Id::Config)
+        && let [path] = named.texts.as_slice()
+    {
+        let file = file::read(Path::new(path), &named.place)?;
+        settings.lay(file.layer);
+        accounts = file.accounts;
+    }
+    settings.lay(upper);
+    Ok(Gathered {
+        settings,
+        accounts,
+        warnings: strangers(&sources.env),
+    })
+}
+
+/// The same as if no file was named: this cannot fail.
+pub(super) fn without_file(sources: &Sources) -> Settings {
+    let mut settings = defaults();
+    settings.lay(upper(sources));
+    settings
+}
+
+fn defaults() -> Settings {
+    Layers::new(keys::keys().iter().map(|key| {
+        let texts = match key.default {
+            DefaultValue::Text(text) => vec![text.to_owned()],
+            DefaultValue::Unset | DefaultValue::Depends(_) => Vec::new(),
         };
-        self.error(&format!("{subject} {problem}; for example {example}"))
-    }
-
-    /// An error at its place.
-    pub(super) fn error(&self, problem: &str) -> ConfigError {
-        ConfigError::new(self.place.clone(), problem)
-    }
-}
-
-const THE_VALUE: &str = "the value";
-
-/// A value in quotes, unless it looks like something with a password in it.
-fn shown(text: &str) -> String {
-    if text.contains("://") || text.contains('@') {
-        return THE_VALUE.to_owned();
-    }
-    let beginning: String = text.chars().take(60).collect();
-    format!("{beginning:?}")
-}
-
-impl Settings {
-    /// Puts the layers on top of each other. Values are not looked at yet.
-    pub(super) fn gather(sources: &Sources) -> Result<Self, ConfigError> {
-        let upper = upper(sources);
-        let (mut given, mut accounts) = (defaults(), Vec::new());
-        if let Some(named) = upper.get(&Id::Config)
-            && let [path] = named.texts.as_slice()
-        {
-            let file = file::read(Path::new(path), &named.place)?;
-            given.extend(file.layer);
-            accounts = file.accounts;
-        }
-        given.extend(upper);
-        let warnings = strangers(&sources.env);
-        Ok(Self {
-            given,
-            accounts,
-            warnings,
-        })
-    }
-
-    /// The same as if no file was named: this cannot fail.
-    pub(super) fn without_file(sources: &Sources) -> Self {
-        let mut given = defaults();
-        given.extend(upper(sources));
-        Self {
-            given,
-            accounts: Vec::new(),
-            warnings: Vec::new(),
-        }
-    }
-
-    /// All of it, to compare with another reading.
-    pub(super) fn said(&self) -> Reading {
-        let said = |(id, given): (&Id, &Raw)| (*id, given.texts.clone());
-        Reading(self.given.iter().map(said).collect())
-    }
-
-    /// What was given for `id`, or is its default.
-    pub(super) fn given(&self, id: Id) -> Option<&Raw> {
-        self.given.get(&id)
-    }
-
-    /// Whether somebody set `id`.
-    pub(super) fn is_set(&self, id: Id) -> bool {
-        self.given(id)
-            .is_some_and(|given| !matches!(given.place, Provenance::Default(_)))
-    }
-
-    /// An error about `id`, at the place where it was set.
-    pub(super) fn error(&self, id: Id, problem: &str) -> ConfigError {
-        let unset = || Provenance::Default(id.key().name);
-        let place = self
-            .given(id)
-            .map_or_else(unset, |given| given.place.clone());
-        ConfigError::new(place, problem)
-    }
-}
-
-fn defaults() -> BTreeMap<Id, Raw> {
-    let mut layer = BTreeMap::new();
-    for key in keys::keys() {
-        if let DefaultValue::Text(text) = key.default {
-            let texts = vec![text.to_owned()];
-            let place = Provenance::Default(key.name);
-            layer.insert(key.id, Raw { key, texts, place });
-        }
-    }
-    layer
+        let place = Provenance::Default(key.name);
+        (key.id, Raw { key, texts, place })
+    }))
 }
 
 /// The layers above the file.
@@ -243,14 +178,5 @@ mod tests {
             "{warning}"
         );
         assert_eq!(env("PURPOSE").len(), 1);
-    }
-
-    #[test]
-    fn what_may_be_a_password_is_not_shown() {
-        for text in ["https://a:b@c", "a:b@c", "x://y"] {
-            assert_eq!(shown(text), THE_VALUE);
-        }
-        assert_eq!(shown("16M\n"), r#""16M\n""#);
-        assert!(shown(&"x".repeat(1000)).len() < 70);
     }
 }

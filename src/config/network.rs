@@ -1,15 +1,15 @@
 //! Where apps connect to, and the way to WeChat.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
 use super::{
     error::ConfigError,
     keys::Id,
-    layers::{Raw, Settings},
-    parse, secrets,
+    secrets,
+    settings::{Raw, Settings},
 };
 use crate::{
     net::{
@@ -21,11 +21,12 @@ use crate::{
     },
     proxy::GuardOptions,
     server::ListenAddr,
+    settings::parse,
 };
 
 /// Where health and metrics are.
 pub(super) fn admin(settings: &Settings) -> Result<SocketAddr, ConfigError> {
-    settings.value(Id::Admin, tcp)
+    settings.value(Id::Admin, parse::address)
 }
 
 /// Where apps connect to, none of them wider than was asked for in so many words.
@@ -189,19 +190,10 @@ pub(super) fn address(text: &str) -> Result<ListenAddr, String> {
             Ok(ListenAddr::Unix(PathBuf::from(path)))
         }
         Some(_) => Err("is not unix: and an absolute path".to_owned()),
-        None => tcp(text).map(ListenAddr::Tcp),
+        None => parse::address(text)
+            .map(ListenAddr::Tcp)
+            .map_err(|error| error.to_string()),
     }
-}
-
-/// An address and a port. No name but localhost: others could change their meaning.
-pub(super) fn tcp(text: &str) -> Result<SocketAddr, String> {
-    let local = text
-        .strip_prefix("localhost:")
-        .and_then(|port| port.parse().ok());
-    let local = local.map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    local
-        .or_else(|| text.parse().ok())
-        .ok_or_else(|| "is not an IP address and a port".to_owned())
 }
 
 fn ip(text: &str) -> Result<IpAddr, String> {
@@ -225,6 +217,8 @@ fn host(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]

@@ -6,7 +6,7 @@ use super::{
     Sources,
     error::{ConfigError, Provenance},
     keys::Id,
-    layers::Settings,
+    settings::Settings,
 };
 use crate::{
     account,

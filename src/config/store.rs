@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{error::ConfigError, keys::Id, layers::Settings, secrets};
+use super::{error::ConfigError, keys::Id, secrets, settings::Settings};
 use crate::{
     account,
     net::{origin, tls},

@@ -5,36 +5,22 @@ use std::{path::PathBuf, sync::Arc};
 use http::Uri;
 
 use super::{
-    accounts::Table,
+    account_table::{
+        TOKEN_EXPIRES_POINTER, TOKEN_FILE, TOKEN_HEADER_FILE, TOKEN_POINTER, TOKEN_SOURCE,
+        TOKEN_URL, Table,
+    },
     error::ConfigError,
-    keys::{Key, value},
-    layers::Raw,
-    parse, secrets,
+    keys::Key,
+    secrets,
+    settings::Raw,
 };
 use crate::{
     account::SourceOptions,
     net::tls::TlsRoots,
     secret::{Secret, SecretSource},
+    settings::parse,
     token::source::{token_server as server, token_server::Options},
 };
-
-/// The keys of it in an account's table.
-pub(super) const SOURCE: Key = value("token-source", "SOURCE").like("wechat").private();
-pub(super) const FILE: Key = value("token-file", "FILE")
-    .like("/run/token/access_token")
-    .private();
-pub(super) const URL: Key = value("token-url", "URL")
-    .like("http://token.internal/wechat")
-    .private();
-pub(super) const HEADER_FILE: Key = value("token-header-file", "FILE")
-    .like("/run/secrets/token-header")
-    .private();
-pub(super) const TOKEN_POINTER: Key = value("token-token-pointer", "POINTER")
-    .like("/access_token")
-    .private();
-pub(super) const EXPIRES_POINTER: Key = value("token-expires-pointer", "POINTER")
-    .like("/expires_in")
-    .private();
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SourceKind {
@@ -55,14 +41,14 @@ pub(super) fn source(
     tls: &TlsRoots,
     warnings: &mut Vec<String>,
 ) -> Result<SourceOptions, ConfigError> {
-    let word = table.optional(SOURCE.name, parse::one_of(&WORDS))?;
+    let word = table.optional(TOKEN_SOURCE.name, parse::one_of(&WORDS))?;
     let word = word.unwrap_or(SourceKind::Wechat);
     for (key, wanted) in [
-        (FILE, SourceKind::File),
-        (URL, SourceKind::Http),
-        (HEADER_FILE, SourceKind::Http),
+        (TOKEN_FILE, SourceKind::File),
+        (TOKEN_URL, SourceKind::Http),
+        (TOKEN_HEADER_FILE, SourceKind::Http),
         (TOKEN_POINTER, SourceKind::Http),
-        (EXPIRES_POINTER, SourceKind::Http),
+        (TOKEN_EXPIRES_POINTER, SourceKind::Http),
     ] {
         if let Some(given) = table.given.get(key.name).filter(|_| word != wanted) {
             let wanted = WORDS.iter().find(|(_, word)| *word == wanted);
@@ -72,7 +58,7 @@ pub(super) fn source(
         }
     }
     let missing = |what: &str| {
-        let place = table.given.get(SOURCE.name).map(|given| &given.place);
+        let place = table.given.get(TOKEN_SOURCE.name).map(|given| &given.place);
         let place = place.unwrap_or(&table.place).clone();
         Err(ConfigError::new(
             place,
@@ -81,11 +67,11 @@ pub(super) fn source(
     };
     match word {
         SourceKind::Wechat => Ok(SourceOptions::Wechat),
-        SourceKind::File => match table.optional(FILE.name, path)? {
+        SourceKind::File => match table.optional(TOKEN_FILE.name, path)? {
             Some(path) => Ok(SourceOptions::File(path)),
             None => missing("token.file to take its token from"),
         },
-        SourceKind::Http => match table.optional(URL.name, url)? {
+        SourceKind::Http => match table.optional(TOKEN_URL.name, url)? {
             Some(url) => http(table, url, tls, warnings).map(SourceOptions::Http),
             None => missing("token.url to ask for its token"),
         },
@@ -98,7 +84,7 @@ fn http(
     tls: &TlsRoots,
     warnings: &mut Vec<String>,
 ) -> Result<Options, ConfigError> {
-    let header = match table.text(HEADER_FILE.name) {
+    let header = match table.text(TOKEN_HEADER_FILE.name) {
         None => None,
         Some((given, path)) => Some(header(given, path, warnings)?),
     };
@@ -110,7 +96,7 @@ fn http(
         url,
         header,
         token_pointer: pointed(TOKEN_POINTER)?,
-        expires_pointer: pointed(EXPIRES_POINTER)?,
+        expires_pointer: pointed(TOKEN_EXPIRES_POINTER)?,
         tls: tls.clone(),
     })
 }

@@ -4,6 +4,7 @@
 //! nothing and [`Injector::uninject`] takes away exactly that.
 
 pub mod names;
+mod object;
 pub mod offline;
 mod other_sidecars;
 mod pod;
@@ -20,9 +21,9 @@ pub(crate) mod yaml;
 use serde_json::Value;
 
 use names::{Prefix, word};
-use setting::Id;
-pub use settings::Presets;
+use setting::SettingId;
 use settings::{Mode, SettingLayers, SidecarKind, SidecarSettings};
+pub use settings::{PresetError, Presets};
 use status::InjectionStatus;
 
 /// The sidecar's name among the containers.
@@ -92,9 +93,9 @@ impl Injector {
         if let Some(reason) = impossible(pod.object) {
             return Ok(Outcome::Skipped(reason));
         }
-        pod::check_shape(pod.object)?;
+        object::check_shape(pod.object)?;
         let status = InjectionStatus::of(pod.object, &self.prefix)?;
-        match (status, pod::has_container(pod.object, CONTAINER)) {
+        match (status, object::has_container(pod.object, CONTAINER)) {
             (Some(status), true) => return self.complete(pod, status),
             (None, true) => {
                 let reason = format!("it has a container of its own named {CONTAINER}");
@@ -108,7 +109,8 @@ impl Injector {
         let settings = layers.settings()?;
         self.check(object, &layers, &settings)?;
         let mut warnings = Vec::new();
-        if settings.sidecar == SidecarKind::Native && layers.is_annotated(Id::ShutdownDelay) {
+        if settings.sidecar == SidecarKind::Native && layers.is_annotated(SettingId::ShutdownDelay)
+        {
             warnings.push(format!(
                 "{} is for classic sidecars: a native one ends after the app",
                 self.prefix.key("shutdown-delay")
@@ -124,7 +126,7 @@ impl Injector {
 
     /// Takes the sidecar out of `pod` again, with all that came with it.
     pub fn uninject(&self, pod: InjectedPod<'_>) -> Result<Outcome, Refusal> {
-        pod::check_shape(pod.object)?;
+        object::check_shape(pod.object)?;
         let status = InjectionStatus::of(pod.object, &self.prefix)?;
         Ok(match status {
             Some(status) => Outcome::Uninjected(status.undo(pod.object, &self.prefix)),
@@ -184,7 +186,7 @@ impl Injector {
     fn check(
         &self,
         pod: &Value,
-        layers: &SettingLayers<'_>,
+        layers: &SettingLayers,
         settings: &SidecarSettings,
     ) -> Result<(), Refusal> {
         if let Some((major, minor)) = self.cluster
@@ -194,11 +196,14 @@ impl Injector {
             let problem = format!(
                 "needs Kubernetes 1.29, and this cluster is {major}.{minor}: the pod would never start; use classic"
             );
-            return Err(layers.objection(Id::Sidecar, &problem));
+            return Err(layers.objection(SettingId::Sidecar, &problem));
         }
-        let ports = [(Id::Listen, settings.listen), (Id::Admin, settings.admin)];
+        let ports = [
+            (SettingId::Listen, settings.listen),
+            (SettingId::Admin, settings.admin),
+        ];
         for (id, address) in ports {
-            if let Some(container) = pod::declares_port(pod, address.port()) {
+            if let Some(container) = object::declares_port(pod, address.port()) {
                 let problem = format!("has a port that the container {container} declares");
                 return Err(layers.objection(id, &problem));
             }
@@ -212,7 +217,7 @@ impl Injector {
                 "leaves no time for the last calls before the pod is killed, {grace:?} after it was \
                  told to stop (terminationGracePeriodSeconds)"
             );
-            return Err(layers.objection(Id::ShutdownDelay, &problem));
+            return Err(layers.objection(SettingId::ShutdownDelay, &problem));
         }
         if settings.mode == Mode::Transparent {
             transparent::check_ports(pod, &self.prefix)?;

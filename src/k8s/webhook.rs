@@ -10,7 +10,6 @@ mod connections;
 mod metrics;
 mod patch;
 mod review;
-mod validity;
 
 use std::{
     convert::Infallible, future::pending, io, net::SocketAddr, path::PathBuf, pin::pin,
@@ -31,7 +30,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::inject::Injector;
-use crate::log::Log;
+use crate::{log::Log, metrics::CONTENT_TYPE};
 use certificate::Certificate;
 use cluster::Cluster;
 use connections::{Connections, Slot};
@@ -239,8 +238,9 @@ impl Webhook {
                 let dropped = self.log.dropped_lines();
                 let page = self.figures.page(self.certificate.remaining(), dropped);
                 let mut reply = text(StatusCode::OK, page.trim_end());
-                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-                reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+                reply
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
                 reply
             }
             _ => text(

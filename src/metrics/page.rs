@@ -1,22 +1,11 @@
-//! The metrics page: Prometheus' text format, version 0.0.4.
+//! The metrics page of a sidecar.
 
-use std::{fmt::Write, sync::atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use super::{
-    AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Handed, Kept, Metrics,
-    Outcome, Reread, Selection, Skipped, StoreEvent, Ticket, at, fetches, tickets,
+    AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, ERRCODES, Encoder, Family, Fetched, Handed,
+    Kept, Metrics, Outcome, Reread, Selection, Skipped, StoreEvent, Ticket, at, fetches, tickets,
 };
-
-/// A metric's name, type and help text.
-#[derive(Debug)]
-pub struct Family {
-    /// Without labels.
-    pub name: &'static str,
-    /// `counter`, `gauge` or `histogram`.
-    pub kind: &'static str,
-    /// One line.
-    pub help: &'static str,
-}
 
 macro_rules! families {
     ($($id:ident = $kind:literal $name:literal: $help:literal;)+) => {
@@ -89,109 +78,85 @@ pub struct ProcessPage {
 
 /// The page, while it is written.
 #[derive(Debug, Default)]
-pub struct Page(String);
+pub struct Page(Encoder);
 
 impl Page {
     /// The whole page for `metrics` and all accounts.
     pub fn of(metrics: &Metrics, process: ProcessPage, accounts: &[AccountPage<'_>]) -> String {
         let mut page = Self::default();
-        page.family(&BUILD);
-        page.sample(
-            BUILD.name,
-            &[("version", crate::VERSION), ("commit", crate::COMMIT)],
-            1.0,
-        );
-        page.single(&READY, f64::from(u8::from(process.ready)));
+        page.0.family(&BUILD);
+        let build = [("version", crate::VERSION), ("commit", crate::COMMIT)];
+        page.0.sample(BUILD.name, &build, 1.0);
+        page.0.single(&READY, f64::from(u8::from(process.ready)));
         page.accounts(metrics, accounts);
         page.process(metrics);
-        page.family(&REREADS);
-        for outcome in Reread::ALL {
-            let value = metrics.rereads.sum(*outcome as usize) as f64;
-            page.sample(REREADS.name, &[("outcome", outcome.label())], value);
-        }
-        page.single(&LOG_DROPPED, process.log_lines_dropped as f64);
-        page.single(&HELD, process.held as f64);
         page.0
+            .single(&LOG_DROPPED, process.log_lines_dropped as f64);
+        page.0.single(&HELD, process.held as f64);
+        page.0.finish()
     }
 
     fn accounts(&mut self, metrics: &Metrics, accounts: &[AccountPage<'_>]) {
+        self.calls(metrics, accounts);
+        let cells = Selection::ALL.iter();
+        let cells = cells.map(|way| (at::SELECTED + *way as usize, way.label()));
+        self.labelled(&SELECTED, accounts, "way", cells);
+        self.errcodes(accounts);
+        self.plain(&REFUSALS, accounts, at::REFUSALS);
+        let cells = Outcome::ALL.iter();
+        let cells = cells.map(|outcome| (at::REPLAYS + *outcome as usize, outcome.label()));
+        self.labelled(&REPLAYS, accounts, "outcome", cells);
+        let cells = Skipped::ALL.iter();
+        let cells = cells.map(|reason| (at::SKIPPED + *reason as usize, reason.label()));
+        self.labelled(&SKIPPED, accounts, "reason", cells);
+        self.plain(&NOT_HELD, accounts, at::NOT_HELD);
+        self.fetches(&FETCHES, Kept::Token, accounts);
+        self.tickets(accounts);
+        self.fetches(&TICKET_FETCHES, Kept::Ticket, accounts);
+        self.plain(&FORCED, accounts, at::FORCED);
+        let cells = StoreEvent::ALL.iter();
+        let cells = cells.map(|event| (at::STORE + *event as usize, event.label()));
+        self.labelled(&STORE, accounts, "event", cells);
+        for (family, pick) in [(&AGE, 0), (&EXPIRY, 1)] {
+            self.0.family(family);
+            for account in accounts {
+                let token = account.token.unwrap_or_default();
+                let value = [token.0, token.1][pick];
+                self.0.sample(family.name, &account.labels(), value);
+            }
+        }
+    }
+
+    fn calls(&mut self, metrics: &Metrics, accounts: &[AccountPage<'_>]) {
         let nobody = AccountPage {
             appid: "",
             name: None,
             metrics: &metrics.nobody,
             token: None,
         };
-        let all = || accounts.iter().chain([&nobody]);
-        self.family(&CALLS);
-        for account in all() {
+        self.0.family(&CALLS);
+        for account in accounts.iter().chain([&nobody]) {
             for slot in 0..=ENDPOINT_LABELS {
+                let endpoint = ("endpoint", metrics.labels.name(slot));
                 for outcome in Outcome::ALL {
                     let cell = at::CALLS + slot * Outcome::ALL.len() + *outcome as usize;
-                    let endpoint = ("endpoint", metrics.labels.name(slot));
-                    self.counted(
-                        &CALLS,
-                        account,
-                        &[endpoint, ("outcome", outcome.label())],
-                        cell,
-                    );
+                    let labels = [endpoint, ("outcome", outcome.label())];
+                    self.counted(&CALLS, account, &labels, cell);
                 }
-            }
-        }
-        self.family(&SELECTED);
-        for account in accounts {
-            for way in Selection::ALL {
-                let cell = at::SELECTED + *way as usize;
-                self.counted(&SELECTED, account, &[("way", way.label())], cell);
-            }
-        }
-        self.family(&ERRCODE);
-        for account in accounts {
-            for (at, code) in ERRCODES.iter().enumerate() {
-                let code = code.to_string();
-                self.counted(&ERRCODE, account, &[("errcode", &code)], at::ERRCODE + at);
-            }
-            let other = at::ERRCODE + ERRCODES.len();
-            self.counted(&ERRCODE, account, &[("errcode", "other")], other);
-        }
-        self.plain(&REFUSALS, accounts, at::REFUSALS);
-        self.family(&REPLAYS);
-        for account in accounts {
-            for outcome in Outcome::ALL {
-                let cell = at::REPLAYS + *outcome as usize;
-                self.counted(&REPLAYS, account, &[("outcome", outcome.label())], cell);
-            }
-        }
-        self.family(&SKIPPED);
-        for account in accounts {
-            for reason in Skipped::ALL {
-                let cell = at::SKIPPED + *reason as usize;
-                self.counted(&SKIPPED, account, &[("reason", reason.label())], cell);
-            }
-        }
-        self.plain(&NOT_HELD, accounts, at::NOT_HELD);
-        self.fetches(&FETCHES, Kept::Token, accounts);
-        self.tickets(accounts);
-        self.fetches(&TICKET_FETCHES, Kept::Ticket, accounts);
-        self.plain(&FORCED, accounts, at::FORCED);
-        self.family(&STORE);
-        for account in accounts {
-            for event in StoreEvent::ALL {
-                let cell = at::STORE + *event as usize;
-                self.counted(&STORE, account, &[("event", event.label())], cell);
-            }
-        }
-        for (family, pick) in [(&AGE, 0), (&EXPIRY, 1)] {
-            self.family(family);
-            for account in accounts {
-                let token = account.token.unwrap_or_default();
-                let value = [token.0, token.1][pick];
-                self.sample(family.name, &account.labels(), value);
             }
         }
     }
 
+    fn errcodes(&mut self, accounts: &[AccountPage<'_>]) {
+        let codes = ERRCODES.iter().map(ToString::to_string);
+        let codes: Vec<_> = codes.chain(["other".to_owned()]).collect();
+        let cells = codes.iter().enumerate();
+        let cells = cells.map(|(at, code)| (at::ERRCODE + at, code.as_str()));
+        self.labelled(&ERRCODE, accounts, "errcode", cells);
+    }
+
     fn fetches(&mut self, family: &Family, kept: Kept, accounts: &[AccountPage<'_>]) {
-        self.family(family);
+        self.0.family(family);
         for account in accounts {
             for cause in Cause::ALL {
                 for fetched in Fetched::ALL {
@@ -204,7 +169,7 @@ impl Page {
     }
 
     fn tickets(&mut self, accounts: &[AccountPage<'_>]) {
-        self.family(&TICKETS);
+        self.0.family(&TICKETS);
         for account in accounts {
             for ticket in Ticket::ALL {
                 for handed in Handed::ALL {
@@ -216,48 +181,52 @@ impl Page {
     }
 
     fn process(&mut self, metrics: &Metrics) {
-        self.family(&LATENCY);
-        let bucket = format!("{}_bucket", LATENCY.name);
-        let mut seen = 0;
-        for (at, bound) in BUCKETS.iter().enumerate() {
-            seen += metrics.latency.sum(at);
-            self.sample(&bucket, &[("le", &bound.to_string())], seen as f64);
-        }
-        seen += metrics.latency.sum(BUCKETS.len());
-        self.sample(&bucket, &[("le", "+Inf")], seen as f64);
+        let counts = (0..=BUCKETS.len()).map(|at| metrics.latency.sum(at));
         let micros = metrics.latency.sum(BUCKETS.len() + 1);
-        self.sample(&format!("{}_sum", LATENCY.name), &[], micros as f64 / 1e6);
-        self.sample(&format!("{}_count", LATENCY.name), &[], seen as f64);
-        self.family(&CONNECTS);
+        self.0
+            .histogram(&LATENCY, &BUCKETS, counts, micros as f64 / 1e6);
+        self.0.family(&CONNECTS);
         for (at, outcome) in ["failed", "made"].into_iter().enumerate() {
             let value = metrics.connects.sum(at) as f64;
-            self.sample(CONNECTS.name, &[("outcome", outcome)], value);
+            self.0.sample(CONNECTS.name, &[("outcome", outcome)], value);
         }
-        self.family(&CONNECTIONS);
+        self.0.family(&CONNECTIONS);
         for (side, gauge) in [
             ("app", &metrics.app_connections),
             ("upstream", &metrics.upstream_connections),
         ] {
             let value = gauge.load(Ordering::Relaxed) as f64;
-            self.sample(CONNECTIONS.name, &[("side", side)], value);
+            self.0.sample(CONNECTIONS.name, &[("side", side)], value);
+        }
+        self.0.family(&REREADS);
+        for outcome in Reread::ALL {
+            let value = metrics.rereads.sum(*outcome as usize) as f64;
+            let labels = [("outcome", outcome.label())];
+            self.0.sample(REREADS.name, &labels, value);
         }
     }
 
-    fn family(&mut self, family: &Family) {
-        let Family { name, kind, help } = family;
-        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    fn single(&mut self, family: &Family, value: f64) {
-        self.family(family);
-        self.sample(family.name, &[], value);
-    }
-
     fn plain(&mut self, family: &Family, accounts: &[AccountPage<'_>], cell: usize) {
-        self.family(family);
+        self.0.family(family);
         for account in accounts {
             let value = account.metrics.0.sum(cell) as f64;
-            self.sample(family.name, &account.labels(), value);
+            self.0.sample(family.name, &account.labels(), value);
+        }
+    }
+
+    /// A family with one label more than the account's, whose values are in these cells.
+    fn labelled<'a>(
+        &mut self,
+        family: &Family,
+        accounts: &[AccountPage<'_>],
+        key: &str,
+        cells: impl Iterator<Item = (usize, &'a str)> + Clone,
+    ) {
+        self.0.family(family);
+        for account in accounts {
+            for (cell, value) in cells.clone() {
+                self.counted(family, account, &[(key, value)], cell);
+            }
         }
     }
 
@@ -273,26 +242,7 @@ impl Page {
         if value > 0 {
             let mut all = account.labels();
             all.extend_from_slice(labels);
-            self.sample(family.name, &all, value as f64);
+            self.0.sample(family.name, &all, value as f64);
         }
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.line(format_args!("{name}"));
-        for (at, (key, text)) in labels.iter().enumerate() {
-            let open = if at == 0 { '{' } else { ',' };
-            let text = text
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
-            self.line(format_args!("{open}{key}=\"{text}\""));
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        self.line(format_args!("{close} {value}\n"));
-    }
-
-    fn line(&mut self, text: std::fmt::Arguments<'_>) {
-        // Writing to a String does not fail.
-        let _ = self.0.write_fmt(text);
     }
 }

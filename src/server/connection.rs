@@ -1,10 +1,10 @@
-//! An app's connection, from its first call to its last, and at rest between them.
+//! An app's connection from its first call to its last, and parked between them.
 
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -17,17 +17,19 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::time::{Duration, timeout};
 
+#[cfg(feature = "fast_path")]
+use super::fast_path::{self, Exit};
 use super::{
-    fast_path::{self, Exit},
+    context::{ConnContext, WorkerState},
     io::TimedIo,
+    last_reply::closing,
     state::{ConnState, GuardedBody},
     stream::AppStream,
-    worker::WorkerState,
 };
 use crate::{
     body::request_body::RequestBody,
-    proxy::{ListenerInfo, Reply, cause::Malformed, error::ProxyError},
-    rt::{count_guard::CountGuard, task::Deadline},
+    proxy::{ListenerInfo, cause::Malformed, error::ProxyError},
+    rt::task::Deadline,
 };
 
 /// The head of a call, at most.
@@ -37,70 +39,60 @@ const LARGEST_HEAD: usize = 64 * 1024;
 /// gone when the connection rests.
 const LARGEST_READ: usize = 256 * 1024;
 
-/// How long a connection waits for its next call before it is held without hyper.
-const PARK_AFTER: Duration = Duration::from_millis(500);
-
-/// How many connections of a worker may wait that long; the more there are, the sooner each rests, so that
-/// what hyper holds for them grows no further.
-const MANY: usize = 64;
-
 /// How often a connection is looked at while the process ends.
 const LAST_LOOK: Duration = Duration::from_millis(500);
 
 /// After how many looks a head that is still arriving is given up.
 const PATIENT_LOOKS: u32 = 6;
 
-/// Serves one connection to its end. While it waits for its next call it is held without hyper, whose
-/// buffers take ten times the memory of all the rest.
-pub(super) async fn converse(stream: AppStream, entrance: ListenerInfo, shared: Arc<WorkerState>) {
-    let life = ConnState::new();
+/// Serves one connection to its end. While it waits for its next call it is parked: held without hyper.
+pub(super) async fn converse(stream: AppStream, listener: ListenerInfo, worker: Arc<WorkerState>) {
+    let context = ConnContext {
+        worker,
+        listener,
+        state: ConnState::new(),
+    };
+    let worker = &context.worker;
     let mut io = TimedIo::new(
         stream,
-        life.clone(),
-        shared.options.idle_timeout,
-        shared.proxy.answers_errors_as_200(),
+        context.state.clone(),
+        worker.options.idle_timeout,
+        worker.proxy.answers_errors_as_200(),
     );
-    while is_called(&mut io, &shared).await {
+    while is_called(&mut io, worker).await {
+        let counted = worker.activate();
         // Boxed, so that what serving takes is gone while nothing is served.
-        let counted = CountGuard::on(&shared.active);
-        let served = Box::pin(active(io, &entrance, &shared, &life)).await;
+        let served = Box::pin(active(io, &context)).await;
         drop(counted);
         match served {
-            Some(resting) => io = resting,
+            Some(parked) => io = parked,
             None => return,
         }
     }
 }
 
-/// Serves calls until the connection rests, or ends: then there is none.
+/// Serves calls until the connection is to be parked, or ends: then there is none.
 async fn active(
-    mut io: TimedIo,
-    entrance: &ListenerInfo,
-    shared: &WorkerState,
-    life: &Arc<ConnState>,
+    #[cfg_attr(not(feature = "fast_path"), allow(unused_mut))] mut io: TimedIo,
+    context: &ConnContext,
 ) -> Option<TimedIo> {
-    let left = fast_path::serve(&mut io, entrance, shared, life).await;
-    match left {
-        Exit::Park => Some(io),
-        Exit::Other => serve(io, entrance, shared, life).await,
-        Exit::Ended => None,
+    #[cfg(feature = "fast_path")]
+    match fast_path::serve(&mut io, context).await {
+        Exit::Park => return Some(io),
+        Exit::Other => {}
+        Exit::Ended => return None,
     }
-}
-
-/// How long a connection waits before it rests, when so many are awake.
-pub(super) fn park_after(awake: usize) -> Duration {
-    let share = u32::try_from(awake.div_ceil(MANY)).unwrap_or(u32::MAX);
-    PARK_AFTER / share.max(1)
+    serve(io, context).await
 }
 
 /// Whether there is another call, or at least the beginning of one, before the connection is closed.
-async fn is_called(resting: &mut TimedIo, shared: &WorkerState) -> bool {
-    let mut drained = pin!(shared.drain.drained());
+async fn is_called(parked: &mut TimedIo, worker: &WorkerState) -> bool {
+    let mut drained = pin!(worker.drain.drained());
     poll_fn(|cx| {
-        if resting.poll_called(cx).is_ready() {
+        if parked.poll_called(cx).is_ready() {
             return Poll::Ready(true);
         }
-        let over = drained.as_mut().poll(cx).is_ready() || resting.keep_alive_expired(cx);
+        let over = drained.as_mut().poll(cx).is_ready() || parked.keep_alive_expired(cx);
         if over {
             Poll::Ready(false)
         } else {
@@ -110,77 +102,26 @@ async fn is_called(resting: &mut TimedIo, shared: &WorkerState) -> bool {
     .await
 }
 
-/// The same by hyper.
-async fn serve(
-    io: TimedIo,
-    entrance: &ListenerInfo,
-    shared: &WorkerState,
-    life: &Arc<ConnState>,
-) -> Option<TimedIo> {
-    let service = service_fn(|call| answer(call, entrance, shared, life));
+/// Has hyper serve calls until the connection is to be parked, or ends: then there is none.
+async fn serve(io: TimedIo, context: &ConnContext) -> Option<TimedIo> {
+    let service = service_fn(|call| answer(call, context));
     let mut connection = http1::Builder::new()
         .max_header_size(LARGEST_HEAD)
         .max_buf_size(LARGEST_READ)
-        // Who hangs up is noticed by `Watched`.
+        // `TimedIo` notices an app that hangs up.
         .half_close(true)
         .serve_connection(TokioIo::new(io), service);
-    let mut drained = pin!(shared.drain.drained());
-    let mut pause = Deadline::default();
-    let mut calls = 0;
-    /// What woke us.
-    enum Parked {
-        Ended(hyper::Result<()>),
-        Drained,
-        Idle,
-    }
-    let waker = Waker::from(life.bell.clone());
-    let mut woken_by: Option<Waker> = None;
-    let woken = poll_fn(|cx| {
-        if !woken_by
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
-            life.bell.wakes(cx.waker());
-            woken_by = Some(cx.waker().clone());
-        }
-        let cx = &mut Context::from_waker(&waker);
-        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
-            return Poll::Ready(Parked::Ended(ended));
-        }
-        if drained.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Parked::Drained);
-        }
-        if !life.is_idle() || calls != life.calls() {
-            calls = life.calls();
-            pause.stop();
-        } else if pause.poll_elapsed(park_after(shared.active.load(Ordering::Relaxed)), cx) {
-            return Poll::Ready(Parked::Idle);
-        }
-        Poll::Pending
-    });
-    let ended = match woken.await {
-        Parked::Ended(ended) => ended,
-        Parked::Idle => {
+    let ended = match until_woken(&mut connection, context).await {
+        Woken::Ended(ended) => ended,
+        Woken::Idle => {
             let parts = connection.into_parts();
             let mut io = parts.io.into_inner();
             io.rewind(&parts.read_buf);
             return Some(io);
         }
-        Parked::Drained => {
-            let mut connection = Pin::new(&mut connection);
-            connection.as_mut().graceful_shutdown();
-            let mut looks = 0;
-            loop {
-                if let Ok(ended) = timeout(LAST_LOOK, connection.as_mut()).await {
-                    break ended;
-                }
-                // What never carried a call is not idle to hyper; and a head that does not come to
-                // its end is not worth the grace of the others.
-                looks += u32::from(life.is_reading());
-                if life.is_unused() || (life.is_reading() && looks > PATIENT_LOOKS) {
-                    break Ok(());
-                }
-            }
+        Woken::Drained => {
+            Pin::new(&mut connection).graceful_shutdown();
+            last_call(&mut connection, &context.state).await
         }
     };
     let was_answered = match &ended {
@@ -194,47 +135,112 @@ async fn serve(
     };
     if was_answered {
         let mut io = connection.into_parts().io.into_inner();
-        io.linger(shared.drain.is_leaving()).await;
+        io.linger(context.worker.drain.is_leaving()).await;
     }
     None
+}
+
+/// Why hyper does not go on with a connection.
+enum Woken {
+    /// The connection has ended.
+    Ended(hyper::Result<()>),
+    /// The process is to end.
+    Drained,
+    /// No call came for a while.
+    Idle,
+}
+
+/// Polls hyper's connection until there is something else to do.
+async fn until_woken(
+    connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
+    context: &ConnContext,
+) -> Woken {
+    let (worker, state) = (&context.worker, &context.state);
+    let mut drained = pin!(worker.drain.drained());
+    let mut pause = Deadline::default();
+    let mut calls = 0;
+    let waker = Waker::from(state.bell.clone());
+    let mut woken_by: Option<Waker> = None;
+    poll_fn(|cx| {
+        if !woken_by
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            state.bell.wakes(cx.waker());
+            woken_by = Some(cx.waker().clone());
+        }
+        let cx = &mut Context::from_waker(&waker);
+        if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+            return Poll::Ready(Woken::Ended(ended));
+        }
+        if drained.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Woken::Drained);
+        }
+        if !state.is_idle() || calls != state.calls() {
+            calls = state.calls();
+            pause.stop();
+        } else if pause.poll_elapsed(worker.park_after(), cx) {
+            return Poll::Ready(Woken::Idle);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Lets the last call of a connection finish.
+async fn last_call(
+    mut connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
+    state: &ConnState,
+) -> hyper::Result<()> {
+    let mut looks = 0;
+    loop {
+        if let Ok(ended) = timeout(LAST_LOOK, &mut connection).await {
+            return ended;
+        }
+        // A connection without a call is not idle to hyper; and a head that never ends does not deserve
+        // the grace of the others.
+        looks += u32::from(state.is_reading());
+        if state.is_unused() || (state.is_reading() && looks > PATIENT_LOOKS) {
+            return Ok(());
+        }
+    }
 }
 
 // Made where it stays: what it returns has some KiB, most of them empty.
 #[inline(always)]
 fn answer(
     call: Request<Incoming>,
-    entrance: &ListenerInfo,
-    shared: &WorkerState,
-    life: &Arc<ConnState>,
+    context: &ConnContext,
 ) -> impl Future<Output = Result<http::Response<GuardedBody>, Infallible>> {
+    let (worker, state) = (&context.worker, &context.state);
     let (chunked, expects) = framing(call.headers());
     let length = (!chunked).then(|| call.body().size_hint().exact().unwrap_or_default());
-    let framing = match life.call_begins(length) {
+    let framing = match state.call_begins(length) {
         Ok(()) if chunked && !only_chunked(call.headers()) => {
             Err("it has a Transfer-Encoding other than chunked")
         }
         framing => framing,
     };
     let version = call.version();
-    let busy = life.busy();
+    let guard = state.busy();
     let awaits_continue = expects && call.version() >= Version::HTTP_11;
-    let idle = shared.options.idle_timeout;
-    let body = |body| RequestBody::new(body, idle, awaits_continue, life.busy());
+    let idle = worker.options.idle_timeout;
+    let body = |body| RequestBody::new(body, idle, awaits_continue, state.busy());
     let call = call.map(body);
     async move {
         let mut reply = match framing {
-            Ok(()) => shared.proxy.handle(call, entrance).await,
+            Ok(()) => worker.proxy.handle(call, &context.listener).await,
             Err(reason) => {
-                let failure = ProxyError::from(Malformed::Framing(reason));
-                closing(shared.proxy.reject(&failure), version)
+                let error = ProxyError::from(Malformed::Framing(reason));
+                closing(worker.proxy.reject(&error), version)
             }
         };
-        // Where there are no chunks the connection is what ends such a reply.
+        // Without chunks, only the end of the connection ends such a reply.
         let ends = version < Version::HTTP_11 && reply.body().size_hint().exact().is_none();
-        if ends || shared.drain.is_leaving() {
+        if ends || worker.drain.is_leaving() {
             reply = closing(reply, version);
         }
-        Ok(reply.map(|body| GuardedBody::new(body, busy)))
+        Ok(reply.map(|body| GuardedBody::new(body, guard)))
     }
 }
 
@@ -258,31 +264,4 @@ fn only_chunked(headers: &HeaderMap) -> bool {
     let first = codings.next().map(HeaderValue::as_bytes);
     let chunked = first.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
     chunked && codings.next().is_none()
-}
-
-/// A reply to a call of `version` that is the last on its connection.
-pub(super) fn closing(mut reply: Reply, version: Version) -> Reply {
-    // To an old client hyper would offer, in a reply of another version, to keep it all the same.
-    *reply.version_mut() = version;
-    reply
-        .headers_mut()
-        .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    reply
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_few_connections_rest_late_and_many_hold_no_more_than_a_few_in_all() {
-        for few in [0, 1, MANY] {
-            assert_eq!(park_after(few), PARK_AFTER);
-        }
-        // As many calls a second as one connection that waits: what is awake stays about the same.
-        for many in [MANY + 1, 1_000, 9_000] {
-            assert!(park_after(many) * u32::try_from(many / MANY).unwrap() <= PARK_AFTER);
-        }
-        assert!(park_after(usize::MAX) < Duration::from_millis(1));
-    }
 }

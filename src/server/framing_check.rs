@@ -10,8 +10,21 @@ pub(super) struct FramingCheck {
     /// How much of it came, at most [`NAME`]'s length.
     column: usize,
     found: bool,
+    /// What a Content-Length says that is the only one, and came in one piece.
+    length: Option<u64>,
     /// A line was read: an empty one before the first is not the end.
     any: bool,
+}
+
+/// The end of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeadEnd {
+    /// [`FramingCheck::COMPLETE`], and [`FramingCheck::CONTENT_LENGTH`] if there is one.
+    pub(super) bits: u8,
+    /// What its Content-Length says, if that is known.
+    pub(super) length: Option<u64>,
+    /// How many bytes came after it.
+    pub(super) after: usize,
 }
 
 const NAME: &[u8; 14] = b"content-length";
@@ -20,8 +33,8 @@ impl FramingCheck {
     pub(super) const COMPLETE: u8 = 1;
     pub(super) const CONTENT_LENGTH: u8 = 2;
 
-    /// Takes the next bytes. Once the head is complete: its bits, and how many bytes come after it.
-    pub(super) fn read(&mut self, mut bytes: &[u8]) -> Option<(u8, usize)> {
+    /// Takes the next bytes. Returns the head's end once it is complete.
+    pub(super) fn read(&mut self, mut bytes: &[u8]) -> Option<HeadEnd> {
         while let Some(end) = memchr(b'\n', bytes) {
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             bytes = rest;
@@ -32,11 +45,21 @@ impl FramingCheck {
                 self.keep(line);
                 (false, begins_with_name(&self.begun[..self.column]))
             };
+            let in_one_piece = self.column == 0;
             self.column = 0;
             if is_empty && self.any {
                 let found = if self.found { Self::CONTENT_LENGTH } else { 0 };
+                let end = HeadEnd {
+                    bits: Self::COMPLETE | found,
+                    length: self.length,
+                    after: bytes.len(),
+                };
                 *self = Self::default();
-                return Some((Self::COMPLETE | found, bytes.len()));
+                return Some(end);
+            }
+            if is_length {
+                let is_sound = in_one_piece && !self.found;
+                self.length = is_sound.then(|| number(&line[NAME.len()..])).flatten();
             }
             self.any |= !is_empty;
             self.found |= is_length;
@@ -59,6 +82,12 @@ impl FramingCheck {
 fn begins_with_name(line: &[u8]) -> bool {
     line.get(..NAME.len())
         .is_some_and(|name| name.eq_ignore_ascii_case(NAME))
+}
+
+/// The number behind a header's name.
+fn number(value: &[u8]) -> Option<u64> {
+    let digits = value.strip_prefix(b":")?.trim_ascii();
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -92,9 +121,21 @@ mod tests {
                     .as_bytes()
                     .chunks(cut)
                     .find_map(|bytes| scan.read(bytes))
-                    .map(|(bits, _)| bits);
+                    .map(|end| end.bits);
                 assert_eq!(found, Some(bits), "{head} in pieces of {cut}");
             }
+        }
+        for (fields, length) in [
+            ("Content-Length: 12", Some(12)),
+            ("content-length:0 ", Some(0)),
+            ("Content-Length: 1\r\nContent-Length: 2", None),
+            ("Content-Length: 1, 2", None),
+            ("Content-Length : 1", None),
+            ("Host: a", None),
+        ] {
+            let head = format!("POST / HTTP/1.1\r\n{fields}\r\n\r\nhello");
+            let end = FramingCheck::default().read(head.as_bytes()).unwrap();
+            assert_eq!((end.length, end.after), (length, 5), "{fields}");
         }
         assert_eq!(
             FramingCheck::default().read(b"POST / HTTP/1.1\r\nHost: a\r\n"),

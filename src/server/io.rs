@@ -59,7 +59,7 @@ pub(super) struct TimedIo {
     as_200: bool,
     /// Our own words, on their way out instead of hyper's.
     words: Bytes,
-    /// What was read already, of a call that has only begun; it was looked at then.
+    /// What was read already of the next call, and is to be read and looked at anew.
     put_back: Bytes,
 }
 
@@ -94,33 +94,11 @@ impl TimedIo {
         let bytes = [bytes, &self.put_back].concat();
         self.after_head = 0;
         self.last = *b"\r\n\r\n";
-        self.note(&bytes);
         self.put_back = if is_blank(&bytes) {
             Bytes::new()
         } else {
             bytes.into()
         };
-    }
-
-    /// Whether something that was given back is still to be read.
-    pub(super) fn has_rewound(&self) -> bool {
-        !self.put_back.is_empty()
-    }
-
-    /// Reads what there is, and does not look at it.
-    pub(super) fn poll_take(
-        &mut self,
-        buf: &mut [u8],
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        self.more = false;
-        with_task_waker(cx, |cx| self.stream.poll_take(buf, cx))
-    }
-
-    /// What was taken last is a call with a body of `length` bytes; whether it `has_next` behind it.
-    pub(super) fn call_came(&mut self, length: u64, has_next: bool) {
-        self.after_head = length;
-        self.more = has_next;
     }
 
     /// Whether this pause has lasted for too long.
@@ -131,16 +109,17 @@ impl TimedIo {
         self.reading.poll_elapsed(KEPT_ALIVE, cx)
     }
 
-    /// Looks at what was just read.
-    fn note(&mut self, bytes: &[u8]) {
+    /// Looks at what was just read. Returns how many of the bytes to pass on now: what comes behind a body of
+    /// known length is the next call, whose head is looked at when it is read.
+    fn note(&mut self, bytes: &[u8]) -> usize {
         let phase = self.life.phase();
         if phase == WAITING && is_blank(bytes) {
             // What some apps send after a body begins no call.
-            return;
+            return bytes.len();
         }
         if phase == CALLING || (phase == READING && self.seen) {
             self.came_after_head(bytes);
-            return;
+            return bytes.len();
         }
         if phase == WAITING {
             self.partly_seen = match self.life.body_length() {
@@ -151,13 +130,23 @@ impl TimedIo {
             self.seen = false;
             self.life.enter(READING);
         }
-        if let Some((bits, after)) = self.head.read(bytes) {
-            self.seen = true;
-            self.after_head = 0;
-            self.came_after_head(&bytes[bytes.len() - after..]);
-            let bits = if self.partly_seen { 0 } else { bits };
-            self.life.head_was_read(bits);
-        }
+        let Some(end) = self.head.read(bytes) else {
+            return bytes.len();
+        };
+        self.seen = true;
+        self.after_head = 0;
+        let head = bytes.len() - end.after;
+        let length = end.length.and_then(|length| usize::try_from(length).ok());
+        let body = length.map_or(end.after, |length| length.min(end.after));
+        let own = if is_blank(&bytes[head + body..]) {
+            bytes.len()
+        } else {
+            head + body
+        };
+        self.came_after_head(&bytes[head..own]);
+        let bits = if self.partly_seen { 0 } else { end.bits };
+        self.life.head_was_read(bits);
+        own
     }
 
     fn came_after_head(&mut self, bytes: &[u8]) {
@@ -203,6 +192,31 @@ impl TimedIo {
     }
 }
 
+/// What only the fast path needs.
+#[cfg(feature = "fast_path")]
+impl TimedIo {
+    /// Whether something that was given back is still to be read.
+    pub(super) fn has_rewound(&self) -> bool {
+        !self.put_back.is_empty()
+    }
+
+    /// Reads what there is, and does not look at it.
+    pub(super) fn poll_take(
+        &mut self,
+        buf: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.more = false;
+        with_task_waker(cx, |cx| self.stream.poll_take(buf, cx))
+    }
+
+    /// What was taken last is a call with a body of `length` bytes; whether it `has_next` behind it.
+    pub(super) fn call_came(&mut self, length: u64, has_next: bool) {
+        self.after_head = length;
+        self.more = has_next;
+    }
+}
+
 /// Whether there are nothing but ends of lines.
 pub(super) fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
@@ -217,7 +231,10 @@ impl AsyncRead for TimedIo {
         let this = self.get_mut();
         if !this.put_back.is_empty() {
             let some = this.put_back.len().min(buf.remaining());
-            buf.put_slice(&this.put_back.split_to(some));
+            let bytes = this.put_back.slice(..some);
+            let own = this.note(&bytes);
+            buf.put_slice(&bytes[..own]);
+            this.put_back.advance(own);
             return Poll::Ready(Ok(()));
         }
         this.more = false;
@@ -225,7 +242,10 @@ impl AsyncRead for TimedIo {
         let stream = Pin::new(&mut this.stream);
         if let Poll::Ready(read) = with_task_waker(cx, |cx| stream.poll_read(cx, buf)) {
             if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
-                this.note(bytes);
+                let own = this.note(bytes);
+                this.more = own < bytes.len();
+                this.put_back = Bytes::copy_from_slice(&bytes[own..]);
+                buf.set_filled(before + own);
             }
             return Poll::Ready(read);
         }

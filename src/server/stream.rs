@@ -64,6 +64,7 @@ impl AppStream {
     }
 
     /// Reads what there is; nothing is the end.
+    #[cfg(feature = "fast_path")]
     pub(super) fn poll_take(
         &self,
         buf: &mut [u8],

@@ -16,7 +16,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{Drain, Options, connection::converse, stream::AppStream};
+use super::{Drain, Options, connection::converse, context::WorkerState, stream::AppStream};
 use crate::{
     metrics::{GaugeGuard, Metrics},
     proxy::{ListenerInfo, Proxy},
@@ -46,21 +46,11 @@ pub struct Workers {
     ended: Mutex<mpsc::Receiver<()>>,
 }
 
-/// What a worker's connections share.
-pub(super) struct WorkerState {
-    pub(super) proxy: Proxy,
-    pub(super) options: Options,
-    pub(super) drain: Drain,
-    /// How many connections do not rest now.
-    pub(super) active: AtomicUsize,
-    metrics: Arc<Metrics>,
-}
-
 impl Workers {
     /// Starts the threads; `proxy` makes each its own.
     pub fn start(
         options: Options,
-        farewell: &Drain,
+        drain: &Drain,
         metrics: &Arc<Metrics>,
         mut proxy: impl FnMut() -> Proxy,
     ) -> io::Result<Self> {
@@ -68,13 +58,7 @@ impl Workers {
         let (alive, ended) = mpsc::channel(1);
         for at in 0..options.workers {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let shared = Arc::new(WorkerState {
-                proxy: proxy(),
-                options,
-                drain: farewell.clone(),
-                active: AtomicUsize::new(0),
-                metrics: metrics.clone(),
-            });
+            let state = WorkerState::new(proxy(), options, drain.clone(), metrics.clone());
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
@@ -82,7 +66,7 @@ impl Workers {
             thread::Builder::new()
                 .name(format!("worker-{at}"))
                 .spawn(move || {
-                    runtime.block_on(work(receiver, shared));
+                    runtime.block_on(work(receiver, state));
                     drop(alive);
                 })?;
             jobs.push(sender);
@@ -119,29 +103,29 @@ impl Workers {
     pub(super) fn hand(
         &self,
         socket: AcceptedSocket,
-        entrance: ListenerInfo,
+        listener: ListenerInfo,
         permit: OwnedSemaphorePermit,
     ) {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.jobs.len();
         // A worker ends only with the process.
-        let _ = self.jobs[at].send(Job::Serve(socket, entrance, permit));
+        let _ = self.jobs[at].send(Job::Serve(socket, listener, permit));
     }
 }
 
-async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<WorkerState>) {
-    let sweeping = shared.clone();
+async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, state: Arc<WorkerState>) {
+    let sweeping = state.clone();
     let sweep = tokio::spawn(async move { sweeping.proxy.pools().sweep().await });
     let (open, mut all_gone) = mpsc::channel::<()>(1);
     while let Some(job) = jobs.recv().await {
         match job {
             Job::Finish => break,
             Job::Ping(pong) => drop(pong.send(())),
-            Job::Serve(socket, entrance, permit) => {
-                let (shared, open) = (shared.clone(), open.clone());
+            Job::Serve(socket, listener, permit) => {
+                let (state, open) = (state.clone(), open.clone());
                 tokio::spawn(async move {
                     let counted =
-                        GaugeGuard::new(shared.metrics.clone(), |metrics| &metrics.app_connections);
-                    let served = scope(Box::pin(serve(socket, entrance, shared)));
+                        GaugeGuard::new(state.metrics.clone(), |metrics| &metrics.app_connections);
+                    let served = scope(Box::pin(serve(socket, listener, state)));
                     if let Err(error) = served.await {
                         tracing::debug!(%error, "a connection could not be taken over");
                     }
@@ -158,13 +142,13 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<WorkerState>) 
 
 async fn serve(
     socket: AcceptedSocket,
-    entrance: ListenerInfo,
-    shared: Arc<WorkerState>,
+    listener: ListenerInfo,
+    worker: Arc<WorkerState>,
 ) -> io::Result<()> {
     let stream = match socket {
         AcceptedSocket::Tcp(stream) => AppStream::Tcp(TcpStream::from_std(stream)?),
         AcceptedSocket::Unix(stream) => AppStream::Unix(UnixStream::from_std(stream)?),
     };
-    converse(stream, entrance, shared).await;
+    converse(stream, listener, worker).await;
     Ok(())
 }

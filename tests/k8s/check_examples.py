@@ -39,7 +39,7 @@ def check_image(report, tools):
         copied = [word for line in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.M) for word in line.split()]
         assert copied and all((kube.ROOT / path).exists() for path in copied), copied
         # The compiler gets the profile only where all of it is there, and says nothing where it is not.
-        assert {"pgo/rustc", "pgo/rustc.version", "pgo/calls.profdata"} <= set(copied), copied
+        assert {"pgo/build", "pgo/rustc", "pgo/rustc.version", "pgo/calls.profdata"} <= set(copied), copied
         sources = [str(file.relative_to(kube.ROOT)) for file in (kube.ROOT / "src").rglob("*") if file.is_file()]
         left_out = [path for path in copied + sources if image.ignored(path, known)]
         assert not left_out, left_out

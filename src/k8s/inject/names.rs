@@ -8,17 +8,22 @@ use super::Refusal;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix(String);
 
+/// Why a text is no prefix, as a phrase about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not a DNS name")]
+pub struct NotADnsName;
+
 /// The prefix unless another is given.
 pub const PREFIX: &str = "wechat-sidecar.dev";
 
 impl Prefix {
     /// `text` as a DNS name, with or without the slash behind it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, NotADnsName> {
         let name = text.strip_suffix('/').unwrap_or(text);
         if is_dns_name(name) {
             Ok(Self(name.to_owned()))
         } else {
-            Err("is not a DNS name".to_owned())
+            Err(NotADnsName)
         }
     }
 

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{names::text, pod::containers};
+use super::{
+    names::text,
+    object::{containers, items},
+};
 
 /// Containers that are put into pods by others.
 const STRANGERS: [&str; 9] = [
@@ -51,15 +54,13 @@ pub(super) fn runs_on_windows(pod: &Value) -> bool {
     let selected = OS.iter().any(|key| spec["nodeSelector"][key] == "windows");
     let host_process = spec["securityContext"]["windowsOptions"]["hostProcess"] == true;
     let affinity = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
-    let terms = super::pod::items(pod, &format!("{affinity}/nodeSelectorTerms"));
+    let terms = items(pod, &format!("{affinity}/nodeSelectorTerms"));
     let windows_only = |term: &Value| {
-        super::pod::items(term, "/matchExpressions")
-            .iter()
-            .any(|wanted| {
-                OS.iter().any(|key| wanted["key"] == *key)
-                    && wanted["operator"] == "In"
-                    && wanted["values"] == serde_json::json!(["windows"])
-            })
+        items(term, "/matchExpressions").iter().any(|wanted| {
+            OS.iter().any(|key| wanted["key"] == *key)
+                && wanted["operator"] == "In"
+                && wanted["values"] == serde_json::json!(["windows"])
+        })
     };
     spec["os"]["name"] == "windows"
         || selected

@@ -1,5 +1,7 @@
 //! Every setting of a pod's sidecar, once: its annotation, its default and its help.
 
+use crate::settings::raw::Describe;
+
 /// Something that a pod's annotation, its namespace's, or `--set` decides.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -11,22 +13,46 @@ pub struct Setting {
     pub example: &'static str,
     /// Whether an empty value takes it away.
     pub optional: bool,
+    /// Whether its value may be an AppSecret by mistake, and so is never repeated.
+    pub private: bool,
     /// What it is for.
     pub help: &'static str,
 }
 
+impl Describe for Setting {
+    const HIDDEN: &'static str = "its value";
+
+    fn example(&self) -> &str {
+        self.example
+    }
+
+    fn hides(&self, _: &str) -> bool {
+        self.private
+    }
+}
+
+macro_rules! is_private {
+    (private) => {
+        true
+    };
+    () => {
+        false
+    };
+}
+
 /// The doc comments are the help.
 macro_rules! settings {
-    ($($(#[doc = $help:literal])+ $id:ident = $name:literal, $preset:expr, $example:literal, $optional:literal;)+) => {
+    ($($(#[doc = $help:literal])+ $id:ident = $name:literal, $preset:expr, $example:literal, $optional:literal $(, $private:ident)?;)+) => {
         /// What the code calls a setting.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Id { $($(#[doc = $help])+ $id),+ }
+        pub enum SettingId { $($(#[doc = $help])+ $id),+ }
 
-        static SETTINGS: &[(Id, Setting)] = &[$((Id::$id, Setting {
+        static SETTINGS: &[(SettingId, Setting)] = &[$((SettingId::$id, Setting {
             name: $name,
             preset: $preset,
             example: $example,
             optional: $optional,
+            private: is_private!($($private)?),
             help: concat!($($help),+).trim_ascii(),
         })),+];
     };
@@ -34,13 +60,13 @@ macro_rules! settings {
 
 settings! {
     /// The Secret with the AppID and the AppSecret
-    Secret = "secret", "wechat-sidecar", "wechat-sidecar", false;
+    Secret = "secret", "wechat-sidecar", "wechat-sidecar", false, private;
     /// The key of the AppID in the Secret
-    AppidKey = "appid-key", "appid", "appid", false;
+    AppidKey = "appid-key", "appid", "appid", false, private;
     /// The key of the AppSecret in the Secret
-    SecretKey = "secret-key", "secret", "secret", false;
+    SecretKey = "secret-key", "secret", "secret", false, private;
     /// The AppID itself, instead of a key of the Secret
-    Account = "account", "", "wx0123456789abcdef", true;
+    Account = "account", "", "wx0123456789abcdef", true, private;
     /// Where the app reaches the sidecar: a loopback address and a port, or a port
     Listen = "listen", "127.0.0.1:7080", "127.0.0.1:7080", false;
     /// Where probes and metrics are: the address that stands for all, and a port
@@ -82,7 +108,7 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().map(|(_, setting)| setting)
 }
 
-impl Id {
+impl SettingId {
     /// The setting itself.
     pub fn setting(self) -> &'static Setting {
         &SETTINGS[self as usize].1

@@ -1,8 +1,7 @@
 //! What the pod, its namespace and the operator say about the sidecar, checked.
 
 use std::{
-    collections::BTreeMap,
-    fmt,
+    fmt::{self, Display},
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
@@ -12,10 +11,10 @@ use tokio::time::Duration;
 use super::{
     Refusal,
     names::{Prefix, texts},
-    setting::{self, Id},
+    setting::{self, Setting, SettingId},
     values::{self, Quantity},
 };
-use crate::settings::suggest;
+use crate::settings::{error::SettingError, layers::Layers, parse, raw::RawValue, suggest};
 
 /// How the sidecar stands in the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,86 +86,87 @@ pub(super) struct Resources {
 
 /// Settings for pods that do not say their own, in the order in which they were given.
 #[derive(Clone, Debug, Default)]
-pub struct Presets(Vec<(Id, String)>);
+pub struct Presets(Vec<(SettingId, String)>);
+
+/// What is wrong with a `NAME=VALUE` text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PresetError {
+    /// It is none.
+    #[error("it takes NAME=VALUE; for example secret=wechat")]
+    NoAssignment,
+    /// It names no setting. The phrase says which one it may mean.
+    #[error("{0}")]
+    Unknown(String),
+    /// The value is not understood, or does not agree with another one.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+}
 
 impl Presets {
-    /// Reads `NAME=VALUE` texts, and checks them. The error is a sentence.
-    pub fn parse<'a>(given: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+    /// Reads `NAME=VALUE` texts, and checks them.
+    pub fn parse<'a>(given: impl IntoIterator<Item = &'a str>) -> Result<Self, PresetError> {
         let mut presets = Vec::new();
         for text in given {
-            let (name, value) = text
-                .split_once('=')
-                .ok_or_else(|| "it takes NAME=VALUE; for example secret=wechat".to_owned())?;
-            let id = Id::named(name).ok_or_else(|| unknown(name))?;
+            let (name, value) = text.split_once('=').ok_or(PresetError::NoAssignment)?;
+            let id = SettingId::named(name).ok_or_else(|| PresetError::Unknown(unknown(name)))?;
             presets.push((id, value.to_owned()));
         }
         let presets = Self(presets);
         let prefix = Prefix::default();
-        SettingLayers::gather(&prefix, &presets, &Value::Null, &Value::Null)
-            .and_then(|layers| layers.settings())
-            .map_err(|refusal| refusal.to_string())?;
+        SettingLayers::gather(&prefix, &presets, &Value::Null, &Value::Null)?.settings()?;
         Ok(presets)
     }
 }
 
-/// Who said it, the strongest first.
+/// Who gave a value, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum SettingPlace {
+enum SettingLayer {
     Pod,
     Namespace,
     Operator,
-    Nobody,
+    Default,
 }
 
-/// Each setting's text and who said it; the pod's word beats its namespace's, which beats the operator's.
-pub(super) struct SettingLayers<'a> {
-    prefix: &'a Prefix,
-    given: BTreeMap<Id, (String, SettingPlace)>,
+/// Where a value was given.
+#[derive(Clone, Debug)]
+struct SettingPlace {
+    layer: SettingLayer,
+    /// The whole name of the annotation; to the operator, the setting's.
+    name: String,
 }
+
+type RawSetting = RawValue<Setting, SettingPlace>;
+
+/// What counts for each setting: the pod's annotation beats its namespace's, which beats the operator's word.
+pub(super) struct SettingLayers(Layers<SettingId, Setting, SettingPlace>);
 
 /// The annotations that are no settings: one is written, one decides.
 const OTHERS: [&str; 2] = ["status", "inject"];
 
-impl<'a> SettingLayers<'a> {
-    /// Puts the layers on top of each other. An annotation under our prefix that is none is an error.
+impl SettingLayers {
+    /// Puts the layers on top of each other. An annotation under our prefix that is no setting is an error.
     pub(super) fn gather(
-        prefix: &'a Prefix,
+        prefix: &Prefix,
         presets: &Presets,
         namespace: &Value,
         pod: &Value,
     ) -> Result<Self, Refusal> {
-        let mut given = BTreeMap::new();
-        for id in Id::all() {
-            given.insert(id, (id.setting().preset.to_owned(), SettingPlace::Nobody));
-        }
-        for (id, text) in &presets.0 {
-            given.insert(*id, (text.clone(), SettingPlace::Operator));
-        }
-        for (object, place) in [
-            (namespace, SettingPlace::Namespace),
-            (pod, SettingPlace::Pod),
+        let default = |id: SettingId| {
+            let Setting { name, preset, .. } = id.setting();
+            (id, raw(id, preset, SettingLayer::Default, prefix.key(name)))
+        };
+        let mut layers = Layers::new(SettingId::all().map(default));
+        layers.lay(presets.0.iter().map(|(id, text)| {
+            let name = id.setting().name.to_owned();
+            (*id, raw(*id, text, SettingLayer::Operator, name))
+        }));
+        for (object, layer) in [
+            (namespace, SettingLayer::Namespace),
+            (pod, SettingLayer::Pod),
         ] {
-            for (key, value) in texts(object, "annotations").into_iter().flatten() {
-                let Some(name) = prefix.strip(key).filter(|name| !OTHERS.contains(name)) else {
-                    continue;
-                };
-                let Some(id) = Id::named(name) else {
-                    let whose = place.possessive();
-                    return Err(Refusal::new(format!(
-                        "{whose} annotation {key}: {}",
-                        unknown(name)
-                    )));
-                };
-                let text = value.as_str().ok_or_else(|| {
-                    Refusal::new(format!(
-                        "{} annotation {key}: its value is not a string",
-                        place.possessive()
-                    ))
-                })?;
-                given.insert(id, (text.trim().to_owned(), place));
-            }
+            layers.lay(annotated(object, layer, prefix)?);
         }
-        Ok(Self { prefix, given })
+        Ok(Self(layers))
     }
 
     /// Reads all of them.
@@ -184,33 +184,33 @@ impl<'a> SettingLayers<'a> {
             ("http", Probes::Http),
             ("exec", Probes::Exec),
         ];
-        let appid = self.optional(Id::Account, values::appid)?;
-        let appid_key = self.value(Id::AppidKey, values::data_key)?;
+        let appid = self.optional(SettingId::Account, values::appid)?;
+        let appid_key = self.value(SettingId::AppidKey, values::data_key)?;
         let settings = SidecarSettings {
-            secret: self.value(Id::Secret, values::object_name)?,
-            secret_key: self.value(Id::SecretKey, values::data_key)?,
+            secret: self.value(SettingId::Secret, values::object_name)?,
+            secret_key: self.value(SettingId::SecretKey, values::data_key)?,
             account: appid.map_or(AccountSecret::Key(appid_key), AccountSecret::Appid),
-            listen: self.value(Id::Listen, values::listen)?,
-            admin: self.value(Id::Admin, values::admin)?,
-            sidecar: self.value(Id::Sidecar, values::choice(&sidecars))?,
-            mode: self.value(Id::Mode, values::choice(&modes))?,
-            readiness: self.value(Id::Readiness, values::truth)?,
-            requests: self.resources(Id::CpuRequest, Id::MemoryRequest)?,
-            limits: self.resources(Id::CpuLimit, Id::MemoryLimit)?,
-            image: self.value(Id::Image, values::image)?,
-            image_pull_policy: self.optional(Id::ImagePullPolicy, values::pull_policy)?,
-            image_pull_secret: self.optional(Id::ImagePullSecret, values::object_name)?,
-            run_as_user: self.optional(Id::RunAsUser, values::user)?,
-            probes: self.value(Id::Probes, values::choice(&probes))?,
-            config_map: self.optional(Id::ConfigMap, values::object_name)?,
-            log_level: self.optional(Id::LogLevel, values::log_level)?,
-            shutdown_delay: self.optional(Id::ShutdownDelay, values::pause)?,
+            listen: self.value(SettingId::Listen, values::listen)?,
+            admin: self.value(SettingId::Admin, values::admin)?,
+            sidecar: self.value(SettingId::Sidecar, parse::one_of(&sidecars))?,
+            mode: self.value(SettingId::Mode, parse::one_of(&modes))?,
+            readiness: self.value(SettingId::Readiness, parse::boolean)?,
+            requests: self.resources(SettingId::CpuRequest, SettingId::MemoryRequest)?,
+            limits: self.resources(SettingId::CpuLimit, SettingId::MemoryLimit)?,
+            image: self.value(SettingId::Image, values::image)?,
+            image_pull_policy: self.optional(SettingId::ImagePullPolicy, values::pull_policy)?,
+            image_pull_secret: self.optional(SettingId::ImagePullSecret, values::object_name)?,
+            run_as_user: self.optional(SettingId::RunAsUser, values::user)?,
+            probes: self.value(SettingId::Probes, parse::one_of(&probes))?,
+            config_map: self.optional(SettingId::ConfigMap, values::object_name)?,
+            log_level: self.optional(SettingId::LogLevel, values::log_level)?,
+            shutdown_delay: self.optional(SettingId::ShutdownDelay, parse::pause)?,
         };
         self.agree(&settings)?;
         Ok(settings)
     }
 
-    fn resources(&self, cpu: Id, memory: Id) -> Result<Resources, Refusal> {
+    fn resources(&self, cpu: SettingId, memory: SettingId) -> Result<Resources, Refusal> {
         Ok(Resources {
             cpu: self.optional(cpu, values::quantity)?,
             memory: self.optional(memory, values::memory)?,
@@ -220,10 +220,11 @@ impl<'a> SettingLayers<'a> {
     /// What no setting can say alone.
     fn agree(&self, settings: &SidecarSettings) -> Result<(), Refusal> {
         if settings.listen.port() == settings.admin.port() {
-            let id = if self.given[&Id::Admin].1 < self.given[&Id::Listen].1 {
-                Id::Admin
+            let layer = |id| self.0.get(id).place.layer;
+            let id = if layer(SettingId::Admin) < layer(SettingId::Listen) {
+                SettingId::Admin
             } else {
-                Id::Listen
+                SettingId::Listen
             };
             return Err(self.objection(id, "has the port of the other one, listen or admin"));
         }
@@ -231,8 +232,8 @@ impl<'a> SettingLayers<'a> {
             requests, limits, ..
         } = settings;
         let pairs = [
-            (Id::CpuRequest, &requests.cpu, &limits.cpu),
-            (Id::MemoryRequest, &requests.memory, &limits.memory),
+            (SettingId::CpuRequest, &requests.cpu, &limits.cpu),
+            (SettingId::MemoryRequest, &requests.memory, &limits.memory),
         ];
         for (id, request, limit) in pairs {
             if let (Some(request), Some(limit)) = (request, limit)
@@ -244,63 +245,83 @@ impl<'a> SettingLayers<'a> {
         Ok(())
     }
 
-    fn optional<T>(
+    fn optional<T, E: Display>(
         &self,
-        id: Id,
-        read: impl Fn(&str) -> Result<T, String>,
+        id: SettingId,
+        read: impl Fn(&str) -> Result<T, E>,
     ) -> Result<Option<T>, Refusal> {
-        let (text, _) = &self.given[&id];
-        if text.is_empty() && id.setting().optional {
-            return Ok(None);
-        }
-        let read = read(text);
-        read.map(Some).map_err(|problem| self.refusal(id, &problem))
+        self.0.optional(id, read).map_err(refused)
     }
 
-    fn value<T>(&self, id: Id, read: impl Fn(&str) -> Result<T, String>) -> Result<T, Refusal> {
-        let (text, _) = &self.given[&id];
-        read(text).map_err(|problem| self.refusal(id, &problem))
+    fn value<T, E: Display>(
+        &self,
+        id: SettingId,
+        read: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<T, Refusal> {
+        self.0.value(id, read).map_err(refused)
     }
 
-    /// Whether the pod or its namespace said something for `id`.
-    pub(super) fn is_annotated(&self, id: Id) -> bool {
-        let (text, place) = &self.given[&id];
-        !text.is_empty() && matches!(place, SettingPlace::Pod | SettingPlace::Namespace)
+    /// Whether the pod or its namespace gave a value for `id`.
+    pub(super) fn is_annotated(&self, id: SettingId) -> bool {
+        let RawValue { place, .. } = self.0.get(id);
+        let has_text = self.0.text(id).is_some_and(|(_, text)| !text.is_empty());
+        has_text && matches!(place.layer, SettingLayer::Pod | SettingLayer::Namespace)
     }
 
-    /// A refusal because of what was said for `id`, of which `problem` is a phrase.
-    pub(super) fn refusal(&self, id: Id, problem: &str) -> Refusal {
-        let example = id.setting().example;
-        self.objection(id, &format!("{problem}; for example {example}"))
-    }
-
-    /// The same where the value is right as such.
-    pub(super) fn objection(&self, id: Id, problem: &str) -> Refusal {
-        let (text, place) = &self.given[&id];
-        let subject = match id {
-            // It may be an AppSecret by mistake.
-            Id::Account | Id::Secret | Id::SecretKey | Id::AppidKey => "its value".to_owned(),
-            _ => format!("{:?}", text.chars().take(60).collect::<String>()),
-        };
-        let place = place.of(&self.prefix.key(id.setting().name), id.setting().name);
-        Refusal::new(format!("{place}: {subject} {problem}"))
+    /// A refusal because of the value of `id`, which is right as such; `problem` is a phrase about it.
+    pub(super) fn objection(&self, id: SettingId, problem: &str) -> Refusal {
+        refused(self.0.get(id).objection(problem))
     }
 }
 
-impl SettingPlace {
-    fn possessive(self) -> &'static str {
-        match self {
-            Self::Namespace => "the namespace's",
-            Self::Pod | Self::Operator | Self::Nobody => "the pod's",
-        }
+/// The settings among the annotations of `object`.
+fn annotated(
+    object: &Value,
+    layer: SettingLayer,
+    prefix: &Prefix,
+) -> Result<Vec<(SettingId, RawSetting)>, Refusal> {
+    let mut found = Vec::new();
+    for (key, value) in texts(object, "annotations").into_iter().flatten() {
+        let Some(name) = prefix.strip(key).filter(|name| !OTHERS.contains(name)) else {
+            continue;
+        };
+        let place = SettingPlace {
+            layer,
+            name: key.clone(),
+        };
+        let wrong = |problem: &str| refused(SettingError::new(place.clone(), problem));
+        let id = SettingId::named(name).ok_or_else(|| wrong(&unknown(name)))?;
+        let text = value.as_str();
+        let text = text.ok_or_else(|| wrong("its value is not a string"))?;
+        found.push((id, raw(id, text.trim(), layer, key.clone())));
     }
+    Ok(found)
+}
 
-    fn of(self, key: &str, name: &str) -> String {
-        match self {
-            Self::Pod | Self::Namespace => format!("{} annotation {key}", self.possessive()),
-            Self::Operator => format!("the setting {name}"),
-            Self::Nobody => format!("the default of {key}"),
-        }
+/// An empty text takes an optional setting away.
+fn raw(id: SettingId, text: &str, layer: SettingLayer, name: String) -> RawSetting {
+    let key = id.setting();
+    let is_away = text.is_empty() && key.optional;
+    RawValue {
+        key,
+        texts: (!is_away).then(|| text.to_owned()).into_iter().collect(),
+        place: SettingPlace { layer, name },
+    }
+}
+
+fn refused(error: SettingError<SettingPlace>) -> Refusal {
+    Refusal::new(error.to_string())
+}
+
+impl Display for SettingPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whose = match self.layer {
+            SettingLayer::Pod => "the pod's annotation",
+            SettingLayer::Namespace => "the namespace's annotation",
+            SettingLayer::Operator => "the setting",
+            SettingLayer::Default => "the default of",
+        };
+        write!(f, "{whose} {}", self.name)
     }
 }
 
@@ -328,7 +349,7 @@ impl SidecarSettings {
     }
 }
 
-impl fmt::Display for SidecarKind {
+impl Display for SidecarKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Native => "native",
@@ -337,7 +358,7 @@ impl fmt::Display for SidecarKind {
     }
 }
 
-impl fmt::Display for Mode {
+impl Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::BaseUrl => "base-url",
@@ -354,6 +375,7 @@ mod tests {
     fn what_may_be_an_appsecret_is_not_repeated() {
         for name in ["account", "secret", "secret-key", "appid-key"] {
             let error = Presets::parse([format!("{name}=HUNTER2 /x").as_str()]).unwrap_err();
+            let error = error.to_string();
             assert!(
                 error.contains(name) && !error.contains("HUNTER2"),
                 "{error}"

@@ -33,7 +33,7 @@ pub(super) struct PodContext {
 }
 
 /// The container.
-pub(super) fn container(settings: &SidecarSettings, surroundings: PodContext) -> Value {
+pub(super) fn container(settings: &SidecarSettings, context: PodContext) -> Value {
     let classic = settings.sidecar == SidecarKind::Classic;
     let mut container = Map::new();
     let mut put = |name: &str, value: Value| {
@@ -47,12 +47,13 @@ pub(super) fn container(settings: &SidecarSettings, surroundings: PodContext) ->
     if !classic {
         put("restartPolicy", json!("Always"));
     }
-    put("env", environment(settings, surroundings));
-    let port = settings.admin.port();
-    put(
-        "ports",
-        json!([{ "name": "wechat-metrics", "containerPort": port, "protocol": "TCP" }]),
-    );
+    put("env", environment(settings, context));
+    let metrics = json!({
+        "name": "wechat-metrics",
+        "containerPort": settings.admin.port(),
+        "protocol": "TCP",
+    });
+    put("ports", json!([metrics]));
     if classic {
         // The kubelet starts the next container when this has ended.
         let wait = json!([BINARY, "wait", "--started", "--timeout", "60s"]);
@@ -61,33 +62,11 @@ pub(super) fn container(settings: &SidecarSettings, surroundings: PodContext) ->
             json!({ "postStart": { "exec": { "command": wait } } }),
         );
     }
-    let exec = match settings.probes {
-        Probes::Auto => surroundings.has_mesh,
-        Probes::Http => false,
-        Probes::Exec => true,
-    };
-    let probe = |path: &str, command: &[&str], pace| {
-        let command = [&[BINARY], command].concat();
-        let asked = match exec {
-            true => json!({ "exec": { "command": command } }),
-            false => json!({ "httpGet": { "path": path, "port": port } }),
-        };
-        probe(asked, pace)
-    };
-    put(
-        "startupProbe",
-        probe(
-            "/startupz",
-            &["wait", "--started", "--timeout", "1s"],
-            [1, 2, 90],
-        ),
-    );
-    put("livenessProbe", probe("/livez", &["health"], [10, 5, 3]));
+    let prober = Prober::of(settings, context);
+    put("startupProbe", prober.startup());
+    put("livenessProbe", prober.liveness());
     if settings.readiness {
-        put(
-            "readinessProbe",
-            probe("/readyz", &["wait", "--timeout", "1s"], [5, 2, 3]),
-        );
+        put("readinessProbe", prober.readiness());
     }
     put("resources", resources(settings));
     put("securityContext", security_context(settings.run_as_user));
@@ -121,7 +100,7 @@ fn mounts(settings: &SidecarSettings) -> Value {
     Value::Array(mounts)
 }
 
-fn environment(settings: &SidecarSettings, surroundings: PodContext) -> Value {
+fn environment(settings: &SidecarSettings, context: PodContext) -> Value {
     let variable = |name: &str, value: String| json!({ "name": name, "value": value });
     let appid = match &settings.account {
         AccountSecret::Appid(appid) => variable("WECHAT_APPID", appid.clone()),
@@ -152,7 +131,7 @@ fn environment(settings: &SidecarSettings, surroundings: PodContext) -> Value {
     );
     more("WECHAT_SIDECAR_LOG_LEVEL", settings.log_level.clone());
     let classic = settings.sidecar == SidecarKind::Classic;
-    let (delay, grace) = farewell(surroundings.grace);
+    let (delay, grace) = farewell(context.grace);
     let delay = Some(settings.shutdown_delay.unwrap_or(delay));
     let delay = delay.filter(|_| classic);
     more("WECHAT_SIDECAR_SHUTDOWN_DELAY", delay.map(seconds));
@@ -161,7 +140,7 @@ fn environment(settings: &SidecarSettings, surroundings: PodContext) -> Value {
         classic.then(|| seconds(grace)),
     );
     // Nobody else ends a classic sidecar when the work is done.
-    let asked = classic && surroundings.ends;
+    let asked = classic && context.ends;
     more(
         "WECHAT_SIDECAR_ENABLE_SHUTDOWN",
         asked.then(|| "true".to_owned()),
@@ -193,11 +172,69 @@ fn seconds(duration: Duration) -> String {
         .replace(' ', "")
 }
 
-fn probe(mut probe: Value, [period, patience, failures]: [u32; 3]) -> Value {
-    probe["periodSeconds"] = json!(period);
-    probe["timeoutSeconds"] = json!(patience);
-    probe["failureThreshold"] = json!(failures);
-    probe
+/// How the kubelet asks the sidecar.
+#[derive(Clone, Copy)]
+enum Prober {
+    /// Over the network, at this port.
+    Http(u16),
+    /// By a command in the container, which no mesh stands in front of.
+    Exec,
+}
+
+/// How often a probe is made, how long its answer may take, and how many may fail.
+struct Pace {
+    period_seconds: u32,
+    timeout_seconds: u32,
+    failures: u32,
+}
+
+impl Prober {
+    fn of(settings: &SidecarSettings, context: PodContext) -> Self {
+        match settings.probes {
+            Probes::Auto if context.has_mesh => Self::Exec,
+            Probes::Exec => Self::Exec,
+            Probes::Auto | Probes::Http => Self::Http(settings.admin.port()),
+        }
+    }
+
+    fn probe(self, path: &str, command: &[&str], pace: Pace) -> Value {
+        let command = [&[BINARY], command].concat();
+        let mut probe = match self {
+            Self::Exec => json!({ "exec": { "command": command } }),
+            Self::Http(port) => json!({ "httpGet": { "path": path, "port": port } }),
+        };
+        probe["periodSeconds"] = json!(pace.period_seconds);
+        probe["timeoutSeconds"] = json!(pace.timeout_seconds);
+        probe["failureThreshold"] = json!(pace.failures);
+        probe
+    }
+
+    fn startup(self) -> Value {
+        let pace = Pace {
+            period_seconds: 1,
+            timeout_seconds: 2,
+            failures: 90,
+        };
+        self.probe("/startupz", &["wait", "--started", "--timeout", "1s"], pace)
+    }
+
+    fn liveness(self) -> Value {
+        let pace = Pace {
+            period_seconds: 10,
+            timeout_seconds: 5,
+            failures: 3,
+        };
+        self.probe("/livez", &["health"], pace)
+    }
+
+    fn readiness(self) -> Value {
+        let pace = Pace {
+            period_seconds: 5,
+            timeout_seconds: 2,
+            failures: 3,
+        };
+        self.probe("/readyz", &["wait", "--timeout", "1s"], pace)
+    }
 }
 
 fn resources(settings: &SidecarSettings) -> Value {

@@ -6,12 +6,12 @@ use serde_json::Value;
 use super::{
     CONTAINER, Refusal,
     names::{Prefix, word},
-    pod::{self, DEFAULT_CONTAINER, list},
+    object::{self, DEFAULT_CONTAINER, list},
     transparent,
 };
 
 /// The annotation's text is this as JSON.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct InjectionStatus {
     /// Which version injected it.
@@ -56,35 +56,35 @@ impl InjectionStatus {
     /// Writes it into `pod`.
     pub(super) fn write(&self, pod: &mut Value, prefix: &Prefix) {
         let text = serde_json::to_string(self).unwrap_or_default();
-        pod::annotate(pod, &prefix.key("status"), &text);
+        object::annotate(pod, &prefix.key("status"), &text);
     }
 
     /// The pod without all that.
     pub(super) fn undo(&self, pod: &Value, prefix: &Prefix) -> Value {
         let mut pod = pod.clone();
-        for containers in pod::CONTAINERS {
+        for containers in object::CONTAINERS {
             let all = list(&mut pod["spec"], containers);
             all.retain(|container| container["name"] != CONTAINER);
             for container in all {
                 let name = container["name"].as_str().unwrap_or_default();
                 if self.containers.iter().any(|known| known == name) {
                     list(container, "env").retain(|variable| {
-                        variable["name"] != pod::BASE_URL || variable["value"] != *self.base_url
+                        variable["name"] != object::BASE_URL || variable["value"] != *self.base_url
                     });
-                    pod::prune(container, "env");
+                    object::prune(container, "env");
                 }
             }
-            pod::prune(&mut pod["spec"], containers);
+            object::prune(&mut pod["spec"], containers);
         }
         let ours = |volume: &Value| {
             let name = volume["name"].as_str().unwrap_or_default();
             self.volumes.iter().any(|known| known == name)
         };
         list(&mut pod["spec"], "volumes").retain(|volume| !ours(volume));
-        pod::prune(&mut pod["spec"], "volumes");
+        object::prune(&mut pod["spec"], "volumes");
         if let Some(secret) = &self.pull_secret {
             list(&mut pod["spec"], "imagePullSecrets").retain(|other| other["name"] != **secret);
-            pod::prune(&mut pod["spec"], "imagePullSecrets");
+            object::prune(&mut pod["spec"], "imagePullSecrets");
         }
         if self.host_alias {
             transparent::remove_host_alias(&mut pod);
@@ -93,9 +93,9 @@ impl InjectionStatus {
             transparent::remove_sysctl(&mut pod);
         }
         if self.default_container {
-            pod::remove_annotation(&mut pod, DEFAULT_CONTAINER);
+            object::remove_annotation(&mut pod, DEFAULT_CONTAINER);
         }
-        pod::remove_annotation(&mut pod, &prefix.key("status"));
+        object::remove_annotation(&mut pod, &prefix.key("status"));
         pod
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     InjectedPod, Injector, Outcome, Refusal,
-    workload::{self, Namespaces},
+    workload::{self, Namespaces, PodTemplate},
     yaml,
 };
 
@@ -21,7 +21,7 @@ pub enum Direction {
 
 /// A stream with what was done to it.
 #[derive(Clone, Debug)]
-pub struct Done {
+pub struct Transformed {
     /// The whole stream.
     pub text: String,
     /// Sentences about each document, in order.
@@ -30,7 +30,11 @@ pub struct Done {
 
 /// Injects all workloads in `text`, or takes their sidecars out. An error is a sentence, and then
 /// nothing was done.
-pub fn transform(injector: &Injector, text: &str, direction: Direction) -> Result<Done, String> {
+pub fn transform(
+    injector: &Injector,
+    text: &str,
+    direction: Direction,
+) -> Result<Transformed, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let chunks = split(text);
     let mut documents = Vec::new();
@@ -43,7 +47,7 @@ pub fn transform(injector: &Injector, text: &str, direction: Direction) -> Resul
             .for_each(|value| namespaces.learn(value));
         documents.push(parsed);
     }
-    let mut done = Done {
+    let mut done = Transformed {
         text: String::new(),
         report: Vec::new(),
     };
@@ -73,7 +77,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Changes the pods in `document`; whether there were any to change.
+    /// Changes the pods in `document`. Returns whether there were any to change.
     fn change(&self, document: &mut Value, report: &mut Vec<String>) -> Result<bool, String> {
         let places = workload::places(document);
         if places.is_empty() && !document.is_null() {
@@ -84,67 +88,81 @@ impl Work<'_> {
         }
         let mut changed = false;
         for place in places {
-            let name = place.name.clone();
-            let at = |refusal: Refusal| format!("{name}: {refusal}");
-            let inject = self.injector.prefix.key("inject");
-            let pod = match self.direction {
-                Direction::In => place.pod(document, &inject).map_err(at)?,
-                Direction::Out => document.pointer(&place.pointer).cloned(),
-            };
-            if self.direction == Direction::In
-                && place.has_stray_annotations(document, &self.injector.prefix)
-            {
-                report.push(format!(
-                    "{name}: warning: the annotations {} of the workload itself have no effect; they belong on its pod template",
-                    self.injector.prefix.key("…")
-                ));
-            }
-            let Some(object) = pod else {
-                let reason = match document.pointer(&place.pointer) {
-                    Some(_) => format!("unchanged, its {inject} is false"),
-                    None => "unchanged, it has no pod template".to_owned(),
-                };
-                report.push(format!("{name}: {reason}"));
-                continue;
-            };
-            let pod = InjectedPod {
-                object: &object,
-                namespace: self.namespaces.of(&place),
-            };
-            let outcome = match self.direction {
-                Direction::In => self.injector.inject(pod),
-                Direction::Out => self.injector.uninject(pod),
-            };
-            let new = match outcome.map_err(at)? {
-                Outcome::Injected {
-                    pod,
-                    summary,
-                    warnings,
-                } => {
-                    report.push(format!("{name}: injected ({summary})"));
-                    let warnings = warnings.iter();
-                    report.extend(warnings.map(|warning| format!("{name}: warning: {warning}")));
-                    pod
-                }
-                Outcome::Uninjected(pod) => {
-                    report.push(format!("{name}: uninjected"));
-                    pod
-                }
-                Outcome::Unchanged(reason) => {
-                    report.push(format!("{name}: unchanged, {reason}"));
-                    continue;
-                }
-                Outcome::Skipped(reason) => {
-                    report.push(format!("{name}: warning: skipped, {reason}"));
-                    continue;
-                }
-            };
-            if let Some(place) = document.pointer_mut(&place.pointer) {
-                *place = new;
+            let new = self.changed(document, &place, report);
+            let new = new.map_err(|refusal| format!("{}: {refusal}", place.name))?;
+            if let (Some(new), Some(old)) = (new, document.pointer_mut(&place.pointer)) {
+                *old = new;
                 changed = true;
             }
         }
         Ok(changed)
+    }
+
+    /// The pod at `place` as it is to be; `None` where it stays as it is.
+    fn changed(
+        &self,
+        document: &Value,
+        place: &PodTemplate,
+        report: &mut Vec<String>,
+    ) -> Result<Option<Value>, Refusal> {
+        let Injector { prefix, .. } = self.injector;
+        let inject = prefix.key("inject");
+        let pod = match self.direction {
+            Direction::In => place.pod(document, &inject)?,
+            Direction::Out => document.pointer(&place.pointer).cloned(),
+        };
+        let mut say = |text: String| report.push(format!("{}: {text}", place.name));
+        if self.direction == Direction::In && place.has_stray_annotations(document, prefix) {
+            say(format!(
+                "warning: the annotations {} of the workload itself have no effect; they belong on its pod template",
+                prefix.key("…")
+            ));
+        }
+        let Some(object) = pod else {
+            say(match document.pointer(&place.pointer) {
+                Some(_) => format!("unchanged, its {inject} is false"),
+                None => "unchanged, it has no pod template".to_owned(),
+            });
+            return Ok(None);
+        };
+        let pod = InjectedPod {
+            object: &object,
+            namespace: self.namespaces.of(place),
+        };
+        let outcome = match self.direction {
+            Direction::In => self.injector.inject(pod)?,
+            Direction::Out => self.injector.uninject(pod)?,
+        };
+        Ok(tell(outcome, say))
+    }
+}
+
+/// Says what became of a pod, and returns the new one if there is one.
+fn tell(outcome: Outcome, mut say: impl FnMut(String)) -> Option<Value> {
+    match outcome {
+        Outcome::Injected {
+            pod,
+            summary,
+            warnings,
+        } => {
+            say(format!("injected ({summary})"));
+            for warning in warnings {
+                say(format!("warning: {warning}"));
+            }
+            Some(pod)
+        }
+        Outcome::Uninjected(pod) => {
+            say("uninjected".to_owned());
+            Some(pod)
+        }
+        Outcome::Unchanged(reason) => {
+            say(format!("unchanged, {reason}"));
+            None
+        }
+        Outcome::Skipped(reason) => {
+            say(format!("warning: skipped, {reason}"));
+            None
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     Refusal,
     names::Prefix,
-    pod::{self, items, list},
+    object::{self, items, list},
 };
 
 /// Of plain HTTP, which is all that can be taken over.
@@ -20,7 +20,7 @@ const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
 
 /// Whether the port is free.
 pub(super) fn check_ports(pod: &Value, prefix: &Prefix) -> Result<(), Refusal> {
-    let Some(container) = pod::declares_port(pod, PORT) else {
+    let Some(container) = object::declares_port(pod, PORT) else {
         return Ok(());
     };
     Err(Refusal::new(format!(
@@ -78,7 +78,7 @@ pub(super) fn remove_host_alias(pod: &mut Value) {
         list(alias, "hostnames").retain(|name| name != HOST);
     }
     list(&mut pod["spec"], "hostAliases").retain(|alias| alias["hostnames"] != json!([]));
-    pod::prune(&mut pod["spec"], "hostAliases");
+    object::prune(&mut pod["spec"], "hostAliases");
 }
 
 /// Lets the sidecar listen on the port; whether that is new.
@@ -87,15 +87,15 @@ pub(super) fn add_sysctl(pod: &mut Value) -> bool {
     if known.iter().any(|sysctl| sysctl["name"] == SYSCTL) {
         return false;
     }
-    let context = pod::object(&mut pod["spec"], "securityContext");
+    let context = object::object(&mut pod["spec"], "securityContext");
     list(context, "sysctls").push(json!({ "name": SYSCTL, "value": PORT.to_string() }));
     true
 }
 
 /// Takes that away again.
 pub(super) fn remove_sysctl(pod: &mut Value) {
-    let context = pod::object(&mut pod["spec"], "securityContext");
+    let context = object::object(&mut pod["spec"], "securityContext");
     list(context, "sysctls").retain(|sysctl| sysctl["name"] != SYSCTL);
-    pod::prune(context, "sysctls");
-    pod::prune(&mut pod["spec"], "securityContext");
+    object::prune(context, "sysctls");
+    object::prune(&mut pod["spec"], "securityContext");
 }

@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use tokio::time::Duration;
-
 use super::names::is_dns_name;
-use crate::{account, log};
+use crate::{
+    account, log,
+    settings::parse::{self, ParseError},
+};
 
 /// Below these, a process without capabilities cannot listen.
 const PRIVILEGED: u16 = 1024;
@@ -13,84 +14,72 @@ const PRIVILEGED: u16 = 1024;
 /// The sidecar does not start with less memory.
 const LEAST_MEMORY: f64 = 16.0 * 1024.0 * 1024.0;
 
-pub(super) fn object_name(text: &str) -> Result<String, String> {
+/// Why the sidecar cannot listen there, as a phrase about the address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AddressError {
+    /// It is no address.
+    #[error("{0}")]
+    Unknown(ParseError),
+    /// Other pods would reach what the app alone may.
+    #[error("can be reached from outside of the pod: listen on 127.0.0.1")]
+    Reachable,
+    /// The kubelet would not reach it.
+    #[error("is not on 0.0.0.0 or [::], and the kubelet's probes would not reach it")]
+    Unreachable,
+    /// Only a process with capabilities could listen.
+    #[error("has a port below {PRIVILEGED}")]
+    Privileged,
+}
+
+pub(super) fn object_name(text: &str) -> Result<String, &'static str> {
     let known = is_dns_name(text).then(|| text.to_owned());
-    known.ok_or_else(|| "is not the name of an object in Kubernetes".to_owned())
+    known.ok_or("is not the name of an object in Kubernetes")
 }
 
 /// A key of a Secret or ConfigMap.
-pub(super) fn data_key(text: &str) -> Result<String, String> {
+pub(super) fn data_key(text: &str) -> Result<String, &'static str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     let is_key = !text.is_empty() && text.len() <= 253 && text.bytes().all(plain);
     if is_key && !text.starts_with("..") && text != "." {
         Ok(text.to_owned())
     } else {
-        Err("is not a key of a Secret".to_owned())
+        Err("is not a key of a Secret")
     }
 }
 
-pub(super) fn appid(text: &str) -> Result<String, String> {
+pub(super) fn appid(text: &str) -> Result<String, &'static str> {
     account::check_appid(text)?;
     Ok(text.to_owned())
 }
 
 /// A port on loopback: `127.0.0.1:7080`, `localhost:7080`, `[::1]:7080` or `7080`.
-pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
-    let address = address(text, Ipv4Addr::LOCALHOST)?;
+pub(super) fn listen(text: &str) -> Result<SocketAddr, AddressError> {
+    let address =
+        parse::address_or_port(text, Ipv4Addr::LOCALHOST).map_err(AddressError::Unknown)?;
     if !address.ip().is_loopback() {
-        return Err("can be reached from outside of the pod: listen on 127.0.0.1".to_owned());
+        return Err(AddressError::Reachable);
     }
     unprivileged(address)
 }
 
 /// A port on all addresses, so that the kubelet reaches it.
-pub(super) fn admin(text: &str) -> Result<SocketAddr, String> {
-    let address = address(text, Ipv4Addr::UNSPECIFIED)?;
+pub(super) fn admin(text: &str) -> Result<SocketAddr, AddressError> {
+    let address =
+        parse::address_or_port(text, Ipv4Addr::UNSPECIFIED).map_err(AddressError::Unknown)?;
     if !address.ip().is_unspecified() {
-        return Err(
-            "is not on 0.0.0.0 or [::], and the kubelet's probes would not reach it".to_owned(),
-        );
+        return Err(AddressError::Unreachable);
     }
     unprivileged(address)
 }
 
-fn address(text: &str, ip: Ipv4Addr) -> Result<SocketAddr, String> {
-    let local = text.strip_prefix("localhost:").unwrap_or(text);
-    let port = local
-        .parse()
-        .ok()
-        .map(|port: u16| SocketAddr::from((ip, port)));
-    port.or_else(|| text.parse().ok())
-        .ok_or_else(|| "is neither an IP address and a port nor a port".to_owned())
-}
-
-fn unprivileged(address: SocketAddr) -> Result<SocketAddr, String> {
+fn unprivileged(address: SocketAddr) -> Result<SocketAddr, AddressError> {
     if address.port() < PRIVILEGED {
-        return Err(format!("has a port below {PRIVILEGED}"));
+        return Err(AddressError::Privileged);
     }
     Ok(address)
 }
 
-pub(super) fn truth(text: &str) -> Result<bool, String> {
-    match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err("is neither true nor false".to_owned()),
-    }
-}
-
-/// The value that goes by the name `text`.
-pub(super) fn choice<T: Copy>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, String> {
-    move |text| {
-        let chosen = choices.iter().find(|(name, _)| *name == text);
-        chosen.map(|(_, value)| *value).ok_or_else(|| {
-            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            format!("is none of {}", names.join(", "))
-        })
-    }
-}
-
-pub(super) fn image(text: &str) -> Result<String, String> {
+pub(super) fn image(text: &str) -> Result<String, &'static str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:@".contains(&b);
     let starts = text
         .bytes()
@@ -99,34 +88,26 @@ pub(super) fn image(text: &str) -> Result<String, String> {
     let fits = starts && text.len() <= 512 && text.bytes().all(plain);
     let known = (fits && !text.contains("://") && !text.ends_with([':', '/', '@']))
         .then(|| text.to_owned());
-    known.ok_or_else(|| "is not the name of an image".to_owned())
+    known.ok_or("is not the name of an image")
 }
 
 /// A user that is not root.
-pub(super) fn user(text: &str) -> Result<u32, String> {
+pub(super) fn user(text: &str) -> Result<u32, &'static str> {
     let user = text
         .parse()
         .ok()
         .filter(|user| (1..=2_147_483_647).contains(user));
-    user.ok_or_else(|| "is not the number of a user other than root".to_owned())
+    user.ok_or("is not the number of a user other than root")
 }
 
-pub(super) fn pull_policy(text: &str) -> Result<String, String> {
-    let policies = ["Always", "IfNotPresent", "Never"];
-    let known = policies.contains(&text).then(|| text.to_owned());
-    known.ok_or_else(|| format!("is none of {}", policies.join(", ")))
+pub(super) fn pull_policy(text: &str) -> Result<String, ParseError> {
+    let policies = ["Always", "IfNotPresent", "Never"].map(|policy| (policy, policy));
+    parse::one_of(&policies)(text).map(str::to_owned)
 }
 
 pub(super) fn log_level(text: &str) -> Result<String, String> {
     log::parse(text)?;
     Ok(text.to_owned())
-}
-
-/// A time with its unit, of at most a day.
-pub(super) fn pause(text: &str) -> Result<Duration, String> {
-    let pause = humantime::parse_duration(text).ok();
-    let pause = pause.filter(|pause| *pause <= Duration::from_secs(86_400));
-    pause.ok_or_else(|| "is not a duration with its unit, of at most a day".to_owned())
 }
 
 /// A Kubernetes quantity as it was written, and its value.
@@ -137,18 +118,18 @@ pub(super) struct Quantity {
 }
 
 /// <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>
-pub(super) fn quantity(text: &str) -> Result<Quantity, String> {
-    let wrong = || "is not a quantity as Kubernetes writes them".to_owned();
+pub(super) fn quantity(text: &str) -> Result<Quantity, &'static str> {
+    const WRONG: &str = "is not a quantity as Kubernetes writes them";
     let digits = text.trim_start_matches('+');
     let end = digits
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(digits.len());
     let (number, suffix) = digits.split_at(end);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let factor = factor(suffix).ok_or_else(wrong)?;
+    let number: f64 = number.parse().map_err(|_| WRONG)?;
+    let factor = factor(suffix).ok_or(WRONG)?;
     let value = number * factor;
     if !value.is_finite() {
-        return Err(wrong());
+        return Err(WRONG);
     }
     let text = text.to_owned();
     Ok(Quantity { text, value })
@@ -168,10 +149,10 @@ fn factor(suffix: &str) -> Option<f64> {
 }
 
 /// A [`quantity`] of memory that the sidecar can live with.
-pub(super) fn memory(text: &str) -> Result<Quantity, String> {
+pub(super) fn memory(text: &str) -> Result<Quantity, &'static str> {
     let memory = quantity(text)?;
     if memory.value < LEAST_MEMORY {
-        return Err("is less than the 16Mi that the sidecar needs".to_owned());
+        return Err("is less than the 16Mi that the sidecar needs");
     }
     Ok(memory)
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     Refusal,
     names::{Prefix, texts, word},
+    object::items,
 };
 
 /// A pod, or a pod template, in a document.
@@ -35,7 +36,7 @@ fn find(object: &Value, pointer: String, places: &mut Vec<PodTemplate>) {
     let group = version.rsplit_once('/').map_or("", |(group, _)| group);
     let template = match (group, kind) {
         ("", "List") => {
-            for (at, item) in super::pod::items(object, "/items").iter().enumerate() {
+            for (at, item) in items(object, "/items").iter().enumerate() {
                 find(item, format!("{pointer}/items/{at}"), places);
             }
             return;
@@ -101,8 +102,9 @@ impl Namespaces {
     pub(super) fn learn(&mut self, document: &Value) {
         match (document["apiVersion"].as_str(), document["kind"].as_str()) {
             (Some("v1"), Some("List")) => {
-                let items = super::pod::items(document, "/items");
-                items.iter().for_each(|item| self.learn(item));
+                for item in items(document, "/items") {
+                    self.learn(item);
+                }
             }
             (Some("v1"), Some("Namespace")) => {
                 if let Some(name) = document["metadata"]["name"].as_str() {

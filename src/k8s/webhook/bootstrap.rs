@@ -55,9 +55,9 @@ pub enum Output {
     Values,
 }
 
-/// What is said when it is done.
+/// What the command prints when it has succeeded.
 #[allow(missing_debug_implementations)] // It may hold a key.
-pub struct Done {
+pub struct Printed {
     /// For Helm.
     pub stdout: String,
     /// For the operator; may be empty.
@@ -82,7 +82,7 @@ struct Certificates {
 
 /// Makes a certificate and writes it. The key of the root is forgotten: the next certificate comes with a
 /// root of its own. The error is a sentence.
-pub fn certificates(options: &Options) -> Result<Done, String> {
+pub fn certificates(options: &Options) -> Result<Printed, String> {
     let old = options.old_ca.as_deref().map(old_ca).transpose()?;
     let made = make(options).map_err(|error| format!("no certificate can be made: {error}"))?;
     let bundle = ca_bundle::pem(&made.ca, &old.unwrap_or_default());
@@ -100,7 +100,7 @@ pub fn certificates(options: &Options) -> Result<Done, String> {
             (String::new(), done)
         }
     };
-    Ok(Done { stdout, stderr })
+    Ok(Printed { stdout, stderr })
 }
 
 /// How two files reach the cluster.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::validity;
+use super::certificate::not_after;
 
 /// The certificates of a bundle that have not expired. The error is a phrase without the text.
 pub(super) fn read(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -30,7 +30,7 @@ pub(super) fn read(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let now = SystemTime::now();
     let mut valid = Vec::new();
     for certificate in found {
-        let end = validity::not_after(&certificate)
+        let end = not_after(&certificate)
             .ok_or("a certificate in it is broken: when it expires cannot be read")?;
         if end > now {
             valid.push(certificate);

@@ -16,8 +16,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tokio::time::{Duration, sleep};
+use x509_parser::parse_x509_certificate;
 
-use super::validity;
 use crate::rt::file_watcher::FileWatcher;
 
 /// How often the files are looked at.
@@ -112,7 +112,7 @@ impl Pair {
         let first = chain
             .first()
             .ok_or("--tls-cert: the file holds no certificate")?;
-        let expires = validity::not_after(first);
+        let expires = not_after(first);
         let key = PrivateKeyDer::from_pem_slice(&read.1)
             .map_err(|_| "--tls-key: the file holds no private key in PEM".to_owned())?;
         let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
@@ -130,4 +130,42 @@ fn read(certificate: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), String> {
         fs::read(path).map_err(|error| format!("{flag}: {}: {error}", path.display()))
     };
     Ok((read("--tls-cert", certificate)?, read("--tls-key", key)?))
+}
+
+/// When a certificate in DER expires, or `None` where it cannot be read.
+pub(super) fn not_after(der: &[u8]) -> Option<SystemTime> {
+    let (_, certificate) = parse_x509_certificate(der).ok()?;
+    let seconds = certificate.validity().not_after.timestamp();
+    let seconds = u64::try_from(seconds).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_found() {
+        for (year, midnight) in [
+            // Up to 2049 years have two digits, and four from 2050 on.
+            (1970, 6_912_000),
+            (2000, 953_683_200),
+            (2038, 2_152_828_800),
+            (2049, 2_499_984_000),
+            (2050, 2_531_520_000),
+            (2096, 3_983_212_800),
+        ] {
+            let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(1970, 1, 1);
+            params.not_after = rcgen::date_time_ymd(year, 3, 22);
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            let midnight = SystemTime::UNIX_EPOCH + Duration::from_secs(midnight);
+            let found = not_after(certificate.der()).unwrap();
+            assert_eq!(found, midnight, "{year}");
+            for cut in 0..certificate.der().len() {
+                assert_eq!(not_after(&certificate.der()[..cut]), None);
+            }
+        }
+    }
 }

@@ -1,11 +1,31 @@
 //! The webhook's own metrics.
 
-use std::{
-    fmt::Write,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::time::Duration;
+
+use crate::metrics::{Encoder, Family};
+
+const REVIEWS: Family = Family {
+    name: "wechat_sidecar_webhook_reviews_total",
+    kind: "counter",
+    help: "Reviews, by outcome.",
+};
+const REVIEW_SECONDS: Family = Family {
+    name: "wechat_sidecar_webhook_review_seconds",
+    kind: "histogram",
+    help: "Time that a review took, its body's arrival included.",
+};
+const LOG_DROPPED: Family = Family {
+    name: "wechat_sidecar_webhook_log_lines_dropped_total",
+    kind: "counter",
+    help: "Log lines that were dropped, since nobody read them in time, or could not be written.",
+};
+const CERTIFICATE: Family = Family {
+    name: "wechat_sidecar_webhook_certificate_expires_seconds",
+    kind: "gauge",
+    help: "Time until the certificate expires.",
+};
 
 /// What became of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,66 +93,19 @@ impl WebhookMetrics {
     /// Prometheus' text, with the time until the certificate expires, in seconds, where it is known, and how
     /// many lines of the log were dropped.
     pub(super) fn page(&self, certificate: Option<f64>, log_lines_dropped: u64) -> String {
-        let mut page = String::new();
-        let mut line = |text: &str| {
-            page.push_str(text);
-            page.push('\n');
-        };
-        let family = |name: &str, kind: &str, help: &str| {
-            format!(
-                "# HELP wechat_sidecar_webhook_{name} {help}\n# TYPE wechat_sidecar_webhook_{name} {kind}"
-            )
-        };
-        line(&family("reviews_total", "counter", "Reviews, by outcome."));
+        let mut page = Encoder::default();
+        page.family(&REVIEWS);
         for reviewed in Reviewed::ALL {
             let count = self.reviews[reviewed as usize].load(Relaxed);
-            let outcome = reviewed.word();
-            line(&format!(
-                "wechat_sidecar_webhook_reviews_total{{outcome=\"{outcome}\"}} {count}"
-            ));
+            page.sample(REVIEWS.name, &[("outcome", reviewed.word())], count as f64);
         }
-        line(&family(
-            "review_seconds",
-            "histogram",
-            "Time that a review took, its body's arrival included.",
-        ));
-        let mut sum = 0;
-        for (at, bucket) in self.buckets.iter().enumerate() {
-            sum += bucket.load(Relaxed);
-            let mut bound = String::from("+Inf");
-            if let Some(known) = BOUNDS.get(at) {
-                bound.clear();
-                let _ = write!(bound, "{known}");
-            }
-            line(&format!(
-                "wechat_sidecar_webhook_review_seconds_bucket{{le=\"{bound}\"}} {sum}"
-            ));
-        }
+        let counts = self.buckets.iter().map(|bucket| bucket.load(Relaxed));
         let seconds = Duration::from_micros(self.micros.load(Relaxed)).as_secs_f64();
-        line(&format!(
-            "wechat_sidecar_webhook_review_seconds_sum {seconds}"
-        ));
-        line(&format!(
-            "wechat_sidecar_webhook_review_seconds_count {sum}"
-        ));
-        line(&family(
-            "log_lines_dropped_total",
-            "counter",
-            "Log lines that were dropped, since nobody read them in time, or could not be written.",
-        ));
-        line(&format!(
-            "wechat_sidecar_webhook_log_lines_dropped_total {log_lines_dropped}"
-        ));
+        page.histogram(&REVIEW_SECONDS, &BOUNDS, counts, seconds);
+        page.single(&LOG_DROPPED, log_lines_dropped as f64);
         if let Some(seconds) = certificate {
-            line(&family(
-                "certificate_expires_seconds",
-                "gauge",
-                "Time until the certificate expires.",
-            ));
-            line(&format!(
-                "wechat_sidecar_webhook_certificate_expires_seconds {seconds:.0}"
-            ));
+            page.single(&CERTIFICATE, seconds.round());
         }
-        page
+        page.finish()
     }
 }

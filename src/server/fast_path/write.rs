@@ -51,18 +51,7 @@ pub(super) async fn send(io: &mut TimedIo, reply: Reply, ahead: &mut Vec<u8>) ->
     let mut framing = framing(&head, &body);
     encode(ahead, &head, framing);
     loop {
-        let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                Poll::Ready(Ok(NextChunk::Data(frame.into_data().unwrap_or_default())))
-            }
-            Poll::Ready(None) => Poll::Ready(Ok(NextChunk::TheEnd)),
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Error)),
-            // What is there is not kept until there is more.
-            Poll::Pending if !ahead.is_empty() => Poll::Ready(Ok(NextChunk::Later)),
-            // The app has hung up.
-            Poll::Pending if io.peer_closed(cx) => Poll::Ready(Err(Error)),
-            Poll::Pending => Poll::Pending,
-        });
+        let next = poll_fn(|cx| poll_next(&mut body, io, ahead.is_empty(), cx));
         let data = match next.await? {
             NextChunk::Data(data) => data,
             NextChunk::TheEnd => break,
@@ -108,6 +97,28 @@ pub(super) async fn send(io: &mut TimedIo, reply: Reply, ahead: &mut Vec<u8>) ->
     write(io, &mut [ahead]).await?;
     ahead.clear();
     Ok(())
+}
+
+/// Looks for the next piece of `body`. There is no wait for it unless `all_sent`.
+#[inline(always)]
+fn poll_next(
+    body: &mut ReplyBody,
+    io: &mut TimedIo,
+    all_sent: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Result<NextChunk, Error>> {
+    match Pin::new(body).poll_frame(cx) {
+        Poll::Ready(Some(Ok(frame))) => {
+            let data = frame.into_data().unwrap_or_default();
+            Poll::Ready(Ok(NextChunk::Data(data)))
+        }
+        Poll::Ready(None) => Poll::Ready(Ok(NextChunk::TheEnd)),
+        Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Error)),
+        Poll::Pending if !all_sent => Poll::Ready(Ok(NextChunk::Later)),
+        // The app has hung up.
+        Poll::Pending if io.peer_closed(cx) => Poll::Ready(Err(Error)),
+        Poll::Pending => Poll::Pending,
+    }
 }
 
 fn framing(head: &Response<()>, body: &ReplyBody) -> ReplyFraming {

@@ -83,3 +83,20 @@ async fn what_is_put_back_comes_before_what_was_put_back_earlier() {
     watched.read_exact(&mut all).await.unwrap();
     assert_eq!(&all, b"GET / HTTP/1.1\r\n\r\n");
 }
+
+#[tokio::test]
+async fn a_call_behind_a_body_of_known_length_is_read_and_looked_at_by_itself() {
+    let state = ConnState::new();
+    let (mut app, mut watched) = watched(state.clone());
+    let first = "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}";
+    let second = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    app.write_all(format!("{first}{second}").as_bytes())
+        .await
+        .unwrap();
+    let mut buf = [0; 256];
+    assert_eq!(watched.read(&mut buf).await.unwrap(), first.len());
+    state.call_begins(Some(2)).unwrap();
+    drop(state.busy());
+    assert_eq!(watched.read(&mut buf).await.unwrap(), second.len());
+    assert_eq!(state.call_begins(None), Ok(()));
+}

@@ -1,0 +1,115 @@
+//! Prometheus' text format, version 0.0.4: the one place that writes it.
+
+use std::fmt::Write;
+
+/// What a page in this format says of itself.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A metric's name, type and help text.
+#[derive(Debug)]
+pub struct Family {
+    /// Without labels.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// One line.
+    pub help: &'static str,
+}
+
+/// A page, while it is written.
+#[derive(Debug, Default)]
+pub struct Encoder(String);
+
+impl Encoder {
+    /// Begins a family; its samples follow.
+    pub fn family(&mut self, family: &Family) {
+        let Family { name, kind, help } = family;
+        self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    /// One sample of the family that has begun.
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.write(format_args!("{name}"));
+        for (at, (key, text)) in labels.iter().enumerate() {
+            let open = if at == 0 { '{' } else { ',' };
+            let text = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            self.write(format_args!("{open}{key}=\"{text}\""));
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        self.write(format_args!("{close} {value}\n"));
+    }
+
+    /// A family of one sample without labels.
+    pub fn single(&mut self, family: &Family, value: f64) {
+        self.family(family);
+        self.sample(family.name, &[], value);
+    }
+
+    /// A histogram. `counts` has one number for each of `bounds`, of what lies below it and above the one
+    /// before, and one more for what lies above all; `sum` is of all values.
+    pub fn histogram(
+        &mut self,
+        family: &Family,
+        bounds: &[f64],
+        counts: impl IntoIterator<Item = u64>,
+        sum: f64,
+    ) {
+        self.family(family);
+        let bucket = format!("{}_bucket", family.name);
+        let bounds = bounds.iter().map(ToString::to_string);
+        let mut seen = 0;
+        for (bound, count) in bounds.chain(["+Inf".to_owned()]).zip(counts) {
+            seen += count;
+            self.sample(&bucket, &[("le", &bound)], seen as f64);
+        }
+        self.sample(&format!("{}_sum", family.name), &[], sum);
+        self.sample(&format!("{}_count", family.name), &[], seen as f64);
+    }
+
+    /// The page's text.
+    pub fn finish(self) -> String {
+        self.0
+    }
+
+    fn write(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to a String does not fail.
+        let _ = self.0.write_fmt(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOOK: Family = Family {
+        name: "took_seconds",
+        kind: "histogram",
+        help: "Time.",
+    };
+
+    #[test]
+    fn a_histogram_counts_what_lies_below_each_bound() {
+        let mut page = Encoder::default();
+        page.histogram(&TOOK, &[0.5, 1.0], [1, 0, 2], 7.25);
+        let expected = "\
+# HELP took_seconds Time.
+# TYPE took_seconds histogram
+took_seconds_bucket{le=\"0.5\"} 1
+took_seconds_bucket{le=\"1\"} 1
+took_seconds_bucket{le=\"+Inf\"} 3
+took_seconds_sum 7.25
+took_seconds_count 3
+";
+        assert_eq!(page.finish(), expected);
+    }
+
+    #[test]
+    fn what_would_end_a_label_is_escaped() {
+        let mut page = Encoder::default();
+        page.sample("x", &[("a", "\"\\\n"), ("b", "")], 1.0);
+        assert_eq!(page.finish(), "x{a=\"\\\"\\\\\\n\",b=\"\"} 1\n");
+    }
+}

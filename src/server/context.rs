@@ -1,0 +1,89 @@
+//! What a connection serves its calls with: its worker, where it came in, and its state.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::time::Duration;
+
+use super::{Drain, Options, state::ConnState};
+use crate::{
+    metrics::Metrics,
+    proxy::{ListenerInfo, Proxy},
+    rt::count_guard::CountGuard,
+};
+
+/// How long a connection waits for its next call before it is parked: held without hyper, whose buffers
+/// take ten times the memory of all the rest.
+const PARK_AFTER: Duration = Duration::from_millis(500);
+
+/// How many connections of a worker may wait that long. The more there are, the sooner each is parked, so
+/// that what hyper holds for them grows no further.
+const MANY: usize = 64;
+
+/// What the connections of a worker share.
+pub(super) struct WorkerState {
+    pub(super) proxy: Proxy,
+    pub(super) options: Options,
+    pub(super) drain: Drain,
+    pub(super) metrics: Arc<Metrics>,
+    /// How many connections are not parked now.
+    active: AtomicUsize,
+}
+
+impl WorkerState {
+    pub(super) fn new(
+        proxy: Proxy,
+        options: Options,
+        drain: Drain,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            proxy,
+            options,
+            drain,
+            metrics,
+            active: AtomicUsize::new(0),
+        })
+    }
+
+    /// Counts a connection as active until this is dropped.
+    pub(super) fn activate(&self) -> CountGuard<'_> {
+        CountGuard::on(&self.active)
+    }
+
+    /// How long a connection waits for its next call before it is parked.
+    pub(super) fn park_after(&self) -> Duration {
+        park_after(self.active.load(Ordering::Relaxed))
+    }
+}
+
+/// What one connection has.
+pub(super) struct ConnContext {
+    pub(super) worker: Arc<WorkerState>,
+    pub(super) listener: ListenerInfo,
+    pub(super) state: Arc<ConnState>,
+}
+
+fn park_after(active: usize) -> Duration {
+    let share = u32::try_from(active.div_ceil(MANY)).unwrap_or(u32::MAX);
+    PARK_AFTER / share.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_connections_are_parked_late_and_many_hold_no_more_than_a_few_in_all() {
+        for few in [0, 1, MANY] {
+            assert_eq!(park_after(few), PARK_AFTER);
+        }
+        // As many calls a second as one connection that waits: what is active stays about the same.
+        for many in [MANY + 1, 1_000, 9_000] {
+            assert!(park_after(many) * u32::try_from(many / MANY).unwrap() <= PARK_AFTER);
+        }
+        assert!(park_after(usize::MAX) < Duration::from_millis(1));
+    }
+}

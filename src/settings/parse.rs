@@ -1,0 +1,193 @@
+//! Texts to values: durations, sizes, counts, choices, addresses.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use bytesize::ByteSize;
+use tokio::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Far more than a sidecar should hold.
+const LARGEST: u64 = 64 << 30;
+
+/// Why a text is not understood, as a phrase about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ParseError {
+    /// There are other names, which these are.
+    #[error("is none of {0}")]
+    NoChoice(String),
+    /// It is no switch.
+    #[error("is neither true nor false")]
+    NoSwitch,
+    /// It is no duration.
+    #[error("is not a duration with its unit")]
+    NoDuration,
+    /// It is too long.
+    #[error("is longer than a day")]
+    TooLong,
+    /// It is zero.
+    #[error("is no time at all")]
+    NoTime,
+    /// It is no size.
+    #[error("is not a size")]
+    NoSize,
+    /// It is too large.
+    #[error("is more than 64GiB")]
+    TooLarge,
+    /// It is no number, or one outside of these.
+    #[error("is not a number from {0} to {1}")]
+    NoCount(u32, u32),
+    /// It is no address.
+    #[error("is not an IP address and a port")]
+    NoAddress,
+    /// It is no port either.
+    #[error("is neither an IP address and a port nor a port")]
+    NoAddressOrPort,
+}
+
+/// The value that goes by a name.
+pub(crate) fn one_of<T: Clone>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, ParseError> {
+    move |text| {
+        let chosen = choices.iter().find(|(name, _)| *name == text);
+        chosen.map(|(_, value)| value.clone()).ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            ParseError::NoChoice(names.join(", "))
+        })
+    }
+}
+
+/// A word that means yes or no.
+pub(crate) fn switch(text: &str) -> Result<bool, ParseError> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "on" => Ok(true),
+        "0" | "no" | "off" => Ok(false),
+        text => boolean(text),
+    }
+}
+
+/// A boolean as YAML and JSON write it.
+pub(crate) fn boolean(text: &str) -> Result<bool, ParseError> {
+    text.parse().map_err(|_| ParseError::NoSwitch)
+}
+
+/// A time with its unit, of at most a day.
+pub(crate) fn pause(text: &str) -> Result<Duration, ParseError> {
+    let duration = humantime::parse_duration(text).map_err(|_| ParseError::NoDuration)?;
+    if duration > DAY {
+        return Err(ParseError::TooLong);
+    }
+    Ok(duration)
+}
+
+/// A [`pause`] that is not nothing.
+pub(crate) fn duration(text: &str) -> Result<Duration, ParseError> {
+    let duration = pause(text)?;
+    if duration.is_zero() {
+        return Err(ParseError::NoTime);
+    }
+    Ok(duration)
+}
+
+/// A number of bytes, with a unit or without.
+pub(crate) fn size(text: &str) -> Result<usize, ParseError> {
+    let size: ByteSize = text.parse().map_err(|_| ParseError::NoSize)?;
+    let fits = usize::try_from(size.0).ok().filter(|_| size.0 <= LARGEST);
+    fits.ok_or(ParseError::TooLarge)
+}
+
+/// A number from 1 to `most`.
+pub(crate) fn count(most: u32) -> impl Fn(&str) -> Result<u32, ParseError> {
+    number(1, most)
+}
+
+/// A number from 0 to `most`.
+pub(crate) fn count_or_none(most: u32) -> impl Fn(&str) -> Result<u32, ParseError> {
+    number(0, most)
+}
+
+fn number(least: u32, most: u32) -> impl Fn(&str) -> Result<u32, ParseError> {
+    move |text| {
+        let number = text.parse().ok();
+        number
+            .filter(|number| (least..=most).contains(number))
+            .ok_or(ParseError::NoCount(least, most))
+    }
+}
+
+/// An address and a port. No name but localhost: others could change their meaning.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, ParseError> {
+    socket_address(text, Ipv4Addr::LOCALHOST).ok_or(ParseError::NoAddress)
+}
+
+/// The same, or a port alone, which is one at `ip`, as is one behind `localhost`.
+pub(crate) fn address_or_port(text: &str, ip: Ipv4Addr) -> Result<SocketAddr, ParseError> {
+    let port = text.parse::<u16>().ok();
+    let address = port.map(|port| SocketAddr::from((ip, port)));
+    address
+        .or_else(|| socket_address(text, ip))
+        .ok_or(ParseError::NoAddressOrPort)
+}
+
+/// An address and a port, where `localhost` is `ip`.
+fn socket_address(text: &str, ip: Ipv4Addr) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::from((ip, port.parse::<u16>().ok()?))),
+        None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit_and_an_end() {
+        assert_eq!(duration("1m30s").unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("250ms").unwrap(), Duration::from_millis(250));
+        assert_eq!(pause("0s").unwrap(), Duration::ZERO);
+        assert_eq!(pause("1d").unwrap(), DAY);
+        for bad in [
+            "",
+            "3",
+            "-3s",
+            "30S",
+            "0s",
+            "1d 1ns",
+            "100000000000 days",
+            "99999999999999999999s",
+        ] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_do_not_saturate() {
+        assert_eq!(size("16MiB").unwrap(), 16 << 20);
+        assert_eq!(size("16 MB").unwrap(), 16_000_000);
+        assert_eq!(size("0").unwrap(), 0);
+        assert_eq!(size("64GiB").unwrap() as u64, LARGEST);
+        for bad in [
+            "",
+            "lots",
+            "-1",
+            "65GiB",
+            "99999999999GiB",
+            "NaN",
+            "1e9 MiB",
+        ] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn counts_are_at_least_one_and_switches_are_words() {
+        assert_eq!(count(256)("256").unwrap(), 256);
+        assert_eq!(count_or_none(256)("0").unwrap(), 0);
+        assert!(count_or_none(256)("257").is_err());
+        for bad in ["", "0", "-1", "257", "1.5", "two", "99999999999999"] {
+            assert!(count(256)(bad).is_err(), "{bad}");
+        }
+        assert!(switch("Yes").unwrap() && !switch("off").unwrap());
+        assert!(switch("").is_err() && switch("maybe").is_err());
+    }
+}
