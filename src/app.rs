@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     log::Log,
     metrics::Metrics,
-    net::connector::Connector,
+    net::connector::{Connector, DialError},
     proxy::Proxy,
     server::{Drain, ListenAddr, Listener, Workers},
     token::source::{api, redis::Redis},
@@ -40,7 +40,7 @@ pub struct App {
     log: Option<Log>,
     listeners: Vec<Bound>,
     admin: TcpListener,
-    route: Arc<Connector>,
+    connector: Arc<Connector>,
     client: api::Client,
 }
 
@@ -56,8 +56,34 @@ struct Bound {
 
 /// Why it cannot start: a sentence that names the key.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(String);
+pub enum StartError {
+    /// An address that is taken, or not this machine's.
+    #[error("{key}: {address} cannot be listened on: {error}")]
+    Listen {
+        /// Where it is configured.
+        key: &'static str,
+        /// As it was configured.
+        address: String,
+        /// In the system's words.
+        #[source]
+        error: io::Error,
+    },
+    /// The client for token requests.
+    #[error("upstream: {0}")]
+    Client(String),
+    /// The connections that calls go over.
+    #[error("upstream: {0}")]
+    Connector(#[source] DialError),
+    /// An account; the reason names it.
+    #[error("{0}")]
+    Account(String),
+    /// Another handler is in the way.
+    #[error("SIGHUP cannot be handled: {0}")]
+    Signals(#[source] io::Error),
+    /// The system has no thread left.
+    #[error("workers: {0}")]
+    Workers(#[source] io::Error),
+}
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,19 +107,17 @@ impl App {
         for (address, account) in common.chain(own) {
             let bound = Listener::bind(address).await;
             listeners.push(Bound {
-                listener: bound.map_err(|error| cannot("listen", &address.to_string(), &error))?,
+                listener: bound.map_err(|error| cannot_listen("listen", address, error))?,
                 address: address.clone(),
                 account,
             });
         }
         let admin = TcpListener::bind(config.admin).await;
-        let admin = admin.map_err(|error| cannot("admin", &config.admin.to_string(), &error))?;
-        let wrong = |reason: String| StartError(format!("upstream: {reason}"));
-        let client = api::client(&config.route).map_err(wrong)?;
-        let route =
-            Connector::new(config.route.clone()).map_err(|error| wrong(error.to_string()))?;
+        let admin = admin.map_err(|error| cannot_listen("admin", config.admin, error))?;
+        let client = api::client(&config.route).map_err(StartError::Client)?;
+        let connector = Connector::new(config.route.clone()).map_err(StartError::Connector)?;
         Ok(Self {
-            route: Arc::new(route),
+            connector: Arc::new(connector),
             config,
             log,
             listeners,
@@ -144,26 +168,26 @@ impl App {
         let (config, metrics) = (self.config, Arc::new(Metrics::default()));
         let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
         let store = config.store.clone().map(Redis::new);
-        let factory = AccountFactory::new(self.client, self.route.clone(), config.token_wait);
+        let factory = AccountFactory::new(self.client, self.connector.clone(), config.token_wait);
         let accounts = ServedAccounts::new(
             &config.accounts,
             factory.with_store(store),
             config.server.max_connections,
         );
-        let mut accounts = accounts.map_err(StartError)?;
+        let mut accounts = accounts.map_err(StartError::Account)?;
         let directory = accounts.directory().clone();
         let mut tasks = JoinSet::new();
         let caller_key = config.proxy.guard.caller_key.clone();
         tasks.spawn(watch_secrets(directory.clone(), caller_key));
-        let signals = |error| StartError(format!("SIGHUP cannot be handled: {error}"));
-        let source = ConfigSource::new(&config).await.map_err(signals)?;
+        let source = ConfigSource::new(&config).await;
+        let source = source.map_err(StartError::Signals)?;
         let workers = Workers::start(config.server, &drain, &metrics, || {
             let upstream = each_workers(config.upstream, config.server.workers);
-            let pools = Pools::new(self.route.clone(), upstream, metrics.clone());
+            let pools = Pools::new(self.connector.clone(), upstream, metrics.clone());
             let (options, metrics) = (config.proxy.clone(), metrics.clone());
             Proxy::new(options, directory.clone(), pools, budget, metrics)
         });
-        let workers = workers.map_err(|error| StartError(format!("workers: {error}")))?;
+        let workers = workers.map_err(StartError::Workers)?;
         let workers = Arc::new(workers);
         let reloads = Arc::new(Reloads::default());
         let admin = Admin {
@@ -291,6 +315,10 @@ fn raise_file_limit() {
     }
 }
 
-fn cannot(key: &str, address: &str, error: &io::Error) -> StartError {
-    StartError(format!("{key}: {address} cannot be listened on: {error}"))
+fn cannot_listen(key: &'static str, address: impl ToString, error: io::Error) -> StartError {
+    StartError::Listen {
+        key,
+        address: address.to_string(),
+        error,
+    }
 }

@@ -6,18 +6,19 @@
 //! token           waits only when there is none      503
 //! body            buffered whole, up to a limit      413 / 503 when it has no length either
 //! headers         head + token → the head to send
-//! client          → the reply's head                 502 / 504
+//! forward         → the reply's head                 502 / 504
 //! errcode         the reply's beginning is read, if it can be a refusal
 //!                 → accepted: on to the app, done
 //! replay          → refused: another token, and the call is sent once more
 //! ```
 //!
-//! A call for a ticket or a token ends earlier: [`tickets`] and [`token_endpoint`] answer it from what is
-//! kept here. Whatever goes wrong is a [`ProxyError`], which becomes a reply in WeChat's shape.
+//! A call for a ticket or a token ends earlier: `tickets` and `token_endpoint` answer it from what is kept here.
+//! Whatever goes wrong is a [`ProxyError`], which becomes a reply in WeChat's shape.
 
 pub mod cause;
 mod credential;
 pub mod error;
+mod forward;
 pub mod guard;
 mod headers;
 mod options;
@@ -31,7 +32,7 @@ mod token_endpoint;
 
 use std::{pin::pin, sync::Arc};
 
-use http::{Method, Request, Response, StatusCode, Version, request::Parts};
+use http::{Method, Request, Response, request::Parts};
 
 use crate::{
     account::Directory,
@@ -40,16 +41,14 @@ use crate::{
         buffered::{BufferError, BufferedBody},
         request_body::RequestBody,
     },
-    client::{ResponseBody, SendError, UpstreamRequest, pools::Pools},
+    client::{ResponseBody, pools::Pools},
     metrics::{AccountMetrics, ENDPOINT_LABELS, Metrics, Outcome},
-    token::{Token, encode},
-    wechat::{
-        endpoint::Credential,
-        errcode::{self, Verdict},
-    },
+    token::encode,
+    wechat::{endpoint::Credential, errcode::Verdict},
 };
-use cause::{Closed, SendFailure};
+use cause::Closed;
 use error::ProxyError;
+use forward::Attempt;
 pub use guard::ListenerInfo;
 pub use options::{GuardOptions, Options, TokenEndpoint};
 use route::Call;
@@ -57,14 +56,11 @@ use status_header::mark;
 pub use status_header::{HEADER, Mark};
 use target::Edit;
 
-/// A reply on its way to the app.
+/// A reply to the app.
 pub type Reply = Response<ReplyBody>;
 
 /// Its body: made here, held, or still arriving.
 pub type ReplyBody = BufferedBody<ResponseBody>;
-
-/// How much of a reply is read before it is passed on. WeChat's refusals are far smaller.
-const PEEK_LIMIT: usize = 4096;
 
 /// Forwards calls; one for each worker.
 #[derive(Debug)]
@@ -87,7 +83,7 @@ enum CallBody {
 struct Answered {
     outcome: Outcome,
     reply: Reply,
-    /// Nothing of the body was passed on without being held: the call could be sent again.
+    /// Whether the call could be sent again: its body was buffered whole.
     replayable: bool,
 }
 
@@ -106,12 +102,6 @@ impl<E: Into<ProxyError>> From<E> for Unanswered {
             replayable: true,
         }
     }
-}
-
-/// WeChat's answer to one sending of a call.
-struct Attempt {
-    verdict: Verdict,
-    reply: Reply,
 }
 
 impl Proxy {
@@ -206,7 +196,7 @@ impl Proxy {
         error.reply(self.options.errors_as_200)
     }
 
-    /// By what the endpoint takes. What is rare is boxed, so that it does not make every call larger.
+    /// Answers the call with the credential that its endpoint takes. What is rare is boxed, so that it does not make every call larger.
     async fn answer(&self, call: &Call<'_>, body: CallBody) -> Result<Answered, Unanswered> {
         let rules = &call.account.options.rules;
         match call.endpoint.credential {
@@ -273,7 +263,7 @@ impl Proxy {
         self.without_token(call, body, edit, &secrets).await
     }
 
-    /// An endpoint that takes no token of ours: a refusal there is not ours either.
+    /// Answers a call that takes no token of ours. A refusal of its token does not concern ours.
     async fn without_token(
         &self,
         call: &Call<'_>,
@@ -308,105 +298,4 @@ impl Proxy {
             error: error.into(),
         })
     }
-
-    async fn send_with(
-        &self,
-        call: &Call<'_>,
-        body: BufferedBody<RequestBody>,
-        token: &Token,
-    ) -> Result<Attempt, SendFailure> {
-        let secrets = [token.value().expose(), token.encoded()];
-        let edit = Edit::Token(token.encoded());
-        pin!(self.send(call, body, edit, &secrets)).await
-    }
-
-    /// Sends the call, and reads as much of the reply as tells whether it is a refusal. `secrets`
-    /// are what was put in.
-    async fn send(
-        &self,
-        call: &Call<'_>,
-        body: BufferedBody<RequestBody>,
-        edit: Edit<'_>,
-        secrets: &[&str],
-    ) -> Result<Attempt, SendFailure> {
-        let spare = if call.is_repeatable() {
-            body.try_clone()
-        } else {
-            None
-        };
-        let upstream = call.account.upstream.as_ref();
-        let request = upstream_request(call, body, edit)?;
-        let mut sent = pin!(self.pools.send(upstream, request, false)).await;
-        if let Some(body) = spare.filter(|_| was_closing(&sent)) {
-            let request = upstream_request(call, body, edit)?;
-            let again = self.pools.send(upstream, request, true);
-            let again = Box::pin(again).await;
-            // Of the first it is not known whether WeChat saw it.
-            if !again.as_ref().is_err_and(SendError::nothing_sent) {
-                sent = again;
-            }
-        }
-        let (mut head, body) = sent?.into_parts();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(SendFailure::SwitchedProtocols);
-        }
-        // Whatever WeChat speaks on its side of this connection.
-        head.version = Version::HTTP_11;
-        headers::reply_headers(&mut head.headers);
-        headers::clean_location(&mut head.headers, call.account.prefix(), secrets);
-        let body = BufferedBody::peek(body, PEEK_LIMIT).await?;
-        Ok(Attempt {
-            verdict: judge(call, &body),
-            reply: Reply::from_parts(head, body),
-        })
-    }
-}
-
-/// The call as it goes to WeChat.
-fn upstream_request(
-    call: &Call<'_>,
-    body: BufferedBody<RequestBody>,
-    edit: Edit<'_>,
-) -> Result<UpstreamRequest, SendFailure> {
-    let method = &call.head.method;
-    let mut request = UpstreamRequest::new(method, body, |whole| {
-        target::write(whole, call.account.prefix(), call.path, call.query, edit);
-    })
-    .ok_or(SendFailure::TargetTooLong)?;
-    headers::request_headers(method, &call.head.headers, &mut request);
-    Ok(request)
-}
-
-/// Whether WeChat was closing the connection when the call came, so that it may not have seen the call.
-fn was_closing(sent: &Result<Response<ResponseBody>, SendError>) -> bool {
-    let closing = |error: &SendError| {
-        matches!(
-            error,
-            SendError::Broken {
-                was_closing: true,
-                ..
-            }
-        )
-    };
-    sent.as_ref().is_err_and(closing)
-}
-
-/// What the reply with this body says of the call. An error is counted, and logged where that is wanted.
-fn judge(call: &Call<'_>, body: &ReplyBody) -> Verdict {
-    let Some(body) = body.whole() else {
-        return Verdict::Accepted;
-    };
-    let verdict = Verdict::of(call.account.api, body);
-    if let Verdict::Errcode(code) | Verdict::Refused(code) = verdict {
-        call.account.metrics.errcode(code);
-        call.account.note_ip(code, body);
-        tracing::debug!(
-            account = call.account.id(),
-            endpoint = call.endpoint_label(),
-            code,
-            rid = errcode::rid(body),
-            "WeChat answered an error"
-        );
-    }
-    verdict
 }

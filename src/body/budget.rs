@@ -1,4 +1,4 @@
-//! Room for bodies: how many bytes the whole process may hold at once.
+//! A budget for bodies: how many bytes the whole process may hold at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,10 +10,10 @@ pub struct ByteBudget {
     held: AtomicUsize,
 }
 
-/// Some of the [`Memory`], given back when dropped.
+/// Some bytes of a [`ByteBudget`], given back when dropped.
 #[derive(Debug)]
 pub struct Reservation {
-    memory: &'static ByteBudget,
+    budget: &'static ByteBudget,
     bytes: usize,
 }
 
@@ -33,7 +33,7 @@ impl ByteBudget {
     pub fn reserve(&'static self, bytes: usize) -> Option<Reservation> {
         // Not `then_some`: a room that was never taken must not be given back.
         self.take(bytes).then(|| Reservation {
-            memory: self,
+            budget: self,
             bytes,
         })
     }
@@ -49,7 +49,7 @@ impl ByteBudget {
 impl Reservation {
     /// Takes `bytes` more, if they are there.
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let taken = self.memory.take(bytes);
+        let taken = self.budget.take(bytes);
         if taken {
             self.bytes += bytes;
         }
@@ -59,7 +59,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.memory.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -69,13 +69,13 @@ mod tests {
 
     #[test]
     fn room_is_bounded_and_given_back() {
-        let memory = ByteBudget::new(10);
-        let mut first = memory.reserve(6).unwrap();
-        assert!(memory.reserve(5).is_none());
+        let budget = ByteBudget::new(10);
+        let mut first = budget.reserve(6).unwrap();
+        assert!(budget.reserve(5).is_none());
         assert!(first.grow(4) && !first.grow(1));
-        assert!(memory.reserve(usize::MAX).is_none());
-        assert_eq!(memory.held(), 10);
+        assert!(budget.reserve(usize::MAX).is_none());
+        assert_eq!(budget.held(), 10);
         drop(first);
-        assert_eq!(memory.held(), 0);
+        assert_eq!(budget.held(), 0);
     }
 }

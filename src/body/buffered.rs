@@ -39,7 +39,7 @@ pub struct HeldBytes {
 /// What owns a body's bytes.
 struct ReservedBytes {
     bytes: Bytes,
-    _room: Reservation,
+    _reservation: Reservation,
 }
 
 impl AsRef<[u8]> for ReservedBytes {
@@ -124,16 +124,17 @@ where
     pub async fn buffer(
         mut body: B,
         limit: usize,
-        memory: &'static ByteBudget,
+        budget: &'static ByteBudget,
     ) -> Result<Self, BufferError<B::Error>> {
         if body.is_end_stream() {
             return Ok(Self::ready(Bytes::new()));
         }
         let Some(length) = body.size_hint().exact() else {
-            return Self::buffer_undeclared(body, limit, memory).await;
+            return Self::buffer_undeclared(body, limit, budget).await;
         };
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let Some(room) = (length <= limit).then(|| memory.reserve(length)).flatten() else {
+        let reservation = (length <= limit).then(|| budget.reserve(length));
+        let Some(reservation) = reservation.flatten() else {
             return Ok(Self::partial(Bytes::new(), body));
         };
         let mut read = Collected::with_capacity(length);
@@ -146,15 +147,15 @@ where
             };
             read.push(data);
         }
-        Ok(Self::held(read.into_bytes(), room))
+        Ok(Self::held(read.into_bytes(), reservation))
     }
 
     async fn buffer_undeclared(
         mut body: B,
         limit: usize,
-        memory: &'static ByteBudget,
+        budget: &'static ByteBudget,
     ) -> Result<Self, BufferError<B::Error>> {
-        let mut room = memory.reserve(0).ok_or(BufferError::NoRoom)?;
+        let mut reservation = budget.reserve(0).ok_or(BufferError::NoRoom)?;
         let mut read = Vec::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else {
@@ -166,18 +167,21 @@ where
             }
             if length > read.capacity() {
                 let wanted = length.max((read.capacity() * 2).clamp(STEP, limit.max(STEP)));
-                if !room.grow(wanted - read.capacity()) {
+                if !reservation.grow(wanted - read.capacity()) {
                     return Err(BufferError::NoRoom);
                 }
                 read.reserve_exact(wanted - read.len());
             }
             read.extend_from_slice(&data);
         }
-        Ok(Self::held(read.into(), room))
+        Ok(Self::held(read.into(), reservation))
     }
 
-    fn held(bytes: Bytes, room: Reservation) -> Self {
-        let bytes = Bytes::from_owner(ReservedBytes { bytes, _room: room });
+    fn held(bytes: Bytes, reservation: Reservation) -> Self {
+        let bytes = Bytes::from_owner(ReservedBytes {
+            bytes,
+            _reservation: reservation,
+        });
         Self::Whole(HeldBytes { bytes })
     }
 
@@ -306,39 +310,39 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_fits_is_held_and_sent_twice() {
-        let memory = ByteBudget::new(1 << 20);
-        let body = BufferedBody::buffer(chunks(&["hello ", "world"]), 11, memory)
+        let budget = ByteBudget::new(1 << 20);
+        let body = BufferedBody::buffer(chunks(&["hello ", "world"]), 11, budget)
             .await
             .unwrap();
         let again = body.try_clone().unwrap();
-        assert!(memory.held() >= 11);
+        assert!(budget.held() >= 11);
         assert_eq!(text(body).await, "hello world");
-        assert!(memory.held() >= 11);
+        assert!(budget.held() >= 11);
         assert_eq!(text(again).await, "hello world");
-        assert_eq!(memory.held(), 0);
+        assert_eq!(budget.held(), 0);
     }
 
     #[tokio::test]
     async fn a_call_of_unknown_length_is_held_or_refused() {
-        let memory = ByteBudget::new(3 * STEP);
-        let large = BufferedBody::buffer(chunks(&["hello ", "world"]), 10, memory).await;
+        let budget = ByteBudget::new(3 * STEP);
+        let large = BufferedBody::buffer(chunks(&["hello ", "world"]), 10, budget).await;
         assert!(matches!(large, Err(BufferError::TooLarge)));
-        let _taken = memory.reserve(3 * STEP - 10).unwrap();
-        let crowded = BufferedBody::buffer(chunks(&["hello ", "world"]), 1 << 20, memory).await;
+        let _taken = budget.reserve(3 * STEP - 10).unwrap();
+        let crowded = BufferedBody::buffer(chunks(&["hello ", "world"]), 1 << 20, budget).await;
         assert!(matches!(crowded, Err(BufferError::NoRoom)));
-        assert_eq!(memory.held(), 3 * STEP - 10);
+        assert_eq!(budget.held(), 3 * STEP - 10);
     }
 
     #[tokio::test]
     async fn a_declared_call_without_room_is_not_read_at_all() {
-        let memory = ByteBudget::new(8);
+        let budget = ByteBudget::new(8);
         for limit in [4, 100] {
             let body = Full::new(Bytes::from_static(b"0123456789"));
-            let body = BufferedBody::buffer(body, limit, memory).await.unwrap();
+            let body = BufferedBody::buffer(body, limit, budget).await.unwrap();
             assert!(matches!(&body, BufferedBody::Partial { prefix, .. } if prefix.is_empty()));
             assert!(body.try_clone().is_none() && !body.is_end_stream());
             assert_eq!(body.size_hint().exact(), Some(10));
-            assert_eq!(memory.held(), 0);
+            assert_eq!(budget.held(), 0);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The app's body on its way in, and the clock that ends a body which stopped moving.
+//! The body of an app's request, and the timeout that ends a body which stopped moving.
 
 use std::{
     fmt,
@@ -37,14 +37,14 @@ pub enum BodyError {
 #[derive(Debug)]
 pub struct IdleTimeout {
     limit: Duration,
-    clock: Deadline,
+    deadline: Deadline,
 }
 
 impl IdleTimeout {
-    /// A clock that allows pauses of `limit`.
+    /// A timeout that allows pauses of `limit`.
     pub fn new(limit: Duration) -> Self {
-        let clock = Deadline::default();
-        Self { limit, clock }
+        let deadline = Deadline::default();
+        Self { limit, deadline }
     }
 
     /// Passes on what `polled` says, and the pause that has become too long.
@@ -55,10 +55,10 @@ impl IdleTimeout {
     ) -> Poll<Option<Result<T, BodyError>>> {
         match polled {
             Poll::Ready(frame) => {
-                self.clock.stop();
+                self.deadline.stop();
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
             }
-            Poll::Pending if self.clock.poll_elapsed(self.limit, cx) => {
+            Poll::Pending if self.deadline.poll_elapsed(self.limit, cx) => {
                 Poll::Ready(Some(Err(BodyError::Idle(self.limit))))
             }
             Poll::Pending => Poll::Pending,
@@ -75,20 +75,20 @@ pub trait CallOwner: fmt::Debug + Send + Sync {
 /// Keeps a call busy for as long as it lives.
 #[derive(Debug)]
 pub struct CallGuard {
-    line: Arc<dyn CallOwner>,
+    owner: Arc<dyn CallOwner>,
     call: u64,
 }
 
 impl CallGuard {
-    /// For `line` to make, and to count.
-    pub fn new(line: Arc<dyn CallOwner>, call: u64) -> Self {
-        Self { line, call }
+    /// For `owner` to make, and to count.
+    pub fn new(owner: Arc<dyn CallOwner>, call: u64) -> Self {
+        Self { owner, call }
     }
 }
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        self.line.let_go(self.call);
+        self.owner.let_go(self.call);
     }
 }
 
@@ -98,40 +98,40 @@ impl Drop for CallGuard {
 pub struct RequestBody {
     /// Taken only by `drop`.
     body: Option<Incoming>,
-    clock: IdleTimeout,
+    idle: IdleTimeout,
     /// The app waits for '100 Continue', which goes out with the first look at the body.
     awaits_continue: bool,
     /// What came with the head.
-    here: Bytes,
+    prefix: Bytes,
     ended: bool,
     /// Dropped when the body is through.
-    busy: Option<CallGuard>,
+    guard: Option<CallGuard>,
 }
 
 impl RequestBody {
-    /// The body of a call, with pauses of at most `idle`; it keeps the call `busy` until it is through.
-    pub fn new(body: Incoming, idle: Duration, awaits_continue: bool, busy: CallGuard) -> Self {
+    /// The body of a call, with pauses of at most `idle`; `guard` keeps the call busy until it is through.
+    pub fn new(body: Incoming, idle: Duration, awaits_continue: bool, guard: CallGuard) -> Self {
         Self {
             ended: body.is_end_stream(),
             body: Some(body),
-            clock: IdleTimeout::new(idle),
+            idle: IdleTimeout::new(idle),
             awaits_continue,
-            here: Bytes::new(),
-            busy: Some(busy),
+            prefix: Bytes::new(),
+            guard: Some(guard),
         }
     }
 }
 
 impl RequestBody {
     /// A body that came with its head.
-    pub fn whole(here: Bytes) -> Self {
+    pub fn whole(prefix: Bytes) -> Self {
         Self {
             ended: true,
             body: None,
-            clock: IdleTimeout::new(Duration::ZERO),
+            idle: IdleTimeout::new(Duration::ZERO),
             awaits_continue: false,
-            here,
-            busy: None,
+            prefix,
+            guard: None,
         }
     }
 }
@@ -145,15 +145,15 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if !this.here.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(mem::take(&mut this.here)))));
+        if !this.prefix.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(mem::take(&mut this.prefix)))));
         }
         this.awaits_continue = false;
         let Some(body) = &mut this.body else {
             return Poll::Ready(None);
         };
         let polled = Pin::new(&mut *body).poll_frame(cx);
-        let polled = this.clock.watch(polled, cx);
+        let polled = this.idle.watch(polled, cx);
         if !matches!(polled, Poll::Pending | Poll::Ready(Some(Ok(_)))) || body.is_end_stream() {
             this.ended = true;
         }
@@ -161,13 +161,13 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.here.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.prefix.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             Some(body) => body.size_hint(),
-            None => SizeHint::with_exact(self.here.len() as u64),
+            None => SizeHint::with_exact(self.prefix.len() as u64),
         }
     }
 }
@@ -178,12 +178,12 @@ impl Drop for RequestBody {
             return;
         }
         if let (Some(body), Ok(runtime)) = (self.body.take(), Handle::try_current()) {
-            let busy = self.busy.take();
+            let guard = self.guard.take();
             runtime.spawn(async move {
                 let mut body = body;
                 let more = |frame| matches!(frame, Some(Ok(_)));
                 linger(|cx| Pin::new(&mut body).poll_frame(cx).map(more)).await;
-                drop(busy);
+                drop(guard);
             });
         }
     }
@@ -192,8 +192,8 @@ impl Drop for RequestBody {
 /// How long what nobody wants is read, in all and without a byte.
 const LINGER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5));
 
-/// Reads on for a while: `poll_next` reads, and says whether there may be more. Who still sends may read the answer
-/// only then, and loses it when the connection is closed before.
+/// Reads on for a while: `poll_next` reads, and says whether there may be more. An app that still sends may
+/// read the answer only then, and loses it when the connection is closed before.
 pub async fn linger(mut poll_next: impl FnMut(&mut Context<'_>) -> Poll<bool>) {
     let until_it_ends =
         async { while let Ok(true) = timeout(LINGER.1, poll_fn(&mut poll_next)).await {} };

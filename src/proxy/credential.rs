@@ -1,4 +1,5 @@
-//! What a call to WeCom brings itself: a token of another kind, or one that the sidecar never had, stays.
+//! The credential that a call takes, in view of the tokens that it brings. At WeCom a token that is not the account's
+//! stays.
 
 use super::{cause::Malformed, error::ProxyError, route::Call, target::values};
 use crate::{
@@ -15,7 +16,7 @@ const OF_OTHERS: [&str; 4] = [
     "model_access_token",
 ];
 
-/// What the call takes, in view of what it brings.
+/// The credential that the call takes.
 ///
 /// WeChat's calls never keep an `access_token`. At WeCom one may be another corp's, got through
 /// `/cgi-bin/corpgroup/corp/gettoken`; so one that is neither a placeholder nor was ever the account's

@@ -1,4 +1,4 @@
-//! What an app is told when no reply of WeChat's can be passed on: in WeChat's own shape.
+//! The errors of the proxy, and the reply in WeChat's own shape that an app gets for each.
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;

@@ -55,7 +55,7 @@ const WECHAT_HOSTS: [&str; 6] = [
 
 impl GuardOptions {
     /// Whether the call may be looked at at all.
-    pub fn check(&self, head: &Parts, door: Exposure) -> Result<(), ProxyError> {
+    pub fn check(&self, head: &Parts, exposure: Exposure) -> Result<(), ProxyError> {
         if head.method == Method::CONNECT {
             return Err(Stranger::Connect.into());
         }
@@ -63,8 +63,8 @@ impl GuardOptions {
             return Err(Malformed::Trace.into());
         }
         self.check_key(&head.headers)?;
-        self.check_host(head, door)?;
-        self.check_way(&head.headers, door)
+        self.check_host(head, exposure)?;
+        self.check_origin(&head.headers, exposure)
     }
 
     fn check_key(&self, headers: &HeaderMap) -> Result<(), ProxyError> {
@@ -80,7 +80,7 @@ impl GuardOptions {
 
     /// A page in a browser can make any name point to 127.0.0.1 (DNS rebinding), but it cannot
     /// change the name in `Host`.
-    fn check_host(&self, head: &Parts, door: Exposure) -> Result<(), ProxyError> {
+    fn check_host(&self, head: &Parts, exposure: Exposure) -> Result<(), ProxyError> {
         // One look at each name costs less than a search.
         let mut hosts = head
             .headers
@@ -96,7 +96,7 @@ impl GuardOptions {
         {
             return Err(Stranger::Host.into());
         }
-        match (door, host) {
+        match (exposure, host) {
             (Exposure::Loopback | Exposure::Admin, Some(host)) if !self.knows(host) => {
                 Err(Stranger::Host.into())
             }
@@ -129,13 +129,13 @@ impl GuardOptions {
                 .any(|known| host.eq_ignore_ascii_case(known))
     }
 
-    fn check_way(&self, headers: &HeaderMap, door: Exposure) -> Result<(), ProxyError> {
+    fn check_origin(&self, headers: &HeaderMap, exposure: Exposure) -> Result<(), ProxyError> {
         // Usually none of them is there: one look at each name costs less than five searches.
-        if !headers.keys().any(tells_the_way) {
+        if !headers.keys().any(tells_origin) {
             return Ok(());
         }
         let is_for_admin = headers.get_all(HEADER).iter().any(|said| said == FOR_ADMIN);
-        if is_for_admin && door != Exposure::Admin {
+        if is_for_admin && exposure != Exposure::Admin {
             return Err(Stranger::ForAdmin.into());
         }
         let site = headers
@@ -168,7 +168,7 @@ fn is_usual(authority: &[u8]) -> bool {
 }
 
 /// Whether a header says that a call came from a browser or through another proxy, or is none.
-fn tells_the_way(name: &HeaderName) -> bool {
+fn tells_origin(name: &HeaderName) -> bool {
     const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     matches!(*name, header::ORIGIN | header::FORWARDED)
@@ -181,13 +181,18 @@ mod tests {
 
     use super::*;
 
-    fn check(guard: &GuardOptions, door: Exposure, uri: &str, headers: &[(&str, &str)]) -> bool {
+    fn check(
+        guard: &GuardOptions,
+        exposure: Exposure,
+        uri: &str,
+        headers: &[(&str, &str)],
+    ) -> bool {
         let mut call = Request::builder().uri(uri);
         for (name, value) in headers {
             call = call.header(*name, *value);
         }
         guard
-            .check(&call.body(()).unwrap().into_parts().0, door)
+            .check(&call.body(()).unwrap().into_parts().0, exposure)
             .is_ok()
     }
 
@@ -303,8 +308,8 @@ mod tests {
         ] {
             let said = said.iter().map(|said| ("x-wechat-sidecar", *said));
             let headers: Vec<_> = [host].into_iter().chain(said).collect();
-            for door in [Exposure::Loopback, Exposure::Open, Exposure::Unix] {
-                let passes = check(&guard, door, "/livez", &headers);
+            for exposure in [Exposure::Loopback, Exposure::Open, Exposure::Unix] {
+                let passes = check(&guard, exposure, "/livez", &headers);
                 assert_eq!(passes, on_a_port_for_calls, "{headers:?}");
             }
             assert!(check(&guard, Exposure::Admin, "/livez", &headers));
@@ -331,9 +336,9 @@ mod tests {
             (("forwarded", "for=1.2.3.4"), false),
             (("x-real-ip", "1.2.3.4"), true),
         ] {
-            for door in [Exposure::Loopback, Exposure::Open, Exposure::Unix] {
+            for exposure in [Exposure::Loopback, Exposure::Open, Exposure::Unix] {
                 assert_eq!(
-                    check(&guard, door, "/x", &[host, header]),
+                    check(&guard, exposure, "/x", &[host, header]),
                     fine,
                     "{header:?}"
                 );

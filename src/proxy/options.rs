@@ -1,4 +1,4 @@
-//! What the proxy needs to know.
+//! The options of the proxy.
 
 use std::sync::Arc;
 

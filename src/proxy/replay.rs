@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc};
 
 use super::{
-    Answered, Attempt, Mark, Proxy, Reply, Unanswered, error::ProxyError, route::Call,
+    Answered, Mark, Proxy, Reply, Unanswered, error::ProxyError, forward::Attempt, route::Call,
     status_header::mark,
 };
 use crate::{
@@ -96,10 +96,10 @@ impl Proxy {
         &self,
         call: &Call<'_>,
         body: BufferedBody<RequestBody>,
-        with: &ReplayToken,
+        replay: &ReplayToken,
         first: Reply,
     ) -> Result<(Outcome, Reply), ProxyError> {
-        let token = &with.token;
+        let token = &replay.token;
         let metrics = &call.account.metrics;
         let mut second = match self.send_with(call, body, token).await {
             Ok(attempt) => attempt,
@@ -117,7 +117,7 @@ impl Proxy {
             metrics.refusal();
             let worked = call.account.accepted_endpoints.has(&call.endpoint);
             call.account.keeper.refused_again(token, worked);
-            self.give_up(call, token, &second.reply, with.confirmed);
+            self.give_up(call, token, &second.reply, replay.confirmed);
         }
         metrics.replay(outcome);
         mark(&mut second.reply, Mark::Replayed);

@@ -1,4 +1,4 @@
-//! Whose call is it, and may it pass.
+//! Routes a call: to its account, and to an endpoint of that account's API.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// A call that may be looked at, and what it is.
+/// A call with its account and its endpoint.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     pub(super) head: &'a Parts,
@@ -32,23 +32,22 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Whose the call with this `head` is, and what it is. `in_body` is the
-    /// AppID in the body of a token request, empty for none. `None` for a token request of which
-    /// the body must tell.
+    /// Routes the call with this `head`. `in_body` is the AppID in the body of a token request, empty for none.
+    /// `None` for a token request whose body must be read first.
     pub(super) fn of(
         head: &'a Parts,
-        entrance: &ListenerInfo,
+        listener: &ListenerInfo,
         accounts: &Accounts,
         in_body: Option<&str>,
     ) -> Result<Option<Self>, ProxyError> {
         let target = (with_one_slash(head.uri.path()), head.uri.query());
-        let found = select_account(target, &head.headers, entrance, accounts, in_body)?;
-        let Some(Selected { account, way, path }) = found else {
+        let found = select_account(target, &head.headers, listener, accounts, in_body)?;
+        let Some(Selected { account, by, path }) = found else {
             return Ok(None);
         };
         let endpoint = Endpoint::of(account.api, path.as_bytes()).map_err(Malformed::from)?;
         if endpoint.row().is_none() {
-            if way == Selection::Path && select_account::begins_with_somebody(accounts, path) {
+            if by == Selection::Path && select_account::begins_with_account(accounts, path) {
                 return Err(ProxyError::TwoAccounts);
             }
             if select_account::is_meant_for_another(endpoint.path()) {
@@ -58,7 +57,7 @@ impl<'a> Call<'a> {
                 return Err(ProxyError::ForeignAppid);
             }
         }
-        account.metrics.selected(way);
+        account.metrics.selected(by);
         Ok(Some(Self {
             head,
             path,
@@ -80,20 +79,20 @@ impl<'a> Call<'a> {
         safe && !self.endpoint.is_login()
     }
 
-    /// Whether the query names our AppID, and so needs no other. An AppID of nobody's is answered as
-    /// WeChat would.
+    /// Whether the query names our AppID, and so needs no other. An AppID that is not the account's is answered
+    /// as WeChat would.
     pub(super) fn names_appid(&self) -> Result<bool, ProxyError> {
         let (mut named, mut by_name) = (false, false);
         let parameter = match self.account.api {
             Api::Wechat => "appid",
             Api::Wecom => "corpid",
         };
-        for word in values(self.query, parameter).filter(|word| !word.is_empty()) {
-            if !self.account.is_called(&word) {
+        for name in values(self.query, parameter).filter(|name| !name.is_empty()) {
+            if !self.account.is_called(&name) {
                 return Err(ProxyError::ForeignAppid);
             }
             named = true;
-            by_name |= word != self.account.appid;
+            by_name |= name != self.account.appid;
         }
         Ok(named && !by_name)
     }

@@ -1,4 +1,4 @@
-//! Whose call it is: by what it says, by the token it brings, by where it came in, or by default.
+//! Selects a call's account: by what it says, by the token it brings, by where it came in, or by default.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -20,36 +20,36 @@ use crate::{
     },
 };
 
-/// Whose a call is, and how that was known.
+/// The account of a call, and how it was found.
 pub(super) struct Selected<'a> {
     pub(super) account: Arc<Account>,
-    pub(super) way: Selection,
+    pub(super) by: Selection,
     /// The path without the account's segment, with one slash at its beginning.
     pub(super) path: &'a str,
 }
 
-/// The words for an account that were found so far.
+/// What a call was found to say of its account so far.
 struct Hints<'a> {
     accounts: &'a Accounts,
     account: Option<(&'a Arc<Account>, Selection)>,
     /// Corpids that several accounts share.
-    vague: Vec<String>,
+    ambiguous: Vec<String>,
 }
 
 impl Hints<'_> {
-    /// Whether no word was found yet.
-    fn is_silent(&self) -> bool {
-        self.account.is_none() && self.vague.is_empty()
+    /// Whether nothing was found yet.
+    fn is_empty(&self) -> bool {
+        self.account.is_none() && self.ambiguous.is_empty()
     }
 
-    /// The call says `word`.
-    fn word(&mut self, way: Selection, word: &str) -> Result<(), ProxyError> {
-        match (self.accounts.find(word), self.account) {
-            (Lookup::One(found), None) => self.account = Some((found, way)),
+    /// Adds that the call names an account as `name`, in the place that `by` says.
+    fn add(&mut self, by: Selection, name: &str) -> Result<(), ProxyError> {
+        match (self.accounts.find(name), self.account) {
+            (Lookup::One(found), None) => self.account = Some((found, by)),
             (Lookup::One(found), Some((account, _))) if Arc::ptr_eq(found, account) => {}
             (Lookup::One(_), Some(_)) => return Err(ProxyError::TwoAccounts),
-            (Lookup::Ambiguous, _) => self.vague.push(word.to_owned()),
-            (Lookup::Unknown, _) if way == Selection::Appid => {
+            (Lookup::Ambiguous, _) => self.ambiguous.push(name.to_owned()),
+            (Lookup::Unknown, _) if by == Selection::Appid => {
                 return Err(ProxyError::ForeignAppid);
             }
             (Lookup::Unknown, _) => return Err(unknown(self.accounts)),
@@ -57,13 +57,13 @@ impl Hints<'_> {
         Ok(())
     }
 
-    /// The call to `path` brings tokens of its own. A token that an account has, or had, says whose it is. One
-    /// that looks like WeChat's and is nobody's must not be replaced by that of whoever is the default.
-    fn tokens(&mut self, path: &str, query: Option<&str>) -> Result<(), ProxyError> {
+    /// Adds the accounts of the tokens that a call to `path` brings. A token that an account has, or had, names it.
+    /// One that looks like WeChat's and is no account's must not be replaced by the default account's.
+    fn add_tokens(&mut self, path: &str, query: Option<&str>) -> Result<(), ProxyError> {
         let mut tokens = access_tokens(query)
             .filter(|token| !token.is_empty() && !token.starts_with(PLACEHOLDER))
             .peekable();
-        if tokens.peek().is_none() || !self.vague.is_empty() || !self.is_replaced(path) {
+        if tokens.peek().is_none() || !self.ambiguous.is_empty() || !self.is_replaced(path) {
             return Ok(());
         }
         let mut unknown = false;
@@ -110,76 +110,76 @@ fn looks_real(token: &str) -> bool {
     token.len() >= SHORTEST && token.bytes().all(is_of_its_alphabet)
 }
 
-/// Whose a call is to `path`, which begins with one slash. `in_body` is the AppID in the body of a
-/// token request. `None` for a call whose body has to be looked at.
+/// Selects the account of a call to `path`, which begins with one slash. `in_body` is the AppID in the body of a
+/// token request. `None` for a call whose body must be read first.
 pub(super) fn select_account<'a>(
     (path, query): (&'a str, Option<&str>),
     headers: &HeaderMap,
-    entrance: &ListenerInfo,
+    listener: &ListenerInfo,
     accounts: &Accounts,
     in_body: Option<&str>,
 ) -> Result<Option<Selected<'a>>, ProxyError> {
-    let mut said = Hints {
+    let mut hints = Hints {
         accounts,
         account: None,
-        vague: Vec::new(),
+        ambiguous: Vec::new(),
     };
     // One look at each name costs less than a search.
     if headers.keys().any(is_appid) {
         for value in headers.get_all(APPID) {
-            let word = value.to_str().unwrap_or_default().trim();
-            said.word(Selection::Header, word)?;
+            let name = value.to_str().unwrap_or_default().trim();
+            hints.add(Selection::Header, name)?;
         }
     }
     let path = match first_segment(path) {
-        Some((segment, rest)) if is_somebody(accounts, segment) => {
-            said.word(Selection::Path, segment)?;
+        Some((segment, rest)) if is_account(accounts, segment) => {
+            hints.add(Selection::Path, segment)?;
             with_one_slash(rest)
         }
         _ => path,
     };
     for placeholder in placeholders(query) {
-        said.word(Selection::Placeholder, &placeholder)?;
+        hints.add(Selection::Placeholder, &placeholder)?;
     }
-    if let Some(id) = &entrance.account {
-        said.word(Selection::Listener, id)?;
+    if let Some(id) = &listener.account {
+        hints.add(Selection::Listener, id)?;
     }
-    // Where there is one account, it is compared by who answers.
+    // A single account is compared with the AppID when the call is answered.
     if !accounts.is_one() {
-        let asks = names_itself(path, query, &mut said)?;
-        match (in_body, asks) {
+        let endpoint = add_appids(path, query, &mut hints)?;
+        match (in_body, endpoint) {
             (Some(""), _) => {}
-            (Some(appid), _) => said.word(Selection::Appid, appid)?,
-            (None, Some(asks)) if said.is_silent() && asks == STABLE_TOKEN.as_bytes() => {
+            (Some(appid), _) => hints.add(Selection::Appid, appid)?,
+            (None, Some(path)) if hints.is_empty() && path == STABLE_TOKEN.as_bytes() => {
                 return Ok(None);
             }
             (None, Some(_)) => {}
-            (None, None) => said.tokens(path, query)?,
+            (None, None) => hints.add_tokens(path, query)?,
         }
     }
-    let (account, way) = match said.account {
+    let (account, by) = match hints.account {
         Some(found) => found,
-        None if !said.vague.is_empty() => return Err(ProxyError::SharedCorpid),
+        None if !hints.ambiguous.is_empty() => return Err(ProxyError::SharedCorpid),
         None => {
             let default = accounts.default_account();
-            let default = default.ok_or_else(|| nobodys(path, accounts))?;
+            let default = default.ok_or_else(|| no_account(path, accounts))?;
             (default, Selection::Default)
         }
     };
-    if said.vague.iter().any(|word| !account.is_called(word)) {
+    if hints.ambiguous.iter().any(|name| !account.is_called(name)) {
         return Err(ProxyError::TwoAccounts);
     }
     let account = account.clone();
-    Ok(Some(Selected { account, way, path }))
+    Ok(Some(Selected { account, by, path }))
 }
 
-/// The failure of a call that is for nobody.
+/// The error of a call for an account that is not there.
 pub(super) fn unknown(accounts: &Accounts) -> ProxyError {
     ProxyError::UnknownAccount(accounts.names())
 }
 
-/// The failure of a call to `path` that says nothing else.
-fn nobodys(path: &str, accounts: &Accounts) -> ProxyError {
+/// The error of a call to `path` that says nothing else of its account.
+fn no_account(path: &str, accounts: &Accounts) -> ProxyError {
     match Endpoint::of(Api::Wechat, path.as_bytes()) {
         Ok(endpoint) if is_meant_for_another(endpoint.path()) => unknown(accounts),
         Ok(_) | Err(_) => ProxyError::NoAccount,
@@ -197,19 +197,19 @@ pub(super) fn is_meant_for_another(path: &[u8]) -> bool {
         .or_else(|| segment.strip_prefix(b"ww"));
     let is_appid =
         digits.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit));
-    let is_known = |kind| Endpoint::of(kind, rest).is_ok_and(|endpoint| endpoint.row().is_some());
+    let is_known = |api| Endpoint::of(api, rest).is_ok_and(|endpoint| endpoint.row().is_some());
     is_appid || is_known(Api::Wechat) || is_known(Api::Wecom)
 }
 
 /// Whether `path`, of which an account's segment was taken, begins with another.
-pub(super) fn begins_with_somebody(accounts: &Accounts, path: &str) -> bool {
-    first_segment(path).is_some_and(|(segment, _)| is_somebody(accounts, segment))
+pub(super) fn begins_with_account(accounts: &Accounts, path: &str) -> bool {
+    first_segment(path).is_some_and(|(segment, _)| is_account(accounts, segment))
 }
 
 /// Whether an endpoint that an account's API has not is where the other one issues tokens: the call
-/// has a secret in it, which is not that API's to see.
-pub(super) fn is_token_request_elsewhere(kind: Api, endpoint: &Endpoint<'_>) -> bool {
-    let other = match kind {
+/// has a secret in it, which that API must not see.
+pub(super) fn is_token_request_elsewhere(api: Api, endpoint: &Endpoint<'_>) -> bool {
+    let other = match api {
         Api::Wechat => Api::Wecom,
         Api::Wecom => Api::Wechat,
     };
@@ -226,26 +226,26 @@ pub(super) fn with_one_slash(path: &str) -> &str {
     }
 }
 
-/// Adds the AppIDs that an SDK names where it asks for a token or for a user's session, and returns
-/// the path if it is one of these.
-fn names_itself(
+/// Adds the AppIDs that an SDK names where it asks for a token or for a user's session. Returns the path if it
+/// is one of these.
+fn add_appids(
     path: &str,
     query: Option<&str>,
-    said: &mut Hints<'_>,
+    hints: &mut Hints<'_>,
 ) -> Result<Option<Vec<u8>>, ProxyError> {
-    const KINDS: [(Api, &str); 2] = [(Api::Wechat, "appid"), (Api::Wecom, "corpid")];
-    let mut asks = None;
-    for (kind, parameter) in KINDS {
-        let endpoint = Endpoint::of(kind, path.as_bytes()).ok();
+    const PARAMETERS: [(Api, &str); 2] = [(Api::Wechat, "appid"), (Api::Wecom, "corpid")];
+    let mut found = None;
+    for (api, parameter) in PARAMETERS {
+        let endpoint = Endpoint::of(api, path.as_bytes()).ok();
         let Some(endpoint) = endpoint.filter(|endpoint| takes_secret(endpoint)) else {
             continue;
         };
-        for word in values(query, parameter).filter(|word| !word.is_empty()) {
-            said.word(Selection::Appid, &word)?;
+        for appid in values(query, parameter).filter(|appid| !appid.is_empty()) {
+            hints.add(Selection::Appid, &appid)?;
         }
-        asks = Some(endpoint.path().to_owned());
+        found = Some(endpoint.path().to_owned());
     }
-    Ok(asks)
+    Ok(found)
 }
 
 fn takes_secret(endpoint: &Endpoint<'_>) -> bool {
@@ -255,7 +255,7 @@ fn takes_secret(endpoint: &Endpoint<'_>) -> bool {
     )
 }
 
-fn is_somebody(accounts: &Accounts, segment: &str) -> bool {
+fn is_account(accounts: &Accounts, segment: &str) -> bool {
     !matches!(accounts.find(segment), Lookup::Unknown)
 }
 

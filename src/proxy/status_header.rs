@@ -1,4 +1,4 @@
-//! What the sidecar says on a reply about what it did.
+//! The header on a reply that says what the sidecar did.
 
 use http::{HeaderName, HeaderValue};
 
@@ -44,7 +44,7 @@ impl Mark {
     }
 }
 
-/// Says on `reply` what was done, beside what is said already.
+/// Adds to `reply` what was done; earlier marks stay.
 pub(super) fn mark(reply: &mut Reply, mark: Mark) {
     reply
         .headers_mut()

@@ -1,4 +1,4 @@
-//! The calls for a ticket, answered from where tickets are kept.
+//! Answers calls for a ticket from the tickets that are kept.
 
 use http::Method;
 use http_body::Body;

@@ -1,4 +1,4 @@
-//! The calls answered here: an SDK's own fetch of a token.
+//! Answers the token endpoints, where an SDK fetches a token of its own.
 //!
 //! An unchanged SDK first asks for a token. It gets a placeholder, sends it back, and has it
 //! replaced; so it never holds a token and cannot end the shared one. Its secret is not checked.
@@ -20,7 +20,7 @@ use crate::{
     wechat::{api::Api, endpoint::STABLE_TOKEN},
 };
 
-/// What a placeholder says of its life. It never ends.
+/// The `expires_in` of a placeholder, in seconds. A placeholder never ends.
 const LIFETIME: u64 = 7200;
 
 /// The largest body of a token request.
@@ -29,7 +29,7 @@ const LARGEST: usize = 64 * 1024;
 /// A token request's body, as far as it is of interest.
 #[derive(Debug, Default)]
 pub(super) struct TokenRequest {
-    /// The AppID that is named in it; empty for none.
+    /// The AppID that it names; empty for none.
     pub(super) appid: String,
     /// Whether a forced refresh is asked for.
     forced: bool,
@@ -59,7 +59,7 @@ pub(super) async fn read(proxy: &Proxy, body: RequestBody) -> Result<TokenReques
 pub(super) async fn answer(
     proxy: &Proxy,
     call: &Call<'_>,
-    asked: TokenRequest,
+    request: TokenRequest,
 ) -> Result<Reply, ProxyError> {
     if proxy.options.token_endpoint == TokenEndpoint::Off {
         return Err(Closed::TokenEndpoint.into());
@@ -69,13 +69,13 @@ pub(super) async fn answer(
         return Err(Malformed::StableTokenMethod.into());
     }
     call.names_appid()?;
-    if !asked.appid.is_empty() && !call.account.is_called(&asked.appid) {
-        return Err(match proxy.directory.now().find(&asked.appid) {
+    if !request.appid.is_empty() && !call.account.is_called(&request.appid) {
+        return Err(match proxy.directory.now().find(&request.appid) {
             Lookup::Unknown => ProxyError::ForeignAppid,
             Lookup::One(_) | Lookup::Ambiguous => ProxyError::TwoAccounts,
         });
     }
-    if asked.forced {
+    if request.forced {
         call.account.metrics.forced();
         tracing::info!(
             account = call.account.id(),

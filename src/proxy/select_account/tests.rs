@@ -75,12 +75,7 @@ fn told(
         .map_or((target, None), |(path, query)| (path, Some(query)));
     let target = (with_one_slash(path), query);
     match select_account(target, &map, &entrance, accounts, in_body) {
-        Ok(Some(found)) => format!(
-            "{} {} {}",
-            found.account.id(),
-            found.way.label(),
-            found.path
-        ),
+        Ok(Some(found)) => format!("{} {} {}", found.account.id(), found.by.label(), found.path),
         Ok(None) => "body".to_owned(),
         Err(failure) => failure.code().to_string(),
     }
