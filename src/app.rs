@@ -91,10 +91,9 @@ impl App {
         }
         let admin = TcpListener::bind(config.admin).await;
         let admin = admin.map_err(|error| cannot("admin", &config.admin.to_string(), &error))?;
-        let wrong = |reason: String| StartError(format!("upstream: {reason}"));
-        let client = api::client(&config.route).map_err(wrong)?;
-        let route =
-            Connector::new(config.route.clone()).map_err(|error| wrong(error.to_string()))?;
+        let wrong = |reason: &dyn std::error::Error| StartError(format!("upstream: {reason}"));
+        let client = api::client(&config.route).map_err(|error| wrong(&error))?;
+        let route = Connector::new(config.route.clone()).map_err(|error| wrong(&error))?;
         Ok(Self {
             route: Arc::new(route),
             config,

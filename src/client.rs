@@ -152,7 +152,7 @@ impl Upstream {
     /// Keeps as many connections open as are wanted though nobody calls, and closes those that have
     /// waited too long. It is asked again after `pause`.
     async fn maintain(&self, pause: Duration) {
-        let pause = pause + self.route.patience();
+        let pause = pause + self.route.connect_timeout();
         let missing = poll_fn(|cx| Poll::Ready(self.deficit(pause, cx))).await;
         for _ in 0..missing {
             let room = self.room.clone().try_acquire_owned();

@@ -207,7 +207,7 @@ fn drain(stream: &mut TlsStream<ReadAhead>, buf: &mut ReadBuf<'_>) -> bool {
                 reader.consume(some);
             }
             Err(error) => {
-                return error.kind() == io::ErrorKind::WouldBlock && eager.is_taken();
+                return error.kind() == io::ErrorKind::WouldBlock && eager.is_drained();
             }
         }
     }

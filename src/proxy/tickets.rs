@@ -24,7 +24,7 @@ impl Proxy {
             return None;
         }
         let types = values(call.query, "type");
-        call.account.tickets.wanted(call.endpoint.path(), types)
+        call.account.tickets.requested(call.endpoint.path(), types)
     }
 
     /// Answers a call for `ticket`: as WeChat would, but for `expires_in`, which is true.

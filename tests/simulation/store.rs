@@ -118,7 +118,7 @@ impl View {
         writes: bool,
         take: impl FnOnce(&mut Contents) -> T,
     ) -> Result<T, StoreError> {
-        let failed = |why: &str| Err(StoreError(why.to_owned()));
+        let failed = |why: &str| Err(StoreError::Other(why.to_owned()));
         let now = Instant::now();
         if !self.is_there() {
             // Refused at once, or never answered.

@@ -112,7 +112,7 @@ impl View {
 
     async fn step<T>(&self, take: impl FnOnce(&mut Contents) -> T) -> Result<T, StoreError> {
         sleep(Duration::from_millis(1)).await;
-        let away = || StoreError("away".to_owned());
+        let away = || StoreError::Other("away".to_owned());
         if self.0.away.load(Ordering::SeqCst) {
             return Err(away());
         }

@@ -1,4 +1,4 @@
-//! Requests to token endpoints, and what is made of their replies. The only file that knows reqwest.
+//! Sends token requests and reads their replies. This is the only file that uses reqwest.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -24,36 +24,41 @@ use crate::{
     wechat::{api::Api, errcode},
 };
 
-/// How long a token request may take in all.
-const TIME_OUT: Duration = Duration::from_secs(10);
+/// The time limit of a token request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A reply is far smaller.
-const LARGEST_REPLY: usize = 64 * 1024;
+/// The largest reply that is read. Real ones are far smaller.
+const MAX_REPLY: usize = 64 * 1024;
 
-/// How long a file on a network may take to be read again.
-const REREAD: Duration = Duration::from_secs(2);
+/// How long to wait for a secret file to be reread. It may be on a network.
+const REREAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A client for token requests, by the same way as calls. The error is a sentence.
-pub fn client(options: &ConnectOptions) -> Result<Client, String> {
+/// Why a client cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", sentence(.0))]
+pub struct ClientError(#[from] reqwest::Error);
+
+/// A client for token requests, which connects as calls do.
+pub fn client(options: &ConnectOptions) -> Result<Client, ClientError> {
     let mut builder = builder(options.tls.config())
         .dns_resolver(DnsResolver(options.names.clone()))
         .connect_timeout(options.connect_timeout)
-        .timeout(TIME_OUT);
+        .timeout(REQUEST_TIMEOUT);
     if let Some(egress) = &options.egress {
-        let mut proxy = Proxy::all(egress.to_string()).map_err(|error| sentence(&error))?;
+        let mut proxy = Proxy::all(egress.to_string())?;
         if let Some((user, password)) = egress.credentials() {
             proxy = proxy.basic_auth(user, password);
         }
         builder = builder.proxy(proxy);
     }
-    builder.build().map_err(|error| sentence(&error))
+    Ok(builder.build()?)
 }
 
-/// A client for servers that are near: by no proxy, and with the system's names. A request may take
-/// `time_out` in all. The error is a sentence.
-pub(super) fn near_client(tls: &ClientConfig, time_out: Duration) -> Result<Client, String> {
-    let builder = builder(tls).connect_timeout(time_out / 2).timeout(time_out);
-    builder.build().map_err(|error| sentence(&error))
+/// A client for the operator's own servers: without a proxy, and with the system's resolver. `limit` is
+/// the time limit of a request.
+pub(super) fn direct_client(tls: &ClientConfig, limit: Duration) -> Result<Client, ClientError> {
+    let builder = builder(tls).connect_timeout(limit / 2).timeout(limit);
+    Ok(builder.build()?)
 }
 
 fn builder(tls: &ClientConfig) -> ClientBuilder {
@@ -67,57 +72,62 @@ fn builder(tls: &ClientConfig) -> ClientBuilder {
         .user_agent(concat!("wechat-sidecar/", env!("CARGO_PKG_VERSION")))
 }
 
-/// How requests of the sidecar's own reach the API of one account: as its calls do.
+/// Sends the sidecar's own requests to the API of one account, over the same upstream as its calls.
 #[derive(Clone, Debug)]
 pub struct ApiClient {
     client: Client,
-    route: Arc<Connector>,
+    connector: Arc<Connector>,
 }
 
 impl ApiClient {
-    /// By `route`, which `client` follows as well.
-    pub fn new(client: Client, route: Arc<Connector>) -> Self {
-        Self { client, route }
+    /// `client` must have been built from the options of `connector`.
+    pub fn new(client: Client, connector: Arc<Connector>) -> Self {
+        Self { client, connector }
     }
 
-    /// What tells it from other ways: the hosts that it leads to.
+    /// The hosts of its upstream, which tell it from others.
     pub fn hosts(&self) -> String {
-        let hosts = self.route.origins().into_iter().map(ToString::to_string);
+        let hosts = self
+            .connector
+            .origins()
+            .into_iter()
+            .map(ToString::to_string);
         // Their order changes.
         let mut hosts: Vec<_> = hosts.collect();
         hosts.sort();
         hosts.join(" ")
     }
 
-    /// The body that a GET of `target` is answered with, a path and a query that may hold a token.
+    /// GETs `target`, a path and a query that may hold a token, and returns the body of the reply.
     pub async fn get(&self, target: &str) -> Result<Vec<u8>, TokenError> {
         let make = |client: &Client, origin: &Origin| client.get(format!("{origin}{target}"));
         body(self.send(make).await?).await
     }
 
-    /// Sends the request that `make` makes to the first origin that can be connected.
+    /// Sends the request that `make` builds to the first origin that can be connected.
     async fn send(
         &self,
         make: impl Fn(&Client, &Origin) -> RequestBuilder,
     ) -> Result<Response, TokenError> {
         let mut failures = Vec::new();
-        for origin in self.route.origins() {
+        for origin in self.connector.origins() {
             // The URL may hold the secret.
             let request = make(&self.client, origin);
             match request.send().await.map_err(reqwest::Error::without_url) {
                 Ok(reply) => {
-                    self.route.note(origin, true);
+                    self.connector.note(origin, true);
                     return Ok(reply);
                 }
                 Err(error) if error.is_timeout() && !error.is_connect() => {
                     return Err(TokenError::Slow);
                 }
                 Err(error) => {
-                    // Only where nothing was sent: a request that timed out may have minted.
+                    // Another origin is tried only if nothing was sent: a request that timed out may have
+                    // created a token.
                     if !error.is_connect() {
                         return Err(TokenError::Unreachable(sentence(&error)));
                     }
-                    self.route.note(origin, false);
+                    self.connector.note(origin, false);
                     failures.push(format!("{}: {}", origin.host, sentence(&error)));
                 }
             }
@@ -126,30 +136,30 @@ impl ApiClient {
     }
 }
 
-/// What every token request of one account needs.
+/// Sends the token requests of one account.
 #[derive(Debug)]
 pub(super) struct TokenClient {
-    pub(super) api: ApiClient,
-    pub(super) kind: Api,
+    pub(super) client: ApiClient,
+    pub(super) api: Api,
     pub(super) secret: Arc<SecretSource>,
 }
 
 impl TokenClient {
-    /// Sends the request that `make` makes of the secret to the first origin that can be connected,
-    /// and reads the token out of its reply.
+    /// Sends the request that `make` builds to the first origin that can be connected, and reads the token
+    /// from its reply.
     pub(super) async fn send(
         &self,
         make: impl Fn(&Client, &Origin, &Secret) -> RequestBuilder,
     ) -> Result<Token, TokenError> {
         let source = self.secret.clone();
         let reread = tokio::task::spawn_blocking(move || source.reread());
-        let _ = tokio::time::timeout(REREAD, reread).await;
+        let _ = tokio::time::timeout(REREAD_TIMEOUT, reread).await;
         let secret = self.secret.held();
         let make = |client: &Client, origin: &Origin| make(client, origin, &secret);
-        read(self.kind, self.api.send(make).await?, &secret).await
+        read(self.api, self.client.send(make).await?, &secret).await
     }
 
-    /// Another number when the secret is another; too little to learn it from.
+    /// A number that changes with the secret. It is too short to reveal anything about it.
     pub(super) fn credential_fingerprint(&self) -> u16 {
         let mut hash = DefaultHasher::new();
         self.secret.held().expose().hash(&mut hash);
@@ -166,25 +176,25 @@ pub(super) async fn body(mut reply: Response) -> Result<Vec<u8>, TokenError> {
         .map_err(|error| TokenError::Unreachable(sentence(&error.without_url())))?
     {
         body.extend_from_slice(&chunk);
-        if body.len() > LARGEST_REPLY {
+        if body.len() > MAX_REPLY {
             return Err(TokenError::Nonsense("a reply far too large".to_owned()));
         }
     }
     Ok(body)
 }
 
-/// What a token endpoint answered.
-async fn read(kind: Api, reply: Response, secret: &Secret) -> Result<Token, TokenError> {
+/// Reads the token from a reply of a token endpoint.
+async fn read(api: Api, reply: Response, secret: &Secret) -> Result<Token, TokenError> {
     let status = reply.status();
     let body = body(reply).await?;
-    understand(kind, &body, secret).ok_or_else(|| {
+    parse_token(api, &body, secret).ok_or_else(|| {
         let length = body.len();
         TokenError::Nonsense(format!("HTTP status {}, {length} bytes", status.as_u16()))
     })?
 }
 
-/// `None` when it is neither a token nor an error code.
-fn understand(kind: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, TokenError>> {
+/// Returns `None` if the body has neither a token nor an error code.
+fn parse_token(api: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, TokenError>> {
     let reply: Option<Value> = serde_json::from_slice(body).ok();
     let field = |name: &str| reply.as_ref()?.get(name);
     if let Some(code) = errcode::errcode(body).filter(|code| *code != 0) {
@@ -194,7 +204,7 @@ fn understand(kind: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, T
         return Some(Err(TokenError::Refused {
             code,
             message: clean(message, secret),
-            kind: TokenErrorKind::of(kind, code),
+            kind: TokenErrorKind::of(api, code),
         }));
     }
     let token = field("access_token")?
@@ -204,12 +214,12 @@ fn understand(kind: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, T
         Value::String(text) => text.parse().ok()?,
         number => number.as_u64()?,
     };
-    // A life of nothing is nonsense; one of a year is, too, but only the clock's range matters.
+    // A lifetime of 0 is not accepted. Long ones are cut to what an `Instant` can hold.
     let lifetime = Duration::from_secs(seconds.min(365 * 86_400));
     (!lifetime.is_zero()).then(|| Ok(Token::new(Secret::new(token), lifetime)))
 }
 
-/// The words of an API on one line, without the secret should they repeat it.
+/// An API's message on one line, with the secret removed in case the message repeats it.
 fn clean(message: &str, secret: &Secret) -> String {
     let message = message.replace(secret.expose(), "[secret]");
     message
@@ -219,7 +229,7 @@ fn clean(message: &str, secret: &Secret) -> String {
         .collect()
 }
 
-/// An error and its causes, without the URL.
+/// An error and its causes in one line.
 pub(super) fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -230,7 +240,7 @@ pub(super) fn sentence(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The same addresses as calls use.
+/// Resolves names as calls do.
 struct DnsResolver(Resolver);
 
 impl reqwest::dns::Resolve for DnsResolver {
@@ -249,7 +259,7 @@ mod tests {
     use super::*;
 
     fn reading(body: &str) -> Option<Result<Token, TokenError>> {
-        understand(Api::Wechat, body.as_bytes(), &Secret::new("HUNTER2"))
+        parse_token(Api::Wechat, body.as_bytes(), &Secret::new("HUNTER2"))
     }
 
     #[test]
@@ -294,7 +304,7 @@ mod tests {
     fn wecom_says_the_same_with_codes_of_its_own() {
         let reading = |body: &str| {
             let secret = Secret::new("HUNTER2");
-            understand(Api::Wecom, body.as_bytes(), &secret).unwrap()
+            parse_token(Api::Wecom, body.as_bytes(), &secret).unwrap()
         };
         for token in [
             r#"{"errcode":0,"errmsg":"ok","access_token":"t","expires_in":7200}"#,

@@ -3,12 +3,12 @@
 use super::*;
 
 /// Gives the same token to all who ask in its life, and says truly how much of it is left.
-struct Wecom {
+struct FakeWecom {
     started: Instant,
     requests: AtomicU64,
 }
 
-impl TokenSource for Arc<Wecom> {
+impl TokenSource for Arc<FakeWecom> {
     async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
         self.requests.fetch_add(1, Ordering::SeqCst);
         sleep(Duration::from_millis(50)).await;
@@ -22,8 +22,8 @@ impl TokenSource for Arc<Wecom> {
     }
 }
 
-fn wecom() -> (Arc<Keeper<Arc<Wecom>>>, Arc<Wecom>) {
-    let wecom = Arc::new(Wecom {
+fn wecom() -> (Arc<Keeper<Arc<FakeWecom>>>, Arc<FakeWecom>) {
+    let wecom = Arc::new(FakeWecom {
         started: Instant::now(),
         requests: AtomicU64::new(0),
     });
