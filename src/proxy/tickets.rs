@@ -76,11 +76,11 @@ fn error_of(none: NoToken) -> Result<Value, ProxyError> {
             Err(ProxyError::NoToken(NoToken { error, retry_after }))
         }
         error @ (TokenError::Unreachable(_)
-        | TokenError::Nonsense(_)
+        | TokenError::Invalid(_)
         | TokenError::Unusable(_)
-        | TokenError::Slow
+        | TokenError::TimedOut
         | TokenError::Store(_)
-        | TokenError::Spent(_)
-        | TokenError::Broken) => Err(ProxyError::NoTicket(NoToken { error, retry_after })),
+        | TokenError::BudgetSpent(_)
+        | TokenError::Panicked) => Err(ProxyError::NoTicket(NoToken { error, retry_after })),
     }
 }

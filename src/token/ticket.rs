@@ -93,7 +93,7 @@ impl Tickets {
     /// Returns the ticket. Waits only if there is none.
     pub async fn get(&self, ticket: Ticket) -> Result<Arc<Token>, NoToken> {
         let cached = self.find(ticket).ok_or(NoToken {
-            error: TokenError::Broken,
+            error: TokenError::Panicked,
             retry_after: Duration::ZERO,
         })?;
         let current = cached.keeper.in_hand().filter(|ticket| ticket.is_alive());

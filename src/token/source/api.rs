@@ -119,7 +119,7 @@ impl ApiClient {
                     return Ok(reply);
                 }
                 Err(error) if error.is_timeout() && !error.is_connect() => {
-                    return Err(TokenError::Slow);
+                    return Err(TokenError::TimedOut);
                 }
                 Err(error) => {
                     // Another origin is tried only if nothing was sent: a request that timed out may have
@@ -177,7 +177,7 @@ pub(super) async fn body(mut reply: Response) -> Result<Vec<u8>, TokenError> {
     {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_REPLY {
-            return Err(TokenError::Nonsense("a reply far too large".to_owned()));
+            return Err(TokenError::Invalid("a reply far too large".to_owned()));
         }
     }
     Ok(body)
@@ -189,7 +189,7 @@ async fn read(api: Api, reply: Response, secret: &Secret) -> Result<Token, Token
     let body = body(reply).await?;
     parse_token(api, &body, secret).ok_or_else(|| {
         let length = body.len();
-        TokenError::Nonsense(format!("HTTP status {}, {length} bytes", status.as_u16()))
+        TokenError::Invalid(format!("HTTP status {}, {length} bytes", status.as_u16()))
     })?
 }
 

@@ -244,15 +244,15 @@ type ReadReply = (Option<Vec<u8>>, i64, Option<Vec<u8>>, bool);
 impl Store for TokenSlot {
     async fn read(&self) -> Result<StoreState, StoreError> {
         let started = Instant::now();
-        let (token, lives, note, leased): ReadReply =
+        let (token, remaining, note, leased): ReadReply =
             self.run(script!("redis/read.lua"), &[]).await?;
-        let lives = Duration::from_millis(u64::try_from(lives).unwrap_or(0));
+        let remaining = Duration::from_millis(u64::try_from(remaining).unwrap_or(0));
         // Redis read the lifetime at some time since the request was sent.
-        let lives = lives.saturating_sub(started.elapsed());
+        let remaining = remaining.saturating_sub(started.elapsed());
         let token = match token {
             Some(written) => Some(StoredToken {
                 value: self.keys.format.decode(&written)?,
-                lives,
+                remaining,
             }),
             None => None,
         };
@@ -302,7 +302,7 @@ impl Store for TokenSlot {
             owner.map_or("", LeaseId::as_str).as_bytes(),
             seen.as_ref().map_or("", |seen| seen.expose()).as_bytes(),
             written.expose().as_bytes(),
-            &millis(token.lives),
+            &millis(token.remaining),
         ];
         let done: u8 = self
             .run(script!("redis/compare_and_set.lua"), &arguments)

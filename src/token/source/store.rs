@@ -82,13 +82,13 @@ pub struct StoredToken {
     /// The token itself.
     pub value: Secret,
     /// Its remaining lifetime.
-    pub lives: Duration,
+    pub remaining: Duration,
 }
 
 impl fmt::Debug for StoredToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredToken")
-            .field("lives", &self.lives)
+            .field("remaining", &self.remaining)
             .finish_non_exhaustive()
     }
 }

@@ -183,7 +183,7 @@ impl Options {
             // Without a lifetime, the server vouches for the token for a while.
             None | Some(Value::Null) => VOUCHED,
             Some(value) => {
-                lifetime::left(value, Duration::ZERO).ok_or(ReplyError::ExpiresPointer)?
+                lifetime::remaining(value, Duration::ZERO).ok_or(ReplyError::ExpiresPointer)?
             }
         };
         if left.is_zero() {

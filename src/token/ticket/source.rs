@@ -169,7 +169,7 @@ fn parse_ticket(api: Api, body: &[u8], before: Option<&Token>) -> Result<Token, 
         _ => {
             let length = body.len();
             let problem = format!("{length} bytes, in which there is no ticket");
-            Err(TokenError::Nonsense(problem))
+            Err(TokenError::Invalid(problem))
         }
     }
 }

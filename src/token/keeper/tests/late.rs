@@ -1,8 +1,8 @@
-//! WeCom's tokens: the same one comes until it expires, and a refusal of it is meant.
+//! Tests with WeCom's tokens: the same one is returned until it expires, and refusals are never spurious.
 
 use super::*;
 
-/// Gives the same token to all who ask in its life, and says truly how much of it is left.
+/// Returns the same token until it expires, with its true remaining lifetime.
 struct FakeWecom {
     started: Instant,
     requests: AtomicU64,
@@ -85,7 +85,7 @@ async fn a_token_that_had_worked_since_is_asked_about_though_it_cools_down() {
     let refused = kept.token().await;
     kept.keeper.replay_token(&refused).await.unwrap_err();
     kept.keeper.accepted(&refused);
-    // As after many whims: the wait is not forgiven.
+    // As after many spurious refusals: the wait does not end.
     kept.keeper.lock().backoff.in_vain();
     let second = kept.keeper.replay_token(&refused).await.unwrap();
     assert_eq!(second.token.value().expose(), "new");

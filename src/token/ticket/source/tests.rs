@@ -56,7 +56,7 @@ fn only_a_ticket_with_a_life_is_a_ticket() {
         r#"{"ticket":7,"expires_in":7200}"#,
     ] {
         let error = parse_ticket(Api::Wechat, nonsense.as_bytes(), None).unwrap_err();
-        assert!(matches!(error, TokenError::Nonsense(_)), "{nonsense}");
+        assert!(matches!(error, TokenError::Invalid(_)), "{nonsense}");
     }
     let lenient = br#"{"ticket":"T","expires_in":"60"}"#;
     let ticket = parse_ticket(Api::Wecom, lenient, None).unwrap();
