@@ -1,8 +1,9 @@
-//! An AppID with its keeper, what it may call and where it was refused; and the directory of accounts.
+//! An account: an AppID, its keeper, what it may call and where it was refused. The directory holds all accounts.
 
 mod accepted_endpoints;
 mod account_wide;
 mod directory;
+mod error;
 mod factory;
 mod ip_rejected;
 mod options;
@@ -14,6 +15,7 @@ use std::{fmt, sync::Arc};
 
 pub use accepted_endpoints::AcceptedEndpoints;
 pub use directory::{Accounts, Directory, Lookup};
+pub use error::AccountError;
 pub use factory::AccountFactory;
 pub use ip_rejected::{RejectedIp, RejectedIps};
 pub use options::{Options, SourceOptions};
@@ -27,7 +29,7 @@ use crate::{
     wechat::{api::Api, endpoint, errcode},
 };
 
-/// AppIDs and corpids have 18 characters; a corpsecret, which may stand there by mistake, has 43.
+/// AppIDs and corpids have 18 characters. A corpsecret, which may be given by mistake, has 43.
 const LONGEST_APPID: usize = 32;
 
 /// Whether `text` can be an AppID. The error is a phrase that does not repeat it.
@@ -54,9 +56,9 @@ pub struct Account {
     pub appid: String,
     /// Which API it speaks.
     pub api: Api,
-    /// What it was opened with.
+    /// The options it was opened with.
     pub options: Options,
-    /// WeChat's AppSecret, for the logins of users; token requests read it themselves.
+    /// WeChat's AppSecret, for user logins. Token requests read it themselves.
     pub secret: Option<Arc<SecretSource>>,
     /// Its token.
     pub keeper: Arc<Keeper<AccountSource>>,
@@ -64,22 +66,22 @@ pub struct Account {
     pub tickets: Arc<Tickets>,
     /// Its counters.
     pub metrics: Arc<AccountMetrics>,
-    /// Where it has been accepted.
+    /// The endpoints that have accepted a call.
     pub accepted_endpoints: Arc<AcceptedEndpoints>,
-    /// Where it is refused with every token.
+    /// The endpoints that refuse every token.
     pub refused_endpoints: Arc<RefusedEndpoints>,
-    /// Whether calls come from an IP that is not on its whitelist.
+    /// The last reply that refused a call because its IP is not on the whitelist.
     pub ip_rejected: Arc<RejectedIps>,
-    /// The way to its own WeChat or WeCom; `None` for the way of all.
+    /// Its own upstream; `None` where it uses the common one.
     pub upstream: Option<Arc<UpstreamKey>>,
 }
 
-/// What an app gets instead of a token, before an AppID.
+/// The placeholder that an app gets instead of a token is this, followed by the account's id.
 pub const PLACEHOLDER: &str = "sidecar-";
 
 impl Account {
-    /// Says in the log if a reply with this `code` and `body` turns calls down for their IP, which no
-    /// other token mends.
+    /// Logs a reply whose `code` says that the IP of calls is not on the whitelist. Another token does
+    /// not help against that.
     pub fn note_ip(&self, code: i64, body: &[u8]) {
         if errcode::is_about_the_ip(self.api, code)
             && let Some(seen) = self.ip_rejected.note(code, errcode::ip(body))
@@ -91,14 +93,14 @@ impl Account {
         }
     }
 
-    /// What comes before every path where its calls go; usually nothing.
+    /// The path prefix of its upstream; usually empty.
     pub fn prefix(&self) -> &str {
         self.upstream
             .as_ref()
-            .map_or("", |way| way.connector().prefix())
+            .map_or("", |upstream| upstream.connector().prefix())
     }
 
-    /// What tells it from the others.
+    /// Its unique id.
     pub fn id(&self) -> &str {
         self.options.id()
     }
@@ -113,7 +115,8 @@ impl Account {
         self.options.names()
     }
 
-    /// What an app gets instead of a token: it is sent back, and replaced.
+    /// The placeholder that an app gets instead of a token. The app sends it back, and the sidecar replaces
+    /// it.
     pub fn placeholder(&self) -> String {
         format!("{PLACEHOLDER}{}", self.id())
     }

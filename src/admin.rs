@@ -332,7 +332,7 @@ fn describe(account: &Account, is_default: bool) -> Value {
         "token_fetches_today": status.fetches,
         "tickets": tickets,
         "ip_not_on_whitelist": account.ip_rejected.last().map(|seen| seen.to_string()),
-        "store_answers": account.keeper.source().store_answers(),
+        "store_answers": account.keeper.source().store_is_available(),
         "last_error": status.error.as_ref().map(ToString::to_string),
         "retry_in_seconds": status.error.as_ref().map(|error| error.retry_after.as_secs()),
     })

@@ -19,7 +19,7 @@ use crate::{
     account::AccountFactory,
     admin::{Admin, Reloads},
     body::budget::ByteBudget,
-    client::{self, pools::Pools},
+    client::{self, api::ClientError, pools::Pools},
     config::Config,
     log::Log,
     metrics::Metrics,
@@ -70,7 +70,7 @@ pub enum StartError {
     },
     /// The client for token requests.
     #[error("upstream: {0}")]
-    Client(String),
+    Client(#[source] ClientError),
     /// The connections that calls go over.
     #[error("upstream: {0}")]
     Connector(#[source] DialError),

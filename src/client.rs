@@ -1,4 +1,4 @@
-//! Calls to WeChat over connections that one worker keeps; errors never show a URL.
+//! The HTTP/1.1 client that sends calls to WeChat, with one pool per worker. Errors never show a URL.
 
 pub mod api;
 mod chunked;
@@ -35,51 +35,53 @@ use crate::{
     net::connection_error::ConnectionError,
 };
 
-/// What an upstream needs to know.
+/// Options of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// From the last byte of a call to the head of its reply.
+    /// The limit from the last byte of a call to the head of its reply.
     pub reply_timeout: Duration,
-    /// A pause in a body, either way.
+    /// The longest pause in a body, in either direction.
     pub idle_timeout: Duration,
-    /// Connections of this worker.
+    /// The most connections of this worker.
     pub max_connections: usize,
-    /// How many of them are kept open though nobody calls.
+    /// How many connections are kept open while there are no calls.
     pub keep_warm: usize,
 }
 
-/// One worker's connections to WeChat by one way.
+/// One worker's connections to one upstream.
 #[derive(Debug)]
 pub struct Upstream {
-    route: Arc<Connector>,
+    connector: Arc<Connector>,
     options: Options,
     pool: Arc<Pool>,
-    room: Arc<Semaphore>,
-    /// Connections being opened.
+    /// Permits for connections.
+    connections: Arc<Semaphore>,
+    /// Permits for connections that are being opened.
     dials: Semaphore,
-    /// The last one that could not be opened.
-    failed: watch::Sender<Option<DialError>>,
+    /// The last error of opening a connection, if none was open then.
+    dial_failed: watch::Sender<Option<DialError>>,
     metrics: Arc<Metrics>,
 }
 
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// No connection: nothing of the call was sent.
+    /// There is no connection. Nothing of the call was sent.
     #[error(transparent)]
     Dial(#[from] DialError),
-    /// Connections were closed before the call could be written: nothing of it was sent.
+    /// Connections were closed before the call could be written. Nothing of it was sent.
     #[error("WeChat closed the connection before the call was sent")]
     Closed,
-    /// WeChat may or may not have acted on the call.
+    /// WeChat did not answer in time. It may have acted on the call.
     #[error("WeChat did not answer within {0:?}")]
     TimedOut(Duration),
-    /// WeChat may or may not have acted on the call.
-    #[error("no reply came: {fault}")]
+    /// The connection broke. WeChat may have acted on the call.
+    #[error("no reply came: {error}")]
     Broken {
         /// Why.
-        fault: ConnectionError,
-        /// It had carried calls before, and ended at once and without a word: WeChat was closing it when the call came.
+        error: ConnectionError,
+        /// The connection had carried calls before, and was closed at once and without a reply. So WeChat was
+        /// closing it when the call was sent.
         was_closing: bool,
     },
     /// The app's own body ended early.
@@ -94,30 +96,30 @@ impl SendError {
     }
 }
 
-/// Connections opened at once. More of them would take each other's time until none is open in time;
-/// and a call that waits may get one that another has done with.
-const MOST_DIALS: usize = 128;
+/// The most connections that are opened at once. More would slow each other down until all time out. A call
+/// that waits may get a connection that another call has finished with.
+const MAX_DIALS: usize = 128;
 
-/// How many new connections may turn out closed before a call is given up.
+/// How many new connections may be closed at once before the call fails.
 const ATTEMPTS: usize = 4;
 
 impl Upstream {
-    /// Connections by `route`, none of them open yet.
-    pub fn new(route: Arc<Connector>, options: Options, metrics: Arc<Metrics>) -> Self {
+    /// A client without open connections.
+    pub fn new(connector: Arc<Connector>, options: Options, metrics: Arc<Metrics>) -> Self {
         Self {
-            route,
+            connector,
             pool: Arc::default(),
-            room: Arc::new(Semaphore::new(options.max_connections.max(1))),
-            dials: Semaphore::new(MOST_DIALS),
-            failed: watch::Sender::default(),
+            connections: Arc::new(Semaphore::new(options.max_connections.max(1))),
+            dials: Semaphore::new(MAX_DIALS),
+            dial_failed: watch::Sender::default(),
             options,
             metrics,
         }
     }
 
-    /// Sends `call`, and returns as soon as the head of the reply is here. A `fresh` connection carried no
-    /// call yet.
-    // Not an async fn: those copy what they are given once more.
+    /// Sends `call`, and returns when the head of the reply has arrived. With `fresh`, a new connection is
+    /// opened.
+    // Not an `async fn`, because those copy their arguments once more.
     #[allow(clippy::manual_async_fn)]
     pub fn send(
         &self,
@@ -126,22 +128,22 @@ impl Upstream {
     ) -> impl Future<Output = Result<Response<ResponseBody>, SendError>> {
         async move {
             let idle = if fresh { None } else { self.pool.take().await };
-            let (mut link, reused) = match idle {
-                Some(link) => (link, true),
+            let (mut connection, reused) = match idle {
+                Some(connection) => (connection, true),
                 None => Box::pin(self.open(fresh)).await?,
             };
             let started = Instant::now();
-            link.begin(call);
-            match poll_fn(|cx| link.poll_reply(&self.options, cx)).await {
+            connection.begin(call);
+            match poll_fn(|cx| connection.poll_reply(&self.options, cx)).await {
                 Ok(reply) => {
                     self.metrics.latency(started.elapsed());
                     let idle = self.options.idle_timeout;
                     let pool = self.pool.clone();
-                    Ok(reply.map(|()| ResponseBody::new(link, idle, pool)))
+                    Ok(reply.map(|()| ResponseBody::new(connection, idle, pool)))
                 }
                 Err(Error::TimedOut(after)) => Err(SendError::TimedOut(after)),
-                Err(Error::Broken { fault, at_once }) => Err(SendError::Broken {
-                    fault,
+                Err(Error::Broken { error, at_once }) => Err(SendError::Broken {
+                    error,
                     was_closing: reused && at_once,
                 }),
                 Err(Error::App) => Err(SendError::App),
@@ -149,18 +151,18 @@ impl Upstream {
         }
     }
 
-    /// Keeps as many connections open as are wanted though nobody calls, and closes those that have
-    /// waited too long. It is asked again after `pause`.
+    /// Opens connections until `keep_warm` are open, and closes those that were idle for too long. The
+    /// caller calls it again after `pause`.
     async fn maintain(&self, pause: Duration) {
-        let pause = pause + self.route.patience();
-        let missing = poll_fn(|cx| Poll::Ready(self.deficit(pause, cx))).await;
-        for _ in 0..missing {
-            let room = self.room.clone().try_acquire_owned();
-            let (Ok(_dial), Ok(room)) = (self.dials.try_acquire(), room) else {
+        let pause = pause + self.connector.connect_timeout();
+        let deficit = poll_fn(|cx| Poll::Ready(self.deficit(pause, cx))).await;
+        for _ in 0..deficit {
+            let permit = self.connections.clone().try_acquire_owned();
+            let (Ok(_dial), Ok(permit)) = (self.dials.try_acquire(), permit) else {
                 break;
             };
-            match self.connect(room).await {
-                Ok(link) => self.pool.put(link),
+            match self.connect(permit).await {
+                Ok(connection) => self.pool.put(connection),
                 Err(error) => {
                     tracing::debug!(%error, "no connection to WeChat can be kept warm");
                     break;
@@ -170,7 +172,7 @@ impl Upstream {
         self.pool.sweep();
     }
 
-    /// Returns when fewer connections are open than are kept warm.
+    /// Returns when fewer than `keep_warm` connections are open.
     async fn below_min_idle(&self) {
         poll_fn(|cx| match self.deficit(Duration::ZERO, cx) {
             0 => Poll::Pending,
@@ -179,82 +181,83 @@ impl Upstream {
         .await;
     }
 
-    /// How many connections there should be more, since those that are idle will be too old after
-    /// `pause`. The task of `cx` is woken when one is closed.
+    /// How many connections are missing, not counting idle ones that will be too old after `pause`. The
+    /// task of `cx` is woken when one is closed.
     fn deficit(&self, pause: Duration, cx: &mut Context<'_>) -> usize {
-        let wanted = self.options.keep_warm;
-        if wanted == 0 {
+        let keep_warm = self.options.keep_warm;
+        if keep_warm == 0 {
             return 0;
         }
-        let (idle, ready) = self.pool.ready(wanted, pause, cx);
-        let open = self.options.max_connections.max(1) - self.room.available_permits();
-        wanted.saturating_sub(ready + open.saturating_sub(idle))
+        let (idle, ready) = self.pool.ready(keep_warm, pause, cx);
+        let open = self.options.max_connections.max(1) - self.connections.available_permits();
+        keep_warm.saturating_sub(ready + open.saturating_sub(idle))
     }
 
-    /// A new connection that was not closed at once, or one that became free, and whether it is that.
+    /// Returns a new connection that was not closed at once, or one that became free. The flag says whether
+    /// it was used before.
     async fn open(&self, fresh: bool) -> Result<(Box<Connection>, bool), SendError> {
         for _ in 0..ATTEMPTS {
-            let (mut link, reused) = self.open_one(fresh).await?;
-            if poll_fn(|cx| Poll::Ready(link.is_open(cx))).await {
-                return Ok((link, reused));
+            let (mut connection, reused) = self.open_one(fresh).await?;
+            if poll_fn(|cx| Poll::Ready(connection.is_open(cx))).await {
+                return Ok((connection, reused));
             }
         }
         Err(SendError::Closed)
     }
 
-    /// A new connection; where there may be no more, one that becomes free.
+    /// Opens a connection or, if there may be no more, waits for one that becomes free.
     async fn open_one(&self, fresh: bool) -> Result<(Box<Connection>, bool), SendError> {
-        let mut failed = self.failed.subscribe();
-        let room = async {
-            let room = async {
+        let mut dial_failed = self.dial_failed.subscribe();
+        let acquired = async {
+            let permit = async {
                 let dial = self.dials.acquire().await.ok()?;
-                Some((dial, self.room.clone().acquire_owned().await.ok()?))
+                Some((dial, self.connections.clone().acquire_owned().await.ok()?))
             };
             tokio::select! {
                 biased;
-                room = room => room.map(Acquired::New).ok_or(DialError::Crowded),
-                link = self.pool.wait(), if !fresh => Ok(Acquired::Used(link)),
-                // With no connection open, whoever waits behind it would wait in vain.
-                _ = failed.changed() => Err(failed.borrow().clone().unwrap_or(DialError::Crowded)),
+                permit = permit => permit.map(Acquired::New).ok_or(DialError::Crowded),
+                connection = self.pool.wait(), if !fresh => Ok(Acquired::Used(connection)),
+                // If no connection is open, the calls in the queue would wait for nothing.
+                _ = dial_failed.changed() => Err(dial_failed.borrow().clone().unwrap_or(DialError::Crowded)),
             }
         };
-        match timeout(self.options.reply_timeout, room).await {
-            Ok(Ok(Acquired::New((_dial, room)))) => match self.connect(room).await {
-                Ok(link) => Ok((link, false)),
+        match timeout(self.options.reply_timeout, acquired).await {
+            Ok(Ok(Acquired::New((_dial, permit)))) => match self.connect(permit).await {
+                Ok(connection) => Ok((connection, false)),
                 Err(error) => {
                     if !self.has_connections() {
-                        self.failed.send_replace(Some(error.clone()));
+                        self.dial_failed.send_replace(Some(error.clone()));
                     }
                     Err(error.into())
                 }
             },
-            Ok(Ok(Acquired::Used(link))) => Ok((link, true)),
+            Ok(Ok(Acquired::Used(connection))) => Ok((connection, true)),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(DialError::Crowded.into()),
         }
     }
 
-    /// Whether a connection is open that somebody may be done with soon.
+    /// Whether a connection is open, so that it may become free.
     fn has_connections(&self) -> bool {
-        let dialing = MOST_DIALS - self.dials.available_permits();
+        let dialing = MAX_DIALS - self.dials.available_permits();
         let all = self.options.max_connections.max(1);
-        all - self.room.available_permits() > dialing
+        all - self.connections.available_permits() > dialing
     }
 
-    async fn connect(&self, room: OwnedSemaphorePermit) -> Result<Box<Connection>, DialError> {
-        let dialed = self.route.dial().await;
+    async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Box<Connection>, DialError> {
+        let dialed = self.connector.dial().await;
         self.metrics.connect(dialed.is_ok());
         let counted = GaugeGuard::new(self.metrics.clone(), |metrics| {
             &metrics.upstream_connections
         });
-        Ok(Connection::new(dialed?, (room, counted)))
+        Ok(Connection::new(dialed?, (permit, counted)))
     }
 }
 
 /// How a call gets its connection.
 enum Acquired<T> {
-    /// It opens one.
+    /// It may open one.
     New(T),
-    /// Another has done with it.
+    /// Another call has finished with one.
     Used(Box<Connection>),
 }

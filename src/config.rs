@@ -247,7 +247,9 @@ fn upstream(settings: &Settings, idle_timeout: Duration) -> Result<client::Optio
 fn log(settings: &Settings) -> Result<log::Options, ConfigError> {
     Ok(log::Options {
         json: settings.choice(Id::LogFormat, &[("plain", false), ("json", true)])?,
-        levels: settings.value(Id::LogLevel, log::parse)?,
+        levels: settings.value(Id::LogLevel, |text| {
+            log::parse(text).map_err(|error| error.to_string())
+        })?,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Lines on stdout: plain or JSON, at levels that can change while the process runs; nobody waits for them.
+//! The log: plain or JSON lines on stdout. Levels can change while the process runs. Logging never blocks.
 
 mod line_writer;
 
@@ -24,7 +24,7 @@ use tracing_subscriber::{
 
 use line_writer::{LineWriter, Priority};
 
-/// How lines look, and which of them are written.
+/// The format of lines, and the levels that are written.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// One JSON object a line.
@@ -33,7 +33,7 @@ pub struct Options {
     pub levels: Targets,
 }
 
-/// The log of this process. Clones are the same log.
+/// The log of this process. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Log {
     /// The levels while the process runs.
@@ -46,11 +46,11 @@ pub struct Log {
 #[derive(Clone)]
 pub struct LogLevels(reload::Handle<Targets, Registry>);
 
-/// How long the last lines may take when the process ends.
+/// How long to wait for the last lines when the process ends.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 impl Log {
-    /// Makes all lines of this process, and what its panics say, go through queues.
+    /// Installs the log: from now on all lines and panic messages of this process go through queues.
     ///
     /// # Errors
     /// If there is a log already, or the system gives no thread or file for it.
@@ -72,19 +72,19 @@ impl Log {
         })
     }
 
-    /// How many lines were dropped since nobody read them in time, or could not be written.
+    /// How many lines were dropped because nobody read them in time, or could not be written.
     pub fn dropped_lines(&self) -> u64 {
         self.stdout.dropped() + self.stderr.dropped()
     }
 
-    /// Waits until everything is written, for two seconds at most.
+    /// Waits until all lines are written, but at most two seconds.
     pub fn flush(&self) {
         self.stdout.flush(FLUSH_LIMIT);
         self.stderr.flush(FLUSH_LIMIT);
     }
 }
 
-/// A log as `options` say, and its levels.
+/// Builds the subscriber, and the handle to its levels.
 fn subscriber(options: Options, writer: LineWriter) -> (impl Subscriber + Send + Sync, LogLevels) {
     let (levels, handle) = reload::Layer::new(options.levels);
     let layer = layer().with_writer(writer);
@@ -98,7 +98,7 @@ fn subscriber(options: Options, writer: LineWriter) -> (impl Subscriber + Send +
     (log, LogLevels(handle))
 }
 
-/// The line that one event becomes.
+/// The writer of one event's line.
 struct Event<'a> {
     writer: &'a LineWriter,
     priority: Priority,
@@ -116,7 +116,7 @@ impl<'a> MakeWriter<'a> for LineWriter {
     }
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> Event<'a> {
-        // The level of a warning is below that of an information.
+        // In `tracing`, the more severe level is the lower one.
         let priority = match *event.level() <= Level::WARN {
             true => Priority::Important,
             false => Priority::Ordinary,
@@ -129,7 +129,7 @@ impl<'a> MakeWriter<'a> for LineWriter {
 }
 
 impl Write for Event<'_> {
-    /// Takes a whole line: the subscriber writes each of them at once.
+    /// Takes a whole line, because the subscriber writes each line at once.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.writer.push(line, self.priority);
         Ok(line.len())
@@ -147,7 +147,7 @@ fn report_dropped(lines: u64) {
     );
 }
 
-/// What a panic says.
+/// The message of a panic.
 fn describe(panic: &PanicHookInfo<'_>) -> String {
     let current = thread::current();
     let name = current.name().unwrap_or("<unnamed>");
@@ -159,13 +159,13 @@ fn describe(panic: &PanicHookInfo<'_>) -> String {
 }
 
 impl LogLevels {
-    /// Sets the levels, as [`parse`] reads them. The error is a sentence.
-    pub fn set(&self, text: &str) -> Result<(), String> {
+    /// Sets the levels, as [`parse`] reads them.
+    pub fn set(&self, text: &str) -> Result<(), LevelsError> {
         let levels = parse(text)?;
-        self.0.reload(levels).map_err(|error| error.to_string())
+        Ok(self.0.reload(levels)?)
     }
 
-    /// The levels as [`set`](Self::set) takes them.
+    /// The current levels, in the format that [`set`](Self::set) reads.
     pub fn get(&self) -> String {
         self.0.with_current(Targets::to_string).unwrap_or_default()
     }
@@ -177,15 +177,23 @@ impl fmt::Debug for LogLevels {
     }
 }
 
-/// Reads a level (`info`), levels by module (`hyper=warn`), or both (`info,hyper=warn`). The error is
-/// a phrase about the text.
-pub fn parse(text: &str) -> Result<Targets, String> {
+/// Why levels cannot be set. The text is a phrase about the levels that were given.
+#[derive(Debug, thiserror::Error)]
+pub enum LevelsError {
+    /// The text has a level that does not exist, or is malformed.
+    #[error("is none of {}, nor MODULE=LEVEL", LEVELS.join(", "))]
+    Invalid,
+    /// The log was dropped.
+    #[error(transparent)]
+    Gone(#[from] reload::Error),
+}
+
+/// Reads a level (`info`), levels by module (`hyper=warn`), or both (`info,hyper=warn`).
+pub fn parse(text: &str) -> Result<Targets, LevelsError> {
     let text: String = text.split_whitespace().collect();
-    // By itself `Targets` would take a misspelt level for a module, and be silent for all others.
+    // `Targets` alone would take a misspelt level for a module, and disable all other modules.
     let levels = text.split(',').all(is_directive).then(|| text.parse().ok());
-    levels
-        .flatten()
-        .ok_or_else(|| format!("is none of {}, nor MODULE=LEVEL", LEVELS.join(", ")))
+    levels.flatten().ok_or(LevelsError::Invalid)
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

@@ -1,4 +1,4 @@
-//! Strings that must never be printed, and the files they come from.
+//! Secrets, which must never be printed, and the files they come from.
 
 use std::{
     fmt, fs, io,
@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// A string that shows itself only to code that asks with [`expose`](Self::expose).
+/// A secret string. Only [`expose`](Self::expose) gives access to it.
 ///
 /// It has neither `Display` nor `Debug`, so that no log, error or panic can format it:
 ///
@@ -35,7 +35,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether `guess` is this secret, in a time that does not tell how much of it was right.
+    /// Whether `guess` is this secret. The time of the comparison does not depend on how much of it is right.
     pub fn matches(&self, guess: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(guess).into()
     }
@@ -43,11 +43,11 @@ impl Secret {
 
 /// A secret that may change while the process runs: given as text, or reread from a file.
 pub struct SecretSource {
-    /// Held while a secret takes the place of another.
+    /// Locked while the secret is replaced.
     path: Mutex<Option<PathBuf>>,
-    /// Whether the file is being read: one that hangs is not read a second time.
+    /// Whether the file is being read, so that a read that hangs is not started twice.
     reading: AtomicBool,
-    /// The last good one.
+    /// The last secret that could be read.
     held: ArcSwap<Secret>,
 }
 
@@ -57,7 +57,7 @@ impl SecretSource {
         Self::new(None, secret)
     }
 
-    /// The secret in the file at `path`, less white space at its end. An empty file is an error.
+    /// The secret in the file at `path`, without white space at its end. An empty file is an error.
     pub fn file(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let secret = read(&path)?;
@@ -72,27 +72,27 @@ impl SecretSource {
         }
     }
 
-    /// The secret as it was when last read.
+    /// The secret as it was last read.
     pub fn held(&self) -> Arc<Secret> {
         self.held.load_full()
     }
 
-    /// Whether it comes from the same place: the same file, or the same text.
+    /// Whether both come from the same source: the same file, or the same text.
     pub fn same_source(&self, other: &Self) -> bool {
         let (path, same_text) = (self.path(), || *self.held() == *other.held());
         path == other.path() && (path.is_some() || same_text())
     }
 
-    /// Comes from where `other` does, from now on.
+    /// Uses the source of `other` from now on.
     pub fn replace_with(&self, other: &Self) {
         let (path, held) = (other.path(), other.held());
-        let mut place = self.lock();
-        *place = path;
+        let mut current = self.lock();
+        *current = path;
         self.held.store(held);
     }
 
-    /// Reads the file again, if there is one, and says whether the secret changed. A file that
-    /// cannot be read, as in the middle of a rotation, leaves the last good secret in place.
+    /// Reads the file again, if there is one. Returns whether the secret has changed. If the file cannot be read,
+    /// for example in the middle of a rotation, the last good secret stays in use.
     pub fn reread(&self) -> bool {
         let Some(path) = self.path() else {
             return false;
@@ -104,12 +104,12 @@ impl SecretSource {
         self.reading.store(false, Ordering::Relaxed);
         match read {
             Ok(secret) => {
-                let place = self.lock();
-                let is_news = place.as_deref() == Some(&path) && secret != **self.held.load();
-                if is_news {
+                let current = self.lock();
+                let changed = current.as_deref() == Some(&path) && secret != **self.held.load();
+                if changed {
                     self.held.store(Arc::new(secret));
                 }
-                is_news
+                changed
             }
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "a secret file cannot be read; keeping the last good secret");

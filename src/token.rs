@@ -1,4 +1,4 @@
-//! An access token and the times that matter to it.
+//! An access token and its lifetime, the sources of tokens, and the keeper that renews them.
 
 pub mod fingerprints;
 pub mod keeper;
@@ -15,30 +15,30 @@ use tokio::time::{Duration, Instant};
 
 use crate::secret::Secret;
 
-/// What may stand in a query value unencoded (RFC 3986 §2.3).
+/// Characters that a query value may contain unencoded (RFC 3986 §2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// What WeChat issues: a secret that works until it expires.
+/// An access token or a ticket: a secret that works until it expires.
 pub struct Token {
     value: Secret,
-    /// The value, ready for a query.
+    /// The value, percent-encoded for a query.
     encoded: Secret,
-    issued_at: Instant,
+    fetched_at: Instant,
     lifetime: Duration,
     accepted: AtomicBool,
 }
 
 impl Token {
-    /// A token that WeChat says lives for `lifetime` from now.
+    /// A token that expires in `lifetime` from now.
     pub fn new(value: Secret, lifetime: Duration) -> Self {
         Self {
             encoded: encode(&value),
             value,
-            issued_at: Instant::now(),
+            fetched_at: Instant::now(),
             lifetime,
             accepted: AtomicBool::new(false),
         }
@@ -49,60 +49,60 @@ impl Token {
         &self.value
     }
 
-    /// The secret as a query carries it.
+    /// The secret, percent-encoded for a query.
     pub fn encoded(&self) -> &str {
         self.encoded.expose()
     }
 
-    /// Whether this is the very token `other` is, whatever its expiry is now said to be:
-    /// `stable_token` gives the same secret again with fewer seconds left.
+    /// Whether both have the same secret. Their expiry may differ: `stable_token` returns the same secret again
+    /// with fewer seconds left.
     pub fn is(&self, other: &Self) -> bool {
         self.value == other.value
     }
 
-    /// How long WeChat said it would live.
+    /// Its lifetime when it was fetched.
     pub fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    /// When it was brought, the last time if more than once.
+    /// When it was fetched, or fetched again.
     pub fn fetched_at(&self) -> Instant {
-        self.issued_at
+        self.fetched_at
     }
 
-    /// How long ago it was brought.
+    /// The time since it was fetched.
     pub fn age(&self) -> Duration {
-        self.issued_at.elapsed()
+        self.fetched_at.elapsed()
     }
 
-    /// How long it still works.
+    /// The time until it expires.
     pub fn remaining(&self) -> Duration {
-        (self.issued_at + self.lifetime).saturating_duration_since(Instant::now())
+        (self.fetched_at + self.lifetime).saturating_duration_since(Instant::now())
     }
 
-    /// Whether a call sent now arrives well before expiry: not in the last 30 s, nor in the last
-    /// tenth of a short life.
+    /// Whether a call sent now arrives well before the token expires: not in its last 30 s, nor in the last
+    /// tenth of a short lifetime.
     pub fn is_fresh(&self) -> bool {
         self.remaining() > (self.lifetime / 10).min(Duration::from_secs(30))
     }
 
-    /// Whether it works at all.
+    /// Whether it has not expired.
     pub fn is_alive(&self) -> bool {
         !self.remaining().is_zero()
     }
 
-    /// Notes that WeChat accepted it, and says whether that is news.
+    /// Notes that WeChat accepted it. Returns whether this was the first time.
     pub fn accept(&self) -> bool {
         !self.accepted.load(Ordering::Relaxed) && !self.accepted.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether WeChat has accepted it in a call.
+    /// Whether WeChat has accepted a call with it.
     pub fn was_accepted(&self) -> bool {
         self.accepted.load(Ordering::Relaxed)
     }
 }
 
-/// `secret` as a query carries it.
+/// Percent-encodes `secret` for a query.
 pub fn encode(secret: &Secret) -> Secret {
     Secret::new(utf8_percent_encode(secret.expose(), UNRESERVED).to_string())
 }

@@ -1,16 +1,16 @@
-//! The endpoints that can hurt a whole account, and not one user, order or document of it.
+//! The endpoints that can harm a whole account, and not just one user, order or document of it.
 
 use std::{collections::HashSet, sync::LazyLock};
 
 /// Whether the endpoint at `path`, decoded and in lower case, is one of them.
-pub(super) fn hurts_the_account(path: &[u8]) -> bool {
+pub(super) fn is_account_wide(path: &[u8]) -> bool {
     static PATHS: LazyLock<HashSet<&[u8]>> =
         LazyLock::new(|| ACCOUNT_WIDE.iter().map(|path| path.as_bytes()).collect());
     PATHS.contains(path)
 }
 
-/// Deletions that nothing brings back, settings that hold for all users, releases, and money. What
-/// apps do every day, such as creating a menu or deleting an order, is not among them.
+/// Deletions that cannot be undone, settings that hold for all users, releases, and money. Everyday
+/// actions, such as creating a menu or deleting an order, are not among them.
 pub(super) const ACCOUNT_WIDE: &[&str] = &[
     // Quotas.
     "/cgi-bin/clear_quota",
@@ -144,13 +144,13 @@ mod tests {
         let distinct: HashSet<_> = ACCOUNT_WIDE.iter().collect();
         assert_eq!(distinct.len(), ACCOUNT_WIDE.len());
         for path in ACCOUNT_WIDE {
-            let known = |kind| Endpoint::of(kind, path.as_bytes()).unwrap().row();
-            let row = known(Api::Wechat).or(known(Api::Wecom));
+            let row = |api| Endpoint::of(api, path.as_bytes()).unwrap().row();
+            let row = row(Api::Wechat).or(row(Api::Wecom));
             assert!(
                 row.is_some() && *path == path.to_ascii_lowercase(),
                 "{path}"
             );
-            assert!(hurts_the_account(path.as_bytes()));
+            assert!(is_account_wide(path.as_bytes()));
         }
     }
 }

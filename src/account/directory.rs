@@ -1,4 +1,4 @@
-//! All accounts, found by what calls and operators call them; replaced as a whole while calls go on.
+//! All accounts, found by AppID, name or token. They are replaced as a whole while calls go on.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,37 +12,37 @@ use crate::token::fingerprints::{Fingerprints, HistoryId};
 pub struct Accounts {
     all: Box<[Arc<Account>]>,
     default: Option<usize>,
-    /// By AppID and by name; `None` for a corpid that several share.
-    known: HashMap<Box<str>, Option<usize>>,
-    /// By what their tokens are known by.
+    /// Indexes by AppID and by name; `None` for a corpid that several accounts share.
+    by_name: HashMap<Box<str>, Option<usize>>,
+    /// Indexes by the history that holds an account's token fingerprints.
     histories: HashMap<HistoryId, usize>,
     fingerprints: Fingerprints,
 }
 
-/// Who is called something.
+/// The result of a search by AppID, corpid or name.
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup<'a> {
-    /// This one.
+    /// One account.
     One(&'a Arc<Account>),
-    /// Several: it is a corpid that they share.
+    /// Several accounts share this corpid.
     Ambiguous,
-    /// Nobody.
+    /// No account has it.
     Unknown,
 }
 
 impl Accounts {
-    /// Of `all`, whose ids differ, and whose tokens are known in `fingerprints`.
+    /// Indexes `all`. Their ids must differ; `fingerprints` holds their tokens.
     pub fn new(all: Vec<Arc<Account>>, fingerprints: Fingerprints) -> Self {
-        let mut known = HashMap::new();
+        let mut by_name = HashMap::new();
         for (at, account) in all.iter().enumerate() {
-            let shared = known.insert(account.appid.as_str().into(), Some(at));
+            let shared = by_name.insert(account.appid.as_str().into(), Some(at));
             if shared.is_some() {
-                known.insert(account.appid.as_str().into(), None);
+                by_name.insert(account.appid.as_str().into(), None);
             }
         }
         for (at, account) in all.iter().enumerate() {
             if let Some(name) = &account.options.name {
-                known.insert(name.as_str().into(), Some(at));
+                by_name.insert(name.as_str().into(), Some(at));
             }
         }
         let histories = all.iter().enumerate().filter_map(|(at, account)| {
@@ -55,75 +55,74 @@ impl Accounts {
         Self {
             all: all.into(),
             default,
-            known,
+            by_name,
             histories,
             fingerprints,
         }
     }
 
-    /// The account whose call it is when the call does not say: the one that is marked so, or the
-    /// only one.
+    /// The account of a call that names none: the one marked as default, or the only one.
     pub fn default_account(&self) -> Option<&Arc<Account>> {
         self.all.get(self.default?)
     }
 
-    /// Whether there is one account and no other.
+    /// Whether there is exactly one account.
     pub fn is_one(&self) -> bool {
         self.all.len() == 1
     }
 
-    /// Who has this AppID, corpid or name.
+    /// Finds the account with this AppID, corpid or name.
     pub fn find(&self, word: &str) -> Lookup<'_> {
-        // The usual case needs no hash.
+        // With one account, which is the usual case, no hash is needed.
         if let [only] = &*self.all {
             return match only.is_called(word) {
                 true => Lookup::One(only),
                 false => Lookup::Unknown,
             };
         }
-        match self.known.get(word) {
+        match self.by_name.get(word) {
             Some(Some(at)) => Lookup::One(&self.all[*at]),
             Some(None) => Lookup::Ambiguous,
             None => Lookup::Unknown,
         }
     }
 
-    /// Who has this token, or had it in the last two hours; several if they take theirs from one place. An
-    /// account that is here no more has none.
+    /// The accounts that have this token, or had it in the last two hours. There are several only if they
+    /// take their tokens from the same source. Accounts that were removed are not found.
     pub fn with_token(&self, token: &str) -> impl Iterator<Item = &Arc<Account>> {
         let histories = self.fingerprints.find(token).into_iter();
         histories.filter_map(|history| self.all.get(*self.histories.get(&history)?))
     }
 
-    /// All of them.
+    /// All accounts, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.all.iter()
     }
 
-    /// What they are called, for somebody who asked for none of them: a list of AppIDs and names.
+    /// A list of all AppIDs and names, for error messages.
     pub fn names(&self) -> String {
         let names: Vec<String> = self.iter().map(|account| account.names()).collect();
         names.join(", ")
     }
 }
 
-/// The accounts that are served now. Clones are the same; nobody who reads takes a lock.
+/// The accounts that are served now. Clones share the same accounts. Readers take no lock.
 #[derive(Clone, Debug)]
 pub struct Directory(Arc<ArcSwap<Accounts>>);
 
 impl Directory {
-    /// Of `accounts`, whose tokens are known in `fingerprints`.
+    /// Serves `accounts`; `fingerprints` holds their tokens.
     pub fn new(accounts: Vec<Arc<Account>>, fingerprints: Fingerprints) -> Self {
         let accounts = Accounts::new(accounts, fingerprints);
         Self(Arc::new(ArcSwap::from_pointee(accounts)))
     }
 
-    /// Those of now. A call that was begun keeps its account, whatever comes after.
+    /// The current accounts. A running call keeps its account when they are replaced.
     pub fn now(&self) -> Guard<Arc<Accounts>> {
         self.0.load()
     }
 
-    /// Others from now on.
+    /// Replaces all accounts.
     pub fn replace(&self, accounts: Vec<Arc<Account>>) {
         let fingerprints = self.now().fingerprints.clone();
         self.0

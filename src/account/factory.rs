@@ -1,11 +1,11 @@
-//! From an account's options to the account: the one place where its source of tokens is chosen.
+//! Builds accounts from their options. This is the only place where an account's token source is chosen.
 
 use std::sync::Arc;
 
 use tokio::time::Duration;
 
 use super::{
-    Account, Options, SourceOptions,
+    Account, AccountError, Options, SourceOptions,
     upstreams::{AccountUpstream, Upstreams},
 };
 use crate::{
@@ -29,10 +29,10 @@ use crate::{
     wechat::api::Api,
 };
 
-/// What accounts are opened with.
+/// Everything that is needed to open accounts.
 #[derive(Clone, Debug)]
 pub struct AccountFactory {
-    /// The way of all accounts that have none of their own.
+    /// The upstream of all accounts that have none of their own.
     common: AccountUpstream,
     own: Arc<Upstreams>,
     corps: Arc<Corps>,
@@ -42,12 +42,16 @@ pub struct AccountFactory {
 }
 
 impl AccountFactory {
-    /// By `route`, and `client` for token requests, go all accounts that have no way of their own; a
-    /// call waits for `token_wait` when there is no token.
-    pub fn new(client: Client, route: Arc<Connector>, token_wait: Duration) -> Self {
-        let way = None;
+    /// Accounts without an upstream of their own use `connector` for calls, and `client` for token
+    /// requests. A call waits for up to `token_wait` when there is no token.
+    pub fn new(client: Client, connector: Arc<Connector>, token_wait: Duration) -> Self {
+        let key = None;
         Self {
-            common: AccountUpstream { client, route, way },
+            common: AccountUpstream {
+                client,
+                connector,
+                key,
+            },
             own: Arc::default(),
             corps: Arc::default(),
             fingerprints: Fingerprints::default(),
@@ -56,102 +60,109 @@ impl AccountFactory {
         }
     }
 
-    /// The same, with a store in which replicas share what they must not all fetch.
+    /// Adds a store in which replicas share the tokens that they must not all fetch.
     pub fn with_store(mut self, store: Option<Arc<Redis>>) -> Self {
         self.store = store;
         self
     }
 
-    /// Where the accounts' tokens are known.
+    /// The fingerprints of all accounts' tokens.
     pub fn fingerprints(&self) -> &Fingerprints {
         &self.fingerprints
     }
 }
 
 impl Options {
-    fn path(&self, means: &AccountFactory) -> Result<AccountUpstream, String> {
+    fn resolve_upstream(&self, factory: &AccountFactory) -> Result<AccountUpstream, AccountError> {
         match &self.upstream {
-            None => Ok(means.common.clone()),
-            Some(own) => means.own.path(own),
+            None => Ok(factory.common.clone()),
+            Some(own) => factory.own.get_or_create(own),
         }
     }
 
-    /// How its calls and token requests go. The error is a sentence for the operator.
-    pub fn route(&self, means: &AccountFactory) -> Result<Arc<Connector>, String> {
-        Ok(self.path(means)?.route)
+    /// The connector of its calls and token requests.
+    pub fn connector(&self, factory: &AccountFactory) -> Result<Arc<Connector>, AccountError> {
+        Ok(self.resolve_upstream(factory)?.connector)
     }
 
-    /// Where its tokens come from in the end, whoever else shares them. The error is a sentence for
-    /// the operator.
-    pub fn issuer(&self, means: &AccountFactory) -> Result<AccountSource, String> {
-        self.issuer_by(self.path(means)?)
+    /// The source of its tokens, not shared with other replicas.
+    pub fn token_source(&self, factory: &AccountFactory) -> Result<AccountSource, AccountError> {
+        self.source_over(self.resolve_upstream(factory)?)
     }
 
-    /// The same, shared with other replicas where there is a store, and where each fetch would end
-    /// the token of the others, or all would ask for the same: WeChat's stable token needs no store.
+    /// Wraps `source` so that replicas share its tokens, if there is a store. WeChat's classic token is
+    /// shared because each fetch revokes the tokens of the others, and WeCom's because all replicas
+    /// would fetch the same one. WeChat's stable token needs no store.
     fn shared(
         &self,
-        issuer: AccountSource,
-        means: &AccountFactory,
+        source: AccountSource,
+        factory: &AccountFactory,
         metrics: &Arc<AccountMetrics>,
     ) -> AccountSource {
-        let Some(redis) = &means.store else {
-            return issuer;
+        let Some(redis) = &factory.store else {
+            return source;
         };
-        let place = redis.slot(self.api, &self.appid, self.id());
+        let slot = redis.slot(self.api, &self.appid, self.id());
         let (daily, metrics) = (self.daily_fetches, metrics.clone());
-        match issuer {
+        match source {
             AccountSource::Wechat(wechat) if self.token_api == TokenApi::Classic => {
-                AccountSource::SharedWechat(Shared::new(wechat, place, daily, metrics))
+                AccountSource::SharedWechat(Shared::new(wechat, slot, daily, metrics))
             }
             AccountSource::Wecom(wecom) => {
-                AccountSource::SharedWecom(Shared::new(wecom, place, daily, metrics))
+                AccountSource::SharedWecom(Shared::new(wecom, slot, daily, metrics))
             }
-            issuer => issuer,
+            source => source,
         }
     }
 
-    fn issuer_by(&self, path: AccountUpstream) -> Result<AccountSource, String> {
-        let AccountUpstream { client, route, .. } = path;
+    fn source_over(&self, upstream: AccountUpstream) -> Result<AccountSource, AccountError> {
+        let AccountUpstream {
+            client, connector, ..
+        } = upstream;
         let (secret, appid) = (self.secret.clone(), self.appid.clone());
         match (&self.source, self.api) {
             (SourceOptions::Wechat, Api::Wechat) => {
-                let secret = secret.ok_or("it has no AppSecret")?;
+                let secret = secret.ok_or(AccountError::NoAppSecret)?;
                 let api = self.token_api;
                 Ok(AccountSource::Wechat(Wechat::new(
-                    client, route, api, appid, secret,
+                    client, connector, api, appid, secret,
                 )))
             }
             (SourceOptions::Wechat, Api::Wecom) => {
-                let secret = secret.ok_or("it has no secret")?;
+                let secret = secret.ok_or(AccountError::NoCorpSecret)?;
                 Ok(AccountSource::Wecom(Wecom::new(
-                    client, route, appid, secret,
+                    client, connector, appid, secret,
                 )))
             }
             (SourceOptions::File(path), _) => Ok(AccountSource::File(TokenFile::new(path))),
             (SourceOptions::Http(options), _) => {
-                TokenServer::new(options.clone()).map(AccountSource::Http)
+                Ok(AccountSource::Http(TokenServer::new(options.clone())?))
             }
         }
     }
 
-    /// The account, without a token yet. Its fetches run on the current runtime.
-    pub fn open(&self, means: &AccountFactory) -> Result<Account, String> {
-        self.open_with(means, Arc::default(), self.history(means))
+    /// Opens the account, without a token yet. Its fetches run on the current runtime.
+    pub fn open(&self, factory: &AccountFactory) -> Result<Account, AccountError> {
+        self.open_with(factory, Arc::default(), self.history(factory))
     }
 
-    /// Where its tokens are to be known. WeCom's need not be: there a call may bring a token that is not the account's.
-    fn history(&self, means: &AccountFactory) -> Option<Arc<TokenHistory>> {
-        let history = || Arc::new(means.fingerprints.history());
+    /// The history for fingerprints of its tokens. WeCom accounts need none: there a call may carry a token
+    /// that is not the account's.
+    fn history(&self, factory: &AccountFactory) -> Option<Arc<TokenHistory>> {
+        let history = || Arc::new(factory.fingerprints.history());
         (self.api == Api::Wechat).then(history)
     }
 
-    /// The account that `before` becomes. It goes on with the token in hand if that is one of its
-    /// own, and reads the secret where `before` does.
-    pub fn open_after(&self, before: &Account, means: &AccountFactory) -> Result<Account, String> {
+    /// Opens the account that replaces `before`. It keeps the current token if that is valid under these
+    /// options, and keeps using the secret source of `before`.
+    pub fn open_after(
+        &self,
+        before: &Account,
+        factory: &AccountFactory,
+    ) -> Result<Account, AccountError> {
         let metrics = before.metrics.clone();
         if !self.same_tokens(&before.options) {
-            return self.open_with(means, metrics, self.history(means));
+            return self.open_with(factory, metrics, self.history(factory));
         }
         let secret = before.secret.clone().filter(|_| self.secret.is_some());
         let options = Self {
@@ -167,7 +178,7 @@ impl Options {
             });
         }
         let history = before.keeper.history().cloned();
-        let account = options.open_with(means, metrics, history)?;
+        let account = options.open_with(factory, metrics, history)?;
         account.keeper.go_on_from(&before.keeper);
         Ok(Account {
             accepted_endpoints: before.accepted_endpoints.clone(),
@@ -178,13 +189,13 @@ impl Options {
 
     fn open_with(
         &self,
-        means: &AccountFactory,
+        factory: &AccountFactory,
         metrics: Arc<AccountMetrics>,
         history: Option<Arc<TokenHistory>>,
-    ) -> Result<Account, String> {
-        let keeping = keeper::Options {
+    ) -> Result<Account, AccountError> {
+        let options = keeper::Options {
             renewal: match (&self.source, self.api, self.token_api) {
-                // Asking costs nothing.
+                // A request costs nothing.
                 (SourceOptions::File(_) | SourceOptions::Http(_), ..) => Renewal::Inside,
                 (SourceOptions::Wechat, Api::Wechat, TokenApi::Stable) => Renewal::Inside,
                 (SourceOptions::Wechat, Api::Wechat, TokenApi::Classic) => Renewal::Ahead,
@@ -192,18 +203,18 @@ impl Options {
             },
             retry_same_token: self.api == Api::Wechat,
             daily_fetches: self.daily_fetches,
-            patience: means.token_wait,
+            patience: factory.token_wait,
         };
-        let path = self.path(means)?;
-        let way = path.way.clone();
-        let reach = ApiClient::new(path.client.clone(), path.route.clone());
-        let issuer = self.shared(self.issuer_by(path)?, means, &metrics);
-        let keeper = Keeper::with_history(issuer, keeping, metrics.clone(), history);
-        let asker = TicketClient {
+        let upstream = self.resolve_upstream(factory)?;
+        let key = upstream.key.clone();
+        let client = ApiClient::new(upstream.client.clone(), upstream.connector.clone());
+        let source = self.shared(self.source_over(upstream)?, factory, &metrics);
+        let keeper = Keeper::with_history(source, options, metrics.clone(), history);
+        let tickets = TicketClient {
             appid: self.appid.clone(),
-            kind: self.api,
+            api: self.api,
             keeper: keeper.clone(),
-            reach,
+            client,
             metrics: metrics.clone(),
         };
         Ok(Account {
@@ -213,17 +224,17 @@ impl Options {
             secret: self.secret.clone(),
             keeper,
             tickets: Arc::new(Tickets::new(
-                asker,
+                tickets,
                 self.id(),
-                &means.corps,
-                means.store.as_ref(),
-                means.token_wait,
+                &factory.corps,
+                factory.store.as_ref(),
+                factory.token_wait,
             )),
             metrics,
             accepted_endpoints: Arc::default(),
             refused_endpoints: Arc::default(),
             ip_rejected: Arc::default(),
-            upstream: way,
+            upstream: key,
         })
     }
 }

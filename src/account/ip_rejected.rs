@@ -1,4 +1,4 @@
-//! An IP that is not on the account's whitelist, as replies to calls say it.
+//! The last reply that rejected a call because its IP is not on the account's whitelist.
 
 use std::{
     fmt,
@@ -11,25 +11,25 @@ use std::{
 
 use tokio::time::{Duration, Instant};
 
-/// How often it is said in the log.
+/// How often it is logged.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// The last reply that turned a call down for its IP, until a call is accepted.
+/// The last reply that rejected a call for its IP, until a call is accepted.
 #[derive(Debug, Default)]
 pub struct RejectedIps {
-    /// So that nobody takes the lock while there is none.
+    /// Whether there is one. Spares the lock while there is none.
     any: AtomicBool,
     last: Mutex<Option<RejectedIp>>,
 }
 
-/// What such a reply said.
+/// The content of such a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RejectedIp {
     /// The error code.
     pub code: i64,
-    /// The IP that calls come from, in the eyes of WeChat or WeCom, if the reply names it.
+    /// The IP that WeChat or WeCom sees calls come from, if the reply names it.
     pub ip: Option<IpAddr>,
-    said_at: Instant,
+    logged_at: Instant,
 }
 
 impl fmt::Display for RejectedIp {
@@ -47,22 +47,26 @@ impl fmt::Display for RejectedIp {
 }
 
 impl RejectedIps {
-    /// A reply said `code`, and named `ip`. Returns it if it is time to say so in the log.
+    /// Notes a reply with this `code` and `ip`. Returns it if it should be logged now.
     pub fn note(&self, code: i64, ip: Option<IpAddr>) -> Option<RejectedIp> {
         let mut last = self.lock();
-        let news = last.is_none_or(|seen| {
-            (seen.code, seen.ip) != (code, ip) || seen.said_at.elapsed() >= EVERY
+        let should_log = last.is_none_or(|seen| {
+            (seen.code, seen.ip) != (code, ip) || seen.logged_at.elapsed() >= EVERY
         });
-        if !news {
+        if !should_log {
             return None;
         }
-        let said_at = Instant::now();
-        *last = Some(RejectedIp { code, ip, said_at });
+        let logged_at = Instant::now();
+        *last = Some(RejectedIp {
+            code,
+            ip,
+            logged_at,
+        });
         self.any.store(true, Ordering::Relaxed);
         *last
     }
 
-    /// A call was accepted.
+    /// Forgets the reply, since a call was accepted.
     pub fn clear(&self) {
         if self.any.load(Ordering::Relaxed) {
             let mut last = self.lock();
@@ -71,7 +75,7 @@ impl RejectedIps {
         }
     }
 
-    /// What the last such reply said, unless a call was accepted since.
+    /// The last such reply, unless a call was accepted since.
     pub fn last(&self) -> Option<RejectedIp> {
         *self.lock()
     }
@@ -89,20 +93,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_said_once_a_minute_and_whenever_it_is_another_until_a_call_is_accepted() {
-        let unlisted = RejectedIps::default();
+        let rejected = RejectedIps::default();
         let ip = |text: &str| Some(text.parse().unwrap());
-        assert!(unlisted.note(60020, ip("1.2.3.4")).is_some());
-        assert!(unlisted.note(60020, ip("1.2.3.4")).is_none());
-        let another = unlisted.note(60020, ip("1.2.3.5")).unwrap();
+        assert!(rejected.note(60020, ip("1.2.3.4")).is_some());
+        assert!(rejected.note(60020, ip("1.2.3.4")).is_none());
+        let another = rejected.note(60020, ip("1.2.3.5")).unwrap();
         assert_eq!(
             another.to_string(),
             "calls come from 1.2.3.5, which is not on the account's whitelist (errcode 60020)"
         );
         advance(EVERY).await;
-        assert!(unlisted.note(60020, ip("1.2.3.5")).is_some());
-        assert!(unlisted.last().is_some());
-        unlisted.clear();
-        assert!(unlisted.last().is_none());
-        assert!(unlisted.note(60020, ip("1.2.3.5")).is_some());
+        assert!(rejected.note(60020, ip("1.2.3.5")).is_some());
+        assert!(rejected.last().is_some());
+        rejected.clear();
+        assert!(rejected.last().is_none());
+        assert!(rejected.note(60020, ip("1.2.3.5")).is_some());
     }
 }

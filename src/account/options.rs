@@ -1,4 +1,4 @@
-//! What an account is configured with, and what of it may change while it is served.
+//! The options of an account, and which of them may change while it is served.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -10,10 +10,10 @@ use crate::{
     wechat::api::Api,
 };
 
-/// What an account is configured with.
+/// The options of an account.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What it is called beside its AppID: unique, and needed where several share a corpid.
+    /// A unique name beside the AppID. Accounts that share a corpid need one.
     pub name: Option<String>,
     /// WeChat's AppID, or WeCom's corpid.
     pub appid: String,
@@ -27,20 +27,20 @@ pub struct Options {
     pub daily_fetches: u32,
     /// Where its tokens come from.
     pub source: SourceOptions,
-    /// The way to its own WeChat; `None` for the way of all.
+    /// Its own upstream; `None` for the common one.
     pub upstream: Option<ConnectOptions>,
-    /// Whether calls that name no account are its own.
+    /// Whether calls that name no account belong to it.
     pub default: bool,
     /// Which endpoints it may call.
     pub rules: Rules,
-    /// Where calls are its own, whatever they say.
+    /// Listeners whose calls belong to it, whatever account they name.
     pub listen: Vec<ListenAddr>,
 }
 
 /// Where an account's tokens come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SourceOptions {
-    /// From WeChat itself, or WeCom.
+    /// From WeChat or WeCom itself.
     #[default]
     Wechat,
     /// From a file that something else keeps fresh.
@@ -50,7 +50,7 @@ pub enum SourceOptions {
 }
 
 impl Options {
-    /// An account that has nothing but this: WeChat's, with its stable token.
+    /// A WeChat account with the stable token, and defaults for everything else.
     pub fn new(appid: impl Into<String>, secret: Option<Arc<SecretSource>>) -> Self {
         Self {
             name: None,
@@ -67,8 +67,8 @@ impl Options {
         }
     }
 
-    /// What tells it from the others, and what its placeholder ends in: the name where it is one
-    /// of a corp's, for they may share the corpid, and the AppID otherwise.
+    /// Its unique id, which is also the end of its placeholder. It is the name of a WeCom account that has
+    /// one, because several may share a corpid, and the AppID otherwise.
     pub fn id(&self) -> &str {
         match (self.api, &self.name) {
             (Api::Wecom, Some(name)) => name,
@@ -84,34 +84,36 @@ impl Options {
         }
     }
 
-    /// Whether each of its fetches would end the token of other replicas.
+    /// Whether each fetch would revoke the tokens of other replicas.
     pub fn fetch_revokes_others(&self) -> bool {
         let classic = self.api == Api::Wechat && self.token_api == TokenApi::Classic;
         classic && self.source == SourceOptions::Wechat
     }
 
-    /// Whether replicas share its token where they can: it is not the same for all anyway.
-    pub fn shares(&self) -> bool {
+    /// Whether replicas share its token if there is a store.
+    pub fn uses_store(&self) -> bool {
         self.fetch_revokes_others()
             || (self.api == Api::Wecom && self.source == SourceOptions::Wechat)
     }
 
-    /// Whether a token of one is a token of the other: it may be kept when one becomes the other.
+    /// Whether a token of one is also valid for the other, so that it is kept when one replaces the other.
     pub fn same_tokens(&self, other: &Self) -> bool {
         self.id() == other.id()
             && (&self.appid, self.api, self.token_api)
                 == (&other.appid, other.api, other.token_api)
             && self.source == other.source
-            // A token is for nobody's eyes but those who issued it.
-            && self.place() == other.place()
+            // A token is never sent to a host other than the one that issued it.
+            && self.origins() == other.origins()
     }
 
-    /// Where its own WeChat or WeCom is.
-    fn place(&self) -> Option<&[Origin]> {
-        self.upstream.as_ref().map(|way| way.origins.as_slice())
+    /// The hosts of its own upstream.
+    fn origins(&self) -> Option<&[Origin]> {
+        self.upstream
+            .as_ref()
+            .map(|upstream| upstream.origins.as_slice())
     }
 
-    /// Whether it goes the same way.
+    /// Whether both have the same upstream.
     pub fn same_upstream(&self, other: &Self) -> bool {
         match (&self.upstream, &other.upstream) {
             (None, None) => true,
@@ -120,7 +122,7 @@ impl Options {
         }
     }
 
-    /// Whether it has the same secret, given in the same way.
+    /// Whether both have the same secret from the same source.
     pub fn same_secret(&self, other: &Self) -> bool {
         match (&self.secret, &other.secret) {
             (None, None) => true,
@@ -130,7 +132,7 @@ impl Options {
     }
 }
 
-/// Compares secrets without showing them; a file that is read again is the same as before.
+/// Compares secrets without showing them. A secret file equals itself, whatever it contains now.
 impl PartialEq for Options {
     fn eq(&self, other: &Self) -> bool {
         self.same_tokens(other)

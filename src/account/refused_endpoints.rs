@@ -1,10 +1,11 @@
-//! Refusals that no other token heals: remembered, so that a loop on them costs WeChat nothing.
+//! Endpoints that refuse every token. Their refusals are cached, so that an app that calls them in a loop
+//! causes no token requests.
 //!
-//! A call's second send is practically never refused by chance. Where it is, the path refuses this
-//! token for good (an API that this kind of account may not call answers 40001 for ever): until a
-//! call there is accepted or the token is another, calls are sent once and nothing is fetched.
-//! Where calls have been accepted before, the token may just have died between the two sends; such
-//! a path is given up only when it happens again with a token that was confirmed after that.
+//! The replay of a call is practically never refused by chance. If it is refused, the endpoint refuses
+//! this token for good: for example, an API that this type of account may not call always answers 40001.
+//! Until a call there is accepted or the token changes, calls are sent once and cause no fetch. If the
+//! endpoint has accepted calls before, the token may have expired between the two sends. Such an endpoint
+//! is blocked only when it refuses again with a token that was confirmed after the first refusal.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -17,23 +18,23 @@ use tokio::time::{Duration, Instant};
 
 use crate::token::Token;
 
-/// How many refusals are kept.
+/// How many refusals are kept for one account.
 const MOST: usize = 256;
 
-/// A path longer than this is not worth the memory.
+/// Longer paths are not cached.
 const LONGEST_PATH: usize = 256;
 
-/// How long a path is given up with a token that nobody confirmed.
+/// How long an endpoint is blocked for a token that was not confirmed.
 const UNCONFIRMED: Duration = Duration::from_secs(60);
 
-/// How long a path is given up that never worked and refused two tokens: with the classic API each
-/// further try would end the token of everybody else.
+/// How long an endpoint is blocked for every token if it never accepted a call and refused two tokens.
+/// With the classic API each further attempt would revoke the token of all others.
 const ANY_TOKEN: Duration = Duration::from_secs(3600);
 
-/// How many calls a second still reach WeChat on a path that refuses them all.
-const A_SECOND: u32 = 10;
+/// How many calls a second are still sent to a blocked endpoint.
+const MAX_CALLS_PER_SECOND: u32 = 10;
 
-/// What WeChat answered.
+/// A reply of WeChat's that refused the token.
 #[derive(Clone, Debug)]
 pub struct CachedRefusal {
     /// Its status.
@@ -44,12 +45,12 @@ pub struct CachedRefusal {
     pub body: Bytes,
 }
 
-/// What is known when a second send is refused.
+/// What is known when a replay is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence {
-    /// Calls to the path have been accepted.
+    /// The endpoint has accepted calls before.
     pub worked: bool,
-    /// The token is the one to use.
+    /// WeChat confirmed that the token is the current one.
     pub confirmed: bool,
 }
 
@@ -58,15 +59,15 @@ struct RefusedEndpoint {
     path: Box<[u8]>,
     token: Arc<Token>,
     answer: CachedRefusal,
-    /// Whether the path is given up with this token, and until when if not for good.
+    /// Whether the endpoint is blocked for this token, and until when if not for good.
     firm: bool,
     until: Option<Instant>,
-    /// Until when it is given up with any token: two were refused.
+    /// Until when it is blocked for every token, because two were refused.
     any_token_until: Option<Instant>,
-    /// When the second send was refused.
+    /// When the replay was refused.
     refused_at: Instant,
-    /// The second that is counted, and the calls in it.
-    second: Instant,
+    /// The start of the current second, and the calls in it.
+    second_began: Instant,
     calls: u32,
 }
 
@@ -96,7 +97,7 @@ impl RefusedEndpoints {
             until: (!evidence.confirmed).then(|| now + UNCONFIRMED),
             any_token_until: None,
             refused_at: now,
-            second: now,
+            second_began: now,
             calls: 0,
         };
         if let Some(before) = before {
@@ -105,7 +106,7 @@ impl RefusedEndpoints {
                 entry.firm |= before.firm || again;
                 entry.until = entry.until.filter(|_| before.until.is_some());
                 entry.any_token_until = before.any_token_until;
-                (entry.second, entry.calls) = (before.second, before.calls);
+                (entry.second_began, entry.calls) = (before.second_began, before.calls);
                 if !again {
                     entry.refused_at = before.refused_at;
                 }
@@ -120,25 +121,25 @@ impl RefusedEndpoints {
         self.count.store(entries.len(), Ordering::Relaxed);
     }
 
-    /// Whether `path` is known to refuse `token`.
+    /// Whether `path` is blocked for `token`.
     pub fn knows(&self, path: &[u8], token: &Token) -> bool {
         self.find(path, token, |_| ()).is_some()
     }
 
-    /// Counts a call to `path` that is about to be sent with `token`, and returns the answer it
-    /// would get if it is one of too many.
+    /// Counts a call to `path` that is about to be sent with `token`. Returns the cached refusal if there
+    /// have been too many calls in this second.
     pub fn cached_refusal(&self, path: &[u8], token: &Token) -> Option<CachedRefusal> {
         self.find(path, token, |entry| {
-            if entry.second.elapsed() >= Duration::from_secs(1) {
-                entry.second = Instant::now();
+            if entry.second_began.elapsed() >= Duration::from_secs(1) {
+                entry.second_began = Instant::now();
                 entry.calls = 0;
             }
             entry.calls += 1;
-            (entry.calls > A_SECOND).then(|| entry.answer.clone())
+            (entry.calls > MAX_CALLS_PER_SECOND).then(|| entry.answer.clone())
         })?
     }
 
-    /// A call to `path` was accepted.
+    /// Unblocks `path`, since a call to it was accepted.
     pub fn forget(&self, path: &[u8]) {
         if self.count.load(Ordering::Relaxed) > 0 {
             let mut entries = self.lock();
@@ -206,76 +207,76 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ten_calls_a_second_pass_and_the_rest_is_answered() {
-        let (remembered, old) = (RefusedEndpoints::default(), token("old"));
-        assert!(remembered.cached_refusal(b"/x", &old).is_none());
-        remembered.add(b"/x", &old, answer(), NEVER);
+        let (refused, old) = (RefusedEndpoints::default(), token("old"));
+        assert!(refused.cached_refusal(b"/x", &old).is_none());
+        refused.add(b"/x", &old, answer(), NEVER);
         for _ in 0..3 {
-            let answered = (0..25).filter(|_| remembered.cached_refusal(b"/x", &old).is_some());
+            let answered = (0..25).filter(|_| refused.cached_refusal(b"/x", &old).is_some());
             assert_eq!(answered.count(), 15);
             advance(Duration::from_secs(1)).await;
         }
-        assert!(remembered.cached_refusal(b"/y", &old).is_none());
+        assert!(refused.cached_refusal(b"/y", &old).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn another_token_or_a_success_ends_it() {
-        let (remembered, old) = (RefusedEndpoints::default(), token("old"));
-        remembered.add(b"/x", &old, answer(), NEVER);
-        assert!(remembered.knows(b"/x", &token("old")));
-        assert!(!remembered.knows(b"/x", &token("new")));
-        remembered.add(b"/x", &old, answer(), NEVER);
-        remembered.forget(b"/x");
-        assert!(!remembered.knows(b"/x", &old));
+        let (refused, old) = (RefusedEndpoints::default(), token("old"));
+        refused.add(b"/x", &old, answer(), NEVER);
+        assert!(refused.knows(b"/x", &token("old")));
+        assert!(!refused.knows(b"/x", &token("new")));
+        refused.add(b"/x", &old, answer(), NEVER);
+        refused.forget(b"/x");
+        assert!(!refused.knows(b"/x", &old));
     }
 
     #[tokio::test(start_paused = true)]
     async fn memory_is_bounded() {
-        let (remembered, old) = (RefusedEndpoints::default(), token("old"));
+        let (refused, old) = (RefusedEndpoints::default(), token("old"));
         for at in 0..1000 {
             let path = format!("/{at}");
-            remembered.add(path.as_bytes(), &old, answer(), NEVER);
+            refused.add(path.as_bytes(), &old, answer(), NEVER);
         }
-        remembered.add(&[b'x'; 1000], &old, answer(), NEVER);
-        assert_eq!(remembered.lock().len(), MOST);
-        assert!(remembered.knows(b"/999", &old) && !remembered.knows(b"/0", &old));
+        refused.add(&[b'x'; 1000], &old, answer(), NEVER);
+        assert_eq!(refused.lock().len(), MOST);
+        assert!(refused.knows(b"/999", &old) && !refused.knows(b"/0", &old));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_path_that_has_worked_is_given_a_second_chance_with_a_token_confirmed_since() {
-        let (remembered, old) = (RefusedEndpoints::default(), token("old"));
+        let (refused, old) = (RefusedEndpoints::default(), token("old"));
         advance(Duration::from_secs(1)).await;
         for _ in 0..3 {
-            remembered.add(b"/x", &old, answer(), ONCE);
-            assert!(!remembered.knows(b"/x", &old));
+            refused.add(b"/x", &old, answer(), ONCE);
+            assert!(!refused.knows(b"/x", &old));
         }
         advance(Duration::from_secs(1)).await;
-        remembered.add(b"/x", &token("old"), answer(), ONCE);
-        assert!(remembered.knows(b"/x", &old));
+        refused.add(b"/x", &token("old"), answer(), ONCE);
+        assert!(refused.knows(b"/x", &old));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_path_that_never_worked_and_refused_two_tokens_is_given_up_for_an_hour() {
-        let remembered = RefusedEndpoints::default();
-        remembered.add(b"/x", &token("one"), answer(), NEVER);
-        remembered.add(b"/x", &token("two"), answer(), NEVER);
-        assert!(remembered.knows(b"/x", &token("three")));
+        let refused = RefusedEndpoints::default();
+        refused.add(b"/x", &token("one"), answer(), NEVER);
+        refused.add(b"/x", &token("two"), answer(), NEVER);
+        assert!(refused.knows(b"/x", &token("three")));
         advance(ANY_TOKEN).await;
-        assert!(!remembered.knows(b"/x", &token("three")));
-        remembered.add(b"/x", &token("three"), answer(), NEVER);
-        remembered.forget(b"/x");
-        assert!(!remembered.knows(b"/x", &token("three")));
+        assert!(!refused.knows(b"/x", &token("three")));
+        refused.add(b"/x", &token("three"), answer(), NEVER);
+        refused.forget(b"/x");
+        assert!(!refused.knows(b"/x", &token("three")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn with_a_token_that_nobody_confirmed_a_path_is_given_up_for_a_minute() {
-        let (remembered, old) = (RefusedEndpoints::default(), token("old"));
+        let (refused, old) = (RefusedEndpoints::default(), token("old"));
         let unconfirmed = Evidence {
             confirmed: false,
             ..NEVER
         };
-        remembered.add(b"/x", &old, answer(), unconfirmed);
-        assert!(remembered.knows(b"/x", &old));
+        refused.add(b"/x", &old, answer(), unconfirmed);
+        assert!(refused.knows(b"/x", &old));
         advance(UNCONFIRMED).await;
-        assert!(!remembered.knows(b"/x", &old));
+        assert!(!refused.knows(b"/x", &old));
     }
 }

@@ -4,17 +4,17 @@ use std::fmt;
 
 use super::account_wide;
 
-/// Which endpoints an account may call. One that `deny` has is forbidden, and so is one that `allow`
-/// has not, unless that is empty.
+/// Which endpoints an account may call. An endpoint is forbidden if a pattern of `deny` matches it, or if
+/// `allow` is not empty and none of its patterns matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// What may be called; empty for everything.
+    /// Patterns of endpoints that may be called; empty for all.
     pub allow: Vec<Pattern>,
-    /// What may not, whatever `allow` has.
+    /// Patterns of endpoints that may not be called. They win over `allow`.
     pub deny: Vec<Pattern>,
 }
 
-/// The rule that forbids an endpoint, as an app is told.
+/// The rule that forbids an endpoint, as the app is told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
     /// A pattern of `deny`.
@@ -23,7 +23,7 @@ pub enum Forbidden {
     /// No pattern of `allow`.
     #[error("this endpoint is not one that allow of this account has")]
     NotAllowed,
-    /// A character that no path of WeChat's has, and that a server might read in another way.
+    /// A character that no path of WeChat's has, and that a server might interpret differently.
     #[error(
         "where an account has allow or deny, a path consists of letters, digits, hyphens, underscores and slashes"
     )]
@@ -33,12 +33,12 @@ pub enum Forbidden {
 /// A pattern of paths: `*` stands for any characters of a segment, `**` for any at all.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pattern {
-    /// As it was given.
+    /// The text it was read from.
     text: String,
     steps: Vec<Step>,
 }
 
-/// What a pattern wants next.
+/// One step of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// This character.
@@ -49,24 +49,24 @@ enum Step {
     Any,
 }
 
-/// So many steps fit into the bits of a number.
+/// The most steps of a pattern. The states of a match are the bits of a `u128`.
 const LONGEST: usize = 120;
 
-/// What `deny` calls the list of endpoints that hurt the whole account.
+/// The name, in `deny`, of the list of endpoints that can harm the whole account.
 pub const ACCOUNT_WIDE: &str = "preset:account-wide";
 
 impl Rules {
-    /// Whether the endpoint at `path` may be called: decoded, in lower case, without a slash at its
-    /// end, as [`Endpoint::path`](crate::wechat::endpoint::Endpoint::path) is.
+    /// Checks whether the endpoint at `path` may be called. The path is decoded, in lower case, and has no
+    /// slash at its end, as [`Endpoint::path`](crate::wechat::endpoint::Endpoint::path) is.
     pub fn check(&self, path: &[u8]) -> Result<(), Forbidden> {
         self.check_denied(path)?;
-        if !self.allow.is_empty() && !self.allow.iter().any(|pattern| pattern.has(path)) {
+        if !self.allow.is_empty() && !self.allow.iter().any(|pattern| pattern.matches(path)) {
             return Err(Forbidden::NotAllowed);
         }
         Ok(())
     }
 
-    /// The same for an endpoint that is answered here: what is allowed is about calls that go on.
+    /// Checks `deny` only, for endpoints that the sidecar answers itself. `allow` is about calls to WeChat.
     pub fn check_denied(&self, path: &[u8]) -> Result<(), Forbidden> {
         if self.allow.is_empty() && self.deny.is_empty() {
             return Ok(());
@@ -74,7 +74,7 @@ impl Rules {
         if !path.iter().copied().all(is_plain) {
             return Err(Forbidden::Strange);
         }
-        if let Some(pattern) = self.deny.iter().find(|pattern| pattern.has(path)) {
+        if let Some(pattern) = self.deny.iter().find(|pattern| pattern.matches(path)) {
             return Err(Forbidden::Denied(pattern.clone()));
         }
         Ok(())
@@ -95,17 +95,17 @@ impl Pattern {
         Ok(Self { text, steps })
     }
 
-    /// Whether it is a list and no pattern.
+    /// Whether it is the name of a list.
     pub fn is_preset(&self) -> bool {
         self.text == ACCOUNT_WIDE
     }
 
-    /// Whether `path` is one of its own.
-    fn has(&self, path: &[u8]) -> bool {
+    /// Whether it matches `path`.
+    fn matches(&self, path: &[u8]) -> bool {
         if self.is_preset() {
-            return account_wide::hurts_the_account(path);
+            return account_wide::is_account_wide(path);
         }
-        // Bit n: the first n steps are done.
+        // Bit n is set if the first n steps match.
         let mut reached = self.skip(1);
         for byte in path {
             let mut next = 0_u128;
@@ -114,7 +114,7 @@ impl Pattern {
                     continue;
                 }
                 match step {
-                    Step::One(wanted) if wanted == byte => next |= 1 << (at + 1),
+                    Step::One(expected) if expected == byte => next |= 1 << (at + 1),
                     Step::Some if *byte != b'/' => next |= 1 << at,
                     Step::Any => next |= 1 << at,
                     Step::One(_) | Step::Some => {}
@@ -128,7 +128,7 @@ impl Pattern {
         reached & (1 << self.steps.len()) != 0
     }
 
-    /// The same with what comes after a star that stands for nothing.
+    /// Adds the states that are reached when a star matches nothing.
     fn skip(&self, mut reached: u128) -> u128 {
         for (at, step) in self.steps.iter().enumerate() {
             if matches!(step, Step::Some | Step::Any) && reached & (1 << at) != 0 {
@@ -169,7 +169,7 @@ fn steps(text: &str) -> Result<Vec<Step>, &'static str> {
     Ok(steps)
 }
 
-/// Whether paths of WeChat's and WeCom's have this character, in lower case.
+/// Whether lower-case paths of WeChat and WeCom may have this character.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"/-_".contains(&byte)
 }

@@ -122,7 +122,7 @@ impl ServedAccounts {
         for options in accounts {
             let account = options.open(&factory);
             kept.push(ServedAccount::new(Arc::new(
-                account.map_err(|problem| of(options, &problem))?,
+                account.map_err(|problem| of(options, &problem.to_string()))?,
             )));
         }
         let all = kept.iter().map(|kept: &ServedAccount| kept.account.clone());
@@ -228,8 +228,16 @@ impl ServedAccounts {
         let before = before.map(|kept| &kept.account);
         let account = match before {
             Some(before) if before.options == options => before.clone(),
-            Some(before) => Arc::new(options.open_after(before, &self.factory)?),
-            None => Arc::new(options.open(&self.factory)?),
+            Some(before) => Arc::new(
+                options
+                    .open_after(before, &self.factory)
+                    .map_err(|error| error.to_string())?,
+            ),
+            None => Arc::new(
+                options
+                    .open(&self.factory)
+                    .map_err(|error| error.to_string())?,
+            ),
         };
         let is_open = |address: &ListenAddr| {
             let its =

@@ -10,7 +10,7 @@ pub struct ByteBudget {
     held: AtomicUsize,
 }
 
-/// Some bytes of a [`ByteBudget`], given back when dropped.
+/// Some of the [`ByteBudget`], given back when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     budget: &'static ByteBudget,

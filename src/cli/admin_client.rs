@@ -10,7 +10,7 @@ use tokio::time::{Duration, timeout};
 
 use crate::{
     admin::MARK,
-    client::api::{Client, Error},
+    client::api::{Client, ClientError, Error},
     proxy::{HEADER, Mark, guard::FOR_ADMIN},
 };
 
@@ -83,7 +83,7 @@ pub(super) async fn request(
 }
 
 async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Result<AdminReply, AskError> {
-    let client = Client::localhost(admin).map_err(AskError::Question)?;
+    let client = Client::localhost(admin).map_err(|error| AskError::Question(error.to_string()))?;
     // The admin port accepts loopback names only, whatever address it is reached at.
     let url = format!("http://localhost:{}{path}", admin.port());
     let request = client.request(method, url);

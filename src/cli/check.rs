@@ -12,7 +12,7 @@ use super::{
     output::say,
 };
 use crate::{
-    account::{self, AccountFactory, SourceOptions},
+    account::{self, AccountError, AccountFactory, SourceOptions},
     body::buffered::BufferedBody,
     client::{ResponseBody, Upstream, UpstreamRequest},
     config::{Config, from_here},
@@ -160,7 +160,11 @@ impl Report {
     async fn store(&mut self, config: &Config) {
         let Some(options) = &config.store else { return };
         let redis = Redis::new(options.clone());
-        for account in config.accounts.iter().filter(|account| account.shares()) {
+        for account in config
+            .accounts
+            .iter()
+            .filter(|account| account.uses_store())
+        {
             let place = redis.slot(account.api, &account.appid, account.id());
             match place.read().await {
                 Ok(found) => {
@@ -239,11 +243,11 @@ impl Report {
     async fn token(&mut self, config: &Config, route: &Arc<Connector>, account: &account::Options) {
         let client = match api::client(&config.route) {
             Ok(client) => client,
-            Err(problem) => return self.failed(&problem),
+            Err(problem) => return self.failed(&problem.to_string()),
         };
         let means = AccountFactory::new(client, route.clone(), config.token_wait);
-        let of_account = |problem| format!("{}: {problem}", account.names());
-        let (issuer, route) = match (account.issuer(&means), account.route(&means)) {
+        let of_account = |problem: AccountError| format!("{}: {problem}", account.names());
+        let (issuer, route) = match (account.token_source(&means), account.connector(&means)) {
             (Ok(issuer), Ok(route)) => (issuer, route),
             (Err(problem), _) | (_, Err(problem)) => return self.failed(&of_account(problem)),
         };

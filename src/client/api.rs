@@ -23,6 +23,11 @@ pub struct ApiRequest(RequestBuilder);
 #[derive(Debug)]
 pub struct ApiResponse(Response);
 
+/// Why a client cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", sentence(.0))]
+pub struct ClientError(#[from] reqwest::Error);
+
 /// Why there is no reply. Each is a sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,14 +57,14 @@ pub enum Error {
 }
 
 impl Client {
-    /// By the same way as calls. A request may take `time_out` in all. The error is a sentence.
-    pub fn as_calls(options: &ConnectOptions, time_out: Duration) -> Result<Self, String> {
+    /// By the same way as calls. A request may take `time_out` in all.
+    pub fn as_calls(options: &ConnectOptions, time_out: Duration) -> Result<Self, ClientError> {
         let mut builder = builder(options.tls.config())
             .dns_resolver(DnsResolver(options.names.clone()))
             .connect_timeout(options.connect_timeout)
             .timeout(time_out);
         if let Some(egress) = &options.egress {
-            let mut proxy = Proxy::all(egress.to_string()).map_err(|error| sentence(&error))?;
+            let mut proxy = Proxy::all(egress.to_string())?;
             if let Some((user, password)) = egress.credentials() {
                 proxy = proxy.basic_auth(user, password);
             }
@@ -69,19 +74,19 @@ impl Client {
     }
 
     /// For servers that are near: by no proxy, and with the system's names. A connection may take
-    /// `connect_timeout`, and a request `time_out` in all. The error is a sentence.
+    /// `connect_timeout`, and a request `time_out` in all.
     pub fn near(
         tls: &ClientConfig,
         connect_timeout: Duration,
         time_out: Duration,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ClientError> {
         let builder = builder(tls).connect_timeout(connect_timeout);
         build(builder.timeout(time_out))
     }
 
     /// For the server at `address`, without TLS and by the name of `localhost`. A request has no time limit of its
-    /// own. The error is a sentence.
-    pub fn localhost(address: SocketAddr) -> Result<Self, String> {
+    /// own.
+    pub fn localhost(address: SocketAddr) -> Result<Self, ClientError> {
         build(builder(&trusts_nobody()).resolve("localhost", address))
     }
 
@@ -179,11 +184,8 @@ fn builder(tls: &ClientConfig) -> ClientBuilder {
         .user_agent(concat!("wechat-sidecar/", env!("CARGO_PKG_VERSION")))
 }
 
-fn build(builder: ClientBuilder) -> Result<Client, String> {
-    builder
-        .build()
-        .map(Client)
-        .map_err(|error| sentence(&error))
+fn build(builder: ClientBuilder) -> Result<Client, ClientError> {
+    Ok(Client(builder.build()?))
 }
 
 /// For servers without TLS.

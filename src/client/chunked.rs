@@ -1,45 +1,45 @@
-//! A reply in chunks (RFC 9112 §7.1): its bytes, without what stands between them.
+//! A decoder of the chunked transfer coding (RFC 9112 §7.1).
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
 use crate::net::connection_error::ConnectionError;
 
-/// How long the line before a chunk may be.
-const LONGEST_LINE: usize = 4096;
+/// The longest line before a chunk.
+const MAX_LINE: usize = 4096;
 
-/// How much may follow the last chunk. It is not passed on: WeChat sends nothing there.
-const LARGEST_TRAILER: usize = 16 * 1024;
+/// The most bytes of trailers. They are dropped: WeChat sends none.
+const MAX_TRAILERS: usize = 16 * 1024;
 
-/// What comes next.
+/// The state of the decoder: what it expects next.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum ChunkedDecoder {
     /// The line before a chunk.
     #[default]
     Size,
-    /// So many bytes of one.
+    /// This many bytes of a chunk.
     Data(u64),
-    /// The end of its line.
+    /// The CRLF after a chunk.
     EndOfData,
-    /// Lines up to an empty one, of so many bytes at most.
-    Trailer(usize),
-    /// Nothing.
+    /// Trailers up to an empty line, of at most this many bytes.
+    Trailers(usize),
+    /// Nothing: the body has ended.
     Ended,
 }
 
 impl ChunkedDecoder {
-    /// Takes from the beginning of `input` all that is no data, as far as it has come.
+    /// Consumes everything before the next data from `input`, as far as it is there.
     pub(super) fn advance(&mut self, input: &mut BytesMut) -> Result<(), ConnectionError> {
         loop {
             *self = match *self {
                 Self::Data(_) | Self::Ended => return Ok(()),
-                Self::Size => match line(input, LONGEST_LINE)? {
+                Self::Size => match line(input, MAX_LINE)? {
                     None => return Ok(()),
                     Some(length) => {
                         let size = size(&input[..length])?;
                         input.advance(length + 2);
                         match size {
-                            0 => Self::Trailer(LARGEST_TRAILER),
+                            0 => Self::Trailers(MAX_TRAILERS),
                             size => Self::Data(size),
                         }
                     }
@@ -54,13 +54,13 @@ impl ChunkedDecoder {
                     input.advance(2);
                     Self::Size
                 }
-                Self::Trailer(left) => match line(input, left)? {
+                Self::Trailers(left) => match line(input, left)? {
                     None => return Ok(()),
                     Some(length) => {
                         input.advance(length + 2);
                         match length {
                             0 => Self::Ended,
-                            _ => Self::Trailer(left.saturating_sub(length + 2)),
+                            _ => Self::Trailers(left.saturating_sub(length + 2)),
                         }
                     }
                 },
@@ -68,7 +68,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Takes what has come of a chunk.
+    /// Takes the data of a chunk, as far as it is there.
     pub(super) fn take(&mut self, input: &mut BytesMut) -> Option<Bytes> {
         let Self::Data(left) = self else { return None };
         let data = take(input, left)?;
@@ -79,7 +79,7 @@ impl ChunkedDecoder {
     }
 }
 
-/// Takes what is here of the next `left` bytes, and counts them.
+/// Takes at most `left` bytes, and subtracts them from `left`.
 pub(super) fn take(input: &mut BytesMut, left: &mut u64) -> Option<Bytes> {
     let some = usize::try_from(*left)
         .unwrap_or(usize::MAX)
@@ -88,7 +88,7 @@ pub(super) fn take(input: &mut BytesMut, left: &mut u64) -> Option<Bytes> {
         return None;
     }
     *left -= some as u64;
-    // All of it is given away as it is; a part has to be counted by whom it is kept.
+    // Taking the whole buffer avoids the reference count that a split needs.
     let data = if some == input.len() {
         std::mem::take(input)
     } else {
@@ -97,7 +97,7 @@ pub(super) fn take(input: &mut BytesMut, left: &mut u64) -> Option<Bytes> {
     Some(data.freeze())
 }
 
-/// How long the first line is without its end, once that is here.
+/// The length of the first line without its CRLF, if the line is complete.
 fn line(input: &[u8], limit: usize) -> Result<Option<usize>, ConnectionError> {
     match memchr(b'\n', input) {
         Some(end) if end > limit || end == 0 || input[end - 1] != b'\r' => {
@@ -109,7 +109,7 @@ fn line(input: &[u8], limit: usize) -> Result<Option<usize>, ConnectionError> {
     }
 }
 
-/// The size that a line says: digits, and then maybe blanks and extensions.
+/// Parses a chunk size: hexadecimal digits, perhaps followed by blanks and extensions.
 fn size(line: &[u8]) -> Result<u64, ConnectionError> {
     let count = |line: &[u8], is: fn(&u8) -> bool| line.iter().take_while(|byte| is(byte)).count();
     let (digits, rest) = line.split_at(count(line, u8::is_ascii_hexdigit));
@@ -117,7 +117,7 @@ fn size(line: &[u8]) -> Result<u64, ConnectionError> {
     if !(rest.is_empty() || rest[0] == b';') || rest.contains(&b'\r') {
         return Err(ConnectionError::Chunk);
     }
-    // No digit is an error there, and so are too many.
+    // `from_str_radix` rejects an empty string and an overflow.
     let digits = std::str::from_utf8(digits).map_err(|_| ConnectionError::Chunk)?;
     u64::from_str_radix(digits, 16).map_err(|_| ConnectionError::Chunk)
 }
@@ -126,7 +126,7 @@ fn size(line: &[u8]) -> Result<u64, ConnectionError> {
 mod tests {
     use super::*;
 
-    /// What is decoded when `pieces` come one after the other, and what is left; whether all has come.
+    /// Decodes `pieces` one after the other. Returns the data, whether the body has ended, and the rest.
     fn decoded(pieces: &[&[u8]]) -> Result<(Vec<u8>, bool, Vec<u8>), ConnectionError> {
         let (mut chunks, mut input, mut all) =
             (ChunkedDecoder::default(), BytesMut::new(), Vec::new());
@@ -179,12 +179,8 @@ mod tests {
 
     #[test]
     fn what_two_could_read_in_two_ways_is_no_chunk() {
-        let long = [b"1;".repeat(LONGEST_LINE), b"\r\n".to_vec()].concat();
-        let trailers = [
-            b"0\r\n".to_vec(),
-            b"X: 1\r\n".repeat(LARGEST_TRAILER / 6 + 1),
-        ]
-        .concat();
+        let long = [b"1;".repeat(MAX_LINE), b"\r\n".to_vec()].concat();
+        let trailers = [b"0\r\n".to_vec(), b"X: 1\r\n".repeat(MAX_TRAILERS / 6 + 1)].concat();
         for came in [
             &b"\r\n"[..],
             b"\n",

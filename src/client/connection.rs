@@ -1,7 +1,7 @@
-//! One connection to WeChat and the call on it: no task of its own, no queue between.
+//! One HTTP/1.1 connection to WeChat. It is driven by the call that uses it, without a task of its own.
 //!
-//! It carries one call at a time, and takes the next only when the last byte of the one before has left and
-//! the last byte of its reply has come: so a reply cannot reach another call.
+//! A connection carries one call at a time. It takes the next call only after the last byte of the previous
+//! request was written and the last byte of its reply was read. So a reply cannot reach another call.
 
 use std::{
     fmt, mem,
@@ -18,7 +18,7 @@ use super::{
     chunked::{ChunkedDecoder, take},
     request::UpstreamRequest,
     request_writer::{self, RequestWriter},
-    response_head::{Framing, LARGEST_HEAD, ResponseHead, parse},
+    response_head::{Framing, MAX_HEAD, ResponseHead, parse},
 };
 use crate::{
     body::request_body::BodyError,
@@ -31,118 +31,118 @@ use crate::{
     rt::task::Deadline,
 };
 
-/// A connection that ends so soon after a call was sent was being closed when that came.
+/// If a connection ends within this time after the request was sent, WeChat was probably closing it already.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// How much is read at once of a large reply.
-const LARGEST_READ: usize = 256 * 1024;
+/// How much of a large reply is read at once.
+const MAX_READ: usize = 256 * 1024;
 
-/// One connection.
+/// One connection to WeChat.
 pub(super) struct Connection {
-    wire: BufStream,
-    sending: RequestWriter,
-    /// What stopped it.
-    broken: Option<ConnectionError>,
-    /// What came and was not understood yet.
+    stream: BufStream,
+    writer: RequestWriter,
+    /// Why writing failed.
+    write_error: Option<ConnectionError>,
+    /// Bytes that were read, but not parsed yet.
     input: BytesMut,
-    /// How much of a reply to read at once.
-    step: usize,
-    /// The call is HEAD.
-    to_head: bool,
-    /// Something of its reply has come.
+    /// How much of a reply to read next.
+    read_size: usize,
+    /// Whether the request is HEAD.
+    is_head: bool,
+    /// Whether any byte of the reply was read.
     answered: bool,
-    /// What is left of the reply.
+    /// The rest of the reply's body.
     framing: Framing,
     keep_alive: bool,
-    /// What calls on it say as `Host`.
+    /// The `Host` header of calls on it.
     authority: HeaderValue,
-    /// How long something may be waited for.
-    clock: Deadline,
-    _held: Permits,
+    /// The limit of the current wait.
+    deadline: Deadline,
+    _permits: Permits,
 }
 
-/// Counts a connection for as long as it is one.
+/// Held as long as the connection exists: its permit and its count in the metrics.
 pub(super) type Permits = (OwnedSemaphorePermit, GaugeGuard<Arc<Metrics>>);
 
-/// Why a call has no reply.
+/// Why a call got no reply.
 #[derive(Debug)]
 pub(super) enum Error {
     TimedOut(Duration),
     App,
     Broken {
-        fault: ConnectionError,
-        /// Nothing of a reply came, and no time for one had passed since the call left.
+        error: ConnectionError,
+        /// Whether it broke without any byte of a reply and within [`AT_ONCE`] after the request was written.
         at_once: bool,
     },
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Nothing of what came.
-        f.debug_struct("Link")
-            .field("sending", &self.sending)
+        // Without `input`, which is data of the app's.
+        f.debug_struct("Connection")
+            .field("writer", &self.writer)
             .field("framing", &self.framing)
             .finish_non_exhaustive()
     }
 }
 
 impl Connection {
-    /// Speaks HTTP on a new connection.
-    pub(super) fn new(dialed: Dialed, held: Permits) -> Box<Self> {
+    /// A connection for calls over a newly opened stream.
+    pub(super) fn new(dialed: Dialed, permits: Permits) -> Box<Self> {
         Box::new(Self {
-            wire: BufStream::new(dialed.stream),
-            sending: RequestWriter::nothing(),
-            broken: None,
+            stream: BufStream::new(dialed.stream),
+            writer: RequestWriter::idle(),
+            write_error: None,
             input: BytesMut::new(),
-            step: LITTLE,
-            to_head: false,
+            read_size: LITTLE,
+            is_head: false,
             answered: false,
             framing: Framing::Ended,
             keep_alive: true,
             authority: dialed.authority,
-            clock: Deadline::default(),
-            _held: held,
+            deadline: Deadline::default(),
+            _permits: permits,
         })
     }
 
-    /// `call` is the one that it carries; nothing is sent yet.
+    /// Starts `call`. Nothing is written yet.
     pub(super) fn begin(&mut self, call: UpstreamRequest) {
-        self.clock.stop();
-        self.to_head = call.is_head;
+        self.deadline.stop();
+        self.is_head = call.is_head;
         self.answered = false;
-        self.step = LITTLE;
-        // Until the reply has said otherwise.
+        self.read_size = LITTLE;
+        // Until the head of the reply allows it.
         self.keep_alive = false;
-        self.sending.begin(call, &self.authority);
+        self.writer.begin(call, &self.authority);
     }
 
-    /// The head of the reply to what has begun.
+    /// Writes the request, and reads the head of the reply.
     pub(super) fn poll_reply(
         &mut self,
         options: &Options,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response<()>, Error>> {
-        if self.poll_send(cx) == Poll::Ready(false) {
+        if self.poll_write(cx) == Poll::Ready(false) {
             return Poll::Ready(Err(Error::App));
         }
-        // An answer may have come before the connection broke: a broken one has something to read, if only that.
+        // A reply may have arrived before writing failed. Reading a broken connection never blocks.
         match self.poll_head(cx) {
             Poll::Ready(Ok(head)) => {
                 self.framing = head.framing;
-                self.keep_alive = head.keep_alive && self.broken.is_none();
-                self.end_if_it_has();
-                self.clock.stop();
+                self.keep_alive = head.keep_alive && self.write_error.is_none();
+                self.check_end();
+                self.deadline.stop();
                 Poll::Ready(Ok(head.head))
             }
-            Poll::Ready(Err(fault)) => {
-                let fault = self.broken.unwrap_or(fault);
-                let at_once = !self.answered && self.sending.last_write().elapsed() < AT_ONCE;
-                Poll::Ready(Err(Error::Broken { fault, at_once }))
+            Poll::Ready(Err(error)) => {
+                let error = self.write_error.unwrap_or(error);
+                let at_once = !self.answered && self.writer.last_write().elapsed() < AT_ONCE;
+                Poll::Ready(Err(Error::Broken { error, at_once }))
             }
             Poll::Pending => {
                 let (reply, idle) = (options.reply_timeout, options.idle_timeout);
-                let due = self.sending.deadline(reply, idle);
-                if self.clock.poll_due(due, cx) {
+                let due = self.writer.deadline(reply, idle);
+                if self.deadline.poll_due(due, cx) {
                     Poll::Ready(Err(Error::TimedOut(options.reply_timeout)))
                 } else {
                     Poll::Pending
@@ -151,20 +151,20 @@ impl Connection {
         }
     }
 
-    /// Sends on; ready when there is no more to do, which is false if the app is to blame.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.sending.is_through() {
+    /// Writes more of the request. Ready when nothing is left to write, with `false` if the app's body failed.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.writer.is_finished() {
             return Poll::Ready(true);
         }
-        match ready!(self.sending.poll(&mut self.wire, cx)) {
+        match ready!(self.writer.poll(&mut self.stream, cx)) {
             Ok(()) => Poll::Ready(true),
-            Err(stopped) => {
-                self.sending.give_up();
+            Err(error) => {
+                self.writer.abort();
                 self.keep_alive = false;
-                match stopped {
+                match error {
                     request_writer::Error::App => Poll::Ready(false),
-                    request_writer::Error::Wire(fault) => {
-                        self.broken = Some(fault);
+                    request_writer::Error::Connection(error) => {
+                        self.write_error = Some(error);
                         Poll::Ready(true)
                     }
                 }
@@ -175,41 +175,41 @@ impl Connection {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, ConnectionError>> {
         loop {
             let Self {
-                wire,
+                stream,
                 input,
-                to_head,
+                is_head,
                 answered,
                 ..
             } = self;
-            let looked = wire.poll_look(cx, |came| {
-                if came.is_empty() {
+            let polled = stream.poll_look(cx, |read| {
+                if read.is_empty() {
                     return Err(ConnectionError::Ended);
                 }
                 *answered = true;
-                // Nearly always all of it comes at once.
+                // Nearly always the whole head arrives at once.
                 if input.is_empty() {
-                    let (understood, head) = parse(came, *to_head)?;
-                    input.extend_from_slice(&came[understood..]);
+                    let (parsed, head) = parse(read, *is_head)?;
+                    input.extend_from_slice(&read[parsed..]);
                     return Ok(head);
                 }
-                input.extend_from_slice(came);
-                if !came.contains(&b'\n') {
+                input.extend_from_slice(read);
+                if !read.contains(&b'\n') {
                     return Ok(None);
                 }
-                let (understood, head) = parse(input, *to_head)?;
-                let _ = input.split_to(understood);
+                let (parsed, head) = parse(input, *is_head)?;
+                let _ = input.split_to(parsed);
                 Ok(head)
             });
-            if let Some(head) = ready!(looked)?? {
+            if let Some(head) = ready!(polled)?? {
                 return Poll::Ready(Ok(head));
             }
-            if self.input.len() > LARGEST_HEAD {
+            if self.input.len() > MAX_HEAD {
                 return Poll::Ready(Err(ConnectionError::LargeHead));
             }
         }
     }
 
-    /// The next of a reply's body, which may pause for `idle`.
+    /// Reads more of the reply's body, which may pause for `idle`.
     pub(super) fn poll_data(
         &mut self,
         idle: Duration,
@@ -217,10 +217,10 @@ impl Connection {
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
         match self.poll_decoded(cx) {
             Poll::Ready(data) => {
-                self.clock.stop();
+                self.deadline.stop();
                 Poll::Ready(data.map(|data| data.map_err(BodyError::Reply)))
             }
-            Poll::Pending if self.clock.poll_elapsed(idle, cx) => {
+            Poll::Pending if self.deadline.poll_elapsed(idle, cx) => {
                 Poll::Ready(Some(Err(BodyError::Idle(idle))))
             }
             Poll::Pending => Poll::Pending,
@@ -237,18 +237,18 @@ impl Connection {
                 Framing::Ended => return Poll::Ready(None),
                 Framing::Length(left) => take(input, left),
                 Framing::Chunked(chunks) => {
-                    // What is wrong behind it is found again when it is asked for.
-                    let sound = chunks.advance(input);
+                    // An error after the data is found again by the next poll.
+                    let result = chunks.advance(input);
                     let data = chunks.take(input);
                     if data.is_none() {
-                        sound?;
+                        result?;
                     }
                     data
                 }
                 Framing::UntilClose if input.is_empty() => None,
                 Framing::UntilClose => Some(mem::take(input).freeze()),
             };
-            self.end_if_it_has();
+            self.check_end();
             if let Some(data) = data {
                 return Poll::Ready(Some(Ok(data)));
             }
@@ -264,13 +264,13 @@ impl Connection {
         }
     }
 
-    /// Notes the end of the reply as soon as its last byte is taken. What comes behind it belongs to no call,
-    /// and the connection carries none any more.
-    fn end_if_it_has(&mut self) {
+    /// Notes the end of the reply as soon as its last byte is taken. If bytes follow it, they belong to no
+    /// call, and the connection is not used again.
+    fn check_end(&mut self) {
         let ended = match &mut self.framing {
             Framing::Length(left) => *left == 0,
             Framing::Chunked(chunks) => {
-                // A fault is found again when more is asked for.
+                // An error is found again by the next poll.
                 let _ = chunks.advance(&mut self.input);
                 *chunks == ChunkedDecoder::Ended
             }
@@ -285,25 +285,25 @@ impl Connection {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionError>> {
-        let Self { wire, input, .. } = self;
-        let read = if self.step > LITTLE {
-            ready!(wire.poll_append(cx, input, self.step))?
+        let Self { stream, input, .. } = self;
+        let read = if self.read_size > LITTLE {
+            ready!(stream.poll_append(cx, input, self.read_size))?
         } else {
-            ready!(wire.poll_look(cx, |came| {
-                input.extend_from_slice(came);
-                came.len()
+            ready!(stream.poll_look(cx, |read| {
+                input.extend_from_slice(read);
+                read.len()
             }))?
         };
-        if read == self.step {
-            self.step = (self.step * 2).min(LARGEST_READ);
-        } else if read < self.step / 2 {
-            self.step = (self.step / 2).max(LITTLE);
+        if read == self.read_size {
+            self.read_size = (self.read_size * 2).min(MAX_READ);
+        } else if read < self.read_size / 2 {
+            self.read_size = (self.read_size / 2).max(LITTLE);
         }
         Poll::Ready(Ok(read))
     }
 
-    /// How many bytes of the reply have not been taken yet, if that is known.
-    pub(super) fn left(&self) -> Option<u64> {
+    /// How many bytes of the reply's body were not taken yet, if that is known.
+    pub(super) fn remaining(&self) -> Option<u64> {
         match self.framing {
             Framing::Length(left) => Some(left),
             Framing::Ended => Some(0),
@@ -311,43 +311,43 @@ impl Connection {
         }
     }
 
-    /// Sends what can be sent now; whether anything could.
-    pub(super) fn send_on(&mut self, cx: &mut Context<'_>) -> bool {
-        let before = self.sending.last_write();
-        let _ = self.poll_send(cx);
-        let moved = self.sending.last_write() != before;
-        if moved {
-            // WeChat may wait for the end of the call with the rest of its reply.
-            self.clock.stop();
+    /// Writes what can be written of the request now, and returns whether anything was.
+    pub(super) fn write_more(&mut self, cx: &mut Context<'_>) -> bool {
+        let before = self.writer.last_write();
+        let _ = self.poll_write(cx);
+        let progress = self.writer.last_write() != before;
+        if progress {
+            // WeChat may send the rest of its reply only after the end of the request.
+            self.deadline.stop();
         }
-        moved
+        progress
     }
 
-    /// Whether WeChat does not take more of the call at the moment.
+    /// Whether WeChat takes no more of the request at the moment.
     pub(super) fn is_blocked(&self) -> bool {
-        self.sending.is_blocked()
+        self.writer.is_blocked()
     }
 
-    /// Whether all of the call has left, or nothing more will.
+    /// Whether all of the request was written, or writing has stopped.
     pub(super) fn is_sent(&self) -> bool {
-        self.sending.is_through()
+        self.writer.is_finished()
     }
 
     /// Whether it can take another call.
     pub(super) fn is_free(&self) -> bool {
-        self.keep_alive && self.framing == Framing::Ended && self.sending.is_through()
+        self.keep_alive && self.framing == Framing::Ended && self.writer.is_finished()
     }
 
-    /// Whether it is certainly [open](Self::is_open), though nobody is woken when it is not any more.
+    /// Whether it is certainly [open](Self::is_open). Unlike that, this does not register a waker.
     pub(super) fn is_quiet(&self) -> bool {
-        self.wire.is_quiet()
+        self.stream.is_quiet()
     }
 
-    /// Whether WeChat has neither closed it nor said anything that nobody asked for, as far as the runtime has
-    /// heard. If not, the task of `cx` is woken when it does.
+    /// Whether WeChat has neither closed it nor sent unexpected bytes, as far as the runtime knows. If it is
+    /// open, the task of `cx` is woken when that changes.
     pub(super) fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
-        let polled = self.wire.poll_look(cx, <[u8]>::len);
-        // Without it the runtime says that all is quiet and has not looked.
+        let polled = self.stream.poll_look(cx, <[u8]>::len);
+        // Without budget the runtime returns `Pending` and has not looked.
         let quiet = polled.is_pending() && has_budget_remaining();
         self.keep_alive &= quiet;
         quiet

@@ -1,5 +1,5 @@
-//! A call that WeChat answered before it had all of it: it goes on in a task of its own, since an app that
-//! still sends may not read yet.
+//! Handles a reply that begins before the whole request was sent. A task of its own goes on sending, because
+//! an app that still sends may not read yet.
 
 use std::{
     future::{Future, poll_fn},
@@ -15,68 +15,74 @@ use crate::{
     body::request_body::BodyError, net::connection_error::ConnectionError, rt::task::Deadline,
 };
 
-/// How long WeChat may take nothing of a call that it has answered.
-const STUCK: Duration = Duration::from_secs(5);
+/// How long WeChat may accept nothing of a request that it has already answered.
+const STALL_LIMIT: Duration = Duration::from_secs(5);
 
-/// What comes of the reply; `None` is its end.
+/// A part of the reply's body; `None` is its end.
 type EarlyEvent = Option<Result<Bytes, BodyError>>;
 
-/// The reply to a call that goes on aside.
+/// The body of a reply whose request is still being sent by another task.
 #[derive(Debug)]
 pub(super) struct EarlyResponse {
-    reply: mpsc::Receiver<EarlyEvent>,
+    events: mpsc::Receiver<EarlyEvent>,
 }
 
 impl EarlyResponse {
-    /// Lets the call on `link` go on; either way it may pause for `idle`. The connection carries no other.
-    pub(super) fn new(link: Box<Connection>, idle: Duration) -> Self {
-        let (sender, reply) = mpsc::channel(1);
-        tokio::spawn(go_on(link, sender, idle));
-        Self { reply }
+    /// Starts the task that continues the call on `connection`. In both directions it may pause for `idle`.
+    /// The connection is not used again.
+    pub(super) fn new(connection: Box<Connection>, idle: Duration) -> Self {
+        let (sender, events) = mpsc::channel(1);
+        tokio::spawn(continue_call(connection, sender, idle));
+        Self { events }
     }
 
-    /// The next of the reply's body.
+    /// Reads more of the reply's body.
     pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<EarlyEvent> {
-        // Without a word about its end it has none.
-        let came = self.reply.poll_recv(cx);
-        came.map(|came| came.unwrap_or(Some(Err(BodyError::Reply(ConnectionError::Ended)))))
+        // If the task ended without an end of the body, the body is incomplete.
+        let event = self.events.poll_recv(cx);
+        event.map(|event| event.unwrap_or(Some(Err(BodyError::Reply(ConnectionError::Ended)))))
     }
 }
 
-/// Until the app does not read any more, or both have come to their end.
-async fn go_on(mut link: Box<Connection>, reply: mpsc::Sender<EarlyEvent>, idle: Duration) {
+/// Runs until the app stops reading, or both the request and the reply have ended.
+async fn continue_call(
+    mut connection: Box<Connection>,
+    events: mpsc::Sender<EarlyEvent>,
+    idle: Duration,
+) {
     loop {
-        let Ok(room) = meanwhile(&mut link, reply.reserve()).await else {
+        let Ok(slot) = while_writing(&mut connection, events.reserve()).await else {
             return;
         };
-        let mut left = pin!(reply.closed());
-        let came = poll_fn(|cx| {
-            link.send_on(cx);
-            match left.as_mut().poll(cx) {
+        let mut closed = pin!(events.closed());
+        let event = poll_fn(|cx| {
+            connection.write_more(cx);
+            match closed.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(None),
-                Poll::Pending => link.poll_data(idle, cx).map(Some),
+                Poll::Pending => connection.poll_data(idle, cx).map(Some),
             }
         });
-        let Some(came) = came.await else { return };
-        let more = matches!(came, Some(Ok(_)));
-        room.send(came);
+        let Some(event) = event.await else { return };
+        let more = matches!(event, Some(Ok(_)));
+        slot.send(event);
         if !more {
             break;
         }
     }
-    drop(reply);
-    let mut clock = Deadline::default();
+    drop(events);
+    let mut deadline = Deadline::default();
     poll_fn(|cx| {
-        if link.send_on(cx) {
-            clock.stop();
+        if connection.write_more(cx) {
+            deadline.stop();
         }
-        // Who has answered and takes no more may never do so, and the app may read nothing until it has sent all.
-        let limit = if link.is_blocked() {
-            idle.min(STUCK)
+        // After its reply, WeChat may never accept the rest of the request. The app may not read until it has
+        // sent all of it.
+        let limit = if connection.is_blocked() {
+            idle.min(STALL_LIMIT)
         } else {
             idle
         };
-        if link.is_sent() || clock.poll_elapsed(limit, cx) {
+        if connection.is_sent() || deadline.poll_elapsed(limit, cx) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -85,11 +91,11 @@ async fn go_on(mut link: Box<Connection>, reply: mpsc::Sender<EarlyEvent>, idle:
     .await;
 }
 
-/// Waits for `other`, and sends on.
-async fn meanwhile<T>(link: &mut Connection, other: impl Future<Output = T>) -> T {
+/// Waits for `other`, and writes the request meanwhile.
+async fn while_writing<T>(connection: &mut Connection, other: impl Future<Output = T>) -> T {
     let mut other = pin!(other);
     poll_fn(|cx| {
-        link.send_on(cx);
+        connection.write_more(cx);
         other.as_mut().poll(cx)
     })
     .await

@@ -1,4 +1,4 @@
-//! Connections to WeChat that wait for their next call: the last one in is the first one out.
+//! Idle connections to WeChat. The most recently used one is reused first.
 
 use std::{
     future::poll_fn,
@@ -18,68 +18,68 @@ use tokio::{
 use super::connection::Connection;
 use crate::rt::count_guard::CountGuard;
 
-/// How long a connection may wait; WeChat closes its own later.
-const MOST_IDLE: Duration = Duration::from_secs(15);
+/// How long a connection may be idle. WeChat closes idle connections later.
+const MAX_IDLE: Duration = Duration::from_secs(15);
 
-/// Before a connection unused for longer than this is used again, the runtime gets a turn: it may
-/// not have heard yet that WeChat closed it. A connection in steady use is hardly ever closed.
-const LISTEN_AFTER: Duration = Duration::from_millis(20);
+/// Before a connection is reused that was idle for longer than this, the task yields to the runtime, which may
+/// not know yet that WeChat closed it. Connections in steady use are hardly ever closed.
+const YIELD_AFTER: Duration = Duration::from_millis(20);
 
-/// The waiting connections of one worker.
+/// The idle connections of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     /// Never held across an await, and only by one worker's thread.
     idle: Mutex<Vec<(Box<Connection>, Instant)>>,
-    /// Calls that wait because no more connections may be opened.
+    /// The number of calls that wait because no more connections may be opened.
     waiting: AtomicUsize,
     freed: Notify,
 }
 
 impl Pool {
-    /// A connection that can take a call now.
+    /// Takes a connection that is ready for a call.
     pub(super) async fn take(&self) -> Option<Box<Connection>> {
-        // Where one turns out to be closed, others may be, too.
-        let mut care = false;
+        // If one connection was closed, others probably were, too.
+        let mut found_closed = false;
         loop {
-            let (mut link, since) = self.lock().pop()?;
+            let (mut connection, since) = self.lock().pop()?;
             let waited = since.elapsed();
-            if waited > MOST_IDLE {
+            if waited > MAX_IDLE {
                 continue;
             }
-            if care || waited > LISTEN_AFTER {
-                // What the sockets have to say is delivered before this goes on.
+            if found_closed || waited > YIELD_AFTER {
+                // The runtime processes socket events before this task runs again.
                 yield_now().await;
             }
-            if link.is_quiet() || poll_fn(|cx| Poll::Ready(link.is_open(cx))).await {
-                return Some(link);
+            if connection.is_quiet() || poll_fn(|cx| Poll::Ready(connection.is_open(cx))).await {
+                return Some(connection);
             }
-            care = true;
+            found_closed = true;
         }
     }
 
-    /// A connection as soon as another call gives one back.
+    /// Waits for a connection that another call returns.
     pub(super) async fn wait(&self) -> Box<Connection> {
         let _waiting = CountGuard::on(&self.waiting);
         loop {
-            if let Some(link) = self.take().await {
-                return link;
+            if let Some(connection) = self.take().await {
+                return connection;
             }
             self.freed.notified().await;
         }
     }
 
-    /// Takes back a connection whose reply is through.
-    pub(super) fn put(&self, link: Box<Connection>) {
-        if link.is_free() {
-            self.lock().push((link, Instant::now()));
+    /// Returns a connection whose call has ended.
+    pub(super) fn put(&self, connection: Box<Connection>) {
+        if connection.is_free() {
+            self.lock().push((connection, Instant::now()));
             if self.waiting.load(Ordering::Relaxed) > 0 {
                 self.freed.notify_one();
             }
         }
     }
 
-    /// How many connections wait, and how many of those, the youngest `most`, can still take a call after
-    /// `pause`. The task of `cx` is woken when one of them is closed.
+    /// Returns how many connections are idle, and how many of them, at most `most`, will still be usable after
+    /// `pause`. The task of `cx` is woken when one of these is closed.
     pub(super) fn ready(
         &self,
         most: usize,
@@ -87,18 +87,17 @@ impl Pool {
         cx: &mut Context<'_>,
     ) -> (usize, usize) {
         let mut idle = self.lock();
-        let lasting = idle.iter_mut().rev().filter_map(|(link, since)| {
-            (since.elapsed() + pause <= MOST_IDLE && link.is_open(cx)).then_some(())
+        let lasting = idle.iter_mut().rev().filter_map(|(connection, since)| {
+            (since.elapsed() + pause <= MAX_IDLE && connection.is_open(cx)).then_some(())
         });
         let ready = lasting.take(most).count();
-        idle.retain(|(link, _)| link.is_free());
+        idle.retain(|(connection, _)| connection.is_free());
         (idle.len(), ready)
     }
 
-    /// Closes what has waited too long.
+    /// Closes connections that were idle for too long.
     pub(super) fn sweep(&self) {
-        self.lock()
-            .retain(|(_, since)| since.elapsed() <= MOST_IDLE);
+        self.lock().retain(|(_, since)| since.elapsed() <= MAX_IDLE);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Box<Connection>, Instant)>> {

@@ -1,4 +1,4 @@
-//! One worker's connections by the way of all, and by those that accounts have of their own.
+//! One worker's connection pools: one for the common upstream, and one for each upstream of accounts' own.
 
 use std::{
     pin::pin,
@@ -11,17 +11,18 @@ use tokio::time::{Duration, interval, sleep};
 use super::{Options, ResponseBody, SendError, Upstream, UpstreamRequest};
 use crate::{metrics::Metrics, net::connector::Connector};
 
-/// A way of an account's own. As long as somebody holds it, workers keep their connections by it.
+/// Identifies an upstream that accounts have of their own. Workers keep its connections as long as somebody
+/// holds the key.
 #[derive(Debug)]
 pub struct UpstreamKey(Arc<Connector>);
 
 impl UpstreamKey {
-    /// By `route`, which accounts may share.
-    pub fn new(route: Arc<Connector>) -> Self {
-        Self(route)
+    /// A key for the upstream of `connector`. Several accounts may share it.
+    pub fn new(connector: Arc<Connector>) -> Self {
+        Self(connector)
     }
 
-    /// The route itself.
+    /// The connector of the upstream.
     pub fn connector(&self) -> &Arc<Connector> {
         &self.0
     }
@@ -37,51 +38,51 @@ pub struct Pools {
     own: Mutex<Vec<(Weak<UpstreamKey>, Arc<Upstream>)>>,
 }
 
-/// How often connections are looked at that nobody uses.
-const SWEEP: Duration = Duration::from_secs(5);
+/// How often idle connections are checked.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether those that are kept warm still are: whoever used one has heard of its
-/// end in our place.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often they are checked if some are kept warm. The task that last used a connection is woken when it
+/// is closed, and not this one.
+const WARM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long after WeChat closed a connection that is kept warm it is opened again.
+/// How long to wait before a warm connection that WeChat closed is opened again.
 const REOPEN_AFTER: Duration = Duration::from_millis(250);
 
 impl Pools {
-    /// `route` is the way of all.
-    pub fn new(route: Arc<Connector>, options: Options, metrics: Arc<Metrics>) -> Self {
+    /// `connector` is that of the common upstream.
+    pub fn new(connector: Arc<Connector>, options: Options, metrics: Arc<Metrics>) -> Self {
         Self {
-            common: Upstream::new(route, options, metrics.clone()),
+            common: Upstream::new(connector, options, metrics.clone()),
             options,
             metrics,
             own: Mutex::default(),
         }
     }
 
-    /// [Sends](Upstream::send) `call` by `way`, or by the way of all.
+    /// [Sends](Upstream::send) `call` to the upstream of `key`, or to the common one.
     pub async fn send(
         &self,
-        way: Option<&Arc<UpstreamKey>>,
+        key: Option<&Arc<UpstreamKey>>,
         call: UpstreamRequest,
         fresh: bool,
     ) -> Result<Response<ResponseBody>, SendError> {
-        let own = way.map(|way| self.pool_of(way));
+        let own = key.map(|key| self.pool_of(key));
         let upstream = own.as_deref().unwrap_or(&self.common);
         pin!(upstream.send(call, fresh)).await
     }
 
-    /// Closes connections that have waited too long, and those of ways that nobody has any more, and
-    /// keeps some warm; for ever.
+    /// Closes connections that were idle for too long, drops upstreams that no account uses any more, and
+    /// keeps connections warm; for ever.
     pub async fn sweep(&self) {
         let pause = match self.options.keep_warm {
-            0 => SWEEP,
-            _ => LOOK,
+            0 => SWEEP_INTERVAL,
+            _ => WARM_INTERVAL,
         };
         let mut tick = interval(pause);
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                // WeChat has closed one; not sooner, lest it closes all of them at once.
+                // WeChat has closed one. The pause keeps this from reopening each one as WeChat closes it.
                 () = self.common.below_min_idle() => sleep(REOPEN_AFTER).await,
             }
             self.common.maintain(pause).await;
@@ -91,24 +92,24 @@ impl Pools {
         }
     }
 
-    /// What goes by ways of accounts' own, less those that nobody has any more.
+    /// The upstreams that some account still has of its own.
     fn still_used(&self) -> Vec<Arc<Upstream>> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.retain(|(way, _)| way.strong_count() > 0);
+        own.retain(|(key, _)| key.strong_count() > 0);
         own.iter().map(|(_, upstream)| upstream.clone()).collect()
     }
 
-    fn pool_of(&self, way: &Arc<UpstreamKey>) -> Arc<Upstream> {
+    fn pool_of(&self, key: &Arc<UpstreamKey>) -> Arc<Upstream> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let known = own
             .iter()
-            .find(|(known, _)| known.as_ptr() == Arc::as_ptr(way));
+            .find(|(known, _)| known.as_ptr() == Arc::as_ptr(key));
         if let Some((_, upstream)) = known {
             return upstream.clone();
         }
-        let upstream = Upstream::new(way.0.clone(), self.options, self.metrics.clone());
+        let upstream = Upstream::new(key.0.clone(), self.options, self.metrics.clone());
         let upstream = Arc::new(upstream);
-        own.push((Arc::downgrade(way), upstream.clone()));
+        own.push((Arc::downgrade(key), upstream.clone()));
         upstream
     }
 }

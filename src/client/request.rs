@@ -1,4 +1,4 @@
-//! A call as it goes out: its head in bytes, but for what is the connection's to say, and its body.
+//! A request to WeChat: the bytes of its head, except for the headers that the connection adds, and its body.
 
 use std::fmt;
 
@@ -7,48 +7,48 @@ use http_body::Body;
 
 use crate::body::{buffered::BufferedBody, request_body::RequestBody};
 
-/// How much room a head is given at first.
-const USUAL_HEAD: usize = 1024;
+/// The initial capacity of a head.
+const HEAD_CAPACITY: usize = 1024;
 
-/// How long a target may be.
-const LONGEST_TARGET: usize = 65_534;
+/// The longest target.
+const MAX_TARGET: usize = 65_534;
 
-/// A call on its way out.
+/// A request to WeChat.
 pub struct UpstreamRequest {
     pub(super) head: Vec<u8>,
-    /// Its reply has a head only.
+    /// Whether the method is HEAD, so that the reply has no body.
     pub(super) is_head: bool,
     pub(super) body: BufferedBody<RequestBody>,
-    /// How many bytes of it there are.
+    /// The length of the body.
     pub(super) length: u64,
 }
 
 impl fmt::Debug for UpstreamRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbound")
+        f.debug_struct("UpstreamRequest")
             .field("length", &self.length)
             .finish_non_exhaustive()
     }
 }
 
 impl UpstreamRequest {
-    /// A call with a `body` of known length, to what `target` writes: a path and query. `None` if that is
-    /// too long, or could be read as more than a target.
+    /// A request with a `body` of known length. `target` writes the path and query. Returns `None` if they
+    /// are too long, or have a character that could end the target.
     pub fn new(
         method: &Method,
         body: BufferedBody<RequestBody>,
         target: impl FnOnce(&mut Vec<u8>),
     ) -> Option<Self> {
-        let mut head = Vec::with_capacity(USUAL_HEAD);
+        let mut head = Vec::with_capacity(HEAD_CAPACITY);
         head.extend_from_slice(method.as_str().as_bytes());
         head.push(b' ');
         let before = head.len();
         target(&mut head);
         let written = &head[before..];
-        // All of it is looked at in any case, which is quicker than to stop early.
-        let sound =
-            (written.iter()).fold(true, |sound, byte| sound & (*byte > b' ') & (*byte != 0x7f));
-        if !sound || !(1..=LONGEST_TARGET).contains(&written.len()) {
+        // Checking all bytes is faster than stopping early, because it vectorizes.
+        let valid =
+            (written.iter()).fold(true, |valid, byte| valid & (*byte > b' ') & (*byte != 0x7f));
+        if !valid || !(1..=MAX_TARGET).contains(&written.len()) {
             return None;
         }
         head.extend_from_slice(b" HTTP/1.1\r\n");
@@ -60,17 +60,17 @@ impl UpstreamRequest {
         })
     }
 
-    /// How many bytes its body has.
+    /// The length of the body.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// What has been written of its head, with the token in it.
+    /// The head as far as it is written. It may hold the token.
     pub fn head(&self) -> &[u8] {
         &self.head
     }
 
-    /// Adds a header. `Host` is added by the connection, and nobody else may.
+    /// Adds a header. It must not be `Host`, which the connection adds.
     pub fn header(&mut self, name: &HeaderName, value: &HeaderValue) {
         let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
         for part in [name, b": ", value, b"\r\n"] {
@@ -102,8 +102,8 @@ mod tests {
         ] {
             assert!(call(target).is_none(), "{target:?}");
         }
-        assert!(call(&[b'/'; LONGEST_TARGET]).is_some());
-        assert!(call(&[b'/'; LONGEST_TARGET + 1]).is_none());
+        assert!(call(&[b'/'; MAX_TARGET]).is_some());
+        assert!(call(&[b'/'; MAX_TARGET + 1]).is_none());
         // The token is in the head.
         assert!(!format!("{:?}", call(b"/TOK").unwrap()).contains("TOK"));
     }

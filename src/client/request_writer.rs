@@ -1,4 +1,4 @@
-//! A call on its way out of a connection, and how far it has come.
+//! Writes a request to a connection, and keeps track of the progress.
 
 use std::{
     fmt,
@@ -18,52 +18,52 @@ use crate::{
     net::{connection_error::ConnectionError, stream::BufStream},
 };
 
-/// A body that is no larger goes into the same piece as the head.
-const SMALL: usize = 2048;
+/// A body of at most this size is written together with the head.
+const SMALL_BODY: usize = 2048;
 
-/// What of a call has not left yet.
+/// The part of a request that is not written yet.
 pub(super) struct RequestWriter {
-    /// What is written next: a head, and what has come of a body.
+    /// The bytes to write next: the head, followed by a chunk of the body.
     head: Vec<u8>,
-    piece: Bytes,
-    /// How many bytes of these two are written.
+    chunk: Bytes,
+    /// How many of these bytes are written.
     written: usize,
-    /// The body, until the last of it has left.
+    /// The body, until its last byte is flushed.
     body: Option<BufferedBody<RequestBody>>,
-    /// How many bytes that is.
+    /// How many bytes of the body were not taken from it yet.
     left: u64,
-    /// All that was written has left.
+    /// Whether all written bytes are flushed.
     flushed: bool,
     last_write: Instant,
-    /// WeChat does not take more at the moment.
+    /// Whether the connection takes no more at the moment.
     blocked: bool,
 }
 
 impl fmt::Debug for RequestWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The token is in the head.
-        f.debug_struct("Sending")
+        f.debug_struct("RequestWriter")
             .field("left", &self.left)
             .field("blocked", &self.blocked)
             .finish_non_exhaustive()
     }
 }
 
-/// Why a call cannot be sent to its end.
+/// Why a request could not be written to its end.
 #[derive(Debug)]
 pub(super) enum Error {
     /// The app's own body ended early.
     App,
-    /// The connection.
-    Wire(ConnectionError),
+    /// The connection broke.
+    Connection(ConnectionError),
 }
 
 impl RequestWriter {
-    /// Nothing, on a new connection.
-    pub(super) fn nothing() -> Self {
+    /// A writer with nothing to write, for a new connection.
+    pub(super) fn idle() -> Self {
         Self {
             head: Vec::new(),
-            piece: Bytes::new(),
+            chunk: Bytes::new(),
             written: 0,
             body: None,
             left: 0,
@@ -73,7 +73,7 @@ impl RequestWriter {
         }
     }
 
-    /// `call` is what goes out next, to the host that is called `authority`.
+    /// Starts to write `call`, with `authority` as its `Host`.
     pub(super) fn begin(&mut self, call: UpstreamRequest, authority: &HeaderValue) {
         let UpstreamRequest {
             mut head,
@@ -84,8 +84,8 @@ impl RequestWriter {
         for part in [b"host: ", authority.as_bytes(), b"\r\n\r\n"] {
             head.extend_from_slice(part);
         }
-        // It is kept until it has left, since it counts as held.
-        let small = body.whole().filter(|body| body.len() <= SMALL);
+        // The body is kept until it is flushed, because it counts against the byte budget.
+        let small = body.whole().filter(|body| body.len() <= SMALL_BODY);
         if let Some(small) = small {
             head.extend_from_slice(small);
         }
@@ -97,15 +97,15 @@ impl RequestWriter {
         self.wrote();
     }
 
-    /// Sends what can be sent now; ready when all has left.
+    /// Writes what can be written now. Ready when all is flushed.
     pub(super) fn poll(
         &mut self,
-        wire: &mut BufStream,
+        stream: &mut BufStream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         loop {
-            if let Err(error) = ready!(self.poll_write(wire, cx)) {
-                return Poll::Ready(Err(Error::Wire(error.into())));
+            if let Err(error) = ready!(self.poll_write(stream, cx)) {
+                return Poll::Ready(Err(Error::Connection(error.into())));
             }
             let Some(body) = &mut self.body else {
                 return Poll::Ready(Ok(()));
@@ -118,29 +118,29 @@ impl RequestWriter {
             let Some(Ok(frame)) = frame else {
                 return Poll::Ready(Err(Error::App));
             };
-            // Trailers end a body; that something of it is missing is found next.
+            // Trailers end a body. If data is missing, the next poll finds it.
             if let Ok(data) = frame.into_data() {
                 let Some(left) = self.left.checked_sub(data.len() as u64) else {
                     return Poll::Ready(Err(Error::App));
                 };
                 self.left = left;
                 self.flushed = data.is_empty();
-                self.piece = data;
+                self.chunk = data;
             }
         }
     }
 
-    fn poll_write(&mut self, wire: &mut BufStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, stream: &mut BufStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.flushed {
-            let of_piece = self.written.saturating_sub(self.head.len());
+            let from = self.written.saturating_sub(self.head.len());
             let head = self.head.get(self.written..).unwrap_or_default();
-            let piece = &self.piece[of_piece..];
-            let polled = match (head, piece) {
-                ([], []) => match wire.poll_flush(cx) {
+            let chunk = &self.chunk[from..];
+            let polled = match (head, chunk) {
+                ([], []) => match stream.poll_flush(cx) {
                     Poll::Ready(Ok(())) => {
                         self.flushed = true;
                         self.head = Vec::new();
-                        self.piece = Bytes::new();
+                        self.chunk = Bytes::new();
                         self.written = 0;
                         if self.blocked {
                             self.wrote();
@@ -150,8 +150,8 @@ impl RequestWriter {
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                     Poll::Pending => Poll::Pending,
                 },
-                (only, []) | ([], only) => wire.poll_write(cx, &[IoSlice::new(only)]),
-                (head, piece) => wire.poll_write(cx, &[IoSlice::new(head), IoSlice::new(piece)]),
+                (only, []) | ([], only) => stream.poll_write(cx, &[IoSlice::new(only)]),
+                (head, chunk) => stream.poll_write(cx, &[IoSlice::new(head), IoSlice::new(chunk)]),
             };
             match polled {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -174,31 +174,30 @@ impl RequestWriter {
         self.blocked = false;
     }
 
-    /// What is left is not sent any more.
-    pub(super) fn give_up(&mut self) {
-        *self = Self::nothing();
+    /// Drops the rest of the request.
+    pub(super) fn abort(&mut self) {
+        *self = Self::idle();
     }
 
-    /// Whether all of it has left.
-    pub(super) fn is_through(&self) -> bool {
+    /// Whether there is nothing more to write.
+    pub(super) fn is_finished(&self) -> bool {
         self.body.is_none()
     }
 
-    /// Whether WeChat does not take more at the moment.
+    /// Whether the connection takes no more at the moment.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked
     }
 
-    /// When something was written last.
+    /// When bytes were last written.
     pub(super) fn last_write(&self) -> Instant {
         self.last_write
     }
 
-    /// When waiting for the reply becomes too long: `reply` after the last byte of the call has
-    /// left, `idle` after the last byte that WeChat took. An app that sends slowly has a clock of
-    /// its own.
+    /// The deadline of the reply: `reply` after the last byte of the request is written, or `idle` after the
+    /// last byte that WeChat took. A slow app has a time limit of its own.
     pub(super) fn deadline(&self, reply: Duration, idle: Duration) -> Instant {
-        match (self.blocked, self.is_through()) {
+        match (self.blocked, self.is_finished()) {
             (true, _) => self.last_write + idle,
             (false, true) => self.last_write + reply,
             (false, false) => Instant::now() + idle.min(reply),

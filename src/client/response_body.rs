@@ -1,4 +1,4 @@
-//! A reply's body on its way in; when it is through, its connection is free again.
+//! The body of a reply. At its end the connection returns to the pool.
 
 use std::{
     mem,
@@ -14,52 +14,53 @@ use tokio::time::Duration;
 use super::{connection::Connection, early_response::EarlyResponse, pool::Pool};
 use crate::body::request_body::BodyError;
 
-/// The body of a reply that has not been read yet.
+/// The unread part of a reply's body.
 #[derive(Debug)]
 pub struct ResponseBody {
     source: BodySource,
-    /// Some of it came, and nobody has waited since.
-    flows: bool,
+    /// Whether the last poll returned data.
+    had_data: bool,
     idle: Duration,
     pool: Arc<Pool>,
 }
 
-/// Where it comes from.
+/// The source of a body.
 #[derive(Debug)]
 enum BodySource {
-    /// The connection that it comes on. Dropped before the end, it is closed.
-    Link(Box<Connection>),
-    /// Who has the connection.
-    Aside(EarlyResponse),
-    /// Nowhere any more, for this reason.
-    Broken(Option<BodyError>),
+    /// A connection. If it is dropped before the end of the body, it is closed.
+    Connection(Box<Connection>),
+    /// The task that has the connection.
+    Early(EarlyResponse),
+    /// It has failed. The error is returned once.
+    Failed(Option<BodyError>),
     /// It has ended.
-    Nothing,
+    Ended,
 }
 
 impl ResponseBody {
-    pub(super) fn new(link: Box<Connection>, idle: Duration, pool: Arc<Pool>) -> Self {
-        let source = if link.is_sent() {
-            BodySource::Link(link)
+    pub(super) fn new(connection: Box<Connection>, idle: Duration, pool: Arc<Pool>) -> Self {
+        let source = if connection.is_sent() {
+            BodySource::Connection(connection)
         } else {
-            BodySource::Aside(EarlyResponse::new(link, idle))
+            BodySource::Early(EarlyResponse::new(connection, idle))
         };
-        let mut arriving = Self {
+        let mut body = Self {
             source,
-            flows: false,
+            had_data: false,
             idle,
             pool,
         };
-        arriving.release_at_end();
-        arriving
+        body.release_at_end();
+        body
     }
 
     fn release_at_end(&mut self) {
-        if let BodySource::Link(link) = &self.source
-            && link.left() == Some(0)
-            && let BodySource::Link(link) = mem::replace(&mut self.source, BodySource::Nothing)
+        if let BodySource::Connection(connection) = &self.source
+            && connection.remaining() == Some(0)
+            && let BodySource::Connection(connection) =
+                mem::replace(&mut self.source, BodySource::Ended)
         {
-            self.pool.put(link);
+            self.pool.put(connection);
         }
     }
 }
@@ -74,38 +75,38 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = match &mut this.source {
-            BodySource::Link(link) => link.poll_data(this.idle, cx),
-            BodySource::Aside(aside) => aside.poll_data(cx),
-            BodySource::Broken(error) => Poll::Ready(error.take().map(Err)),
-            BodySource::Nothing => Poll::Ready(None),
+            BodySource::Connection(connection) => connection.poll_data(this.idle, cx),
+            BodySource::Early(early) => early.poll_data(cx),
+            BodySource::Failed(error) => Poll::Ready(error.take().map(Err)),
+            BodySource::Ended => Poll::Ready(None),
         };
-        let flowed = mem::replace(&mut this.flows, polled.is_ready());
-        let came = match ready!(polled) {
-            // What came before it is sent first: hyper would forget it.
-            Some(Err(error)) if flowed => {
-                this.source = BodySource::Broken(Some(error));
-                this.flows = false;
+        let had_data = mem::replace(&mut this.had_data, polled.is_ready());
+        let data = match ready!(polled) {
+            // hyper drops unsent data on an error, so let it send the data first.
+            Some(Err(error)) if had_data => {
+                this.source = BodySource::Failed(Some(error));
+                this.had_data = false;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            came => came,
+            data => data,
         };
         this.release_at_end();
-        if !matches!(came, Some(Ok(_))) {
-            this.source = BodySource::Nothing;
+        if !matches!(data, Some(Ok(_))) {
+            this.source = BodySource::Ended;
         }
-        Poll::Ready(came.map(|came| came.map(Frame::data)))
+        Poll::Ready(data.map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.source, BodySource::Nothing)
+        matches!(self.source, BodySource::Ended)
     }
 
     fn size_hint(&self) -> SizeHint {
         let left = match &self.source {
-            BodySource::Link(link) => link.left(),
-            BodySource::Aside(_) | BodySource::Broken(_) => None,
-            BodySource::Nothing => Some(0),
+            BodySource::Connection(connection) => connection.remaining(),
+            BodySource::Early(_) | BodySource::Failed(_) => None,
+            BodySource::Ended => Some(0),
         };
         left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }

@@ -1,4 +1,4 @@
-//! The head of a reply, and what it says of its body and of the connection (RFC 9112).
+//! Parses the head of a reply, including the framing of its body and whether the connection persists (RFC 9112).
 
 use std::mem::MaybeUninit;
 
@@ -8,29 +8,29 @@ use hyper::ext::ReasonPhrase;
 use super::chunked::ChunkedDecoder;
 use crate::net::connection_error::ConnectionError;
 
-/// How long a head may be.
-pub(super) const LARGEST_HEAD: usize = 256 * 1024;
+/// The largest head.
+pub(super) const MAX_HEAD: usize = 256 * 1024;
 
-/// How many headers it may have.
-const MOST_HEADERS: usize = 100;
+/// The most headers.
+const MAX_HEADERS: usize = 100;
 
-/// How many bytes a body may say that it has.
-const MOST_BYTES: u64 = i64::MAX as u64;
+/// The largest `Content-Length`.
+const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// How a body ends.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// After so many bytes more.
+    /// After this many more bytes.
     Length(u64),
-    /// With an empty chunk.
+    /// With the last chunk.
     Chunked(ChunkedDecoder),
-    /// With the connection.
+    /// With the end of the connection.
     UntilClose,
-    /// It has.
+    /// It has ended.
     Ended,
 }
 
-/// What a head says.
+/// A parsed head.
 #[derive(Debug)]
 pub(super) struct ResponseHead {
     pub(super) head: Response<()>,
@@ -39,18 +39,18 @@ pub(super) struct ResponseHead {
     pub(super) keep_alive: bool,
 }
 
-/// Reads the head of a reply to a call, of which it is known whether it was HEAD: how many bytes have
-/// been understood, and what they say once all of it is here. 1xx come before it, and say nothing.
+/// Parses the head of a reply; `is_head` says whether the request was HEAD. Returns how many bytes were
+/// parsed, and the head if it is complete. Interim replies (1xx) before it are skipped.
 pub(super) fn parse(
     bytes: &[u8],
-    to_head: bool,
+    is_head: bool,
 ) -> Result<(usize, Option<ResponseHead>), ConnectionError> {
     let mut start = 0;
     loop {
-        let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+        let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut reply = httparse::Response::new(&mut []);
         let parsed = httparse::ParserConfig::default()
-            .parse_response_with_uninit_headers(&mut reply, &bytes[start..], &mut room)
+            .parse_response_with_uninit_headers(&mut reply, &bytes[start..], &mut headers)
             .map_err(|error| match error {
                 httparse::Error::TooManyHeaders => ConnectionError::LargeHead,
                 _ => ConnectionError::Head,
@@ -62,7 +62,7 @@ pub(super) fn parse(
         let status = StatusCode::from_u16(reply.code.unwrap_or_default());
         let status = status.map_err(|_| ConnectionError::Head)?;
         if status == StatusCode::SWITCHING_PROTOCOLS || !status.is_informational() {
-            return Ok((start, Some(ResponseHead::of(&reply, status, to_head)?)));
+            return Ok((start, Some(ResponseHead::of(&reply, status, is_head)?)));
         }
     }
 }
@@ -71,14 +71,14 @@ impl ResponseHead {
     fn of(
         reply: &httparse::Response<'_, '_>,
         status: StatusCode,
-        to_head: bool,
+        is_head: bool,
     ) -> Result<Self, ConnectionError> {
-        let mut said = FramingHeaders::default();
+        let mut framing_headers = FramingHeaders::default();
         let mut head = Response::new(());
         *head.status_mut() = status;
         head.headers_mut().reserve(reply.headers.len());
         for header in reply.headers.iter() {
-            said.read(head.headers_mut(), header)?;
+            framing_headers.read(head.headers_mut(), header)?;
         }
         let reason = reply.reason.unwrap_or_default();
         if Some(reason) != status.canonical_reason()
@@ -89,20 +89,21 @@ impl ResponseHead {
         let is_old = reply.version == Some(0);
         let framing = match status.as_u16() {
             101 | 204 | 304 => Framing::Ended,
-            _ if to_head => Framing::Ended,
-            _ => said.framing(is_old)?,
+            _ if is_head => Framing::Ended,
+            _ => framing_headers.framing(is_old)?,
         };
-        if said.chunked {
+        if framing_headers.chunked {
             // Of two lengths the chunks are right (RFC 9112 §6.3).
             head.headers_mut().remove(header::CONTENT_LENGTH);
         }
-        // Nothing may follow such a head; of who says that something does it is not known what follows.
-        let is_odd = said.fault.is_some()
-            || (status == StatusCode::NO_CONTENT && (said.chunked || said.length > Some(0)));
-        let ends = said.close
+        // If a reply without a body announces one, the connection's state is unknown after it.
+        let is_odd = framing_headers.error.is_some()
+            || (status == StatusCode::NO_CONTENT
+                && (framing_headers.chunked || framing_headers.length > Some(0)));
+        let ends = framing_headers.close
             || is_odd
-            || (is_old && !said.keep_alive)
-            || (said.chunked && said.length.is_some())
+            || (is_old && !framing_headers.keep_alive)
+            || (framing_headers.chunked && framing_headers.length.is_some())
             || framing == Framing::UntilClose
             || status == StatusCode::SWITCHING_PROTOCOLS;
         Ok(Self {
@@ -113,19 +114,19 @@ impl ResponseHead {
     }
 }
 
-/// What headers say of the connection.
+/// The headers that frame the body and control the connection.
 #[derive(Default)]
 struct FramingHeaders {
     close: bool,
     keep_alive: bool,
     length: Option<u64>,
     chunked: bool,
-    /// What is wrong with them, which matters where there is a body.
-    fault: Option<ConnectionError>,
+    /// What is wrong with them. It matters only if there is a body.
+    error: Option<ConnectionError>,
 }
 
 impl FramingHeaders {
-    /// Notes what `header` says, and puts it to the others unless that is all it is there for.
+    /// Reads `header`, and adds it to `headers` unless it is for the connection only.
     fn read(
         &mut self,
         headers: &mut HeaderMap,
@@ -152,10 +153,10 @@ impl FramingHeaders {
         Ok(())
     }
 
-    /// How a body ends.
+    /// The framing of the body.
     fn framing(&self, is_old: bool) -> Result<Framing, ConnectionError> {
-        match (self.fault, self.length) {
-            (Some(fault), _) => Err(fault),
+        match (self.error, self.length) {
+            (Some(error), _) => Err(error),
             _ if self.chunked && is_old => Err(ConnectionError::Coding),
             _ if self.chunked => Ok(Framing::Chunked(ChunkedDecoder::default())),
             (None, Some(0)) => Ok(Framing::Ended),
@@ -164,22 +165,22 @@ impl FramingHeaders {
         }
     }
 
-    /// Notes what `Transfer-Encoding` says. Some repeat it.
+    /// Reads `Transfer-Encoding`. Some servers repeat it.
     fn coding(&mut self, coding: &[u8]) {
         if coding.eq_ignore_ascii_case(b"chunked") {
             self.chunked = true;
         } else if !coding.eq_ignore_ascii_case(b"identity") {
-            self.fault = Some(ConnectionError::Coding);
+            self.error = Some(ConnectionError::Coding);
         }
     }
 
-    /// Notes what `Content-Length` says; the length, if it is news.
+    /// Reads `Content-Length`. Returns the length the first time.
     fn content_length(&mut self, value: &[u8]) -> Option<u64> {
         let known = self.length;
         for length in value.split(|byte| *byte == b',') {
             let length = number(length.trim_ascii());
             if length.is_none() || self.length.is_some_and(|known| Some(known) != length) {
-                self.fault = Some(ConnectionError::Length);
+                self.error = Some(ConnectionError::Length);
                 return None;
             }
             self.length = length;
@@ -187,27 +188,27 @@ impl FramingHeaders {
         self.length.filter(|_| known.is_none())
     }
 
-    /// Notes what `Connection` says; false if it names other headers, too.
+    /// Reads `Connection`. Returns false if it names other headers, too.
     fn connection(&mut self, value: &[u8]) -> bool {
-        let mut usual = true;
+        let mut only_known = true;
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
             } else if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;
             } else {
-                usual = false;
+                only_known = false;
             }
         }
-        usual
+        only_known
     }
 }
 
-/// Digits, and nothing else.
+/// Parses digits, and nothing else.
 fn number(digits: &[u8]) -> Option<u64> {
-    let sound = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    let text = std::str::from_utf8(digits).ok().filter(|_| sound)?;
-    text.parse().ok().filter(|length| *length <= MOST_BYTES)
+    let valid = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(digits).ok().filter(|_| valid)?;
+    text.parse().ok().filter(|length| *length <= MAX_LENGTH)
 }
 
 #[cfg(test)]

@@ -93,7 +93,8 @@ impl<'a> AccountUpstreams<'a> {
         if let Some(known) = self.trusted.get(path) {
             return Ok(known.clone());
         }
-        let tls = load(Some(Path::new(path))).map_err(|problem| given.error(&problem))?;
+        let tls =
+            load(Some(Path::new(path))).map_err(|problem| given.error(&problem.to_string()))?;
         self.trusted.insert(path.to_owned(), tls.clone());
         Ok(tls)
     }

@@ -137,7 +137,8 @@ pub(super) fn route(
     }
     let ca = settings.text(Id::UpstreamCa);
     let extra = ca.map(|(_, path)| Path::new(path));
-    let tls = tls::load(extra).map_err(|problem| settings.error(Id::UpstreamCa, &problem))?;
+    let tls =
+        tls::load(extra).map_err(|problem| settings.error(Id::UpstreamCa, &problem.to_string()))?;
     let connect_timeout = settings.value(Id::ConnectTimeout, parse::duration)?;
     let mut names = Resolver::new(fixed, connect_timeout);
     if settings.switch(Id::SkipHostsFile)? {

@@ -55,7 +55,7 @@ pub(super) fn store(
     let tls = match url.tls {
         true => {
             let trust = tls::load(extra.map(Path::new));
-            Some(trust.map_err(|problem| settings.error(Id::StoreCaFile, &problem))?)
+            Some(trust.map_err(|problem| settings.error(Id::StoreCaFile, &problem.to_string()))?)
         }
         false => None,
     };
@@ -77,7 +77,7 @@ pub(super) fn advise(
 ) -> Option<&'static str> {
     match store {
         None if accounts.iter().any(account::Options::fetch_revokes_others) => Some(CLASSIC),
-        Some(_) if !accounts.iter().any(account::Options::shares) => Some(NEEDLESS),
+        Some(_) if !accounts.iter().any(account::Options::uses_store) => Some(NEEDLESS),
         Some(_) | None => None,
     }
 }

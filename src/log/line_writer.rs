@@ -1,8 +1,8 @@
-//! A bounded queue of lines in front of a sink that may block: whoever logs never waits.
+//! A bounded queue of lines in front of a sink that may block, so that logging never blocks.
 //!
-//! The reader of a process's stdout can stop reading: a stalled log shipper, Docker's blocking log mode, a
-//! terminal that was paused. A write to a full pipe then waits for ever, and everything that logs waits
-//! with it. So a line is put into a queue, and a thread of its own writes it.
+//! The reader of a process's stdout can stop reading: for example a stalled log shipper, Docker's blocking
+//! log mode or a paused terminal. A write to a full pipe then blocks for ever, and so does everything that
+//! logs. So lines are put into a queue, and a separate thread writes them.
 
 use std::{
     collections::VecDeque,
@@ -15,37 +15,37 @@ use std::{
 
 use tokio::time::{Duration, Instant};
 
-/// Most bytes that wait to be written, with what it takes to keep them.
+/// The most bytes that may be queued, including the overhead of each line.
 pub(super) const CAPACITY: usize = 1 << 20;
 
-/// What a line takes beside its text.
+/// The memory of a line beside its text.
 const LINE_OVERHEAD: usize = mem::size_of::<Line>();
 
-/// How often dropped lines are told of while the reader is still behind.
+/// How often dropped lines are reported while the reader is still behind.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long to wait before a sink that cannot take anything now is tried again.
+/// How long to wait before a write is tried again after `WouldBlock`.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Where lines are put. Clones write to the same sink.
+/// The queue in front of a sink. Clones share it.
 #[derive(Clone)]
-pub(super) struct LineWriter(Arc<Shared>);
+pub(super) struct LineWriter(Arc<SharedQueue>);
 
-/// What a line is worth when the queue is full.
+/// Which lines are dropped when the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Priority {
-    /// Dropped when there is no room, or for an important one.
+    /// Dropped when the queue is full, or to make room for an important line.
     Ordinary,
-    /// A warning or an error: takes the room of ordinary ones.
+    /// A warning or an error. It replaces ordinary lines.
     Important,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct SharedQueue {
     queue: Mutex<Queue>,
-    /// A line came.
-    came: Condvar,
-    /// Everything is written.
+    /// Notified when a line is queued.
+    queued: Condvar,
+    /// Notified when all lines are written.
     idle: Condvar,
 }
 
@@ -53,13 +53,13 @@ struct Shared {
 struct Queue {
     ordinary: VecDeque<Line>,
     important: VecDeque<Line>,
-    /// What both take.
+    /// The memory of both.
     bytes: usize,
-    /// Of the line that comes next.
+    /// The sequence number of the next line.
     sequence: u64,
     is_writing: bool,
     dropped: u64,
-    /// How many of them were told of.
+    /// How many of the dropped lines were reported.
     reported: u64,
 }
 
@@ -70,16 +70,16 @@ struct Line {
 }
 
 impl LineWriter {
-    /// Starts the thread that writes to `sink`. It calls `report` with how many lines were dropped since
-    /// the last time, once the reader has caught up, or every ten seconds while it has not.
+    /// Starts the thread that writes to `sink`. It calls `report` with the number of newly dropped lines when
+    /// the reader has caught up, and every ten seconds while it has not.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system cannot start a thread.
     pub(super) fn start(
         sink: impl Write + Send + 'static,
         report: impl Fn(u64) + Send + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<SharedQueue>::default();
         let queue = shared.clone();
         thread::Builder::new()
             .name("log".to_owned())
@@ -87,18 +87,18 @@ impl LineWriter {
         Ok(Self(shared))
     }
 
-    /// Queues `text`, which ends with a newline; drops a line where there is no room.
+    /// Queues `text`, which ends with a newline. A line is dropped if the queue is full.
     pub(super) fn push(&self, text: &[u8], priority: Priority) {
         self.0.lock().push(text, priority);
-        self.0.came.notify_one();
+        self.0.queued.notify_one();
     }
 
-    /// How many lines were dropped, or could not be written.
+    /// How many lines were dropped or could not be written.
     pub(super) fn dropped(&self) -> u64 {
         self.0.lock().dropped
     }
 
-    /// Waits until everything is written, for at most `limit`. Returns whether it is.
+    /// Waits until all lines are written, but at most `limit`. Returns whether they are.
     pub(super) fn flush(&self, limit: Duration) -> bool {
         let is_busy = |queue: &mut Queue| queue.is_writing || !queue.is_empty();
         let waited = self
@@ -118,12 +118,12 @@ impl fmt::Debug for LineWriter {
     }
 }
 
-impl Shared {
+impl SharedQueue {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes lines as they come, for ever.
+    /// Writes queued lines, for ever.
     fn write_all(&self, mut sink: impl Write, report: impl Fn(u64)) {
         let mut last_report: Option<Instant> = None;
         loop {
@@ -134,7 +134,7 @@ impl Shared {
                 queue.dropped += u64::from(written.is_err());
                 let is_due = queue.is_empty()
                     || last_report.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL);
-                // Nobody would see it where nothing can be written.
+                // A report would be lost as well if nothing can be written.
                 if is_due && written.is_ok() {
                     queue.take_unreported()
                 } else {
@@ -158,7 +158,7 @@ impl Shared {
             }
             self.idle.notify_all();
             queue = self
-                .came
+                .queued
                 .wait(queue)
                 .unwrap_or_else(PoisonError::into_inner);
         }
@@ -191,7 +191,7 @@ impl Queue {
         }
     }
 
-    /// Drops the newest ordinary lines until `size` bytes fit, or none is left.
+    /// Drops the newest ordinary lines until `size` bytes fit or no ordinary line is left.
     fn make_room(&mut self, size: usize) {
         while self.bytes + size > CAPACITY {
             let Some(line) = self.ordinary.pop_back() else {
@@ -202,7 +202,7 @@ impl Queue {
         }
     }
 
-    /// The line that came first.
+    /// Removes the oldest line.
     fn pop(&mut self) -> Option<Line> {
         let first = |lines: &VecDeque<Line>| lines.front().map_or(u64::MAX, |line| line.sequence);
         let line = if first(&self.important) < first(&self.ordinary) {
@@ -221,7 +221,7 @@ impl Queue {
     }
 }
 
-/// Writes all of `text`. A pipe may be set to non-blocking by whoever shares it.
+/// Writes all of `text`. Another process that shares the pipe may have set it to non-blocking.
 fn write_line(sink: &mut impl Write, mut text: &[u8]) -> io::Result<()> {
     while !text.is_empty() {
         match sink.write(text) {
@@ -241,7 +241,7 @@ mod tests {
 
     use super::*;
 
-    /// A sink that takes a line only when it is told to.
+    /// A sink that accepts a line only when it is told to.
     struct Stalled {
         go: Receiver<()>,
         written: Sender<String>,

@@ -1,29 +1,29 @@
-//! What can be wrong with a connection to WeChat, in words that quote nothing of what came on it.
+//! Errors of a connection to WeChat. Their texts quote nothing that was received.
 
 use std::io;
 
-/// Why a reply has no end.
+/// Why a reply could not be read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionError {
-    /// In the middle of a reply, or before there was one.
+    /// The connection was closed before a reply or in the middle of it.
     #[error("WeChat closed the connection too early")]
     Ended,
-    /// The system, or TLS.
+    /// The system or TLS reported an error.
     #[error("the connection to WeChat broke ({0})")]
     Io(io::ErrorKind),
-    /// RFC 9112 §4 and §5.
+    /// The head is malformed (RFC 9112 §4 and §5).
     #[error("WeChat's reply has a head that is not HTTP/1.1")]
     Head,
-    /// More than is read of it.
+    /// The head exceeds the limit.
     #[error("WeChat's reply has too large a head")]
     LargeHead,
-    /// RFC 9112 §6.3.
+    /// `Content-Length` is malformed or ambiguous (RFC 9112 §6.3).
     #[error("WeChat's reply has a length that is none, or two of them")]
     Length,
-    /// Nobody here could undo another.
+    /// The transfer coding is not supported.
     #[error("WeChat's reply has a transfer coding other than chunked")]
     Coding,
-    /// RFC 9112 §7.1.
+    /// A chunk is malformed (RFC 9112 §7.1).
     #[error("WeChat's reply has a broken chunk")]
     Chunk,
 }
@@ -31,7 +31,7 @@ pub enum ConnectionError {
 impl From<io::Error> for ConnectionError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // TLS says so of an end that nobody announced.
+            // TLS reports a close without `close_notify` in this way.
             io::ErrorKind::UnexpectedEof => Self::Ended,
             kind => Self::Io(kind),
         }

@@ -1,4 +1,4 @@
-//! The way to WeChat: which host, which address, through which proxy, under which certificate.
+//! Opens connections to WeChat: it picks the host and the address, and handles the proxy and TLS.
 
 use std::{
     fmt, io,
@@ -16,27 +16,31 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    dns::Resolver, egress::Egress, origin::Origin, read_ahead::ReadAhead, stream::Stream,
+    dns::{LookupError, Resolver},
+    egress::Egress,
+    origin::Origin,
+    read_ahead::ReadAhead,
+    stream::Stream,
     tls::TlsRoots,
 };
 
-/// How the way to WeChat is found.
+/// Options of a connector.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// The host, and the ones to use while it cannot be connected.
+    /// The host, followed by its fallbacks for when it cannot be connected.
     pub origins: Vec<Origin>,
-    /// Their addresses.
+    /// Resolves their names.
     pub names: Resolver,
-    /// Whom to trust.
+    /// The trusted roots.
     pub tls: TlsRoots,
     /// A forward proxy with a fixed IP, for WeChat's whitelist.
     pub egress: Option<Egress>,
-    /// For one address: TCP, proxy and TLS together.
+    /// The limit for one address: TCP, proxy and TLS together.
     pub connect_timeout: Duration,
 }
 
 impl ConnectOptions {
-    /// Whether it leads to the same place and trusts the same; the rest is one for all ways.
+    /// Whether it has the same hosts and trusted roots. All other options are common to all upstreams.
     pub fn same_target(&self, other: &Self) -> bool {
         self.origins == other.origins && self.tls == other.tls
     }
@@ -45,43 +49,44 @@ impl ConnectOptions {
 /// Why there is no connection. Nothing of the call was sent.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DialError {
-    /// DNS.
-    #[error("the name {host} cannot be resolved: {reason}")]
+    /// The name cannot be resolved.
+    #[error("the name {host} cannot be resolved: {source}")]
     Resolve {
-        /// Which.
+        /// The host.
         host: String,
-        /// In the resolver's words.
-        reason: String,
+        /// The resolver's error.
+        #[source]
+        source: LookupError,
     },
-    /// TCP, or the egress proxy.
+    /// TCP or the egress proxy failed.
     #[error("{host} cannot be connected: {reason}")]
     Connect {
-        /// Which.
+        /// The host.
         host: String,
-        /// In the system's words.
+        /// Why.
         reason: String,
     },
-    /// TLS.
+    /// The certificate is not valid, or the host does not speak TLS.
     #[error("{host} has no certificate that can be trusted, or does not speak TLS: {reason}")]
     Tls {
-        /// Which.
+        /// The host.
         host: String,
-        /// In rustls' words.
+        /// The error of rustls.
         reason: String,
     },
-    /// `max-upstream`.
+    /// The limit `max-upstream` is reached.
     #[error("all connections to WeChat are busy; see --max-upstream")]
     Crowded,
 }
 
-/// The way to WeChat, shared by all workers.
+/// Opens connections to one upstream. All workers share it.
 pub struct Connector {
     options: ConnectOptions,
     hosts: Vec<Host>,
     tls: TlsConnector,
-    made: Instant,
-    /// Until when the first host is passed over, in milliseconds after `made`.
-    first_is_down: AtomicU64,
+    created_at: Instant,
+    /// Until when the first host is skipped, in milliseconds after `created_at`.
+    first_down_until: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -95,18 +100,18 @@ struct Host {
 #[derive(Debug)]
 pub(crate) struct Dialed {
     pub(crate) stream: Stream,
-    /// What calls on it say as `Host`.
+    /// The `Host` header of calls on it.
     pub(crate) authority: HeaderValue,
 }
 
-/// How much of an upload is encrypted before it is sent.
+/// How many bytes of an upload are encrypted before they are sent.
 const LARGEST_WRITE: usize = 256 * 1024;
 
-/// How long the first host is passed over once it could not be connected.
-const DETOUR: Duration = Duration::from_secs(30);
+/// How long the first host is skipped after it could not be connected.
+const FAILOVER_PERIOD: Duration = Duration::from_secs(30);
 
 impl Connector {
-    /// A way by `options`. The first origin counts; a name that no certificate can have is an error.
+    /// Checks the hosts of `options`. A name that no certificate can have is an error.
     pub fn new(options: ConnectOptions) -> Result<Self, DialError> {
         let hosts = options
             .origins
@@ -117,42 +122,43 @@ impl Connector {
             tls: TlsConnector::from(options.tls.config().clone()),
             options,
             hosts,
-            made: Instant::now(),
-            first_is_down: AtomicU64::new(0),
+            created_at: Instant::now(),
+            first_down_until: AtomicU64::new(0),
         })
     }
 
-    /// What comes before every path.
+    /// The path prefix of the first host.
     pub fn prefix(&self) -> &str {
         self.hosts.first().map_or("", |host| &host.origin.prefix)
     }
 
-    /// How long one address may take to connect.
-    pub(crate) fn patience(&self) -> Duration {
+    /// The limit for connecting to one address.
+    pub(crate) fn connect_timeout(&self) -> Duration {
         self.options.connect_timeout
     }
 
-    /// The origins in the order in which to try them now.
+    /// The origins, in the order in which to try them now.
     pub fn origins(&self) -> Vec<&Origin> {
         self.order().map(|at| &self.hosts[at].origin).collect()
     }
 
-    /// Notes whether the origin at the head of [`origins`](Self::origins) could be connected.
+    /// Notes whether `origin` could be connected. It counts for the first host only.
     pub(crate) fn note(&self, origin: &Origin, connected: bool) {
         if self.hosts.len() > 1 && self.hosts[0].origin == *origin {
             let until = if connected {
                 Duration::ZERO
             } else {
-                self.made.elapsed() + DETOUR
+                self.created_at.elapsed() + FAILOVER_PERIOD
             };
             let millis = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
-            self.first_is_down.store(millis, Ordering::Relaxed);
+            self.first_down_until.store(millis, Ordering::Relaxed);
         }
     }
 
-    /// Opens a connection: to the next address when one cannot be connected, then to the next host.
+    /// Opens a connection. If an address cannot be connected, the next address is tried, then the next
+    /// host.
     pub(crate) async fn dial(&self) -> Result<Dialed, DialError> {
-        // What is wrong with the host that was asked for says more than what is with its stand-in.
+        // The error of the first host says more than that of its fallback.
         let mut failure = None;
         for at in self.order() {
             let host = &self.hosts[at];
@@ -174,8 +180,9 @@ impl Connector {
     }
 
     fn order(&self) -> impl Iterator<Item = usize> {
-        let down = u128::from(self.first_is_down.load(Ordering::Relaxed));
-        let start = usize::from(self.hosts.len() > 1 && self.made.elapsed().as_millis() < down);
+        let down = u128::from(self.first_down_until.load(Ordering::Relaxed));
+        let start =
+            usize::from(self.hosts.len() > 1 && self.created_at.elapsed().as_millis() < down);
         let count = self.hosts.len();
         (0..count).map(move |at| (at + start) % count)
     }
@@ -190,7 +197,7 @@ impl Connector {
                     let found = self.options.names.resolve(name).await.map_err(|error| {
                         DialError::Resolve {
                             host: name.clone(),
-                            reason: error.to_string(),
+                            source: error,
                         }
                     })?;
                     found
@@ -202,12 +209,12 @@ impl Connector {
         let mut failure = DialError::Crowded;
         for address in addresses {
             let limit = self.options.connect_timeout;
-            let slow = || host.failed(&format!("no answer within {limit:?}"));
+            let timed_out = || host.connect_error(&format!("no answer within {limit:?}"));
             match timeout(limit, self.dial_address(host, address)).await {
                 Ok(Ok(dialed)) => return Ok(dialed),
                 Ok(Err(error @ DialError::Tls { .. })) => return Err(error),
                 Ok(Err(error)) => failure = error,
-                Err(_) => failure = slow(),
+                Err(_) => failure = timed_out(),
             }
         }
         Err(failure)
@@ -225,20 +232,20 @@ impl Connector {
                 } = &host.origin;
                 let through = egress.connect(name, *port).await;
                 through.map_err(|reason| {
-                    host.failed(&format!("the egress proxy {egress}: {reason}"))
+                    host.connect_error(&format!("the egress proxy {egress}: {reason}"))
                 })?
             }
             (None, Some(address)) => TcpStream::connect(address)
                 .await
-                .map_err(|error| host.failed(&error.to_string()))?,
-            (None, None) => return Err(host.failed("it has no address")),
+                .map_err(|error| host.connect_error(&error.to_string()))?,
+            (None, None) => return Err(host.connect_error("it has no address")),
         };
-        prepare(&stream).map_err(|error| host.failed(&error.to_string()))?;
+        set_options(&stream).map_err(|error| host.connect_error(&error.to_string()))?;
         let stream = if host.origin.tls {
             let connected = self
                 .tls
                 .connect(host.server_name.clone(), ReadAhead::new(stream));
-            let mut secured = connected.await.map_err(|error| host.insecure(&error))?;
+            let mut secured = connected.await.map_err(|error| host.tls_error(&error))?;
             secured.get_mut().1.set_buffer_limit(Some(LARGEST_WRITE));
             Stream::Tls(Box::new(secured))
         } else {
@@ -253,7 +260,7 @@ impl Connector {
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Route")
+        f.debug_struct("Connector")
             .field("hosts", &self.hosts)
             .finish_non_exhaustive()
     }
@@ -273,26 +280,26 @@ impl Host {
         })
     }
 
-    fn failed(&self, reason: &str) -> DialError {
+    fn connect_error(&self, reason: &str) -> DialError {
         DialError::Connect {
             host: self.origin.host.clone(),
             reason: reason.to_owned(),
         }
     }
 
-    /// TLS that broke off is a connection that failed; a certificate that is wrong is not.
-    fn insecure(&self, error: &io::Error) -> DialError {
+    /// An error of a TLS handshake. A connection that broke counts as one that could not be connected.
+    fn tls_error(&self, error: &io::Error) -> DialError {
         match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => DialError::Tls {
                 host: self.origin.host.clone(),
                 reason: error.to_string(),
             },
-            _ => self.failed(&error.to_string()),
+            _ => self.connect_error(&error.to_string()),
         }
     }
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
@@ -315,7 +322,7 @@ mod tests {
         (listener, origin)
     }
 
-    fn route(origins: Vec<Origin>) -> Connector {
+    fn connector(origins: Vec<Origin>) -> Connector {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Connector::new(ConnectOptions {
@@ -334,21 +341,21 @@ mod tests {
         let (closed, first) = open_port().await;
         drop(closed);
         let (_open, second) = open_port().await;
-        let route = route(vec![first.clone(), second.clone()]);
-        assert_eq!(route.origins(), [&first, &second]);
+        let connector = connector(vec![first.clone(), second.clone()]);
+        assert_eq!(connector.origins(), [&first, &second]);
 
-        let dialed = route.dial().await.unwrap();
+        let dialed = connector.dial().await.unwrap();
         assert_eq!(dialed.authority, second.authority());
-        assert_eq!(route.origins(), [&second, &first]);
+        assert_eq!(connector.origins(), [&second, &first]);
 
         pause();
-        advance(DETOUR).await;
-        assert_eq!(route.origins(), [&first, &second]);
+        advance(FAILOVER_PERIOD).await;
+        assert_eq!(connector.origins(), [&first, &second]);
         let _back = TcpListener::bind((first.host.as_str(), first.port))
             .await
             .unwrap();
-        assert_eq!(route.dial().await.unwrap().authority, first.authority());
-        assert_eq!(route.origins(), [&first, &second]);
+        assert_eq!(connector.dial().await.unwrap().authority, first.authority());
+        assert_eq!(connector.origins(), [&first, &second]);
     }
 
     #[tokio::test]
@@ -356,14 +363,14 @@ mod tests {
         let (listener, mut first) = open_port().await;
         first.tls = true;
         let (_open, second) = open_port().await;
-        let route = route(vec![first, second]);
+        let connector = connector(vec![first, second]);
         let (nonsense, dialed) = tokio::join!(
             async {
                 use tokio::io::AsyncWriteExt;
                 let mut stream = listener.accept().await.unwrap().0;
                 stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await
             },
-            route.dial(),
+            connector.dial(),
         );
         nonsense.unwrap();
         assert!(matches!(dialed, Err(DialError::Tls { .. })), "{dialed:?}");

@@ -1,6 +1,7 @@
 //! A forward proxy with a fixed IP, for WeChat's IP whitelist.
 
 use std::{
+    error::Error,
     fmt, io,
     pin::Pin,
     task::{Context, Poll},
@@ -21,10 +22,21 @@ use super::{
 };
 use crate::secret::Secret;
 
-/// How long the proxy's name may take to look up.
+/// Why a connection through the proxy failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// WeChat's host has a name that cannot be sent to a proxy.
+    #[error("no such name")]
+    Name,
+    /// The proxy could not be connected or refused the tunnel.
+    #[error(transparent)]
+    Proxy(Box<dyn Error + Send + Sync>),
+}
+
+/// How long the lookup of the proxy's name may take.
 const LOOKUP: Duration = Duration::from_secs(3);
 
-/// How the proxy is spoken to. Either resolves WeChat's name itself.
+/// The protocol of the proxy. With both, the proxy resolves WeChat's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// `http://`: CONNECT.
@@ -33,18 +45,18 @@ pub enum Protocol {
     Socks5,
 }
 
-/// Where the proxy is, and what it wants to know.
+/// The proxy's address and credentials.
 #[derive(Clone)]
 pub struct Egress {
-    /// How it is spoken to.
+    /// Its protocol.
     pub protocol: Protocol,
     /// A name or an address, without brackets.
     pub host: String,
-    /// Explicit or the protocol's own.
+    /// The port of the URL, or the protocol's default.
     pub port: u16,
     credentials: Option<(String, Secret)>,
-    /// `upstream-address` is WeChat's, not the proxy's.
-    names: Resolver,
+    /// It has no fixed address: `upstream-address` is WeChat's, not the proxy's.
+    resolver: Resolver,
 }
 
 impl Egress {
@@ -61,11 +73,11 @@ impl Egress {
             host,
             port: port.unwrap_or(default),
             credentials: None,
-            names: Resolver::new(None, LOOKUP),
+            resolver: Resolver::new(None, LOOKUP),
         })
     }
 
-    /// With `user:password`; `None` when there is no colon in it.
+    /// Adds credentials, `user:password`. `None` if `text` has no colon.
     pub fn with_credentials(mut self, text: &Secret) -> Option<Self> {
         let (user, password) = text.expose().split_once(':')?;
         self.credentials = Some((user.to_owned(), Secret::new(password)));
@@ -87,41 +99,37 @@ impl Egress {
         Some(value)
     }
 
-    /// A connection to `host` through the proxy. The error is a phrase.
-    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, String> {
+    /// Connects to `host` through the proxy.
+    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, EgressError> {
         let target = format!("http://{}:{port}", bracketed(host));
-        let target: Uri = target.parse().map_err(|_| "no such name".to_owned())?;
-        let direct = Direct {
-            names: self.names.clone(),
+        let target: Uri = target.parse().map_err(|_| EgressError::Name)?;
+        let proxy = ProxyConnector {
+            resolver: self.resolver.clone(),
             host: self.host.clone(),
             port: self.port,
         };
         let stream = match self.protocol {
             Protocol::Http => {
-                let mut tunnel = Tunnel::new(self.uri(), direct);
+                let mut tunnel = Tunnel::new(self.uri(), proxy);
                 if let Some(authorization) = self.authorization() {
                     tunnel = tunnel.with_auth(authorization);
                 }
-                tunnel
-                    .call(target)
-                    .await
-                    .map_err(|error| error.to_string())?
+                let tunnel = tunnel.call(target).await;
+                tunnel.map_err(|error| EgressError::Proxy(Box::new(error)))?
             }
             Protocol::Socks5 => {
-                let mut socks = SocksV5::new(self.uri(), direct);
+                let mut socks = SocksV5::new(self.uri(), proxy);
                 if let Some((user, password)) = self.credentials() {
                     socks = socks.with_auth(user.to_owned(), password.to_owned());
                 }
-                socks
-                    .call(target)
-                    .await
-                    .map_err(|error| error.to_string())?
+                let tunnel = socks.call(target).await;
+                tunnel.map_err(|error| EgressError::Proxy(Box::new(error)))?
             }
         };
         Ok(stream.into_inner())
     }
 
-    /// Scheme, host and port, for clients that want a URL.
+    /// The proxy as a URL without credentials.
     pub(super) fn uri(&self) -> Uri {
         self.to_string().parse().unwrap_or_default()
     }
@@ -143,15 +151,15 @@ impl fmt::Debug for Egress {
     }
 }
 
-/// Connects to the egress proxy, whatever address it is asked for.
+/// Connects to the egress proxy, whatever the target is.
 #[derive(Clone, Debug)]
-struct Direct {
-    names: Resolver,
+struct ProxyConnector {
+    resolver: Resolver,
     host: String,
     port: u16,
 }
 
-impl Service<Uri> for Direct {
+impl Service<Uri> for ProxyConnector {
     type Response = TokioIo<TcpStream>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
@@ -161,11 +169,13 @@ impl Service<Uri> for Direct {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let direct = self.clone();
+        let proxy = self.clone();
         Box::pin(async move {
+            let addresses = proxy.resolver.resolve(&proxy.host).await;
+            let addresses = addresses.map_err(io::Error::other)?;
             let mut failure = io::Error::from(io::ErrorKind::NotFound);
-            for ip in direct.names.resolve(&direct.host).await?.iter() {
-                match TcpStream::connect((*ip, direct.port)).await {
+            for ip in addresses.iter() {
+                match TcpStream::connect((*ip, proxy.port)).await {
                     Ok(stream) => return Ok(TokioIo::new(stream)),
                     Err(error) => failure = error,
                 }

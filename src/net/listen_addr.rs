@@ -1,23 +1,23 @@
-//! Where apps connect to: an IP address and port, or a socket in the file system.
+//! The address of a listener: an IP address and port, or a Unix socket.
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
-/// Where apps connect to.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddr {
     /// An IP address and port.
     Tcp(SocketAddr),
-    /// A socket in the file system.
+    /// A Unix socket.
     Unix(PathBuf),
 }
 
 impl ListenAddr {
-    /// Whether it is one place, and not a port that the system picks.
+    /// Whether the address is fixed, that is, the system does not pick the port.
     pub fn is_definite(&self) -> bool {
         !matches!(self, Self::Tcp(address) if address.port() == 0)
     }
 
-    /// Whether only this machine can reach it.
+    /// Whether only this machine can connect to it.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),

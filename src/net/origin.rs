@@ -1,4 +1,4 @@
-//! Where WeChat or WeCom is: scheme, host and port, and perhaps a path before all paths.
+//! The base URL of WeChat or WeCom: scheme, host and port, and perhaps a path prefix.
 
 use std::{fmt, net::IpAddr};
 
@@ -10,44 +10,44 @@ pub const DEFAULT: &str = "https://api.weixin.qq.com";
 /// The general disaster-recovery host, for when the default one cannot be connected.
 pub const FALLBACK: &str = "https://api2.weixin.qq.com";
 
-/// WeCom's host (developer.work.weixin.qq.com/document/path/90664). It has no stand-in.
+/// WeCom's host (developer.work.weixin.qq.com/document/path/90664). It has no fallback.
 pub const WECOM: &str = "https://qyapi.weixin.qq.com";
 
-/// A base address without query or credentials.
+/// A base URL without query or credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Whether it is https.
     pub tls: bool,
     /// A name or an address, without brackets.
     pub host: String,
-    /// Explicit or the scheme's own.
+    /// The port of the URL, or the scheme's default.
     pub port: u16,
-    /// What comes before every path, such as `/wx`; usually nothing.
+    /// The path prefix, such as `/wx`; usually empty.
     pub prefix: String,
 }
 
-/// Why a text is no origin. It does not repeat the text, which may hold a password.
+/// Why a text is not a valid origin. It does not repeat the text, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OriginError {
-    /// Not a URL at all.
+    /// The text is not a URL.
     #[error("it is not a URL like https://api.weixin.qq.com")]
     NotAUrl,
-    /// `user:password@`.
+    /// It has credentials.
     #[error("a URL takes no user or password here")]
     UserInfo,
-    /// A path or a query.
+    /// It has a path or a query.
     #[error("it takes scheme, host and port only, no path and no query")]
     Path,
-    /// A path that is none to put before others, or a query.
+    /// Its path is not usable as a prefix, or it has a query.
     #[error("a path in it is made of plain segments, as in /wx/api, and has no query")]
     Prefix,
-    /// Not a scheme that is spoken here.
+    /// Its scheme is not supported.
     #[error("the scheme is none of those accepted here")]
     Scheme,
-    /// Calls carry a token.
+    /// It is plain http to another machine, although calls carry a token.
     #[error("plain http is accepted for a loopback address only, since calls carry a token")]
     PlainHttp,
-    /// Calls carry a token, but a private network may do.
+    /// The same for a private deployment, where the operator may allow it.
     #[error(
         "plain http shows the token to everybody on the way: use https, or say upstream_plain_http = true if that network is yours alone"
     )]
@@ -64,8 +64,8 @@ impl Origin {
         Ok(origin)
     }
 
-    /// Reads the address of a deployment of somebody's own: the same with a path, if any, and with
-    /// `plain_http` also `http://` with any host.
+    /// Reads the address of a private deployment. It may have a path and, with `plain_http`, be `http://`
+    /// with any host.
     pub fn parse_private(text: &str, plain_http: bool) -> Result<Self, OriginError> {
         let (scheme, host, port, path) = split(text)?;
         let mut origin = Self::of((scheme, host, port))?;
@@ -92,7 +92,7 @@ impl Origin {
         })
     }
 
-    /// What a `Host` header says.
+    /// The value of the `Host` header.
     pub fn authority(&self) -> HeaderValue {
         let default = if self.tls { 443 } else { 80 };
         let host = bracketed(&self.host);
@@ -113,7 +113,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Scheme, host and port of a URL that has nothing else.
+/// Splits a URL that has only scheme, host and port.
 pub(super) fn parts(text: &str) -> Result<(String, String, Option<u16>), OriginError> {
     let (scheme, host, port, path) = split(text)?;
     if !matches!(path.as_str(), "" | "/") {
@@ -122,8 +122,8 @@ pub(super) fn parts(text: &str) -> Result<(String, String, Option<u16>), OriginE
     Ok((scheme, host, port))
 }
 
-/// The path before all paths that `path` stands for: without a slash at its end, and nothing in it that
-/// two servers could read in two ways.
+/// Reads `path` as a prefix: without a slash at its end, and without anything that two servers could
+/// interpret differently.
 fn prefix(path: &str) -> Result<String, OriginError> {
     let path = path.strip_suffix('/').unwrap_or(path);
     let plain = |segment: &str| {
@@ -137,7 +137,7 @@ fn prefix(path: &str) -> Result<String, OriginError> {
     Ok(path.to_owned())
 }
 
-/// Scheme, host, port, and path and query of a URL.
+/// Splits a URL into scheme, host, port, and path with query.
 fn split(text: &str) -> Result<(String, String, Option<u16>, String), OriginError> {
     let uri: Uri = text.parse().map_err(|_| OriginError::NotAUrl)?;
     let scheme = uri

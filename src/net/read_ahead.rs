@@ -1,4 +1,4 @@
-//! A socket that is read far ahead while much is coming: rustls asks for 4 KiB at a time.
+//! A socket with a read buffer that grows under load, because rustls reads only 4 KiB at a time.
 
 use std::{
     future::Future,
@@ -15,20 +15,19 @@ use tokio::{
 
 use crate::rt::socket;
 
-/// How much is read at once: at first, and at most. What comes in small pieces is read as it is asked
-/// for.
-const LEAST: usize = 64 * 1024;
-const MOST: usize = 256 * 1024;
+/// The sizes of the read buffer. Data that arrives in small pieces is read without one.
+const MIN_READ: usize = 64 * 1024;
+const MAX_READ: usize = 256 * 1024;
 
-/// A socket, and what was read of it ahead.
+/// A socket with a read buffer.
 #[derive(Debug)]
 pub(crate) struct ReadAhead {
     pub(crate) socket: TcpStream,
     ahead: Vec<u8>,
-    /// How much of it has been asked for.
+    /// How much of the buffer was handed out.
     taken: usize,
-    /// How much to read next; none is what is asked for.
-    step: usize,
+    /// How much to read into the buffer next; 0 bypasses it.
+    read_size: usize,
 }
 
 impl ReadAhead {
@@ -37,31 +36,31 @@ impl ReadAhead {
             socket,
             ahead: Vec::new(),
             taken: 0,
-            step: 0,
+            read_size: 0,
         }
     }
 
-    /// Whether nothing that was read waits to be asked for.
-    pub(crate) fn is_taken(&self) -> bool {
+    /// Whether the buffer is empty.
+    pub(crate) fn is_drained(&self) -> bool {
         self.taken == self.ahead.len()
     }
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.ahead.clear();
         self.taken = 0;
-        self.ahead.reserve(self.step);
-        let mut room = (&mut self.ahead).limit(self.step);
-        let Poll::Ready(read) = pin!(self.socket.read_buf(&mut room)).poll(cx) else {
-            // It is quiet, maybe for long.
+        self.ahead.reserve(self.read_size);
+        let mut unfilled = (&mut self.ahead).limit(self.read_size);
+        let Poll::Ready(read) = pin!(self.socket.read_buf(&mut unfilled)).poll(cx) else {
+            // The connection is quiet, maybe for long: free the buffer.
             self.ahead = Vec::new();
             return Poll::Pending;
         };
         let read = read?;
-        if read == self.step {
-            self.step = (self.step * 2).min(MOST);
-        } else if read < self.step / 2 {
-            self.step = Some(self.step / 2)
-                .filter(|step| *step >= LEAST)
+        if read == self.read_size {
+            self.read_size = (self.read_size * 2).min(MAX_READ);
+        } else if read < self.read_size / 2 {
+            self.read_size = Some(self.read_size / 2)
+                .filter(|size| *size >= MIN_READ)
                 .unwrap_or(0);
         }
         Poll::Ready(Ok(()))
@@ -75,24 +74,24 @@ impl AsyncRead for ReadAhead {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.is_taken() {
-            if this.step == 0 {
+        if this.is_drained() {
+            if this.read_size == 0 {
                 this.ahead = Vec::new();
                 this.taken = 0;
-                // rustls has filled it before: there is nothing to do for that.
-                let room = buf.initialize_unfilled();
-                let read = ready!(socket::poll_read(&this.socket, room, cx))?;
+                // rustls has initialized its buffer before, so this costs nothing.
+                let unfilled = buf.initialize_unfilled();
+                let read = ready!(socket::poll_read(&this.socket, unfilled, cx))?;
                 buf.advance(read);
                 if buf.remaining() == 0 {
-                    this.step = LEAST;
+                    this.read_size = MIN_READ;
                 }
                 return Poll::Ready(Ok(()));
             }
             ready!(this.poll_ahead(cx))?;
         }
-        let some = buf.remaining().min(this.ahead.len() - this.taken);
-        buf.put_slice(&this.ahead[this.taken..this.taken + some]);
-        this.taken += some;
+        let count = buf.remaining().min(this.ahead.len() - this.taken);
+        buf.put_slice(&this.ahead[this.taken..this.taken + count]);
+        this.taken += count;
         Poll::Ready(Ok(()))
     }
 }
@@ -140,7 +139,7 @@ mod tests {
             .await
             .unwrap();
         let mut wechat = listener.accept().await.unwrap().0;
-        let mut eager = ReadAhead::new(socket);
+        let mut stream = ReadAhead::new(socket);
         let mut buffer = [0; 4096];
         for size in [10, 1 << 20, 5000, 10, 10, 10] {
             let sent: Vec<u8> = (0..size)
@@ -149,7 +148,7 @@ mod tests {
             let reading = async {
                 let mut came = Vec::new();
                 while came.len() < sent.len() {
-                    let read = eager.read(&mut buffer).await.unwrap();
+                    let read = stream.read(&mut buffer).await.unwrap();
                     came.extend_from_slice(&buffer[..read]);
                 }
                 came
@@ -158,10 +157,10 @@ mod tests {
             written.unwrap();
             assert!(came == sent, "{size}");
         }
-        let quiet = eager.read(&mut buffer);
+        let quiet = stream.read(&mut buffer);
         let quiet = tokio::time::timeout(std::time::Duration::from_millis(10), quiet).await;
-        assert!(quiet.is_err() && eager.ahead.capacity() == 0 && eager.step == 0);
+        assert!(quiet.is_err() && stream.ahead.capacity() == 0 && stream.read_size == 0);
         drop(wechat);
-        assert_eq!(eager.read(&mut buffer).await.unwrap(), 0);
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 0);
     }
 }

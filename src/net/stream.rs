@@ -220,7 +220,7 @@ fn drain(stream: &mut TlsStream<ReadAhead>, buf: &mut ReadBuf<'_>) -> bool {
                 reader.consume(some);
             }
             Err(error) => {
-                return error.kind() == io::ErrorKind::WouldBlock && read_ahead.is_taken();
+                return error.kind() == io::ErrorKind::WouldBlock && read_ahead.is_drained();
             }
         }
     }

@@ -24,7 +24,7 @@ impl Proxy {
             return None;
         }
         let types = values(call.query, "type");
-        call.account.tickets.wanted(call.endpoint.path(), types)
+        call.account.tickets.requested(call.endpoint.path(), types)
     }
 
     /// Answers a call for `ticket`: as WeChat would, but for `expires_in`, which is true.
@@ -81,11 +81,11 @@ fn error_of(none: NoToken) -> Result<Value, ProxyError> {
             Err(ProxyError::NoToken(NoToken { error, retry_after }))
         }
         error @ (TokenError::Unreachable(_)
-        | TokenError::Nonsense(_)
+        | TokenError::Invalid(_)
         | TokenError::Unusable(_)
-        | TokenError::Slow
+        | TokenError::TimedOut
         | TokenError::Store(_)
-        | TokenError::Spent(_)
-        | TokenError::Broken) => Err(ProxyError::NoTicket(NoToken { error, retry_after })),
+        | TokenError::BudgetSpent(_)
+        | TokenError::Panicked) => Err(ProxyError::NoTicket(NoToken { error, retry_after })),
     }
 }

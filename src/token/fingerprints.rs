@@ -1,4 +1,4 @@
-//! Which account a token is of. Fingerprints tell it, so that no token is kept for that.
+//! Finds the account of a token by its fingerprint, so that old tokens need not be stored.
 
 use std::{
     fmt,
@@ -14,22 +14,22 @@ use tokio::time::{Duration, Instant};
 
 use crate::secret::Secret;
 
-/// How long a token that was replaced is still known. None of WeChat's lives longer.
-const REMEMBERED: Duration = Duration::from_secs(7200);
+/// How long a replaced token is remembered. No token of WeChat's lives longer.
+const RETENTION: Duration = Duration::from_secs(7200);
 
-/// How many tokens of one account are known at once. Two hours usually see two of them; with more, the oldest goes.
-const MOST: usize = 16;
+/// The most tokens of one account. Two hours usually see two of them. Beyond the limit, the oldest is dropped.
+const MAX_TOKENS: usize = 16;
 
-/// The fingerprints of all accounts' tokens. Clones are the same.
+/// The fingerprints of all accounts' tokens. Clones share them.
 #[derive(Clone, Default)]
 pub struct Fingerprints(Arc<Index>);
 
 #[derive(Default)]
 struct Index {
-    /// Random, and known to this process alone. So nobody can look for two tokens with one fingerprint, and
-    /// a fingerprint says nothing to who has not the key.
+    /// A random key of this process. So nobody can search for two tokens with the same fingerprint, and a
+    /// fingerprint reveals nothing without the key.
     key: RandomState,
-    /// In the order of the fingerprints; replaced as a whole, so that a call takes no lock.
+    /// Sorted by fingerprint. They are replaced as a whole, so that a call takes no lock.
     entries: ArcSwap<Vec<Entry>>,
     histories: AtomicU64,
 }
@@ -39,22 +39,22 @@ struct Index {
 struct Entry {
     fingerprint: u128,
     history: HistoryId,
-    /// When another took its place; `None` while it is in hand.
+    /// When it was replaced; `None` while it is the current token.
     replaced_at: Option<Instant>,
 }
 
-/// What tells an account's history from the others.
+/// The id of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HistoryId(u64);
 
-/// The tokens that one account has and had. They are forgotten when it is dropped.
+/// The current and past tokens of one account. They are forgotten when it is dropped.
 pub struct TokenHistory {
     all: Fingerprints,
     id: HistoryId,
 }
 
 impl Fingerprints {
-    /// A history without a token.
+    /// Creates a history without tokens.
     pub fn history(&self) -> TokenHistory {
         let id = self.0.histories.fetch_add(1, Ordering::Relaxed);
         TokenHistory {
@@ -63,7 +63,7 @@ impl Fingerprints {
         }
     }
 
-    /// The histories that `token` stands in: one, unless several accounts take theirs from one place.
+    /// The histories that contain `token`: one, unless several accounts take their tokens from the same source.
     pub fn find(&self, token: &str) -> Vec<HistoryId> {
         let (fingerprint, now) = (self.of(token), Instant::now());
         let entries = self.0.entries.load();
@@ -76,8 +76,8 @@ impl Fingerprints {
             .collect()
     }
 
-    /// 128 bits: two that are alike by chance would let the wrong account act. Under one key, SipHash of two
-    /// different inputs is as good as two hashes.
+    /// A fingerprint of 128 bits, because a collision would select the wrong account. SipHash of two different
+    /// inputs under one key is as good as two hashes.
     fn of(&self, token: &str) -> u128 {
         let half = |half: u8| u128::from(self.0.key.hash_one((half, token)));
         (half(0) << 64) | half(1)
@@ -96,17 +96,17 @@ impl Fingerprints {
 impl Entry {
     fn is_known(&self, now: Instant) -> bool {
         self.replaced_at
-            .is_none_or(|at| now.saturating_duration_since(at) < REMEMBERED)
+            .is_none_or(|at| now.saturating_duration_since(at) < RETENTION)
     }
 }
 
 impl TokenHistory {
-    /// What tells it from the others.
+    /// Its id.
     pub fn id(&self) -> HistoryId {
         self.id
     }
 
-    /// `token` is the one in hand from now on.
+    /// Makes `token` the current one.
     pub fn put(&self, token: &Secret) {
         let (fingerprint, now) = (self.all.of(token.expose()), Instant::now());
         let is_own = |entry: &Entry| entry.history == self.id;
@@ -124,7 +124,7 @@ impl TokenHistory {
                     .enumerate()
                     .filter(|(_, entry)| is_own(entry))
             };
-            if own().count() >= MOST
+            if own().count() >= MAX_TOKENS
                 && let Some((oldest, _)) = own().min_by_key(|(_, entry)| entry.replaced_at)
             {
                 entries.remove(oldest);
@@ -174,10 +174,10 @@ mod tests {
         let (one, two) = (all.history(), all.history());
         put(&one, "first");
         put(&two, "other");
-        advance(REMEMBERED * 3).await;
+        advance(RETENTION * 3).await;
         assert_eq!(all.find("first"), [one.id()]);
         put(&one, "second");
-        advance(REMEMBERED - Duration::from_secs(1)).await;
+        advance(RETENTION - Duration::from_secs(1)).await;
         // It was replaced once, though others come.
         put(&one, "third");
         assert_eq!(all.find("first"), [one.id()]);
@@ -195,7 +195,7 @@ mod tests {
         for token in ["first", "second", "first", "first"] {
             put(&history, token);
         }
-        advance(REMEMBERED).await;
+        advance(RETENTION).await;
         assert_eq!(all.find("first"), [history.id()]);
         assert!(all.find("second").is_empty());
     }
@@ -209,12 +209,12 @@ mod tests {
             put(&many, &token.to_string());
             advance(Duration::from_millis(1)).await;
         }
-        assert_eq!(all.0.entries.load().len(), MOST + 1);
+        assert_eq!(all.0.entries.load().len(), MAX_TOKENS + 1);
         assert_eq!(all.find("other"), [one.id()]);
-        for token in 1000 - MOST..1000 {
+        for token in 1000 - MAX_TOKENS..1000 {
             assert_eq!(all.find(&token.to_string()), [many.id()], "{token}");
         }
-        advance(REMEMBERED).await;
+        advance(RETENTION).await;
         // What is too old goes with the next change.
         put(&one, "another");
         assert_eq!(all.0.entries.load().len(), 3);

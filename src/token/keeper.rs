@@ -1,4 +1,4 @@
-//! Keeps one account's token fresh: at most one fetch is ever in flight.
+//! Keeps the token of one account fresh. At most one fetch is in flight at any time.
 
 mod adopt;
 pub mod backoff;
@@ -35,54 +35,54 @@ use schedule::Renewal;
 use state::{Doubt, FetchFailure, Flight, InFlight, State};
 use waiters::Waiters;
 
-/// What a keeper needs to know.
+/// Options of a keeper.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How tokens are renewed.
     pub renewal: Renewal,
-    /// Whether a refused call is sent again even with the token that was refused, where that is said
-    /// to be the one to use. WeChat refuses on a whim, WeCom does not.
+    /// Whether a refused call may be replayed with the same token, if a fetch returned that token again. WeChat
+    /// sometimes refuses valid tokens, WeCom does not.
     pub retry_same_token: bool,
-    /// Fetches a day above which refusals cause none.
+    /// Fetches a day. Above this, refusals cause none.
     pub daily_fetches: u32,
     /// How long a call waits for a token when there is none.
     pub patience: Duration,
 }
 
 /// The token of one account, and the fetch in flight if there is one.
-pub struct Keeper<I> {
-    source: I,
+pub struct Keeper<S> {
+    source: S,
     options: Options,
     metrics: Arc<AccountMetrics>,
-    /// Where fetches run, whoever asks for them.
-    control: Handle,
-    /// The token in hand, read by every call. Written only under the lock of `state`.
+    /// The runtime of fetches, whichever task starts them.
+    runtime: Handle,
+    /// The current token, read by every call. It is written only under the lock of `state`.
     token: ArcSwapOption<Token>,
-    /// Where its tokens are known by their fingerprints, if anybody asks.
+    /// The history that gets the fingerprints of its tokens, if any.
     history: Option<Arc<TokenHistory>>,
     state: Mutex<State>,
-    /// Whether the next accepted call is news for the pace.
+    /// Whether the next accepted call must be reported to the backoff.
     watching: AtomicBool,
     waiters: Waiters,
-    /// The state changed in a way that may change when to renew.
+    /// Notified when the time of the next renewal may have changed.
     changed: Notify,
 }
 
-/// Why a call has no token, and when it may ask again.
+/// Why there is no token, and when to retry.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct NoToken {
-    /// What went wrong.
+    /// The error.
     #[source]
     pub error: TokenError,
-    /// Until the next attempt.
+    /// The time until the next attempt.
     pub retry_after: Duration,
 }
 
-/// What the admin port shows of a keeper.
+/// The status of a keeper, for the admin port.
 #[derive(Debug)]
 pub struct Status {
-    /// The token in hand, alive or not.
+    /// The current token, expired or not.
     pub token: Option<Arc<Token>>,
     /// The last failure since the last success.
     pub error: Option<NoToken>,
@@ -92,24 +92,24 @@ pub struct Status {
     pub fetches: u32,
 }
 
-impl<I: TokenSource> Keeper<I> {
-    /// A keeper that holds no token yet. Its fetches run on the current runtime.
-    pub fn new(issuer: I, options: Options, metrics: Arc<AccountMetrics>) -> Arc<Self> {
-        Self::with_history(issuer, options, metrics, None)
+impl<S: TokenSource> Keeper<S> {
+    /// A keeper without a token. Its fetches run on the current runtime.
+    pub fn new(source: S, options: Options, metrics: Arc<AccountMetrics>) -> Arc<Self> {
+        Self::with_history(source, options, metrics, None)
     }
 
-    /// The same, whose tokens stand in `history`.
+    /// A keeper that adds its tokens to `history`.
     pub fn with_history(
-        issuer: I,
+        source: S,
         options: Options,
         metrics: Arc<AccountMetrics>,
         history: Option<Arc<TokenHistory>>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            source: issuer,
+            source,
             options,
             metrics,
-            control: Handle::current(),
+            runtime: Handle::current(),
             token: ArcSwapOption::empty(),
             history,
             state: Mutex::new(State::new(options.daily_fetches)),
@@ -119,7 +119,7 @@ impl<I: TokenSource> Keeper<I> {
         })
     }
 
-    /// The token to use now. Waits only when there is none.
+    /// Returns the token to use now. Waits only if there is none.
     pub async fn token(self: &Arc<Self>) -> Result<Arc<Token>, NoToken> {
         if let Some(token) = self.in_hand()
             && token.is_fresh()
@@ -133,12 +133,12 @@ impl<I: TokenSource> Keeper<I> {
                 (Some(_), Some(_)) if alive.is_some() => return self.last_resort(&state),
                 (Some(flight), _) => flight,
                 (None, _) if state.back_off().is_some() => return self.last_resort(&state),
-                (None, _) => self.launch(&mut state, self.need()),
+                (None, _) => self.launch(&mut state, self.cause()),
             }
         };
-        // A token on its last seconds is still better than a call that waits them out.
-        let a_moment = |token: Arc<Token>| (token.remaining() / 2).min(Duration::from_secs(1));
-        let patience = alive.map_or(self.options.patience, a_moment);
+        // A token in its last seconds is better than waiting until it has expired.
+        let short_wait = |token: Arc<Token>| (token.remaining() / 2).min(Duration::from_secs(1));
+        let patience = alive.map_or(self.options.patience, short_wait);
         match timeout(patience, self.waiters.wait(flight)).await {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(_)) => self.last_resort(&self.lock()),
@@ -146,28 +146,28 @@ impl<I: TokenSource> Keeper<I> {
                 .in_hand()
                 .filter(|token| token.is_alive())
                 .ok_or(NoToken {
-                    error: TokenError::Slow,
+                    error: TokenError::TimedOut,
                     retry_after: Duration::from_secs(1),
                 }),
         }
     }
 
-    /// Where its tokens come from.
-    pub fn source(&self) -> &I {
+    /// The source of its tokens.
+    pub fn source(&self) -> &S {
         &self.source
     }
 
-    /// The token in hand, whatever its age.
+    /// The current token, expired or not.
     pub fn in_hand(&self) -> Option<Arc<Token>> {
         self.token.load_full()
     }
 
-    /// Where its tokens are known by their fingerprints.
+    /// The history that gets the fingerprints of its tokens.
     pub fn history(&self) -> Option<&Arc<TokenHistory>> {
         self.history.as_ref()
     }
 
-    /// What the admin port shows.
+    /// The status, for the admin port.
     pub fn status(&self) -> Status {
         let state = self.lock();
         Status {
@@ -178,7 +178,7 @@ impl<I: TokenSource> Keeper<I> {
         }
     }
 
-    /// Forgets a failure, because its reason may be gone: the secret changed.
+    /// Forgets a failure, because its cause may be gone: for example, the secret has changed.
     pub fn try_again(&self) {
         let mut state = self.lock();
         state.again = state.flight.is_some();
@@ -187,16 +187,16 @@ impl<I: TokenSource> Keeper<I> {
         }
     }
 
-    /// Starts a renewal that is due and waits for nothing: for a keeper that nobody [`run`](Self::run)s,
-    /// so that it asks only as long as it is asked.
+    /// Starts a renewal if one is due, without waiting for it. This is for a keeper that does not
+    /// [`run`](Self::run), so that it renews its token only as long as it is used.
     pub fn renew_if_due(self: &Arc<Self>) {
         let mut state = self.lock();
         if state.flight.is_none() && state.due() <= Instant::now() {
-            drop(self.launch(&mut state, self.need()));
+            drop(self.launch(&mut state, self.cause()));
         }
     }
 
-    /// Renews the token ahead of time, for ever.
+    /// Renews the token before it expires, for ever.
     pub async fn run(self: Arc<Self>) {
         loop {
             let (flight, wake) = {
@@ -209,8 +209,7 @@ impl<I: TokenSource> Keeper<I> {
             }
             if wake > Instant::now() {
                 tokio::select! {
-                    // Whatever is ready together is taken in this order, so that a simulation can be
-                    // run again.
+                    // A fixed order makes simulations repeatable.
                     biased;
                     () = sleep_until(wake) => {}
                     () = self.changed.notified() => {}
@@ -222,14 +221,14 @@ impl<I: TokenSource> Keeper<I> {
                 let mut state = self.lock();
                 match state.flight() {
                     Some(flight) => flight,
-                    None => self.launch(&mut state, self.need()),
+                    None => self.launch(&mut state, self.cause()),
                 }
             };
             let _ = flight.await;
         }
     }
 
-    fn need(&self) -> Cause {
+    fn cause(&self) -> Cause {
         let alive = self.in_hand().is_some_and(|token| token.is_alive());
         if alive {
             Cause::Renewal
@@ -238,7 +237,7 @@ impl<I: TokenSource> Keeper<I> {
         }
     }
 
-    /// While no fetch is possible, a token serves until its real expiry.
+    /// Returns the current token until it expires, for times when no fetch is possible.
     fn last_resort(&self, state: &State) -> Result<Arc<Token>, NoToken> {
         if let Some(token) = self.in_hand()
             && token.is_alive()
@@ -247,35 +246,34 @@ impl<I: TokenSource> Keeper<I> {
         }
         Err(state.failure.as_ref().map_or(
             NoToken {
-                error: TokenError::Slow,
+                error: TokenError::TimedOut,
                 retry_after: Duration::from_secs(1),
             },
             FetchFailure::report,
         ))
     }
 
-    /// Starts a fetch and drives it to its end whether or not anyone still waits: a caller who
-    /// hangs up must not take down a fetch that others need, or one that WeChat has acted upon.
-    /// It runs on the control runtime, so that a busy worker does not delay it.
+    /// Starts a fetch, which runs to its end whether or not anyone still waits: a caller who hangs up
+    /// must not cancel a fetch that others need, or one that WeChat has acted upon. It runs on the
+    /// control runtime, so that a busy worker does not delay it.
     fn launch(self: &Arc<Self>, state: &mut State, cause: Cause) -> Flight {
         state.backoff.fetch();
         let this = Arc::clone(self);
-        let instead_of = self.in_hand();
-        let wanted = FetchRequest {
+        let request = FetchRequest {
             cause,
-            current: instead_of,
+            current: self.in_hand(),
         };
         let (landed, wait) = oneshot::channel();
-        self.control.spawn(async move {
-            let issued = AssertUnwindSafe(this.source.fetch(wanted))
+        self.runtime.spawn(async move {
+            let result = AssertUnwindSafe(this.source.fetch(request))
                 .catch_unwind()
                 .await;
-            let outcome = this.land(cause, issued.unwrap_or(Err(TokenError::Broken)));
+            let outcome = this.land(cause, result.unwrap_or(Err(TokenError::Panicked)));
             // Nobody may be waiting any more.
             let _ = landed.send(outcome);
         });
         let flight = wait
-            .map(|outcome| outcome.unwrap_or(Err(TokenError::Broken)))
+            .map(|outcome| outcome.unwrap_or(Err(TokenError::Panicked)))
             .boxed()
             .shared();
         state.flight = Some(InFlight {
@@ -296,14 +294,14 @@ impl<I: TokenSource> Keeper<I> {
         state.tried = true;
         let again = std::mem::take(&mut state.again);
         let spared = match &outcome {
-            Ok(issued) => !issued.fetched,
-            Err(error) => !error.was_asked(),
+            Ok(fetched) => !fetched.fetched,
+            Err(error) => !error.was_sent(),
         };
         if spared {
-            state.backoff.was_spared();
+            state.backoff.refund();
         }
         let outcome = match outcome {
-            Ok(issued) => Ok(self.store(&mut state, cause, issued)),
+            Ok(fetched) => Ok(self.store(&mut state, cause, fetched)),
             Err(error) => {
                 let count = state.failure.as_ref().map_or(0, |failure| failure.count) + 1;
                 let mut wait = schedule::back_off(error.kind(), count, fastrand::f64());
@@ -312,7 +310,7 @@ impl<I: TokenSource> Keeper<I> {
                 }
                 let kept = self.source.kept();
                 tracing::warn!(%error, retry_in = ?wait, "no {}", kept.label());
-                let fetched = match error.code().filter(|_| error.was_asked()) {
+                let fetched = match error.code().filter(|_| error.was_sent()) {
                     Some(code) => {
                         self.metrics.errcode(code);
                         Fetched::Errcode
@@ -335,8 +333,8 @@ impl<I: TokenSource> Keeper<I> {
         outcome
     }
 
-    fn store(&self, state: &mut State, cause: Cause, issued: FetchedToken) -> Arc<Token> {
-        let FetchedToken { token, fetched } = issued;
+    fn store(&self, state: &mut State, cause: Cause, fetched: FetchedToken) -> Arc<Token> {
+        let FetchedToken { token, fetched } = fetched;
         let before = self.in_hand();
         let same = before.as_ref().is_some_and(|before| before.is(&token));
         let lifetime = token.lifetime();
@@ -345,11 +343,11 @@ impl<I: TokenSource> Keeper<I> {
             Some(before) if before.was_accepted() => drop(token.accept()),
             Some(_) | None => {}
         }
-        let dice = fastrand::f64();
+        let jitter = fastrand::f64();
         let pause = if same && cause == Cause::Renewal {
-            schedule::ask_again_in(self.options.renewal, lifetime, dice)
+            schedule::ask_again_in(self.options.renewal, lifetime, jitter)
         } else {
-            schedule::renew_in(self.options.renewal, lifetime, dice)
+            schedule::renew_in(self.options.renewal, lifetime, jitter)
         };
         state.renew_at = Instant::now() + pause;
         state.failure = None;
@@ -359,21 +357,21 @@ impl<I: TokenSource> Keeper<I> {
         if cause == Cause::Refusal && same {
             state.backoff.in_vain();
         }
-        // Known before it is in hand: who gets it may send it back.
+        // Add it to the history first: an app that gets the token may send it back at once.
         if let Some(history) = &self.history {
             history.put(token.value());
         }
-        // In hand before it is counted: who waits for the count may call.
+        // Store it before counting it: a test that waits for the count may call at once.
         let token = Arc::new(token);
         self.token.store(Some(token.clone()));
         self.watching.store(true, Ordering::Relaxed);
-        let brought = match (fetched, same) {
+        let label = match (fetched, same) {
             (_, true) => Fetched::Same,
             (true, false) => Fetched::New,
             (false, false) => Fetched::Shared,
         };
         let kept = self.source.kept();
-        self.metrics.fetch(kept, cause, brought);
+        self.metrics.fetch(kept, cause, label);
         tracing::info!(cause = cause.label(), same, expires_in = ?lifetime, next_in = ?pause, "{}", kept.label());
         token
     }
@@ -383,7 +381,7 @@ impl<I: TokenSource> Keeper<I> {
     }
 }
 
-impl<I> fmt::Debug for Keeper<I> {
+impl<S> fmt::Debug for Keeper<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keeper").finish_non_exhaustive()
     }

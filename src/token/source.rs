@@ -1,4 +1,4 @@
-//! Where tokens come from, and what a failure to get one means for the next attempt.
+//! Sources of tokens, and what their errors mean for the next attempt.
 
 pub mod api;
 pub mod file;
@@ -27,56 +27,56 @@ use token_server::TokenServer;
 use wechat::Wechat;
 use wecom::Wecom;
 
-/// A source of tokens: WeChat itself, or a place that others keep fresh.
+/// A source of tokens: WeChat itself, or a place that something else keeps fresh.
 pub trait TokenSource: Send + Sync + 'static {
-    /// Asks for the token to use from now on.
+    /// Fetches the token to use from now on.
     fn fetch(
         &self,
-        wanted: FetchRequest,
+        request: FetchRequest,
     ) -> impl Future<Output = Result<FetchedToken, TokenError>> + Send;
 
-    /// The token that others have put in place meanwhile, asked without causing a fetch. `None`
-    /// where there is nothing to look at, or nothing there.
+    /// Returns a token that others have put in place meanwhile, without causing a fetch. `None` if there is
+    /// none, or if the source cannot be polled.
     fn poll(&self) -> impl Future<Output = Option<Token>> + Send {
         future::ready(None)
     }
 
-    /// How often to [`look`](Self::look); `None` for never.
+    /// How often to [`poll`](Self::poll); `None` for never.
     fn poll_interval(&self) -> Option<Duration> {
         None
     }
 
-    /// What a refusal to issue depends on beside the account: another number when the secret is
-    /// another. It tells nothing about it.
+    /// A number that changes with the secret, because a refusal may depend on it. It reveals nothing about the
+    /// secret.
     fn credential_fingerprint(&self) -> u16 {
         0
     }
 
-    /// What is issued here, for the log and the metrics.
+    /// Whether this is a source of tokens or of tickets, for the log and the metrics.
     fn kept(&self) -> Kept {
         Kept::Token
     }
 }
 
-/// What a token is wanted for.
+/// Why a token is fetched.
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
-    /// Why.
+    /// The cause.
     pub cause: Cause,
-    /// The token in hand, which is refused, about to expire, or dead: another one is better.
+    /// The current token, which was refused, is about to expire, or has expired.
     pub current: Option<Arc<Token>>,
 }
 
-/// A token, and whose doing it is.
+/// A token, and whether it was fetched from WeChat.
 #[derive(Debug)]
 pub struct FetchedToken {
     /// The token to use from now on.
     pub token: Token,
-    /// Whether WeChat was asked for it; otherwise somebody else had put it in place.
+    /// Whether WeChat was asked for it. Otherwise something else had put it in place.
     pub fetched: bool,
 }
 
-/// Where an account's tokens come from.
+/// The source of an account's tokens.
 #[derive(Debug)]
 pub enum AccountSource {
     /// From WeChat itself.
@@ -93,145 +93,145 @@ pub enum AccountSource {
     SharedWecom(Shared<Wecom, TokenSlot>),
 }
 
-/// The same of every source.
-macro_rules! of_each {
-    ($issuer:expr, $source:ident => $answer:expr) => {
-        match $issuer {
-            AccountSource::Wechat($source) => $answer,
-            AccountSource::Wecom($source) => $answer,
-            AccountSource::File($source) => $answer,
-            AccountSource::Http($source) => $answer,
-            AccountSource::SharedWechat($source) => $answer,
-            AccountSource::SharedWecom($source) => $answer,
+/// Evaluates the same expression for every source.
+macro_rules! for_each_source {
+    ($account:expr, $source:ident => $value:expr) => {
+        match $account {
+            AccountSource::Wechat($source) => $value,
+            AccountSource::Wecom($source) => $value,
+            AccountSource::File($source) => $value,
+            AccountSource::Http($source) => $value,
+            AccountSource::SharedWechat($source) => $value,
+            AccountSource::SharedWecom($source) => $value,
         }
     };
 }
 
 impl AccountSource {
-    /// Whether the store that replicas share answers; `None` where there is none.
-    pub fn store_answers(&self) -> Option<bool> {
+    /// Whether the store that replicas share is available; `None` without a store.
+    pub fn store_is_available(&self) -> Option<bool> {
         match self {
             Self::Wechat(_) | Self::Wecom(_) | Self::File(_) | Self::Http(_) => None,
-            Self::SharedWechat(shared) => Some(shared.answers()),
-            Self::SharedWecom(shared) => Some(shared.answers()),
+            Self::SharedWechat(shared) => Some(shared.store_is_available()),
+            Self::SharedWecom(shared) => Some(shared.store_is_available()),
         }
     }
 }
 
 impl TokenSource for AccountSource {
-    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
-        of_each!(self, source => source.fetch(wanted).await)
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
+        for_each_source!(self, source => source.fetch(request).await)
     }
 
     async fn poll(&self) -> Option<Token> {
-        of_each!(self, source => source.poll().await)
+        for_each_source!(self, source => source.poll().await)
     }
 
     fn poll_interval(&self) -> Option<Duration> {
-        of_each!(self, source => source.poll_interval())
+        for_each_source!(self, source => source.poll_interval())
     }
 
     fn credential_fingerprint(&self) -> u16 {
-        of_each!(self, source => source.credential_fingerprint())
+        for_each_source!(self, source => source.credential_fingerprint())
     }
 }
 
-/// Why no token could be had. Cloneable, because one failure answers every waiter. It never holds
-/// a URL, a secret or a token.
+/// Why there is no token. It can be cloned, because all waiters get the same error. It never holds a URL, a
+/// secret or a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// WeChat, or WeCom, answered with an error code.
+    /// WeChat or WeCom answered with an error code.
     #[error("the token request was refused: errcode {code} ({message}); {}", .kind.advice())]
     Refused {
-        /// Its own code.
+        /// The error code.
         code: i64,
         /// Its errmsg, which names the IP to whitelist and the rid for its support.
         message: String,
-        /// What it calls for.
+        /// What the code means for the next attempt.
         kind: TokenErrorKind,
     },
     /// WeChat could not be reached.
     #[error("the token endpoint could not be reached: {0}")]
     Unreachable(String),
-    /// WeChat answered something else than a token.
+    /// The reply has neither a token nor an error code.
     #[error("the token endpoint did not answer sense: {0}")]
-    Nonsense(String),
-    /// The place that others keep fresh has no token that can be used.
+    Invalid(String),
+    /// A file or a token server has no usable token.
     #[error("{0}")]
     Unusable(String),
-    /// There is no access_token to ask with.
+    /// A ticket needs an access_token, and there is none.
     #[error("no access_token: {0}")]
     WithoutToken(Box<Self>),
-    /// No answer yet.
+    /// There is no reply yet.
     #[error("the token endpoint has not answered in time")]
-    Slow,
-    /// Another replica was told so just now.
+    TimedOut,
+    /// Another replica got this error just now.
     #[error("another replica was told: {0}")]
     Elsewhere(Box<Self>),
-    /// The store of shared tokens is away, and what may be fetched without it is used up.
+    /// The store of shared tokens is unavailable, and the budget for fetches without it is used up.
     #[error(
         "the store of shared tokens does not answer ({0}), and no token may be fetched without it now"
     )]
     Store(StoreError),
-    /// All replicas together have made so many requests today that a refusal causes no more.
+    /// All replicas together have made so many fetches today that refusals cause no more.
     #[error("all replicas together have made {0} token requests today: refusals cause no more")]
-    Spent(u32),
-    /// A bug in this program.
+    BudgetSpent(u32),
+    /// The fetch panicked: a bug in this program.
     #[error("the token request broke off: a bug in wechat-sidecar, please report it")]
-    Broken,
+    Panicked,
 }
 
 impl TokenError {
-    /// WeChat's own code, if it answered one.
+    /// WeChat's error code, if it answered with one.
     pub fn code(&self) -> Option<i64> {
         match self {
             Self::Refused { code, .. } => Some(*code),
             Self::Elsewhere(error) => error.code(),
             Self::Unreachable(_)
-            | Self::Nonsense(_)
-            | Self::Slow
+            | Self::Invalid(_)
+            | Self::TimedOut
             | Self::Store(_)
-            | Self::Spent(_)
+            | Self::BudgetSpent(_)
             | Self::Unusable(_)
             | Self::WithoutToken(_)
-            | Self::Broken => None,
+            | Self::Panicked => None,
         }
     }
 
-    /// Whether this process asked WeChat, as far as is known.
-    pub fn was_asked(&self) -> bool {
+    /// Whether this process may have sent a request to WeChat.
+    pub fn was_sent(&self) -> bool {
         match self {
             Self::Refused { .. }
             | Self::Unreachable(_)
-            | Self::Nonsense(_)
-            | Self::Slow
-            | Self::Broken => true,
+            | Self::Invalid(_)
+            | Self::TimedOut
+            | Self::Panicked => true,
             Self::Elsewhere(_)
             | Self::Store(_)
-            | Self::Spent(_)
+            | Self::BudgetSpent(_)
             | Self::Unusable(_)
             | Self::WithoutToken(_) => false,
         }
     }
 
-    /// What it means for the next attempt.
+    /// What the error means for the next attempt.
     pub fn kind(&self) -> TokenErrorKind {
         match self {
-            Self::Refused { kind: meaning, .. } => *meaning,
+            Self::Refused { kind, .. } => *kind,
             Self::Elsewhere(error) => error.kind(),
-            // Others are told the same, and a token that expires is renewed all the same.
-            Self::Spent(_) => TokenErrorKind::MinuteQuota,
+            // All replicas get this error, and a token that is about to expire is still renewed.
+            Self::BudgetSpent(_) => TokenErrorKind::MinuteQuota,
             Self::Unreachable(_)
-            | Self::Nonsense(_)
-            | Self::Slow
+            | Self::Invalid(_)
+            | Self::TimedOut
             | Self::Store(_)
-            | Self::Broken => TokenErrorKind::Busy,
-            Self::Unusable(_) | Self::WithoutToken(_) => TokenErrorKind::Near,
+            | Self::Panicked => TokenErrorKind::Busy,
+            Self::Unusable(_) | Self::WithoutToken(_) => TokenErrorKind::Local,
         }
     }
 }
 
-/// What an errcode of the token endpoints calls for. See
+/// What an errcode of the token endpoints means for the next attempt. See
 /// <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken.html> and
 /// <https://developer.work.weixin.qq.com/document/path/90313>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -239,8 +239,9 @@ impl TokenError {
 pub enum TokenErrorKind {
     /// Try again soon.
     Busy,
-    /// It is not WeChat's matter: try again soon, each time.
-    Near,
+    /// The failure is not WeChat's: try again soon, each time.
+    #[serde(rename = "near")]
+    Local,
     /// The AppSecret is wrong.
     WrongSecret,
     /// The AppID, or the request, is wrong.
@@ -253,28 +254,28 @@ pub enum TokenErrorKind {
     DailyQuota,
     /// The minute's quota is used up.
     MinuteQuota,
-    /// The account may not, for as long as WeChat says so.
+    /// The account may not fetch tokens.
     Forbidden,
     /// An administrator of the account has to confirm.
     AwaitsAdmin,
-    /// An administrator refused, for an hour.
+    /// An administrator refused for an hour.
     RefusedForAnHour,
-    /// An administrator refused, for a day.
+    /// An administrator refused for a day.
     RefusedForADay,
-    /// It is no secret of this corp, or none that WeCom takes any more.
+    /// The secret does not belong to this corp, or is no longer valid.
     WrongCorpSecret,
     /// The corpid, or the request, is wrong.
     WrongCorpid,
-    /// WeCom was asked too often, perhaps by others at the same IP.
+    /// There were too many requests to WeCom, perhaps from others with the same IP.
     TooOften,
-    /// A code that no document names.
+    /// An undocumented code.
     Unknown,
 }
 
 impl TokenErrorKind {
-    /// Of `code`, answered to a token request by the API of this `kind`.
-    pub fn of(kind: Api, code: i64) -> Self {
-        match kind {
+    /// The meaning of `code` in a reply of `api` to a token request.
+    pub fn of(api: Api, code: i64) -> Self {
+        match api {
             Api::Wechat => Self::of_wechat(code),
             Api::Wecom => Self::of_wecom(code),
         }
@@ -309,11 +310,11 @@ impl TokenErrorKind {
         }
     }
 
-    /// How long to wait after the first failure, and at most after many.
+    /// The wait after the first failure, and the longest wait.
     pub fn back_off(self) -> (Duration, Duration) {
         let (first, most) = match self {
             Self::Busy => (1, 60),
-            Self::Near => (1, 10),
+            Self::Local => (1, 10),
             Self::MinuteQuota => (60, 120),
             Self::NotWhitelisted => (15, 300),
             Self::AwaitsAdmin => (30, 300),
@@ -322,7 +323,7 @@ impl TokenErrorKind {
             Self::DailyQuota => (900, 3600),
             Self::RefusedForAnHour => (3600, 3600),
             Self::RefusedForADay => (86_400, 86_400),
-            // A wrong secret sent again and again has WeCom block the IP of everybody here for an hour.
+            // If a wrong secret is sent again and again, WeCom blocks this IP for an hour.
             Self::WrongCorpSecret | Self::WrongCorpid => (300, 3600),
             Self::TooOften => (60, 3600),
         };
@@ -332,7 +333,7 @@ impl TokenErrorKind {
     /// What the operator can do about it.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Busy | Self::Near => "it is busy, the next attempt follows soon",
+            Self::Busy | Self::Local => "it is busy, the next attempt follows soon",
             Self::WrongSecret => {
                 "the secret (WECHAT_SECRET, or the account's in the file) is not the AppSecret of this AppID: set the right one"
             }

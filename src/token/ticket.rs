@@ -1,10 +1,10 @@
-//! Tickets, which pages and cards are signed with: kept like tokens, but by our own clock.
+//! Tickets, which sign pages and cards. They are cached like tokens, but with lifetimes of our own.
 //!
-//! WeChat says 7200 s even of a ticket that is old (and forgets to say how old), allows few requests
-//! for them, and ends none of them when it ends a token. So a ticket is taken to be as old as we have
-//! known it, is renewed after half of what is left, and only as long as somebody asks for it.
+//! WeChat claims a lifetime of 7200 s even for an old ticket, allows few requests for tickets, and does not
+//! revoke them with the token. So the age of a ticket counts from when we first saw it. A ticket is renewed
+//! after half of its remaining lifetime, and only as long as somebody asks for it.
 //!
-//! <https://developers.weixin.qq.com/doc/service/guide/h5/jssdk.html> and, of WeCom,
+//! <https://developers.weixin.qq.com/doc/service/guide/h5/jssdk.html> and, for WeCom,
 //! <https://developer.work.weixin.qq.com/document/path/90506>.
 
 mod source;
@@ -28,112 +28,116 @@ use super::{
 };
 use crate::{metrics::Ticket, wechat::api::Api};
 
-/// Renewals of a ticket by all replicas in a day, above which it is renewed only when it ends soon.
-const DAILY: u32 = 500;
+/// Fetches of a ticket by all replicas in a day. Above this, it is renewed only shortly before it expires.
+const DAILY_FETCHES: u32 = 500;
 
-/// The tickets of one account, none of which is fetched before it is asked for.
+/// The tickets of one account. Each is fetched when it is first asked for.
 pub struct Tickets {
-    asker: Arc<TicketClient>,
-    kept: Vec<(Ticket, Arc<CachedTicket>)>,
+    client: Arc<TicketClient>,
+    cached: Vec<(Ticket, Arc<CachedTicket>)>,
 }
 
-/// A ticket, and who lends the token to fetch it.
+/// A ticket, and the account whose token fetches it.
 struct CachedTicket {
     keeper: Arc<Keeper<TicketSource>>,
-    asker: Arc<ArcSwap<TicketClient>>,
+    client: Arc<ArcSwap<TicketClient>>,
 }
 
-/// Where the public WeCom is.
-const PUBLIC: &str = "https://qyapi.weixin.qq.com:443";
+/// The host of the public WeCom.
+const PUBLIC_WECOM: &str = "https://qyapi.weixin.qq.com:443";
 
-/// The corp tickets, which are a corp's and not an account's.
+/// The corp tickets. All accounts of a corp share one.
 #[derive(Debug, Default)]
 pub struct Corps(Mutex<HashMap<String, Weak<CachedTicket>>>);
 
 impl Tickets {
-    /// The tickets of the account `id`, where a call waits up to `patience` for one; replicas share
-    /// them by `store`. Their fetches run on the current runtime.
+    /// The tickets of the account `id`. A call waits up to `patience` for one. Replicas share them in
+    /// `store`. Fetches run on the current runtime.
     pub fn new(
-        asker: TicketClient,
+        client: TicketClient,
         id: &str,
         corps: &Corps,
         store: Option<&Arc<Redis>>,
         patience: Duration,
     ) -> Self {
-        let asker = Arc::new(asker);
-        let kinds: &[Ticket] = match asker.kind {
+        let client = Arc::new(client);
+        let tickets: &[Ticket] = match client.api {
             Api::Wechat => &[Ticket::Jsapi, Ticket::Card, Ticket::Sdk],
             Api::Wecom => &[Ticket::Corp, Ticket::Agent],
         };
-        let of = |ticket: &Ticket| match ticket {
-            Ticket::Corp => corps.of(&asker, store, patience),
+        let cached = |ticket: &Ticket| match ticket {
+            Ticket::Corp => corps.get_or_create(&client, store, patience),
             Ticket::Jsapi | Ticket::Card | Ticket::Sdk | Ticket::Agent => {
-                Arc::new(CachedTicket::new(*ticket, id, &asker, store, patience))
+                Arc::new(CachedTicket::new(*ticket, id, &client, store, patience))
             }
         };
-        let kept = kinds.iter().map(|ticket| (*ticket, of(ticket))).collect();
-        Self { asker, kept }
+        let cached = tickets
+            .iter()
+            .map(|ticket| (*ticket, cached(ticket)))
+            .collect();
+        Self { client, cached }
     }
 
-    /// The ticket that a call to `path` asks for, if that is kept here. `types` are the values of the
+    /// The ticket that a call to `path` asks for, if it is cached here. `types` are the values of the
     /// call's parameter `type`.
-    pub fn wanted(&self, path: &[u8], types: impl Iterator<Item = String>) -> Option<Ticket> {
-        wanted(self.asker.kind, path, types)
+    pub fn requested(&self, path: &[u8], types: impl Iterator<Item = String>) -> Option<Ticket> {
+        requested(self.client.api, path, types)
     }
 
-    /// Whether `ticket` is in hand, so that nobody has to wait for it.
+    /// Whether `ticket` is cached and fresh, so that a call need not wait for it.
     pub fn holds(&self, ticket: Ticket) -> bool {
-        let held = self.of(ticket).and_then(|of| of.keeper.in_hand());
-        held.is_some_and(|held| held.is_fresh())
+        let current = self.find(ticket).and_then(|cached| cached.keeper.in_hand());
+        current.is_some_and(|current| current.is_fresh())
     }
 
-    /// The ticket itself. Waits only when there is none.
+    /// Returns the ticket. Waits only if there is none.
     pub async fn get(&self, ticket: Ticket) -> Result<Arc<Token>, NoToken> {
-        let of = self.of(ticket).ok_or(NoToken {
-            error: TokenError::Broken,
+        let cached = self.find(ticket).ok_or(NoToken {
+            error: TokenError::Panicked,
             retry_after: Duration::ZERO,
         })?;
-        let held = of.keeper.in_hand().filter(|ticket| ticket.is_alive());
-        if held.is_none() {
-            // Before a lease is taken, and other replicas wait.
-            self.asker.keeper.token().await.map_err(without_token)?;
+        let current = cached.keeper.in_hand().filter(|ticket| ticket.is_alive());
+        if current.is_none() {
+            // Get the token before taking a lease, for which other replicas would wait.
+            self.client.keeper.token().await.map_err(without_token)?;
         }
-        // Of several accounts of a corp, the one that is called is alive.
-        of.asker.store(self.asker.clone());
-        of.keeper.renew_if_due();
-        let got = of.keeper.token().await;
+        // Of several accounts of a corp, the one in use has a working token.
+        cached.client.store(self.client.clone());
+        cached.keeper.renew_if_due();
+        let result = cached.keeper.token().await;
         let has_token = || {
-            let token = self.asker.keeper.in_hand();
+            let token = self.client.keeper.in_hand();
             token.is_some_and(|token| token.is_alive())
         };
-        match &got {
-            // There was no token to ask with, but now there is.
+        match &result {
+            // There was no token for the request, but now there is one.
             Err(none) if matches!(none.error, TokenError::WithoutToken(_)) && has_token() => {
-                of.keeper.try_again();
-                of.keeper.token().await
+                cached.keeper.try_again();
+                cached.keeper.token().await
             }
-            _ => got,
+            _ => result,
         }
     }
 
-    /// What each ticket's keeper shows, of those that were ever asked for.
+    /// The status of each ticket that was ever asked for.
     pub fn status(&self) -> impl Iterator<Item = (Ticket, keeper::Status)> {
-        let status = |(ticket, of): &(Ticket, Arc<CachedTicket>)| (*ticket, of.keeper.status());
-        self.kept
+        let status =
+            |(ticket, cached): &(Ticket, Arc<CachedTicket>)| (*ticket, cached.keeper.status());
+        self.cached
             .iter()
             .map(status)
             .filter(|(_, status)| status.tried)
     }
 
-    fn of(&self, ticket: Ticket) -> Option<&Arc<CachedTicket>> {
-        let of = self.kept.iter().find(|(kept, _)| *kept == ticket);
-        of.map(|(_, of)| of)
+    fn find(&self, ticket: Ticket) -> Option<&Arc<CachedTicket>> {
+        let found = self.cached.iter().find(|(other, _)| *other == ticket);
+        found.map(|(_, cached)| cached)
     }
 }
 
-fn wanted(kind: Api, path: &[u8], mut types: impl Iterator<Item = String>) -> Option<Ticket> {
+fn requested(api: Api, path: &[u8], mut types: impl Iterator<Item = String>) -> Option<Ticket> {
     let mut only = || types.next().filter(|_| types.next().is_none());
-    let wanted = match (kind, path) {
+    let ticket = match (api, path) {
         (Api::Wechat, b"/cgi-bin/ticket/getticket") => match only()?.as_str() {
             "jsapi" => Ticket::Jsapi,
             "wx_card" => Ticket::Card,
@@ -144,51 +148,51 @@ fn wanted(kind: Api, path: &[u8], mut types: impl Iterator<Item = String>) -> Op
         (Api::Wecom, b"/cgi-bin/ticket/get") if only()? == "agent_config" => Ticket::Agent,
         _ => return None,
     };
-    Some(wanted)
+    Some(ticket)
 }
 
-/// How many seconds an app is told that `ticket` is good for: three quarters of what is left as far as
-/// we know, for it may be older than we know.
+/// The `expires_in` that an app is told: three quarters of the remaining lifetime, because the ticket may
+/// be older than we know.
 pub fn expires_in(ticket: &Token) -> u64 {
     (ticket.remaining().as_secs() * 3 / 4).max(1)
 }
 
 impl Corps {
-    fn of(
+    fn get_or_create(
         &self,
-        asker: &Arc<TicketClient>,
+        client: &Arc<TicketClient>,
         store: Option<&Arc<Redis>>,
         patience: Duration,
     ) -> Arc<CachedTicket> {
         let mut corps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        corps.retain(|_, of| of.strong_count() > 0);
-        // One that has the same corpid elsewhere is another.
-        let (corpid, hosts) = (&asker.appid, asker.reach.hosts());
+        corps.retain(|_, cached| cached.strong_count() > 0);
+        // The same corpid at another deployment is another corp.
+        let (corpid, hosts) = (&client.appid, client.client.hosts());
         let key = match &*hosts {
-            PUBLIC => corpid.clone(),
+            PUBLIC_WECOM => corpid.clone(),
             hosts => format!("{corpid}@{hosts}"),
         };
-        if let Some(of) = corps.get(&key).and_then(Weak::upgrade) {
-            return of;
+        if let Some(cached) = corps.get(&key).and_then(Weak::upgrade) {
+            return cached;
         }
-        let of = Arc::new(CachedTicket::new(
+        let cached = Arc::new(CachedTicket::new(
             Ticket::Corp,
             &key,
-            asker,
+            client,
             store,
             patience,
         ));
-        corps.insert(key, Arc::downgrade(&of));
-        of
+        corps.insert(key, Arc::downgrade(&cached));
+        cached
     }
 }
 
 impl CachedTicket {
-    /// `id` says whose it is.
+    /// `id` is the id of the account, or of the corp.
     fn new(
         ticket: Ticket,
         id: &str,
-        asker: &Arc<TicketClient>,
+        client: &Arc<TicketClient>,
         store: Option<&Arc<Redis>>,
         patience: Duration,
     ) -> Self {
@@ -199,23 +203,28 @@ impl CachedTicket {
             daily_fetches: u32::MAX,
             patience,
         };
-        let metrics = asker.metrics.clone();
-        let last = Arc::new(ArcSwap::new(asker.clone()));
-        let issuer = AccountTicketSource {
+        let metrics = client.metrics.clone();
+        let latest = Arc::new(ArcSwap::new(client.clone()));
+        let source = AccountTicketSource {
             ticket,
-            asker: last.clone(),
+            client: latest.clone(),
         };
         let source = match store {
-            None => TicketSource::Alone(issuer),
+            None => TicketSource::Unshared(source),
             Some(redis) => {
                 let what = format!("ticket:{}", ticket.label());
-                let place = redis.place_of(asker.kind, &asker.appid, id, &what);
-                TicketSource::Shared(Box::new(Shared::new(issuer, place, DAILY, metrics.clone())))
+                let slot = redis.ticket_slot(client.api, &client.appid, id, &what);
+                TicketSource::Shared(Box::new(Shared::new(
+                    source,
+                    slot,
+                    DAILY_FETCHES,
+                    metrics.clone(),
+                )))
             }
         };
         Self {
             keeper: Keeper::new(source, options, metrics),
-            asker: last,
+            client: latest,
         }
     }
 }
@@ -228,7 +237,7 @@ impl fmt::Debug for Tickets {
 
 impl fmt::Debug for CachedTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Of").finish_non_exhaustive()
+        f.debug_struct("CachedTicket").finish_non_exhaustive()
     }
 }
 

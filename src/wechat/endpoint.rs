@@ -1,4 +1,4 @@
-//! Which credential a path takes, and the name it has in metrics.
+//! Endpoints: the credential that a path takes, and its label in metrics.
 
 mod table;
 
@@ -12,33 +12,33 @@ pub use table::{label, rows, rows_of};
 /// The token endpoint of WeChat's that takes its parameters in its body.
 pub const STABLE_TOKEN: &str = "/cgi-bin/stable_token";
 
-/// What WeChat or WeCom wants with a call.
+/// The credential that a call takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// The account's access_token in the query: almost everything.
     AccessToken,
-    /// A token that only the caller can have (a user's, a third party's): passed untouched.
+    /// A token that only the caller can have, such as a user's or a third party's. It is passed unchanged.
     Own,
     /// No token at all.
     Nothing,
-    /// AppID and AppSecret in the query: the logins of users.
+    /// AppID and AppSecret in the query, for user logins.
     Secret,
-    /// AppID and AppSecret, or corpid and secret, for a fetch of the token itself; never sent on.
+    /// AppID and AppSecret, or corpid and secret, for a token request. It is answered here and never sent on.
     TokenFetch,
-    /// AppID and AppSecret, to reset the account's quota: an operator's act.
+    /// AppID and AppSecret, to reset the account's quota. That is for operators.
     QuotaReset,
 }
 
-/// A path as the rules see it: decoded, in lower case, without a slash at its end.
+/// A path in canonical form: decoded, in lower case, without a slash at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint<'a> {
     path: Cow<'a, [u8]>,
     row: Option<usize>,
-    /// What it takes.
+    /// The credential that it takes.
     pub credential: Credential,
 }
 
-/// A path that a server could read in two ways, which is how a rule is slipped past.
+/// Why a path is ambiguous. Two servers could interpret it differently, which would evade rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// `.` or `..` as a segment, encoded or not.
@@ -56,22 +56,22 @@ pub enum PathError {
 }
 
 impl<'a> Endpoint<'a> {
-    /// Reads the path of a request target to an API of this `kind`, without its query.
+    /// Reads the path of a request target, without its query, for a call to `api`.
     ///
     /// ```
-    /// use wechat_sidecar::{
+    /// use wechat_sidecar::wechat::{
+    ///     api::Api,
     ///     endpoint::{Credential, Endpoint},
-    ///     kind::Kind,
     /// };
     ///
-    /// let call = Endpoint::of(Kind::Wechat, b"/cgi-bin/user%2finfo");
+    /// let call = Endpoint::of(Api::Wechat, b"/cgi-bin/user%2finfo");
     /// assert!(call.is_err());
-    /// let call = Endpoint::of(Kind::Wechat, b"/sns/%75serinfo").unwrap();
+    /// let call = Endpoint::of(Api::Wechat, b"/sns/%75serinfo").unwrap();
     /// assert_eq!(call.credential, Credential::Own);
     /// ```
-    pub fn of(kind: Api, path: &'a [u8]) -> Result<Self, PathError> {
-        // As the table has it, it is canonical.
-        if let Some(row) = table::find(kind, path) {
+    pub fn of(api: Api, path: &'a [u8]) -> Result<Self, PathError> {
+        // Paths of the table are canonical.
+        if let Some(row) = table::find(api, path) {
             return Ok(Self {
                 path: Cow::Borrowed(path),
                 row: Some(row),
@@ -79,8 +79,8 @@ impl<'a> Endpoint<'a> {
             });
         }
         let path = canonical(path)?;
-        let row = table::find(kind, &path);
-        let credential = row.map_or_else(|| guess(kind, &path), table::credential);
+        let row = table::find(api, &path);
+        let credential = row.map_or_else(|| guess(api, &path), table::credential);
         Ok(Self {
             path,
             row,
@@ -93,7 +93,7 @@ impl<'a> Endpoint<'a> {
         &self.path
     }
 
-    /// Whether it may take a code that works once, so that it must not be asked twice.
+    /// Whether it may take a code that works only once, so that a call must not be sent twice.
     pub fn is_login(&self) -> bool {
         const LOGINS: [&[u8]; 5] = [
             b"/getuserinfo",
@@ -105,22 +105,22 @@ impl<'a> Endpoint<'a> {
         self.path.starts_with(b"/sns/") || LOGINS.iter().any(|login| self.path.ends_with(login))
     }
 
-    /// Where it stands in the table, if it does.
+    /// Its row in the tables, if it is in one.
     pub fn row(&self) -> Option<usize> {
         self.row
     }
 }
 
-/// Whether paths of the tables begin with this segment, in whatever case.
+/// Whether a path of the tables begins with this segment, ignoring case.
 pub fn is_top_level(segment: &str) -> bool {
     let first = |row| label(row)[1..].split('/').next().unwrap_or_default();
     (0..rows()).any(|row| first(row).eq_ignore_ascii_case(segment))
 }
 
-/// What a path takes that no document names: the account's token, unless its neighbours take another.
-fn guess(kind: Api, path: &[u8]) -> Credential {
+/// The credential of an undocumented path: the account's token, unless similar paths take another one.
+fn guess(api: Api, path: &[u8]) -> Credential {
     let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));
-    match kind {
+    match api {
         Api::Wechat if begins(&OF_PLATFORMS) && !OURS.contains(&path) => Credential::Own,
         Api::Wecom if begins(&OF_PROVIDERS) => Credential::Own,
         Api::Wecom if path.starts_with(OF_ROBOTS) => Credential::Nothing,
@@ -128,7 +128,7 @@ fn guess(kind: Api, path: &[u8]) -> Credential {
     }
 }
 
-/// Where WeChat's third-party platforms call.
+/// Prefixes of paths for WeChat's third-party platforms.
 const OF_PLATFORMS: [&[u8]; 4] = [
     b"/sns/",
     b"/componenttcb/",
@@ -136,14 +136,14 @@ const OF_PLATFORMS: [&[u8]; 4] = [
     b"/cgi-bin/component/",
 ];
 
-/// And accounts all the same.
+/// Paths below them that accounts call, too.
 const OURS: [&[u8]; 3] = [
     b"/cgi-bin/component/getprivacysetting",
     b"/cgi-bin/component/setprivacysetting",
     b"/cgi-bin/component/uploadprivacyextfile",
 ];
 
-/// Where WeCom's suites, service providers and devices call.
+/// Prefixes of paths for WeCom's suites, service providers and devices.
 const OF_PROVIDERS: [&[u8]; 5] = [
     b"/cgi-bin/service/",
     b"/cgi-bin/license/",
@@ -152,7 +152,7 @@ const OF_PROVIDERS: [&[u8]; 5] = [
     b"/cgi-bin/advanced_api/",
 ];
 
-/// Where WeCom's group robots do, with a key of their own.
+/// The prefix of paths for WeCom's group robots, which have a key of their own.
 const OF_ROBOTS: &[u8] = b"/cgi-bin/webhook/";
 
 fn canonical(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
@@ -208,17 +208,17 @@ mod tests {
             (Api::Wecom, include_str!("endpoint/wecom.tsv")),
         ];
         let mut rows = 0..rows();
-        for (kind, text) in tables {
-            assert_eq!(rows_of(kind).len(), text.lines().count());
+        for (api, text) in tables {
+            assert_eq!(rows_of(api).len(), text.lines().count());
             for line in text.lines() {
                 let (path, _) = line.split_once('\t').unwrap();
                 let row = rows.next();
                 assert_eq!(label(row.unwrap()), path);
-                let endpoint = Endpoint::of(kind, path.as_bytes()).unwrap();
+                let endpoint = Endpoint::of(api, path.as_bytes()).unwrap();
                 assert_eq!(endpoint.row(), row, "{path}");
                 let lower = path.to_ascii_lowercase();
                 for near in [&lower[1..], &format!("{lower}x"), &lower[..lower.len() - 1]] {
-                    let near = table::find(kind, near.as_bytes());
+                    let near = table::find(api, near.as_bytes());
                     assert_ne!(near, row, "{path}");
                 }
             }

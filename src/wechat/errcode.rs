@@ -1,4 +1,4 @@
-//! WeChat's and WeCom's error codes, which arrive with HTTP 200, and what a reply's bytes say about the token.
+//! Error codes of WeChat and WeCom, which arrive with HTTP 200, and whether a reply refuses the token.
 
 use std::{net::IpAddr, sync::LazyLock};
 
@@ -8,76 +8,76 @@ use super::api::Api;
 
 static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"errcode\""));
 
-/// The token's life is over.
+/// The token has expired.
 pub const EXPIRED: i64 = 42001;
 
-/// The codes that say 'the token was rejected'; the check comes before a call is processed. WeCom's
-/// 40001 is about a secret, and no answer to a call with a token.
-pub const fn refusals(kind: Api) -> &'static [i64] {
-    match kind {
+/// The codes that reject the token. WeChat checks the token before it processes a call. WeCom's 40001 is about a
+/// secret, and never answers a call with a token.
+pub const fn refusals(api: Api) -> &'static [i64] {
+    match api {
         Api::Wechat => &[40001, 40014, EXPIRED],
         Api::Wecom => &[40014, EXPIRED],
     }
 }
 
-/// Whether `code` says that calls come from an IP that is not on the account's whitelist.
-pub const fn is_about_the_ip(kind: Api, code: i64) -> bool {
-    match kind {
+/// Whether `code` means that the IP of calls is not on the account's whitelist.
+pub const fn is_about_the_ip(api: Api, code: i64) -> bool {
+    match api {
         Api::Wechat => matches!(code, 40164 | 61004),
         Api::Wecom => matches!(code, 60020 | 301042),
     }
 }
 
-/// What a reply says about the call that it answers.
+/// The result of a call, according to its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// No error code, or 0.
     Accepted,
-    /// WeChat answered another error; it is the app's to read.
+    /// Another error, which is the app's to handle.
     Errcode(i64),
-    /// The token is expired or was replaced; another one may do.
+    /// The token has expired or was replaced. Another one may be accepted.
     Refused(i64),
 }
 
 impl Verdict {
-    /// Reads a whole reply `body` of an API of this `kind`; it may be anything at all.
+    /// Reads the whole `body` of a reply of `api`. It may be anything at all.
     ///
     /// ```
-    /// use wechat_sidecar::{errcode::Verdict, kind::Kind};
+    /// use wechat_sidecar::wechat::{api::Api, errcode::Verdict};
     ///
-    /// let wechat = |body| Verdict::of(Kind::Wechat, body);
+    /// let wechat = |body| Verdict::of(Api::Wechat, body);
     /// let stale = br#"{"errcode":42001,"errmsg":"access_token expired"}"#;
     /// assert_eq!(wechat(stale), Verdict::Refused(42001));
     /// let busy = br#"{"errmsg":"system error","errcode":"-1"}"#;
     /// assert_eq!(wechat(busy), Verdict::Errcode(-1));
     /// assert_eq!(wechat(b"\xff\xd8\xff\xe0 a picture"), Verdict::Accepted);
     /// ```
-    pub fn of(kind: Api, body: &[u8]) -> Self {
+    pub fn of(api: Api, body: &[u8]) -> Self {
         match errcode(body) {
             None | Some(0) => Self::Accepted,
-            Some(code) if refusals(kind).contains(&code) => Self::Refused(code),
+            Some(code) if refusals(api).contains(&code) => Self::Refused(code),
             Some(code) => Self::Errcode(code),
         }
     }
 }
 
-/// Whether a reply that begins with `start` can carry an errcode; `None` until enough is here.
+/// Whether a reply that begins with `start` can contain an errcode. `None` if more of it is needed.
 pub fn can_carry(start: &[u8]) -> Option<bool> {
     skip_blank(start).map(|at| start[at] == b'{')
 }
 
-/// The reply's own error code: at top level or in `base_resp`, number or string, at any place.
+/// The reply's own error code: at top level or in `base_resp`, as a number or a string, at any position.
 ///
 /// Bodies can be invalid JSON (raw control characters, broken UTF-8 in nicknames), so this scans
 /// and never parses. Codes nested elsewhere or inside strings are data. Where there are several,
 /// the first counts.
 pub fn errcode(body: &[u8]) -> Option<i64> {
-    // What most replies to a POST say.
+    // The usual beginning of replies to a POST.
     if let Some([b',' | b'}', ..]) = body.strip_prefix(b"{\"errcode\":0") {
         return Some(0);
     }
     let mut at = skip_blank(body)?;
-    // Most replies of any length are free of the word, and that is found out thirty times as fast.
+    // Most long replies do not contain the word. This search is thirty times as fast as the scan below.
     if body[at] != b'{' || KEY.find(body).is_none() {
         return None;
     }
@@ -133,7 +133,7 @@ pub fn rid(body: &[u8]) -> Option<&str> {
     (!rid.is_empty()).then_some(rid)
 }
 
-/// The first IP in an errmsg: the one that the call came from, in their eyes.
+/// The first IP in an errmsg: the one that WeChat or WeCom sees the call come from.
 pub fn ip(body: &[u8]) -> Option<IpAddr> {
     let part_of_one = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
     let words = body.split(|byte| !part_of_one(byte));
@@ -147,7 +147,7 @@ pub fn ip(body: &[u8]) -> Option<IpAddr> {
     words.filter(|word| word.len() >= 3).find_map(read)
 }
 
-/// Where the text begins after white space and byte order marks; `None` when it has not yet.
+/// The position of the first byte after white space and byte order marks; `None` if it has not arrived yet.
 fn skip_blank(bytes: &[u8]) -> Option<usize> {
     const BOM: &[u8] = b"\xef\xbb\xbf";
     let mut at = 0;
@@ -318,7 +318,7 @@ mod tests {
         }
     }
 
-    /// What the scan must find in valid JSON, said by a real parser.
+    /// The code that the scan must find in valid JSON, according to a real parser.
     fn reference(value: &Value) -> Option<i64> {
         let code = |value: &Value| match value.get("errcode")? {
             Value::Number(number) => number.as_i64(),

@@ -156,7 +156,7 @@ impl TokenSource for Asking {
                 fetched: true,
             }),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(TokenError::Slow),
+            Err(_) => Err(TokenError::TimedOut),
         };
         self.life.goes_on().await;
         if issued.is_err() {

@@ -118,7 +118,7 @@ impl View {
         writes: bool,
         take: impl FnOnce(&mut Contents) -> T,
     ) -> Result<T, StoreError> {
-        let failed = |why: &str| Err(StoreError(why.to_owned()));
+        let failed = |why: &str| Err(StoreError::Other(why.to_owned()));
         let now = Instant::now();
         if !self.is_there() {
             // Refused at once, or never answered.
@@ -169,7 +169,8 @@ impl View {
 impl Store for View {
     async fn read(&self) -> Result<StoreState, StoreError> {
         self.step(false, |contents| StoreState {
-            token: living(&contents.token).map(|(held, lives)| StoredToken { lives, ..held }),
+            token: living(&contents.token)
+                .map(|(held, remaining)| StoredToken { remaining, ..held }),
             note: living(&contents.note).map(|(note, _)| note),
             leased: living(&contents.lease).is_some(),
         })
@@ -226,7 +227,7 @@ impl Store for View {
             if there.as_ref() != seen {
                 return SetOutcome::Changed;
             }
-            contents.token = Some((token.clone(), Instant::now() + token.lives));
+            contents.token = Some((token.clone(), Instant::now() + token.remaining));
             contents.lease = None;
             if seen != Some(&token.value) {
                 contents.note = None;

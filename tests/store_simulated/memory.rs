@@ -112,7 +112,7 @@ impl View {
 
     async fn step<T>(&self, take: impl FnOnce(&mut Contents) -> T) -> Result<T, StoreError> {
         sleep(Duration::from_millis(1)).await;
-        let away = || StoreError("away".to_owned());
+        let away = || StoreError::Other("away".to_owned());
         if self.0.away.load(Ordering::SeqCst) {
             return Err(away());
         }
@@ -135,7 +135,8 @@ impl View {
 impl Store for View {
     async fn read(&self) -> Result<StoreState, StoreError> {
         self.step(|contents| StoreState {
-            token: living(&contents.token).map(|(value, lives)| StoredToken { value, lives }),
+            token: living(&contents.token)
+                .map(|(value, remaining)| StoredToken { value, remaining }),
             note: living(&contents.note).map(|(note, _)| note),
             leased: living(&contents.lease).is_some(),
         })
@@ -182,7 +183,7 @@ impl Store for View {
             if there.as_ref() != seen {
                 return SetOutcome::Changed;
             }
-            contents.token = Some((token.value.clone(), Instant::now() + token.lives));
+            contents.token = Some((token.value.clone(), Instant::now() + token.remaining));
             contents.lease = None;
             contents.note = None;
             SetOutcome::Done

@@ -69,7 +69,7 @@ impl Replica {
     pub async fn replace(&self, refused: &Token) -> Option<String> {
         match self.keeper.replace(refused).await {
             Ok(Replacement::Another(token)) => Some(token.value().expose().to_owned()),
-            Ok(Replacement::Same | Replacement::Paced) | Err(_) => None,
+            Ok(Replacement::Same | Replacement::BackedOff) | Err(_) => None,
         }
     }
 }

@@ -32,7 +32,7 @@ async fn pair() -> (TcpStream, TcpStream) {
     (ours.unwrap(), theirs)
 }
 
-fn link(stream: TcpStream) -> Box<Connection> {
+fn connection(stream: TcpStream) -> Box<Connection> {
     let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let counted = GaugeGuard::new(Arc::new(Metrics::default()), |metrics| {
         &metrics.upstream_connections
@@ -51,14 +51,14 @@ fn call(method: &Method, body: &'static [u8]) -> UpstreamRequest {
     .unwrap()
 }
 
-async fn reply(link: &mut Connection, call: UpstreamRequest) -> Result<Response<()>, Error> {
-    link.begin(call);
-    poll_fn(|cx| link.poll_reply(&OPTIONS, cx)).await
+async fn reply(connection: &mut Connection, call: UpstreamRequest) -> Result<Response<()>, Error> {
+    connection.begin(call);
+    poll_fn(|cx| connection.poll_reply(&OPTIONS, cx)).await
 }
 
-async fn body(link: &mut Connection) -> Result<Vec<u8>, BodyError> {
+async fn body(connection: &mut Connection) -> Result<Vec<u8>, BodyError> {
     let mut all = Vec::new();
-    while let Some(data) = poll_fn(|cx| link.poll_data(OPTIONS.idle_timeout, cx)).await {
+    while let Some(data) = poll_fn(|cx| connection.poll_data(OPTIONS.idle_timeout, cx)).await {
         all.extend_from_slice(&data?);
     }
     Ok(all)
@@ -94,10 +94,10 @@ fn seen(head: &Response<()>, body: Option<Vec<u8>>) -> Seen {
 
 async fn by_us(method: &Method, bytes: Vec<u8>, cuts: Vec<usize>) -> Seen {
     let (ours, theirs) = pair().await;
-    let mut link = link(ours);
+    let mut connection = connection(ours);
     let reading = async {
-        let head = reply(&mut link, call(method, b"")).await.ok()?;
-        let body = body(&mut link).await.ok();
+        let head = reply(&mut connection, call(method, b"")).await.ok()?;
+        let body = body(&mut connection).await.ok();
         seen(&head, body)
     };
     tokio::join!(reading, say(theirs, bytes, cuts)).0
@@ -224,11 +224,13 @@ async fn a_connection_is_free_when_the_whole_reply_has_come_and_nothing_else() {
     ] {
         for cut in 0..bytes.len() {
             let (ours, mut theirs) = pair().await;
-            let mut link = link(ours);
+            let mut connection = connection(ours);
             let all = async {
-                reply(&mut link, call(&Method::GET, b"")).await.unwrap();
-                assert!(!link.is_free() || link.left() == Some(0));
-                body(&mut link).await.unwrap();
+                reply(&mut connection, call(&Method::GET, b""))
+                    .await
+                    .unwrap();
+                assert!(!connection.is_free() || connection.remaining() == Some(0));
+                body(&mut connection).await.unwrap();
             };
             let saying = async {
                 let _ = theirs.read(&mut [0; 1024]).await;
@@ -239,16 +241,16 @@ async fn a_connection_is_free_when_the_whole_reply_has_come_and_nothing_else() {
             };
             tokio::join!(all, saying);
             // What comes after the end of a reply is seen at the latest when the next call looks.
-            let open = sees(&mut link, !free).await;
-            assert_eq!(link.is_free() && open, free, "{cut} {bytes}");
+            let open = sees(&mut connection, !free).await;
+            assert_eq!(connection.is_free() && open, free, "{cut} {bytes}");
         }
     }
 }
 
 /// Whether the connection is open, asked until it is not, if it is to be closed.
-async fn sees(link: &mut Connection, closed: bool) -> bool {
+async fn sees(connection: &mut Connection, closed: bool) -> bool {
     for _ in 0..if closed { 1000 } else { 3 } {
-        if !link.is_free() || !poll_fn(|cx| Poll::Ready(link.is_open(cx))).await {
+        if !connection.is_free() || !poll_fn(|cx| Poll::Ready(connection.is_open(cx))).await {
             return false;
         }
         tokio::task::yield_now().await;
@@ -259,7 +261,7 @@ async fn sees(link: &mut Connection, closed: bool) -> bool {
 #[tokio::test]
 async fn calls_follow_each_other_and_each_gets_its_own_reply() {
     let (ours, mut theirs) = pair().await;
-    let mut link = link(ours);
+    let mut connection = connection(ours);
     let sizes = [0, 1, SMALL_AND_LARGE.0, SMALL_AND_LARGE.1, 7, 1 << 20];
     let serving = async {
         let mut came = Vec::new();
@@ -281,19 +283,19 @@ async fn calls_follow_each_other_and_each_gets_its_own_reply() {
             let sent = Bytes::from("b".repeat(size));
             let call =
                 UpstreamRequest::new(&Method::POST, BufferedBody::ready(sent), |to| to.push(b'/'));
-            assert!(poll_fn(|cx| Poll::Ready(link.is_open(cx))).await);
-            reply(&mut link, call.unwrap()).await.unwrap();
+            assert!(poll_fn(|cx| Poll::Ready(connection.is_open(cx))).await);
+            reply(&mut connection, call.unwrap()).await.unwrap();
             assert_eq!(
-                body(&mut link).await.unwrap(),
+                body(&mut connection).await.unwrap(),
                 at.to_string().repeat(size).into_bytes()
             );
-            assert!(link.is_free());
+            assert!(connection.is_free());
         }
-        link
+        connection
     };
-    let (theirs, mut link) = tokio::join!(serving, calling);
+    let (theirs, mut connection) = tokio::join!(serving, calling);
     drop(theirs);
-    assert!(!sees(&mut link, true).await && !link.is_free());
+    assert!(!sees(&mut connection, true).await && !connection.is_free());
 }
 
 #[tokio::test]
@@ -301,12 +303,12 @@ async fn a_connection_that_the_runtime_would_not_look_at_is_not_taken_for_open()
     let (ours, theirs) = pair().await;
     drop(theirs);
     ours.readable().await.unwrap();
-    let mut link = link(ours);
+    let mut connection = connection(ours);
     poll_fn(|cx| {
         while has_budget_remaining() {
             let _ = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx);
         }
-        assert!(!link.is_open(cx));
+        assert!(!connection.is_open(cx));
         Poll::Ready(())
     })
     .await;
@@ -318,33 +320,33 @@ const SMALL_AND_LARGE: (usize, usize) = (2048, 2049);
 #[tokio::test]
 async fn while_a_call_has_not_left_its_connection_is_not_free() {
     let (ours, mut theirs) = pair().await;
-    let mut link = link(ours);
+    let mut connection = connection(ours);
     let huge: &'static [u8] = vec![b'x'; 64 << 20].leak();
     let early = async {
         theirs.read_exact(&mut [0; 100]).await.unwrap();
         let said = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
         theirs.write_all(said).await.unwrap();
     };
-    let (head, ()) = tokio::join!(reply(&mut link, call(&Method::POST, huge)), early);
+    let (head, ()) = tokio::join!(reply(&mut connection, call(&Method::POST, huge)), early);
     assert_eq!(head.unwrap().status(), 413);
-    assert!(link.left() == Some(0) && !link.is_sent() && !link.is_free());
+    assert!(connection.remaining() == Some(0) && !connection.is_sent() && !connection.is_free());
     let reading = async { while theirs.read(&mut vec![0; 1 << 20]).await.unwrap() > 0 {} };
     let sending = poll_fn(|cx| {
-        link.send_on(cx);
-        if link.is_sent() {
+        connection.write_more(cx);
+        if connection.is_sent() {
             Poll::Ready(())
         } else {
             Poll::Pending
         }
     });
     tokio::select! { () = reading => unreachable!(), () = sending => {} }
-    assert!(link.is_free());
+    assert!(connection.is_free());
 }
 
 #[tokio::test]
 async fn an_answer_that_came_before_the_connection_broke_is_read() {
     let (ours, mut theirs) = pair().await;
-    let mut link = link(ours);
+    let mut connection = connection(ours);
     theirs.set_zero_linger().unwrap();
     let huge: &'static [u8] = vec![b'x'; 64 << 20].leak();
     let early = async {
@@ -355,20 +357,22 @@ async fn an_answer_that_came_before_the_connection_broke_is_read() {
         // It has arrived by then, and so has the reset behind it.
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    link.begin(call(&Method::POST, huge));
-    let began = poll_fn(|cx| Poll::Ready(link.poll_send(cx).is_pending())).await;
+    connection.begin(call(&Method::POST, huge));
+    let began = poll_fn(|cx| Poll::Ready(connection.poll_write(cx).is_pending())).await;
     assert!(began);
     early.await;
-    let head = poll_fn(|cx| link.poll_reply(&OPTIONS, cx)).await.unwrap();
+    let head = poll_fn(|cx| connection.poll_reply(&OPTIONS, cx))
+        .await
+        .unwrap();
     assert_eq!(head.status(), 413);
-    assert!(link.is_sent() && !link.is_free());
+    assert!(connection.is_sent() && !connection.is_free());
 }
 
 #[tokio::test]
 async fn a_head_may_come_in_drips_and_has_an_end() {
-    for (size, fits) in [(LARGEST_HEAD - 100, true), (LARGEST_HEAD + LITTLE, false)] {
+    for (size, fits) in [(MAX_HEAD - 100, true), (MAX_HEAD + LITTLE, false)] {
         let (ours, mut theirs) = pair().await;
-        let mut link = link(ours);
+        let mut connection = connection(ours);
         let long = format!(
             "HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n",
             "x".repeat(size)
@@ -383,12 +387,12 @@ async fn a_head_may_come_in_drips_and_has_an_end() {
             }
             theirs
         };
-        let reading = reply(&mut link, call(&Method::GET, b""));
+        let reading = reply(&mut connection, call(&Method::GET, b""));
         let (head, _theirs) = tokio::join!(reading, saying);
         match head {
             Ok(head) => assert!(fits && head.headers()["x"].len() == size),
-            Err(Error::Broken { fault, .. }) => {
-                assert!(fault == ConnectionError::LargeHead && !fits)
+            Err(Error::Broken { error, .. }) => {
+                assert!(error == ConnectionError::LargeHead && !fits)
             }
             Err(error) => panic!("{error:?}"),
         }

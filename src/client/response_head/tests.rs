@@ -124,9 +124,9 @@ fn a_head_says_how_its_body_ends_and_whether_the_connection_does() {
 fn a_head_that_two_could_read_in_two_ways_is_none() {
     let many = format!(
         "HTTP/1.1 200 OK\r\n{}\r\n",
-        "X: 1\r\n".repeat(MOST_HEADERS + 1)
+        "X: 1\r\n".repeat(MAX_HEADERS + 1)
     );
-    for (head, fault) in [
+    for (head, error) in [
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
             ConnectionError::Length,
@@ -174,7 +174,7 @@ fn a_head_that_two_could_read_in_two_ways_is_none() {
         ("220 mail ready\r\n\r\n", ConnectionError::Head),
         (&many, ConnectionError::LargeHead),
     ] {
-        assert_eq!(read(head).unwrap_err(), fault, "{head}");
+        assert_eq!(read(head).unwrap_err(), error, "{head}");
     }
 }
 

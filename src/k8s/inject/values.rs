@@ -106,7 +106,7 @@ pub(super) fn pull_policy(text: &str) -> Result<String, ParseError> {
 }
 
 pub(super) fn log_level(text: &str) -> Result<String, String> {
-    log::parse(text)?;
+    log::parse(text).map_err(|error| error.to_string())?;
     Ok(text.to_owned())
 }
 

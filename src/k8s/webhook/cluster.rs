@@ -147,7 +147,8 @@ impl Cluster {
             true => trust(&self.options.service_account.join("ca.crt"))?,
             false => trusts_nobody(),
         };
-        let client = Client::near(&tls, PATIENCE, PATIENCE).map_err(broken)?;
+        let client = Client::near(&tls, PATIENCE, PATIENCE);
+        let client = client.map_err(|error| broken(error.to_string()))?;
         let json = HeaderValue::from_static("application/json");
         let mut request = client.get(format!("{server}{path}"));
         request = request.header(header::ACCEPT, json);

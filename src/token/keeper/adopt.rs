@@ -1,4 +1,4 @@
-//! Tokens that somebody else has put in place: looked for now and then, and taken.
+//! Polls the source for tokens that something else has put in place, and adopts them.
 
 use std::future;
 
@@ -13,41 +13,44 @@ use crate::{
     },
 };
 
-impl<I: TokenSource> Keeper<I> {
-    /// Goes on where `before` is, which keeps the same tokens by other means.
+impl<S: TokenSource> Keeper<S> {
+    /// Takes over the token and state of `before`, a keeper of the same tokens with other options.
     pub fn go_on_from(&self, before: &Self) {
-        let (token, renew_at, tried, pace) = {
+        let (token, renew_at, tried, backoff) = {
             let state = before.lock();
-            let pace = state.backoff.clone().below(self.options.daily_fetches);
-            (before.in_hand(), state.renew_at, state.tried, pace)
+            let backoff = state
+                .backoff
+                .clone()
+                .with_ceiling(self.options.daily_fetches);
+            (before.in_hand(), state.renew_at, state.tried, backoff)
         };
         let mut state = self.lock();
-        (state.renew_at, state.tried, state.backoff) = (renew_at, tried, pace);
+        (state.renew_at, state.tried, state.backoff) = (renew_at, tried, backoff);
         self.token.store(token);
     }
 
-    /// Waits for the time to look what others have put in place, and takes it.
+    /// Waits until the next poll is due, polls the source, and adopts the token that it returns.
     pub(super) async fn poll_source(&self) {
-        let Some(every) = self.source.poll_interval() else {
+        let Some(interval) = self.source.poll_interval() else {
             return future::pending().await;
         };
-        sleep(every.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
+        sleep(interval.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
         let before = self.in_hand();
         if let Some(token) = self.source.poll().await {
             self.adopt(before.as_deref(), token);
         }
     }
 
-    /// Takes `token`, which others have put in place, unless the one in hand is the same, and alive,
-    /// or is no longer `before`.
+    /// Adopts `token`, unless the current token is the same and has not expired, or has changed since it was
+    /// `before`.
     fn adopt(&self, before: Option<&Token>, token: Token) {
         let mut state = self.lock();
-        let held = self.in_hand();
-        let unchanged = match (held.as_deref(), before) {
-            (Some(held), Some(before)) => held.is(before),
-            (held, before) => held.is_none() && before.is_none(),
+        let current = self.in_hand();
+        let unchanged = match (current.as_deref(), before) {
+            (Some(current), Some(before)) => current.is(before),
+            (current, before) => current.is_none() && before.is_none(),
         };
-        if unchanged && !held.is_some_and(|held| held.is(&token) && held.is_alive()) {
+        if unchanged && !current.is_some_and(|current| current.is(&token) && current.is_alive()) {
             let fetched = false;
             self.store(&mut state, Cause::Renewal, FetchedToken { token, fetched });
         }

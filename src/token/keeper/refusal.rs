@@ -1,4 +1,4 @@
-//! What a keeper does when WeChat refuses its token: compare first, then ask, and not too often.
+//! Handles refused tokens: it compares the token with the current one first, then fetches, but not too often.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -18,34 +18,34 @@ use crate::{
     },
 };
 
-/// What there is instead of a refused token.
+/// The replacement of a refused token.
 #[derive(Debug)]
 pub enum Replacement {
     /// Another token.
     Another(Arc<Token>),
-    /// WeChat says that it is still the one to use.
+    /// A fetch returned the same token.
     Same,
-    /// Nobody asked WeChat: it was asked too often already.
-    Paced,
+    /// The backoff allows no fetch now.
+    BackedOff,
 }
 
-/// The token to send a refused call with, once more.
+/// The token for the replay of a refused call.
 #[derive(Debug)]
 pub struct ReplayToken {
-    /// Another one, or the refused one again, after a pause.
+    /// Another token, or the refused one after a pause.
     pub token: Arc<Token>,
-    /// Whether it is known to be the one to use: WeChat said so, or accepts it from others.
+    /// Whether it is known to be the current one: WeChat returned it, or accepts it in other calls.
     pub confirmed: bool,
 }
 
-/// Why a refused call is not sent once more.
+/// Why a refused call is not replayed.
 #[derive(Debug)]
 pub enum NoReplay {
-    /// No token could be had.
+    /// There is no token.
     Failed(TokenError),
-    /// The refused token is the only one, and a second try with it would end the same way.
+    /// There is only the refused token, and a replay with it would be refused as well.
     Same {
-        /// Whether it is known to be the one to use, so that it is the call that is to blame.
+        /// Whether it is known to be the current one, so that the cause is the call.
         confirmed: bool,
     },
 }
@@ -56,20 +56,19 @@ impl From<TokenError> for NoReplay {
     }
 }
 
-/// The pause before a call is sent again with the token that was refused: WeChat's refusals can
-/// be transient.
+/// The pause before a replay with the same token, because a refusal may be transient.
 const SAME_TOKEN_PAUSE: Duration = Duration::from_millis(300);
 
-impl<I: TokenSource> Keeper<I> {
-    /// What to use instead of `refused`, which WeChat just turned down.
+impl<S: TokenSource> Keeper<S> {
+    /// Returns the replacement of `refused`, which WeChat just refused.
     ///
-    /// When someone else has replaced it meanwhile, that replacement is returned and WeChat is left
-    /// alone; so a thousand calls that fail together cause one fetch. The refused token must be
-    /// shown: nobody forces a fetch without a refusal.
+    /// If the token was replaced meanwhile, the current token is returned without a fetch. So a thousand
+    /// calls that are refused together cause one fetch. The caller must pass the refused token, because only
+    /// a refusal may force a fetch.
     pub async fn replace(self: &Arc<Self>, refused: &Token) -> Result<Replacement, TokenError> {
         let refused_at = Instant::now();
         for again in [false, true] {
-            let (answers, flight) = {
+            let (conclusive, flight) = {
                 let mut state = self.lock();
                 if let Some(token) = self.in_hand()
                     && token.is_alive()
@@ -77,43 +76,46 @@ impl<I: TokenSource> Keeper<I> {
                 {
                     return Ok(Replacement::Another(token));
                 }
-                if let Some(going) = &state.flight {
-                    // Who means its refusals need not be asked once more for each of them.
-                    let meant = going.by_refusal && !self.options.retry_same_token;
-                    (meant || going.launched >= refused_at, going.flight.clone())
+                if let Some(in_flight) = &state.flight {
+                    // WeCom's refusals are never spurious, so a fetch after an earlier one is conclusive.
+                    let certain = in_flight.by_refusal && !self.options.retry_same_token;
+                    (
+                        certain || in_flight.launched >= refused_at,
+                        in_flight.flight.clone(),
+                    )
                 } else if let Some(failure) = state.back_off() {
                     return Err(failure.error.clone());
                 } else if state.backoff.allows() || (again && state.backoff.follow_up()) {
                     (true, self.launch(&mut state, Cause::Refusal))
                 } else {
-                    return Ok(Replacement::Paced);
+                    return Ok(Replacement::BackedOff);
                 }
             };
             let token = self.waiters.wait(flight).await?;
             if !token.is(refused) {
                 return Ok(Replacement::Another(token));
             }
-            if answers {
+            if conclusive {
                 break;
             }
-            // The fetch that was joined had begun before the refusal; ask once more.
+            // That fetch had begun before the refusal: fetch once more.
         }
         Ok(Replacement::Same)
     }
 
-    /// The token to send a call with once more, of which `refused` was turned down.
+    /// Returns the token for the replay of a call, which WeChat refused with the token `refused`.
     pub async fn replay_token(
         self: &Arc<Self>,
         refused: &Arc<Token>,
     ) -> Result<ReplayToken, NoReplay> {
-        let tries_again = self.options.retry_same_token;
+        let retries_same = self.options.retry_same_token;
         let confirmed = match self.replace(refused).await? {
             Replacement::Another(token) => {
-                // What others have put in place may have ended before anybody noticed.
+                // A token that others have put in place may have been revoked unnoticed.
                 let confirmed = token.was_accepted() || !self.lock().hearsay;
                 return Ok(ReplayToken { token, confirmed });
             }
-            Replacement::Same if !tries_again => {
+            Replacement::Same if !retries_same => {
                 self.doubt(&mut self.lock());
                 return Err(NoReplay::Same { confirmed: true });
             }
@@ -121,26 +123,26 @@ impl<I: TokenSource> Keeper<I> {
                 sleep(SAME_TOKEN_PAUSE).await;
                 true
             }
-            // The token has not worked since it was asked for: it cools down.
-            Replacement::Paced if !tries_again && !self.lock().backoff.has_hope() => {
+            // The token was not accepted since the last fetch, so wait.
+            Replacement::BackedOff if !retries_same && !self.lock().backoff.has_hope() => {
                 return Err(NoReplay::Same { confirmed: false });
             }
-            // Where others are still accepted with it, it needs no word of WeChat's.
-            Replacement::Paced => {
+            // If other calls with it are still accepted, no fetch is needed.
+            Replacement::BackedOff => {
                 !self.seems_dead(refused).await || self.last_hope(refused).await?
             }
         };
         let in_hand = self.in_hand().filter(|token| token.is_alive());
         let token = in_hand.unwrap_or_else(|| refused.clone());
-        if token.is(refused) && !tries_again {
+        if token.is(refused) && !retries_same {
             return Err(NoReplay::Same { confirmed });
         }
         let confirmed = confirmed || !token.is(refused);
         Ok(ReplayToken { token, confirmed })
     }
 
-    /// Whether, in the second half of a pause, no call was accepted with `token`. Its first half
-    /// lets the replies come in that were on their way when it died.
+    /// Whether no call with `token` was accepted in the second half of a pause. In the first half, replies may
+    /// still arrive that were sent before the token was revoked.
     async fn seems_dead(&self, token: &Token) -> bool {
         sleep(SAME_TOKEN_PAUSE / 2).await;
         let before = {
@@ -149,10 +151,10 @@ impl<I: TokenSource> Keeper<I> {
             state.accepted
         };
         sleep(SAME_TOKEN_PAUSE / 2).await;
-        self.in_hand().is_some_and(|held| held.is(token)) && self.lock().accepted == before
+        self.in_hand().is_some_and(|current| current.is(token)) && self.lock().accepted == before
     }
 
-    /// Asks WeChat though the pace forbids it, and says whether the pace allowed for that.
+    /// Fetches although the backoff has not ended. Returns whether a last attempt was allowed.
     async fn last_hope(self: &Arc<Self>, refused: &Token) -> Result<bool, TokenError> {
         let flight = {
             let mut state = self.lock();
@@ -170,7 +172,7 @@ impl<I: TokenSource> Keeper<I> {
         self.waiters.wait(flight).await.map(|_| true)
     }
 
-    /// Whether `value` is the token in hand, or one of the last that were.
+    /// Whether `value` is the current token or one of the last ones.
     pub fn has_had(&self, value: &Secret) -> bool {
         let in_hand = self.in_hand();
         let state = self.lock();
@@ -178,7 +180,7 @@ impl<I: TokenSource> Keeper<I> {
         all.any(|token| token.value() == value)
     }
 
-    /// WeChat accepted a call with `token`.
+    /// Notes that WeChat accepted a call with `token`.
     pub fn accepted(&self, token: &Token) {
         let new = token.accept();
         if new || self.watching.load(Ordering::Relaxed) {
@@ -189,7 +191,7 @@ impl<I: TokenSource> Keeper<I> {
     #[cold]
     fn note_accepted(&self, token: &Token, new: bool) {
         let mut state = self.lock();
-        if self.in_hand().is_some_and(|held| held.is(token)) {
+        if self.in_hand().is_some_and(|current| current.is(token)) {
             self.watching.store(false, Ordering::Relaxed);
             state.on_trial = false;
             state.accepted += 1;
@@ -198,11 +200,11 @@ impl<I: TokenSource> Keeper<I> {
         }
     }
 
-    /// A call's second send was refused with `token`, too. `worked`: calls to that endpoint have
-    /// been accepted before.
+    /// Notes that a replay with `token` was refused. `worked` says whether that endpoint has accepted calls
+    /// before.
     pub fn refused_again(&self, token: &Token, worked: bool) {
         let mut state = self.lock();
-        if !self.in_hand().is_some_and(|held| held.is(token)) {
+        if !self.in_hand().is_some_and(|current| current.is(token)) {
             return;
         }
         if std::mem::take(&mut state.on_trial) {
@@ -214,9 +216,9 @@ impl<I: TokenSource> Keeper<I> {
         self.doubt(&mut state);
     }
 
-    /// From now on WeChat is asked now and then whether the token in hand is the one to use.
+    /// From now on the keeper asks WeChat at intervals whether the current token is still valid.
     fn doubt(&self, state: &mut State) {
-        // A classic fetch would not tell: it ends the token that it asks about.
+        // A classic fetch would not tell, because it revokes the current token.
         if state.doubt.is_none() && self.options.renewal != Renewal::Ahead {
             state.doubt = Some(Doubt::new());
             self.changed.notify_one();

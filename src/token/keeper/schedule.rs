@@ -1,67 +1,67 @@
-//! When to ask for a token next: pure functions of what is known.
+//! The schedule of fetches, as pure functions.
 
 use tokio::time::Duration;
 
 use crate::token::source::TokenErrorKind;
 
-/// How a token is renewed.
+/// When a token is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// `stable_token`: WeChat renews only when asked in the token's last 5 minutes, and gives the
-    /// same token before. Replicas spread themselves over that time.
+    /// `stable_token`: WeChat renews only in the token's last 5 minutes, and returns the same token before.
+    /// Replicas spread their requests over that time.
     Inside,
-    /// `token`: each request mints a new one; the old one works 5 minutes more.
+    /// `token`: each request creates a new one. The old one works for 5 more minutes.
     Ahead,
-    /// WeCom's `gettoken`: most likely the same token comes until it expires, and asking is harmless,
-    /// if it is not done too often.
+    /// WeCom's `gettoken`: most likely it returns the same token until that expires. Requests do no harm if
+    /// they are not too frequent.
     Late,
-    /// A ticket: nobody says how old it is, so half of what is left of its life is trusted.
+    /// A ticket: its age is unknown, so it is renewed after half of its remaining lifetime.
     Halfway,
 }
 
-/// How long before its expiry a token is asked for first that will hardly be renewed before.
+/// How long before its expiry a token of [`Renewal::Late`] is first fetched again.
 const LATE: Duration = Duration::from_secs(60);
 
-/// The time before expiry in which a token of this `lifetime` is renewed.
+/// The period before its expiry in which a token with this `lifetime` is renewed.
 pub fn window(lifetime: Duration) -> Duration {
     (lifetime / 4).min(Duration::from_secs(300))
 }
 
-/// How long from now to renew a token that was just brought. `dice` is in 0.0..1.0.
-pub fn renew_in(renewal: Renewal, lifetime: Duration, dice: f64) -> Duration {
+/// How long from now to renew a token that was just fetched. `jitter` is in 0.0..1.0.
+pub fn renew_in(renewal: Renewal, lifetime: Duration, jitter: f64) -> Duration {
     let ahead = match renewal {
         Renewal::Ahead => window(lifetime),
-        Renewal::Inside => window(lifetime).mul_f64(0.95 - 0.45 * dice),
-        Renewal::Late => window(lifetime).min(LATE).mul_f64(0.95 - 0.45 * dice),
-        Renewal::Halfway => lifetime.mul_f64(0.5 - 0.05 * dice),
+        Renewal::Inside => window(lifetime).mul_f64(0.95 - 0.45 * jitter),
+        Renewal::Late => window(lifetime).min(LATE).mul_f64(0.95 - 0.45 * jitter),
+        Renewal::Halfway => lifetime.mul_f64(0.5 - 0.05 * jitter),
     };
     lifetime - ahead
 }
 
-/// How long to wait when a renewal brought the same token, which has `remaining` to live.
-pub fn ask_again_in(renewal: Renewal, remaining: Duration, dice: f64) -> Duration {
+/// How long to wait after a renewal returned the same token, which expires in `remaining`.
+pub fn ask_again_in(renewal: Renewal, remaining: Duration, jitter: f64) -> Duration {
     let (pause, share) = match renewal {
         Renewal::Late => (LATE, 2),
-        Renewal::Halfway => return renew_in(renewal, remaining, dice),
+        Renewal::Halfway => return renew_in(renewal, remaining, jitter),
         Renewal::Inside | Renewal::Ahead => {
             let twenty = Duration::from_secs(20);
-            (twenty + twenty.mul_f64(dice), 4)
+            (twenty + twenty.mul_f64(jitter), 4)
         }
     };
     pause.min((remaining / share).max(Duration::from_millis(200)))
 }
 
-/// How long to wait after `failures` failures in a row, the last of which meant `meaning`.
-pub fn back_off(meaning: TokenErrorKind, failures: u32, dice: f64) -> Duration {
-    let (first, most) = meaning.back_off();
+/// How long to wait after `failures` failures in a row, the last of which was of this `kind`.
+pub fn back_off(kind: TokenErrorKind, failures: u32, jitter: f64) -> Duration {
+    let (first, most) = kind.back_off();
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(12));
     let wait = doubled.min(most);
-    // Half of it is certain: many sidecars that failed together shall not come back together.
-    // A wait that cannot grow (a day, an hour) was set by WeChat, and is kept in full.
+    // The jitter spreads the retries of many sidecars that failed at the same time. A wait that cannot grow (an
+    // hour, a day) is WeChat's own, and is never shortened.
     if first == most {
-        wait.mul_f64(1.0 + 0.05 * dice)
+        wait.mul_f64(1.0 + 0.05 * jitter)
     } else {
-        wait.mul_f64(0.75 + 0.5 * dice)
+        wait.mul_f64(0.75 + 0.5 * jitter)
     }
 }
 
@@ -73,11 +73,11 @@ mod tests {
 
     #[test]
     fn a_stable_token_is_renewed_inside_its_last_five_minutes() {
-        for dice in [0.0, 0.3, 0.999] {
-            let left = 2 * HOUR - renew_in(Renewal::Inside, 2 * HOUR, dice);
+        for jitter in [0.0, 0.3, 0.999] {
+            let left = 2 * HOUR - renew_in(Renewal::Inside, 2 * HOUR, jitter);
             assert!(left <= Duration::from_secs(285) && left >= Duration::from_secs(150));
             let short = Duration::from_secs(8);
-            let left = short - renew_in(Renewal::Inside, short, dice);
+            let left = short - renew_in(Renewal::Inside, short, jitter);
             assert!(left < Duration::from_secs(2) && left > short / 10);
         }
     }
@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn a_ticket_is_renewed_after_half_of_what_is_left() {
-        for dice in [0.0, 0.999] {
-            let at = renew_in(Renewal::Halfway, 2 * HOUR, dice).as_secs();
+        for jitter in [0.0, 0.999] {
+            let at = renew_in(Renewal::Halfway, 2 * HOUR, jitter).as_secs();
             assert!((3600..4000).contains(&at), "{at}");
         }
         let again = ask_again_in(Renewal::Halfway, HOUR, 0.0);
@@ -126,10 +126,10 @@ mod tests {
             Duration::from_secs(60)
         );
         for failures in 1..20 {
-            for dice in [0.0, 0.999] {
-                let wait = back_off(TokenErrorKind::WrongSecret, failures, dice).as_secs();
+            for jitter in [0.0, 0.999] {
+                let wait = back_off(TokenErrorKind::WrongSecret, failures, jitter).as_secs();
                 assert!((225..=1125).contains(&wait), "{wait}");
-                let wait = back_off(TokenErrorKind::RefusedForADay, failures, dice).as_secs();
+                let wait = back_off(TokenErrorKind::RefusedForADay, failures, jitter).as_secs();
                 assert!((86_400..91_000).contains(&wait), "{wait}");
             }
         }

@@ -1,4 +1,4 @@
-//! What a keeper knows beside the token in hand.
+//! The state of a keeper, except for the current token.
 
 use futures_util::future::{BoxFuture, Shared};
 use std::{collections::VecDeque, sync::Arc};
@@ -7,37 +7,37 @@ use tokio::time::{Duration, Instant};
 use super::{NoToken, backoff::RefreshBackoff};
 use crate::token::{Token, source::TokenError};
 
-/// A fetch on its way: every waiter has a clone.
+/// The result of a fetch in flight. Every waiter has a clone.
 pub(super) type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, TokenError>>>;
 
-/// The fetch on its way.
+/// The fetch in flight.
 pub(super) struct InFlight {
-    /// A refusal that came later is not answered by it.
+    /// When it was started. Its token may be older than a later refusal.
     pub(super) launched: Instant,
     /// Whether a refusal caused it.
     pub(super) by_refusal: bool,
     pub(super) flight: Flight,
 }
 
-/// Guarded by a `std` mutex: it is never held across an await.
+/// The state, behind a `std` mutex that is never held across an await.
 pub(super) struct State {
     pub(super) flight: Option<InFlight>,
     pub(super) failure: Option<FetchFailure>,
-    /// The reason of a failure may be gone since the fetch on its way began.
+    /// Whether the cause of a failure may be gone since the fetch in flight began.
     pub(super) again: bool,
-    /// Whether any fetch has ended, well or badly.
+    /// Whether any fetch has ended, successfully or not.
     pub(super) tried: bool,
     pub(super) renew_at: Instant,
     pub(super) backoff: RefreshBackoff,
-    /// Whether the token in hand was brought by a refusal and has not shown yet what it is worth.
+    /// Whether the current token was fetched after a refusal and has not been accepted or refused yet.
     pub(super) on_trial: bool,
-    /// Whether the token in hand was put in place by others, not brought by WeChat itself.
+    /// Whether the current token was put in place by others, and not fetched from WeChat.
     pub(super) hearsay: bool,
-    /// How many times an accepted call was news.
+    /// How many accepted calls were reported.
     pub(super) accepted: u64,
-    /// Tokens that were in hand, the newest last.
+    /// The previous tokens, the newest last.
     pub(super) past: VecDeque<Arc<Token>>,
-    /// Since a second send was refused, until the token is accepted or is another.
+    /// Set when a replay was refused, until the token is accepted or replaced.
     pub(super) doubt: Option<Doubt>,
 }
 
@@ -47,8 +47,8 @@ pub(super) struct FetchFailure {
     pub(super) retry_at: Instant,
 }
 
-/// WeChat says that the token is the one to use, and refuses it. Nobody's call causes a fetch for
-/// that any more; but WeChat is asked now and then whether it still says so.
+/// WeChat returned the current token again, but refuses it. Calls cause no more fetches for it. Instead, the
+/// keeper asks WeChat at growing intervals whether the token is still the current one.
 #[derive(Clone, Copy)]
 pub(super) struct Doubt {
     ask_at: Instant,
@@ -66,7 +66,7 @@ impl Doubt {
         }
     }
 
-    /// WeChat still said so.
+    /// WeChat returned the same token again.
     pub(super) fn stays(self) -> Self {
         let wait = (self.wait * 2).min(Self::MOST);
         Self {
@@ -93,7 +93,7 @@ impl State {
         }
     }
 
-    /// Another token takes the place of `token`.
+    /// Adds a replaced token to the past ones.
     pub(super) fn retire(&mut self, token: Arc<Token>) {
         const KEPT: usize = 4;
         if self.past.len() == KEPT {
@@ -102,18 +102,20 @@ impl State {
         self.past.push_back(token);
     }
 
-    /// The failure after which no fetch is possible yet.
+    /// The last failure, if it still forbids a fetch.
     pub(super) fn back_off(&self) -> Option<&FetchFailure> {
         let failure = self.failure.as_ref();
         failure.filter(|failure| failure.retry_at > Instant::now())
     }
 
-    /// The fetch on its way, to wait for.
+    /// The fetch in flight, to wait for.
     pub(super) fn flight(&self) -> Option<Flight> {
-        self.flight.as_ref().map(|going| going.flight.clone())
+        self.flight
+            .as_ref()
+            .map(|in_flight| in_flight.flight.clone())
     }
 
-    /// When the next fetch is due that no call causes.
+    /// When the next fetch is due that is not caused by a call.
     pub(super) fn due(&mut self) -> Instant {
         if let Some(failure) = &self.failure {
             return failure.retry_at;

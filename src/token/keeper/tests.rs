@@ -1,8 +1,8 @@
-//! A keeper against issuers that are slow, stubborn or broken, on a clock that can be paused.
+//! Tests of a keeper with sources that are slow, stubborn or broken, on a clock that can be paused.
 
 mod late;
-mod rooms;
 mod shared;
+mod waiters;
 
 use std::sync::atomic::AtomicU64;
 
@@ -14,13 +14,13 @@ use crate::{secret::Secret, token::source::TokenErrorKind};
 
 const LIFE: Duration = Duration::from_secs(7200);
 
-/// Answers after 900 ms what `answer` makes of the number of the request.
-struct Issuer {
+/// Answers after 900 ms with `answer` of the request's number.
+struct FakeSource {
     requests: AtomicU64,
     answer: fn(u64) -> Result<Token, TokenError>,
 }
 
-impl TokenSource for Arc<Issuer> {
+impl TokenSource for Arc<FakeSource> {
     async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
         let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
         sleep(Duration::from_millis(900)).await;
@@ -50,13 +50,13 @@ fn failing(_: u64) -> Result<Token, TokenError> {
 }
 
 struct Kept {
-    keeper: Arc<Keeper<Arc<Issuer>>>,
-    issuer: Arc<Issuer>,
+    keeper: Arc<Keeper<Arc<FakeSource>>>,
+    source: Arc<FakeSource>,
 }
 
 impl Kept {
     fn requests(&self) -> u64 {
-        self.issuer.requests.load(Ordering::SeqCst)
+        self.source.requests.load(Ordering::SeqCst)
     }
 
     async fn token(&self) -> Arc<Token> {
@@ -69,7 +69,7 @@ fn keep(answer: fn(u64) -> Result<Token, TokenError>) -> Kept {
 }
 
 fn keep_as(renewal: Renewal, answer: fn(u64) -> Result<Token, TokenError>) -> Kept {
-    let issuer = Arc::new(Issuer {
+    let source = Arc::new(FakeSource {
         requests: AtomicU64::new(0),
         answer,
     });
@@ -80,8 +80,8 @@ fn keep_as(renewal: Renewal, answer: fn(u64) -> Result<Token, TokenError>) -> Ke
         patience: Duration::from_secs(15),
     };
     Kept {
-        keeper: Keeper::new(issuer.clone(), options, Arc::default()),
-        issuer,
+        keeper: Keeper::new(source.clone(), options, Arc::default()),
+        source,
     }
 }
 
@@ -191,7 +191,7 @@ async fn a_panic_is_one_failure_and_not_the_end() {
     });
     assert_eq!(
         kept.keeper.token().await.unwrap_err().error,
-        TokenError::Broken
+        TokenError::Panicked
     );
     sleep(Duration::from_secs(3)).await;
     assert_eq!(kept.token().await.value().expose(), "t2");
@@ -238,7 +238,7 @@ async fn refusals_in_vain_are_paced() {
     ));
     assert!(matches!(
         kept.keeper.replace(&refused).await,
-        Ok(Replacement::Paced)
+        Ok(Replacement::BackedOff)
     ));
     sleep(Duration::from_secs(1)).await;
     assert!(matches!(
@@ -248,7 +248,7 @@ async fn refusals_in_vain_are_paced() {
     sleep(Duration::from_secs(1)).await;
     assert!(matches!(
         kept.keeper.replace(&refused).await,
-        Ok(Replacement::Paced)
+        Ok(Replacement::BackedOff)
     ));
     assert_eq!(kept.requests(), 3);
 }
@@ -264,7 +264,7 @@ async fn a_new_token_refused_again_is_paced_until_one_is_accepted() {
     kept.keeper.refused_again(&second, false);
     assert!(matches!(
         kept.keeper.replace(&second).await,
-        Ok(Replacement::Paced)
+        Ok(Replacement::BackedOff)
     ));
     sleep(Duration::from_millis(1001)).await;
     let Ok(Replacement::Another(third)) = kept.keeper.replace(&second).await else {
@@ -277,20 +277,20 @@ async fn a_new_token_refused_again_is_paced_until_one_is_accepted() {
     ));
 }
 
-/// WeChat refuses the token now and then by a whim, so often that the pace forbids fetches for it.
+/// WeChat refuses the token spuriously so often that the backoff forbids fetches.
 async fn after_many_whims() -> (Kept, Arc<Token>) {
     let kept = keep(|number| Ok(token(if number < 150 { "same" } else { "new" })));
     let mut held = kept.token().await;
     kept.keeper.accepted(&held);
     let mut whims = 0;
-    while !matches!(kept.keeper.replace(&held).await, Ok(Replacement::Paced)) {
+    while !matches!(kept.keeper.replace(&held).await, Ok(Replacement::BackedOff)) {
         held = kept.token().await;
         kept.keeper.accepted(&held);
         whims += 1;
         assert!(whims < 150, "whims are never paced");
     }
     assert!(whims >= 60, "whims are paced too soon: {whims}");
-    kept.issuer.requests.store(200, Ordering::SeqCst);
+    kept.source.requests.store(200, Ordering::SeqCst);
     (kept, held)
 }
 
@@ -346,7 +346,7 @@ async fn a_token_that_is_confirmed_and_refused_is_asked_about_now_and_then() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_that_came_after_a_fetch_began_is_not_answered_by_it() {
-    // A whim causes a fetch, which brings the same token; while it is on its way the token dies.
+    // A spurious refusal causes a fetch, which returns the same token; meanwhile that is revoked.
     let kept = keep(|number| Ok(token(if number < 3 { "old" } else { "new" })));
     let old = kept.token().await;
     kept.keeper.accepted(&old);
@@ -364,7 +364,7 @@ async fn a_refusal_that_came_after_a_fetch_began_is_not_answered_by_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hanging_renewal_does_not_take_a_living_token_away() {
-    /// Brings one token, and then never answers again.
+    /// Returns one token, and then never answers again.
     struct Hanging(AtomicU64);
     impl TokenSource for Hanging {
         async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {

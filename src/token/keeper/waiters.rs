@@ -1,4 +1,4 @@
-//! Who waits for a fetch: not so many that a slow one takes the room of other accounts' calls.
+//! Limits the calls that wait for a fetch, so that a slow one does not take the places of other accounts' calls.
 
 use std::sync::{
     Arc,
@@ -11,52 +11,52 @@ use crate::token::{Token, source::TokenError};
 /// The calls that wait for a fetch.
 #[derive(Debug)]
 pub(super) struct Waiters {
-    most: AtomicUsize,
+    limit: AtomicUsize,
     waiting: AtomicUsize,
 }
 
 impl Default for Waiters {
     fn default() -> Self {
         Self {
-            most: AtomicUsize::new(usize::MAX),
+            limit: AtomicUsize::new(usize::MAX),
             waiting: AtomicUsize::new(0),
         }
     }
 }
 
 impl Waiters {
-    /// What `flight` brings. Where too many wait for it already, that is soon an error.
+    /// Waits for `flight`. If too many calls are waiting already, it fails at once.
     pub(super) async fn wait(&self, flight: Flight) -> Result<Arc<Token>, TokenError> {
-        let place = WaiterGuard::take(self);
-        if place.number >= self.most.load(Ordering::Relaxed) {
-            return Err(TokenError::Slow);
+        let guard = WaiterGuard::enter(self);
+        if guard.position >= self.limit.load(Ordering::Relaxed) {
+            return Err(TokenError::TimedOut);
         }
         flight.await
     }
 }
 
-/// A call in the queue.
+/// Counts a waiting call until it is dropped.
 struct WaiterGuard<'a> {
-    queue: &'a Waiters,
-    number: usize,
+    waiters: &'a Waiters,
+    position: usize,
 }
 
 impl<'a> WaiterGuard<'a> {
-    fn take(queue: &'a Waiters) -> Self {
-        let number = queue.waiting.fetch_add(1, Ordering::Relaxed);
-        Self { queue, number }
+    fn enter(waiters: &'a Waiters) -> Self {
+        let position = waiters.waiting.fetch_add(1, Ordering::Relaxed);
+        Self { waiters, position }
     }
 }
 
 impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
-        self.queue.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.waiters.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl<I> Keeper<I> {
-    /// From now on at most so many calls wait for a fetch; the others are told to come again.
-    pub fn limit_waiters(&self, most: usize) {
-        self.waiters.most.store(most, Ordering::Relaxed);
+impl<S> Keeper<S> {
+    /// Sets the most calls that may wait for a fetch. Further ones fail, and may retry.
+    pub fn limit_waiters(&self, limit: usize) {
+        self.waiters.limit.store(limit, Ordering::Relaxed);
     }
 }

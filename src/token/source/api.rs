@@ -1,4 +1,4 @@
-//! Requests to token endpoints, and what is made of their replies.
+//! Sends token requests and reads their replies.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Duration;
 
 use super::{TokenError, TokenErrorKind};
-pub use crate::client::api::Client;
+pub use crate::client::api::{Client, ClientError};
 use crate::{
     client::api::{ApiRequest, ApiResponse, Error},
     net::{
@@ -21,66 +21,70 @@ use crate::{
     wechat::{api::Api, errcode},
 };
 
-/// How long a token request may take in all.
-const TIME_OUT: Duration = Duration::from_secs(10);
+/// The time limit of a token request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A reply is far smaller.
-const LARGEST_REPLY: usize = 64 * 1024;
+/// The largest reply that is read. Real ones are far smaller.
+const MAX_REPLY: usize = 64 * 1024;
 
-/// How long a file on a network may take to be read again.
-const REREAD: Duration = Duration::from_secs(2);
+/// How long to wait for a secret file to be reread. It may be on a network.
+const REREAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A client for token requests, by the same way as calls. The error is a sentence.
-pub fn client(options: &ConnectOptions) -> Result<Client, String> {
-    Client::as_calls(options, TIME_OUT)
+/// A client for token requests, which connects as calls do.
+pub fn client(options: &ConnectOptions) -> Result<Client, ClientError> {
+    Client::as_calls(options, REQUEST_TIMEOUT)
 }
 
-/// How requests of the sidecar's own reach the API of one account: as its calls do.
+/// Sends the sidecar's own requests to the API of one account, over the same upstream as its calls.
 #[derive(Clone, Debug)]
 pub struct ApiClient {
     client: Client,
-    route: Arc<Connector>,
+    connector: Arc<Connector>,
 }
 
 impl ApiClient {
-    /// By `route`, which `client` follows as well.
-    pub fn new(client: Client, route: Arc<Connector>) -> Self {
-        Self { client, route }
+    /// `client` must have been built from the options of `connector`.
+    pub fn new(client: Client, connector: Arc<Connector>) -> Self {
+        Self { client, connector }
     }
 
-    /// What tells it from other ways: the hosts that it leads to.
+    /// The hosts of its upstream, which tell it from others.
     pub fn hosts(&self) -> String {
-        let hosts = self.route.origins().into_iter().map(ToString::to_string);
+        let hosts = self
+            .connector
+            .origins()
+            .into_iter()
+            .map(ToString::to_string);
         // Their order changes.
         let mut hosts: Vec<_> = hosts.collect();
         hosts.sort();
         hosts.join(" ")
     }
 
-    /// The body that a GET of `target` is answered with, a path and a query that may hold a token.
+    /// GETs `target`, a path and a query that may hold a token, and returns the body of the reply.
     pub async fn get(&self, target: &str) -> Result<Vec<u8>, TokenError> {
         let make = |client: &Client, origin: &Origin| client.get(format!("{origin}{target}"));
         body(self.send(make).await?).await
     }
 
-    /// Sends the request that `make` makes to the first origin that can be connected.
+    /// Sends the request that `make` builds to the first origin that can be connected.
     async fn send(
         &self,
         make: impl Fn(&Client, &Origin) -> ApiRequest,
     ) -> Result<ApiResponse, TokenError> {
         let mut failures = Vec::new();
-        for origin in self.route.origins() {
+        for origin in self.connector.origins() {
             match make(&self.client, origin).send().await {
                 Ok(reply) => {
-                    self.route.note(origin, true);
+                    self.connector.note(origin, true);
                     return Ok(reply);
                 }
                 Err(Error::Connect { sentence, .. }) => {
-                    self.route.note(origin, false);
+                    self.connector.note(origin, false);
                     failures.push(format!("{}: {sentence}", origin.host));
                 }
-                // The next origin is asked only where nothing was sent: a request that timed out may have minted.
-                Err(Error::Slow(_)) => return Err(TokenError::Slow),
+                // Another origin is tried only if nothing was sent: a request that timed out may have created a token.
+                Err(Error::Slow(_)) => return Err(TokenError::TimedOut),
                 Err(error) => return Err(TokenError::Unreachable(error.to_string())),
             }
         }
@@ -88,30 +92,30 @@ impl ApiClient {
     }
 }
 
-/// What every token request of one account needs.
+/// Sends the token requests of one account.
 #[derive(Debug)]
 pub(super) struct TokenClient {
-    pub(super) api: ApiClient,
-    pub(super) kind: Api,
+    pub(super) client: ApiClient,
+    pub(super) api: Api,
     pub(super) secret: Arc<SecretSource>,
 }
 
 impl TokenClient {
-    /// Sends the request that `make` makes of the secret to the first origin that can be connected,
-    /// and reads the token out of its reply.
+    /// Sends the request that `make` builds to the first origin that can be connected, and reads the token
+    /// from its reply.
     pub(super) async fn send(
         &self,
         make: impl Fn(&Client, &Origin, &Secret) -> ApiRequest,
     ) -> Result<Token, TokenError> {
         let source = self.secret.clone();
         let reread = tokio::task::spawn_blocking(move || source.reread());
-        let _ = tokio::time::timeout(REREAD, reread).await;
+        let _ = tokio::time::timeout(REREAD_TIMEOUT, reread).await;
         let secret = self.secret.held();
         let make = |client: &Client, origin: &Origin| make(client, origin, &secret);
-        read(self.kind, self.api.send(make).await?, &secret).await
+        read(self.api, self.client.send(make).await?, &secret).await
     }
 
-    /// Another number when the secret is another; too little to learn it from.
+    /// A number that changes with the secret. It is too short to reveal anything about it.
     pub(super) fn credential_fingerprint(&self) -> u16 {
         let mut hash = DefaultHasher::new();
         self.secret.held().expose().hash(&mut hash);
@@ -121,27 +125,24 @@ impl TokenClient {
 
 /// The whole body of a reply.
 pub(super) async fn body(reply: ApiResponse) -> Result<Vec<u8>, TokenError> {
-    reply
-        .body(LARGEST_REPLY)
-        .await
-        .map_err(|error| match error {
-            Error::TooLarge => TokenError::Nonsense(error.to_string()),
-            error => TokenError::Unreachable(error.to_string()),
-        })
+    reply.body(MAX_REPLY).await.map_err(|error| match error {
+        Error::TooLarge => TokenError::Invalid(error.to_string()),
+        error => TokenError::Unreachable(error.to_string()),
+    })
 }
 
-/// What a token endpoint answered.
-async fn read(kind: Api, reply: ApiResponse, secret: &Secret) -> Result<Token, TokenError> {
+/// Reads the token from a reply of a token endpoint.
+async fn read(api: Api, reply: ApiResponse, secret: &Secret) -> Result<Token, TokenError> {
     let status = reply.status();
     let body = body(reply).await?;
-    understand(kind, &body, secret).ok_or_else(|| {
+    parse_token(api, &body, secret).ok_or_else(|| {
         let length = body.len();
-        TokenError::Nonsense(format!("HTTP status {}, {length} bytes", status.as_u16()))
+        TokenError::Invalid(format!("HTTP status {}, {length} bytes", status.as_u16()))
     })?
 }
 
-/// `None` when it is neither a token nor an error code.
-fn understand(kind: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, TokenError>> {
+/// Returns `None` if the body has neither a token nor an error code.
+fn parse_token(api: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, TokenError>> {
     let reply: Option<Value> = serde_json::from_slice(body).ok();
     let field = |name: &str| reply.as_ref()?.get(name);
     if let Some(code) = errcode::errcode(body).filter(|code| *code != 0) {
@@ -151,7 +152,7 @@ fn understand(kind: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, T
         return Some(Err(TokenError::Refused {
             code,
             message: clean(message, secret),
-            kind: TokenErrorKind::of(kind, code),
+            kind: TokenErrorKind::of(api, code),
         }));
     }
     let token = field("access_token")?
@@ -161,12 +162,12 @@ fn understand(kind: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, T
         Value::String(text) => text.parse().ok()?,
         number => number.as_u64()?,
     };
-    // A life of nothing is nonsense; one of a year is, too, but only the clock's range matters.
+    // A lifetime of 0 is not accepted. Long ones are cut to what an `Instant` can hold.
     let lifetime = Duration::from_secs(seconds.min(365 * 86_400));
     (!lifetime.is_zero()).then(|| Ok(Token::new(Secret::new(token), lifetime)))
 }
 
-/// The words of an API on one line, without the secret should they repeat it.
+/// An API's message on one line, with the secret removed in case the message repeats it.
 fn clean(message: &str, secret: &Secret) -> String {
     let message = message.replace(secret.expose(), "[secret]");
     message
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
 
     fn reading(body: &str) -> Option<Result<Token, TokenError>> {
-        understand(Api::Wechat, body.as_bytes(), &Secret::new("HUNTER2"))
+        parse_token(Api::Wechat, body.as_bytes(), &Secret::new("HUNTER2"))
     }
 
     #[test]
@@ -226,7 +227,7 @@ mod tests {
     fn wecom_says_the_same_with_codes_of_its_own() {
         let reading = |body: &str| {
             let secret = Secret::new("HUNTER2");
-            understand(Api::Wecom, body.as_bytes(), &secret).unwrap()
+            parse_token(Api::Wecom, body.as_bytes(), &secret).unwrap()
         };
         for token in [
             r#"{"errcode":0,"errmsg":"ok","access_token":"t","expires_in":7200}"#,

@@ -1,8 +1,8 @@
-//! Tokens from a file that something else keeps fresh.
+//! Reads tokens from a file that something else keeps fresh.
 //!
 //! The file holds the bare token, or JSON: `{"access_token": …}` with `expires_in`, counted from the
-//! file's modification, or `expires_at`, a Unix time. Where neither is said, a token is good for the
-//! usual two hours, and longer as long as the file vouches for it; until WeChat refuses it.
+//! file's modification, or `expires_at`, a Unix time. Without either, a token lives for the usual two
+//! hours. After that, the file vouches for it for a while at each read, until WeChat refuses it.
 
 use std::{
     fs,
@@ -27,43 +27,43 @@ use super::{
 };
 use crate::{metrics::Cause, secret::Secret, token::Token};
 
-/// How often the file is looked at.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the file is polled.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a refusal waits for another token in the file: whoever writes it may be about to.
-const WAIT: Duration = Duration::from_secs(2);
+/// How long a refusal waits for another token in the file, whose writer may just be renewing it.
+const REFUSAL_WAIT: Duration = Duration::from_secs(2);
 
-/// How often it looks meanwhile.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How often the file is read meanwhile.
+const REFUSAL_POLL: Duration = Duration::from_millis(100);
 
-/// A file on a network may take its time.
-const SLOWEST: Duration = Duration::from_secs(5);
+/// The time limit of a read. The file may be on a network.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A file that changed this short a time ago may be half written.
-const SETTLED: Duration = Duration::from_millis(50);
+/// A file that changed less than this ago may be half written.
+const SETTLE_TIME: Duration = Duration::from_millis(50);
 
-/// A token is far smaller.
-const LARGEST: u64 = 64 * 1024;
+/// The largest file that is read. Tokens are far smaller.
+const MAX_SIZE: u64 = 64 * 1024;
 
-/// Takes an account's tokens from a file.
+/// Reads an account's tokens from a file.
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
-    known: Mutex<LastRead>,
+    last_read: Mutex<LastRead>,
 }
 
-/// What is known of the file's content.
+/// The result of the last read.
 #[derive(Default)]
 struct LastRead {
-    /// How it was marked when it was last read and made sense.
-    mark: Option<FileStamp>,
-    /// Older than tokens get, and refused: not used again.
+    /// The stamp of the file when it was last read and valid.
+    stamp: Option<FileStamp>,
+    /// A token that WeChat refused and that is older than tokens live. It is not used again.
     dead: Option<Secret>,
-    /// What was wrong with it when it was last looked at.
-    problem: Option<String>,
+    /// The error of the last poll.
+    error: Option<FileError>,
 }
 
-/// What the system says of a file; it changes when the content does.
+/// The metadata of a file that changes with its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FileStamp {
     file: (u64, u64),
@@ -72,14 +72,60 @@ struct FileStamp {
     changed: (i64, i64),
 }
 
-/// What the file holds.
+/// The content of the file.
 struct TokenDocument {
-    mark: FileStamp,
+    stamp: FileStamp,
     token: Secret,
-    /// What is left of its life, if that is said.
-    left: Option<Duration>,
-    /// Since the file was modified.
+    /// The rest of its lifetime, if the file states it.
+    remaining: Option<Duration>,
+    /// The time since the file was modified.
     age: Duration,
+}
+
+/// Why the file has no usable token. The text goes on after `token.file`. It holds neither the path, which may
+/// be a secret by mistake, nor anything of the content.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum FileError {
+    #[error("cannot be read: {0}")]
+    Io(String),
+    #[error("cannot be read")]
+    ReadPanicked,
+    #[error("cannot be read in time")]
+    ReadTimedOut,
+    #[error("cannot be looked at")]
+    StampFailed,
+    #[error("is not a file")]
+    NotAFile,
+    #[error("is far too large for a token")]
+    TooLarge,
+    #[error("is empty")]
+    Empty,
+    #[error("begins like JSON and is none")]
+    NotJson,
+    #[error("is JSON without an access_token")]
+    NoAccessToken,
+    #[error("has an expiry that is no number")]
+    Expiry,
+    #[error("does not hold a token, which is one word")]
+    NotAToken,
+    #[error("holds a token that has expired by its own word: what keeps it fresh?")]
+    Expired,
+    #[error(
+        "holds a token that WeChat refuses, and has not changed for two hours: what keeps it fresh?"
+    )]
+    Dead,
+}
+
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
+impl From<FileError> for TokenError {
+    fn from(error: FileError) -> Self {
+        Self::Unusable(format!("token.file {error}"))
+    }
 }
 
 impl TokenFile {
@@ -87,99 +133,101 @@ impl TokenFile {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
-            known: Mutex::default(),
+            last_read: Mutex::default(),
         }
     }
 
-    /// Reads the file, wherever that may block.
-    async fn read(&self) -> Result<TokenDocument, String> {
+    /// Reads the file on a thread that may block.
+    async fn read(&self) -> Result<TokenDocument, FileError> {
         let path = self.path.clone();
-        let read = spawn_blocking(move || settled(&path));
-        match timeout(SLOWEST, read).await {
-            Ok(Ok(content)) => content,
-            Ok(Err(_)) => Err("cannot be read".to_owned()),
-            Err(_) => Err("cannot be read in time".to_owned()),
+        let read = spawn_blocking(move || read_settled(&path));
+        match timeout(READ_TIMEOUT, read).await {
+            Ok(Ok(document)) => document,
+            Ok(Err(_)) => Err(FileError::ReadPanicked),
+            Err(_) => Err(FileError::ReadTimedOut),
         }
     }
 
-    /// The token in `content`, if it can still be used.
-    fn take(&self, content: TokenDocument) -> Result<FetchedToken, TokenError> {
-        let mut known = self.known();
-        if known.dead.as_ref() == Some(&content.token) {
-            return Err(unusable(DEAD));
+    /// Returns the token in `document`, if it is still usable.
+    fn take(&self, document: TokenDocument) -> Result<FetchedToken, FileError> {
+        let mut last = self.last_read();
+        if last.dead.as_ref() == Some(&document.token) {
+            return Err(FileError::Dead);
         }
-        known.dead = None;
-        known.mark = Some(content.mark.clone());
-        known.problem = None;
-        let token = content.into_token().map_err(|problem| unusable(&problem))?;
+        last.dead = None;
+        last.stamp = Some(document.stamp.clone());
+        last.error = None;
+        let token = document.into_token()?;
         let fetched = false;
         Ok(FetchedToken { token, fetched })
     }
 
-    /// The token that WeChat just refused, when the file goes on saying that it is the one.
-    fn insist(&self, content: TokenDocument) -> Result<FetchedToken, TokenError> {
-        if content.is_old() {
-            self.known().dead = Some(content.token.clone());
+    /// Handles a file that still holds the token that WeChat just refused.
+    fn take_refused(&self, document: TokenDocument) -> Result<FetchedToken, FileError> {
+        if document.is_old() {
+            self.last_read().dead = Some(document.token.clone());
         }
-        self.take(content)
+        self.take(document)
     }
 
-    /// The token in the file, if the file changed since it was last read.
-    async fn changed(&self) -> Result<Option<Token>, String> {
+    /// Returns the token in the file, if the file changed since it was last read.
+    async fn changed(&self) -> Result<Option<Token>, FileError> {
         let path = self.path.clone();
-        let look = spawn_blocking(move || stamp(&path));
-        let mark = match timeout(SLOWEST, look).await {
-            Ok(Ok(mark)) => mark?,
-            _ => return Err("cannot be looked at".to_owned()),
+        let stamp = spawn_blocking(move || stamp(&path));
+        let stamp = match timeout(READ_TIMEOUT, stamp).await {
+            Ok(Ok(stamp)) => stamp?,
+            _ => return Err(FileError::StampFailed),
         };
-        if self.known().mark.as_ref() == Some(&mark) {
+        if self.last_read().stamp.as_ref() == Some(&stamp) {
             return Ok(None);
         }
-        let content = self.read().await?;
-        match self.take(content) {
-            Ok(issued) => Ok(Some(issued.token)),
-            // Why the token cannot be used is said when one is needed.
+        let document = self.read().await?;
+        match self.take(document) {
+            Ok(fetched) => Ok(Some(fetched.token)),
+            // The error is reported when a token is needed.
             Err(_) => Ok(None),
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, LastRead> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_read(&self) -> MutexGuard<'_, LastRead> {
+        self.last_read
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TokenSource for TokenFile {
-    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
-        let until = Instant::now() + WAIT;
-        let refused = wanted.current.filter(|_| wanted.cause == Cause::Refusal);
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
+        let deadline = Instant::now() + REFUSAL_WAIT;
+        let refused = request.current.filter(|_| request.cause == Cause::Refusal);
         loop {
-            let last = refused.is_none() || Instant::now() >= until;
+            let last = refused.is_none() || Instant::now() >= deadline;
             match (self.read().await, &refused) {
-                (Ok(content), Some(refused)) if content.token == *refused.value() => {
+                (Ok(document), Some(refused)) if document.token == *refused.value() => {
                     if last {
-                        return self.insist(content);
+                        return Ok(self.take_refused(document)?);
                     }
                 }
-                (Ok(content), _) => return self.take(content),
-                (Err(problem), _) if last => return Err(unusable(&problem)),
+                (Ok(document), _) => return Ok(self.take(document)?),
+                (Err(error), _) if last => return Err(error.into()),
                 (Err(_), _) => {}
             }
-            sleep(PAUSE).await;
+            sleep(REFUSAL_POLL).await;
         }
     }
 
     async fn poll(&self) -> Option<Token> {
         let changed = self.changed().await;
-        let mut known = self.known();
+        let mut last = self.last_read();
         match changed {
             Ok(token) => {
-                known.problem = None;
+                last.error = None;
                 token
             }
-            Err(problem) => {
-                if known.problem.as_ref() != Some(&problem) {
-                    tracing::warn!("token.file {problem}; keeping the last good token");
-                    known.problem = Some(problem);
+            Err(error) => {
+                if last.error.as_ref() != Some(&error) {
+                    tracing::warn!("token.file {error}; keeping the last good token");
+                    last.error = Some(error);
                 }
                 None
             }
@@ -187,64 +235,55 @@ impl TokenSource for TokenFile {
     }
 
     fn poll_interval(&self) -> Option<Duration> {
-        Some(LOOK)
+        Some(POLL_INTERVAL)
     }
-}
-
-const DEAD: &str =
-    "holds a token that WeChat refuses, and has not changed for two hours: what keeps it fresh?";
-
-/// An error about the file. Its path is not repeated: it may be a secret by mistake.
-fn unusable(problem: &str) -> TokenError {
-    TokenError::Unusable(format!("token.file {problem}"))
 }
 
 impl TokenDocument {
-    /// Whether no token is said to live, or lives, for that long.
+    /// Whether it states no lifetime and is older than tokens live.
     fn is_old(&self) -> bool {
-        self.left.is_none() && self.age > USUAL
+        self.remaining.is_none() && self.age > USUAL
     }
 
-    fn into_token(self) -> Result<Token, String> {
+    fn into_token(self) -> Result<Token, FileError> {
         let usual = || USUAL.saturating_sub(self.age).max(VOUCHED);
-        let left = self.left.unwrap_or_else(usual);
-        if left.is_zero() {
-            let problem = "holds a token that has expired by its own word: what keeps it fresh?";
-            return Err(problem.to_owned());
+        let remaining = self.remaining.unwrap_or_else(usual);
+        if remaining.is_zero() {
+            return Err(FileError::Expired);
         }
-        Ok(Token::new(self.token, left))
+        Ok(Token::new(self.token, remaining))
     }
 }
 
-/// What the file at `path` holds once nobody is writing it any more, as far as can be seen.
-fn settled(path: &Path) -> Result<TokenDocument, String> {
+/// Reads the file at `path`, and waits if it seems that it is being written.
+fn read_settled(path: &Path) -> Result<TokenDocument, FileError> {
     let mut found = read(path);
     for _ in 0..5 {
         let recent = match &found {
-            Ok(content) => content.age < SETTLED,
-            // It may be written just now, or about to be renamed into place.
+            Ok(document) => document.age < SETTLE_TIME,
+            // It may be half written, or about to be renamed into place.
             Err(_) => true,
         };
         if !recent {
             break;
         }
-        thread::sleep(SETTLED);
+        thread::sleep(SETTLE_TIME);
         let again = read(path);
-        let rests = match (&found, &again) {
-            (Ok(found), Ok(again)) => found.mark == again.mark,
+        let is_settled = match (&found, &again) {
+            (Ok(found), Ok(again)) => found.stamp == again.stamp,
             (Err(found), Err(again)) => found == again,
             _ => false,
         };
         found = again;
-        if rests {
+        if is_settled {
             break;
         }
     }
     found
 }
 
-fn stamp(path: &Path) -> Result<FileStamp, String> {
-    let metadata = fs::metadata(path).map_err(|error| cannot(&error))?;
+fn stamp(path: &Path) -> Result<FileStamp, FileError> {
+    let metadata = fs::metadata(path)?;
     Ok(FileStamp::of(&metadata))
 }
 
@@ -259,69 +298,63 @@ impl FileStamp {
     }
 }
 
-fn read(path: &Path) -> Result<TokenDocument, String> {
-    let file = fs::File::open(path).map_err(|error| cannot(&error))?;
-    let metadata = file.metadata().map_err(|error| cannot(&error))?;
+fn read(path: &Path) -> Result<TokenDocument, FileError> {
+    let file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err("is not a file".to_owned());
+        return Err(FileError::NotAFile);
     }
     let mut text = Zeroizing::new(String::new());
-    let length = file.take(LARGEST + 1).read_to_string(&mut text);
-    if length.map_err(|error| cannot(&error))? as u64 > LARGEST {
-        return Err("is far too large for a token".to_owned());
+    let length = file.take(MAX_SIZE + 1).read_to_string(&mut text)?;
+    if length as u64 > MAX_SIZE {
+        return Err(FileError::TooLarge);
     }
-    // A time in the future is as good as now.
-    let modified = metadata.modified().map_err(|error| cannot(&error))?;
+    // A time in the future counts as now.
+    let modified = metadata.modified()?;
     let age = SystemTime::now().duration_since(modified);
     let age = age.unwrap_or_default();
-    let (token, left) = understand(&text, age)?;
+    let (token, remaining) = parse(&text, age)?;
     Ok(TokenDocument {
-        mark: FileStamp::of(&metadata),
+        stamp: FileStamp::of(&metadata),
         token,
-        left,
+        remaining,
         age,
     })
 }
 
-fn cannot(error: &io::Error) -> String {
-    format!("cannot be read: {error}")
-}
-
-/// The token in `text`, and what is left of its life, if that is said.
-fn understand(text: &str, age: Duration) -> Result<(Secret, Option<Duration>), String> {
+/// Reads the token in `text`, and the rest of its lifetime, if the text states it.
+fn parse(text: &str, age: Duration) -> Result<(Secret, Option<Duration>), FileError> {
     let text = text.trim();
     if text.is_empty() {
-        return Err("is empty".to_owned());
+        return Err(FileError::Empty);
     }
     if !text.starts_with('{') {
-        return Ok((plausible(text)?, None));
+        return Ok((parse_value(text)?, None));
     }
-    let json: Value =
-        serde_json::from_str(text).map_err(|_| "begins like JSON and is none".to_owned())?;
+    let json: Value = serde_json::from_str(text).map_err(|_| FileError::NotJson)?;
     let token = json.get("access_token").and_then(Value::as_str);
-    let token = token.ok_or_else(|| "is JSON without an access_token".to_owned())?;
-    let token = plausible(token)?;
-    let said = |name: &str| json.get(name).filter(|value| !value.is_null());
-    let left = match (said("expires_at"), said("expires_in")) {
-        (Some(at), _) => lifetime::left(at, age),
-        (None, Some(seconds)) => lifetime::left(seconds, age),
+    let token = token.ok_or(FileError::NoAccessToken)?;
+    let token = parse_value(token)?;
+    let field = |name: &str| json.get(name).filter(|value| !value.is_null());
+    let remaining = match (field("expires_at"), field("expires_in")) {
+        (Some(at), _) => lifetime::remaining(at, age),
+        (None, Some(seconds)) => lifetime::remaining(seconds, age),
         (None, None) => return Ok((token, None)),
     };
-    let left = left.ok_or_else(|| "has an expiry that is no number".to_owned())?;
-    Ok((token, Some(left)))
+    Ok((token, Some(remaining.ok_or(FileError::Expiry)?)))
 }
 
-fn plausible(token: &str) -> Result<Secret, String> {
+fn parse_value(token: &str) -> Result<Secret, FileError> {
     if token.is_empty() || token.len() > 4096 || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err("does not hold a token, which is one word".to_owned());
+        return Err(FileError::NotAToken);
     }
     Ok(Secret::new(token))
 }
 
 impl std::fmt::Debug for LastRead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Known")
-            .field("mark", &self.mark)
+        f.debug_struct("LastRead")
+            .field("stamp", &self.stamp)
             .finish_non_exhaustive()
     }
 }

@@ -1,35 +1,35 @@
-//! How long a token lives, as somebody else's JSON says it.
+//! Reads lifetimes of tokens from the JSON of files and token servers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::time::Duration;
 
-/// What a token's life is taken for when nobody says: WeChat's own.
+/// The default lifetime of a token: WeChat's own.
 pub(super) const USUAL: Duration = Duration::from_secs(7200);
 
-/// For how long a token is good whose place vouches for it and says nothing of its life. Then the
-/// place is asked again.
+/// The lifetime of a token whose source vouches for it without stating a lifetime. After it, the source is
+/// read again.
 pub(super) const VOUCHED: Duration = Duration::from_secs(300);
 
-/// Only the clock's range matters.
-const LONGEST: f64 = 365.0 * 86_400.0;
+/// Longer lifetimes are cut to this, which an `Instant` can hold.
+const MAX_SECONDS: f64 = 365.0 * 86_400.0;
 
-/// Numbers above are no lives, but times: seconds since 1970.
-const TIMES: f64 = 1e9;
+/// Larger numbers are not lifetimes, but Unix times in seconds.
+const MIN_UNIX_TIME: f64 = 1e9;
 
-/// Numbers above are milliseconds since 1970.
-const MILLIS: f64 = 1e12;
+/// Larger numbers are Unix times in milliseconds.
+const MIN_UNIX_MILLIS: f64 = 1e12;
 
-/// What is left of a life of `value` seconds that began `age` ago, or that ends at `value`, which is
-/// a time in seconds or milliseconds since 1970. Zero when it is over; `None` when that is no number.
-pub(super) fn left(value: &Value, age: Duration) -> Option<Duration> {
+/// The remaining lifetime. `value` is either the lifetime in seconds, which began `age` ago, or the Unix time in
+/// seconds or milliseconds at which it ends. Zero if it is over, `None` if `value` is not a number.
+pub(super) fn remaining(value: &Value, age: Duration) -> Option<Duration> {
     let number = match value {
         Value::String(text) => text.trim().parse().ok()?,
         number => number.as_f64()?,
     };
-    let seconds = if number > TIMES {
-        let end = if number > MILLIS {
+    let seconds = if number > MIN_UNIX_TIME {
+        let end = if number > MIN_UNIX_MILLIS {
             number / 1e3
         } else {
             number
@@ -41,9 +41,9 @@ pub(super) fn left(value: &Value, age: Duration) -> Option<Duration> {
     } else {
         number - age.as_secs_f64()
     };
-    // A NaN becomes 0 here, which is as good a life as any for it.
+    // A NaN becomes 0 here.
     Some(Duration::from_secs_f64(
-        seconds.clamp(0.0, LONGEST).max(0.0),
+        seconds.clamp(0.0, MAX_SECONDS).max(0.0),
     ))
 }
 
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     fn whole(value: &Value, age: u64) -> Option<u64> {
-        left(value, Duration::from_secs(age)).map(|left| left.as_secs())
+        remaining(value, Duration::from_secs(age)).map(|left| left.as_secs())
     }
 
     #[test]

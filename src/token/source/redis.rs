@@ -1,10 +1,10 @@
-//! A Redis as the store that replicas share tokens in. The only file that knows the redis crate.
+//! A Redis server as the store in which replicas share tokens. Only this folder uses the redis crate.
 //!
-//! A connection carries the commands of all accounts at once. It is made when it is needed, with the
-//! credentials as they then are, and given up at the first sign of trouble.
+//! One connection carries the commands of all accounts. It is opened on demand with the current
+//! credentials, and dropped at the first error.
 
-mod answer;
 mod keys;
+mod reply_error;
 
 use std::{fmt, sync::Arc};
 
@@ -29,38 +29,38 @@ use crate::{
     secret::{Secret, SecretSource},
     wechat::api::Api,
 };
-use answer::{is_lost, said};
 pub use keys::{Format, Keys};
+use reply_error::{is_lost, store_error};
 
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_millis(500);
+/// The time limit of a reply.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long it may take to connect, TLS and log-in included.
-const CONNECT: Duration = Duration::from_secs(1);
+/// The time limit for connecting, including TLS and log-in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a step may take in all, the wait for others' connecting included.
-const STEP: Duration = Duration::from_millis(1500);
+/// The time limit of a script, including the wait for a connection that another task opens.
+const SCRIPT_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Where a Redis is, and how to speak to it.
+/// The address of a Redis server, and how to use it.
 #[derive(Clone)]
 pub struct Options {
-    /// Its name or address.
+    /// Its host name or address.
     pub host: String,
     /// Its port.
     pub port: u16,
     /// The number of its database.
     pub database: i64,
-    /// Whom to trust, where it speaks TLS.
+    /// The trusted roots, if it uses TLS.
     pub tls: Option<TlsRoots>,
     /// `user:password`, or a password alone.
     pub credentials: Option<Arc<SecretSource>>,
-    /// How tokens are written.
+    /// The format of tokens and keys.
     pub format: Format,
-    /// What keys begin with, instead of what the format says.
+    /// The prefix of keys, instead of the format's own.
     pub prefix: Option<String>,
 }
 
-/// A Redis, for all accounts.
+/// A Redis server, which all accounts use.
 pub struct Redis {
     options: Options,
     connection: Mutex<RedisConnection>,
@@ -68,15 +68,15 @@ pub struct Redis {
 
 #[derive(Default)]
 struct RedisConnection {
-    /// The one in use, and its number.
-    made: Option<MultiplexedConnection>,
+    /// The open connection, and its number.
+    open: Option<MultiplexedConnection>,
     number: u64,
-    /// When connecting failed the last time, and how.
+    /// When connecting failed the last time, and why.
     failed: Option<(Instant, StoreError)>,
 }
 
 impl Redis {
-    /// Not connected yet.
+    /// The server of `options`. It is not connected yet.
     pub fn new(options: Options) -> Arc<Self> {
         Arc::new(Self {
             options,
@@ -84,24 +84,24 @@ impl Redis {
         })
     }
 
-    /// The place of an account's token; `id` tells it from others of its kind and AppID.
-    pub fn slot(self: &Arc<Self>, kind: Api, appid: &str, id: &str) -> TokenSlot {
-        let keys = Keys::of_token(self.options.format, self.prefix(), kind, appid, id);
-        self.at(keys)
+    /// The slot of an account's token. `id` tells it from other accounts with the same API and AppID.
+    pub fn slot(self: &Arc<Self>, api: Api, appid: &str, id: &str) -> TokenSlot {
+        let keys = Keys::of_token(self.options.format, self.prefix(), api, appid, id);
+        self.with_keys(keys)
     }
 
-    /// The place of something else that an account has one of, such as a ticket: always in this
-    /// program's own format.
-    pub fn place_of(self: &Arc<Self>, kind: Api, appid: &str, id: &str, what: &str) -> TokenSlot {
+    /// The slot of something else that an account has, such as a ticket. It always has this program's own
+    /// format.
+    pub fn ticket_slot(self: &Arc<Self>, api: Api, appid: &str, id: &str, what: &str) -> TokenSlot {
         let prefix = self.prefix().filter(|_| self.options.format == Format::Own);
-        self.at(Keys::own(prefix, kind, appid, id, what))
+        self.with_keys(Keys::own(prefix, api, appid, id, what))
     }
 
     fn prefix(&self) -> Option<&str> {
         self.options.prefix.as_deref()
     }
 
-    fn at(self: &Arc<Self>, keys: Keys) -> TokenSlot {
+    fn with_keys(self: &Arc<Self>, keys: Keys) -> TokenSlot {
         let redis = self.clone();
         TokenSlot { redis, keys }
     }
@@ -121,37 +121,36 @@ impl Redis {
             for argument in arguments {
                 call.arg(*argument);
             }
-            let answer = call.invoke_async(&mut connection).await;
-            if let Err(error) = &answer
+            let reply = call.invoke_async(&mut connection).await;
+            if let Err(error) = &reply
                 && is_lost(error)
             {
                 self.drop_connection(number).await;
             }
-            answer.map_err(|error| said(&error))
+            reply.map_err(|error| store_error(&error))
         };
-        let slow = || StoreError("it does not answer in time".to_owned());
-        timeout(STEP, step).await.unwrap_or_else(|_| Err(slow()))
+        let outcome = timeout(SCRIPT_TIMEOUT, step).await;
+        outcome.unwrap_or(Err(StoreError::NoReply))
     }
 
-    /// The connection, made if there is none. `since`: who waited while it could not be made is told
-    /// so, and does not try again.
+    /// Returns the connection, and opens one if there is none. If connecting failed after `since`, while
+    /// this task waited, it returns that error instead of trying again.
     async fn connected(&self, since: Instant) -> Result<(u64, MultiplexedConnection), StoreError> {
         let mut connection = self.connection.lock().await;
-        if let Some(made) = &connection.made {
-            return Ok((connection.number, made.clone()));
+        if let Some(open) = &connection.open {
+            return Ok((connection.number, open.clone()));
         }
         if let Some((at, error)) = &connection.failed
             && *at > since
         {
             return Err(error.clone());
         }
-        let slow = || StoreError("it cannot be connected to in time".to_owned());
-        let made = timeout(CONNECT, self.connect()).await;
-        match made.unwrap_or_else(|_| Err(slow())) {
-            Ok(made) => {
+        let opened = timeout(CONNECT_TIMEOUT, self.connect()).await;
+        match opened.unwrap_or(Err(StoreError::ConnectTimedOut)) {
+            Ok(opened) => {
                 connection.number += 1;
-                connection.made = Some(made.clone());
-                Ok((connection.number, made))
+                connection.open = Some(opened.clone());
+                Ok((connection.number, opened))
             }
             Err(error) => {
                 connection.failed = Some((Instant::now(), error.clone()));
@@ -163,7 +162,7 @@ impl Redis {
     async fn drop_connection(&self, number: u64) {
         let mut connection = self.connection.lock().await;
         if connection.number == number {
-            connection.made = None;
+            connection.open = None;
         }
     }
 
@@ -171,22 +170,19 @@ impl Redis {
         let Options {
             host, port, tls, ..
         } = &self.options;
-        let refused = |error: std::io::Error| {
-            StoreError(format!("it cannot be connected to: {}", error.kind()))
-        };
         let stream = TcpStream::connect((host.as_str(), *port)).await;
-        let stream = stream.map_err(refused)?;
-        // A command is one small packet.
+        let stream = stream.map_err(|error| StoreError::Connect(error.kind()))?;
+        // Commands are small packets, which Nagle's algorithm would delay.
         let _ = stream.set_nodelay(true);
         match tls {
             None => self.log_in(stream).await,
-            Some(trust) => {
-                let name = ServerName::try_from(host.clone())
-                    .map_err(|_| StoreError("its name is none that TLS can check".to_owned()))?;
-                let connector = TlsConnector::from(trust.config().clone());
-                let failed = |error| StoreError(format!("TLS with it failed: {error}"));
-                let stream = connector.connect(name, stream).await.map_err(failed)?;
-                self.log_in(stream).await
+            Some(roots) => {
+                let name =
+                    ServerName::try_from(host.clone()).map_err(|_| StoreError::ServerName)?;
+                let connector = TlsConnector::from(roots.config().clone());
+                let stream = connector.connect(name, stream).await;
+                self.log_in(stream.map_err(|error| StoreError::Tls(error.to_string()))?)
+                    .await
             }
         }
     }
@@ -201,29 +197,29 @@ impl Redis {
         if let Some(source) = &self.options.credentials {
             let reread = source.clone();
             // A file on a network may take its time.
-            let _ = timeout(CONNECT / 4, spawn_blocking(move || reread.reread())).await;
+            let _ = timeout(CONNECT_TIMEOUT / 4, spawn_blocking(move || reread.reread())).await;
             let held = source.held();
             info = match held.expose().split_once(':') {
                 Some((user, password)) => info.set_username(user).set_password(password),
                 None => info.set_password(held.expose()),
             };
         }
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
-        let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
-        let (connection, driver) = made.map_err(|error| said(&error))?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(REPLY_TIMEOUT));
+        let opened = MultiplexedConnection::new_with_config(&info, stream, config).await;
+        let (connection, driver) = opened.map_err(|error| store_error(&error))?;
         tokio::spawn(driver);
         Ok(connection)
     }
 }
 
-/// Where one token is.
+/// The keys of one token in a Redis server.
 #[derive(Clone)]
 pub struct TokenSlot {
     redis: Arc<Redis>,
     keys: Keys,
 }
 
-/// A script, made once.
+/// A script from a file. Its hash is computed once.
 macro_rules! script {
     ($text:literal) => {{
         static SCRIPT: std::sync::LazyLock<Script> =
@@ -242,25 +238,25 @@ impl TokenSlot {
     }
 }
 
-/// What `read.lua` answers: the token, its life in milliseconds, a note, and whether there is a lease.
+/// The reply of `read.lua`: the token, its lifetime in milliseconds, a note, and whether there is a lease.
 type ReadReply = (Option<Vec<u8>>, i64, Option<Vec<u8>>, bool);
 
 impl Store for TokenSlot {
     async fn read(&self) -> Result<StoreState, StoreError> {
-        let asked = Instant::now();
-        let (token, lives, note, leased): ReadReply =
+        let started = Instant::now();
+        let (token, remaining, note, leased): ReadReply =
             self.run(script!("redis/read.lua"), &[]).await?;
-        let lives = Duration::from_millis(u64::try_from(lives).unwrap_or(0));
-        // It was read some time between then and now.
-        let lives = lives.saturating_sub(asked.elapsed());
+        let remaining = Duration::from_millis(u64::try_from(remaining).unwrap_or(0));
+        // Redis read the lifetime at some time since the request was sent.
+        let remaining = remaining.saturating_sub(started.elapsed());
         let token = match token {
             Some(written) => Some(StoredToken {
-                value: self.keys.format.read(&written)?,
-                lives,
+                value: self.keys.format.decode(&written)?,
+                remaining,
             }),
             None => None,
         };
-        let note = note.and_then(|text| keys::read_note(&text));
+        let note = note.and_then(|text| keys::decode_note(&text));
         Ok(StoreState {
             token,
             note,
@@ -270,23 +266,25 @@ impl Store for TokenSlot {
 
     async fn acquire(&self, owner: &LeaseId, length: Duration) -> Result<bool, StoreError> {
         let arguments = [owner.as_str().as_bytes(), &millis(length)];
-        self.run(script!("redis/take.lua"), &arguments).await
+        self.run(script!("redis/acquire.lua"), &arguments).await
     }
 
     async fn begin_fetch(&self, owner: &LeaseId) -> Result<Option<FetchGrant>, StoreError> {
-        let asked = Instant::now();
+        let started = Instant::now();
         let arguments = [owner.as_str().as_bytes()];
-        let (left, fetches): (i64, u32) = self.run(script!("redis/ready.lua"), &arguments).await?;
+        let (left, fetches): (i64, u32) = self
+            .run(script!("redis/begin_fetch.lua"), &arguments)
+            .await?;
         let left = u64::try_from(left).ok().map(Duration::from_millis);
         Ok(left.map(|left| FetchGrant {
-            left: left.saturating_sub(asked.elapsed()),
+            left: left.saturating_sub(started.elapsed()),
             fetches,
         }))
     }
 
     async fn refund(&self, owner: &LeaseId) -> Result<(), StoreError> {
         let arguments = [owner.as_str().as_bytes()];
-        self.run(script!("redis/uncount.lua"), &arguments).await
+        self.run(script!("redis/refund.lua"), &arguments).await
     }
 
     async fn compare_and_set(
@@ -297,16 +295,18 @@ impl Store for TokenSlot {
     ) -> Result<SetOutcome, StoreError> {
         let format = self.keys.format;
         let (seen, written) = (
-            seen.map(|seen| format.written(seen)),
-            format.written(&token.value),
+            seen.map(|seen| format.encode(seen)),
+            format.encode(&token.value),
         );
         let arguments = [
             owner.map_or("", LeaseId::as_str).as_bytes(),
             seen.as_ref().map_or("", |seen| seen.expose()).as_bytes(),
             written.expose().as_bytes(),
-            &millis(token.lives),
+            &millis(token.remaining),
         ];
-        let done: u8 = self.run(script!("redis/put.lua"), &arguments).await?;
+        let done: u8 = self
+            .run(script!("redis/compare_and_set.lua"), &arguments)
+            .await?;
         Ok(match done {
             0 => SetOutcome::Done,
             1 => SetOutcome::Changed,
@@ -315,9 +315,9 @@ impl Store for TokenSlot {
     }
 
     async fn publish(&self, note: &Note, length: Duration) -> Result<(), StoreError> {
-        let note = keys::written_note(note);
+        let note = keys::encode_note(note);
         let arguments = [note.as_bytes(), &millis(length)];
-        self.run(script!("redis/leave.lua"), &arguments).await
+        self.run(script!("redis/publish.lua"), &arguments).await
     }
 
     async fn release(&self, owner: &LeaseId) -> Result<(), StoreError> {
@@ -327,7 +327,7 @@ impl Store for TokenSlot {
 
     async fn heartbeat(&self, replica: &LeaseId) -> Result<u32, StoreError> {
         let arguments = [replica.as_str().as_bytes(), &millis(HEARTBEAT_TTL)];
-        self.run(script!("redis/attend.lua"), &arguments).await
+        self.run(script!("redis/heartbeat.lua"), &arguments).await
     }
 
     fn ttl_skew(&self) -> Duration {
@@ -335,7 +335,7 @@ impl Store for TokenSlot {
     }
 }
 
-/// Redis takes no life of 0 ms.
+/// Redis accepts no lifetime of 0 ms.
 fn millis(length: Duration) -> Vec<u8> {
     length.as_millis().max(1).to_string().into_bytes()
 }
@@ -357,6 +357,6 @@ impl fmt::Debug for Redis {
 
 impl fmt::Debug for TokenSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").finish_non_exhaustive()
+        f.debug_struct("TokenSlot").finish_non_exhaustive()
     }
 }

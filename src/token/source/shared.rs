@@ -1,12 +1,12 @@
-//! One token for all replicas: what others have put in the store is used; one at a time fetches.
+//! Shares one token among all replicas through a store. One replica fetches at a time.
 //!
-//! Whoever wants another token looks into the store first. Who finds none takes the lease, looks
-//! again, makes sure of the lease, fetches, and puts the token in place of what it saw, by value; the
-//! others wait for that. Without the store a token in hand goes on, and a few fetches are allowed.
+//! A replica that needs another token reads the store first. If it finds none, it acquires the lease, reads
+//! again, confirms the lease, fetches, and stores the token by compare-and-set. The others wait for that.
+//! While the store is unavailable, the current token stays in use, and a few fetches are allowed.
 
 mod budget;
 mod fetch;
-mod follow;
+mod poll;
 mod replica_state;
 
 use std::{
@@ -26,31 +26,31 @@ use crate::{
 };
 use replica_state::ReplicaState;
 
-/// How often to look what others have put in place.
-const LOOK: Duration = Duration::from_secs(30);
+/// How often the store is polled.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The same, while the store is away, or lacks the token in hand.
-const LOOK_SOON: Duration = Duration::from_secs(2);
+/// How often it is polled while it is unavailable or lacks the current token.
+const FAST_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Shares the tokens of one account with other replicas.
-pub struct Shared<I, S> {
-    inner: I,
+pub struct Shared<T, S> {
+    source: T,
     store: S,
-    /// Fetches of all replicas a day above which refusals cause none.
+    /// Fetches of all replicas a day. Above this, refusals cause none.
     daily_fetches: u32,
     metrics: Arc<AccountMetrics>,
-    /// This replica.
+    /// The id of this replica.
     replica: LeaseId,
-    /// Never held across an await.
+    /// The lock is never held across an await.
     state: Box<Mutex<ReplicaState>>,
 }
 
-impl<I: TokenSource, S: Store> Shared<I, S> {
-    /// Shares what `inner` brings by `store`. Refusals cause no fetch when all replicas together
-    /// have made `daily_fetches` in a day.
-    pub fn new(inner: I, store: S, daily_fetches: u32, metrics: Arc<AccountMetrics>) -> Self {
+impl<T: TokenSource, S: Store> Shared<T, S> {
+    /// Shares the tokens of `source` in `store`. Refusals cause no fetch after all replicas together have made
+    /// `daily_fetches` in a day.
+    pub fn new(source: T, store: S, daily_fetches: u32, metrics: Arc<AccountMetrics>) -> Self {
         Self {
-            inner,
+            source,
             store,
             daily_fetches,
             metrics,
@@ -59,81 +59,83 @@ impl<I: TokenSource, S: Store> Shared<I, S> {
         }
     }
 
-    /// Whether the store answered the last time it was asked.
-    pub fn answers(&self) -> bool {
-        self.state().away().is_none()
+    /// Whether the store was available the last time it was used.
+    pub fn store_is_available(&self) -> bool {
+        self.state().unavailable_since().is_none()
     }
 
-    /// The store is away: `error` is what it failed with.
+    /// Fetches while the store is unavailable. `error` is the store's.
     async fn fetch_unshared(
         &self,
-        wanted: &FetchRequest,
+        request: &FetchRequest,
         owner: &LeaseId,
         mut error: StoreError,
     ) -> Result<FetchedToken, TokenError> {
-        let serves = |token: &Arc<Token>| wanted.cause == Cause::Renewal && token.is_fresh();
-        if wanted.current.as_ref().is_some_and(serves) {
+        let still_good = |token: &Arc<Token>| request.cause == Cause::Renewal && token.is_fresh();
+        if request.current.as_ref().is_some_and(still_good) {
             return Err(TokenError::Store(error));
         }
-        let until = Instant::now() + self.state().patience();
-        while Instant::now() < until {
+        let deadline = Instant::now() + self.state().store_patience();
+        while Instant::now() < deadline {
             sleep(Duration::from_millis(fastrand::u64(200..400))).await;
-            match self.fetch_leased(wanted, owner).await {
+            match self.fetch_leased(request, owner).await {
                 Ok(outcome) => return outcome,
                 Err(latest) => error = latest,
             }
         }
-        let refused = wanted.cause == Cause::Refusal;
+        let refused = request.cause == Cause::Refusal;
         if !self.state().spend(self.daily_fetches, refused) {
             return Err(TokenError::Store(error));
         }
         self.metrics.store(StoreEvent::Alone);
         tracing::warn!(
-            cause = wanted.cause.label(),
+            cause = request.cause.label(),
             "a token is fetched without the store"
         );
-        let outcome = self.ask(wanted).await;
-        let mut known = self.state();
+        let outcome = self.fetch_from_source(request).await;
+        let mut state = self.state();
         match &outcome {
-            Ok(issued) => known.fetched(&issued.token, None),
+            Ok(fetched) => state.fetched(&fetched.token, None),
             Err(error) => {
-                known.failed(error);
-                known.refund(error);
+                state.failed(error);
+                state.refund(error);
             }
         }
         outcome
     }
 
-    /// Notes how the store is to those who read.
-    fn read<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        self.heard(answer, |known| &mut known.unreadable)
+    /// Notes whether the store can be read.
+    fn note_read<R>(&self, answer: Result<R, StoreError>) -> Result<R, StoreError> {
+        self.note(answer, |state| &mut state.unreadable)
     }
 
-    /// Notes how the store is to those who write.
-    fn written<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        self.heard(answer, |known| &mut known.unwritable)
+    /// Notes whether the store can be written.
+    fn note_write<R>(&self, answer: Result<R, StoreError>) -> Result<R, StoreError> {
+        self.note(answer, |state| &mut state.unwritable)
     }
 
-    fn heard<T>(
+    fn note<R>(
         &self,
-        answer: Result<T, StoreError>,
-        which: fn(&mut ReplicaState) -> &mut Option<Instant>,
-    ) -> Result<T, StoreError> {
-        let mut known = self.state();
-        let was_away = known.away().is_some();
+        answer: Result<R, StoreError>,
+        field: fn(&mut ReplicaState) -> &mut Option<Instant>,
+    ) -> Result<R, StoreError> {
+        let mut state = self.state();
+        let was_unavailable = state.unavailable_since().is_some();
         match &answer {
-            Ok(_) => *which(&mut known) = None,
+            Ok(_) => *field(&mut state) = None,
             Err(_) => {
-                which(&mut known).get_or_insert_with(Instant::now);
+                field(&mut state).get_or_insert_with(Instant::now);
                 self.metrics.store(StoreEvent::Error);
             }
         }
-        let is_away = known.away().is_some();
-        known.waited &= is_away;
-        drop(known);
+        let is_unavailable = state.unavailable_since().is_some();
+        state.waited &= is_unavailable;
+        drop(state);
         match &answer {
-            Ok(_) if was_away && !is_away => tracing::info!("the store of shared tokens is back"),
-            Err(error) if !was_away => {
+            Ok(_) if was_unavailable && !is_unavailable => {
+                tracing::info!("the store of shared tokens is back")
+            }
+            Err(error) if !was_unavailable => {
                 tracing::warn!(%error, "the store of shared tokens is away; tokens in hand go on");
             }
             Ok(_) | Err(_) => {}
@@ -146,70 +148,70 @@ impl<I: TokenSource, S: Store> Shared<I, S> {
     }
 }
 
-impl<I: TokenSource, S: Store> TokenSource for Shared<I, S> {
-    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
-        let issuing = FetchGuard::begin(&self.state, &wanted);
+impl<T: TokenSource, S: Store> TokenSource for Shared<T, S> {
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
+        let guard = FetchGuard::begin(&self.state, &request);
         let owner = LeaseId::random();
-        let outcome = match self.fetch_leased(&wanted, &owner).await {
+        let outcome = match self.fetch_leased(&request, &owner).await {
             Ok(outcome) => outcome,
-            Err(error) => self.fetch_unshared(&wanted, &owner, error).await,
+            Err(error) => self.fetch_unshared(&request, &owner, error).await,
         };
         if self.state().perhaps_leased {
             self.release(&owner).await;
         }
-        if let Ok(issued) = &outcome {
-            self.state().has(&issued.token);
+        if let Ok(fetched) = &outcome {
+            self.state().set_current(&fetched.token);
         }
-        drop(issuing);
-        if self.answers() && self.state().heartbeat_is_due() {
+        drop(guard);
+        if self.store_is_available() && self.state().heartbeat_is_due() {
             let _ = self.heartbeat().await;
         }
         outcome
     }
 
     async fn poll(&self) -> Option<Token> {
-        self.follow().await
+        self.poll_store().await
     }
 
     fn credential_fingerprint(&self) -> u16 {
-        self.inner.credential_fingerprint()
+        self.source.credential_fingerprint()
     }
 
     fn kept(&self) -> Kept {
-        self.inner.kept()
+        self.source.kept()
     }
 
     fn poll_interval(&self) -> Option<Duration> {
-        let known = self.state();
-        Some(match known.away() {
-            // Soon at first, so that a restart is over as soon as it is.
-            Some(since) => (since.elapsed() / 10).clamp(LOOK_SOON, LOOK),
-            None if known.unshared => LOOK_SOON,
-            None => LOOK,
+        let state = self.state();
+        Some(match state.unavailable_since() {
+            // Often at first, to notice the end of a short restart.
+            Some(since) => (since.elapsed() / 10).clamp(FAST_POLL_INTERVAL, POLL_INTERVAL),
+            None if state.unshared => FAST_POLL_INTERVAL,
+            None => POLL_INTERVAL,
         })
     }
 }
 
-/// While a token is being issued nobody looks.
+/// Suspends polling while a token is fetched.
 struct FetchGuard<'a>(&'a Mutex<ReplicaState>);
 
 impl<'a> FetchGuard<'a> {
-    fn begin(known: &'a Mutex<ReplicaState>, wanted: &FetchRequest) -> Self {
-        let mut locked = known.lock().unwrap_or_else(PoisonError::into_inner);
-        locked.begins(wanted);
+    fn begin(state: &'a Mutex<ReplicaState>, request: &FetchRequest) -> Self {
+        let mut locked = state.lock().unwrap_or_else(PoisonError::into_inner);
+        locked.begin(request);
         drop(locked);
-        Self(known)
+        Self(state)
     }
 }
 
 impl Drop for FetchGuard<'_> {
     fn drop(&mut self) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.ends();
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.end();
     }
 }
 
-impl<I, S> fmt::Debug for Shared<I, S> {
+impl<T, S> fmt::Debug for Shared<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }

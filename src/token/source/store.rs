@@ -1,42 +1,40 @@
-//! A place that replicas share a token in: what it holds, and what can be done to it.
+//! The interface of a store in which replicas share a token.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use tokio::time::Duration;
 
 use super::TokenError;
 use crate::secret::Secret;
 
-/// A place for one account's token, for the lease under which one replica fetches it, and for a note
-/// of the last failure. All times are relative, so that no two clocks are ever compared. Every call
-/// ends within a second or so, with an error if need be; an error may mean that the step was taken
-/// all the same.
+/// Holds one account's token, the lease under which one replica fetches it, and a note about the last
+/// failure. All times are relative, so that clocks of different machines are never compared. Every call
+/// ends within a second or two. After an error, the operation may have taken effect or not.
 pub trait Store: Send + Sync + 'static {
-    /// Everything that is there, in one look.
+    /// Reads everything at once.
     fn read(&self) -> impl Future<Output = Result<StoreState, StoreError>> + Send;
 
-    /// Takes the lease for `length`, unless another has it, and says whether it is now `owner`'s. Who
-    /// has it already has it for `length` again.
+    /// Acquires the lease for `length`, unless another owner has it, and returns whether `owner` has it now.
+    /// An owner that already has it extends it.
     fn acquire(
         &self,
         owner: &LeaseId,
         length: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// How long the lease is still `owner`'s, and how many fetches this one makes in the current
-    /// 24 hours: it is counted. `None` when the lease is not its own any more.
+    /// Counts a fetch of `owner`, and returns the rest of its lease and the fetches in the current 24 hours.
+    /// Returns `None`, and counts nothing, if the lease is lost.
     fn begin_fetch(
         &self,
         owner: &LeaseId,
     ) -> impl Future<Output = Result<Option<FetchGrant>, StoreError>> + Send;
 
-    /// The fetch that [`ready`](Self::ready) has counted for `owner`, whose lease it still is, could
-    /// not be sent: it does not count.
+    /// Takes back the fetch that [`begin_fetch`](Self::begin_fetch) has counted, because it could not be
+    /// sent. `owner` must still have the lease.
     fn refund(&self, owner: &LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Puts `token` in place, to vanish after its life, if what is there is still `seen` (`None` for
-    /// nothing), whatever it is now said to live. With `Some(owner)` only under that owner's lease,
-    /// which ends with it; without one only while nobody has the lease.
+    /// Stores `token` until it expires, if the stored value is still `seen` (`None` for no token). With
+    /// `Some(owner)`, that owner must have the lease, which ends. With `None`, nobody may have the lease.
     fn compare_and_set(
         &self,
         owner: Option<&LeaseId>,
@@ -44,36 +42,35 @@ pub trait Store: Send + Sync + 'static {
         token: &StoredToken,
     ) -> impl Future<Output = Result<SetOutcome, StoreError>> + Send;
 
-    /// Leaves a note to all who want a token, to vanish after `length`. A token put in place takes it
-    /// away, save one that confirms the token in place.
+    /// Publishes a note to all replicas for `length`. Storing another token removes the note.
     fn publish(
         &self,
         note: &Note,
         length: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Ends the lease, if it is `owner`'s.
+    /// Releases the lease, if `owner` has it.
     fn release(&self, owner: &LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Notes that `replica` is here, and says how many have been in the last [`PRESENT`].
+    /// Notes that `replica` is alive, and returns how many replicas were within [`HEARTBEAT_TTL`].
     fn heartbeat(&self, replica: &LeaseId) -> impl Future<Output = Result<u32, StoreError>> + Send;
 
-    /// By how much the expiry that others write may be shorter than the token's real life: by this
-    /// much a token that seems older may yet be newer.
+    /// How much shorter than real the lifetimes in the store may be. A stored token that seems older by
+    /// less than this may be the newer one.
     fn ttl_skew(&self) -> Duration {
         Duration::from_secs(2)
     }
 }
 
-/// Who has not been heard of for so long is no replica any more.
+/// A replica without a heartbeat for this long no longer counts.
 pub const HEARTBEAT_TTL: Duration = Duration::from_secs(180);
 
-/// What a store holds.
+/// The content of a store.
 #[derive(Clone, Debug, Default)]
 pub struct StoreState {
-    /// The token in place.
+    /// The stored token.
     pub token: Option<StoredToken>,
-    /// What others were told.
+    /// The note of another replica.
     pub note: Option<Note>,
     /// Whether somebody has the lease.
     pub leased: bool,
@@ -84,72 +81,99 @@ pub struct StoreState {
 pub struct StoredToken {
     /// The token itself.
     pub value: Secret,
-    /// How long it still lives.
-    pub lives: Duration,
+    /// Its remaining lifetime.
+    pub remaining: Duration,
 }
 
 impl fmt::Debug for StoredToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held")
-            .field("lives", &self.lives)
+        f.debug_struct("StoredToken")
+            .field("remaining", &self.remaining)
             .finish_non_exhaustive()
     }
 }
 
-/// Who has a lease: random, so that no two are alike.
+/// The random id of an owner of a lease, or of a replica.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseId(Arc<str>);
 
 impl LeaseId {
-    /// Somebody new.
+    /// A new id.
     pub fn random() -> Self {
         Self(format!("{:032x}", fastrand::u128(..)).into())
     }
 
-    /// As the store knows it: 32 characters.
+    /// The id as text: 32 characters.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What the owner of a lease may do.
+/// Permission to fetch, for the owner of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchGrant {
-    /// How long nobody else will.
+    /// The rest of the lease.
     pub left: Duration,
-    /// How many fetches there are in the current 24 hours, with this one.
+    /// The number of fetches in the current 24 hours, including this one.
     pub fetches: u32,
 }
 
-/// What became of a token that was to be put in place.
+/// The outcome of [`Store::compare_and_set`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetOutcome {
-    /// It is there.
+    /// The token is stored.
     Done,
-    /// Something else was there than had been seen.
+    /// Another value was stored than the expected one.
     Changed,
-    /// The lease is not, or no longer, as it has to be.
+    /// The lease is not in the required state.
     NotLeased,
 }
 
-/// What a replica learned from WeChat, for those that would ask the same.
+/// A reply of WeChat's that saves other replicas the same request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// WeChat refused to issue a token.
     Refused {
-        /// What it said.
+        /// The error.
         error: TokenError,
-        /// Which refusal in a row it is, from 1.
+        /// The number of refusals in a row, from 1.
         count: u32,
-        /// The circumstances it was said in, beside the account.
+        /// The fingerprint of the secret that was refused.
         credential_fingerprint: u16,
     },
-    /// WeChat says that the token in place is the one to use, though a call was refused with it; or
-    /// that the ticket in place is still the one.
+    /// WeChat returned the stored token or ticket again. For a token, although it refused a call with it.
     Confirmed,
 }
 
-/// Why a store could not be used. It holds no URL, no credentials and no token.
+/// Why a store could not be used. It holds no URL, no credentials and no token. The subject of the texts,
+/// 'it', is the store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(pub String);
+pub enum StoreError {
+    /// It cannot be connected.
+    #[error("it cannot be connected to: {0}")]
+    Connect(io::ErrorKind),
+    /// Connecting takes too long.
+    #[error("it cannot be connected to in time")]
+    ConnectTimedOut,
+    /// TLS cannot verify a name like its own.
+    #[error("its name is none that TLS can check")]
+    ServerName,
+    /// The TLS handshake failed.
+    #[error("TLS with it failed: {0}")]
+    Tls(String),
+    /// A reply takes too long.
+    #[error("it does not answer in time")]
+    NoReply,
+    /// A failure of Redis with a known cause.
+    #[error("{0}")]
+    Redis(&'static str),
+    /// Redis replied with another error code.
+    #[error("it answered {0}")]
+    Reply(String),
+    /// The value under the token's key is not a token.
+    #[error("what is there under the token's key is no token: see store-format")]
+    NotAToken,
+    /// Any other store, such as one of a test, failed.
+    #[error("{0}")]
+    Other(String),
+}

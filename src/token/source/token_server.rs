@@ -1,4 +1,4 @@
-//! Tokens from a server that the operator already has (中控): asked over HTTP, understood by pointers.
+//! Takes tokens from the operator's own token server (中控) over HTTP. JSON pointers say where they are.
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     FetchRequest, FetchedToken, TokenError, TokenSource,
-    api::{Client, body},
+    api::{Client, ClientError, body},
     lifetime::{self, VOUCHED},
 };
 use crate::{
@@ -23,44 +23,84 @@ use crate::{
     wechat::errcode,
 };
 
-/// How long a request may take in all.
-const TIME_OUT: Duration = Duration::from_secs(5);
+/// The time limit of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the server is asked while WeChat refuses the token that it has: asking is free, and
-/// every call fails until it has another.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often the server is polled while WeChat refuses its token. Requests are free, and every call fails
+/// until the server has another token.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A header file on a network may take its time.
-const SLOWEST: Duration = Duration::from_secs(2);
+/// How long to wait for the header file to be reread. It may be on a network.
+const REREAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Which server, and where in its reply the token is.
+/// The server's address, and where its reply has the token.
 #[derive(Clone)]
 pub struct Options {
-    /// Asked by GET; http or https. It may hold a key, and is never shown.
+    /// The URL to GET; http or https. It may hold a key, and is never shown.
     pub url: Secret,
     /// A line `Name: value` to send along.
     pub header: Option<Arc<SecretSource>>,
-    /// Where the token is in the JSON that is answered (RFC 6901); the whole body when empty.
+    /// The JSON pointer (RFC 6901) to the token; if it is empty, the token is the whole body.
     pub token_pointer: String,
-    /// Where its life is: seconds, or a Unix time in seconds or milliseconds.
+    /// The JSON pointer to its lifetime: seconds, or a Unix time in seconds or milliseconds.
     pub expires_pointer: String,
-    /// Whom to trust.
+    /// The trusted roots.
     pub tls: TlsRoots,
 }
 
-/// Asks a server for an account's tokens.
+/// Takes an account's tokens from a server.
 #[derive(Debug)]
 pub struct TokenServer {
     client: Client,
     options: Options,
-    /// The token that WeChat refuses and the server insists on.
+    /// The token that WeChat refuses and the server still returns.
     refused: ArcSwapOption<Token>,
 }
 
+/// Why the server gave no token. It never holds the URL or anything of the reply.
+#[derive(Debug, thiserror::Error)]
+enum ServerError {
+    #[error("token.header_file {0}")]
+    Header(&'static str),
+    #[error("token.url could not be reached: {0}")]
+    Unreachable(String),
+    #[error("token.url broke off its answer: {0}")]
+    Body(#[source] TokenError),
+    #[error("token.url answered HTTP status {0}")]
+    Status(u16),
+    #[error("token.url answered {length} bytes{}, in which {problem}", with_code(.code))]
+    Reply {
+        length: usize,
+        code: Option<i64>,
+        #[source]
+        problem: ReplyError,
+    },
+}
+
+fn with_code(code: &Option<i64>) -> String {
+    code.map_or(String::new(), |code| format!(" and errcode {code}"))
+}
+
+/// What is wrong with a reply of the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum ReplyError {
+    #[error("there is no JSON")]
+    NotJson,
+    #[error("there is no text at token.token_pointer")]
+    TokenPointer,
+    #[error("there is no number at token.expires_pointer")]
+    ExpiresPointer,
+    #[error("there is no token, which is one word")]
+    NoToken,
+    #[error("the token has expired by its own word")]
+    Expired,
+}
+
 impl TokenServer {
-    /// By `options`. The error is a sentence.
-    pub fn new(options: Options) -> Result<Self, String> {
-        let client = Client::near(options.tls.config(), TIME_OUT / 2, TIME_OUT)?;
+    /// The server of `options`. Nothing is requested yet.
+    pub fn new(options: Options) -> Result<Self, ClientError> {
+        let tls = options.tls.config();
+        let client = Client::near(tls, REQUEST_TIMEOUT / 2, REQUEST_TIMEOUT)?;
         let refused = ArcSwapOption::empty();
         Ok(Self {
             client,
@@ -74,38 +114,36 @@ impl TokenServer {
         refused.as_ref().is_some_and(|refused| refused.is(token))
     }
 
-    async fn token(&self) -> Result<Token, String> {
+    async fn token(&self) -> Result<Token, ServerError> {
         let mut request = self.client.get(self.options.url.expose());
         if let Some(file) = &self.options.header {
             let source = file.clone();
             let reread = spawn_blocking(move || source.reread());
-            let _ = timeout(SLOWEST, reread).await;
-            let (name, value) =
-                header(&file.held()).map_err(|problem| format!("token.header_file {problem}"))?;
+            let _ = timeout(REREAD_TIMEOUT, reread).await;
+            let (name, value) = header(&file.held()).map_err(ServerError::Header)?;
             request = request.header(name, value);
         }
         let sent = request.send().await;
-        let reply = sent.map_err(|error| format!("token.url could not be reached: {error}"))?;
+        let reply = sent.map_err(|error| ServerError::Unreachable(error.to_string()))?;
         let status = reply.status();
-        let body = body(reply).await;
-        let body = body.map_err(|error| format!("token.url broke off its answer: {error}"))?;
+        let body = body(reply).await.map_err(ServerError::Body)?;
         if !status.is_success() {
-            let status = status.as_u16();
-            return Err(format!("token.url answered HTTP status {status}"));
+            return Err(ServerError::Status(status.as_u16()));
         }
-        self.options.understand(&body).map_err(|problem| {
-            let code = errcode::errcode(&body).filter(|code| *code != 0);
-            let code = code.map_or(String::new(), |code| format!(" and errcode {code}"));
-            let length = body.len();
-            format!("token.url answered {length} bytes{code}, in which {problem}")
+        let parsed = self.options.parse_reply(&body);
+        parsed.map_err(|problem| ServerError::Reply {
+            length: body.len(),
+            code: errcode::errcode(&body).filter(|code| *code != 0),
+            problem,
         })
     }
 }
 
 impl TokenSource for TokenServer {
-    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
-        let refused = wanted.current.filter(|_| wanted.cause == Cause::Refusal);
-        let token = self.token().await.map_err(TokenError::Unusable)?;
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
+        let refused = request.current.filter(|_| request.cause == Cause::Refusal);
+        let token = self.token().await;
+        let token = token.map_err(|error| TokenError::Unusable(error.to_string()))?;
         let insists = refused.filter(|refused| refused.is(&token));
         if insists.is_some() || !self.is_refused(&token) {
             self.refused.store(insists);
@@ -115,7 +153,7 @@ impl TokenSource for TokenServer {
     }
 
     async fn poll(&self) -> Option<Token> {
-        // Why there is none is said when one is needed.
+        // The error is reported when a token is needed.
         let token = self.token().await.ok()?;
         if self.is_refused(&token) {
             return None;
@@ -126,35 +164,36 @@ impl TokenSource for TokenServer {
 
     fn poll_interval(&self) -> Option<Duration> {
         let refused = self.refused.load();
-        refused.as_ref().map(|_| LOOK)
+        refused.as_ref().map(|_| POLL_INTERVAL)
     }
 }
 
 impl Options {
-    /// The token in a reply.
-    fn understand(&self, body: &[u8]) -> Result<Token, String> {
+    /// Reads the token from a reply.
+    fn parse_reply(&self, body: &[u8]) -> Result<Token, ReplyError> {
         if self.token_pointer.is_empty() {
             let text = std::str::from_utf8(body).unwrap_or_default().trim();
-            return Ok(Token::new(plausible(text)?, VOUCHED));
+            return Ok(Token::new(parse_value(text)?, VOUCHED));
         }
-        let reply: Value = serde_json::from_slice(body).map_err(|_| "there is no JSON")?;
+        let reply: Value = serde_json::from_slice(body).map_err(|_| ReplyError::NotJson)?;
         let token = reply.pointer(&self.token_pointer).and_then(Value::as_str);
-        let token = token.ok_or("there is no text at token.token_pointer")?;
-        let token = plausible(token)?;
+        let token = token.ok_or(ReplyError::TokenPointer)?;
+        let token = parse_value(token)?;
         let left = match reply.pointer(&self.expires_pointer) {
-            // It vouches for it, for a while at least.
+            // Without a lifetime, the server vouches for the token for a while.
             None | Some(Value::Null) => VOUCHED,
-            Some(value) => lifetime::left(value, Duration::ZERO)
-                .ok_or("there is no number at token.expires_pointer")?,
+            Some(value) => {
+                lifetime::remaining(value, Duration::ZERO).ok_or(ReplyError::ExpiresPointer)?
+            }
         };
         if left.is_zero() {
-            return Err("the token has expired by its own word".to_owned());
+            return Err(ReplyError::Expired);
         }
         Ok(Token::new(token, left))
     }
 }
 
-/// A header from a line `Name: value`. The error is a phrase that repeats nothing of it.
+/// Reads a header from a line `Name: value`. The error is a phrase that repeats nothing of the line.
 pub fn header(line: &Secret) -> Result<(HeaderName, HeaderValue), &'static str> {
     const WRONG: &str = "does not hold one line like Authorization: Bearer …";
     let (name, value) = line.expose().split_once(':').ok_or(WRONG)?;
@@ -164,9 +203,9 @@ pub fn header(line: &Secret) -> Result<(HeaderName, HeaderValue), &'static str> 
     Ok((name, value))
 }
 
-fn plausible(token: &str) -> Result<Secret, String> {
+fn parse_value(token: &str) -> Result<Secret, ReplyError> {
     if token.is_empty() || token.len() > 4096 || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err("there is no token, which is one word".to_owned());
+        return Err(ReplyError::NoToken);
     }
     Ok(Secret::new(token))
 }
@@ -210,12 +249,12 @@ mod tests {
         }
     }
 
-    fn usual(body: &str) -> Result<(String, u64), String> {
+    fn usual(body: &str) -> Result<(String, u64), ReplyError> {
         read(&options("/access_token", "/expires_in"), body)
     }
 
-    fn read(options: &Options, body: &str) -> Result<(String, u64), String> {
-        let token = options.understand(body.as_bytes())?;
+    fn read(options: &Options, body: &str) -> Result<(String, u64), ReplyError> {
+        let token = options.parse_reply(body.as_bytes())?;
         Ok((
             token.value().expose().to_owned(),
             token.lifetime().as_secs(),
@@ -254,7 +293,7 @@ mod tests {
                 "token.expires_pointer",
             ),
         ] {
-            let error = usual(body).unwrap_err();
+            let error = usual(body).unwrap_err().to_string();
             assert!(
                 error.contains(says) && !error.contains("HUNTER2"),
                 "{error}"
@@ -265,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_not_there_is_named_by_its_key_only() {
         let server = TokenServer::new(options("/a", "/b")).unwrap();
-        let error = server.token().await.unwrap_err();
+        let error = server.token().await.unwrap_err().to_string();
         assert!(error.contains("token.url could not be reached"), "{error}");
         assert!(
             !error.contains("HUNTER2") && !error.contains("127.0.0.1"),

@@ -1,4 +1,4 @@
-//! Tokens from WeChat: which of the two, and how it is asked for.
+//! Fetches tokens from WeChat: stable or classic ones.
 //!
 //! <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken.html> and
 //! <https://developers.weixin.qq.com/doc/service/api/base/api_getaccesstoken.html>.
@@ -18,40 +18,40 @@ use crate::{
     wechat::api::Api,
 };
 
-/// Which of WeChat's two tokens is used. They do not know of each other.
+/// Which of WeChat's two tokens is used. They are independent of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenApi {
-    /// `POST /cgi-bin/stable_token`, in normal mode: the same token for all who ask.
+    /// `POST /cgi-bin/stable_token`, in normal mode: every request returns the same token.
     Stable,
-    /// `GET /cgi-bin/token`: each request mints a new token and ends the one before.
+    /// `GET /cgi-bin/token`: each request creates a new token and revokes the one before.
     Classic,
 }
 
-/// Asks WeChat for the tokens of one account.
+/// Fetches the tokens of one account from WeChat.
 #[derive(Debug)]
 pub struct Wechat {
-    requests: TokenClient,
-    api: TokenApi,
+    client: TokenClient,
+    token_api: TokenApi,
     appid: String,
 }
 
 impl Wechat {
-    /// An issuer for `appid` that goes by `route`.
+    /// Fetches the tokens of `appid` over the upstream of `connector`.
     pub fn new(
         client: Client,
-        route: Arc<Connector>,
-        api: TokenApi,
+        connector: Arc<Connector>,
+        token_api: TokenApi,
         appid: String,
         secret: Arc<SecretSource>,
     ) -> Self {
-        let requests = TokenClient {
-            api: ApiClient::new(client, route),
-            kind: Api::Wechat,
+        let client = TokenClient {
+            client: ApiClient::new(client, connector),
+            api: Api::Wechat,
             secret,
         };
         Self {
-            requests,
-            api,
+            client,
+            token_api,
             appid,
         }
     }
@@ -59,29 +59,31 @@ impl Wechat {
 
 impl TokenSource for Wechat {
     async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
-        let token = self.requests.send(|client, origin, secret| match self.api {
-            TokenApi::Stable => {
-                let body = json!({
-                    "grant_type": "client_credential",
-                    "appid": self.appid,
-                    "secret": secret.expose(),
-                    "force_refresh": false,
-                });
-                client
-                    .post(format!("{origin}/cgi-bin/stable_token"))
-                    .json(&body)
-            }
-            TokenApi::Classic => client.get(format!(
-                "{origin}/cgi-bin/token?grant_type=client_credential&appid={}&secret={}",
-                encode(&Secret::new(&*self.appid)).expose(),
-                encode(secret).expose()
-            )),
-        });
+        let token = self
+            .client
+            .send(|client, origin, secret| match self.token_api {
+                TokenApi::Stable => {
+                    let body = json!({
+                        "grant_type": "client_credential",
+                        "appid": self.appid,
+                        "secret": secret.expose(),
+                        "force_refresh": false,
+                    });
+                    client
+                        .post(format!("{origin}/cgi-bin/stable_token"))
+                        .json(&body)
+                }
+                TokenApi::Classic => client.get(format!(
+                    "{origin}/cgi-bin/token?grant_type=client_credential&appid={}&secret={}",
+                    encode(&Secret::new(&*self.appid)).expose(),
+                    encode(secret).expose()
+                )),
+            });
         let (token, fetched) = (token.await?, true);
         Ok(FetchedToken { token, fetched })
     }
 
     fn credential_fingerprint(&self) -> u16 {
-        self.requests.credential_fingerprint()
+        self.client.credential_fingerprint()
     }
 }

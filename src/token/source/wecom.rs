@@ -1,4 +1,4 @@
-//! Tokens from WeCom: one for each secret of a corp, and the same one for all who ask.
+//! Fetches tokens from WeCom. There is one for each secret of a corp, and every request returns the same one.
 //!
 //! <https://developer.work.weixin.qq.com/document/path/91039>.
 
@@ -15,56 +15,56 @@ use crate::{
     wechat::api::Api,
 };
 
-/// Asks WeCom for the tokens of one account: an app of a corp, or another holder of a secret.
+/// Fetches the tokens of one account from WeCom.
 #[derive(Debug)]
 pub struct Wecom {
-    requests: TokenClient,
+    client: TokenClient,
     corpid: String,
 }
 
 impl Wecom {
-    /// An issuer for the holder of `secret` in the corp `corpid`, that goes by `route`.
+    /// Fetches the tokens of `secret` in the corp `corpid` over the upstream of `connector`.
     pub fn new(
         client: Client,
-        route: Arc<Connector>,
+        connector: Arc<Connector>,
         corpid: String,
         secret: Arc<SecretSource>,
     ) -> Self {
-        let requests = TokenClient {
-            api: ApiClient::new(client, route),
-            kind: Api::Wecom,
+        let client = TokenClient {
+            client: ApiClient::new(client, connector),
+            api: Api::Wecom,
             secret,
         };
-        Self { requests, corpid }
+        Self { client, corpid }
     }
 }
 
 impl TokenSource for Wecom {
-    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
-        let token = self.requests.send(|client, origin, secret| {
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
+        let token = self.client.send(|client, origin, secret| {
             client.get(format!(
                 "{origin}/cgi-bin/gettoken?corpid={}&corpsecret={}",
                 encode(&Secret::new(&*self.corpid)).expose(),
                 encode(secret).expose()
             ))
         });
-        let token = believed(token.await?, wanted.current.as_deref());
+        let token = limit_lifetime(token.await?, request.current.as_deref());
         let fetched = true;
         Ok(FetchedToken { token, fetched })
     }
 
     fn credential_fingerprint(&self) -> u16 {
-        self.requests.credential_fingerprint()
+        self.client.credential_fingerprint()
     }
 }
 
-/// WeCom hands a token out again until it expires, and may say each time that it lives for the whole
-/// 7200 s. So a token in hand lives no longer for being brought once more; only where it should be
-/// dead by now, and WeCom says that it is not, is that believed.
-fn believed(token: Token, in_hand: Option<&Token>) -> Token {
-    match in_hand.filter(|held| held.is(&token) && held.is_alive()) {
-        Some(held) if held.remaining() < token.lifetime() => {
-            Token::new(token.value().clone(), held.remaining())
+/// WeCom returns the same token until it expires, and may claim a lifetime of 7200 s each time. So fetching
+/// the current token again does not extend its lifetime. If the token should have expired, WeCom's claim
+/// is used.
+fn limit_lifetime(token: Token, current: Option<&Token>) -> Token {
+    match current.filter(|current| current.is(&token) && current.is_alive()) {
+        Some(current) if current.remaining() < token.lifetime() => {
+            Token::new(token.value().clone(), current.remaining())
         }
         _ => token,
     }
@@ -84,20 +84,22 @@ mod tests {
     async fn a_token_lives_no_longer_for_being_brought_again() {
         let held = token("same", 7200);
         advance(Duration::from_secs(7000)).await;
-        for (brought, seconds) in [
+        for (fetched, seconds) in [
             (token("same", 7200), 200),
             (token("same", 100), 100),
             (token("another", 7200), 7200),
         ] {
-            let believed = believed(brought, Some(&held));
-            assert_eq!(believed.lifetime().as_secs(), seconds);
+            let limited = limit_lifetime(fetched, Some(&held));
+            assert_eq!(limited.lifetime().as_secs(), seconds);
         }
         assert_eq!(
-            believed(token("same", 7200), None).lifetime().as_secs(),
+            limit_lifetime(token("same", 7200), None)
+                .lifetime()
+                .as_secs(),
             7200
         );
         advance(Duration::from_secs(201)).await;
-        let again = believed(token("same", 7200), Some(&held));
+        let again = limit_lifetime(token("same", 7200), Some(&held));
         assert_eq!(again.lifetime().as_secs(), 7200);
     }
 }

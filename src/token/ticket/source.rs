@@ -1,4 +1,4 @@
-//! Asks WeChat for one ticket, with whichever account's token, and says how old the answer is.
+//! Fetches one ticket from WeChat with an account's token, and estimates its remaining lifetime.
 
 use std::{fmt, sync::Arc};
 
@@ -23,39 +23,39 @@ use crate::{
     },
 };
 
-/// How long a ticket is good for that WeChat goes on giving when its life should be over.
+/// The lifetime of a ticket that WeChat still returns although it should have expired.
 const VOUCHED: Duration = Duration::from_secs(60);
 
-/// Only the clock's range matters.
-const LONGEST: u64 = 86_400;
+/// Longer lifetimes are cut to this.
+const MAX_LIFETIME: u64 = 86_400;
 
-/// Who asks for tickets: an account's token, and how it reaches WeChat.
+/// Requests tickets with the token of one account.
 pub struct TicketClient {
     /// Its AppID, or its corpid.
     pub appid: String,
     /// Which API it speaks.
-    pub kind: Api,
-    /// Its token.
+    pub api: Api,
+    /// Keeps its token.
     pub keeper: Arc<Keeper<AccountSource>>,
-    /// How it reaches WeChat.
-    pub reach: ApiClient,
+    /// Sends its requests.
+    pub client: ApiClient,
     /// Its counters.
     pub metrics: Arc<AccountMetrics>,
 }
 
-/// Where a ticket comes from.
+/// The source of a ticket.
 pub(super) enum TicketSource {
     /// From WeChat.
-    Alone(AccountTicketSource),
+    Unshared(AccountTicketSource),
     /// From WeChat, shared with other replicas.
     Shared(Box<Shared<AccountTicketSource, TokenSlot>>),
 }
 
 impl TokenSource for TicketSource {
-    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
         match self {
-            Self::Alone(issuer) => issuer.fetch(wanted).await,
-            Self::Shared(shared) => shared.fetch(wanted).await,
+            Self::Unshared(source) => source.fetch(request).await,
+            Self::Shared(shared) => shared.fetch(request).await,
         }
     }
 
@@ -64,20 +64,20 @@ impl TokenSource for TicketSource {
     }
 }
 
-/// Asks WeChat for one ticket.
+/// Fetches one ticket from WeChat.
 #[derive(Debug)]
 pub(super) struct AccountTicketSource {
     pub(super) ticket: Ticket,
-    /// Who asked last.
-    pub(super) asker: Arc<ArcSwap<TicketClient>>,
+    /// The account that asked for it last.
+    pub(super) client: Arc<ArcSwap<TicketClient>>,
 }
 
 impl TokenSource for AccountTicketSource {
-    async fn fetch(&self, wanted: FetchRequest) -> Result<FetchedToken, TokenError> {
-        let asker = self.asker.load_full();
-        let before = wanted.current;
-        let body = asker.ask(self.ticket, before.is_some()).await?;
-        let token = understand(asker.kind, &body, before.as_deref())?;
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
+        let client = self.client.load_full();
+        let before = request.current;
+        let body = client.request(self.ticket, before.is_some()).await?;
+        let token = parse_ticket(client.api, &body, before.as_deref())?;
         let fetched = true;
         Ok(FetchedToken { token, fetched })
     }
@@ -88,28 +88,28 @@ impl TokenSource for AccountTicketSource {
 }
 
 impl TicketClient {
-    /// WeChat's answer; where it refuses the token, the one to another token. `worked`: it had been
-    /// accepted before.
-    async fn ask(&self, ticket: Ticket, worked: bool) -> Result<Vec<u8>, TokenError> {
+    /// Returns WeChat's reply. If it refuses the token, the request is sent once more with another token.
+    /// `worked` says whether this endpoint has accepted a request before.
+    async fn request(&self, ticket: Ticket, worked: bool) -> Result<Vec<u8>, TokenError> {
         let token = self.keeper.token().await;
         let token = token.map_err(|none| without_token(none).error)?;
         let first = self.send(ticket, &token).await?;
         if !self.refuses(&first, &token) {
             return Ok(first);
         }
-        let Ok(second) = self.keeper.replay_token(&token).await else {
+        let Ok(replay) = self.keeper.replay_token(&token).await else {
             self.metrics.skipped(Skipped::NoToken);
             return Ok(first);
         };
-        let body = self.send(ticket, &second.token).await;
+        let body = self.send(ticket, &replay.token).await;
         let body = body.inspect_err(|_| self.metrics.replay(Outcome::Failed))?;
-        self.metrics.replay(match Verdict::of(self.kind, &body) {
+        self.metrics.replay(match Verdict::of(self.api, &body) {
             Verdict::Accepted => Outcome::Accepted,
             Verdict::Errcode(_) => Outcome::Errcode,
             Verdict::Refused(_) => Outcome::Refused,
         });
-        if self.refuses(&body, &second.token) {
-            self.keeper.refused_again(&second.token, worked);
+        if self.refuses(&body, &replay.token) {
+            self.keeper.refused_again(&replay.token, worked);
         }
         Ok(body)
     }
@@ -122,14 +122,14 @@ impl TicketClient {
             Ticket::Corp => "/cgi-bin/get_jsapi_ticket?",
             Ticket::Agent => "/cgi-bin/ticket/get?type=agent_config",
         };
-        let mark = if target.ends_with('?') { "" } else { "&" };
-        let target = format!("{target}{mark}access_token={}", token.encoded());
-        self.reach.get(&target).await
+        let separator = if target.ends_with('?') { "" } else { "&" };
+        let target = format!("{target}{separator}access_token={}", token.encoded());
+        self.client.get(&target).await
     }
 
-    /// Notes what an answer says about the token.
+    /// Whether a reply refuses the token. Tells the keeper about an accepted token.
     fn refuses(&self, body: &[u8], token: &Token) -> bool {
-        match Verdict::of(self.kind, body) {
+        match Verdict::of(self.api, body) {
             Verdict::Accepted => self.keeper.accepted(token),
             Verdict::Errcode(_) => {}
             Verdict::Refused(_) => {
@@ -141,8 +141,8 @@ impl TicketClient {
     }
 }
 
-/// The ticket in `body`, which may be the one known `before`.
-fn understand(kind: Api, body: &[u8], before: Option<&Token>) -> Result<Token, TokenError> {
+/// Reads the ticket from `body`. It may be the same as `before`.
+fn parse_ticket(api: Api, body: &[u8], before: Option<&Token>) -> Result<Token, TokenError> {
     let reply: Option<Value> = serde_json::from_slice(body).ok();
     let field = |name: &str| reply.as_ref()?.get(name);
     if let Some(code) = errcode::errcode(body).filter(|code| *code != 0) {
@@ -151,7 +151,7 @@ fn understand(kind: Api, body: &[u8], before: Option<&Token>) -> Result<Token, T
         return Err(TokenError::Refused {
             code,
             message: message.filter(|c| !c.is_control()).take(300).collect(),
-            kind: meaning(kind, code),
+            kind: error_kind(api, code),
         });
     }
     let ticket = field("ticket").and_then(Value::as_str);
@@ -161,37 +161,38 @@ fn understand(kind: Api, body: &[u8], before: Option<&Token>) -> Result<Token, T
     });
     match (ticket.filter(|ticket| !ticket.is_empty()), seconds) {
         (Some(ticket), Some(1..)) => {
-            let said = Duration::from_secs(seconds.unwrap_or_default().min(LONGEST));
+            let claimed = Duration::from_secs(seconds.unwrap_or_default().min(MAX_LIFETIME));
             let ticket = Secret::new(ticket);
-            let left = left(said, &ticket, before);
-            Ok(Token::new(ticket, left))
+            let lifetime = lifetime(claimed, &ticket, before);
+            Ok(Token::new(ticket, lifetime))
         }
         _ => {
             let length = body.len();
             let problem = format!("{length} bytes, in which there is no ticket");
-            Err(TokenError::Nonsense(problem))
+            Err(TokenError::Invalid(problem))
         }
     }
 }
 
-/// What can be left of the life of a ticket of which WeChat says that it lives for `said`.
-fn left(said: Duration, ticket: &Secret, before: Option<&Token>) -> Duration {
+/// The remaining lifetime of a ticket of which WeChat claims that it lives for `claimed`.
+fn lifetime(claimed: Duration, ticket: &Secret, before: Option<&Token>) -> Duration {
     match before {
-        // It is as old as it was.
-        Some(before) if before.value() == ticket => {
-            before.remaining().max(VOUCHED.min(said / 16)).min(said)
-        }
-        // It was made at some time since the other one was brought.
-        Some(before) if before.age() < said => (said - before.age()).max(said / 2),
-        _ => said,
+        // The same ticket again: its age continues.
+        Some(before) if before.value() == ticket => before
+            .remaining()
+            .max(VOUCHED.min(claimed / 16))
+            .min(claimed),
+        // It was created at some time after the previous one was fetched.
+        Some(before) if before.age() < claimed => (claimed - before.age()).max(claimed / 2),
+        _ => claimed,
     }
 }
 
-/// What an errcode calls for that is answered instead of a ticket.
-fn meaning(kind: Api, code: i64) -> TokenErrorKind {
+/// The kind of error that an errcode of a ticket request means.
+fn error_kind(api: Api, code: i64) -> TokenErrorKind {
     match code {
         -1 | 40001 | 40014 | 42001 => TokenErrorKind::Busy,
-        45009 if kind == Api::Wechat => TokenErrorKind::DailyQuota,
+        45009 if api == Api::Wechat => TokenErrorKind::DailyQuota,
         45009 | 45011 | 45033 => TokenErrorKind::MinuteQuota,
         40164 | 60020 | 61004 => TokenErrorKind::NotWhitelisted,
         _ => TokenErrorKind::Unknown,
@@ -207,7 +208,7 @@ pub(super) fn without_token(none: NoToken) -> NoToken {
 
 impl fmt::Debug for TicketClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Asker");
+        let mut shown = f.debug_struct("TicketClient");
         shown.field("appid", &self.appid).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Which calls ask for which ticket.
+//! Tests of which calls ask for which ticket.
 
 use super::*;
 
@@ -6,9 +6,9 @@ use super::*;
 fn only_the_tickets_that_are_kept_are_wanted() {
     use Api::{Wechat, Wecom};
     use Ticket::{Agent, Card, Corp, Jsapi, Sdk};
-    let of = |kind, path: &str, types: &[&str]| {
+    let of = |api, path: &str, types: &[&str]| {
         let types = types.iter().map(|text| (*text).to_owned());
-        wanted(kind, path.as_bytes(), types)
+        requested(api, path.as_bytes(), types)
     };
     let path = "/cgi-bin/ticket/getticket";
     assert_eq!(of(Wechat, path, &["jsapi"]), Some(Jsapi));

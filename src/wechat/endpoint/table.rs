@@ -1,11 +1,11 @@
-//! The paths that WeChat and WeCom document, from two tables that are read when the first path is looked up.
+//! The documented paths of WeChat and WeCom. The two tables are read on the first lookup.
 
 use std::{borrow::Cow, collections::HashMap, ops::Range, sync::LazyLock};
 
 use super::Credential;
 use crate::wechat::api::Api;
 
-/// A line each: the path as its documents write it, a tab, its credential.
+/// Each line has a path as its document writes it, a tab, and its credential.
 const WECHAT: &str = include_str!("wechat.tsv");
 const WECOM: &str = include_str!("wecom.tsv");
 
@@ -36,7 +36,7 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
 
 fn read(table: &'static str, rows: &mut Vec<Row>) -> HashMap<Cow<'static, [u8]>, usize> {
     let mut found = HashMap::with_capacity(table.lines().count());
-    // A test holds each line to its form.
+    // A test checks the format of each line.
     for row in table.lines().filter_map(row) {
         let label = row.label.as_bytes();
         let key = match label.iter().any(u8::is_ascii_uppercase) {
@@ -67,15 +67,15 @@ fn row(line: &'static str) -> Option<Row> {
     Some(Row { label, credential })
 }
 
-/// The row of `path`, in lower case, in the table of `kind`.
-pub(super) fn find(kind: Api, path: &[u8]) -> Option<usize> {
-    match kind {
+/// The row of `path`, in lower case, in the table of `api`.
+pub(super) fn find(api: Api, path: &[u8]) -> Option<usize> {
+    match api {
         Api::Wechat => TABLES.wechat.get(path).copied(),
         Api::Wecom => TABLES.wecom.get(path).copied(),
     }
 }
 
-/// What the path at `row` takes.
+/// The credential of the path at `row`.
 pub(super) fn credential(row: usize) -> Credential {
     TABLES.rows[row].credential
 }
@@ -85,16 +85,16 @@ pub fn rows() -> usize {
     TABLES.rows.len()
 }
 
-/// The rows of the table of `kind`.
-pub fn rows_of(kind: Api) -> Range<usize> {
+/// The rows of the table of `api`.
+pub fn rows_of(api: Api) -> Range<usize> {
     let first = TABLES.wechat.len();
-    match kind {
+    match api {
         Api::Wechat => 0..first,
         Api::Wecom => first..rows(),
     }
 }
 
-/// The path at `row`, as its documents write it.
+/// The path at `row`, as its document writes it.
 pub fn label(row: usize) -> &'static str {
     TABLES.rows[row].label
 }

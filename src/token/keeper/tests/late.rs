@@ -1,14 +1,14 @@
-//! WeCom's tokens: the same one comes until it expires, and a refusal of it is meant.
+//! Tests with WeCom's tokens: the same one is returned until it expires, and refusals are never spurious.
 
 use super::*;
 
-/// Gives the same token to all who ask in its life, and says truly how much of it is left.
-struct Wecom {
+/// Returns the same token until it expires, with its true remaining lifetime.
+struct FakeWecom {
     started: Instant,
     requests: AtomicU64,
 }
 
-impl TokenSource for Arc<Wecom> {
+impl TokenSource for Arc<FakeWecom> {
     async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
         self.requests.fetch_add(1, Ordering::SeqCst);
         sleep(Duration::from_millis(50)).await;
@@ -22,8 +22,8 @@ impl TokenSource for Arc<Wecom> {
     }
 }
 
-fn wecom() -> (Arc<Keeper<Arc<Wecom>>>, Arc<Wecom>) {
-    let wecom = Arc::new(Wecom {
+fn wecom() -> (Arc<Keeper<Arc<FakeWecom>>>, Arc<FakeWecom>) {
+    let wecom = Arc::new(FakeWecom {
         started: Instant::now(),
         requests: AtomicU64::new(0),
     });
@@ -85,7 +85,7 @@ async fn a_token_that_had_worked_since_is_asked_about_though_it_cools_down() {
     let refused = kept.token().await;
     kept.keeper.replay_token(&refused).await.unwrap_err();
     kept.keeper.accepted(&refused);
-    // As after many whims: the wait is not forgiven.
+    // As after many spurious refusals: the wait does not end.
     kept.keeper.lock().backoff.in_vain();
     let second = kept.keeper.replay_token(&refused).await.unwrap();
     assert_eq!(second.token.value().expose(), "new");

@@ -1,11 +1,11 @@
-//! A keeper whose tokens others put in place.
+//! Tests of a keeper whose tokens others put in place.
 
 use super::*;
 
-/// Brings what somebody else is said to have fetched.
-struct Hearsay(AtomicU64);
+/// Returns tokens that others have fetched.
+struct OthersTokens(AtomicU64);
 
-impl TokenSource for Hearsay {
+impl TokenSource for OthersTokens {
     async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
         let number = self.0.fetch_add(1, Ordering::SeqCst) + 1;
         let fetched = false;
@@ -21,7 +21,7 @@ async fn a_token_that_others_put_in_place_is_confirmed_once_it_is_accepted() {
         patience: Duration::from_secs(15),
         retry_same_token: true,
     };
-    let keeper = Keeper::new(Hearsay(AtomicU64::new(0)), options, Arc::default());
+    let keeper = Keeper::new(OthersTokens(AtomicU64::new(0)), options, Arc::default());
     let first = keeper.token().await.unwrap();
     let second = keeper.replay_token(&first).await.unwrap();
     assert!(!second.token.is(&first) && !second.confirmed);

@@ -5,18 +5,18 @@ use std::{fs::FileTimes, sync::Arc};
 use super::*;
 
 /// A file of its own, removed in the end.
-struct Place(PathBuf);
+struct TempFile(PathBuf);
 
-impl Place {
+impl TempFile {
     fn new() -> Self {
         let name = format!("token-{}-{}", std::process::id(), fastrand::u64(..));
         Self(std::env::temp_dir().join(name))
     }
 
     fn with(text: &str) -> Self {
-        let place = Self::new();
-        place.write(text);
-        place
+        let file = Self::new();
+        file.write(text);
+        file
     }
 
     fn write(&self, text: &str) {
@@ -30,41 +30,36 @@ impl Place {
         file.set_times(FileTimes::new().set_modified(then)).unwrap();
     }
 
-    fn issuer(&self) -> TokenFile {
+    fn source(&self) -> TokenFile {
         TokenFile::new(&self.0)
     }
 }
 
-impl Drop for Place {
+impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
 }
 
-async fn missing(issuer: &TokenFile) -> Result<(String, u64), String> {
-    asked(issuer, Cause::Missing, None).await
+async fn missing(source: &TokenFile) -> Result<(String, u64), String> {
+    fetch(source, Cause::Missing, None).await
 }
 
-async fn refused(issuer: &TokenFile, token: &str) -> Result<(String, u64), String> {
+async fn refused(source: &TokenFile, token: &str) -> Result<(String, u64), String> {
     let token = Token::new(Secret::new(token), USUAL);
-    asked(issuer, Cause::Refusal, Some(Arc::new(token))).await
+    fetch(source, Cause::Refusal, Some(Arc::new(token))).await
 }
 
-async fn asked(
-    issuer: &TokenFile,
+async fn fetch(
+    source: &TokenFile,
     cause: Cause,
-    instead_of: Option<Arc<Token>>,
+    current: Option<Arc<Token>>,
 ) -> Result<(String, u64), String> {
-    let issued = issuer
-        .fetch(FetchRequest {
-            cause,
-            current: instead_of,
-        })
-        .await;
-    let issued = issued.map_err(|error| error.to_string())?;
-    assert!(!issued.fetched, "a file is none of WeChat's quota");
-    let left = issued.token.lifetime().as_secs_f64().round() as u64;
-    Ok((issued.token.value().expose().to_owned(), left))
+    let fetched = source.fetch(FetchRequest { cause, current }).await;
+    let fetched = fetched.map_err(|error| error.to_string())?;
+    assert!(!fetched.fetched, "a file is none of WeChat's quota");
+    let left = fetched.token.lifetime().as_secs_f64().round() as u64;
+    Ok((fetched.token.value().expose().to_owned(), left))
 }
 
 #[tokio::test]
@@ -83,35 +78,35 @@ async fn a_file_holds_a_bare_token_or_json() {
             600,
         ),
     ] {
-        let place = Place::with(text);
-        let read = missing(&place.issuer()).await.unwrap();
+        let file = TempFile::with(text);
+        let read = missing(&file.source()).await.unwrap();
         assert_eq!(read, ("TOKEN".to_owned(), left), "{text}");
     }
 }
 
 #[tokio::test]
 async fn a_life_is_counted_from_the_files_modification() {
-    let place = Place::with(r#"{"access_token":"TOKEN","expires_in":600}"#);
-    place.ages(500);
-    assert_eq!(missing(&place.issuer()).await.unwrap().1, 100);
-    place.ages(601);
-    let error = missing(&place.issuer()).await.unwrap_err();
+    let file = TempFile::with(r#"{"access_token":"TOKEN","expires_in":600}"#);
+    file.ages(500);
+    assert_eq!(missing(&file.source()).await.unwrap().1, 100);
+    file.ages(601);
+    let error = missing(&file.source()).await.unwrap_err();
     assert!(
         error.contains("token.file holds a token that has expired"),
         "{error}"
     );
 
-    let place = Place::with("TOKEN");
+    let file = TempFile::with("TOKEN");
     for (age, left) in [(1000, 6200), (7000, 300), (100_000, 300)] {
-        place.ages(age);
-        assert_eq!(missing(&place.issuer()).await.unwrap().1, left, "{age}");
+        file.ages(age);
+        assert_eq!(missing(&file.source()).await.unwrap().1, left, "{age}");
     }
 }
 
 #[tokio::test]
 async fn a_file_without_a_token_says_what_is_wrong_and_never_what_is_in_it() {
-    let place = Place::new();
-    let error = missing(&place.issuer()).await.unwrap_err();
+    let file = TempFile::new();
+    let error = missing(&file.source()).await.unwrap_err();
     assert!(
         error.contains("token.file cannot be read: No such file"),
         "{error}"
@@ -129,8 +124,8 @@ async fn a_file_without_a_token_says_what_is_wrong_and_never_what_is_in_it() {
         ("HUNTER2 HUNTER2", "which is one word"),
         (&"HUNTER2".repeat(20_000), "far too large"),
     ] {
-        place.write(text);
-        let error = missing(&place.issuer()).await.unwrap_err();
+        file.write(text);
+        let error = missing(&file.source()).await.unwrap_err();
         assert!(
             error.contains(says) && !error.contains("HUNTER2"),
             "{error}"
@@ -144,53 +139,53 @@ async fn a_file_without_a_token_says_what_is_wrong_and_never_what_is_in_it() {
 
 #[tokio::test]
 async fn a_refusal_waits_a_moment_for_whoever_writes_the_file() {
-    let place = Place::with("OLD");
-    let issuer = place.issuer();
-    missing(&issuer).await.unwrap();
+    let file = TempFile::with("OLD");
+    let source = file.source();
+    missing(&source).await.unwrap();
     let writing = async {
         sleep(Duration::from_millis(300)).await;
-        place.write("");
+        file.write("");
         sleep(Duration::from_millis(300)).await;
-        place.write("NEW");
+        file.write("NEW");
     };
     let started = Instant::now();
-    let (replacement, ()) = tokio::join!(refused(&issuer, "OLD"), writing);
+    let (replacement, ()) = tokio::join!(refused(&source, "OLD"), writing);
     assert_eq!(replacement.unwrap().0, "NEW");
-    assert!(started.elapsed() < WAIT);
+    assert!(started.elapsed() < REFUSAL_WAIT);
 }
 
 #[tokio::test]
 async fn a_refused_token_that_stays_is_the_same_and_an_old_one_is_not_used_again() {
-    let place = Place::with("STAYS");
-    let issuer = place.issuer();
-    assert_eq!(refused(&issuer, "STAYS").await.unwrap().0, "STAYS");
-    place.ages(7300);
+    let file = TempFile::with("STAYS");
+    let source = file.source();
+    assert_eq!(refused(&source, "STAYS").await.unwrap().0, "STAYS");
+    file.ages(7300);
     assert_eq!(
-        missing(&issuer).await.unwrap().0,
+        missing(&source).await.unwrap().0,
         "STAYS",
         "it may be right for longer"
     );
     for error in [
-        refused(&issuer, "STAYS").await.unwrap_err(),
-        missing(&issuer).await.unwrap_err(),
+        refused(&source, "STAYS").await.unwrap_err(),
+        missing(&source).await.unwrap_err(),
     ] {
         assert!(error.contains("has not changed for two hours"), "{error}");
     }
-    assert!(issuer.poll().await.is_none());
-    place.write("CHANGED");
+    assert!(source.poll().await.is_none());
+    file.write("CHANGED");
     assert!(
-        issuer
+        source
             .poll()
             .await
             .is_some_and(|token| token.value().expose() == "CHANGED")
     );
-    assert_eq!(missing(&issuer).await.unwrap().0, "CHANGED");
+    assert_eq!(missing(&source).await.unwrap().0, "CHANGED");
 }
 
 #[tokio::test]
 async fn a_look_sees_what_changed_behind_a_symbolic_link_and_nothing_else() {
     // As Kubernetes mounts secrets: the file is a link through a link to a folder that is swapped.
-    let volume = Place::new();
+    let volume = TempFile::new();
     for (folder, token) in [("one", "TOKEN1"), ("two", "TOKEN2")] {
         fs::create_dir_all(volume.0.join(folder)).unwrap();
         fs::write(volume.0.join(folder).join("token"), token).unwrap();
@@ -198,32 +193,32 @@ async fn a_look_sees_what_changed_behind_a_symbolic_link_and_nothing_else() {
     let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, volume.0.join(name)).unwrap();
     link("one", "data");
     link("data/token", "token");
-    let issuer = TokenFile::new(volume.0.join("token"));
-    assert_eq!(missing(&issuer).await.unwrap().0, "TOKEN1");
-    assert!(issuer.poll().await.is_none());
+    let source = TokenFile::new(volume.0.join("token"));
+    assert_eq!(missing(&source).await.unwrap().0, "TOKEN1");
+    assert!(source.poll().await.is_none());
 
     link("two", "next");
     fs::rename(volume.0.join("next"), volume.0.join("data")).unwrap();
-    let seen = issuer.poll().await.unwrap();
+    let seen = source.poll().await.unwrap();
     assert_eq!(seen.value().expose(), "TOKEN2");
-    assert!(issuer.poll().await.is_none());
+    assert!(source.poll().await.is_none());
 
     fs::remove_file(volume.0.join("token")).unwrap();
-    assert!(issuer.poll().await.is_none());
-    assert!(missing(&issuer).await.is_err());
+    assert!(source.poll().await.is_none());
+    assert!(missing(&source).await.is_err());
     link("data/token", "token");
-    assert_eq!(missing(&issuer).await.unwrap().0, "TOKEN2");
+    assert_eq!(missing(&source).await.unwrap().0, "TOKEN2");
     fs::remove_dir_all(&volume.0).unwrap();
 }
 
 #[tokio::test]
 async fn a_token_that_is_being_written_is_waited_for() {
-    let place = Place::with("HALF");
-    let issuer = place.issuer();
+    let file = TempFile::with("HALF");
+    let source = file.source();
     let writing = async {
         sleep(Duration::from_millis(20)).await;
-        place.write("HALF_AND_HALF");
+        file.write("HALF_AND_HALF");
     };
-    let (read, ()) = tokio::join!(missing(&issuer), writing);
+    let (read, ()) = tokio::join!(missing(&source), writing);
     assert_eq!(read.unwrap().0, "HALF_AND_HALF");
 }

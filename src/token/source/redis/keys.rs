@@ -1,4 +1,4 @@
-//! Under which keys a token is, how it is written, and what stands beside it.
+//! The keys of a token in Redis, and the formats of tokens and notes.
 
 use tokio::time::Duration;
 
@@ -11,56 +11,53 @@ use crate::{
     wechat::api::Api,
 };
 
-/// How tokens are written, so that others can read them.
+/// The format of tokens, which other programs may share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// As this program likes it: the token alone.
+    /// This program's own: the token alone.
     Own,
-    /// As WxJava does: the token alone, under WxJava's key.
+    /// WxJava's: the token alone, under WxJava's key.
     Wxjava,
-    /// As wechatpy does: the token in JSON, and beside it when it expires.
+    /// wechatpy's: the token in JSON, and its expiry under another key.
     Wechatpy,
 }
 
 impl Format {
-    /// `token` as it is written.
-    pub(super) fn written(self, token: &Secret) -> Secret {
+    /// Writes `token` in this format.
+    pub(super) fn encode(self, token: &Secret) -> Secret {
         match self {
             Self::Own | Self::Wxjava => token.clone(),
             Self::Wechatpy => Secret::new(serde_json::Value::from(token.expose()).to_string()),
         }
     }
 
-    /// The token that is `written`.
-    pub(super) fn read(self, written: &[u8]) -> Result<Secret, StoreError> {
+    /// Reads a token in this format.
+    pub(super) fn decode(self, written: &[u8]) -> Result<Secret, StoreError> {
         let token = match self {
             Self::Own | Self::Wxjava => std::str::from_utf8(written).ok().map(Secret::new),
             Self::Wechatpy => serde_json::from_slice(written)
                 .ok()
                 .map(|text: String| Secret::new(text)),
         };
-        // Another encoding, such as that of a Java object, is nothing to overwrite.
+        // A value in another encoding, such as a serialized Java object, must not be overwritten.
         let plain = |token: &Secret| {
             let text = token.expose();
             !text.is_empty() && text.len() <= 2048 && text.bytes().all(|b| b.is_ascii_graphic())
         };
-        let strange = "what is there under the token's key is no token: see store-format";
-        token
-            .filter(plain)
-            .ok_or_else(|| StoreError(strange.to_owned()))
+        token.filter(plain).ok_or(StoreError::NotAToken)
     }
 
-    /// By how much a life that others write may be too short.
+    /// How much too short the lifetimes may be that other programs write.
     pub(super) fn ttl_skew(self) -> Duration {
         match self {
             Self::Own | Self::Wechatpy => Duration::from_secs(2),
-            // Most of WxJava's configurations take 200 s off.
+            // Most configurations of WxJava subtract 200 s.
             Self::Wxjava => Duration::from_secs(210),
         }
     }
 }
 
-/// The keys of one token. On a cluster's slots all are in one, save that of `expires_at`.
+/// The keys of one token. In a Redis Cluster all of them are in one hash slot, except `expires_at`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     pub(super) format: Format,
@@ -69,33 +66,30 @@ pub struct Keys {
     note: String,
     fetches: String,
     replicas: String,
-    /// When the token expires, in seconds of Redis's clock.
+    /// The key of the token's expiry, in seconds of Redis's clock.
     expires_at: Option<String>,
 }
 
-/// What keys of this program's own begin with.
+/// The prefix of this program's own keys.
 const PREFIX: &str = "wechat-sidecar";
 
 impl Keys {
-    /// Of an account's token. `id` tells it from others of its kind and AppID.
-    pub fn of_token(
-        format: Format,
-        prefix: Option<&str>,
-        kind: Api,
-        appid: &str,
-        id: &str,
-    ) -> Self {
+    /// The keys of an account's token. `id` tells it from other accounts with the same API and AppID.
+    pub fn of_token(format: Format, prefix: Option<&str>, api: Api, appid: &str, id: &str) -> Self {
         match format {
-            Format::Own => Self::own(prefix, kind, appid, id, "token"),
-            // Its key holds the beginning of the secret: a key is no place for that.
-            Format::Wechatpy if kind == Api::Wecom => Self::own(None, kind, appid, id, "token"),
+            Format::Own => Self::own(prefix, api, appid, id, "token"),
+            // wechatpy's key for WeCom contains the beginning of the secret, which must not be in a key.
+            Format::Wechatpy if api == Api::Wecom => Self::own(None, api, appid, id, "token"),
             Format::Wxjava => {
-                let token = match kind {
+                let token = match api {
                     Api::Wechat => format!("{}:access_token:{appid}", prefix.unwrap_or("wx")),
                     Api::Wecom => {
                         let prefix = prefix.map(|prefix| format!("{prefix}:"));
                         let prefix = prefix.unwrap_or_default();
-                        format!("{prefix}wechat_cp_access_token_key:{}", called(appid, id))
+                        format!(
+                            "{prefix}wechat_cp_access_token_key:{}",
+                            unique_name(appid, id)
+                        )
                     }
                 };
                 Self::beside(format, token)
@@ -112,14 +106,14 @@ impl Keys {
         }
     }
 
-    /// Of something that an account has one of.
-    pub fn own(prefix: Option<&str>, kind: Api, appid: &str, id: &str, what: &str) -> Self {
-        let kind = match kind {
+    /// This program's own keys for a value of an account, such as its token or a ticket.
+    pub fn own(prefix: Option<&str>, api: Api, appid: &str, id: &str, what: &str) -> Self {
+        let api = match api {
             Api::Wechat => "wechat",
             Api::Wecom => "wecom",
         };
-        let tag = called(appid, id);
-        let key = |name: &str| format!("{}:{{{kind}:{tag}}}:{name}", prefix.unwrap_or(PREFIX));
+        let tag = unique_name(appid, id);
+        let key = |name: &str| format!("{}:{{{api}:{tag}}}:{name}", prefix.unwrap_or(PREFIX));
         let beside = |name: &str| match what {
             "token" => key(name),
             _ => key(&format!("{what}:{name}")),
@@ -135,7 +129,7 @@ impl Keys {
         }
     }
 
-    /// This program's own keys beside another's.
+    /// This program's own keys beside the token of another program.
     fn beside(format: Format, token: String) -> Self {
         let key = |name| format!("{PREFIX}:{{{token}}}:{name}");
         Self {
@@ -149,7 +143,7 @@ impl Keys {
         }
     }
 
-    /// As the scripts number them.
+    /// All keys, in the order of the scripts' `KEYS`.
     pub(super) fn all(&self) -> impl Iterator<Item = &str> {
         let always = [
             &self.token,
@@ -165,8 +159,8 @@ impl Keys {
     }
 }
 
-/// The AppID, with what tells one account of a corp from the others.
-fn called(appid: &str, id: &str) -> String {
+/// The AppID, with the id of an account that shares it.
+fn unique_name(appid: &str, id: &str) -> String {
     if id == appid {
         appid.to_owned()
     } else {
@@ -174,24 +168,24 @@ fn called(appid: &str, id: &str) -> String {
     }
 }
 
-/// A note in JSON.
-pub(super) fn written_note(note: &Note) -> String {
+/// Writes a note as JSON.
+pub(super) fn encode_note(note: &Note) -> String {
     match note {
         Note::Refused {
             error:
                 TokenError::Refused {
                     code,
                     message,
-                    kind: meaning,
+                    kind,
                 },
             count,
-            credential_fingerprint: circumstances,
+            credential_fingerprint,
         } => serde_json::json!({
             "errcode": code,
             "errmsg": message,
-            "meaning": meaning,
+            "meaning": kind,
             "count": count,
-            "circumstances": circumstances,
+            "circumstances": credential_fingerprint,
         })
         .to_string(),
         Note::Refused { .. } => "{}".to_owned(),
@@ -199,18 +193,18 @@ pub(super) fn written_note(note: &Note) -> String {
     }
 }
 
-/// The note in `text`; one of another version is none.
-pub(super) fn read_note(text: &[u8]) -> Option<Note> {
+/// Reads a note. Returns `None` for a note of another version of this program.
+pub(super) fn decode_note(text: &[u8]) -> Option<Note> {
     let note: serde_json::Value = serde_json::from_slice(text).ok()?;
     if note.get("confirmed").is_some() {
         return Some(Note::Confirmed);
     }
-    let meaning: TokenErrorKind = serde_json::from_value(note.get("meaning")?.clone()).ok()?;
+    let kind: TokenErrorKind = serde_json::from_value(note.get("meaning")?.clone()).ok()?;
     Some(Note::Refused {
         error: TokenError::Refused {
             code: note.get("errcode")?.as_i64()?,
             message: note.get("errmsg")?.as_str()?.to_owned(),
-            kind: meaning,
+            kind,
         },
         count: note.get("count")?.as_u64()?.try_into().ok()?,
         credential_fingerprint: note.get("circumstances")?.as_u64()?.try_into().ok()?,
@@ -221,14 +215,14 @@ pub(super) fn read_note(text: &[u8]) -> Option<Note> {
 mod tests {
     use super::*;
 
-    fn token_key(format: Format, prefix: Option<&str>, kind: Api, id: &str) -> String {
-        Keys::of_token(format, prefix, kind, "id1", id).token
+    fn token_key(format: Format, prefix: Option<&str>, api: Api, id: &str) -> String {
+        Keys::of_token(format, prefix, api, "id1", id).token
     }
 
     #[test]
     fn keys_are_those_that_others_use() {
         let (mp, cp) = (Api::Wechat, Api::Wecom);
-        for (format, prefix, kind, id, key) in [
+        for (format, prefix, api, id, key) in [
             (
                 Format::Own,
                 None,
@@ -275,7 +269,7 @@ mod tests {
                 "wechat-sidecar:{wecom:id1}:token",
             ),
         ] {
-            assert_eq!(token_key(format, prefix, kind, id), key);
+            assert_eq!(token_key(format, prefix, api, id), key);
         }
         let keys = Keys::of_token(Format::Wechatpy, None, mp, "id1", "id1");
         let all: Vec<_> = keys.all().collect();
@@ -291,18 +285,18 @@ mod tests {
             (Format::Wxjava, "T-1_\"x"),
             (Format::Wechatpy, "\"T-1_\\\"x\""),
         ] {
-            assert_eq!(format.written(&token).expose(), written);
+            assert_eq!(format.encode(&token).expose(), written);
             assert!(
                 format
-                    .read(written.as_bytes())
+                    .decode(written.as_bytes())
                     .is_ok_and(|read| read == token)
             );
         }
         for strange in [&b""[..], b"\x04\x09two words", b"\xff"] {
-            assert!(Format::Wxjava.read(strange).is_err());
-            assert!(Format::Wechatpy.read(strange).is_err());
+            assert!(Format::Wxjava.decode(strange).is_err());
+            assert!(Format::Wechatpy.decode(strange).is_err());
         }
-        assert!(Format::Wechatpy.read(b"plain").is_err());
+        assert!(Format::Wechatpy.decode(b"plain").is_err());
     }
 
     #[test]
@@ -317,8 +311,8 @@ mod tests {
             credential_fingerprint: 7,
         };
         for note in [refused, Note::Confirmed] {
-            assert_eq!(read_note(written_note(&note).as_bytes()), Some(note));
+            assert_eq!(decode_note(encode_note(&note).as_bytes()), Some(note));
         }
-        assert_eq!(read_note(b"{}"), None);
+        assert_eq!(decode_note(b"{}"), None);
     }
 }

@@ -1,31 +1,32 @@
-//! How many tokens may be fetched while the store is away, so that an outage cannot burn the quota.
+//! Limits fetches while the store is unavailable, so that an outage cannot use up the day's quota.
 //!
-//! Each fetch of a classic token ends that of all other replicas, and the day's quota is everybody's:
-//! so the more replicas there are, the fewer may fetch. Nothing is lost by that: however many do, no
-//! more than the last two of their tokens work.
+//! Each fetch of a classic token revokes the tokens of all other replicas, and all share the day's quota. So
+//! the more replicas there are, the fewer of them may fetch. That loses nothing, because at most the last two
+//! fetched tokens work anyway.
 
 use std::collections::VecDeque;
 
 use tokio::time::{Duration, Instant};
 
-/// How many replicas there are, as long as the store has never said so.
-const UNKNOWN: u32 = 100;
+/// The number of replicas that is assumed if the store was never available.
+const ASSUMED_REPLICAS: u32 = 100;
 
 /// How many of all replicas may fetch, on average.
-const FEW: u32 = 3;
+const MAX_FETCHERS: u32 = 3;
 
-/// The most that one may make in a day, and in three hours.
-const EACH: usize = 24;
-const BURST: usize = 3;
+/// The most fetches of one replica in a day, and in three hours.
+const MAX_PER_DAY: usize = 24;
+const MAX_BURST: usize = 3;
 
 const BURST_TIME: Duration = Duration::from_secs(3 * 3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// When the last fetches without the store were made.
+/// The budget for fetches without the store.
 #[derive(Debug)]
 pub(super) struct Budget {
+    /// The times of the last fetches.
     spent: VecDeque<Instant>,
-    /// What decides whether this replica is one of the few, and when it was drawn.
+    /// A random number that decides whether this replica may fetch, and when it was drawn.
     lot: f64,
     drawn_at: Instant,
 }
@@ -41,30 +42,32 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Spends one, if there is one left. `daily`: what all replicas together may make in a day.
-    /// `refused`: a living token was.
+    /// Takes one fetch from the budget, if it allows one. All replicas together may make `daily` fetches a day.
+    /// `refused` says whether a token that has not expired was refused.
     pub(super) fn spend(&mut self, daily: u32, replicas: Option<u32>, refused: bool) -> bool {
         if self.drawn_at.elapsed() >= DAY {
             (self.lot, self.drawn_at) = (fastrand::f64(), Instant::now());
         }
         let share = match replicas {
-            Some(replicas) if self.lot * f64::from(replicas) >= f64::from(FEW) => return false,
-            Some(replicas) => daily / replicas.clamp(1, FEW),
-            // What was fetched here was ended by others who do the same: there are many of them.
+            Some(replicas) if self.lot * f64::from(replicas) >= f64::from(MAX_FETCHERS) => {
+                return false;
+            }
+            Some(replicas) => daily / replicas.clamp(1, MAX_FETCHERS),
+            // A refused token means that another replica fetched, so there are several.
             None if refused && !self.spent.is_empty() => return false,
-            None => daily / UNKNOWN,
+            None => daily / ASSUMED_REPLICAS,
         };
-        let share = (share as usize).clamp(1, EACH);
+        let share = (share as usize).clamp(1, MAX_PER_DAY);
         self.spent.retain(|at| at.elapsed() < DAY);
         let lately = self.spent.iter().filter(|at| at.elapsed() < BURST_TIME);
-        let allowed = self.spent.len() < share && lately.count() < BURST;
+        let allowed = self.spent.len() < share && lately.count() < MAX_BURST;
         if allowed {
             self.spent.push_back(Instant::now());
         }
         allowed
     }
 
-    /// The last one brought nothing.
+    /// Returns the last fetch to the budget, because it failed.
     pub(super) fn refund(&mut self) {
         self.spent.pop_back();
     }
@@ -76,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// What `replicas` make in a day, each of which asks every minute.
+    /// The fetches of `replicas` in a day, each of which tries every minute.
     async fn spent_in_a_day(daily: u32, replicas: u32, known: bool) -> u32 {
         let mut budgets: Vec<_> = (0..replicas).map(|_| Budget::default()).collect();
         let mut spent = 0;

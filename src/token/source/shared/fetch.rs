@@ -1,4 +1,5 @@
-//! One wish, through the store: what is there, or the lease and a fetch, or what others fetch.
+//! One fetch through the store: it returns the stored token, fetches under the lease, or waits for another
+//! replica.
 
 use std::sync::Arc;
 
@@ -16,149 +17,151 @@ use crate::{
     },
 };
 
-/// How long one may fetch before others try.
-const LEASE: Duration = Duration::from_secs(20);
+/// The length of the lease. After it, others may fetch.
+const LEASE_LENGTH: Duration = Duration::from_secs(20);
 
-/// What must be left of the lease to begin a fetch: more than a token request may take.
-const NEEDED: Duration = Duration::from_secs(14);
+/// The rest of the lease that a fetch needs: more than the time limit of a token request.
+const MIN_LEASE: Duration = Duration::from_secs(14);
 
-/// What is left of the lease when a fetch is given up, to say so.
+/// The end of the lease that is reserved for publishing a failed fetch.
 const RESERVE: Duration = Duration::from_secs(2);
 
-/// The shortest and the longest pause between two looks at the store while another fetches.
-const POLLS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
+/// The shortest and the longest pause between two reads of the store while another replica fetches.
+const POLL_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
 
-/// How long to wait for others at most.
-const LONGEST_WAIT: Duration = Duration::from_secs(45);
+/// The longest wait for another replica.
+const MAX_WAIT: Duration = Duration::from_secs(45);
 
-/// The longest that a note binds others.
-const LONGEST_NOTE: Duration = Duration::from_secs(3600);
+/// The longest lifetime of a note.
+const MAX_NOTE: Duration = Duration::from_secs(3600);
 
-/// A token that lives longer is not renewed when the day's fetches are spent.
-const SOON: Duration = Duration::from_secs(600);
+/// A token with a longer remaining lifetime is not renewed after the day's fetches are spent.
+const EXPIRES_SOON: Duration = Duration::from_secs(600);
 
-/// How long nobody asks again whether a refused token is still the one to use.
-const CONFIRMED: Duration = Duration::from_secs(10);
+/// How long a refused token counts as confirmed, so that no replica asks again.
+const CONFIRMATION: Duration = Duration::from_secs(10);
 
-impl<I: TokenSource, S: Store> Shared<I, S> {
-    /// Through the store; it fails with the store, but not once WeChat has been asked.
+impl<T: TokenSource, S: Store> Shared<T, S> {
+    /// Fetches through the store. It returns an error of the store only if WeChat was not asked.
     pub(super) async fn fetch_leased(
         &self,
-        wanted: &FetchRequest,
+        request: &FetchRequest,
         owner: &LeaseId,
     ) -> Result<Result<FetchedToken, TokenError>, StoreError> {
-        let began = Instant::now();
-        let modesty = self.state().deference();
+        let started = Instant::now();
+        let deference = self.state().deference();
         let mut free_since = None;
-        let (mut pause, longest) = POLLS;
-        let mut waits = false;
+        let (mut pause, max_pause) = POLL_PAUSES;
+        let mut waiting = false;
         loop {
-            let found = self.read(self.store.read().await)?;
-            if let Some(outcome) = self.settled(wanted, &found) {
+            let found = self.note_read(self.store.read().await)?;
+            if let Some(outcome) = self.settle_by_store(request, &found) {
                 return Ok(outcome);
             }
-            // One that is leased may be so by our own step whose answer was lost.
+            // The lease may be our own, if the reply to our `acquire` was lost.
             if !found.leased || self.state().perhaps_leased {
                 let since = *free_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= modesty
-                    && self.take(owner).await?
-                    && let Some(outcome) = self.leased(wanted, owner).await?
+                if since.elapsed() >= deference
+                    && self.acquire(owner).await?
+                    && let Some(outcome) = self.fetch_under_lease(request, owner).await?
                 {
                     return Ok(outcome);
                 }
             } else {
                 free_since = None;
             }
-            if found.leased && !std::mem::replace(&mut waits, true) {
+            if found.leased && !std::mem::replace(&mut waiting, true) {
                 self.metrics.store(StoreEvent::Wait);
             }
-            if began.elapsed() > LONGEST_WAIT {
-                return Ok(Err(TokenError::Slow));
+            if started.elapsed() > MAX_WAIT {
+                return Ok(Err(TokenError::TimedOut));
             }
             sleep(pause.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
-            pause = (pause * 3 / 2).min(longest);
+            pause = (pause * 3 / 2).min(max_pause);
         }
     }
 
-    /// What is in the store answers the wish, or forbids it.
-    fn settled(
+    /// The outcome, if the token or the note in the store decides the request.
+    fn settle_by_store(
         &self,
-        wanted: &FetchRequest,
+        request: &FetchRequest,
         found: &StoreState,
     ) -> Option<Result<FetchedToken, TokenError>> {
-        let mut known = self.state();
-        let held = found.token.as_ref();
-        if let Some(held) = held.filter(|held| known.takes(held, wanted)) {
-            return Some(Ok(shared(held)));
+        let mut state = self.state();
+        let stored = found.token.as_ref();
+        if let Some(stored) = stored.filter(|stored| state.is_usable(stored, request)) {
+            return Some(Ok(from_store(stored)));
         }
         match found.note.as_ref()? {
             Note::Confirmed => {
-                let before = wanted.current.as_ref()?;
-                let same = held.filter(|held| held.value == *before.value())?;
-                let answers = match wanted.cause {
+                let before = request.current.as_ref()?;
+                let same = stored.filter(|stored| stored.value == *before.value())?;
+                let decides = match request.cause {
                     Cause::Refusal => true,
-                    Cause::Renewal => self.inner.kept() == Kept::Ticket,
+                    Cause::Renewal => self.source.kept() == Kept::Ticket,
                     Cause::Missing => false,
                 };
-                answers.then(|| Ok(shared(same)))
+                decides.then(|| Ok(from_store(same)))
             }
             Note::Refused {
                 error,
                 count,
-                credential_fingerprint: circumstances,
+                credential_fingerprint,
             } => {
-                let same = *circumstances == self.inner.credential_fingerprint();
-                known.binds(error, same).then(|| {
-                    known.failures = known.failures.max(*count);
+                let same = *credential_fingerprint == self.source.credential_fingerprint();
+                state.applies(error, same).then(|| {
+                    state.failures = state.failures.max(*count);
                     Err(TokenError::Elsewhere(Box::new(error.clone())))
                 })
             }
         }
     }
 
-    async fn take(&self, owner: &LeaseId) -> Result<bool, StoreError> {
+    async fn acquire(&self, owner: &LeaseId) -> Result<bool, StoreError> {
         self.state().perhaps_leased = true;
-        let taken = self.written(self.store.acquire(owner, LEASE).await)?;
+        let acquired = self.note_write(self.store.acquire(owner, LEASE_LENGTH).await)?;
         self.state().perhaps_leased = false;
-        if taken {
+        if acquired {
             self.metrics.store(StoreEvent::Lease);
         }
-        Ok(taken)
+        Ok(acquired)
     }
 
-    /// Under the lease. `None` when it was lost before anything was sent.
-    async fn leased(
+    /// Fetches under the lease. Returns `None` if the lease was lost before anything was sent.
+    async fn fetch_under_lease(
         &self,
-        wanted: &FetchRequest,
+        request: &FetchRequest,
         owner: &LeaseId,
     ) -> Result<Option<Result<FetchedToken, TokenError>>, StoreError> {
         self.state().perhaps_leased = true;
-        let found = self.read(self.store.read().await)?;
-        if let Some(outcome) = self.settled(wanted, &found) {
+        let found = self.note_read(self.store.read().await)?;
+        if let Some(outcome) = self.settle_by_store(request, &found) {
             self.release(owner).await;
             return Ok(Some(outcome));
         }
-        let Some(ready) = self.written(self.store.begin_fetch(owner).await)? else {
+        let Some(grant) = self.note_write(self.store.begin_fetch(owner).await)? else {
             self.state().perhaps_leased = false;
             return Ok(None);
         };
-        if ready.left < NEEDED {
+        if grant.left < MIN_LEASE {
             self.release(owner).await;
             return Ok(None);
         }
-        if ready.fetches > self.daily_fetches && !is_urgent(wanted) {
+        if grant.fetches > self.daily_fetches && !is_urgent(request) {
             self.release(owner).await;
-            return Ok(Some(Err(TokenError::Spent(self.daily_fetches))));
+            return Ok(Some(Err(TokenError::BudgetSpent(self.daily_fetches))));
         }
-        let fetch = timeout(ready.left - RESERVE, self.ask(wanted));
-        let outcome = fetch.await.unwrap_or(Err(TokenError::Slow));
+        let fetch = timeout(grant.left - RESERVE, self.fetch_from_source(request));
+        let outcome = fetch.await.unwrap_or(Err(TokenError::TimedOut));
         Ok(Some(match outcome {
-            Ok(issued) => Ok(self.publish(wanted, owner, found.token, issued).await),
+            Ok(fetched) => Ok(self
+                .store_fetched(request, owner, found.token, fetched)
+                .await),
             Err(error) => {
                 self.publish_failure(&error).await;
-                // Or an outage of WeChat, in which many try, would use up the day's fetches.
+                // Otherwise the retries during an outage of WeChat would use up the day's fetches.
                 if matches!(error, TokenError::Unreachable(_)) {
-                    let _ = self.written(self.store.refund(owner).await);
+                    let _ = self.note_write(self.store.refund(owner).await);
                 }
                 self.release(owner).await;
                 Err(error)
@@ -166,108 +169,111 @@ impl<I: TokenSource, S: Store> Shared<I, S> {
         }))
     }
 
-    /// Asks WeChat. The life of a token is counted from the request, so that of two requests that
-    /// overlap the later one's token is the newer.
-    pub(super) async fn ask(&self, wanted: &FetchRequest) -> Result<FetchedToken, TokenError> {
-        let asked = Instant::now();
-        let FetchedToken { token, fetched } = self.inner.fetch(wanted.clone()).await?;
-        let lives = token.remaining().saturating_sub(asked.elapsed());
-        let token = Token::new(token.value().clone(), lives);
+    /// Fetches from WeChat. The lifetime counts from the request, so that of two overlapping requests the later
+    /// one has the newer token.
+    pub(super) async fn fetch_from_source(
+        &self,
+        request: &FetchRequest,
+    ) -> Result<FetchedToken, TokenError> {
+        let started = Instant::now();
+        let FetchedToken { token, fetched } = self.source.fetch(request.clone()).await?;
+        let remaining = token.remaining().saturating_sub(started.elapsed());
+        let token = Token::new(token.value().clone(), remaining);
         Ok(FetchedToken { token, fetched })
     }
 
-    /// Puts what was fetched in place of what had been seen under the lease.
-    async fn publish(
+    /// Stores a fetched token, if the stored one is still `seen`.
+    async fn store_fetched(
         &self,
-        wanted: &FetchRequest,
+        request: &FetchRequest,
         owner: &LeaseId,
         seen: Option<StoredToken>,
-        issued: FetchedToken,
+        fetched: FetchedToken,
     ) -> FetchedToken {
-        let seen = seen.map(|held| held.value);
-        let same = seen.as_ref() == Some(issued.token.value());
-        self.state().fetched(&issued.token, seen.as_ref());
+        let seen = seen.map(|stored| stored.value);
+        let same = seen.as_ref() == Some(fetched.token.value());
+        self.state().fetched(&fetched.token, seen.as_ref());
         for _ in 0..2 {
-            let held = held(&issued.token);
-            let put = self
+            let stored = stored(&fetched.token);
+            let outcome = self
                 .store
-                .compare_and_set(Some(owner), seen.as_ref(), &held)
+                .compare_and_set(Some(owner), seen.as_ref(), &stored)
                 .await;
-            match self.written(put) {
+            match self.note_write(outcome) {
                 Ok(SetOutcome::Done) => {
-                    self.state().is_shared();
-                    let length = self.confirmed_for(wanted.cause, &issued.token);
+                    self.state().set_shared();
+                    let length = self.confirmation_length(request.cause, &fetched.token);
                     if same && !length.is_zero() {
-                        let _ = self.written(self.store.publish(&Note::Confirmed, length).await);
+                        let _ = self.note_write(self.store.publish(&Note::Confirmed, length).await);
                     }
-                    return issued;
+                    return fetched;
                 }
                 Ok(SetOutcome::Changed | SetOutcome::NotLeased) => {
                     self.release(owner).await;
-                    return self.settle(issued).await;
+                    return self.resolve_conflict(fetched).await;
                 }
                 Err(_) => {}
             }
         }
         self.release(owner).await;
-        issued
+        fetched
     }
 
-    /// How long others need not ask what this one asked, when it brought `token` again.
-    fn confirmed_for(&self, cause: Cause, token: &Token) -> Duration {
-        match (cause, self.inner.kept()) {
-            (Cause::Refusal, _) => CONFIRMED,
-            // It is the same for hours, and all would ask each time.
+    /// How long other replicas need not fetch, if this one got `token` again.
+    fn confirmation_length(&self, cause: Cause, token: &Token) -> Duration {
+        match (cause, self.source.kept()) {
+            (Cause::Refusal, _) => CONFIRMATION,
+            // The ticket stays the same for hours, and all replicas would ask each time.
             (Cause::Renewal, Kept::Ticket) => token.remaining() / 4,
             (Cause::Missing | Cause::Renewal, _) => Duration::ZERO,
         }
     }
 
-    /// Lets those know who would ask the same.
+    /// Publishes a refusal to replicas that would send the same request.
     async fn publish_failure(&self, error: &TokenError) {
         let count = self.state().failed(error);
-        let TokenError::Refused { kind: meaning, .. } = error else {
+        let TokenError::Refused { kind, .. } = error else {
             return;
         };
-        let (first, most) = meaning.back_off();
+        let (first, most) = kind.back_off();
         let length = first.saturating_mul(1 << (count - 1).min(12)).min(most);
-        // Ends before those come again who heard of it.
-        let length = length.mul_f64(0.7).min(LONGEST_NOTE);
+        // The note expires before the replicas that read it retry.
+        let length = length.mul_f64(0.7).min(MAX_NOTE);
         let note = Note::Refused {
             error: error.clone(),
             count,
-            credential_fingerprint: self.inner.credential_fingerprint(),
+            credential_fingerprint: self.source.credential_fingerprint(),
         };
-        let _ = self.written(self.store.publish(&note, length).await);
+        let _ = self.note_write(self.store.publish(&note, length).await);
     }
 
     pub(super) async fn release(&self, owner: &LeaseId) {
-        if self.written(self.store.release(owner).await).is_ok() {
+        if self.note_write(self.store.release(owner).await).is_ok() {
             self.state().perhaps_leased = false;
         }
     }
 }
 
-/// Whether there is no token, or none for long.
-fn is_urgent(wanted: &FetchRequest) -> bool {
-    let lives = |token: &Arc<Token>| token.remaining() > SOON;
-    match wanted.cause {
+/// Whether there is no token, or only one that expires soon.
+fn is_urgent(request: &FetchRequest) -> bool {
+    let lasts = |token: &Arc<Token>| token.remaining() > EXPIRES_SOON;
+    match request.cause {
         Cause::Missing => true,
-        Cause::Renewal => !wanted.current.as_ref().is_some_and(lives),
+        Cause::Renewal => !request.current.as_ref().is_some_and(lasts),
         Cause::Refusal => false,
     }
 }
 
-fn held(token: &Token) -> StoredToken {
+fn stored(token: &Token) -> StoredToken {
     StoredToken {
         value: token.value().clone(),
-        lives: token.remaining(),
+        remaining: token.remaining(),
     }
 }
 
-fn shared(held: &StoredToken) -> FetchedToken {
+fn from_store(stored: &StoredToken) -> FetchedToken {
     FetchedToken {
-        token: Token::new(held.value.clone(), held.lives),
+        token: Token::new(stored.value.clone(), stored.remaining),
         fetched: false,
     }
 }

@@ -1,4 +1,4 @@
-//! What one replica knows: the token in hand, those that are over, how the store and WeChat are.
+//! The state of one replica: the current token, past tokens, and the health of the store and of WeChat.
 
 use std::collections::VecDeque;
 
@@ -17,44 +17,44 @@ use crate::{
     },
 };
 
-/// A token that lives shorter is not worth taking.
-const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+/// A token with a shorter remaining lifetime is not used.
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
-/// How many tokens that are over are remembered.
-const PAST: usize = 8;
+/// How many past tokens are remembered.
+const MAX_PAST: usize = 8;
 
-/// How many replies to "how many are here?" are remembered.
-const COUNTS: usize = 4;
+/// How many counts of replicas are remembered.
+const MAX_COUNTS: usize = 4;
 
-/// How often a replica says that it is here.
-const ATTENDANCE: Duration = Duration::from_secs(45);
+/// How often a replica sends a heartbeat.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(45);
 
-/// What one replica knows of its account's token.
+/// The state of one replica for one account's token.
 #[derive(Default)]
 pub(super) struct ReplicaState {
-    in_hand: Option<CurrentToken>,
-    /// Tokens that were refused here, or replaced: they are never taken again.
+    current: Option<CurrentToken>,
+    /// Tokens that were refused here, or replaced. They are never used again.
     past: VecDeque<Secret>,
-    /// The token in hand is not in the store, as far as is known.
+    /// Whether the current token is not in the store, as far as is known.
     pub(super) unshared: bool,
-    /// Since when the store does not answer those who read.
+    /// Since when reads of the store fail.
     pub(super) unreadable: Option<Instant>,
-    /// The same for those who write.
+    /// Since when writes to the store fail.
     pub(super) unwritable: Option<Instant>,
-    /// Whether there has been a wait for the store since it is away.
+    /// Whether a fetch has waited for the store since it became unavailable.
     pub(super) waited: bool,
-    /// A step that takes or holds the lease has not ended well: it may be held.
+    /// Whether this replica may have the lease, because an operation on it failed.
     pub(super) perhaps_leased: bool,
-    /// Refusals to issue a token in a row, anybody's.
+    /// Refused token requests in a row, of all replicas.
     pub(super) failures: u32,
     /// The last failure of this replica's own request since its last success.
-    failed: Option<TokenError>,
+    last_error: Option<TokenError>,
     budget: Budget,
     counts: VecDeque<u32>,
     counted_at: Option<Instant>,
-    issuing: bool,
-    /// How many times a token was issued.
-    turn: u64,
+    fetching: bool,
+    /// The number of fetches that have ended.
+    generation: u64,
 }
 
 struct CurrentToken {
@@ -68,152 +68,144 @@ impl CurrentToken {
     }
 }
 
-/// What to do about a difference between the token in hand and the store.
+/// What to do about a difference between the current token and the store.
 pub(super) enum Reconcile {
     /// Nothing.
-    Stay,
-    /// The one in the store is the newer.
+    Keep,
+    /// Use the stored token, which is newer.
     Take(StoredToken),
-    /// The one in hand is the newer.
-    Offer {
-        /// What is in the store.
-        over: Option<StoredToken>,
-        mine: StoredToken,
+    /// Store the current token, which is newer.
+    Store {
+        /// The token in the store.
+        replaced: Option<StoredToken>,
+        current: StoredToken,
     },
 }
 
 impl ReplicaState {
-    /// Since when the store is of no use.
-    pub(super) fn away(&self) -> Option<Instant> {
+    /// Since when the store is unavailable.
+    pub(super) fn unavailable_since(&self) -> Option<Instant> {
         self.unreadable.or(self.unwritable)
     }
 
-    /// A token is wanted.
-    pub(super) fn begins(&mut self, wanted: &FetchRequest) {
-        self.issuing = true;
-        if let Some(token) = &wanted.current {
-            self.in_hand = Some(in_hand(token));
-            if wanted.cause == Cause::Refusal {
-                self.is_over(token.value().clone());
+    /// A fetch begins.
+    pub(super) fn begin(&mut self, request: &FetchRequest) {
+        self.fetching = true;
+        if let Some(token) = &request.current {
+            self.current = Some(current(token));
+            if request.cause == Cause::Refusal {
+                self.retire(token.value().clone());
             }
         }
     }
 
-    /// The wish was answered, or given up.
-    pub(super) fn ends(&mut self) {
-        self.issuing = false;
-        self.turn += 1;
+    /// The fetch has ended.
+    pub(super) fn end(&mut self) {
+        self.fetching = false;
+        self.generation += 1;
     }
 
-    /// Something to compare with later; `None` while a token is being issued.
-    pub(super) fn turn(&self) -> Option<u64> {
-        (!self.issuing).then_some(self.turn)
+    /// A number that changes with each fetch; `None` while one is in flight.
+    pub(super) fn generation(&self) -> Option<u64> {
+        (!self.fetching).then_some(self.generation)
     }
 
-    /// Whether the token in the store answers the wish.
-    pub(super) fn takes(&self, held: &StoredToken, wanted: &FetchRequest) -> bool {
-        if held.lives < SHORTEST_LIFE || self.past.contains(&held.value) {
+    /// Whether the stored token satisfies the request.
+    pub(super) fn is_usable(&self, stored: &StoredToken, request: &FetchRequest) -> bool {
+        if stored.remaining < MIN_LIFETIME || self.past.contains(&stored.value) {
             return false;
         }
-        wanted.current.as_ref().is_none_or(|token| {
-            let newer = wanted.cause != Cause::Renewal || held.lives > token.remaining();
-            held.value != *token.value() && newer
+        request.current.as_ref().is_none_or(|token| {
+            let newer = request.cause != Cause::Renewal || stored.remaining > token.remaining();
+            stored.value != *token.value() && newer
         })
     }
 
-    /// `token` is in hand now.
-    pub(super) fn has(&mut self, token: &Token) {
-        let before = self.in_hand.replace(in_hand(token));
+    /// `token` is the current one from now on.
+    pub(super) fn set_current(&mut self, token: &Token) {
+        let before = self.current.replace(current(token));
         if let Some(before) = before.filter(|before| before.value != *token.value()) {
-            self.is_over(before.value);
+            self.retire(before.value);
         }
         self.past.retain(|past| past != token.value());
     }
 
-    /// WeChat issued `token` while `seen` was in the store.
+    /// WeChat returned `token` while `seen` was in the store.
     pub(super) fn fetched(&mut self, token: &Token, seen: Option<&Secret>) {
         self.failures = 0;
-        self.failed = None;
+        self.last_error = None;
         self.unshared = true;
         if let Some(seen) = seen {
-            self.is_over(seen.clone());
+            self.retire(seen.clone());
         }
-        self.has(token);
+        self.set_current(token);
     }
 
-    /// The token in hand is in the store, and the lease by which it came there has ended.
-    pub(super) fn is_shared(&mut self) {
+    /// The current token is in the store, and the lease has ended.
+    pub(super) fn set_shared(&mut self) {
         self.unshared = false;
         self.perhaps_leased = false;
     }
 
-    /// This replica's own request failed: the how many-th in a row is it?
+    /// Notes that this replica's own request failed. Returns the number of failures in a row.
     pub(super) fn failed(&mut self, error: &TokenError) -> u32 {
         self.failures = self.failures.saturating_add(1);
-        self.failed = Some(error.clone());
+        self.last_error = Some(error.clone());
         self.failures
     }
 
-    /// Whether what another replica was told holds for this one. `same`: its request would be the
-    /// same.
-    pub(super) fn binds(&self, error: &TokenError, same: bool) -> bool {
-        match about(error) {
+    /// Whether an error that another replica got applies to this one. `same` says whether both have the same
+    /// secret.
+    pub(super) fn applies(&self, error: &TokenError, same: bool) -> bool {
+        match scope(error) {
             Scope::Account => true,
             Scope::Request => same,
             Scope::Sender => {
-                let own = self.failed.as_ref().map(TokenError::kind);
+                let own = self.last_error.as_ref().map(TokenError::kind);
                 own == Some(error.kind())
             }
         }
     }
 
-    /// How long to let others try first: those to whom it did not happen that this replica cannot
-    /// reach WeChat, or may not.
+    /// How long to let other replicas try first, because this one could not connect to WeChat or was refused
+    /// for its IP.
     pub(super) fn deference(&self) -> Duration {
-        let alone = self.replicas().is_none_or(|replicas| replicas < 2);
-        match &self.failed {
-            Some(error) if !alone && about(error) == Scope::Sender => {
+        let is_alone = self.replicas().is_none_or(|replicas| replicas < 2);
+        match &self.last_error {
+            Some(error) if !is_alone && scope(error) == Scope::Sender => {
                 Duration::from_millis(fastrand::u64(1000..2000))
             }
             _ => Duration::ZERO,
         }
     }
 
-    /// How the token in hand and the store are brought together. `slack`: by how much the store's
-    /// lives may be too short.
-    pub(super) fn reconcile(&self, found: &StoreState, slack: Duration) -> Reconcile {
-        let held = found.token.as_ref();
-        let mine = self.in_hand.as_ref();
-        let mine = mine
-            .filter(|mine| mine.remaining() > SHORTEST_LIFE && !self.past.contains(&mine.value));
-        let over = |value: &Secret| self.past.contains(value);
-        match (held, mine) {
-            (Some(held), Some(mine)) if held.value == mine.value => Reconcile::Stay,
-            (Some(held), Some(mine))
-                if over(&held.value) || held.lives + slack < mine.remaining() =>
+    /// Compares the current token with the store. The lifetimes in the store may be too short by `skew`.
+    pub(super) fn reconcile(&self, found: &StoreState, skew: Duration) -> Reconcile {
+        let stored = found.token.as_ref();
+        let is_past = |value: &Secret| self.past.contains(value);
+        let current = self
+            .current
+            .as_ref()
+            .filter(|current| current.remaining() > MIN_LIFETIME && !is_past(&current.value));
+        match (stored, current) {
+            (Some(stored), Some(current)) if stored.value == current.value => Reconcile::Keep,
+            (Some(stored), Some(current))
+                if is_past(&stored.value) || stored.remaining + skew < current.remaining() =>
             {
-                self.offer(Some(held), mine)
+                store(Some(stored), current)
             }
-            (Some(held), _) if over(&held.value) || held.lives < SHORTEST_LIFE => Reconcile::Stay,
-            (Some(held), _) => Reconcile::Take(held.clone()),
-            (None, Some(mine)) => self.offer(None, mine),
-            (None, None) => Reconcile::Stay,
+            (Some(stored), _) if is_past(&stored.value) || stored.remaining < MIN_LIFETIME => {
+                Reconcile::Keep
+            }
+            (Some(stored), _) => Reconcile::Take(stored.clone()),
+            (None, Some(current)) => store(None, current),
+            (None, None) => Reconcile::Keep,
         }
     }
 
-    fn offer(&self, over: Option<&StoredToken>, mine: &CurrentToken) -> Reconcile {
-        Reconcile::Offer {
-            over: over.cloned(),
-            mine: StoredToken {
-                value: mine.value.clone(),
-                lives: mine.remaining(),
-            },
-        }
-    }
-
-    /// How long to wait for a store that is away before going on without: the more replicas there
-    /// are, the longer, and only once in an absence.
-    pub(super) fn patience(&mut self) -> Duration {
+    /// How long to wait for an unavailable store before fetching without it. It is longer with more replicas,
+    /// and zero after the first wait of an outage.
+    pub(super) fn store_patience(&mut self) -> Duration {
         if std::mem::replace(&mut self.waited, true) {
             return Duration::ZERO;
         }
@@ -223,7 +215,7 @@ impl ReplicaState {
         most.mul_f64(0.5 + 0.5 * fastrand::f64())
     }
 
-    /// Whether one more fetch without the store is allowed.
+    /// Takes a fetch without the store from the budget, if it allows one.
     pub(super) fn spend(&mut self, daily: u32, refused: bool) -> bool {
         let replicas = self.replicas();
         self.budget.spend(daily, replicas, refused)
@@ -231,59 +223,74 @@ impl ReplicaState {
 
     /// A fetch without the store failed with `error`.
     pub(super) fn refund(&mut self, error: &TokenError) {
-        // A request without an answer may have been heard.
-        if !matches!(error, TokenError::Slow | TokenError::Broken) {
+        // A request without a reply may have taken effect.
+        if !matches!(error, TokenError::TimedOut | TokenError::Panicked) {
             self.budget.refund();
         }
     }
 
-    /// The store says how many replicas there are.
-    pub(super) fn heard_replicas(&mut self, replicas: u32) {
+    /// Notes how many replicas the store has counted.
+    pub(super) fn note_replicas(&mut self, replicas: u32) {
         self.counted_at = Some(Instant::now());
         self.counts.push_back(replicas);
-        if self.counts.len() > COUNTS {
+        if self.counts.len() > MAX_COUNTS {
             self.counts.pop_front();
         }
     }
 
-    /// Whether it is time to say again that this one is here.
+    /// Whether it is time for a heartbeat.
     pub(super) fn heartbeat_is_due(&self) -> bool {
-        self.counted_at.is_none_or(|at| at.elapsed() > ATTENDANCE)
+        self.counted_at
+            .is_none_or(|at| at.elapsed() > HEARTBEAT_INTERVAL)
     }
 
-    /// How many replicas there are; a store that was emptied forgets most of them for a while.
+    /// The number of replicas: the largest of the last counts, because a store that was emptied counts too few
+    /// for a while.
     pub(super) fn replicas(&self) -> Option<u32> {
         self.counts.iter().copied().max()
     }
 
-    fn is_over(&mut self, value: Secret) {
+    fn retire(&mut self, value: Secret) {
         if !self.past.contains(&value) {
             self.past.push_back(value);
-            if self.past.len() > PAST {
+            if self.past.len() > MAX_PAST {
                 self.past.pop_front();
             }
         }
     }
 }
 
-fn in_hand(token: &Token) -> CurrentToken {
+fn store(replaced: Option<&StoredToken>, current: &CurrentToken) -> Reconcile {
+    Reconcile::Store {
+        replaced: replaced.cloned(),
+        current: StoredToken {
+            value: current.value.clone(),
+            remaining: current.remaining(),
+        },
+    }
+}
+
+fn current(token: &Token) -> CurrentToken {
     CurrentToken {
         value: token.value().clone(),
         until: Instant::now() + token.remaining(),
     }
 }
 
-/// Whom a failure is about.
+/// The replicas that an error applies to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
+    /// All replicas.
     Account,
+    /// Those with the same secret.
     Request,
+    /// The one that got it.
     Sender,
 }
 
-fn about(error: &TokenError) -> Scope {
+fn scope(error: &TokenError) -> Scope {
     match error {
-        TokenError::Refused { kind: meaning, .. } => match meaning {
+        TokenError::Refused { kind, .. } => match kind {
             TokenErrorKind::Busy
             | TokenErrorKind::Frozen
             | TokenErrorKind::DailyQuota
@@ -295,19 +302,19 @@ fn about(error: &TokenError) -> Scope {
             | TokenErrorKind::WrongRequest
             | TokenErrorKind::WrongCorpSecret
             | TokenErrorKind::WrongCorpid => Scope::Request,
-            TokenErrorKind::Near
+            TokenErrorKind::Local
             | TokenErrorKind::NotWhitelisted
             | TokenErrorKind::AwaitsAdmin
             | TokenErrorKind::RefusedForAnHour
             | TokenErrorKind::RefusedForADay => Scope::Sender,
         },
-        TokenError::Elsewhere(error) => about(error),
+        TokenError::Elsewhere(error) => scope(error),
         TokenError::Unreachable(_)
-        | TokenError::Nonsense(_)
-        | TokenError::Slow
-        | TokenError::Broken
+        | TokenError::Invalid(_)
+        | TokenError::TimedOut
+        | TokenError::Panicked
         | TokenError::Store(_)
-        | TokenError::Spent(_)
+        | TokenError::BudgetSpent(_)
         | TokenError::Unusable(_)
         | TokenError::WithoutToken(_) => Scope::Sender,
     }

@@ -1,22 +1,22 @@
-//! What Redis's errors say to an operator.
+//! Turns errors of Redis into ones that tell an operator what to do.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::token::source::store::StoreError;
 
-/// Whether the connection is of no more use.
+/// Whether the connection is no longer usable.
 pub(super) fn is_lost(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout()
 }
 
-/// What went wrong, without what was written or read.
-pub(super) fn said(error: &RedisError) -> StoreError {
-    // Inside a script, older versions put the code of a failed command into the text.
+/// The error without anything that was written or read.
+pub(super) fn store_error(error: &RedisError) -> StoreError {
+    // If a command fails inside a script, older versions of Redis put its code into the text.
     let detail = error.detail().unwrap_or_default();
     let is = |code: &str| error.code() == Some(code) || detail.contains(code);
     let text = match error.kind() {
         ErrorKind::AuthenticationFailed => CREDENTIALS,
-        _ if error.is_timeout() => "it does not answer in time",
+        _ if error.is_timeout() => return StoreError::NoReply,
         ErrorKind::Io => "the connection to it broke",
         ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => {
             "it is a node of a Redis Cluster (MOVED), which this program does not speak to: \
@@ -36,10 +36,10 @@ pub(super) fn said(error: &RedisError) -> StoreError {
         _ if is("LOADING") => "it is still loading (LOADING)",
         _ => {
             let code = error.code().unwrap_or("an answer without sense");
-            return StoreError(format!("it answered {code}"));
+            return StoreError::Reply(code.to_owned());
         }
     };
-    StoreError(text.to_owned())
+    StoreError::Redis(text)
 }
 
 const CREDENTIALS: &str = "it refused the log-in: see store-password-file";

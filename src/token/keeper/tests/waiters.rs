@@ -1,4 +1,4 @@
-//! How many wait for a fetch, and how one keeper goes on where another is.
+//! Tests of the limit of waiting calls, and of a keeper that takes over from another.
 
 use super::*;
 
