@@ -86,7 +86,7 @@ impl<I: Copy + Ord, K: Describe, P: Clone + Display> Layers<I, K, P> {
     }
 
     /// An error about `id`, at the place where it was given.
-    pub(crate) fn error(&self, id: I, problem: impl Display) -> SettingError<P> {
+    pub(crate) fn error(&self, id: I, problem: &str) -> SettingError<P> {
         self.get(id).error(problem)
     }
 }

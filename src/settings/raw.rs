@@ -60,20 +60,20 @@ impl<K: Describe, P: Clone + Display> RawValue<K, P> {
     }
 
     /// An error at its place, which is a sentence.
-    pub(crate) fn error(&self, problem: impl Display) -> SettingError<P> {
-        SettingError::new(self.place.clone(), problem.to_string())
+    pub(crate) fn error(&self, problem: &str) -> SettingError<P> {
+        SettingError::new(self.place.clone(), problem)
     }
 
     /// An error about its value, of which `problem` is said.
-    pub(crate) fn objection(&self, problem: impl Display) -> SettingError<P> {
+    pub(crate) fn objection(&self, problem: &str) -> SettingError<P> {
         let subject = self.subject(self.text().unwrap_or_default());
-        self.error(format_args!("{subject} {problem}"))
+        self.error(&format!("{subject} {problem}"))
     }
 
     /// The error about `text`, which cannot be understood.
     fn invalid(&self, text: &str, problem: impl Display) -> SettingError<P> {
         let (subject, example) = (self.subject(text), self.key.example());
-        self.error(format_args!("{subject} {problem}; for example {example}"))
+        self.error(&format!("{subject} {problem}; for example {example}"))
     }
 
     /// The beginning of `text` in quotes, or what it is called.

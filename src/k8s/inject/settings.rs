@@ -251,7 +251,7 @@ impl SettingLayers {
                 && request.value > limit.value
             {
                 let problem = format!("is more than the limit, {}", limit.text);
-                return Err(self.0.get(id).objection(problem));
+                return Err(self.0.get(id).objection(&problem));
             }
         }
         Ok(())
