@@ -10,7 +10,7 @@ use tokio::time::{Duration, timeout};
 
 use crate::{
     admin::MARK,
-    client::api::{Client, ClientError, Error},
+    client::api::{Client, Error},
     proxy::{HEADER, Mark, guard::FOR_ADMIN},
 };
 
