@@ -33,11 +33,11 @@ pub struct Admin {
     /// All counters.
     pub metrics: Arc<Metrics>,
     /// What bodies take.
-    pub memory: &'static ByteBudget,
+    pub budget: &'static ByteBudget,
     /// The threads that carry calls.
     pub workers: Arc<Workers>,
     /// Whether the process is about to end.
-    pub farewell: Drain,
+    pub drain: Drain,
     /// The log, if it is this process's own.
     pub log: Option<Log>,
     /// How to end the process, if that is allowed.
@@ -187,7 +187,7 @@ impl Admin {
     /// default account, or else those of any. The error says why not.
     fn readiness(&self, word: Option<&str>) -> Result<(), (StatusCode, String)> {
         let unready = |reason| (StatusCode::SERVICE_UNAVAILABLE, reason);
-        if self.farewell.is_leaving() {
+        if self.drain.is_leaving() {
             return Err(unready("the process is about to end".to_owned()));
         }
         let accounts = self.directory.now();
@@ -238,7 +238,7 @@ impl Admin {
     fn metrics(&self) -> HostReply {
         let process = ProcessPage {
             ready: self.readiness(None).is_ok(),
-            held: self.memory.held(),
+            held: self.budget.held(),
             log_lines_dropped: self.log.as_ref().map_or(0, Log::dropped_lines),
         };
         let accounts = self.directory.now();

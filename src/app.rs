@@ -193,9 +193,9 @@ impl App {
         let admin = Admin {
             directory,
             metrics: metrics.clone(),
-            memory: budget,
+            budget,
             workers: workers.clone(),
-            farewell: drain.clone(),
+            drain: drain.clone(),
             log: self.log,
             shutdown: config.enable_shutdown.then(|| shutdown.clone()),
             allow_hosts: config.proxy.guard.allow_hosts.clone(),

@@ -69,7 +69,7 @@ impl IdleTimeout {
 /// The app's connection, as a call's body and reply see it.
 pub trait CallOwner: fmt::Debug + Send + Sync {
     /// One of those who keep the call with this number busy is gone.
-    fn let_go(&self, call: u64);
+    fn release(&self, call: u64);
 }
 
 /// Keeps a call busy for as long as it lives.
@@ -88,7 +88,7 @@ impl CallGuard {
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        self.owner.let_go(self.call);
+        self.owner.release(self.call);
     }
 }
 

@@ -40,7 +40,7 @@ const HEAD: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct TimedIo {
     stream: AppStream,
-    life: Arc<ConnState>,
+    state: Arc<ConnState>,
     head: FramingCheck,
     /// All of the head has come.
     seen: bool,
@@ -55,24 +55,24 @@ pub(super) struct TimedIo {
     reading: Deadline,
     writing: Deadline,
     idle: Duration,
-    /// Our own words are sent with this status.
+    /// Our own replies have status 200.
     as_200: bool,
-    /// Our own words, on their way out instead of hyper's.
-    words: Bytes,
+    /// Our own reply, on its way out instead of hyper's.
+    error_reply: Bytes,
     /// What was read already of the next call, and is to be read and looked at anew.
-    put_back: Bytes,
+    rewound: Bytes,
 }
 
 impl TimedIo {
     pub(super) fn new(
         stream: AppStream,
-        life: Arc<ConnState>,
+        state: Arc<ConnState>,
         idle: Duration,
         as_200: bool,
     ) -> Self {
         Self {
             stream,
-            life,
+            state,
             head: FramingCheck::default(),
             seen: false,
             after_head: 0,
@@ -83,18 +83,18 @@ impl TimedIo {
             writing: Deadline::default(),
             idle,
             as_200,
-            words: Bytes::new(),
-            put_back: Bytes::new(),
+            error_reply: Bytes::new(),
+            rewound: Bytes::new(),
         }
     }
 
     /// Gives back what was read and not understood yet, to be looked at anew: it begins behind the last call.
     pub(super) fn rewind(&mut self, bytes: &[u8]) {
         // What was given back before comes after it.
-        let bytes = [bytes, &self.put_back].concat();
+        let bytes = [bytes, &self.rewound].concat();
         self.after_head = 0;
         self.last = *b"\r\n\r\n";
-        self.put_back = if is_blank(&bytes) {
+        self.rewound = if is_blank(&bytes) {
             Bytes::new()
         } else {
             bytes.into()
@@ -103,7 +103,7 @@ impl TimedIo {
 
     /// Whether this pause has lasted for too long.
     pub(super) fn keep_alive_expired(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.life.has_turned() {
+        if self.state.has_turned() {
             self.reading.stop();
         }
         self.reading.poll_elapsed(KEPT_ALIVE, cx)
@@ -112,7 +112,7 @@ impl TimedIo {
     /// Looks at what was just read. Returns how many of the bytes to pass on now: what comes behind a body of
     /// known length is the next call, whose head is looked at when it is read.
     fn note(&mut self, bytes: &[u8]) -> usize {
-        let phase = self.life.phase();
+        let phase = self.state.phase();
         if phase == WAITING && is_blank(bytes) {
             // What some apps send after a body begins no call.
             return bytes.len();
@@ -122,13 +122,13 @@ impl TimedIo {
             return bytes.len();
         }
         if phase == WAITING {
-            self.partly_seen = match self.life.body_length() {
+            self.partly_seen = match self.state.body_length() {
                 u64::MAX => self.last != *b"\r\n\r\n",
                 length => !self.is_blank_after(length),
             };
             self.head = FramingCheck::default();
             self.seen = false;
-            self.life.enter(READING);
+            self.state.enter(READING);
         }
         let Some(end) = self.head.read(bytes) else {
             return bytes.len();
@@ -145,7 +145,7 @@ impl TimedIo {
         };
         self.came_after_head(&bytes[head..own]);
         let bits = if self.partly_seen { 0 } else { end.bits };
-        self.life.head_was_read(bits);
+        self.state.head_was_read(bits);
         own
     }
 
@@ -184,7 +184,7 @@ impl TimedIo {
 
     /// Whether the next call begins to arrive, or the connection ends.
     pub(super) fn poll_called(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.put_back.is_empty() {
+        if !self.rewound.is_empty() {
             return Poll::Ready(());
         }
         // What went wrong is found out by who reads.
@@ -197,7 +197,7 @@ impl TimedIo {
 impl TimedIo {
     /// Whether something that was given back is still to be read.
     pub(super) fn has_rewound(&self) -> bool {
-        !self.put_back.is_empty()
+        !self.rewound.is_empty()
     }
 
     /// Reads what there is, and does not look at it.
@@ -229,12 +229,12 @@ impl AsyncRead for TimedIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.put_back.is_empty() {
-            let some = this.put_back.len().min(buf.remaining());
-            let bytes = this.put_back.slice(..some);
+        if !this.rewound.is_empty() {
+            let some = this.rewound.len().min(buf.remaining());
+            let bytes = this.rewound.slice(..some);
             let own = this.note(&bytes);
             buf.put_slice(&bytes[..own]);
-            this.put_back.advance(own);
+            this.rewound.advance(own);
             return Poll::Ready(Ok(()));
         }
         this.more = false;
@@ -244,15 +244,15 @@ impl AsyncRead for TimedIo {
             if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
                 let own = this.note(bytes);
                 this.more = own < bytes.len();
-                this.put_back = Bytes::copy_from_slice(&bytes[own..]);
+                this.rewound = Bytes::copy_from_slice(&bytes[own..]);
                 buf.set_filled(before + own);
             }
             return Poll::Ready(read);
         }
-        if this.life.has_turned() {
+        if this.state.has_turned() {
             this.reading.stop();
         }
-        let limit = match this.life.phase() {
+        let limit = match this.state.phase() {
             WAITING => KEPT_ALIVE,
             READING => HEAD,
             _ => return Poll::Pending,
@@ -278,22 +278,23 @@ impl TimedIo {
         let stream = Pin::new(&mut self.stream);
         if let Poll::Ready(written) = with_task_waker(cx, |cx| write(stream, cx)) {
             self.writing.stop();
-            self.life.is_sending(false);
+            self.state.is_sending(false);
             return Poll::Ready(written);
         }
-        self.life.is_sending(true);
+        self.state.is_sending(true);
         if self.writing.poll_elapsed(self.idle, cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Poll::Pending
     }
 
-    /// Sends what is left of our own words.
+    /// Sends the rest of our own reply.
     fn poll_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.words.is_empty() {
-            let words = self.words.clone();
-            let sent = ready!(self.poll_limited(cx, |stream, cx| stream.poll_write(cx, &words)))?;
-            self.words.advance(sent);
+        while !self.error_reply.is_empty() {
+            let error_reply = self.error_reply.clone();
+            let sent =
+                ready!(self.poll_limited(cx, |stream, cx| stream.poll_write(cx, &error_reply)))?;
+            self.error_reply.advance(sent);
         }
         Poll::Ready(Ok(()))
     }
@@ -303,8 +304,8 @@ impl TimedIo {
     pub(super) fn peer_closed(&mut self, cx: &mut Context<'_>) -> bool {
         // Behind the next call, which hyper has read already, an end is not that of this one. A call that
         // came so itself is not watched either.
-        let has_next = self.after_head > self.life.body_length();
-        if self.more || has_next || self.life.phase() != CALLING {
+        let has_next = self.after_head > self.state.body_length();
+        if self.more || has_next || self.state.phase() != CALLING {
             return false;
         }
         match with_task_waker(cx, |cx| self.stream.poll_peek(cx)) {
@@ -319,13 +320,13 @@ impl TimedIo {
 
     /// Whether `bytes` are hyper's answer to a head that it cannot read; then ours take its place.
     fn reword(&mut self, bytes: &[u8]) -> bool {
-        if self.life.phase() != READING {
+        if self.state.phase() != READING {
             return false;
         }
-        let Some(words) = reworded(bytes, self.as_200) else {
+        let Some(error_reply) = reworded(bytes, self.as_200) else {
             return false;
         };
-        self.words = words;
+        self.error_reply = error_reply;
         true
     }
 }

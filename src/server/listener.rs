@@ -81,29 +81,26 @@ impl Listener {
         &self.address
     }
 
-    /// Hands connections to `workers` until `farewell` drains, or nobody is the `owner` any more.
+    /// Hands connections to `workers` until `drain` drains, or nobody is the `owner` any more.
     /// Beyond the connections that `room` has, the next ones wait in the system's queue.
     pub async fn serve(
         self,
         workers: Arc<Workers>,
         room: Arc<Semaphore>,
-        farewell: Drain,
+        drain: Drain,
         mut owner: watch::Receiver<Option<Arc<str>>>,
     ) {
-        let door = match &self.address {
+        let exposure = match &self.address {
             ListenAddr::Unix(_) => Exposure::Unix,
             local if local.is_local() => Exposure::Loopback,
             ListenAddr::Tcp(_) => Exposure::Open,
         };
-        let entrance = |account| ListenerInfo {
-            exposure: door,
-            account,
-        };
+        let listener_info = |account| ListenerInfo { exposure, account };
         let mut warned: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = self.accept(&room, &mut warned) => accepted,
-                () = farewell.drained() => break,
+                () = drain.drained() => break,
                 kept = owner.changed() => match kept {
                     Ok(()) => continue,
                     Err(_) => break,
@@ -112,7 +109,7 @@ impl Listener {
             match accepted {
                 Ok((socket, permit)) => {
                     let account = owner.borrow().clone();
-                    workers.hand(socket, entrance(account), permit);
+                    workers.hand(socket, listener_info(account), permit);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be accepted; pausing");
@@ -120,13 +117,13 @@ impl Listener {
                 }
             }
         }
-        // Those who connected before the door closes are still let in.
+        // Those who connected before the listener closes are still let in.
         for _ in 0..QUEUE {
             let Some(Ok((socket, permit))) = self.accept(&room, &mut warned).now_or_never() else {
                 break;
             };
             let account = owner.borrow().clone();
-            workers.hand(socket, entrance(account), permit);
+            workers.hand(socket, listener_info(account), permit);
         }
     }
 

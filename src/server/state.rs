@@ -45,7 +45,7 @@ pub(super) const READING: u8 = 1;
 pub(super) const CALLING: u8 = 2;
 
 impl CallOwner for ConnState {
-    fn let_go(&self, call: u64) {
+    fn release(&self, call: u64) {
         // The next call may have begun before this one is let go.
         if self.calls.load(Ordering::Relaxed) != call {
             return;

@@ -131,7 +131,7 @@ fn environment(settings: &SidecarSettings, context: PodContext) -> Value {
     );
     more("WECHAT_SIDECAR_LOG_LEVEL", settings.log_level.clone());
     let classic = settings.sidecar == SidecarKind::Classic;
-    let (delay, grace) = farewell(context.grace);
+    let (delay, grace) = shutdown_times(context.grace);
     let delay = Some(settings.shutdown_delay.unwrap_or(delay));
     let delay = delay.filter(|_| classic);
     more("WECHAT_SIDECAR_SHUTDOWN_DELAY", delay.map(seconds));
@@ -156,7 +156,7 @@ pub(super) const LAST_CALLS: Duration = Duration::from_secs(4);
 
 /// How long a classic sidecar, which is told to stop when the app is, goes on serving it; and how
 /// long its last calls may then take. Both end before the pod is killed.
-fn farewell(grace: Duration) -> (Duration, Duration) {
+fn shutdown_times(grace: Duration) -> (Duration, Duration) {
     let delay = grace.saturating_sub(Duration::from_secs(5));
     let last = if delay.is_zero() {
         Duration::from_secs(1)
@@ -288,7 +288,7 @@ mod tests {
             (65, 60, 4),
             (3600, 60, 4),
         ] {
-            let (longest, finishing) = farewell(Duration::from_secs(grace));
+            let (longest, finishing) = shutdown_times(Duration::from_secs(grace));
             assert_eq!(
                 (longest.as_secs(), finishing.as_secs()),
                 (delay, last),

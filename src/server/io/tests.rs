@@ -10,17 +10,17 @@ use super::*;
 
 const IDLE: Duration = Duration::from_secs(60);
 
-fn watched(life: Arc<ConnState>) -> (UnixStream, TimedIo) {
+fn timed_io(state: Arc<ConnState>) -> (UnixStream, TimedIo) {
     let (app, stream) = UnixStream::pair().unwrap();
     (
         app,
-        TimedIo::new(AppStream::Unix(stream), life, IDLE, false),
+        TimedIo::new(AppStream::Unix(stream), state, IDLE, false),
     )
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_head_in_drips_ends_after_half_a_minute_and_a_quiet_connection_after_three() {
-    let (mut app, mut watched) = watched(ConnState::new());
+    let (mut app, mut timed_io) = timed_io(ConnState::new());
     let began = Instant::now();
     let drips = async {
         loop {
@@ -29,7 +29,7 @@ async fn a_head_in_drips_ends_after_half_a_minute_and_a_quiet_connection_after_t
         }
     };
     let error = tokio::select! {
-        error = async { loop { if let Err(error) = watched.read_u8().await { break error } } } => error,
+        error = async { loop { if let Err(error) = timed_io.read_u8().await { break error } } } => error,
         () = drips => unreachable!(),
     };
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -39,64 +39,64 @@ async fn a_head_in_drips_ends_after_half_a_minute_and_a_quiet_connection_after_t
         began.elapsed()
     );
 
-    let (_app, mut watched) = self::watched(ConnState::new());
+    let (_app, mut timed_io) = self::timed_io(ConnState::new());
     let began = Instant::now();
-    assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 0);
+    assert_eq!(timed_io.read(&mut [0; 8]).await.unwrap(), 0);
     assert_eq!(began.elapsed(), KEPT_ALIVE);
 }
 
 #[tokio::test]
 async fn ends_of_lines_begin_no_call_and_are_not_kept() {
-    let life = ConnState::new();
-    let (mut app, mut watched) = watched(life.clone());
+    let state = ConnState::new();
+    let (mut app, mut timed_io) = timed_io(state.clone());
     app.write_all(b"\r\n").await.unwrap();
-    watched.read_exact(&mut [0; 2]).await.unwrap();
-    assert!(!life.is_reading());
-    watched.rewind(b"\r\n");
+    timed_io.read_exact(&mut [0; 2]).await.unwrap();
+    assert!(!state.is_reading());
+    timed_io.rewind(b"\r\n");
     app.write_all(b"G").await.unwrap();
-    assert_eq!(watched.read_u8().await.unwrap(), b'G');
-    assert!(life.is_reading());
+    assert_eq!(timed_io.read_u8().await.unwrap(), b'G');
+    assert!(state.is_reading());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_may_take_its_time() {
-    let life = ConnState::new();
-    let (mut app, mut watched) = watched(life.clone());
+    let state = ConnState::new();
+    let (mut app, mut timed_io) = timed_io(state.clone());
     app.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    watched.read_exact(&mut [0; 18]).await.unwrap();
-    life.call_begins(Some(0)).unwrap();
-    let busy = life.busy();
-    let waited = tokio::time::timeout(KEPT_ALIVE * 2, watched.read(&mut [0; 8])).await;
+    timed_io.read_exact(&mut [0; 18]).await.unwrap();
+    state.call_begins(Some(0)).unwrap();
+    let busy = state.busy();
+    let waited = tokio::time::timeout(KEPT_ALIVE * 2, timed_io.read(&mut [0; 8])).await;
     assert!(waited.is_err());
     drop(busy);
-    assert!(!life.is_reading() && !life.is_unused());
+    assert!(!state.is_reading() && !state.is_unused());
 }
 
 #[tokio::test]
 async fn what_is_put_back_comes_before_what_was_put_back_earlier() {
-    let (_app, mut watched) = watched(ConnState::new());
-    watched.rewind(b"GET / HTTP/1.1\r\n\r\n");
+    let (_app, mut timed_io) = timed_io(ConnState::new());
+    timed_io.rewind(b"GET / HTTP/1.1\r\n\r\n");
     let mut some = [0; 4];
-    watched.read_exact(&mut some).await.unwrap();
-    watched.rewind(&some);
+    timed_io.read_exact(&mut some).await.unwrap();
+    timed_io.rewind(&some);
     let mut all = [0; 18];
-    watched.read_exact(&mut all).await.unwrap();
+    timed_io.read_exact(&mut all).await.unwrap();
     assert_eq!(&all, b"GET / HTTP/1.1\r\n\r\n");
 }
 
 #[tokio::test]
 async fn a_call_behind_a_body_of_known_length_is_read_and_looked_at_by_itself() {
     let state = ConnState::new();
-    let (mut app, mut watched) = watched(state.clone());
+    let (mut app, mut timed_io) = timed_io(state.clone());
     let first = "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}";
     let second = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
     app.write_all(format!("{first}{second}").as_bytes())
         .await
         .unwrap();
     let mut buf = [0; 256];
-    assert_eq!(watched.read(&mut buf).await.unwrap(), first.len());
+    assert_eq!(timed_io.read(&mut buf).await.unwrap(), first.len());
     state.call_begins(Some(2)).unwrap();
     drop(state.busy());
-    assert_eq!(watched.read(&mut buf).await.unwrap(), second.len());
+    assert_eq!(timed_io.read(&mut buf).await.unwrap(), second.len());
     assert_eq!(state.call_begins(None), Ok(()));
 }
