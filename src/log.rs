@@ -10,9 +10,9 @@ use std::{
     os::fd::AsFd,
     panic::{self, PanicHookInfo},
     thread,
-    time::Duration,
 };
 
+use tokio::time::{Duration, Instant};
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
     Registry,
@@ -61,10 +61,7 @@ impl Log {
         let stderr = LineWriter::start(stderr, report_dropped)?;
         let (log, levels) = subscriber(options, stdout.clone());
         tracing::subscriber::set_global_default(log).map_err(io::Error::other)?;
-        let panics = stderr.clone();
-        panic::set_hook(Box::new(move |panic| {
-            panics.push(describe(panic).as_bytes(), Priority::Important);
-        }));
+        panic::set_hook(Box::new(panic_hook(stderr.clone())));
         Ok(Self {
             levels,
             stdout,
@@ -79,8 +76,10 @@ impl Log {
 
     /// Waits until all lines are written, but at most two seconds.
     pub fn flush(&self) {
-        self.stdout.flush(FLUSH_LIMIT);
-        self.stderr.flush(FLUSH_LIMIT);
+        let deadline = Instant::now() + FLUSH_LIMIT;
+        for writer in [&self.stdout, &self.stderr] {
+            writer.flush(deadline.saturating_duration_since(Instant::now()));
+        }
     }
 }
 
@@ -147,6 +146,11 @@ fn report_dropped(lines: u64) {
     );
 }
 
+/// Puts the messages of panics into `writer`'s queue.
+fn panic_hook(writer: LineWriter) -> impl Fn(&PanicHookInfo<'_>) + Send + Sync {
+    move |panic| writer.push(describe(panic).as_bytes(), Priority::Important)
+}
+
 /// The message of a panic.
 fn describe(panic: &PanicHookInfo<'_>) -> String {
     let current = thread::current();
@@ -207,6 +211,11 @@ fn is_directive(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        mpsc::{SyncSender, sync_channel},
+    };
+
     use super::*;
 
     #[test]
@@ -231,6 +240,47 @@ mod tests {
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_panic_waits_for_no_reader_and_its_message_is_written_later() {
+        /// Blocks until somebody takes the line.
+        struct Blocking(SyncSender<Vec<u8>>);
+
+        impl Write for Blocking {
+            fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+                self.0.send(text.to_vec()).map_err(io::Error::other)?;
+                Ok(text.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let (sender, lines) = sync_channel(0);
+        let writer = LineWriter::start(Blocking(sender), |_| {}).unwrap();
+        let hook = panic_hook(writer);
+        let before = Arc::new(panic::take_hook());
+        let others = before.clone();
+        // Other tests of this process may panic meanwhile.
+        panic::set_hook(Box::new(move |panic| {
+            match thread::current().name() == Some("panics") {
+                true => hook(panic),
+                false => others(panic),
+            }
+        }));
+        let panics = thread::Builder::new().name("panics".to_owned());
+        let panics = panics.spawn(|| panic!("of a test")).unwrap();
+        assert!(panics.join().is_err(), "the panic itself is over");
+        let line = lines.recv_timeout(Duration::from_secs(20)).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        panic::set_hook(Box::new(move |panic| before(panic)));
+        assert!(
+            line.starts_with("thread 'panics' panicked at src"),
+            "{line}"
+        );
+        assert!(line.contains("of a test"), "{line}");
     }
 
     #[test]

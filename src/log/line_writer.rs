@@ -172,7 +172,8 @@ impl Queue {
 
     fn push(&mut self, text: &[u8], priority: Priority) {
         let size = text.len() + LINE_OVERHEAD;
-        if priority == Priority::Important {
+        // No room can be made for a line that is larger than the whole queue.
+        if priority == Priority::Important && size <= CAPACITY {
             self.make_room(size);
         }
         if self.bytes + size > CAPACITY {
@@ -337,6 +338,15 @@ mod tests {
         }
         assert_eq!(queue.important.len(), 10, "the first ones stay");
         assert_eq!(queue.dropped, 12);
+
+        let mut queue = Queue::default();
+        queue.push(b"1", Priority::Ordinary);
+        queue.push(&vec![b' '; CAPACITY], Priority::Important);
+        assert_eq!(
+            (queue.ordinary.len(), queue.dropped),
+            (1, 1),
+            "a line that can never fit"
+        );
     }
 
     #[test]
