@@ -370,7 +370,7 @@ async fn an_answer_that_came_before_the_connection_broke_is_read() {
 
 #[tokio::test]
 async fn a_head_may_come_in_drips_and_has_an_end() {
-    for (size, fits) in [(MAX_HEAD - 100, true), (MAX_HEAD + LITTLE, false)] {
+    for (size, fits) in [(MAX_HEAD - 100, true), (MAX_HEAD + SMALL_READ, false)] {
         let (ours, mut theirs) = pair().await;
         let mut connection = connection(ours);
         let long = format!(
