@@ -114,8 +114,8 @@ impl App {
         }
         let admin = TcpListener::bind(config.admin).await;
         let admin = admin.map_err(|error| cannot_listen("admin", config.admin, error))?;
-        let client = api::client(&config.route).map_err(StartError::Client)?;
-        let connector = Connector::new(config.route.clone()).map_err(StartError::Connector)?;
+        let client = api::client(&config.connect).map_err(StartError::Client)?;
+        let connector = Connector::new(config.connect.clone()).map_err(StartError::Connector)?;
         Ok(Self {
             connector: Arc::new(connector),
             config,

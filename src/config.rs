@@ -65,8 +65,8 @@ pub struct Config {
     pub enable_shutdown: bool,
     /// Where replicas share tokens.
     pub store: Option<redis::Options>,
-    /// The way to WeChat.
-    pub route: ConnectOptions,
+    /// How WeChat is connected.
+    pub connect: ConnectOptions,
     /// Connections to WeChat; `max_connections` is that of all workers together.
     pub upstream: client::Options,
     /// The life of a call.
@@ -141,9 +141,9 @@ impl Config {
             mut warnings,
         } = layers::gather(sources)?;
         let idle_timeout = settings.value(Id::IdleTimeout, parse::duration)?;
-        let route = network::route(&settings, &mut warnings)?;
+        let connect = network::connect(&settings, &mut warnings)?;
         let store = store::store(&settings, &mut warnings)?;
-        let accounts = accounts::accounts(&settings, &tables, sources, &route, &mut warnings)?;
+        let accounts = accounts::accounts(&settings, &tables, sources, &connect, &mut warnings)?;
         warnings.extend(store::advise(store.as_ref(), &accounts).map(str::to_owned));
         Ok(Self {
             listen: network::listen(&settings)?,
@@ -158,7 +158,7 @@ impl Config {
             log: log(&settings)?,
             accounts,
             store,
-            route,
+            connect,
             warnings,
             sources: sources.clone(),
             reading: Reading::of(&settings),

@@ -4,10 +4,10 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use super::*;
 
+mod account_upstreams;
 mod accounts;
 mod admin;
 mod sources;
-mod ways;
 
 /// What the tests say, and the file that `--config` names.
 struct Given(Sources, PathBuf);
@@ -63,7 +63,7 @@ fn the_defaults_are_those_of_the_manual() {
     let config = given().load();
     assert_eq!(config.listen[0].to_string(), "127.0.0.1:7080");
     assert_eq!(config.admin.to_string(), "127.0.0.1:7081");
-    assert_eq!(config.route.origins.len(), 2);
+    assert_eq!(config.connect.origins.len(), 2);
     assert_eq!(
         (config.proxy.replay_limit, config.replay_memory),
         (16 << 20, 64 << 20)
@@ -211,7 +211,7 @@ fn the_egress_proxy_takes_credentials_from_a_file_only() {
             .flag(Id::EgressProxy, url)
             .flag(Id::EgressProxyCredentialsFile, path)
     };
-    let egress = with("socks5://proxy").load().route.egress.unwrap();
+    let egress = with("socks5://proxy").load().connect.egress.unwrap();
     assert_eq!(egress.credentials(), Some(("user", "HUNTER2")));
     let error = given().flag(Id::EgressProxyCredentialsFile, path).error();
     assert!(

@@ -23,16 +23,16 @@ use crate::{
 fn accounts(more: &[(&str, &str)]) -> Accounts {
     // Another test may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let route = ConnectOptions {
+    let connect = ConnectOptions {
         origins: vec![Origin::parse("http://127.0.0.1:1").unwrap()],
-        names: Resolver::new(None, Duration::from_secs(3)),
+        dns: Resolver::new(None, Duration::from_secs(3)),
         tls: load(None).unwrap(),
         egress: None,
         connect_timeout: Duration::from_secs(3),
     };
-    let client = api::client(&route).unwrap();
-    let route = Arc::new(Connector::new(route).unwrap());
-    let means = AccountFactory::new(client, route, Duration::from_secs(1));
+    let client = api::client(&connect).unwrap();
+    let connector = Arc::new(Connector::new(connect).unwrap());
+    let factory = AccountFactory::new(client, connector, Duration::from_secs(1));
     let open = |(appid, name): &(&str, &str)| {
         let secret = Arc::new(SecretSource::fixed(Secret::new("s")));
         let mut options = Options::new(*appid, Some(secret));
@@ -40,7 +40,7 @@ fn accounts(more: &[(&str, &str)]) -> Accounts {
             .filter(|name| !name.is_empty())
             .map(str::to_owned);
         options.default = name.starts_with('*');
-        let mut account = options.open(&means).unwrap();
+        let mut account = options.open(&factory).unwrap();
         if appid.starts_with("ww") {
             account.api = Api::Wecom;
             account.options.api = Api::Wecom;
@@ -48,7 +48,7 @@ fn accounts(more: &[(&str, &str)]) -> Accounts {
         Arc::new(account)
     };
     let all = more.iter().map(open).collect();
-    Accounts::new(all, means.fingerprints().clone())
+    Accounts::new(all, factory.fingerprints().clone())
 }
 
 const TWO: [(&str, &str); 2] = [("wx1", "orders"), ("wx2", "")];
