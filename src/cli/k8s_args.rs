@@ -13,7 +13,7 @@ use crate::{
     k8s::{
         inject::{
             Injector, Presets,
-            names::{PREFIX, Prefix},
+            names::{PREFIX, Prefix, object_name},
             offline,
             setting::{self, Setting},
             stream::Direction,
@@ -269,13 +269,6 @@ fn output(matches: &ArgMatches, configuration: &str) -> Result<Output, ConfigErr
         },
         _ => wrong("format", "the value is neither manifests nor values"),
     }
-}
-
-fn object_name(text: &str) -> Result<String, String> {
-    let known = Prefix::parse(text).is_ok() && !text.ends_with('/');
-    known
-        .then(|| text.to_owned())
-        .ok_or_else(|| "is not the name of an object in Kubernetes".to_owned())
 }
 
 fn text<'a>(matches: &'a ArgMatches, flag: &str) -> &'a str {

@@ -60,6 +60,12 @@ pub(super) fn is_dns_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
+/// Checks that `text` can be the name of an object in Kubernetes. The error is a phrase about it.
+pub fn object_name(text: &str) -> Result<String, &'static str> {
+    let name = is_dns_name(text).then(|| text.to_owned());
+    name.ok_or("is not the name of an object in Kubernetes")
+}
+
 /// The labels, or the annotations, of an object.
 pub(super) fn texts<'a>(object: &'a Value, kind: &str) -> Option<&'a Map<String, Value>> {
     object.get("metadata")?.get(kind)?.as_object()
@@ -100,6 +106,7 @@ mod tests {
         assert_eq!(prefix.strip("wechat.example.community/secret"), None);
         for bad in ["", "/", "a//", "A.b", "a..b", "-a", "a b", "a_b"] {
             assert!(Prefix::parse(bad).is_err(), "{bad}");
+            assert!(object_name(bad).is_err(), "{bad}");
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Duration;
 
 use super::{
     Refusal,
-    names::{Prefix, texts},
+    names::{Prefix, object_name, texts},
     setting::{self, Setting, SettingId},
     values::{self, Quantity},
 };
@@ -196,7 +196,7 @@ impl SettingLayers {
         let appid = layers.optional(SettingId::Account, values::appid)?;
         let appid_key = layers.value(SettingId::AppidKey, values::data_key)?;
         let settings = SidecarSettings {
-            secret: layers.value(SettingId::Secret, values::object_name)?,
+            secret: layers.value(SettingId::Secret, object_name)?,
             secret_key: layers.value(SettingId::SecretKey, values::data_key)?,
             account: appid.map_or(AccountSecret::Key(appid_key), AccountSecret::Appid),
             listen: layers.value(SettingId::Listen, values::listen)?,
@@ -208,10 +208,10 @@ impl SettingLayers {
             limits: self.resources(SettingId::CpuLimit, SettingId::MemoryLimit)?,
             image: layers.value(SettingId::Image, values::image)?,
             image_pull_policy: layers.optional(SettingId::ImagePullPolicy, values::pull_policy)?,
-            image_pull_secret: layers.optional(SettingId::ImagePullSecret, values::object_name)?,
+            image_pull_secret: layers.optional(SettingId::ImagePullSecret, object_name)?,
             run_as_user: layers.optional(SettingId::RunAsUser, values::user)?,
             probes: layers.value(SettingId::Probes, parse::one_of(&probes))?,
-            config_map: layers.optional(SettingId::ConfigMap, values::object_name)?,
+            config_map: layers.optional(SettingId::ConfigMap, object_name)?,
             log_level: layers.optional(SettingId::LogLevel, values::log_level)?,
             shutdown_delay: layers.optional(SettingId::ShutdownDelay, parse::pause)?,
         };

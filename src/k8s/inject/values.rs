@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::names::is_dns_name;
 use crate::{
     account, log,
     settings::parse::{self, ParseError},
@@ -29,11 +28,6 @@ pub(super) enum AddressError {
     /// Only a process with capabilities could listen.
     #[error("has a port below {PRIVILEGED}")]
     Privileged,
-}
-
-pub(super) fn object_name(text: &str) -> Result<String, &'static str> {
-    let known = is_dns_name(text).then(|| text.to_owned());
-    known.ok_or("is not the name of an object in Kubernetes")
 }
 
 /// A key of a Secret or ConfigMap.
@@ -212,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn names_images_and_keys_are_held_to_their_letters() {
+    fn images_and_keys_are_held_to_their_letters() {
         for good in ["wechat-sidecar:0.1.0", "r.example:5000/a/b@sha256:0f", "a"] {
             assert!(image(good).is_ok(), "{good}");
         }
@@ -222,6 +216,6 @@ mod tests {
         for bad in ["", "..", "..data", "a/b", "a b"] {
             assert!(data_key(bad).is_err(), "{bad}");
         }
-        assert!(data_key(".hidden").is_ok() && object_name("A").is_err());
+        assert!(data_key(".hidden").is_ok());
     }
 }
