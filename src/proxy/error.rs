@@ -103,8 +103,8 @@ pub enum ProxyError {
     UnknownToken,
 }
 
-/// Our codes and their statuses, as the README lists them. None is one to which SDKs react by
-/// sending again, but the last: that is WeChat's own as 40013 is, and makes them fetch a token first.
+/// Our codes and their statuses, as docs/errors.md lists them. SDKs do not send a call again because of one of them.
+/// The last is an exception: it is WeChat's own, like 40013, and makes an SDK fetch a token first.
 pub const CODES: [(i64, u16, &str); 16] = [
     (
         990_400,
