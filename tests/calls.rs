@@ -223,7 +223,7 @@ async fn a_path_that_refuses_every_token_costs_one_fetch_and_a_loop_costs_nothin
 }
 
 #[tokio::test]
-async fn a_whim_of_wechat_is_healed_with_the_same_token() {
+async fn a_spurious_refusal_is_healed_with_the_same_token() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
     for _ in 0..5 {

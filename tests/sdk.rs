@@ -187,7 +187,7 @@ async fn co_wechat_api_works_with_a_token_from_the_sidecar_while_tokens_end_unde
 async fn two_apps_of_one_corp_work_on_wechatpy_while_wecom_ends_their_tokens() {
     let secrets = ["app", "contacts"].map(|name| format!("{SECRET}-{name}"));
     let wecom = Wechat::wecom(&[&secrets[0], &secrets[1]]).await;
-    wecom.change_wecom(|rules| rules.whims = 0.2);
+    wecom.change_wecom(|rules| rules.early_end_chance = 0.2);
     let account = |(name, secret): (&str, &String)| {
         let url = wecom.url();
         format!(

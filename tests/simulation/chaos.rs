@@ -98,7 +98,7 @@ async fn happen(world: &Arc<World>) {
             stir(world, chosen);
         }
         _ => {
-            world.weather.lock().unwrap().whims += fastrand::u32(1..4);
+            world.weather.lock().unwrap().spurious_refusals += fastrand::u32(1..4);
             stir(world, some(world, 5));
         }
     }

@@ -376,7 +376,7 @@ impl Incarnation {
         }
     }
 
-    /// Sends a call. Only a first send is refused by a whim.
+    /// Sends a call. Only a first send can meet a spurious refusal.
     async fn send(&self, token: &Token, first: bool) -> Sent {
         let world = &self.world;
         if !self.line().get().reaches_wechat() {
@@ -388,21 +388,21 @@ impl Incarnation {
             return Sent::Unreachable;
         }
         let accepted = world.wechat().accepts(token.value().expose());
-        let whim = accepted && first && {
-            let whims = &mut world.weather.lock().unwrap().whims;
-            let whim = *whims > 0;
-            *whims = whims.saturating_sub(1);
-            whim
+        let spurious = accepted && first && {
+            let left = &mut world.weather.lock().unwrap().spurious_refusals;
+            let spurious = *left > 0;
+            *left = left.saturating_sub(1);
+            spurious
         };
-        if whim {
-            world.event("a whim", format_args!("{}", self.index));
+        if spurious {
+            world.event("a spurious refusal", format_args!("{}", self.index));
         }
         // The way back takes no time, save where it takes long: timers are what a run costs.
         if world.is_slow() {
             world.travel().await;
         }
         self.life.goes_on().await;
-        if accepted && !whim {
+        if accepted && !spurious {
             Sent::Accepted
         } else {
             Sent::Refused

@@ -52,7 +52,7 @@ pub struct Weather {
     /// Until when half of all token requests are answered with -1.
     pub busy_until: Instant,
     /// How many of the next calls are refused though their token is good.
-    pub whims: u32,
+    pub spurious_refusals: u32,
 }
 
 /// What lies between one sidecar and the others, whichever incarnation it is in.
@@ -111,7 +111,7 @@ impl World {
             weather: Mutex::new(Weather {
                 slow_until: now,
                 busy_until: now,
-                whims: 0,
+                spurious_refusals: 0,
             }),
             store: Mutex::new(Contents::new()),
             lines: (0..scenario.sidecars).map(line).collect(),

@@ -112,8 +112,8 @@ impl Wechat {
         let mut rng = setup.seed.map_or_else(Rng::new, Rng::with_seed);
         let mut tokens = Tokens::new(setup.lifetime, setup.overlap, setup.quotas, rng.fork());
         let wecom = setup.wecom.then(|| {
-            let (accounts, whims) = (&setup.accounts, setup.refusal_chance);
-            Wecom::new(accounts, whims, setup.lifetime, rng.fork())
+            let (accounts, early_end_chance) = (&setup.accounts, setup.refusal_chance);
+            Wecom::new(accounts, early_end_chance, setup.lifetime, rng.fork())
         });
         for (appid, secret) in setup.accounts.iter().filter(|_| !setup.wecom) {
             tokens.set_secret(appid, secret);

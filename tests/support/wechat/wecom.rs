@@ -23,8 +23,8 @@ pub struct Rules {
     pub lifetime: Duration,
     /// What `gettoken` says of the life of any token; the truth where this is none.
     pub says: Option<u64>,
-    /// The share of calls with a good token that end it early; never a new token's first call.
-    pub whims: f64,
+    /// The share of calls with a good token that end it early. The first call of a new token never does.
+    pub early_end_chance: f64,
     /// `gettoken` gives a refused token again.
     pub insists: bool,
     /// A token comes without an errcode, as from old corps.
@@ -42,7 +42,7 @@ impl Default for Rules {
         Self {
             lifetime: Duration::from_secs(7200),
             says: Some(7200),
-            whims: 0.05,
+            early_end_chance: 0.05,
             insists: false,
             no_errcode: false,
             unlisted: None,
@@ -84,7 +84,7 @@ pub struct Wecom {
 }
 
 impl Wecom {
-    pub fn new(accounts: &[(String, String)], whims: f64, lifetime: Duration, rng: Rng) -> Self {
+    pub fn new(accounts: &[(String, String)], early_end_chance: f64, lifetime: Duration, rng: Rng) -> Self {
         let holder = |(corpid, secret): &(String, String)| Holder {
             corpid: corpid.clone(),
             secret: secret.clone(),
@@ -92,7 +92,7 @@ impl Wecom {
         };
         Self {
             rules: Rules {
-                whims,
+                early_end_chance,
                 lifetime,
                 ..Rules::default()
             },
@@ -174,14 +174,14 @@ impl Wecom {
         if is_placeholder(text) || has_two_tokens(&call.query()) {
             return Some(40014);
         }
-        let whim = self.rng.f64() < self.rules.whims;
+        let ends_early = self.rng.f64() < self.rules.early_end_chance;
         for holder in &mut self.holders {
             let newest = holder.tokens.len().wrapping_sub(1);
             let Some(at) = holder.tokens.iter().position(|t| t.text == text) else {
                 continue;
             };
             let token = &mut holder.tokens[at];
-            if token.invalid.is_none() && whim && token.used && at == newest {
+            if token.invalid.is_none() && ends_early && token.used && at == newest {
                 token.invalid = Some(if self.rng.bool() { 40014 } else { 42001 });
             }
             token.used = true;
