@@ -166,7 +166,7 @@ impl Config {
     }
 
     /// Reads and checks everything again, from where it came from.
-    pub fn reread(&self) -> Result<Self, ConfigError> {
+    pub fn reload(&self) -> Result<Self, ConfigError> {
         Self::load(&self.sources)
     }
 

@@ -75,7 +75,7 @@ pub struct Visit {
 }
 
 /// How often it is looked whether a connection has been idle for too long.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// After an error of `accept`, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -196,7 +196,7 @@ impl<S: Service> HttpHost<S> {
     /// Returns when the connection has been idle for longer than it may.
     async fn is_idle_for_long(&self, idle: &Idle) {
         loop {
-            sleep(LOOK).await;
+            sleep(CHECK_INTERVAL).await;
             let IdleState { since, is_used } = idle.get();
             let limit = match is_used {
                 _ if self.is_scarce() => self.options.when_scarce,

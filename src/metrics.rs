@@ -21,7 +21,7 @@ use crate::wechat::endpoint;
 pub use encoder::{CONTENT_TYPE, Encoder, Family};
 pub use kept::{Handed, Kept, Ticket};
 use kept::{fetches, tickets};
-pub use labels::{Cause, Fetched, Outcome, Reread, Selection, Skipped, StoreEvent};
+pub use labels::{Cause, Fetched, Outcome, Reload, Selection, Skipped, StoreEvent};
 pub use page::{AccountPage, FAMILIES, Page, ProcessPage};
 
 /// How many endpoints get a label of their own in a process; the rest is `other`.
@@ -135,7 +135,7 @@ pub struct Metrics {
     labels: Labels,
     latency: Block,
     connects: Block,
-    rereads: Block,
+    reloads: Block,
     /// Open connections of apps.
     pub app_connections: AtomicI64,
     /// Open connections to WeChat.
@@ -150,7 +150,7 @@ impl Default for Metrics {
             labels: Labels::default(),
             latency: Block::new(BUCKETS.len() + 2),
             connects: Block::new(2),
-            rereads: Block::new(Reread::ALL.len()),
+            reloads: Block::new(Reload::ALL.len()),
             app_connections: AtomicI64::new(0),
             upstream_connections: AtomicI64::new(0),
             nobody: AccountMetrics::default(),
@@ -174,8 +174,8 @@ impl Metrics {
     }
 
     /// The configuration was read again.
-    pub fn reread(&self, outcome: Reread) {
-        self.rereads.add(outcome as usize);
+    pub fn reload(&self, outcome: Reload) {
+        self.reloads.add(outcome as usize);
     }
 
     /// A connection to WeChat was tried.

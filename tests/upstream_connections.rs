@@ -78,7 +78,7 @@ async fn of_a_call_that_wechat_may_have_seen_it_is_not_said_that_nothing_was_sen
 }
 
 #[tokio::test]
-async fn only_a_connection_that_ends_without_a_word_is_a_reason_to_send_a_call_again() {
+async fn only_a_connection_that_ends_without_a_reply_is_a_reason_to_send_a_call_again() {
     for (answer, sent) in [
         ("", 2),
         ("HTTP/1.1 200 OK\r\nContent-Le", 1),

@@ -213,7 +213,7 @@ async fn a_wrong_secret_is_sent_once_and_not_again_for_minutes() {
 }
 
 #[tokio::test]
-async fn check_looks_whether_calls_are_let_in_from_here() {
+async fn check_tests_whether_calls_are_accepted_from_here() {
     let wecom = calm().await;
     let file = written("check.toml", &account(&wecom, &secret()));
     let check = async || {

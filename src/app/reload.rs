@@ -47,7 +47,7 @@ impl ConfigSource {
             // Before it is read: what comes later is another change.
             self.file.mark_seen().await;
             let config = self.config.clone();
-            match spawn_blocking(move || config.reread()).await {
+            match spawn_blocking(move || config.reload()).await {
                 Ok(read) => return read,
                 Err(_) => sleep(INTERVAL).await,
             }

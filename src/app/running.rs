@@ -17,7 +17,7 @@ use crate::{
     account::{Account, Directory},
     admin::Reloads,
     config::{Config, ConfigError},
-    metrics::{Metrics, Reread},
+    metrics::{Metrics, Reload},
     rt::file_watcher::off_runtime,
     secret::SecretSource,
     server::{Drain, Workers},
@@ -46,9 +46,9 @@ impl Running {
     /// Puts a new reading in force, and notes what came of it.
     pub(super) async fn apply(&mut self, read: Result<Config, ConfigError>) {
         let outcome = apply(read, &self.config, &mut self.accounts, &mut self.listeners).await;
-        self.metrics.reread(match outcome {
-            Ok(_) => Reread::Applied,
-            Err(_) => Reread::Rejected,
+        self.metrics.reload(match outcome {
+            Ok(_) => Reload::Applied,
+            Err(_) => Reload::Rejected,
         });
         self.reloads.note(outcome);
     }
@@ -121,7 +121,7 @@ pub(super) async fn watch_secrets(directory: Directory, caller_key: Option<Arc<S
         // Side by side: one on a network that hangs holds up no other.
         let reads = secrets.chain(&caller_key).map(async |secret| {
             let source = secret.clone();
-            let changed = off_runtime(move || source.reread()).await;
+            let changed = off_runtime(move || source.reload()).await;
             (changed == Some(true)).then_some(secret)
         });
         for changed in join_all(reads).await.into_iter().flatten() {

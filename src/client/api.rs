@@ -39,7 +39,7 @@ pub enum Error {
     Connect {
         /// All that is known.
         sentence: String,
-        /// The system's own words.
+        /// The system's error.
         cause: String,
     },
     /// No reply came in time.

@@ -148,7 +148,7 @@ fn an_error_names_the_place_of_the_value() {
 }
 
 #[test]
-fn listening_beyond_loopback_takes_two_words() {
+fn listening_beyond_loopback_takes_two_flags() {
     let wide = || given().flag(Id::Listen, "0.0.0.0:7080");
     let key = std::env::temp_dir().join(format!("key-{}", std::process::id()));
     fs::write(&key, "k").unwrap();

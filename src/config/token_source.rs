@@ -29,7 +29,7 @@ enum SourceKind {
     Http,
 }
 
-const WORDS: [(&str, SourceKind); 3] = [
+const SOURCES: [(&str, SourceKind); 3] = [
     ("wechat", SourceKind::Wechat),
     ("file", SourceKind::File),
     ("http", SourceKind::Http),
@@ -41,7 +41,7 @@ pub(super) fn source(
     tls: &TlsRoots,
     warnings: &mut Vec<String>,
 ) -> Result<SourceOptions, ConfigError> {
-    let word = table.optional(TOKEN_SOURCE.name, parse::one_of(&WORDS))?;
+    let word = table.optional(TOKEN_SOURCE.name, parse::one_of(&SOURCES))?;
     let word = word.unwrap_or(SourceKind::Wechat);
     for (key, wanted) in [
         (TOKEN_FILE, SourceKind::File),
@@ -51,7 +51,7 @@ pub(super) fn source(
         (TOKEN_EXPIRES_POINTER, SourceKind::Http),
     ] {
         if let Some(given) = table.given.get(key.name).filter(|_| word != wanted) {
-            let wanted = WORDS.iter().find(|(_, word)| *word == wanted);
+            let wanted = SOURCES.iter().find(|(_, word)| *word == wanted);
             let wanted = wanted.map_or("", |(name, _)| name);
             let problem = format!("it takes token.source = \"{wanted}\"");
             return Err(given.error(&problem));

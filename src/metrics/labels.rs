@@ -119,7 +119,7 @@ labels! {
 
 labels! {
     /// What came of reading the configuration again.
-    Reread {
+    Reload {
         /// It is in force.
         Applied = "applied",
         /// Something is wrong with it, and nothing was changed.

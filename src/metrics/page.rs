@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{
     AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, ERRCODES, Encoder, Family, Fetched, Handed,
-    Kept, Metrics, Outcome, Reread, Selection, Skipped, StoreEvent, Ticket, at, fetches, tickets,
+    Kept, Metrics, Outcome, Reload, Selection, Skipped, StoreEvent, Ticket, at, fetches, tickets,
 };
 
 macro_rules! families {
@@ -40,7 +40,7 @@ families! {
     LATENCY = "histogram" "upstream_seconds": "Time from sending a call to the head of its reply.";
     CONNECTS = "counter" "upstream_connects_total": "Connections to WeChat that were tried, by outcome.";
     CONNECTIONS = "gauge" "connections": "Open connections, by side: app or upstream.";
-    REREADS = "counter" "config_reloads_total": "Readings of the configuration while running, by outcome: applied or rejected.";
+    RELOADS = "counter" "config_reloads_total": "Readings of the configuration while running, by outcome: applied or rejected.";
     LOG_DROPPED = "counter" "log_lines_dropped_total": "Log lines that were dropped, since nobody read them in time, or could not be written.";
     HELD = "gauge" "held_bytes": "Bytes of calls held so that they can be sent again.";
 }
@@ -198,11 +198,11 @@ impl Page {
             let value = gauge.load(Ordering::Relaxed) as f64;
             self.0.sample(CONNECTIONS.name, &[("side", side)], value);
         }
-        self.0.family(&REREADS);
-        for outcome in Reread::ALL {
-            let value = metrics.rereads.sum(*outcome as usize) as f64;
+        self.0.family(&RELOADS);
+        for outcome in Reload::ALL {
+            let value = metrics.reloads.sum(*outcome as usize) as f64;
             let labels = [("outcome", outcome.label())];
-            self.0.sample(REREADS.name, &labels, value);
+            self.0.sample(RELOADS.name, &labels, value);
         }
     }
 

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_at_least_one_and_switches_are_words() {
+    fn counts_are_at_least_one_and_switches_are_true_or_false() {
         assert_eq!(count(256)("256").unwrap(), 256);
         assert_eq!(count_or_none(256)("0").unwrap(), 0);
         assert!(count_or_none(256)("257").is_err());

@@ -55,12 +55,12 @@ async fn what_wechat_has_not_read_yet_still_takes_room() {
     let sidecar = before(Script::Stops, &["--replay-memory", "32MiB"]).await;
     // An endpoint that takes a token of its own: no copy is kept to be sent again.
     let calls = (0..20).map(|_| sidecar.post("/wxa/component/foo", vec![b'x'; 14 << 20]));
-    let looking = async {
+    let measuring = async {
         sidecar.becomes(HELD, f64::from(28 << 20)).await;
         sidecar.rss()
     };
     let rss = tokio::select! {
-        rss = looking => rss,
+        rss = measuring => rss,
         _ = join_all(calls) => panic!("nobody answers them"),
     };
     assert!(rss < 150 * 1024, "{rss} KiB");

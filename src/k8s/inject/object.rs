@@ -13,7 +13,8 @@ pub(super) const BASE_URL: &str = "WECHAT_API_BASE_URL";
 /// Which container `kubectl logs` and `kubectl exec` mean.
 pub(super) const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// Whether `pod` is what the rest takes it for: the API server has looked already, offline nobody has.
+/// Checks that `pod` has the structure that all other functions expect. The API server has checked that already, but
+/// offline it is not certain.
 pub(super) fn check_shape(pod: &Value) -> Result<(), Refusal> {
     let wrong = |path: &str, what: &str| Err(Refusal::new(format!("{path} is no {what}")));
     let maps = [

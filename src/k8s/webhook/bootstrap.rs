@@ -223,7 +223,7 @@ fn params(
 ) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(names)?;
     let mut name = DistinguishedName::new();
-    // A common name has at most 64 characters; clients look at the other names.
+    // A common name has at most 64 characters. Clients check the other names.
     name.push(
         DnType::CommonName,
         called.chars().take(64).collect::<String>(),

@@ -20,7 +20,7 @@ use x509_parser::parse_x509_certificate;
 
 use crate::rt::file_watcher::FileWatcher;
 
-/// How often the files are looked at.
+/// How often the files are read.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// A certificate and its key, as they stand in their files.
@@ -57,7 +57,7 @@ impl Certificate {
         loop {
             // At first, too: they may have changed since they were loaded.
             let this = self.clone();
-            match files.read(move || this.reread()).await {
+            match files.read(move || this.reload()).await {
                 Some(Ok(true)) => tracing::info!("the certificate changed"),
                 Some(Ok(false)) => {}
                 Some(Err(problem)) => tracing::warn!(problem, "the certificate in use stays"),
@@ -70,7 +70,7 @@ impl Certificate {
         }
     }
 
-    fn reread(&self) -> Result<bool, String> {
+    fn reload(&self) -> Result<bool, String> {
         let files = read(&self.certificate, &self.key)?;
         if files == self.pair.load().read {
             return Ok(false);

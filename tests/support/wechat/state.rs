@@ -101,7 +101,7 @@ impl State {
         };
         let kind = Kind::of(&path);
         if kind != Kind::Control {
-            self.look_for_placeholder(&call);
+            self.check_for_placeholder(&call);
         }
         match kind {
             Kind::Control => Answer {
@@ -123,7 +123,7 @@ impl State {
         self.saw_placeholder = false;
     }
 
-    fn look_for_placeholder(&mut self, call: &Call) {
+    fn check_for_placeholder(&mut self, call: &Call) {
         let query = call.query();
         let placeholder = query.iter().any(|(_, value)| is_placeholder(value));
         self.saw_placeholder |= placeholder || has_two_tokens(&query);
