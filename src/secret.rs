@@ -41,11 +41,11 @@ impl Secret {
     }
 }
 
-/// A secret that may change while the process runs: given as text, or reread from a file.
+/// A secret that may change while the process runs. It is given as text, or loaded from a file.
 pub struct SecretSource {
     /// Locked while the secret is replaced.
     path: Mutex<Option<PathBuf>>,
-    /// Whether the file is being read, so that a read that hangs is not started twice.
+    /// Whether the file is being read. A read that hangs is not started a second time.
     reading: AtomicBool,
     /// The last secret that could be read.
     held: ArcSwap<Secret>,
@@ -182,7 +182,7 @@ mod tests {
         source.replace_with(&file);
         assert_eq!(source.held().expose(), "one");
         fs::write(&path, "three").unwrap();
-        // What a file says now is no difference.
+        // A difference in the content of the file does not count.
         assert!(source.same_source(&SecretSource::file(&path).unwrap()));
         assert!(source.reload());
         assert_eq!(source.held().expose(), "three");

@@ -1,4 +1,4 @@
-//! The layers together, and what is refused.
+//! Tests of all layers together, and of what is refused.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -9,7 +9,7 @@ mod accounts;
 mod admin;
 mod sources;
 
-/// What the tests say, and the file that `--config` names.
+/// The sources of a test, and the file that `--config` names.
 struct Given(Sources, PathBuf);
 
 impl Drop for Given {
@@ -43,7 +43,7 @@ impl Given {
 
     fn file(self, text: &str) -> Self {
         fs::write(&self.1, text).unwrap();
-        // It may have secrets in it.
+        // The file may contain secrets, so only its owner may read it.
         fs::set_permissions(&self.1, fs::Permissions::from_mode(0o600)).unwrap();
         let path = self.1.to_str().unwrap().to_owned();
         self.flag(Id::Config, &path)

@@ -1,4 +1,4 @@
-//! Where an account's tokens come from, as its table says: WeChat, a file, or a server.
+//! The token source of an account, as its table sets it: WeChat, a file, or a server.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -35,7 +35,7 @@ const SOURCES: [(&str, SourceKind); 3] = [
     ("http", SourceKind::Http),
 ];
 
-/// What `table` says, where servers are trusted by `tls`.
+/// The token source that `table` sets. Servers are trusted by `tls`.
 pub(super) fn source(
     table: &Table,
     tls: &TlsRoots,

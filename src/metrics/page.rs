@@ -15,7 +15,7 @@ macro_rules! families {
             help: $help,
         };)+
 
-        /// Every family on the page.
+        /// All families of the page.
         pub const FAMILIES: &[&Family] = &[$(&$id),+];
     };
 }
@@ -45,7 +45,7 @@ families! {
     HELD = "gauge" "held_bytes": "Bytes of calls held so that they can be sent again.";
 }
 
-/// What one account shows.
+/// The metrics of one account.
 #[derive(Debug)]
 pub struct AccountPage<'a> {
     /// Its AppID.
@@ -54,7 +54,7 @@ pub struct AccountPage<'a> {
     pub name: Option<&'a str>,
     /// Its counters.
     pub metrics: &'a AccountMetrics,
-    /// Seconds since the token was brought, and until it expires.
+    /// Seconds since the token was fetched, and until it expires.
     pub token: Option<(f64, f64)>,
 }
 
@@ -65,18 +65,18 @@ impl AccountPage<'_> {
     }
 }
 
-/// What the process shows beside its counters.
+/// The metrics of the process beside its counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessPage {
     /// Whether `/readyz` answers 200.
     pub ready: bool,
-    /// Bytes of calls that are held.
+    /// Bytes of buffered bodies.
     pub held: usize,
-    /// Lines of the log that nobody will read.
+    /// Dropped lines of the log.
     pub log_lines_dropped: u64,
 }
 
-/// The page, while it is written.
+/// A page that is being written.
 #[derive(Debug, Default)]
 pub struct Page(Encoder);
 
@@ -214,7 +214,7 @@ impl Page {
         }
     }
 
-    /// A family with one label more than the account's, whose values are in these cells.
+    /// Adds a family with one more label than the account's. The values are in these cells.
     fn labelled<'a>(
         &mut self,
         family: &Family,
@@ -230,7 +230,7 @@ impl Page {
         }
     }
 
-    /// A sample with more labels than the account; left out while it is 0.
+    /// Adds a sample with more labels than the account's, unless it is 0.
     fn counted(
         &mut self,
         family: &Family,

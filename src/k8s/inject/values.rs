@@ -1,4 +1,4 @@
-//! Texts of settings to values. Their errors are phrases about the text.
+//! Parses the values of settings. Errors are phrases about the text.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -7,25 +7,25 @@ use crate::{
     settings::parse::{self, ParseError},
 };
 
-/// Below these, a process without capabilities cannot listen.
+/// A process without capabilities cannot listen on lower ports.
 const PRIVILEGED: u16 = 1024;
 
-/// The sidecar does not start with less memory.
+/// The least memory with which the sidecar starts.
 const LEAST_MEMORY: f64 = 16.0 * 1024.0 * 1024.0;
 
-/// Why the sidecar cannot listen there, as a phrase about the address.
+/// Why the sidecar cannot listen at an address, as a phrase about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AddressError {
-    /// It is no address.
+    /// It is not an address.
     #[error("{0}")]
     Unknown(ParseError),
-    /// Other pods would reach what the app alone may.
+    /// Other pods could reach the sidecar.
     #[error("can be reached from outside of the pod: listen on 127.0.0.1")]
     Reachable,
-    /// The kubelet would not reach it.
+    /// The kubelet could not reach it.
     #[error("is not on 0.0.0.0 or [::], and the kubelet's probes would not reach it")]
     Unreachable,
-    /// Only a process with capabilities could listen.
+    /// Only a process with capabilities could listen there.
     #[error("has a port below {PRIVILEGED}")]
     Privileged,
 }
