@@ -1,4 +1,4 @@
-//! Calls: what each path answers, to whom, and refusals by chance or on request.
+//! The fake's replies to calls: by path, by credential, and refusals by chance or on request.
 
 use serde_json::json;
 use tokio::time::advance;

@@ -1,4 +1,4 @@
-//! The wire: what it takes for HTTP, when its bytes come, and how connections end.
+//! The fake's connections: which bytes it accepts as HTTP, when its bytes arrive, and how connections end.
 
 use serde_json::json;
 use tokio::{
