@@ -2,6 +2,7 @@
 
 mod adopt;
 pub mod backoff;
+pub mod confidence;
 mod refusal;
 pub mod schedule;
 mod state;
@@ -30,9 +31,11 @@ use super::{
     source::{FetchRequest, FetchedToken, TokenError, TokenSource},
 };
 use crate::metrics::{AccountMetrics, Cause, Fetched};
+use confidence::{DeadBecause, Event};
+pub use confidence::{PathId, Refusal};
 pub use refusal::{NoReplay, Replacement, ReplayToken};
 use schedule::Renewal;
-use state::{Doubt, FetchFailure, Flight, InFlight, State};
+use state::{FetchFailure, Flight, InFlight, State};
 use waiters::Waiters;
 
 /// Options of a keeper.
@@ -90,6 +93,38 @@ pub struct Status {
     pub tried: bool,
     /// Fetches in the current 24 hours.
     pub fetches: u32,
+    /// Set while WeChat refuses the token for every call, and no other can be had.
+    pub known_dead: Option<KnownDead>,
+}
+
+/// WeChat refuses the token for every call, and no other can be had. Shown as a sentence.
+#[derive(Clone, Debug)]
+pub struct KnownDead {
+    /// Why no other token can be had.
+    pub because: DeadBecause,
+    /// The last failed fetch, if that is why.
+    pub error: Option<TokenError>,
+    /// The time until the next fetch.
+    pub retry_after: Duration,
+}
+
+impl fmt::Display for KnownDead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.retry_after.as_secs();
+        f.write_str("WeChat refuses the access_token for every call, and ")?;
+        match (self.because, &self.error) {
+            (DeadBecause::FetchFailed, Some(error)) => write!(f, "no other can be had: {error}"),
+            (DeadBecause::FetchFailed, None) => f.write_str("no other can be had"),
+            (DeadBecause::CeilingReached, _) => write!(
+                f,
+                "the day's token requests (--daily-fetches) are used up: the next one follows in {seconds} s; find out who revokes the token, or whether the AppSecret was reset"
+            ),
+            (DeadBecause::ReturnedAgain, _) => write!(
+                f,
+                "returns the same one again: the next token request follows in {seconds} s; see whether the account is blocked in WeChat's console"
+            ),
+        }
+    }
 }
 
 impl<S: TokenSource> Keeper<S> {
@@ -112,7 +147,7 @@ impl<S: TokenSource> Keeper<S> {
             runtime: Handle::current(),
             token: ArcSwapOption::empty(),
             history,
-            state: Mutex::new(State::new(options.daily_fetches)),
+            state: Mutex::new(State::new(&options)),
             watching: AtomicBool::new(false),
             waiters: Waiters::default(),
             changed: Notify::new(),
@@ -133,7 +168,7 @@ impl<S: TokenSource> Keeper<S> {
                 (Some(_), Some(_)) if alive.is_some() => return self.last_resort(&state),
                 (Some(flight), _) => flight,
                 (None, _) if state.back_off().is_some() => return self.last_resort(&state),
-                (None, _) => self.launch(&mut state, self.cause()),
+                (None, _) => self.launch_by_itself(&mut state),
             }
         };
         // A token in its last seconds is better than waiting until it has expired.
@@ -174,7 +209,8 @@ impl<S: TokenSource> Keeper<S> {
             token: self.in_hand(),
             error: state.failure.as_ref().map(FetchFailure::report),
             tried: state.tried,
-            fetches: state.backoff.fetches(),
+            fetches: state.token.fetches(),
+            known_dead: self.known_dead(&state),
         }
     }
 
@@ -183,8 +219,22 @@ impl<S: TokenSource> Keeper<S> {
         let mut state = self.lock();
         state.again = state.flight.is_some();
         if state.failure.take().is_some() {
+            if state.token.is_refused() {
+                // No call need ask for another token.
+                state.renew_at = Instant::now();
+            }
             self.changed.notify_one();
         }
+    }
+
+    fn known_dead(&self, state: &State) -> Option<KnownDead> {
+        let because = state.token.dead()?;
+        let next = state.due().saturating_duration_since(Instant::now());
+        Some(KnownDead {
+            because,
+            error: state.failure.as_ref().map(|failure| failure.error.clone()),
+            retry_after: next,
+        })
     }
 
     /// Starts a renewal if one is due, without waiting for it. This is for a keeper that does not
@@ -192,7 +242,7 @@ impl<S: TokenSource> Keeper<S> {
     pub fn renew_if_due(self: &Arc<Self>) {
         let mut state = self.lock();
         if state.flight.is_none() && state.due() <= Instant::now() {
-            drop(self.launch(&mut state, self.cause()));
+            drop(self.launch_by_itself(&mut state));
         }
     }
 
@@ -200,7 +250,7 @@ impl<S: TokenSource> Keeper<S> {
     pub async fn run(self: Arc<Self>) {
         loop {
             let (flight, wake) = {
-                let mut state = self.lock();
+                let state = self.lock();
                 (state.flight(), state.due())
             };
             if let Some(flight) = flight {
@@ -221,20 +271,22 @@ impl<S: TokenSource> Keeper<S> {
                 let mut state = self.lock();
                 match state.flight() {
                     Some(flight) => flight,
-                    None => self.launch(&mut state, self.cause()),
+                    None => self.launch_by_itself(&mut state),
                 }
             };
             let _ = flight.await;
         }
     }
 
-    fn cause(&self) -> Cause {
+    /// Starts a fetch that no refused call has asked for.
+    fn launch_by_itself(self: &Arc<Self>, state: &mut State) -> Flight {
         let alive = self.in_hand().is_some_and(|token| token.is_alive());
-        if alive {
-            Cause::Renewal
-        } else {
-            Cause::Missing
-        }
+        let cause = match alive {
+            true if state.token.dead().is_some() => Cause::Refusal,
+            true => Cause::Renewal,
+            false => Cause::Missing,
+        };
+        self.launch(state, cause)
     }
 
     /// Returns the current token until it expires, for times when no fetch is possible.
@@ -257,7 +309,7 @@ impl<S: TokenSource> Keeper<S> {
     /// must not cancel a fetch that others need, or one that WeChat has acted upon. It runs on the
     /// control runtime, so that a busy worker does not delay it.
     fn launch(self: &Arc<Self>, state: &mut State, cause: Cause) -> Flight {
-        state.backoff.fetch();
+        state.step(Event::FetchBegins);
         let this = Arc::clone(self);
         let request = FetchRequest {
             cause,
@@ -298,7 +350,7 @@ impl<S: TokenSource> Keeper<S> {
             Err(error) => !error.was_sent(),
         };
         if spared {
-            state.backoff.refund();
+            state.step(Event::FetchSpared);
         }
         let outcome = match outcome {
             Ok(fetched) => Ok(self.store(&mut state, cause, fetched)),
@@ -319,6 +371,8 @@ impl<S: TokenSource> Keeper<S> {
                 };
                 self.metrics.fetch(kept, cause, fetched);
                 let retry_at = Instant::now() + wait;
+                let account = error.kind().is_of_the_account();
+                state.step(Event::FetchFailed { account });
                 let failed = error.clone();
                 state.failure = Some(FetchFailure {
                     error,
@@ -351,12 +405,11 @@ impl<S: TokenSource> Keeper<S> {
         };
         state.renew_at = Instant::now() + pause;
         state.failure = None;
-        state.on_trial = cause == Cause::Refusal && !same;
-        state.hearsay = !fetched;
-        state.doubt = state.doubt.filter(|_| same).map(Doubt::stays);
-        if cause == Cause::Refusal && same {
-            state.backoff.in_vain();
-        }
+        state.step(Event::Fetched(confidence::ReturnedToken {
+            same,
+            by_wechat: fetched,
+            after_refusal: cause == Cause::Refusal,
+        }));
         // Add it to the history first: an app that gets the token may send it back at once.
         if let Some(history) = &self.history {
             history.put(token.value());
