@@ -70,6 +70,8 @@ labels! {
         NoToken = "no_token",
         /// The refused token came again, and WeCom's refusals are meant.
         SameToken = "same_token",
+        /// No connection could be opened for the replay.
+        NotSent = "not_sent",
     }
 }
 

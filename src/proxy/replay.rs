@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use tokio::time::{Duration, timeout};
 
 use super::{
-    Answered, Mark, Proxy, Reply, Unanswered, error::ProxyError, forward::Attempt, route::Call,
+    Answered, Mark, Proxy, Reply, Unanswered, error::ProxyError, forward::{Attempt, Turn}, route::Call,
     status_header::mark, target::values,
 };
 use crate::{
@@ -64,7 +64,7 @@ impl Proxy {
             return Ok(answered((Outcome::Remembered, reply)));
         }
         let spare = body.try_clone();
-        let first = pin!(self.send_with(call, body, &token)).await;
+        let first = pin!(self.send_with(call, body, &token, Turn::First)).await;
         let first = first.map_err(|failure| failed(failure.into()))?;
         if !matches!(first.verdict, Verdict::Refused(_)) {
             let outcome = self.record(call, &open, &token, &first);
@@ -158,10 +158,10 @@ impl Proxy {
         let call = first.call;
         let metrics = &call.account.metrics;
         let body = std::mem::replace(&mut first.body, BufferedBody::ready(""));
-        let mut second = match self.send_with(call, body, token).await {
+        let mut second = match self.send_with(call, body, token, Turn::Replay).await {
             Ok(attempt) => attempt,
             Err(failure) if failure.nothing_sent() => {
-                metrics.skipped(Skipped::NoToken);
+                metrics.skipped(Skipped::NotSent);
                 return Ok((Outcome::Refused, first.attempt.reply));
             }
             Err(failure) => {

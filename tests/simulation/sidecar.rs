@@ -1,4 +1,4 @@
-//! A sidecar: the real keeper and issuer, and the decisions of `proxy/heal.rs`, without sockets.
+//! A sidecar: the real keeper and source, and the steps of `proxy/replay.rs`, without sockets.
 
 use std::{
     future,
@@ -31,7 +31,7 @@ use super::{
     world::{Line, World, about, between},
 };
 
-/// As in `issuer/wechat.rs`.
+/// As in `token/source/api.rs`.
 const TIME_OUT: Duration = Duration::from_secs(10);
 
 /// What an app calls, each as often as the others.
@@ -322,7 +322,7 @@ impl Incarnation {
         self.world.calls().made += 1;
     }
 
-    /// The call, as `proxy/heal.rs` treats it.
+    /// The call, as `proxy/replay.rs` treats it.
     async fn make_call(&self) {
         let choice = fastrand::usize(..PATHS.len());
         let (path, accepted_with) = (PATHS[choice], &self.accepted_with[choice]);
