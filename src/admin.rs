@@ -298,7 +298,10 @@ fn is_loopback(address: SocketAddr) -> bool {
 fn has_token(account: &Arc<Account>) -> Result<(), String> {
     let status = account.keeper.status();
     if let Some(dead) = status.known_dead {
-        return Err(format!("no usable access_token for {}: {dead}", account.names()));
+        return Err(format!(
+            "no usable access_token for {}: {dead}",
+            account.names()
+        ));
     }
     if status.token.is_some_and(|token| token.is_alive()) {
         return Ok(());

@@ -150,7 +150,9 @@ fn codes(row: &[String]) -> Vec<Vec<&str>> {
 #[test]
 fn the_table_of_a_tokens_states_is_the_codes() {
     let source = Page::read("src/token/keeper/confidence.rs").text;
-    let rows = source.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    let rows = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | `"));
     let rows: Vec<Vec<String>> = rows
         .map(|row| row.split('|').map(|cell| cell.trim().to_owned()).collect())
         .collect();
@@ -159,7 +161,12 @@ fn the_table_of_a_tokens_states_is_the_codes() {
         assert_eq!(shown.len(), rows.len(), "{}", page.path);
         for (shown, row) in shown.iter().zip(&rows) {
             assert_eq!(shown[0].trim_matches('`'), row[0].trim_matches('`'));
-            assert_eq!(codes(shown), codes(row)[..codes(shown).len()], "{}", page.path);
+            assert_eq!(
+                codes(shown),
+                codes(row)[..codes(shown).len()],
+                "{}",
+                page.path
+            );
         }
     }
 }

@@ -126,9 +126,14 @@ fn admit(state: &mut State, path: &str, call: &Call) -> Result<usize, Reply> {
 
 /// WeChat reads a form body for parameters, too, and refuses the call for a token there (WxJava #1087).
 fn has_token_in_form(call: &Call) -> bool {
-    let is_form = call.header("content-type").is_some_and(|value| value.contains("x-www-form-urlencoded"));
+    let is_form = call
+        .header("content-type")
+        .is_some_and(|value| value.contains("x-www-form-urlencoded"));
     let form = String::from_utf8_lossy(&call.body);
-    is_form && form.split('&').any(|pair| pair.starts_with("access_token="))
+    is_form
+        && form
+            .split('&')
+            .any(|pair| pair.starts_with("access_token="))
 }
 
 fn is_hopeless(state: &State, path: &str, account: usize) -> bool {
