@@ -1,8 +1,8 @@
 //! An account: an AppID, its keeper, what it may call and where it was refused. The directory holds all accounts.
 
-mod accepted_endpoints;
 mod account_wide;
 mod directory;
+mod endpoint_use;
 mod error;
 mod factory;
 mod ip_rejected;
@@ -13,8 +13,8 @@ mod upstreams;
 
 use std::{fmt, sync::Arc};
 
-pub use accepted_endpoints::AcceptedEndpoints;
 pub use directory::{Accounts, Directory, Lookup};
+pub use endpoint_use::{EndpointUse, OpenCall};
 pub use error::AccountError;
 pub use factory::AccountFactory;
 pub use ip_rejected::{RejectedIp, RejectedIps};
@@ -66,9 +66,9 @@ pub struct Account {
     pub tickets: Arc<Tickets>,
     /// Its counters.
     pub metrics: Arc<AccountMetrics>,
-    /// The endpoints that have accepted a call.
-    pub accepted_endpoints: Arc<AcceptedEndpoints>,
-    /// The endpoints that refuse every token.
+    /// What became of its calls.
+    pub endpoint_use: Arc<EndpointUse>,
+    /// The endpoints that refuse calls whatever the token.
     pub refused_endpoints: Arc<RefusedEndpoints>,
     /// The last reply that refused a call because its IP is not on the whitelist.
     pub ip_rejected: Arc<RejectedIps>,

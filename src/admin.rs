@@ -79,8 +79,8 @@ const INDEX: &str = "\
 wechat-sidecar
 
 GET  /livez      200 while every worker answers (/healthz is the same)
-GET  /readyz     200 while the default account has a usable token, or any where none is the default, and the process
-                 is not about to end; ?account=APPID or NAME asks about one
+GET  /readyz     200 while the default account has a token that WeChat takes, or any where none is the default, and the
+                 process is not about to end; ?account=APPID or NAME asks about one
 GET  /startupz   200 once every account's first token request has ended, well or badly
 GET  /metrics    Prometheus text
 GET  /accounts   loopback only: each account's token, its age and expiry, the last error; how the configuration was read
@@ -297,6 +297,12 @@ fn is_loopback(address: SocketAddr) -> bool {
 
 fn has_token(account: &Arc<Account>) -> Result<(), String> {
     let status = account.keeper.status();
+    if let Some(dead) = status.known_dead {
+        return Err(format!(
+            "no usable access_token for {}: {dead}",
+            account.names()
+        ));
+    }
     if status.token.is_some_and(|token| token.is_alive()) {
         return Ok(());
     }
@@ -330,6 +336,7 @@ fn describe(account: &Account, is_default: bool) -> Value {
         "token_age_seconds": token.as_ref().map(|token| token.age().as_secs()),
         "token_expires_seconds": token.as_ref().map(|token| token.remaining().as_secs()),
         "token_fetches_today": status.fetches,
+        "token_refused": status.known_dead.map(|dead| dead.to_string()),
         "tickets": tickets,
         "ip_not_on_whitelist": account.ip_rejected.last().map(|seen| seen.to_string()),
         "store_answers": account.keeper.source().store_is_available(),

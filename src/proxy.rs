@@ -48,7 +48,7 @@ use crate::{
 };
 use cause::Closed;
 use error::ProxyError;
-use forward::Attempt;
+use forward::{Attempt, Insertion, Turn};
 pub use guard::ListenerInfo;
 pub use options::{GuardOptions, Options, TokenEndpoint};
 use route::Call;
@@ -274,7 +274,8 @@ impl Proxy {
     ) -> Result<Answered, Unanswered> {
         let body = self.buffer(body).await?;
         let replayable = body.whole().is_some();
-        match self.send(call, body, edit, secrets).await {
+        let insertion = Insertion { edit, secrets };
+        match self.send(call, body, insertion, Turn::First).await {
             Ok(Attempt { verdict, reply }) => Ok(Answered {
                 outcome: match verdict {
                     Verdict::Accepted => Outcome::Accepted,

@@ -7,6 +7,7 @@ pub mod ticket;
 
 use std::{
     fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -30,12 +31,16 @@ pub struct Token {
     fetched_at: Instant,
     lifetime: Duration,
     accepted: AtomicBool,
+    tag: u16,
 }
 
 impl Token {
     /// A token that expires in `lifetime` from now.
     pub fn new(value: Secret, lifetime: Duration) -> Self {
+        let mut hash = DefaultHasher::new();
+        value.expose().hash(&mut hash);
         Self {
+            tag: (hash.finish() as u16).max(1),
             encoded: encode(&value),
             value,
             fetched_at: Instant::now(),
@@ -58,6 +63,11 @@ impl Token {
     /// with fewer seconds left.
     pub fn is(&self, other: &Self) -> bool {
         self.value == other.value
+    }
+
+    /// A number that tells this secret from most others, and is never 0.
+    pub fn tag(&self) -> u16 {
+        self.tag
     }
 
     /// Its lifetime when it was fetched.

@@ -333,6 +333,25 @@ async fn a_get_that_met_a_closing_connection_is_sent_again_but_no_login() {
 }
 
 #[tokio::test]
+async fn a_replay_that_met_a_closing_connection_is_not_sent_again() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    sidecar.get("/cgi-bin/user/get").await;
+    wechat.change(|behaviour| behaviour.token_delay = Duration::from_millis(300));
+    wechat.rotate();
+    wechat.clear();
+    let (reply, ()) = tokio::join!(sidecar.get("/cgi-bin/user/get"), async {
+        wechat.wait_for_calls(1).await;
+        wechat.change(|behaviour| {
+            behaviour.hang_up = HangUp::AfterRequest;
+            behaviour.hang_up_next = 1;
+        });
+    });
+    assert_eq!(reply.status, 502);
+    assert_eq!(wechat.calls().len(), 2);
+}
+
+#[tokio::test]
 async fn a_connection_closed_while_idle_is_never_used() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tokio::time::{Duration, Instant, sleep};
 
 use memory::{Break, LIFE};
-use replica::{DAILY, Replica, many};
+use replica::{DAILY, REFUSAL, Replica, many};
 use wechat_sidecar::{metrics::Cause, token::keeper::Replacement};
 
 /// Breaks a step at the store. Returns whether the step was reached, after checking that the replica recovers.
@@ -38,7 +38,7 @@ async fn broken(cause: Cause, at: u64, for_good: bool, taken: bool) -> bool {
     replica.run();
     match &token {
         Some(token) if cause == Cause::Refusal => {
-            let replaced = replica.keeper.replace(token).await;
+            let replaced = replica.keeper.replace(token, REFUSAL).await;
             assert!(
                 matches!(replaced, Ok(Replacement::Another(_))),
                 "{replaced:?}"

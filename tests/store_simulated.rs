@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 use memory::LIFE;
-use replica::{DAILY, Replica, many, shared};
+use replica::{DAILY, REFUSAL, Replica, many, shared};
 use wechat_sidecar::{
     metrics::Cause,
     token::{
@@ -286,7 +286,7 @@ async fn all_replicas_together_fetch_no_more_a_day_for_refusals_than_the_ceiling
             let token = replica.token().await;
             replica.keeper.accepted(&token);
             // These refusals have no known cause.
-            let _ = replica.keeper.replace(&token).await;
+            let _ = replica.keeper.replace(&token, REFUSAL).await;
         }
         sleep(Duration::from_secs(60)).await;
     }
@@ -304,7 +304,8 @@ async fn where_a_fetch_brings_the_refused_token_again_one_asks_for_all() {
     mint.is_stubborn();
     let tokens = join_all(replicas.iter().map(Replica::token)).await;
     let refused = replicas.iter().zip(&tokens);
-    let replaced = join_all(refused.map(|(replica, token)| replica.keeper.replace(token))).await;
+    let replaced =
+        join_all(refused.map(|(replica, token)| replica.keeper.replace(token, REFUSAL))).await;
     for replaced in replaced {
         assert!(matches!(replaced, Ok(Replacement::Same)), "{replaced:?}");
     }

@@ -181,7 +181,7 @@ impl Options {
         let account = options.open_with(factory, metrics, history)?;
         account.keeper.go_on_from(&before.keeper);
         Ok(Account {
-            accepted_endpoints: before.accepted_endpoints.clone(),
+            endpoint_use: before.endpoint_use.clone(),
             refused_endpoints: before.refused_endpoints.clone(),
             ..account
         })
@@ -231,7 +231,7 @@ impl Options {
                 factory.token_wait,
             )),
             metrics,
-            accepted_endpoints: Arc::default(),
+            endpoint_use: Arc::default(),
             refused_endpoints: Arc::default(),
             ip_rejected: Arc::default(),
             upstream: key,

@@ -1,15 +1,27 @@
-//! Endpoints that refuse every token. Their refusals are cached, so that an app that calls them in a loop
-//! causes no token requests.
+//! Endpoints that refuse calls whatever the token, as a state machine for each: `(state, event, now) → state`.
 //!
-//! The replay of a call is practically never refused by chance. If it is refused, the endpoint refuses
-//! this token for good: for example, an API that this type of account may not call always answers 40001.
-//! Until a call there is accepted or the token changes, calls are sent once and cause no fetch. If the
-//! endpoint has accepted calls before, the token may have expired between the two sends. Such an endpoint
-//! is blocked only when it refuses again with a token that was confirmed after the first refusal.
+//! | state | meaning | an accepted call | a call refused for good | then |
+//! |---|---|---|---|---|
+//! | – | nothing speaks against the endpoint | – | `Suspect` | |
+//! | `Suspect` | some calls were refused for good | – | `Refusing` after the third different one | a refused call causes a fetch only if nothing else is accepted; the same call is not replayed if the endpoint never worked |
+//! | `Refusing` | it refuses every call with this token | – | with another token: `RefusingAny` if it never worked | calls cause no fetch, and are not replayed |
+//! | `RefusingAny` | it refuses every call with every token | – | stays | the same, for an hour |
+//!
+//! A call is refused for good when its replay is refused, too. That is practically never chance: for example, an API
+//! that this type of account may not call always answers 40001, and a call with a mistake may get 40014. An endpoint
+//! that accepts calls with the same token never gets to `Refusing`, nor does one on which other calls are open. One
+//! that worked with another token gets there only when it refuses a token that was confirmed after its first refusal,
+//! because before that the token may have been revoked between the two sends.
+//!
+//! The replies of a `Refusing` endpoint are cached. More than ten calls a second are answered from the cache, unless
+//! other calls to it are open.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -18,21 +30,43 @@ use tokio::time::{Duration, Instant};
 
 use crate::token::Token;
 
-/// How many refusals are kept for one account.
+/// How many endpoints are kept for one account.
 const MOST: usize = 256;
 
-/// Longer paths are not cached.
+/// Longer paths are not kept.
 const LONGEST_PATH: usize = 256;
 
-/// How long an endpoint is blocked for a token that was not confirmed.
+/// So many different calls must be refused for good before an endpoint refuses every call.
+const DIFFERENT_CALLS: usize = 3;
+
+/// How long a refusal counts whose token was not confirmed.
 const UNCONFIRMED: Duration = Duration::from_secs(60);
 
-/// How long an endpoint is blocked for every token if it never accepted a call and refused two tokens.
+/// How long an endpoint is suspect after its last refusal.
+const SUSPECT: Duration = Duration::from_secs(600);
+
+/// How long an endpoint is taken to refuse every token.
 /// With the classic API each further attempt would revoke the token of all others.
 const ANY_TOKEN: Duration = Duration::from_secs(3600);
 
-/// How many calls a second are still sent to a blocked endpoint.
+/// How many calls a second are still sent to an endpoint that refuses every call.
 const MAX_CALLS_PER_SECOND: u32 = 10;
+
+/// How much of a body tells calls from each other.
+const COMPARED: usize = 64 * 1024;
+
+/// The hash of a call's query and body, which tells different calls of one endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallId(u64);
+
+impl CallId {
+    /// The id of a call with this query and body.
+    pub fn of(query: Option<&str>, body: &[u8]) -> Self {
+        let mut hash = DefaultHasher::new();
+        (query, body.len(), &body[..body.len().min(COMPARED)]).hash(&mut hash);
+        Self(hash.finish())
+    }
+}
 
 /// A reply of WeChat's that refused the token.
 #[derive(Clone, Debug)]
@@ -45,93 +79,202 @@ pub struct CachedRefusal {
     pub body: Bytes,
 }
 
-/// What is known when a replay is refused.
-#[derive(Clone, Copy, Debug)]
-pub struct Evidence {
-    /// The endpoint has accepted calls before.
-    pub worked: bool,
-    /// WeChat confirmed that the token is the current one.
+/// A call that was refused for good.
+#[derive(Clone, Debug)]
+pub struct RefusedCall {
+    /// The call.
+    pub call: CallId,
+    /// The token that was refused last.
+    pub token: Arc<Token>,
+    /// Whether WeChat confirmed that the token is the current one.
     pub confirmed: bool,
+    /// Whether the endpoint has accepted calls before.
+    pub worked: bool,
+    /// Whether it has accepted calls with this token, or other calls to it are open.
+    pub may_work: bool,
 }
 
-#[derive(Debug)]
-struct RefusedEndpoint {
-    path: Box<[u8]>,
+/// What an account believes of an endpoint. See the table in the text of the [module](self).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Suspect,
+    Refusing,
+    RefusingAny { until: Instant },
+}
+
+/// The state of an endpoint.
+#[derive(Clone, Debug)]
+struct EndpointState {
+    standing: Standing,
+    /// Different calls that were refused for good with the token.
+    calls: Vec<CallId>,
     token: Arc<Token>,
-    answer: CachedRefusal,
-    /// Whether the endpoint is blocked for this token, and until when if not for good.
-    firm: bool,
+    worked: bool,
+    /// The first and the last refusal of this token.
+    first_at: Instant,
+    last_at: Instant,
+    /// Until when this counts, while the token is not confirmed.
     until: Option<Instant>,
-    /// Until when it is blocked for every token, because two were refused.
-    any_token_until: Option<Instant>,
-    /// When the replay was refused.
-    refused_at: Instant,
+}
+
+/// What is known about a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing speaks against its endpoint.
+    Nothing,
+    /// Its endpoint has refused other calls for good.
+    Suspect,
+    /// It will be refused.
+    Hopeless,
+}
+
+impl EndpointState {
+    /// The transition for a call that was refused for good. An accepted call ends any state.
+    fn step(before: Option<&Self>, refused: &RefusedCall, now: Instant) -> Self {
+        let until = (!refused.confirmed).then(|| now + UNCONFIRMED);
+        let new = Self {
+            standing: Standing::Suspect,
+            calls: vec![refused.call],
+            token: refused.token.clone(),
+            worked: refused.worked,
+            first_at: now,
+            last_at: now,
+            until,
+        };
+        let Some(before) = before.filter(|before| before.is_current(now)) else {
+            return new;
+        };
+        if !before.token.is(&refused.token) {
+            let any = before.standing != Standing::Suspect && !refused.worked && refused.confirmed;
+            let standing = match before.standing {
+                Standing::RefusingAny { .. } => before.standing,
+                _ if any => Standing::RefusingAny {
+                    until: now + ANY_TOKEN,
+                },
+                _ => Standing::Suspect,
+            };
+            return Self { standing, ..new };
+        }
+        let mut calls = before.calls.clone();
+        if !calls.contains(&refused.call) && calls.len() < DIFFERENT_CALLS {
+            calls.push(refused.call);
+        }
+        let confirmed_since = refused.confirmed && refused.token.fetched_at() > before.first_at;
+        let every_call = calls.len() == DIFFERENT_CALLS
+            && !refused.may_work
+            && (!refused.worked || confirmed_since);
+        Self {
+            standing: match before.standing {
+                Standing::Suspect if every_call => Standing::Refusing,
+                standing => standing,
+            },
+            calls,
+            first_at: before.first_at,
+            until: until.filter(|_| before.until.is_some()),
+            ..new
+        }
+    }
+
+    fn is_current(&self, now: Instant) -> bool {
+        match self.standing {
+            Standing::RefusingAny { until } => now < until,
+            Standing::Refusing => self.until.is_none_or(|until| now < until),
+            Standing::Suspect => now < self.until.unwrap_or(self.last_at + SUSPECT),
+        }
+    }
+
+    /// What is known about `call` with `token`.
+    fn known(&self, token: &Token, call: CallId, now: Instant) -> Known {
+        if !self.is_current(now) {
+            return Known::Nothing;
+        }
+        let this_token = self.token.is(token);
+        match self.standing {
+            Standing::RefusingAny { .. } => Known::Hopeless,
+            Standing::Refusing if this_token => Known::Hopeless,
+            Standing::Suspect if this_token && !self.worked && self.calls.contains(&call) => {
+                Known::Hopeless
+            }
+            Standing::Refusing | Standing::Suspect => Known::Suspect,
+        }
+    }
+}
+
+/// An endpoint with its last refusal.
+#[derive(Debug)]
+struct Entry {
+    path: Box<[u8]>,
+    state: EndpointState,
+    answer: CachedRefusal,
     /// The start of the current second, and the calls in it.
     second_began: Instant,
     calls: u32,
 }
 
-/// The refusals of an account, oldest first.
+/// The endpoints of an account that refuse calls, those refused longest ago first.
 #[derive(Debug, Default)]
 pub struct RefusedEndpoints {
     /// So that nobody takes the lock while there are none.
     count: AtomicUsize,
-    entries: Mutex<Vec<RefusedEndpoint>>,
+    entries: Mutex<Vec<Entry>>,
 }
 
 impl RefusedEndpoints {
-    /// A second send of a call to `path` was refused with `token`.
-    pub fn add(&self, path: &[u8], token: &Arc<Token>, answer: CachedRefusal, evidence: Evidence) {
+    /// A call to `path` was refused for good, with this `answer`. Returns whether the endpoint is refusing every call
+    /// from now on.
+    pub fn add(&self, path: &[u8], refused: &RefusedCall, answer: CachedRefusal) -> bool {
         if path.len() > LONGEST_PATH {
-            return;
+            return false;
         }
         let now = Instant::now();
         let mut entries = self.lock();
-        let before = entries.iter().position(|entry| entry.is(path));
+        let before = entries.iter().position(|entry| *entry.path == *path);
         let before = before.map(|at| entries.remove(at));
-        let mut entry = RefusedEndpoint {
-            path: path.into(),
-            token: token.clone(),
-            answer,
-            firm: !evidence.worked,
-            until: (!evidence.confirmed).then(|| now + UNCONFIRMED),
-            any_token_until: None,
-            refused_at: now,
-            second_began: now,
-            calls: 0,
-        };
-        if let Some(before) = before {
-            if before.token.is(token) {
-                let again = evidence.confirmed && token.fetched_at() > before.refused_at;
-                entry.firm |= before.firm || again;
-                entry.until = entry.until.filter(|_| before.until.is_some());
-                entry.any_token_until = before.any_token_until;
-                (entry.second_began, entry.calls) = (before.second_began, before.calls);
-                if !again {
-                    entry.refused_at = before.refused_at;
-                }
-            } else if !evidence.worked && evidence.confirmed && before.firm {
-                entry.any_token_until = Some(now + ANY_TOKEN);
-            }
-        }
+        let state = EndpointState::step(before.as_ref().map(|before| &before.state), refused, now);
+        let was_refusing = before
+            .as_ref()
+            .is_some_and(|before| before.state.standing != Standing::Suspect);
+        let is_refusing = state.standing != Standing::Suspect;
+        let (second_began, calls) =
+            before.map_or((now, 0), |before| (before.second_began, before.calls));
         if entries.len() == MOST {
             entries.remove(0);
         }
-        entries.push(entry);
+        entries.push(Entry {
+            path: path.into(),
+            state,
+            answer,
+            second_began,
+            calls,
+        });
         self.count.store(entries.len(), Ordering::Relaxed);
+        is_refusing && !was_refusing
     }
 
-    /// Whether `path` is blocked for `token`.
-    pub fn knows(&self, path: &[u8], token: &Token) -> bool {
-        self.find(path, token, |_| ()).is_some()
+    /// What is known about a call to `path` with `token`. `call` is asked for only if something is known about the
+    /// endpoint.
+    pub fn known(&self, path: &[u8], token: &Token, call: impl FnOnce() -> CallId) -> Known {
+        self.find(path, |entry| {
+            entry.state.known(token, call(), Instant::now())
+        })
+        .unwrap_or(Known::Nothing)
     }
 
-    /// Counts a call to `path` that is about to be sent with `token`. Returns the cached refusal if there
-    /// have been too many calls in this second.
-    pub fn cached_refusal(&self, path: &[u8], token: &Token) -> Option<CachedRefusal> {
-        self.find(path, token, |entry| {
-            if entry.second_began.elapsed() >= Duration::from_secs(1) {
-                entry.second_began = Instant::now();
+    /// Counts a call to `path` that is about to be sent with `token`. Returns the cached refusal if it is hopeless,
+    /// and there have been too many calls in this second.
+    pub fn cached_refusal(
+        &self,
+        path: &[u8],
+        token: &Token,
+        call: impl FnOnce() -> CallId,
+    ) -> Option<CachedRefusal> {
+        let now = Instant::now();
+        self.find(path, |entry| {
+            if entry.state.known(token, call(), now) != Known::Hopeless {
+                return None;
+            }
+            if now - entry.second_began >= Duration::from_secs(1) {
+                entry.second_began = now;
                 entry.calls = 0;
             }
             entry.calls += 1;
@@ -139,144 +282,30 @@ impl RefusedEndpoints {
         })?
     }
 
-    /// Unblocks `path`, since a call to it was accepted.
+    /// Forgets `path`, since a call to it was accepted.
     pub fn forget(&self, path: &[u8]) {
         if self.count.load(Ordering::Relaxed) > 0 {
             let mut entries = self.lock();
-            entries.retain(|entry| !entry.is(path));
+            entries.retain(|entry| *entry.path != *path);
             self.count.store(entries.len(), Ordering::Relaxed);
         }
     }
 
-    fn find<T>(
-        &self,
-        path: &[u8],
-        token: &Token,
-        found: impl FnOnce(&mut RefusedEndpoint) -> T,
-    ) -> Option<T> {
+    fn find<T>(&self, path: &[u8], found: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let mut entries = self.lock();
-        let at = entries.iter().position(|entry| entry.is(path))?;
-        let entry = &mut entries[at];
-        let now = Instant::now();
-        let any_token = entry.any_token_until.is_some_and(|until| now < until);
-        let this_token = entry.token.is(token) && entry.until.is_none_or(|until| now < until);
-        (any_token || (entry.firm && this_token)).then(|| found(entry))
+        entries
+            .iter_mut()
+            .find(|entry| *entry.path == *path)
+            .map(found)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<RefusedEndpoint>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl RefusedEndpoint {
-    fn is(&self, path: &[u8]) -> bool {
-        *self.path == *path
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use tokio::time::advance;
-
-    use super::*;
-    use crate::secret::Secret;
-
-    const NEVER: Evidence = Evidence {
-        worked: false,
-        confirmed: true,
-    };
-    const ONCE: Evidence = Evidence {
-        worked: true,
-        confirmed: true,
-    };
-
-    fn token(value: &str) -> Arc<Token> {
-        Arc::new(Token::new(Secret::new(value), Duration::from_secs(7200)))
-    }
-
-    fn answer() -> CachedRefusal {
-        CachedRefusal {
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            body: Bytes::from_static(b"{\"errcode\":40001}"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn ten_calls_a_second_pass_and_the_rest_is_answered() {
-        let (refused, old) = (RefusedEndpoints::default(), token("old"));
-        assert!(refused.cached_refusal(b"/x", &old).is_none());
-        refused.add(b"/x", &old, answer(), NEVER);
-        for _ in 0..3 {
-            let answered = (0..25).filter(|_| refused.cached_refusal(b"/x", &old).is_some());
-            assert_eq!(answered.count(), 15);
-            advance(Duration::from_secs(1)).await;
-        }
-        assert!(refused.cached_refusal(b"/y", &old).is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn another_token_or_a_success_ends_it() {
-        let (refused, old) = (RefusedEndpoints::default(), token("old"));
-        refused.add(b"/x", &old, answer(), NEVER);
-        assert!(refused.knows(b"/x", &token("old")));
-        assert!(!refused.knows(b"/x", &token("new")));
-        refused.add(b"/x", &old, answer(), NEVER);
-        refused.forget(b"/x");
-        assert!(!refused.knows(b"/x", &old));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn memory_is_bounded() {
-        let (refused, old) = (RefusedEndpoints::default(), token("old"));
-        for at in 0..1000 {
-            let path = format!("/{at}");
-            refused.add(path.as_bytes(), &old, answer(), NEVER);
-        }
-        refused.add(&[b'x'; 1000], &old, answer(), NEVER);
-        assert_eq!(refused.lock().len(), MOST);
-        assert!(refused.knows(b"/999", &old) && !refused.knows(b"/0", &old));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_path_that_has_worked_is_given_a_second_chance_with_a_token_confirmed_since() {
-        let (refused, old) = (RefusedEndpoints::default(), token("old"));
-        advance(Duration::from_secs(1)).await;
-        for _ in 0..3 {
-            refused.add(b"/x", &old, answer(), ONCE);
-            assert!(!refused.knows(b"/x", &old));
-        }
-        advance(Duration::from_secs(1)).await;
-        refused.add(b"/x", &token("old"), answer(), ONCE);
-        assert!(refused.knows(b"/x", &old));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_path_that_never_worked_and_refused_two_tokens_is_given_up_for_an_hour() {
-        let refused = RefusedEndpoints::default();
-        refused.add(b"/x", &token("one"), answer(), NEVER);
-        refused.add(b"/x", &token("two"), answer(), NEVER);
-        assert!(refused.knows(b"/x", &token("three")));
-        advance(ANY_TOKEN).await;
-        assert!(!refused.knows(b"/x", &token("three")));
-        refused.add(b"/x", &token("three"), answer(), NEVER);
-        refused.forget(b"/x");
-        assert!(!refused.knows(b"/x", &token("three")));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn with_a_token_that_nobody_confirmed_a_path_is_given_up_for_a_minute() {
-        let (refused, old) = (RefusedEndpoints::default(), token("old"));
-        let unconfirmed = Evidence {
-            confirmed: false,
-            ..NEVER
-        };
-        refused.add(b"/x", &old, answer(), unconfirmed);
-        assert!(refused.knows(b"/x", &old));
-        advance(UNCONFIRMED).await;
-        assert!(!refused.knows(b"/x", &old));
-    }
-}
+mod tests;

@@ -70,6 +70,8 @@ labels! {
         NoToken = "no_token",
         /// WeCom returned the refused token again, and its refusals are never spurious.
         SameToken = "same_token",
+        /// No connection could be opened for the replay.
+        NotSent = "not_sent",
     }
 }
 

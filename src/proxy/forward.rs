@@ -23,6 +23,23 @@ pub(super) struct Attempt {
     pub(super) reply: Reply,
 }
 
+/// Which send of a call it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The first. If WeChat was closing the connection, a call that changes nothing is sent on a fresh one.
+    First,
+    /// The replay, which goes out once.
+    Replay,
+}
+
+/// What is put into a call.
+pub(super) struct Insertion<'a> {
+    /// What is done to its query.
+    pub(super) edit: Edit<'a>,
+    /// The secrets in it, which must not come back in a `Location`.
+    pub(super) secrets: &'a [&'a str],
+}
+
 impl Proxy {
     /// Sends a call that takes our token.
     pub(super) async fn send_with(
@@ -30,25 +47,27 @@ impl Proxy {
         call: &Call<'_>,
         body: BufferedBody<RequestBody>,
         token: &Token,
+        turn: Turn,
     ) -> Result<Attempt, SendFailure> {
-        let secrets = [token.value().expose(), token.encoded()];
-        let edit = Edit::Token(token.encoded());
-        pin!(self.send(call, body, edit, &secrets)).await
+        let insertion = Insertion {
+            edit: Edit::Token(token.encoded()),
+            secrets: &[token.value().expose(), token.encoded()],
+        };
+        pin!(self.send(call, body, insertion, turn)).await
     }
 
-    /// Sends the call, and reads as much of the reply as it takes to recognize a refusal. `secrets` are those that
-    /// were put in.
+    /// Sends the call, and reads as much of the reply as tells whether it is a refusal.
     pub(super) async fn send(
         &self,
         call: &Call<'_>,
         body: BufferedBody<RequestBody>,
-        edit: Edit<'_>,
-        secrets: &[&str],
+        insertion: Insertion<'_>,
+        turn: Turn,
     ) -> Result<Attempt, SendFailure> {
-        let spare = if call.is_repeatable() {
-            body.try_clone()
-        } else {
-            None
+        let Insertion { edit, secrets } = insertion;
+        let spare = match turn {
+            Turn::First if call.is_repeatable() => body.try_clone(),
+            Turn::First | Turn::Replay => None,
         };
         let upstream = call.account.upstream.as_ref();
         let request = upstream_request(call, body, edit)?;

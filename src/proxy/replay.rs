@@ -2,20 +2,43 @@
 
 use std::{pin::pin, sync::Arc};
 
+use http::header::CONTENT_TYPE;
+use tokio::time::{Duration, timeout};
+
 use super::{
-    Answered, Mark, Proxy, Reply, Unanswered, error::ProxyError, forward::Attempt, route::Call,
+    Answered, Mark, Proxy, Reply, Unanswered,
+    error::ProxyError,
+    forward::{Attempt, Turn},
+    route::Call,
     status_header::mark,
+    target::values,
 };
 use crate::{
-    account::refused_endpoints::{CachedRefusal, Evidence},
+    account::{
+        OpenCall,
+        refused_endpoints::{CachedRefusal, CallId, Known, RefusedCall},
+    },
     body::{buffered::BufferedBody, request_body::RequestBody},
     metrics::{Outcome, Skipped},
     token::{
         Token,
-        keeper::{NoReplay, ReplayToken},
+        keeper::{NoReplay, PathId, Refusal, ReplayToken},
     },
     wechat::errcode::{self, Verdict},
 };
+
+/// How long a call that cannot be replayed waits for the replacement of a refused token.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A call whose first send was refused, and all that its replay takes.
+struct FirstSend<'a> {
+    call: &'a Call<'a>,
+    open: OpenCall<'a>,
+    token: Arc<Token>,
+    attempt: Attempt,
+    body: BufferedBody<RequestBody>,
+    id: CallId,
+}
 
 impl Proxy {
     /// Answers a call that takes our token.
@@ -25,7 +48,7 @@ impl Proxy {
         body: RequestBody,
     ) -> Result<Answered, Unanswered> {
         let keeper = &call.account.keeper;
-        // Whoever must wait for a token waits without holding a body.
+        // Get the token first, so that a call that waits for it holds no memory.
         let mut token = keeper.token().await?;
         let body = self.buffer(body).await?;
         let replayable = body.whole().is_some();
@@ -35,31 +58,63 @@ impl Proxy {
             replayable,
         };
         let failed = |error| Unanswered { error, replayable };
-        if !token.is_alive() {
-            let renewed = keeper.token().await;
-            token = renewed.map_err(|none| failed(none.into()))?;
+        if !replayable || !token.is_alive() {
+            token = pin!(self.settled_token(call, replayable))
+                .await
+                .map_err(failed)?;
         }
-        if let Some(reply) = self.cached_refusal(call, &token) {
+        let open = call.account.endpoint_use.begin(&call.endpoint);
+        if let Some(reply) = self.cached_refusal(call, &token, &body, &open) {
             return Ok(answered((Outcome::Remembered, reply)));
         }
         let spare = body.try_clone();
-        let first = pin!(self.send_with(call, body, &token)).await;
+        let first = pin!(self.send_with(call, body, &token, Turn::First)).await;
         let first = first.map_err(|failure| failed(failure.into()))?;
         if !matches!(first.verdict, Verdict::Refused(_)) {
-            return Ok(answered((self.record(call, &token, &first), first.reply)));
+            let outcome = self.record(call, &open, &token, &first);
+            return Ok(answered((outcome, first.reply)));
         }
         call.account.metrics.refusal();
-        let Some(spare) = spare else {
-            return Ok(answered(self.not_replayable(call, token, first.reply)));
-        };
-        match self.replay_token(call, &token, &first).await {
-            Ok(second) => {
-                let again = Box::pin(self.send_again(call, spare, &second, first.reply)).await;
-                again.map(answered).map_err(failed)
+        let again = match spare {
+            Some(body) => {
+                let id = call_id(call, &body);
+                let first = FirstSend {
+                    call,
+                    open,
+                    token,
+                    attempt: first,
+                    body,
+                    id,
+                };
+                Box::pin(self.replay(first)).await.map_err(failed)?
             }
+            None => Box::pin(self.not_replayable(call, &open, &token, first)).await,
+        };
+        Ok(answered(again))
+    }
+
+    /// The token for a call whose body took its time, or that cannot be replayed. The latter waits while the token in
+    /// hand is known to be refused.
+    async fn settled_token(
+        &self,
+        call: &Call<'_>,
+        replayable: bool,
+    ) -> Result<Arc<Token>, ProxyError> {
+        let keeper = &call.account.keeper;
+        if !replayable {
+            keeper.settled(SETTLE_LIMIT).await;
+        }
+        Ok(keeper.token().await?)
+    }
+
+    /// Replays a refused call if there is a token for that.
+    async fn replay(&self, first: FirstSend<'_>) -> Result<(Outcome, Reply), ProxyError> {
+        let refusal = first.refusal();
+        match self.replay_token(&first, refusal).await {
+            Ok(second) => self.send_again(first, refusal, &second).await,
             Err(reason) => {
-                call.account.metrics.skipped(reason);
-                Ok(answered((Outcome::Refused, first.reply)))
+                first.call.account.metrics.skipped(reason);
+                Ok((Outcome::Refused, first.attempt.reply))
             }
         }
     }
@@ -67,24 +122,29 @@ impl Proxy {
     /// The token to send a refused call with, once more.
     async fn replay_token(
         &self,
-        call: &Call<'_>,
-        refused: &Arc<Token>,
-        first: &Attempt,
+        first: &FirstSend<'_>,
+        refusal: Refusal,
     ) -> Result<ReplayToken, Skipped> {
-        let keeper = &call.account.keeper;
+        let keeper = &first.call.account.keeper;
         let in_hand = keeper.in_hand().filter(|token| token.is_alive());
-        let unchanged = in_hand.is_none_or(|token| token.is(refused));
-        let path = call.endpoint.path();
-        if unchanged && call.account.refused_endpoints.knows(path, refused) {
+        let unchanged = in_hand.is_none_or(|token| token.is(&first.token));
+        if unchanged && first.known() == Known::Hopeless {
             return Err(Skipped::Hopeless);
         }
-        match keeper.replay_token(refused).await {
+        if refusal.weak {
+            tracing::debug!(
+                account = first.call.account.id(),
+                endpoint = first.call.endpoint_label(),
+                "a refused call has an access_token in its form body, which WeChat reads as a parameter: the app must leave it out"
+            );
+        }
+        match keeper.replay_token(&first.token, refusal).await {
             Ok(second) => Ok(second),
             Err(NoReplay::Failed(_)) => Err(Skipped::NoToken),
             Err(NoReplay::Same { confirmed }) => {
                 // An expiry is about the token; all else may be about the endpoint, for good.
-                if confirmed && first.verdict != Verdict::Refused(errcode::EXPIRED) {
-                    self.give_up(call, refused, &first.reply, confirmed);
+                if confirmed && first.attempt.verdict != Verdict::Refused(errcode::EXPIRED) {
+                    first.refused_for_good(&first.token, confirmed, &first.attempt.reply);
                 }
                 Err(Skipped::SameToken)
             }
@@ -94,65 +154,50 @@ impl Proxy {
     /// Sends a refused call the second and last time. Its reply is passed on whatever it is.
     async fn send_again(
         &self,
-        call: &Call<'_>,
-        body: BufferedBody<RequestBody>,
+        mut first: FirstSend<'_>,
+        refusal: Refusal,
         replay: &ReplayToken,
-        first: Reply,
     ) -> Result<(Outcome, Reply), ProxyError> {
         let token = &replay.token;
+        let call = first.call;
         let metrics = &call.account.metrics;
-        let mut second = match self.send_with(call, body, token).await {
+        let body = std::mem::replace(&mut first.body, BufferedBody::ready(""));
+        let mut second = match self.send_with(call, body, token, Turn::Replay).await {
             Ok(attempt) => attempt,
             Err(failure) if failure.nothing_sent() => {
-                metrics.skipped(Skipped::NoToken);
-                return Ok((Outcome::Refused, first));
+                metrics.skipped(Skipped::NotSent);
+                return Ok((Outcome::Refused, first.attempt.reply));
             }
             Err(failure) => {
                 metrics.replay(Outcome::Failed);
                 return Err(failure.into());
             }
         };
-        let outcome = self.record(call, token, &second);
+        let outcome = self.record(call, &first.open, token, &second);
         if outcome == Outcome::Refused {
             metrics.refusal();
-            let worked = call.account.accepted_endpoints.has(&call.endpoint);
-            call.account.keeper.refused_again(token, worked);
-            self.give_up(call, token, &second.reply, replay.confirmed);
+            call.account.keeper.refused_again(token, refusal);
+            first.refused_for_good(token, replay.confirmed, &second.reply);
         }
         metrics.replay(outcome);
         mark(&mut second.reply, Mark::Replayed);
         Ok((outcome, second.reply))
     }
 
-    /// Remembers that the endpoint of this call refuses `token`, whether or not that is `confirmed` to
-    /// be the one to use.
-    fn give_up(&self, call: &Call<'_>, token: &Arc<Token>, reply: &Reply, confirmed: bool) {
-        let worked = call.account.accepted_endpoints.has(&call.endpoint);
-        // A token that nobody confirmed may be dead; then a path that worked is not to blame.
-        if (confirmed || !worked)
-            && let Some(answer) = answer_of(reply)
-        {
-            let evidence = Evidence { worked, confirmed };
-            let path = call.endpoint.path();
-            call.account
-                .refused_endpoints
-                .add(path, token, answer, evidence);
-        }
-        tracing::warn!(
-            account = call.account.id(),
-            endpoint = call.endpoint_label(),
-            "a call was refused with the token that is the one to use: this endpoint may not be for this account"
-        );
-    }
-
     /// Notes what a reply says about the token, and how the call ended.
-    fn record(&self, call: &Call<'_>, token: &Token, attempt: &Attempt) -> Outcome {
+    fn record(
+        &self,
+        call: &Call<'_>,
+        open: &OpenCall<'_>,
+        token: &Token,
+        attempt: &Attempt,
+    ) -> Outcome {
         match attempt.verdict {
             Verdict::Accepted => {
                 if attempt.reply.status().is_success() {
                     call.account.keeper.accepted(token);
                     call.account.ip_rejected.clear();
-                    call.account.accepted_endpoints.note(&call.endpoint);
+                    open.accepted(token);
                     call.account.refused_endpoints.forget(call.endpoint.path());
                 }
                 Outcome::Accepted
@@ -162,26 +207,48 @@ impl Proxy {
         }
     }
 
-    /// A refused call whose body is gone: the app reads the refusal, and the next call does better.
-    fn not_replayable(
+    /// A refused call whose body is gone: the app reads the refusal once there is another token, so that its next
+    /// try has that.
+    async fn not_replayable(
         &self,
         call: &Call<'_>,
-        refused: Arc<Token>,
-        reply: Reply,
+        open: &OpenCall<'_>,
+        refused: &Arc<Token>,
+        first: Attempt,
     ) -> (Outcome, Reply) {
         call.account.metrics.skipped(Skipped::NotHeld);
-        let keeper = call.account.keeper.clone();
-        tokio::spawn(async move {
-            // A failure is logged where it happens.
-            let _ = keeper.replace(&refused).await;
-        });
-        (Outcome::Refused, reply)
+        let path = call.endpoint.path();
+        let id = || CallId::of(call.query, &[]);
+        let known = call.account.refused_endpoints.known(path, refused, id);
+        if known != Known::Hopeless {
+            let refusal = Refusal {
+                path: PathId::of(path),
+                worked: open.worked(),
+                suspect: known != Known::Nothing,
+                weak: false,
+            };
+            // A failure is told where it happens, and an app that hangs up does not cancel the fetch.
+            let replaced = call.account.keeper.replay_token(refused, refusal);
+            let _ = timeout(SETTLE_LIMIT, replaced).await;
+        }
+        (Outcome::Refused, first.reply)
     }
 
-    /// The refusal that a caller gets who loops on a path that refuses every token.
-    fn cached_refusal(&self, call: &Call<'_>, token: &Token) -> Option<Reply> {
-        let remembered = &call.account.refused_endpoints;
-        let answer = remembered.cached_refusal(call.endpoint.path(), token)?;
+    /// The cached refusal for a hopeless call, if there have been too many. While other calls to the endpoint are
+    /// open, it may turn out to work.
+    fn cached_refusal(
+        &self,
+        call: &Call<'_>,
+        token: &Token,
+        body: &BufferedBody<RequestBody>,
+        open: &OpenCall<'_>,
+    ) -> Option<Reply> {
+        if open.has_others() {
+            return None;
+        }
+        let refused = &call.account.refused_endpoints;
+        let path = call.endpoint.path();
+        let answer = refused.cached_refusal(path, token, || call_id(call, body))?;
         let mut reply = Reply::new(BufferedBody::ready(answer.body));
         *reply.status_mut() = answer.status;
         *reply.headers_mut() = answer.headers;
@@ -190,8 +257,71 @@ impl Proxy {
     }
 }
 
+impl FirstSend<'_> {
+    fn known(&self) -> Known {
+        let path = self.call.endpoint.path();
+        let refused = &self.call.account.refused_endpoints;
+        refused.known(path, &self.token, || self.id)
+    }
+
+    /// The evidence against the token.
+    fn refusal(&self) -> Refusal {
+        Refusal {
+            path: PathId::of(self.call.endpoint.path()),
+            worked: self.open.worked(),
+            suspect: self.known() != Known::Nothing,
+            weak: has_own_token(self.call, &self.body),
+        }
+    }
+
+    /// Remembers that this call was refused with `token`, and will be again. `confirmed` says whether that is known
+    /// to be the token to use.
+    fn refused_for_good(&self, token: &Arc<Token>, confirmed: bool, reply: &Reply) {
+        let (call, worked) = (self.call, self.open.worked());
+        // A token that nobody confirmed may be dead; then an endpoint that worked is not to blame.
+        if !confirmed && worked {
+            return;
+        }
+        let Some(answer) = cached(reply) else {
+            return;
+        };
+        let refused = RefusedCall {
+            call: self.id,
+            token: token.clone(),
+            confirmed,
+            worked,
+            may_work: self.open.worked_with(token) || self.open.has_others_now(),
+        };
+        let path = call.endpoint.path();
+        if call.account.refused_endpoints.add(path, &refused, answer) {
+            tracing::warn!(
+                account = call.account.id(),
+                endpoint = call.endpoint_label(),
+                "an endpoint refuses every call, with any token: it may not be for this account"
+            );
+        }
+    }
+}
+
+/// The id of a call that can be replayed.
+fn call_id(call: &Call<'_>, body: &BufferedBody<RequestBody>) -> CallId {
+    CallId::of(call.query, body.whole().map_or(&[], |body| body))
+}
+
+/// Whether the call has an `access_token` in a form body. WeChat reads it as a parameter, and refuses the call.
+fn has_own_token(call: &Call<'_>, body: &BufferedBody<RequestBody>) -> bool {
+    const FORM: &str = "application/x-www-form-urlencoded";
+    let is_form = call.head.headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.len() >= FORM.len() && value[..FORM.len()].eq_ignore_ascii_case(FORM.as_bytes())
+    });
+    let form = body.whole().filter(|_| is_form);
+    let form = form.and_then(|body| std::str::from_utf8(body).ok());
+    form.is_some_and(|form| values(Some(form), "access_token").next().is_some())
+}
+
 /// What is kept of a refusal.
-fn answer_of(reply: &Reply) -> Option<CachedRefusal> {
+fn cached(reply: &Reply) -> Option<CachedRefusal> {
     let body = reply.body().whole()?.clone();
     Some(CachedRefusal {
         status: reply.status(),

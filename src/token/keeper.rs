@@ -2,6 +2,8 @@
 
 mod adopt;
 pub mod backoff;
+pub mod confidence;
+mod known_dead;
 mod refusal;
 pub mod schedule;
 mod state;
@@ -30,9 +32,12 @@ use super::{
     source::{FetchRequest, FetchedToken, TokenError, TokenSource},
 };
 use crate::metrics::{AccountMetrics, Cause, Fetched};
+use confidence::Event;
+pub use confidence::{DeadBecause, PathId, Refusal};
+pub use known_dead::KnownDead;
 pub use refusal::{NoReplay, Replacement, ReplayToken};
 use schedule::Renewal;
-use state::{Doubt, FetchFailure, Flight, InFlight, State};
+use state::{FetchFailure, Flight, InFlight, State};
 use waiters::Waiters;
 
 /// Options of a keeper.
@@ -90,6 +95,8 @@ pub struct Status {
     pub tried: bool,
     /// Fetches in the current 24 hours.
     pub fetches: u32,
+    /// Set while WeChat refuses the token for every call, and no other can be had.
+    pub known_dead: Option<KnownDead>,
 }
 
 impl<S: TokenSource> Keeper<S> {
@@ -112,7 +119,7 @@ impl<S: TokenSource> Keeper<S> {
             runtime: Handle::current(),
             token: ArcSwapOption::empty(),
             history,
-            state: Mutex::new(State::new(options.daily_fetches)),
+            state: Mutex::new(State::new(&options)),
             watching: AtomicBool::new(false),
             waiters: Waiters::default(),
             changed: Notify::new(),
@@ -133,7 +140,7 @@ impl<S: TokenSource> Keeper<S> {
                 (Some(_), Some(_)) if alive.is_some() => return self.last_resort(&state),
                 (Some(flight), _) => flight,
                 (None, _) if state.back_off().is_some() => return self.last_resort(&state),
-                (None, _) => self.launch(&mut state, self.cause()),
+                (None, _) => self.launch_by_itself(&mut state),
             }
         };
         // A token in its last seconds is better than waiting until it has expired.
@@ -174,7 +181,8 @@ impl<S: TokenSource> Keeper<S> {
             token: self.in_hand(),
             error: state.failure.as_ref().map(FetchFailure::report),
             tried: state.tried,
-            fetches: state.backoff.fetches(),
+            fetches: state.token.fetches(),
+            known_dead: self.known_dead(&state),
         }
     }
 
@@ -183,6 +191,10 @@ impl<S: TokenSource> Keeper<S> {
         let mut state = self.lock();
         state.again = state.flight.is_some();
         if state.failure.take().is_some() {
+            if state.token.is_refused() {
+                // No call need ask for another token.
+                state.renew_at = Instant::now();
+            }
             self.changed.notify_one();
         }
     }
@@ -192,7 +204,7 @@ impl<S: TokenSource> Keeper<S> {
     pub fn renew_if_due(self: &Arc<Self>) {
         let mut state = self.lock();
         if state.flight.is_none() && state.due() <= Instant::now() {
-            drop(self.launch(&mut state, self.cause()));
+            drop(self.launch_by_itself(&mut state));
         }
     }
 
@@ -200,7 +212,7 @@ impl<S: TokenSource> Keeper<S> {
     pub async fn run(self: Arc<Self>) {
         loop {
             let (flight, wake) = {
-                let mut state = self.lock();
+                let state = self.lock();
                 (state.flight(), state.due())
             };
             if let Some(flight) = flight {
@@ -221,20 +233,22 @@ impl<S: TokenSource> Keeper<S> {
                 let mut state = self.lock();
                 match state.flight() {
                     Some(flight) => flight,
-                    None => self.launch(&mut state, self.cause()),
+                    None => self.launch_by_itself(&mut state),
                 }
             };
             let _ = flight.await;
         }
     }
 
-    fn cause(&self) -> Cause {
+    /// Starts a fetch that no refused call has asked for.
+    fn launch_by_itself(self: &Arc<Self>, state: &mut State) -> Flight {
         let alive = self.in_hand().is_some_and(|token| token.is_alive());
-        if alive {
-            Cause::Renewal
-        } else {
-            Cause::Missing
-        }
+        let cause = match alive {
+            true if state.token.dead().is_some() => Cause::Refusal,
+            true => Cause::Renewal,
+            false => Cause::Missing,
+        };
+        self.launch(state, cause)
     }
 
     /// Returns the current token until it expires, for times when no fetch is possible.
@@ -257,7 +271,7 @@ impl<S: TokenSource> Keeper<S> {
     /// must not cancel a fetch that others need, or one that WeChat has acted upon. It runs on the
     /// control runtime, so that a busy worker does not delay it.
     fn launch(self: &Arc<Self>, state: &mut State, cause: Cause) -> Flight {
-        state.backoff.fetch();
+        state.step(Event::FetchBegins);
         let this = Arc::clone(self);
         let request = FetchRequest {
             cause,
@@ -298,7 +312,7 @@ impl<S: TokenSource> Keeper<S> {
             Err(error) => !error.was_sent(),
         };
         if spared {
-            state.backoff.refund();
+            state.step(Event::FetchSpared);
         }
         let outcome = match outcome {
             Ok(fetched) => Ok(self.store(&mut state, cause, fetched)),
@@ -319,6 +333,8 @@ impl<S: TokenSource> Keeper<S> {
                 };
                 self.metrics.fetch(kept, cause, fetched);
                 let retry_at = Instant::now() + wait;
+                let account = error.kind().is_of_the_account();
+                state.step(Event::FetchFailed { account });
                 let failed = error.clone();
                 state.failure = Some(FetchFailure {
                     error,
@@ -351,12 +367,11 @@ impl<S: TokenSource> Keeper<S> {
         };
         state.renew_at = Instant::now() + pause;
         state.failure = None;
-        state.on_trial = cause == Cause::Refusal && !same;
-        state.hearsay = !fetched;
-        state.doubt = state.doubt.filter(|_| same).map(Doubt::stays);
-        if cause == Cause::Refusal && same {
-            state.backoff.in_vain();
-        }
+        state.step(Event::Fetched(confidence::ReturnedToken {
+            same,
+            by_wechat: fetched,
+            after_refusal: cause == Cause::Refusal,
+        }));
         // Add it to the history first: an app that gets the token may send it back at once.
         if let Some(history) = &self.history {
             history.put(token.value());

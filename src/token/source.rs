@@ -310,6 +310,29 @@ impl TokenErrorKind {
         }
     }
 
+    /// Whether the account's secret, IP or state is the cause, so that no request of anybody's would be answered
+    /// better.
+    pub fn is_of_the_account(self) -> bool {
+        match self {
+            Self::WrongSecret
+            | Self::WrongRequest
+            | Self::NotWhitelisted
+            | Self::Frozen
+            | Self::Forbidden
+            | Self::AwaitsAdmin
+            | Self::RefusedForAnHour
+            | Self::RefusedForADay
+            | Self::WrongCorpSecret
+            | Self::WrongCorpid => true,
+            Self::Busy
+            | Self::Local
+            | Self::DailyQuota
+            | Self::MinuteQuota
+            | Self::TooOften
+            | Self::Unknown => false,
+        }
+    }
+
     /// The wait after the first failure, and the longest wait.
     pub fn back_off(self) -> (Duration, Duration) {
         let (first, most) = match self {

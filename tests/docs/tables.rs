@@ -138,3 +138,35 @@ fn the_table_of_injections_settings_is_the_codes() {
         }
     }
 }
+
+/// The names in back quotes of each cell after the first two.
+fn codes(row: &[String]) -> Vec<Vec<&str>> {
+    let cells = row.iter().skip(2);
+    cells
+        .map(|cell| cell.split('`').skip(1).step_by(2).collect())
+        .collect()
+}
+
+#[test]
+fn the_table_of_a_tokens_states_is_the_codes() {
+    let source = Page::read("src/token/keeper/confidence.rs").text;
+    let rows = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | `"));
+    let rows: Vec<Vec<String>> = rows
+        .map(|row| row.split('|').map(|cell| cell.trim().to_owned()).collect())
+        .collect();
+    for page in both("tokens") {
+        let shown = table(&page, "state", "状态");
+        assert_eq!(shown.len(), rows.len(), "{}", page.path);
+        for (shown, row) in shown.iter().zip(&rows) {
+            assert_eq!(shown[0].trim_matches('`'), row[0].trim_matches('`'));
+            assert_eq!(
+                codes(shown),
+                codes(row)[..codes(shown).len()],
+                "{}",
+                page.path
+            );
+        }
+    }
+}

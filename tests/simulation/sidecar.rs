@@ -4,7 +4,7 @@ use std::{
     future,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
     },
 };
 
@@ -15,11 +15,11 @@ use tokio::{
     time::{Duration, Instant, sleep, sleep_until, timeout},
 };
 use wechat_sidecar::{
-    account::refused_endpoints::{CachedRefusal, Evidence, RefusedEndpoints},
+    account::refused_endpoints::{CachedRefusal, CallId, Known, RefusedCall, RefusedEndpoints},
     secret::Secret,
     token::{
         Token,
-        keeper::{Keeper, Options, ReplayToken, schedule::Renewal},
+        keeper::{Keeper, Options, PathId, Refusal, ReplayToken, schedule::Renewal},
         source::{
             FetchRequest, FetchedToken, TokenError, TokenSource, shared::Shared, wechat::TokenApi,
         },
@@ -211,9 +211,11 @@ pub struct Incarnation {
     pub index: usize,
     pub keeper: Arc<Keeper<Source>>,
     life: Arc<Life>,
-    remembered: RefusedEndpoints,
-    /// Whether a call to each path was accepted.
-    worked: [AtomicBool; PATHS.len()],
+    refused: RefusedEndpoints,
+    /// The tag of the token with which a call was accepted last, by path.
+    accepted_with: [AtomicU16; PATHS.len()],
+    /// How many calls have begun, all of which differ.
+    calls_begun: AtomicUsize,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -270,8 +272,9 @@ impl Incarnation {
             index,
             keeper: Keeper::new(source, options, world.metrics.clone()),
             life,
-            remembered: RefusedEndpoints::default(),
-            worked: Default::default(),
+            refused: RefusedEndpoints::default(),
+            accepted_with: Default::default(),
+            calls_begun: AtomicUsize::new(0),
             tasks: Mutex::default(),
         });
         let runs = tokio::spawn(started.keeper.clone().run());
@@ -323,7 +326,10 @@ impl Incarnation {
     /// Handles the call as `proxy/replay.rs` does.
     async fn make_call(&self) {
         let choice = fastrand::usize(..PATHS.len());
-        let (path, worked) = (PATHS[choice], &self.worked[choice]);
+        let (path, accepted_with) = (PATHS[choice], &self.accepted_with[choice]);
+        let worked = || accepted_with.load(Ordering::Relaxed) != 0;
+        let number = self.calls_begun.fetch_add(1, Ordering::Relaxed);
+        let id = CallId::of(None, &number.to_be_bytes());
         let mut token = match self.keeper.token().await {
             Ok(token) => token,
             Err(error) => return self.fails(&format!("has no token: {error}"), None),
@@ -334,7 +340,7 @@ impl Incarnation {
                 Err(error) => return self.fails(&format!("has no token: {error}"), None),
             };
         }
-        if self.remembered.cached_refusal(path, &token).is_some() {
+        if self.refused.cached_refusal(path, &token, || id).is_some() {
             return self.fails("is answered from memory", None);
         }
         match self.send(&token, true).await {
@@ -344,13 +350,21 @@ impl Incarnation {
         }
         let in_hand = self.keeper.in_hand().filter(|token| token.is_alive());
         let unchanged = in_hand.is_none_or(|held| held.is(&token));
-        if unchanged && self.remembered.knows(path, &token) {
-            if !worked.load(Ordering::Relaxed) {
+        let known = self.refused.known(path, &token, || id);
+        if unchanged && known == Known::Hopeless {
+            if !worked() {
                 return self.gives_up();
             }
             return self.fails("is hopeless", None);
         }
-        let ReplayToken { token, confirmed } = match self.keeper.replay_token(&token).await {
+        let refusal = Refusal {
+            path: PathId::of(path),
+            worked: worked(),
+            suspect: known != Known::Nothing,
+            weak: false,
+        };
+        let ReplayToken { token, confirmed } = match self.keeper.replay_token(&token, refusal).await
+        {
             Ok(second) => second,
             Err(error) => return self.fails(&format!("gets no second token: {error:?}"), None),
         };
@@ -361,16 +375,22 @@ impl Incarnation {
             // Nothing was sent, so the app gets the first refusal.
             Sent::Unreachable => self.fails("cannot be sent again", None),
             Sent::Refused => {
-                let worked = worked.load(Ordering::Relaxed);
-                self.keeper.refused_again(&token, worked);
+                let worked = worked();
+                self.keeper.refused_again(&token, refusal);
                 if confirmed || !worked {
                     let answer = CachedRefusal {
                         status: StatusCode::OK,
                         headers: HeaderMap::new(),
                         body: Bytes::new(),
                     };
-                    let evidence = Evidence { worked, confirmed };
-                    self.remembered.add(path, &token, answer, evidence);
+                    let refused = RefusedCall {
+                        call: id,
+                        token: token.clone(),
+                        confirmed,
+                        worked,
+                        may_work: accepted_with.load(Ordering::Relaxed) == token.tag(),
+                    };
+                    self.refused.add(path, &refused, answer);
                 }
                 self.fails("is refused twice", Some((&token, good)));
             }
@@ -412,8 +432,8 @@ impl Incarnation {
 
     fn accepted(&self, choice: usize, token: &Token, healed: bool) {
         self.keeper.accepted(token);
-        self.worked[choice].store(true, Ordering::Relaxed);
-        self.remembered.forget(PATHS[choice]);
+        self.accepted_with[choice].store(token.tag(), Ordering::Relaxed);
+        self.refused.forget(PATHS[choice]);
         let mut calls = self.world.calls();
         calls.accepted += 1;
         calls.healed += u64::from(healed);

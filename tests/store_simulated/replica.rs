@@ -9,12 +9,20 @@ use tokio::time::Duration;
 use super::memory::{Asks, Memory, Mint, View};
 use wechat_sidecar::token::{
     Token,
-    keeper::{Keeper, Options, Replacement, schedule::Renewal},
+    keeper::{Keeper, Options, PathId, Refusal, Replacement, schedule::Renewal},
     source::shared::Shared,
 };
 
 /// How many fetches all replicas together may make in a day because of refusals.
 pub const DAILY: u32 = 200;
+
+/// A refusal by an endpoint that worked before.
+pub const REFUSAL: Refusal = Refusal {
+    path: PathId::from_hash(1),
+    worked: true,
+    suspect: false,
+    weak: false,
+};
 
 pub struct Replica {
     pub keeper: Arc<Keeper<Shared<Asks, View>>>,
@@ -67,9 +75,9 @@ impl Replica {
     }
 
     pub async fn replace(&self, refused: &Token) -> Option<String> {
-        match self.keeper.replace(refused).await {
+        match self.keeper.replace(refused, REFUSAL).await {
             Ok(Replacement::Another(token)) => Some(token.value().expose().to_owned()),
-            Ok(Replacement::Same | Replacement::BackedOff) | Err(_) => None,
+            Ok(Replacement::Same | Replacement::Unclear | Replacement::None) | Err(_) => None,
         }
     }
 }

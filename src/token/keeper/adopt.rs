@@ -2,7 +2,7 @@
 
 use std::future;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Keeper;
 use crate::{
@@ -16,16 +16,22 @@ use crate::{
 impl<S: TokenSource> Keeper<S> {
     /// Takes over the token and state of `before`, a keeper of the same tokens with other options.
     pub fn go_on_from(&self, before: &Self) {
-        let (token, renew_at, tried, backoff) = {
+        let (token, renew_at, tried, state_of_token) = {
             let state = before.lock();
-            let backoff = state
-                .backoff
-                .clone()
-                .with_ceiling(self.options.daily_fetches);
-            (before.in_hand(), state.renew_at, state.tried, backoff)
+            (
+                before.in_hand(),
+                state.renew_at,
+                state.tried,
+                state.token.clone(),
+            )
         };
         let mut state = self.lock();
-        (state.renew_at, state.tried, state.backoff) = (renew_at, tried, backoff);
+        (state.renew_at, state.tried) = (renew_at, tried);
+        state.token = state_of_token.with_limits(self.options.traits(), self.options.daily_fetches);
+        if state.token.dead().is_some() {
+            // What was changed may be what was wrong.
+            state.renew_at = Instant::now();
+        }
         self.token.store(token);
     }
 

@@ -1,13 +1,15 @@
-//! Handles refused tokens: it compares the token with the current one first, then fetches, but not too often.
+//! Handles refused tokens: it compares the token with the current one first, then does what [`TokenState`] says.
+//!
+//! [`TokenState`]: super::confidence::TokenState
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::{
     Keeper,
-    schedule::Renewal,
-    state::{Doubt, State},
+    confidence::{Action, Event, Refusal},
+    state::State,
 };
 use crate::{
     metrics::Cause,
@@ -25,8 +27,10 @@ pub enum Replacement {
     Another(Arc<Token>),
     /// A fetch returned the same token.
     Same,
-    /// The backoff allows no fetch now.
-    BackedOff,
+    /// There is no fetch, but a look at other calls may show whether the token still works.
+    Unclear,
+    /// There is no fetch.
+    None,
 }
 
 /// The token for the replay of a refused call.
@@ -59,23 +63,34 @@ impl From<TokenError> for NoReplay {
 /// The pause before a replay with the same token, because a refusal may be transient.
 const SAME_TOKEN_PAUSE: Duration = Duration::from_millis(300);
 
+/// How often a call that waits for the replacement of a refused token looks for it.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+
 impl<S: TokenSource> Keeper<S> {
-    /// Returns the replacement of `refused`, which WeChat just refused.
+    /// Returns the replacement of `refused`, which WeChat just refused for the call of `refusal`.
     ///
     /// If the token was replaced meanwhile, the current token is returned without a fetch. So a thousand
     /// calls that are refused together cause one fetch. The caller must pass the refused token, because only
     /// a refusal may force a fetch.
-    pub async fn replace(self: &Arc<Self>, refused: &Token) -> Result<Replacement, TokenError> {
+    pub async fn replace(
+        self: &Arc<Self>,
+        refused: &Token,
+        refusal: Refusal,
+    ) -> Result<Replacement, TokenError> {
         let refused_at = Instant::now();
-        for again in [false, true] {
+        let mut event = Event::Refused(refusal);
+        loop {
             let (conclusive, flight) = {
                 let mut state = self.lock();
-                if let Some(token) = self.in_hand()
-                    && token.is_alive()
-                    && !token.is(refused)
-                {
+                if let Some(token) = self.other_than(refused) {
                     return Ok(Replacement::Another(token));
                 }
+                let is_in_hand = self.in_hand().is_some_and(|token| token.is(refused));
+                let action = match is_in_hand {
+                    true => self.step_if_in_hand(&mut state, refused, event),
+                    // The token in hand has expired.
+                    false => Action::Fetch,
+                };
                 if let Some(in_flight) = &state.flight {
                     // WeCom's refusals are never spurious, so a fetch after an earlier one is conclusive.
                     let certain = in_flight.by_refusal && !self.options.retry_same_token;
@@ -84,89 +99,143 @@ impl<S: TokenSource> Keeper<S> {
                         in_flight.flight.clone(),
                     )
                 } else if let Some(failure) = state.back_off() {
-                    return Err(failure.error.clone());
-                } else if state.backoff.allows() || (again && state.backoff.follow_up()) {
-                    (true, self.launch(&mut state, Cause::Refusal))
+                    let error = failure.error.clone();
+                    let account = error.kind().is_of_the_account();
+                    self.step_if_in_hand(&mut state, refused, Event::FetchFailed { account });
+                    return Err(error);
                 } else {
-                    return Ok(Replacement::BackedOff);
+                    match action {
+                        Action::Fetch => (true, self.launch(&mut state, Cause::Refusal)),
+                        Action::Watch => return Ok(Replacement::Unclear),
+                        Action::Pass => return Ok(Replacement::None),
+                    }
                 }
             };
             let token = self.waiters.wait(flight).await?;
             if !token.is(refused) {
                 return Ok(Replacement::Another(token));
             }
-            if conclusive {
-                break;
+            if conclusive || matches!(event, Event::FetchWasEarlier) {
+                return Ok(Replacement::Same);
             }
-            // That fetch had begun before the refusal: fetch once more.
+            event = Event::FetchWasEarlier;
         }
-        Ok(Replacement::Same)
     }
 
     /// Returns the token for the replay of a call, which WeChat refused with the token `refused`.
     pub async fn replay_token(
         self: &Arc<Self>,
         refused: &Arc<Token>,
+        refusal: Refusal,
     ) -> Result<ReplayToken, NoReplay> {
         let retries_same = self.options.retry_same_token;
-        let confirmed = match self.replace(refused).await? {
+        let not_replayed = |confirmed| {
+            let mut state = self.lock();
+            self.step_if_in_hand(&mut state, refused, Event::NotReplayed(refusal));
+            self.changed.notify_one();
+            Err(NoReplay::Same { confirmed })
+        };
+        let confirmed = match self.replace(refused, refusal).await? {
             Replacement::Another(token) => {
                 // A token that others have put in place may have been revoked unnoticed.
-                let confirmed = token.was_accepted() || !self.lock().hearsay;
+                let confirmed = token.was_accepted() || !self.lock().token.is_adopted();
                 return Ok(ReplayToken { token, confirmed });
             }
-            Replacement::Same if !retries_same => {
-                self.doubt(&mut self.lock());
-                return Err(NoReplay::Same { confirmed: true });
-            }
+            Replacement::Same if !retries_same => return not_replayed(true),
             Replacement::Same => {
                 sleep(SAME_TOKEN_PAUSE).await;
                 true
             }
-            // The token was not accepted since the last fetch, so wait.
-            Replacement::BackedOff if !retries_same && !self.lock().backoff.has_hope() => {
-                return Err(NoReplay::Same { confirmed: false });
-            }
+            Replacement::None => return Err(NoReplay::Same { confirmed: false }),
             // If other calls with it are still accepted, no fetch is needed.
-            Replacement::BackedOff => {
-                !self.seems_dead(refused).await || self.last_hope(refused).await?
+            Replacement::Unclear => {
+                !self.seems_dead(refused).await || self.last_attempt(refused, refusal).await?
             }
         };
         let in_hand = self.in_hand().filter(|token| token.is_alive());
         let token = in_hand.unwrap_or_else(|| refused.clone());
         if token.is(refused) && !retries_same {
-            return Err(NoReplay::Same { confirmed });
+            return not_replayed(confirmed);
         }
         let confirmed = confirmed || !token.is(refused);
         Ok(ReplayToken { token, confirmed })
+    }
+
+    /// Waits up to `limit` while WeChat refuses the token in hand and another may be on its way. This is for calls
+    /// that cannot be replayed.
+    pub async fn settled(&self, limit: Duration) {
+        let is_settled = || {
+            let state = self.lock();
+            let fetching = state.flight.is_some() && state.token.is_refused();
+            !fetching && state.token.dead().is_none()
+        };
+        if is_settled() {
+            return;
+        }
+        // The time is up: the call is sent with what there is.
+        let _ = timeout(limit, async {
+            while !is_settled() {
+                sleep(SETTLE_PAUSE).await;
+            }
+        })
+        .await;
+    }
+
+    /// The token in hand, if it is usable and another one.
+    fn other_than(&self, refused: &Token) -> Option<Arc<Token>> {
+        let in_hand = self.in_hand();
+        in_hand.filter(|token| token.is_alive() && !token.is(refused))
+    }
+
+    /// Applies `event`, which concerns `token`, unless another is in hand now.
+    fn step_if_in_hand(&self, state: &mut State, token: &Token, event: Event) -> Action {
+        if !self.in_hand().is_some_and(|current| current.is(token)) {
+            return Action::Pass;
+        }
+        let action = state.step(event);
+        // From now on it matters whether calls are accepted.
+        self.watching.store(true, Ordering::Relaxed);
+        action
     }
 
     /// Whether no call with `token` was accepted in the second half of a pause. In the first half, replies may
     /// still arrive that were sent before the token was revoked.
     async fn seems_dead(&self, token: &Token) -> bool {
         sleep(SAME_TOKEN_PAUSE / 2).await;
+        if self.other_than(token).is_some() {
+            return false;
+        }
         let before = {
             let state = self.lock();
             self.watching.store(true, Ordering::Relaxed);
             state.accepted
         };
         sleep(SAME_TOKEN_PAUSE / 2).await;
-        self.in_hand().is_some_and(|current| current.is(token)) && self.lock().accepted == before
+        self.other_than(token).is_none() && self.lock().accepted == before
     }
 
-    /// Fetches although the backoff has not ended. Returns whether a last attempt was allowed.
-    async fn last_hope(self: &Arc<Self>, refused: &Token) -> Result<bool, TokenError> {
+    /// Fetches if that is allowed although the backoff has not ended, or although the endpoint may be to blame.
+    /// Returns whether WeChat was asked.
+    async fn last_attempt(
+        self: &Arc<Self>,
+        refused: &Token,
+        refusal: Refusal,
+    ) -> Result<bool, TokenError> {
         let flight = {
             let mut state = self.lock();
-            if self.in_hand().is_some_and(|token| !token.is(refused)) {
+            if self.other_than(refused).is_some() {
                 return Ok(false);
             }
             if let Some(flight) = state.flight() {
                 flight
-            } else if state.back_off().is_some() || !state.backoff.last_hope() {
+            } else if state.back_off().is_some() {
                 return Ok(false);
             } else {
-                self.launch(&mut state, Cause::Refusal)
+                let event = Event::NothingAccepted(refusal);
+                match self.step_if_in_hand(&mut state, refused, event) {
+                    Action::Fetch => self.launch(&mut state, Cause::Refusal),
+                    Action::Watch | Action::Pass => return Ok(false),
+                }
             }
         };
         self.waiters.wait(flight).await.map(|_| true)
@@ -182,46 +251,26 @@ impl<S: TokenSource> Keeper<S> {
 
     /// Notes that WeChat accepted a call with `token`.
     pub fn accepted(&self, token: &Token) {
-        let new = token.accept();
-        if new || self.watching.load(Ordering::Relaxed) {
-            self.note_accepted(token, new);
+        let first = token.accept();
+        if first || self.watching.load(Ordering::Relaxed) {
+            self.note_accepted(token, first);
         }
     }
 
     #[cold]
-    fn note_accepted(&self, token: &Token, new: bool) {
+    fn note_accepted(&self, token: &Token, first: bool) {
         let mut state = self.lock();
         if self.in_hand().is_some_and(|current| current.is(token)) {
             self.watching.store(false, Ordering::Relaxed);
-            state.on_trial = false;
             state.accepted += 1;
-            state.doubt = None;
-            state.backoff.accepted(new);
+            state.step(Event::Accepted { first });
         }
     }
 
-    /// Notes that a replay with `token` was refused. `worked` says whether that endpoint has accepted calls
-    /// before.
-    pub fn refused_again(&self, token: &Token, worked: bool) {
+    /// Notes that a replay with `token` was refused.
+    pub fn refused_again(&self, token: &Token, refusal: Refusal) {
         let mut state = self.lock();
-        if !self.in_hand().is_some_and(|current| current.is(token)) {
-            return;
-        }
-        if std::mem::take(&mut state.on_trial) {
-            state.backoff.in_vain();
-        } else {
-            state.backoff.died(worked);
-        }
-        self.watching.store(true, Ordering::Relaxed);
-        self.doubt(&mut state);
-    }
-
-    /// From now on the keeper asks WeChat at intervals whether the current token is still valid.
-    fn doubt(&self, state: &mut State) {
-        // A classic fetch would not tell, because it revokes the current token.
-        if state.doubt.is_none() && self.options.renewal != Renewal::Ahead {
-            state.doubt = Some(Doubt::new());
-            self.changed.notify_one();
-        }
+        self.step_if_in_hand(&mut state, token, Event::RefusedAgain(refusal));
+        self.changed.notify_one();
     }
 }

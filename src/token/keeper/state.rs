@@ -2,9 +2,13 @@
 
 use futures_util::future::{BoxFuture, Shared};
 use std::{collections::VecDeque, sync::Arc};
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
-use super::{NoToken, backoff::RefreshBackoff};
+use super::{
+    NoToken, Options,
+    confidence::{Action, Event, TokenState, TokenTraits},
+    schedule::Renewal,
+};
 use crate::token::{Token, source::TokenError};
 
 /// The result of a fetch in flight. Every waiter has a clone.
@@ -28,17 +32,12 @@ pub(super) struct State {
     /// Whether any fetch has ended, successfully or not.
     pub(super) tried: bool,
     pub(super) renew_at: Instant,
-    pub(super) backoff: RefreshBackoff,
-    /// Whether the current token was fetched after a refusal and has not been accepted or refused yet.
-    pub(super) on_trial: bool,
-    /// Whether the current token was put in place by others, and not fetched from WeChat.
-    pub(super) hearsay: bool,
+    /// What is believed of the token in hand.
+    pub(super) token: TokenState,
     /// How many accepted calls were reported.
     pub(super) accepted: u64,
     /// The previous tokens, the newest last.
     pub(super) past: VecDeque<Arc<Token>>,
-    /// Set when a replay was refused, until the token is accepted or replaced.
-    pub(super) doubt: Option<Doubt>,
 }
 
 pub(super) struct FetchFailure {
@@ -47,50 +46,36 @@ pub(super) struct FetchFailure {
     pub(super) retry_at: Instant,
 }
 
-/// WeChat returned the current token again, but refuses it. Calls cause no more fetches for it. Instead, the
-/// keeper asks WeChat at growing intervals whether the token is still the current one.
-#[derive(Clone, Copy)]
-pub(super) struct Doubt {
-    ask_at: Instant,
-    wait: Duration,
-}
-
-impl Doubt {
-    const FIRST: Duration = Duration::from_secs(10);
-    const MOST: Duration = Duration::from_secs(600);
-
-    pub(super) fn new() -> Self {
-        Self {
-            ask_at: Instant::now() + Self::FIRST,
-            wait: Self::FIRST,
-        }
-    }
-
-    /// WeChat returned the same token again.
-    pub(super) fn stays(self) -> Self {
-        let wait = (self.wait * 2).min(Self::MOST);
-        Self {
-            ask_at: Instant::now() + wait,
-            wait,
+impl Options {
+    /// What is special about the tokens.
+    pub(super) fn traits(&self) -> TokenTraits {
+        TokenTraits {
+            fetch_revokes: self.renewal == Renewal::Ahead,
+            spurious_refusals: self.retry_same_token,
         }
     }
 }
 
 impl State {
-    pub(super) fn new(daily_fetches: u32) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
+        let now = Instant::now();
         Self {
             flight: None,
             failure: None,
             again: false,
             tried: false,
-            renew_at: Instant::now(),
-            backoff: RefreshBackoff::new(daily_fetches),
-            on_trial: false,
-            hearsay: false,
+            renew_at: now,
+            token: TokenState::new(options.traits(), options.daily_fetches, now),
             accepted: 0,
             past: VecDeque::new(),
-            doubt: None,
         }
+    }
+
+    /// Applies `event` to the state of the token.
+    pub(super) fn step(&mut self, event: Event) -> Action {
+        let (next, action) = self.token.clone().step(event, Instant::now());
+        self.token = next;
+        action
     }
 
     /// Adds a replaced token to the past ones.
@@ -116,12 +101,12 @@ impl State {
     }
 
     /// When the next fetch is due that is not caused by a call.
-    pub(super) fn due(&mut self) -> Instant {
+    pub(super) fn due(&self) -> Instant {
         if let Some(failure) = &self.failure {
             return failure.retry_at;
         }
-        let doubt = self.doubt.filter(|_| self.backoff.is_below_ceiling());
-        doubt.map_or(self.renew_at, |doubt| doubt.ask_at.min(self.renew_at))
+        let due = self.token.due(Instant::now());
+        due.map_or(self.renew_at, |at| at.min(self.renew_at))
     }
 }
 

@@ -14,6 +14,20 @@ use crate::{secret::Secret, token::source::TokenErrorKind};
 
 const LIFE: Duration = Duration::from_secs(7200);
 
+/// A refusal by an endpoint that worked before.
+const REFUSAL: Refusal = Refusal {
+    path: PathId::from_hash(1),
+    worked: true,
+    suspect: false,
+    weak: false,
+};
+
+/// A refusal by an endpoint that never worked.
+const NEVER_WORKED: Refusal = Refusal {
+    worked: false,
+    ..REFUSAL
+};
+
 /// Answers after 900 ms with `answer` of the request's number.
 struct FakeSource {
     requests: AtomicU64,
@@ -98,7 +112,7 @@ async fn a_hundred_callers_cause_one_fetch() {
 async fn a_thousand_refusals_of_one_token_cause_one_fetch() {
     let kept = keep(another);
     let refused = kept.token().await;
-    for replacement in join_all((0..1000).map(|_| kept.keeper.replace(&refused))).await {
+    for replacement in join_all((0..1000).map(|_| kept.keeper.replace(&refused, REFUSAL))).await {
         let Ok(Replacement::Another(token)) = replacement else {
             panic!("{replacement:?}")
         };
@@ -111,9 +125,9 @@ async fn a_thousand_refusals_of_one_token_cause_one_fetch() {
 async fn a_late_refusal_of_an_old_token_fetches_nothing() {
     let kept = keep(another);
     let old = kept.token().await;
-    kept.keeper.replace(&old).await.unwrap();
+    kept.keeper.replace(&old, REFUSAL).await.unwrap();
     assert!(matches!(
-        kept.keeper.replace(&old).await,
+        kept.keeper.replace(&old, REFUSAL).await,
         Ok(Replacement::Another(_))
     ));
     assert_eq!(kept.requests(), 2);
@@ -127,7 +141,7 @@ async fn a_fetch_that_had_begun_before_the_refusal_is_asked_once_more() {
     advance(LIFE - Duration::from_secs(10)).await;
     let (_, replacement) = tokio::join!(kept.keeper.token(), async {
         sleep(Duration::from_millis(100)).await;
-        kept.keeper.replace(&refused).await
+        kept.keeper.replace(&refused, REFUSAL).await
     });
     let Ok(Replacement::Another(token)) = replacement else {
         panic!("{replacement:?}")
@@ -233,22 +247,22 @@ async fn refusals_in_vain_are_paced() {
     let kept = keep(same);
     let refused = kept.token().await;
     assert!(matches!(
-        kept.keeper.replace(&refused).await,
+        kept.keeper.replace(&refused, REFUSAL).await,
         Ok(Replacement::Same)
     ));
     assert!(matches!(
-        kept.keeper.replace(&refused).await,
-        Ok(Replacement::BackedOff)
+        kept.keeper.replace(&refused, REFUSAL).await,
+        Ok(Replacement::Unclear)
     ));
     sleep(Duration::from_secs(1)).await;
     assert!(matches!(
-        kept.keeper.replace(&refused).await,
+        kept.keeper.replace(&refused, REFUSAL).await,
         Ok(Replacement::Same)
     ));
     sleep(Duration::from_secs(1)).await;
     assert!(matches!(
-        kept.keeper.replace(&refused).await,
-        Ok(Replacement::BackedOff)
+        kept.keeper.replace(&refused, REFUSAL).await,
+        Ok(Replacement::Unclear)
     ));
     assert_eq!(kept.requests(), 3);
 }
@@ -257,22 +271,22 @@ async fn refusals_in_vain_are_paced() {
 async fn a_new_token_refused_again_is_paced_until_one_is_accepted() {
     let kept = keep(another);
     let first = kept.token().await;
-    let Ok(Replacement::Another(second)) = kept.keeper.replace(&first).await else {
+    let Ok(Replacement::Another(second)) = kept.keeper.replace(&first, REFUSAL).await else {
         panic!()
     };
-    kept.keeper.refused_again(&second, false);
-    kept.keeper.refused_again(&second, false);
+    kept.keeper.refused_again(&second, NEVER_WORKED);
+    kept.keeper.refused_again(&second, NEVER_WORKED);
     assert!(matches!(
-        kept.keeper.replace(&second).await,
-        Ok(Replacement::BackedOff)
+        kept.keeper.replace(&second, REFUSAL).await,
+        Ok(Replacement::Unclear)
     ));
     sleep(Duration::from_millis(1001)).await;
-    let Ok(Replacement::Another(third)) = kept.keeper.replace(&second).await else {
+    let Ok(Replacement::Another(third)) = kept.keeper.replace(&second, REFUSAL).await else {
         panic!()
     };
     kept.keeper.accepted(&third);
     assert!(matches!(
-        kept.keeper.replace(&third).await,
+        kept.keeper.replace(&third, REFUSAL).await,
         Ok(Replacement::Another(_))
     ));
 }
@@ -283,7 +297,10 @@ async fn after_many_whims() -> (Kept, Arc<Token>) {
     let mut held = kept.token().await;
     kept.keeper.accepted(&held);
     let mut whims = 0;
-    while !matches!(kept.keeper.replace(&held).await, Ok(Replacement::BackedOff)) {
+    while !matches!(
+        kept.keeper.replace(&held, REFUSAL).await,
+        Ok(Replacement::Unclear)
+    ) {
         held = kept.token().await;
         kept.keeper.accepted(&held);
         whims += 1;
@@ -298,7 +315,7 @@ async fn after_many_whims() -> (Kept, Arc<Token>) {
 async fn after_many_whims_a_token_that_others_still_use_is_not_fetched_again() {
     let (kept, held) = after_many_whims().await;
     let requests = kept.requests();
-    let (second, ()) = tokio::join!(kept.keeper.replay_token(&held), async {
+    let (second, ()) = tokio::join!(kept.keeper.replay_token(&held, REFUSAL), async {
         for _ in 0..30 {
             sleep(Duration::from_millis(10)).await;
             kept.keeper.accepted(&held);
@@ -315,7 +332,7 @@ async fn after_many_whims_a_dead_token_is_still_replaced_before_anybody_notices(
     // It worked until now.
     kept.keeper.watching.store(true, Ordering::Relaxed);
     kept.keeper.accepted(&held);
-    let calls = join_all((0..50).map(|_| kept.keeper.replay_token(&held))).await;
+    let calls = join_all((0..50).map(|_| kept.keeper.replay_token(&held, REFUSAL))).await;
     for second in calls {
         let second = second.unwrap();
         assert!(!second.token.is(&held) && second.confirmed);
@@ -329,9 +346,9 @@ async fn a_token_that_is_confirmed_and_refused_is_asked_about_now_and_then() {
     });
     tokio::spawn(kept.keeper.clone().run());
     let dead = kept.token().await;
-    let second = kept.keeper.replay_token(&dead).await.unwrap();
+    let second = kept.keeper.replay_token(&dead, REFUSAL).await.unwrap();
     assert!(second.confirmed);
-    kept.keeper.refused_again(&second.token, false);
+    kept.keeper.refused_again(&second.token, NEVER_WORKED);
     // No call asks again; ten seconds and half a minute later the keeper does by itself.
     sleep(Duration::from_secs(9)).await;
     assert_eq!(kept.requests(), 2);
@@ -350,9 +367,9 @@ async fn a_refusal_that_came_after_a_fetch_began_is_not_answered_by_it() {
     let kept = keep(|number| Ok(token(if number < 3 { "old" } else { "new" })));
     let old = kept.token().await;
     kept.keeper.accepted(&old);
-    let (whim, late) = tokio::join!(kept.keeper.replace(&old), async {
+    let (whim, late) = tokio::join!(kept.keeper.replace(&old, REFUSAL), async {
         sleep(Duration::from_millis(100)).await;
-        join_all((0..50).map(|_| kept.keeper.replay_token(&old))).await
+        join_all((0..50).map(|_| kept.keeper.replay_token(&old, REFUSAL))).await
     });
     assert!(matches!(whim, Ok(Replacement::Same)));
     assert!(

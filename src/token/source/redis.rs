@@ -197,7 +197,11 @@ impl Redis {
         if let Some(source) = &self.options.credentials {
             let password = source.clone();
             // A file on a network may take its time.
-            let _ = timeout(CONNECT_TIMEOUT / 4, spawn_blocking(move || password.reload())).await;
+            let _ = timeout(
+                CONNECT_TIMEOUT / 4,
+                spawn_blocking(move || password.reload()),
+            )
+            .await;
             let held = source.held();
             info = match held.expose().split_once(':') {
                 Some((user, password)) => info.set_username(user).set_password(password),

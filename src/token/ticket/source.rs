@@ -11,7 +11,7 @@ use crate::{
     secret::Secret,
     token::{
         Token,
-        keeper::{Keeper, NoToken},
+        keeper::{Keeper, NoToken, PathId, Refusal},
         source::{
             AccountSource, FetchRequest, FetchedToken, TokenError, TokenErrorKind, TokenSource,
             api::ApiClient, redis::TokenSlot, shared::Shared,
@@ -97,7 +97,13 @@ impl TicketClient {
         if !self.refuses(&first, &token) {
             return Ok(first);
         }
-        let Ok(replay) = self.keeper.replay_token(&token).await else {
+        let refusal = Refusal {
+            path: PathId::of(ticket.label().as_bytes()),
+            worked,
+            suspect: false,
+            weak: false,
+        };
+        let Ok(replay) = self.keeper.replay_token(&token, refusal).await else {
             self.metrics.skipped(Skipped::NoToken);
             return Ok(first);
         };
@@ -109,7 +115,7 @@ impl TicketClient {
             Verdict::Refused(_) => Outcome::Refused,
         });
         if self.refuses(&body, &replay.token) {
-            self.keeper.refused_again(&replay.token, worked);
+            self.keeper.refused_again(&replay.token, refusal);
         }
         Ok(body)
     }

@@ -108,7 +108,7 @@ fn admit(state: &mut State, path: &str, call: &Call) -> Result<usize, Reply> {
     let Some(token) = call.token.as_deref().filter(|token| !token.is_empty()) else {
         return refuse(state, 41001);
     };
-    if is_placeholder(token) || has_two_tokens(&call.query()) {
+    if is_placeholder(token) || has_two_tokens(&call.query()) || has_token_in_form(call) {
         return refuse(state, 40001);
     }
     let account = match state.tokens.judge(token, call.at) {
@@ -122,6 +122,18 @@ fn admit(state: &mut State, path: &str, call: &Call) -> Result<usize, Reply> {
         return refuse(state, errcode);
     }
     Ok(account)
+}
+
+/// WeChat reads a form body for parameters, too, and refuses the call for a token there (WxJava #1087).
+fn has_token_in_form(call: &Call) -> bool {
+    let is_form = call
+        .header("content-type")
+        .is_some_and(|value| value.contains("x-www-form-urlencoded"));
+    let form = String::from_utf8_lossy(&call.body);
+    is_form
+        && form
+            .split('&')
+            .any(|pair| pair.starts_with("access_token="))
 }
 
 fn is_hopeless(state: &State, path: &str, account: usize) -> bool {

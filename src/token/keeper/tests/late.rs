@@ -40,7 +40,7 @@ fn wecom() -> (Arc<Keeper<Arc<FakeWecom>>>, Arc<FakeWecom>) {
 async fn a_refused_token_that_comes_again_is_not_sent_again_and_cools_down() {
     let kept = keep_as(Renewal::Late, same);
     let refused = kept.token().await;
-    let second = async || kept.keeper.replay_token(&refused).await;
+    let second = async || kept.keeper.replay_token(&refused, REFUSAL).await;
     // Some of them are refused while it is asked for already.
     let first = async |n| {
         sleep(Duration::from_millis(n)).await;
@@ -72,7 +72,7 @@ async fn a_refused_token_that_comes_again_is_not_sent_again_and_cools_down() {
 async fn another_token_in_place_of_a_refused_one_is_used_at_once() {
     let kept = keep_as(Renewal::Late, another);
     let refused = kept.token().await;
-    let second = kept.keeper.replay_token(&refused).await.unwrap();
+    let second = kept.keeper.replay_token(&refused, REFUSAL).await.unwrap();
     assert!(second.confirmed);
     assert_eq!(second.token.value().expose(), "t2");
 }
@@ -83,11 +83,14 @@ async fn a_token_that_had_worked_since_is_asked_about_though_it_cools_down() {
         Ok(token(if number < 3 { "same" } else { "new" }))
     });
     let refused = kept.token().await;
-    kept.keeper.replay_token(&refused).await.unwrap_err();
+    kept.keeper
+        .replay_token(&refused, REFUSAL)
+        .await
+        .unwrap_err();
     kept.keeper.accepted(&refused);
     // As after many spurious refusals: the wait does not end.
-    kept.keeper.lock().backoff.in_vain();
-    let second = kept.keeper.replay_token(&refused).await.unwrap();
+    kept.keeper.lock().token.backoff.in_vain(Instant::now());
+    let second = kept.keeper.replay_token(&refused, REFUSAL).await.unwrap();
     assert_eq!(second.token.value().expose(), "new");
 }
 

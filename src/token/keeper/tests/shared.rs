@@ -23,8 +23,14 @@ async fn a_token_that_others_put_in_place_is_confirmed_once_it_is_accepted() {
     };
     let keeper = Keeper::new(OthersTokens(AtomicU64::new(0)), options, Arc::default());
     let first = keeper.token().await.unwrap();
-    let second = keeper.replay_token(&first).await.unwrap();
+    let second = keeper.replay_token(&first, REFUSAL).await.unwrap();
     assert!(!second.token.is(&first) && !second.confirmed);
     keeper.accepted(&second.token);
-    assert!(keeper.replay_token(&first).await.unwrap().confirmed);
+    assert!(
+        keeper
+            .replay_token(&first, REFUSAL)
+            .await
+            .unwrap()
+            .confirmed
+    );
 }

@@ -13,7 +13,7 @@ async fn beyond_its_room_nobody_waits_for_a_fetch() {
     let again = join_all((0..100).map(|_| kept.keeper.token())).await;
     assert!(again.iter().all(Result::is_ok));
     let refused = again[0].as_ref().unwrap();
-    let replaced = join_all((0..100).map(|_| kept.keeper.replace(refused))).await;
+    let replaced = join_all((0..100).map(|_| kept.keeper.replace(refused, REFUSAL))).await;
     let served = replaced.iter().filter(|replaced| replaced.is_ok()).count();
     assert_eq!((served, kept.requests()), (10, 2));
 }

@@ -1,0 +1,177 @@
+//! Tests of the state machine of an endpoint, and of the cache around it.
+
+use tokio::time::advance;
+
+use super::*;
+use crate::secret::Secret;
+
+fn token(value: &str) -> Arc<Token> {
+    Arc::new(Token::new(Secret::new(value), Duration::from_secs(7200)))
+}
+
+fn call(number: usize) -> CallId {
+    CallId::of(None, format!("call {number}").as_bytes())
+}
+
+fn answer() -> CachedRefusal {
+    CachedRefusal {
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(b"{\"errcode\":40001}"),
+    }
+}
+
+/// A confirmed refusal of an endpoint that never worked.
+fn refused(number: usize, token: &Arc<Token>) -> RefusedCall {
+    RefusedCall {
+        call: call(number),
+        token: token.clone(),
+        confirmed: true,
+        worked: false,
+        may_work: false,
+    }
+}
+
+/// What is known about `/x`.
+struct Endpoint(RefusedEndpoints);
+
+impl Endpoint {
+    fn new() -> Self {
+        Self(RefusedEndpoints::default())
+    }
+
+    fn add(&self, refused: &RefusedCall) -> bool {
+        self.0.add(b"/x", refused, answer())
+    }
+
+    fn add_different(&self, refused: &RefusedCall) {
+        for number in 0..DIFFERENT_CALLS {
+            let call = call(number);
+            self.add(&RefusedCall {
+                call,
+                ..refused.clone()
+            });
+        }
+    }
+
+    fn known(&self, number: usize, token: &Token) -> Known {
+        self.0.known(b"/x", token, || call(number))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_bad_call_spoils_nothing_for_others_and_is_itself_not_replayed() {
+    let (endpoint, old) = (Endpoint::new(), token("old"));
+    for _ in 0..10 {
+        assert!(!endpoint.add(&refused(1, &old)));
+        assert_eq!(endpoint.known(1, &old), Known::Hopeless);
+        assert_eq!(endpoint.known(2, &old), Known::Suspect);
+    }
+    for _ in 0..100 {
+        let cached = endpoint.0.cached_refusal(b"/x", &old, || call(2));
+        assert!(cached.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_different_calls_give_an_endpoint_up() {
+    let (endpoint, old) = (Endpoint::new(), token("old"));
+    for (number, gives_up) in [(1, false), (2, false), (1, false), (3, true), (4, false)] {
+        assert_eq!(endpoint.add(&refused(number, &old)), gives_up, "{number}");
+    }
+    assert_eq!(endpoint.known(9, &token("old")), Known::Hopeless);
+    assert_eq!(endpoint.known(9, &token("new")), Known::Suspect);
+    endpoint.0.forget(b"/x");
+    assert_eq!(endpoint.known(9, &old), Known::Nothing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_may_work_is_never_given_up() {
+    let (endpoint, old) = (Endpoint::new(), token("old"));
+    for number in 0..20 {
+        assert!(!endpoint.add(&RefusedCall {
+            may_work: true,
+            ..refused(number, &old)
+        }));
+    }
+    assert_eq!(endpoint.known(99, &old), Known::Suspect);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_worked_is_given_up_only_for_a_token_confirmed_since() {
+    let (endpoint, old) = (Endpoint::new(), token("old"));
+    let worked = RefusedCall {
+        worked: true,
+        ..refused(1, &old)
+    };
+    advance(Duration::from_secs(1)).await;
+    endpoint.add_different(&worked);
+    assert_eq!(endpoint.known(1, &old), Known::Suspect);
+    advance(Duration::from_secs(1)).await;
+    let confirmed = RefusedCall {
+        token: token("old"),
+        ..worked
+    };
+    assert!(endpoint.add(&confirmed));
+    assert_eq!(endpoint.known(1, &old), Known::Hopeless);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_never_worked_and_refuses_another_token_refuses_any_for_an_hour() {
+    let endpoint = Endpoint::new();
+    endpoint.add_different(&refused(1, &token("one")));
+    endpoint.add(&refused(1, &token("two")));
+    assert_eq!(endpoint.known(9, &token("three")), Known::Hopeless);
+    advance(ANY_TOKEN).await;
+    assert_eq!(endpoint.known(9, &token("three")), Known::Nothing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_token_that_nobody_confirmed_it_counts_for_a_minute() {
+    let (endpoint, old) = (Endpoint::new(), token("old"));
+    endpoint.add_different(&RefusedCall {
+        confirmed: false,
+        ..refused(1, &old)
+    });
+    assert_eq!(endpoint.known(9, &old), Known::Hopeless);
+    advance(UNCONFIRMED).await;
+    assert_eq!(endpoint.known(9, &old), Known::Nothing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn suspicion_ends_ten_minutes_after_the_last_refusal() {
+    let (endpoint, old) = (Endpoint::new(), token("old"));
+    endpoint.add(&refused(1, &old));
+    advance(SUSPECT - Duration::from_secs(1)).await;
+    assert_eq!(endpoint.known(2, &old), Known::Suspect);
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(endpoint.known(2, &old), Known::Nothing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_hopeless_calls_a_second_pass_and_the_rest_is_answered() {
+    let (endpoint, old) = (Endpoint::new(), token("old"));
+    let cached = |number| endpoint.0.cached_refusal(b"/x", &old, || call(number));
+    assert!(cached(1).is_none());
+    endpoint.add_different(&refused(1, &old));
+    for _ in 0..3 {
+        assert_eq!((0..25).filter_map(|_| cached(7)).count(), 15);
+        advance(Duration::from_secs(1)).await;
+    }
+    let other = endpoint.0.cached_refusal(b"/y", &old, || call(1));
+    assert!(other.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_bounded() {
+    let (endpoints, old) = (RefusedEndpoints::default(), token("old"));
+    let known = |path: &[u8]| endpoints.known(path, &old, || call(1));
+    for at in 0..1000 {
+        let path = format!("/{at}");
+        endpoints.add(path.as_bytes(), &refused(1, &old), answer());
+    }
+    endpoints.add(&[b'x'; 1000], &refused(1, &old), answer());
+    assert_eq!(endpoints.lock().len(), MOST);
+    assert_eq!(known(b"/999"), Known::Hopeless);
+    assert_eq!(known(b"/0"), Known::Nothing);
+}
