@@ -30,6 +30,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use tokio::time::{Duration, Instant};
 
 use super::backoff::RefreshBackoff;
+use transitions::fetch_if;
 
 /// The hash of an endpoint's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

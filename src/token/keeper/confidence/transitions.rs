@@ -199,7 +199,7 @@ impl TokenState {
     }
 }
 
-fn fetch_if(allowed: bool) -> Action {
+pub(super) fn fetch_if(allowed: bool) -> Action {
     match allowed {
         true => Action::Fetch,
         false => Action::Pass,
