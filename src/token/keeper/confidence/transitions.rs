@@ -113,8 +113,7 @@ impl TokenState {
             return fetch_if(self.backoff.allows_weak(now));
         }
         let evidence = self.note(refusal, WhichSend::First);
-        let path_may_be_to_blame =
-            refusal.suspect || (!refusal.worked && evidence.before == Before::Accepted);
+        let path_may_be_to_blame = refusal.suspect || (!refusal.worked && self.proven);
         if !path_may_be_to_blame && self.backoff.allows(now) {
             return Action::Fetch;
         }
