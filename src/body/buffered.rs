@@ -81,6 +81,14 @@ impl<B> BufferedBody<B> {
         }
     }
 
+    /// What is here of the bytes: all, or those that were read.
+    pub fn start(&self) -> &Bytes {
+        match self {
+            Self::Whole(held) => &held.bytes,
+            Self::Partial { prefix, .. } => prefix,
+        }
+    }
+
     /// A second copy to send again; none if the body is not held whole.
     pub fn try_clone(&self) -> Option<Self> {
         match self {

@@ -1,5 +1,7 @@
 //! `check`: what of the configuration works, in plain sentences, one a line.
 
+mod running;
+
 use std::{net::IpAddr, process::ExitCode, sync::Arc};
 
 use bytes::Bytes;
@@ -7,15 +9,12 @@ use http::{Method, Response};
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
-use super::{
-    admin_client::{AdminReply, AskError, request},
-    output::say,
-};
+use super::output::say;
 use crate::{
     account::{self, AccountError, AccountFactory, SourceOptions},
     body::buffered::BufferedBody,
     client::{ResponseBody, Upstream, UpstreamRequest},
-    config::{Config, from_here},
+    config::Config,
     metrics::{Cause, Metrics},
     net::connector::Connector,
     token::{
@@ -24,6 +23,7 @@ use crate::{
     },
     wechat::{api::Api, errcode},
 };
+use running::holds_token;
 
 /// Answered to anybody, even without a token: with an error code.
 const HARMLESS: &str = "/cgi-bin/get_api_domain_ip";
@@ -125,35 +125,6 @@ impl Report {
             listen.join(" and "),
             config.admin
         ));
-    }
-
-    /// What a running sidecar says about its accounts; `Null` when there is none.
-    async fn running(&self, config: &Config) -> Value {
-        let admin = from_here(config.admin);
-        match request(admin, Method::GET, "/readyz").await {
-            Err(problem @ AskError::Unreachable(..)) => {
-                self.ok(&format!("{problem}; none is running yet"));
-                return Value::Null;
-            }
-            Err(problem) => {
-                self.warning(&problem.to_string());
-                return Value::Null;
-            }
-            Ok(AdminReply { status: 200, .. }) => {
-                self.ok(&format!("the sidecar running at {admin} is ready"))
-            }
-            Ok(reply) => {
-                self.warning(&format!(
-                    "the sidecar running at {admin} is not ready: {}",
-                    reply.sentence()
-                ));
-            }
-        }
-        let accounts = request(admin, Method::GET, "/accounts").await;
-        let accounts = accounts.ok().filter(|reply| reply.status == 200);
-        accounts
-            .and_then(|reply| serde_json::from_str(&reply.body).ok())
-            .unwrap_or_default()
     }
 
     /// Whether the store answers, and holds what it should.
@@ -276,7 +247,10 @@ impl Report {
                         .await;
                 }
             }
-            Err(error) => self.failed(&format!("no token for {}: {error}", account.names())),
+            Err(error) => {
+                let problem = account.explain(&error);
+                self.failed(&format!("no token for {}: {problem}", account.names()));
+            }
         }
     }
 
@@ -343,51 +317,4 @@ fn reason_not_to_request(account: &account::Options, running: &Value) -> Option<
     let mints = account.source == SourceOptions::Wechat && account.token_api == TokenApi::Classic;
     let classic = mints.then(|| classic.to_owned());
     holds_token(running, &account.appid, account.name.as_deref()).or(classic)
-}
-
-/// What the running sidecar says about its token for `appid`, if it holds one. Accounts of one corp
-/// are told apart by `name`.
-fn holds_token(running: &Value, appid: &str, name: Option<&str>) -> Option<String> {
-    let accounts = running.get("accounts").unwrap_or(running).as_array()?;
-    let account = accounts
-        .iter()
-        .filter(|account| account.get("appid").is_some_and(|id| id == appid))
-        .find(|account| account.get("name").and_then(Value::as_str) == name)?;
-    let seconds = account
-        .get("token_expires_seconds")?
-        .as_f64()
-        .filter(|seconds| *seconds > 0.0)?;
-    let trouble = account.get("last_error").and_then(Value::as_str);
-    let trouble = trouble
-        .map(|error| format!(" (its last error: {error})"))
-        .unwrap_or_default();
-    Some(format!(
-        "the running sidecar holds a token for {appid} for another {seconds:.0} s{trouble}; none was requested"
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_running_sidecar_is_believed_about_its_own_account_only() {
-        let account = json!({"appid": "wx1", "token_expires_seconds": 6400, "last_error": null});
-        for running in [json!({"accounts": [account]}), json!([account])] {
-            let held = holds_token(&running, "wx1", None).unwrap();
-            assert!(held.contains("6400 s;"), "{held}");
-            assert_eq!(holds_token(&running, "wx2", None), None);
-        }
-        for running in [
-            Value::Null,
-            json!({"accounts": 1}),
-            json!([{"appid": "wx1"}]),
-            json!([{"appid": "wx1", "token_expires_seconds": null}]),
-            json!([{"appid": "wx1", "token_expires_seconds": 0}]),
-        ] {
-            assert_eq!(holds_token(&running, "wx1", None), None, "{running}");
-        }
-    }
 }

@@ -26,6 +26,8 @@ labels! {
         Accepted = "accepted",
         /// WeChat answered an errcode that is the app's to read.
         Errcode = "errcode",
+        /// An error page of WeChat's gateway: no reply of the API.
+        UpstreamError = "upstream_error",
         /// WeChat's refusal of the token reached the app.
         Refused = "refused",
         /// Answered here: the token endpoints, tickets, and a token that nobody knows.

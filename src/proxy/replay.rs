@@ -10,6 +10,7 @@ use crate::{
     account::refused_endpoints::{CachedRefusal, Evidence},
     body::{buffered::BufferedBody, request_body::RequestBody},
     metrics::{Outcome, Skipped},
+    problems::Kind,
     token::{
         Token,
         keeper::{NoReplay, ReplayToken},
@@ -138,11 +139,12 @@ impl Proxy {
                 .refused_endpoints
                 .add(path, token, answer, evidence);
         }
-        tracing::warn!(
-            account = call.account.id(),
-            endpoint = call.endpoint_label(),
-            "a call was refused with the token that is the one to use: this endpoint may not be for this account"
-        );
+        // Of a path that worked, it is the token that is refused.
+        let kind = match confirmed || !worked {
+            true => Kind::EndpointRefused,
+            false => Kind::TokenRefused,
+        };
+        call.note_problem(kind, reply);
     }
 
     /// Notes what a reply says about the token, and how the call ended.
@@ -151,7 +153,7 @@ impl Proxy {
             Verdict::Accepted => {
                 if attempt.reply.status().is_success() {
                     call.account.keeper.accepted(token);
-                    call.account.ip_rejected.clear();
+                    call.account.metrics.problems.accepted();
                     call.account.accepted_endpoints.note(&call.endpoint);
                     call.account.refused_endpoints.forget(call.endpoint.path());
                 }
@@ -159,6 +161,7 @@ impl Proxy {
             }
             Verdict::Errcode(_) => Outcome::Errcode,
             Verdict::Refused(_) => Outcome::Refused,
+            Verdict::UpstreamError => Outcome::UpstreamError,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Threads that carry calls, each with a runtime and connections to WeChat of its own.
 
 use std::{
+    fmt::Display,
     io,
     sync::{
         Arc,
@@ -19,6 +20,7 @@ use tokio::{
 use super::{Drain, Options, connection::converse, context::WorkerState, stream::AppStream};
 use crate::{
     metrics::{GaugeGuard, Metrics},
+    problems::{Kind, Occurrence},
     proxy::{ListenerInfo, Proxy},
     rt::task::scope,
 };
@@ -42,6 +44,7 @@ enum Job {
 pub struct Workers {
     jobs: Vec<mpsc::UnboundedSender<Job>>,
     next: AtomicUsize,
+    metrics: Arc<Metrics>,
     /// Ends when all threads have.
     ended: Mutex<mpsc::Receiver<()>>,
 }
@@ -74,6 +77,7 @@ impl Workers {
         Ok(Self {
             jobs,
             next: AtomicUsize::new(0),
+            metrics: metrics.clone(),
             ended: Mutex::new(ended),
         })
     }
@@ -98,6 +102,17 @@ impl Workers {
             }
         }
         true
+    }
+
+    /// Notes that connections of apps wait or fail, and why.
+    pub(super) fn note_accept_error(&self, cause: &dyn Display) {
+        let cause = Some(cause);
+        let what = Occurrence {
+            cause,
+            ..Occurrence::default()
+        };
+        let problems = &self.metrics.nobody.problems;
+        problems.occurred(Kind::AcceptErrors, what);
     }
 
     pub(super) fn hand(
