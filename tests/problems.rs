@@ -25,8 +25,16 @@ const ENDPOINTS: [&str; 10] = [
 
 /// A sidecar that logs as it does unless told otherwise.
 async fn quiet(wechat: &Wechat, flags: &[&str]) -> Sidecar {
-    let flags = [&["--log-level", "info"], flags].concat();
-    Sidecar::with(wechat, &flags).await
+    let sidecar = unready(wechat, flags).await;
+    sidecar.until_ready().await;
+    sidecar
+}
+
+/// The same, but perhaps without a token.
+async fn unready(wechat: &Wechat, flags: &[&str]) -> Sidecar {
+    let mut command = sidecar::with_account();
+    command.args(["--upstream", &wechat.url()]).args(flags);
+    Sidecar::spawn(command, Some(wechat.clone())).await
 }
 
 /// Makes so many calls, over all endpoints, and returns their statuses.
@@ -164,7 +172,8 @@ async fn an_errcode_that_is_a_problem_is_told_with_its_rid_and_counted_by_endpoi
             ENDPOINTS[3]
         );
         assert_eq!(sidecar.metric(&counted).await, 5.0);
-        assert_eq!(sidecar.log().matches(kind).count(), 1);
+        let told = format!("kind=\"{kind}\"");
+        assert_eq!(sidecar.log().matches(&told).count(), 1);
     }
     // The parameters of a call are the app's.
     let body = "{\"errcode\":40003,\"errmsg\":\"invalid openid\"}";
@@ -261,8 +270,7 @@ async fn accounts_with_a_wrong_secret_are_told_apart_by_id_and_by_where_it_was_r
     assert!(reply.text().contains("AppSecret"), "{}", reply.text());
     assert!(!reply.text().contains(&config), "{}", reply.text());
     wechat.change(|behaviour| behaviour.token_errcode = Some(40013));
-    let wrong = &[("WECHAT_SECRET", SECRET)];
-    let mut other = Sidecar::unready(&wechat, &[], wrong).await;
+    let mut other = unready(&wechat, &[]).await;
     let line = other.line("kind=\"token_request_failed\"").await;
     assert!(
         line.contains("the AppID was read from WECHAT_APPID"),
@@ -274,7 +282,7 @@ async fn accounts_with_a_wrong_secret_are_told_apart_by_id_and_by_where_it_was_r
 async fn a_token_that_cannot_be_had_is_a_problem_until_it_comes() {
     let wechat = Wechat::calm().await;
     wechat.change(|behaviour| behaviour.token_errcode = Some(-1));
-    let sidecar = Sidecar::unready(&wechat, &["--log-level", "info"], &[]).await;
+    let sidecar = unready(&wechat, &[]).await;
     wechat.wait_for_token_requests(3).await;
     let open = problems(&sidecar).await;
     assert_eq!(open[0]["kind"], "token_request_failed");

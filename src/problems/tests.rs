@@ -1,3 +1,5 @@
+//! How the list of problems is kept, and how the log is told of it.
+
 use std::{
     io::{self, Write},
     sync::Arc,
