@@ -203,7 +203,7 @@ async fn a_wrong_secret_is_sent_once_and_not_again_for_minutes() {
         let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
         assert!(wait > 200, "{wait}");
         assert!(
-            reply.text().contains("secret or secret-file"),
+            reply.text().contains("does not know this secret"),
             "{}",
             reply.text()
         );

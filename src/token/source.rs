@@ -382,7 +382,7 @@ impl TokenErrorKind {
                 "an administrator refused this IP: WeChat answers again in 24 hours"
             }
             Self::WrongCorpSecret => {
-                "the secret is none of this corp that WeCom takes: set the right one (应用管理 → 应用 → Secret)"
+                "WeCom does not know this secret in this corp: set the right one (应用管理 → 应用 → Secret)"
             }
             Self::WrongCorpid => {
                 "check the account's appid, which is the corpid (我的企业 → 企业ID)"
