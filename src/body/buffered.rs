@@ -81,6 +81,14 @@ impl<B> BufferedBody<B> {
         }
     }
 
+    /// The bytes that are here: all of them, or those that were read.
+    pub fn start(&self) -> &Bytes {
+        match self {
+            Self::Whole(held) => &held.bytes,
+            Self::Partial { prefix, .. } => prefix,
+        }
+    }
+
     /// A copy for a second send. `None` if the body is not buffered whole.
     pub fn try_clone(&self) -> Option<Self> {
         match self {

@@ -1,6 +1,7 @@
 //! The worker threads that serve calls. Each has its own runtime and its own connections to WeChat.
 
 use std::{
+    fmt::Display,
     io,
     sync::{
         Arc,
@@ -19,6 +20,7 @@ use tokio::{
 use super::{Drain, Options, connection::converse, context::WorkerState, stream::AppStream};
 use crate::{
     metrics::{GaugeGuard, Metrics},
+    problems::{Kind, Occurrence},
     proxy::{ListenerInfo, Proxy},
     rt::task::scope,
 };
@@ -43,6 +45,8 @@ pub struct Workers {
     jobs: Vec<mpsc::UnboundedSender<Job>>,
     next: AtomicUsize,
     /// Is closed when all threads have ended.
+    metrics: Arc<Metrics>,
+    /// Ends when all threads have.
     ended: Mutex<mpsc::Receiver<()>>,
 }
 
@@ -74,6 +78,7 @@ impl Workers {
         Ok(Self {
             jobs,
             next: AtomicUsize::new(0),
+            metrics: metrics.clone(),
             ended: Mutex::new(ended),
         })
     }
@@ -101,6 +106,17 @@ impl Workers {
     }
 
     /// Hands an accepted connection to the next worker.
+    /// Notes that connections of apps wait or fail, and why.
+    pub(super) fn note_accept_error(&self, cause: &dyn Display) {
+        let cause = Some(cause);
+        let what = Occurrence {
+            cause,
+            ..Occurrence::default()
+        };
+        let problems = &self.metrics.nobody.problems;
+        problems.occurred(Kind::AcceptErrors, what);
+    }
+
     pub(super) fn hand(
         &self,
         socket: AcceptedSocket,
