@@ -75,6 +75,9 @@ pub enum SendError {
     /// WeChat did not answer in time. It may have acted on the call.
     #[error("WeChat did not answer within {0:?}")]
     TimedOut(Duration),
+    /// WeChat took nothing of the call for too long. It may have acted on the part that it took.
+    #[error("WeChat took nothing of the call for {0:?}")]
+    Stalled(Duration),
     /// The connection broke. WeChat may have acted on the call.
     #[error("no reply came: {error}")]
     Broken {
@@ -142,6 +145,7 @@ impl Upstream {
                     Ok(reply.map(|()| ResponseBody::new(connection, idle, pool)))
                 }
                 Err(Error::TimedOut(after)) => Err(SendError::TimedOut(after)),
+                Err(Error::Stalled(after)) => Err(SendError::Stalled(after)),
                 Err(Error::Broken { error, at_once }) => Err(SendError::Broken {
                     error,
                     was_closing: reused && at_once,

@@ -68,6 +68,7 @@ pub(super) type Permits = (OwnedSemaphorePermit, GaugeGuard<Arc<Metrics>>);
 #[derive(Debug)]
 pub(super) enum Error {
     TimedOut(Duration),
+    Stalled(Duration),
     App,
     Broken {
         error: ConnectionError,
@@ -139,15 +140,26 @@ impl Connection {
                 let at_once = !self.answered && self.writer.last_write().elapsed() < AT_ONCE;
                 Poll::Ready(Err(Error::Broken { error, at_once }))
             }
-            Poll::Pending => {
-                let (reply, idle) = (options.reply_timeout, options.idle_timeout);
-                let due = self.writer.deadline(reply, idle);
-                if self.deadline.poll_due(due, cx) {
-                    Poll::Ready(Err(Error::TimedOut(options.reply_timeout)))
-                } else {
-                    Poll::Pending
-                }
-            }
+            Poll::Pending => self.poll_time_limit(options, cx).map(Err),
+        }
+    }
+
+    /// Ready when WeChat has taken no byte of the request, or has not answered, for too long. While the writer waits
+    /// for the app, there is no limit here, because the app's body has one of its own.
+    fn poll_time_limit(&mut self, options: &Options, cx: &mut Context<'_>) -> Poll<Error> {
+        let (limit, error) = if self.writer.is_blocked() {
+            let limit = options.idle_timeout;
+            (limit, Error::Stalled(limit))
+        } else if self.writer.is_finished() {
+            let limit = options.reply_timeout;
+            (limit, Error::TimedOut(limit))
+        } else {
+            return Poll::Pending;
+        };
+        if self.deadline.poll_due(self.writer.last_write() + limit, cx) {
+            Poll::Ready(error)
+        } else {
+            Poll::Pending
         }
     }
 

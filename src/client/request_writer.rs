@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderValue;
 use http_body::Body;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use super::request::UpstreamRequest;
 use crate::{
@@ -174,9 +174,12 @@ impl RequestWriter {
         self.blocked = false;
     }
 
-    /// Drops the rest of the request.
+    /// Drops the rest of the request. The time of the last write stays.
     pub(super) fn abort(&mut self) {
-        *self = Self::idle();
+        *self = Self {
+            last_write: self.last_write,
+            ..Self::idle()
+        };
     }
 
     /// Whether there is nothing more to write.
@@ -192,15 +195,5 @@ impl RequestWriter {
     /// When bytes were last written.
     pub(super) fn last_write(&self) -> Instant {
         self.last_write
-    }
-
-    /// The deadline of the reply: `reply` after the last byte of the request is written, or `idle` after the
-    /// last byte that WeChat took. A slow app has a time limit of its own.
-    pub(super) fn deadline(&self, reply: Duration, idle: Duration) -> Instant {
-        match (self.blocked, self.is_finished()) {
-            (true, _) => self.last_write + idle,
-            (false, true) => self.last_write + reply,
-            (false, false) => Instant::now() + idle.min(reply),
-        }
     }
 }

@@ -267,7 +267,7 @@ impl From<SendFailure> for ProxyError {
             SendFailure::NoReply(error) => match error {
                 SendError::Dial(DialError::Crowded) => Crowded::Connections.into(),
                 SendError::Dial(_) | SendError::Closed => Self::Unreachable(error),
-                SendError::TimedOut(_) => Self::TimedOut(error.into()),
+                SendError::TimedOut(_) | SendError::Stalled(_) => Self::TimedOut(error.into()),
                 SendError::Broken { .. } => Self::Broken(error.into()),
                 SendError::App => Self::BodyMissing(BodyMissing::Ended),
             },

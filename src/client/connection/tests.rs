@@ -10,7 +10,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
+    time::{advance, timeout},
 };
 
 use super::*;
@@ -395,6 +395,43 @@ async fn a_head_may_come_in_drips_and_has_an_end() {
                 assert!(error == ConnectionError::LargeHead && !fits)
             }
             Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_after_a_stall_was_not_closing_when_the_call_was_sent() {
+    for (stall, expected) in [(Duration::ZERO, true), (AT_ONCE * 2, false)] {
+        let (ours, theirs) = pair().await;
+        let mut connection = connection(ours);
+        connection.begin(call(&Method::POST, vec![b'x'; 64 << 20].leak()));
+        assert!(poll_fn(|cx| Poll::Ready(connection.poll_write(cx).is_pending())).await);
+        advance(stall).await;
+        theirs.set_zero_linger().unwrap();
+        drop(theirs);
+        let broken = poll_fn(|cx| connection.poll_reply(&OPTIONS, cx)).await;
+        assert!(
+            matches!(broken, Err(Error::Broken { at_once, .. }) if at_once == expected),
+            "{broken:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_out_names_the_limit_that_has_passed() {
+    let options = Options {
+        reply_timeout: Duration::from_secs(20),
+        ..OPTIONS
+    };
+    let huge: &'static [u8] = vec![b'x'; 64 << 20].leak();
+    for (body, is_stalled) in [(&b""[..], false), (huge, true)] {
+        let (ours, _theirs) = pair().await;
+        let mut connection = connection(ours);
+        connection.begin(call(&Method::POST, body));
+        match poll_fn(|cx| connection.poll_reply(&options, cx)).await {
+            Err(Error::TimedOut(limit)) => assert!(!is_stalled && limit == options.reply_timeout),
+            Err(Error::Stalled(limit)) => assert!(is_stalled && limit == options.idle_timeout),
+            other => panic!("{other:?}"),
         }
     }
 }
