@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 use super::read_ahead::ReadAhead;
-use crate::rt::{socket, task::with_task_waker};
+use crate::rt::socket;
 
 /// A stream with TLS or without.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl BufStream {
     /// tenth of the cost of a read.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.drained {
-            ready!(with_task_waker(cx, |cx| self.socket().poll_read_ready(cx)))?;
+            ready!(self.socket().poll_read_ready(cx))?;
             self.drained = false;
         }
         Poll::Ready(Ok(()))
@@ -109,20 +109,18 @@ impl BufStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        with_task_waker(cx, |cx| match (&mut self.stream, bufs) {
+        match (&mut self.stream, bufs) {
             (Stream::Plain(stream), bufs) => socket::poll_write(stream, bufs, cx),
             (Stream::Tls(stream), [only]) => Pin::new(stream.as_mut()).poll_write(cx, only),
             (Stream::Tls(stream), bufs) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        })
+        }
     }
 
     /// Sends all bytes that TLS accepted.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(_) => Poll::Ready(Ok(())),
-            Stream::Tls(stream) => {
-                with_task_waker(cx, |cx| Pin::new(stream.as_mut()).poll_flush(cx))
-            }
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 }
@@ -136,19 +134,18 @@ impl AsyncRead for BufStream {
         let this = self.get_mut();
         match &mut this.stream {
             Stream::Plain(stream) if buf.initialized().len() < buf.capacity() => {
-                with_task_waker(cx, |cx| Pin::new(stream).poll_read(cx, buf))
+                Pin::new(stream).poll_read(cx, buf)
             }
             Stream::Plain(stream) => {
                 let unfilled = buf.initialize_unfilled();
-                let read = with_task_waker(cx, |cx| socket::poll_read(stream, unfilled, cx));
+                let read = socket::poll_read(stream, unfilled, cx);
                 read.map_ok(|read| buf.advance(read))
             }
             Stream::Tls(stream) => {
                 if let Some(error) = this.read_error.take() {
                     return Poll::Ready(Err(error));
                 }
-                let (drained, read_error) = (&mut this.drained, &mut this.read_error);
-                with_task_waker(cx, |cx| poll_read_tls(stream, drained, read_error, cx, buf))
+                poll_read_tls(stream, &mut this.drained, &mut this.read_error, cx, buf)
             }
         }
     }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     body::request_body::linger,
-    rt::task::{Deadline, with_task_waker},
+    rt::task::Deadline,
 };
 
 /// How long an app may keep a connection without a call. Java's pools keep theirs for a minute or two. If we
@@ -209,7 +209,7 @@ impl TimedIo {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         self.more = false;
-        with_task_waker(cx, |cx| self.stream.poll_take(buf, cx))
+        self.stream.poll_take(buf, cx)
     }
 
     /// Records that the last bytes taken were a call with a body of `length` bytes. `has_next` says that bytes of
@@ -242,8 +242,7 @@ impl AsyncRead for TimedIo {
         }
         this.more = false;
         let before = buf.filled().len();
-        let stream = Pin::new(&mut this.stream);
-        if let Poll::Ready(read) = with_task_waker(cx, |cx| stream.poll_read(cx, buf)) {
+        if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) {
             if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
                 let own = this.note(bytes);
                 this.more = own < bytes.len();
@@ -279,8 +278,7 @@ impl TimedIo {
         cx: &mut Context<'_>,
         write: impl FnOnce(Pin<&mut AppStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.stream);
-        if let Poll::Ready(written) = with_task_waker(cx, |cx| write(stream, cx)) {
+        if let Poll::Ready(written) = write(Pin::new(&mut self.stream), cx) {
             self.writing.stop();
             self.state.set_sending(false);
             return Poll::Ready(written);
@@ -312,7 +310,7 @@ impl TimedIo {
         if self.more || has_next || self.state.phase() != Phase::Calling {
             return false;
         }
-        match with_task_waker(cx, |cx| self.stream.poll_peek(cx)) {
+        match self.stream.poll_peek(cx) {
             Poll::Pending => false,
             Poll::Ready(Ok(Peeked::Data)) => {
                 self.more = true;

@@ -20,7 +20,7 @@ use super::{Drain, Options, connection::converse, context::WorkerState, stream::
 use crate::{
     metrics::{GaugeGuard, Metrics},
     proxy::{ListenerInfo, Proxy},
-    rt::task::scope,
+    rt::task::share_timer,
 };
 
 /// A connection that the listener accepted and hands to a worker.
@@ -126,7 +126,7 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, state: Arc<WorkerState>) {
                 tokio::spawn(async move {
                     let counted =
                         GaugeGuard::new(state.metrics.clone(), |metrics| &metrics.app_connections);
-                    let served = scope(Box::pin(serve(socket, listener, state)));
+                    let served = share_timer(Box::pin(serve(socket, listener, state)));
                     if let Err(error) = served.await {
                         tracing::debug!(%error, "a connection could not be taken over");
                     }
