@@ -192,7 +192,7 @@ impl Upstream {
         if keep_warm == 0 {
             return 0;
         }
-        let (idle, ready) = self.pool.ready(keep_warm, pause, cx);
+        let (idle, ready) = self.pool.evict_closed_and_count_ready(keep_warm, pause, cx);
         let open = self.options.max_connections.max(1) - self.connections.available_permits();
         keep_warm.saturating_sub(ready + open.saturating_sub(idle))
     }
@@ -202,7 +202,7 @@ impl Upstream {
     async fn open(&self, fresh: bool) -> Result<(Box<Connection>, bool), SendError> {
         for _ in 0..ATTEMPTS {
             let (mut connection, reused) = self.open_one(fresh).await?;
-            if poll_fn(|cx| Poll::Ready(connection.is_open(cx))).await {
+            if poll_fn(|cx| Poll::Ready(connection.check_open(cx))).await {
                 return Ok((connection, reused));
             }
         }

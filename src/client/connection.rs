@@ -26,7 +26,7 @@ use crate::{
     net::{
         connection_error::ConnectionError,
         connector::Dialed,
-        stream::{BufStream, SMALL_READ},
+        stream::{UpstreamStream, SMALL_READ},
     },
     rt::task::Deadline,
 };
@@ -39,7 +39,7 @@ const MAX_READ: usize = 256 * 1024;
 
 /// One connection to WeChat.
 pub(super) struct Connection {
-    stream: BufStream,
+    stream: UpstreamStream,
     writer: RequestWriter,
     /// Why writing failed.
     write_error: Option<ConnectionError>,
@@ -91,7 +91,7 @@ impl Connection {
     /// A connection for calls over a newly opened stream.
     pub(super) fn new(dialed: Dialed, permits: Permits) -> Box<Self> {
         Box::new(Self {
-            stream: BufStream::new(dialed.stream),
+            stream: UpstreamStream::new(dialed.stream),
             writer: RequestWriter::idle(),
             write_error: None,
             input: BytesMut::new(),
@@ -350,14 +350,15 @@ impl Connection {
         self.keep_alive && self.framing == Framing::Ended && self.writer.is_finished()
     }
 
-    /// Whether it is certainly [open](Self::is_open). Unlike that, this does not register a waker.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.stream.is_quiet()
+    /// Whether the runtime knows of no event on it, so that it is certainly open. This is a cheap [check](Self::check_open)
+    /// that reads nothing and registers no waker.
+    pub(super) fn has_no_event(&self) -> bool {
+        self.stream.has_nothing()
     }
 
-    /// Whether WeChat has neither closed it nor sent unexpected bytes, as far as the runtime knows. If it is
-    /// open, the task of `cx` is woken when that changes.
-    pub(super) fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Checks by a read that WeChat has neither closed it nor sent unexpected bytes, as far as the runtime knows. If
+    /// not, it takes no more calls. If so, the task of `cx` is woken when that changes.
+    pub(super) fn check_open(&mut self, cx: &mut Context<'_>) -> bool {
         let polled = self.stream.poll_read_with(cx, <[u8]>::len);
         // Without budget the runtime returns `Pending` without checking the socket.
         let quiet = polled.is_pending() && has_budget_remaining();

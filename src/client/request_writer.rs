@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::request::UpstreamRequest;
 use crate::{
     body::{buffered::BufferedBody, request_body::RequestBody},
-    net::{connection_error::ConnectionError, stream::BufStream},
+    net::{connection_error::ConnectionError, stream::UpstreamStream},
 };
 
 /// A body of at most this size is written together with the head.
@@ -100,7 +100,7 @@ impl RequestWriter {
     /// Writes what can be written now. Ready when all is flushed.
     pub(super) fn poll(
         &mut self,
-        stream: &mut BufStream,
+        stream: &mut UpstreamStream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         loop {
@@ -130,7 +130,7 @@ impl RequestWriter {
         }
     }
 
-    fn poll_write(&mut self, stream: &mut BufStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, stream: &mut UpstreamStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.flushed {
             let from = self.written.saturating_sub(self.head.len());
             let head = self.head.get(self.written..).unwrap_or_default();

@@ -1,4 +1,13 @@
 //! The byte stream of a connection to WeChat: TLS or, to a loopback address, plain TCP.
+//!
+//! Large replies are read in large pieces, small ones in small pieces without a buffer of their own. Each layer has a
+//! read size that doubles when a read fills it, and halves when a read fills less than half of it:
+//!
+//! | layer | bytes | read size |
+//! |---|---|---|
+//! | [`ReadAhead`], below rustls | TLS records | no buffer of its own, or 64 KiB to 256 KiB, where rustls alone reads 4 KiB |
+//! | `client::connection`, above this stream | a reply | 16 KiB ([`SMALL_READ`]) in a buffer of the thread, up to 256 KiB in a buffer of its own |
+//! | hyper, on the app's side | a call | up to 256 KiB, set by `server::connection` |
 
 use std::{
     cell::RefCell,
@@ -24,12 +33,13 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<ReadAhead>>),
 }
 
-/// A stream that knows when there is nothing to read, and reads small pieces through a shared buffer.
+/// A stream that knows when there is nothing to read, and reads small pieces through a buffer of the thread.
 #[derive(Debug)]
-pub(crate) struct BufStream {
+pub(crate) struct UpstreamStream {
     stream: Stream,
-    /// TLS holds no more bytes, so the readiness of the socket tells whether there is more to read.
-    drained: bool,
+    /// TLS holds no bytes, neither decrypted nor read ahead, so the readiness of the socket tells whether there is
+    /// something to read. If this were true while TLS holds bytes, a reply could wait for bytes that are here already.
+    tls_is_empty: bool,
     /// An error that occurred after the bytes that were read last. The next read returns it.
     read_error: Option<io::Error>,
 }
@@ -42,11 +52,11 @@ thread_local! {
     static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-impl BufStream {
+impl UpstreamStream {
     pub(crate) fn new(stream: Stream) -> Self {
         Self {
             stream,
-            drained: false,
+            tls_is_empty: false,
             read_error: None,
         }
     }
@@ -81,8 +91,8 @@ impl BufStream {
     }
 
     /// Whether there is certainly nothing to read now. This registers no waker.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let socket_tells = self.drained || matches!(self.stream, Stream::Plain(_));
+    pub(crate) fn has_nothing(&self) -> bool {
+        let socket_tells = self.tls_is_empty || matches!(self.stream, Stream::Plain(_));
         socket_tells && self.socket().try_io(Interest::READABLE, || Ok(())).is_err()
     }
 
@@ -96,9 +106,9 @@ impl BufStream {
     /// Waits until there may be something to read. If TLS holds no bytes, the readiness of the socket tells that, at a
     /// tenth of the cost of a read.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.drained {
+        if self.tls_is_empty {
             ready!(self.socket().poll_read_ready(cx))?;
-            self.drained = false;
+            self.tls_is_empty = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -125,7 +135,7 @@ impl BufStream {
     }
 }
 
-impl AsyncRead for BufStream {
+impl AsyncRead for UpstreamStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -145,18 +155,18 @@ impl AsyncRead for BufStream {
                 if let Some(error) = this.read_error.take() {
                     return Poll::Ready(Err(error));
                 }
-                poll_read_tls(stream, &mut this.drained, &mut this.read_error, cx, buf)
+                poll_read_tls(stream, &mut this.tls_is_empty, &mut this.read_error, cx, buf)
             }
         }
     }
 }
 
-/// Reads all TLS records that are there, as far as `buf` has room. Sets `drained` and, if an error follows bytes that
+/// Reads all TLS records that are there, as far as `buf` has room. Sets `tls_is_empty` and, if an error follows bytes that
 /// were read, `read_error`.
 #[inline]
 fn poll_read_tls(
     stream: &mut TlsStream<ReadAhead>,
-    drained: &mut bool,
+    tls_is_empty: &mut bool,
     read_error: &mut Option<io::Error>,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
@@ -177,8 +187,8 @@ fn poll_read_tls(
         match read {
             // tokio-rustls returns one record at a time. Without this loop, each would be passed on alone.
             Poll::Ready(Ok(1..)) => {
-                *drained = drain(stream, buf);
-                if *drained || buf.remaining() == 0 {
+                *tls_is_empty = take_decrypted(stream, buf);
+                if *tls_is_empty || buf.remaining() == 0 {
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -189,7 +199,7 @@ fn poll_read_tls(
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {
-                *drained = true;
+                *tls_is_empty = true;
                 // TLS may have to answer a record. An error of this shows in the next call.
                 let _ = Pin::new(&mut *stream).poll_flush(cx);
                 return if some {
@@ -204,7 +214,7 @@ fn poll_read_tls(
 
 /// Takes the bytes that TLS has decrypted already. Returns whether no bytes are left in TLS and in the read-ahead
 /// buffer.
-fn drain(stream: &mut TlsStream<ReadAhead>, buf: &mut ReadBuf<'_>) -> bool {
+fn take_decrypted(stream: &mut TlsStream<ReadAhead>, buf: &mut ReadBuf<'_>) -> bool {
     let (read_ahead, session) = stream.get_mut();
     let mut reader = session.reader();
     while buf.remaining() > 0 {
@@ -217,7 +227,7 @@ fn drain(stream: &mut TlsStream<ReadAhead>, buf: &mut ReadBuf<'_>) -> bool {
                 reader.consume(some);
             }
             Err(error) => {
-                return error.kind() == io::ErrorKind::WouldBlock && read_ahead.is_drained();
+                return error.kind() == io::ErrorKind::WouldBlock && read_ahead.is_empty();
             }
         }
     }

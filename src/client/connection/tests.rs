@@ -250,7 +250,7 @@ async fn a_connection_is_free_when_the_whole_reply_has_come_and_nothing_else() {
 /// Whether the connection is open, asked until it is not, if it is to be closed.
 async fn sees(connection: &mut Connection, closed: bool) -> bool {
     for _ in 0..if closed { 1000 } else { 3 } {
-        if !connection.is_free() || !poll_fn(|cx| Poll::Ready(connection.is_open(cx))).await {
+        if !connection.is_free() || !poll_fn(|cx| Poll::Ready(connection.check_open(cx))).await {
             return false;
         }
         tokio::task::yield_now().await;
@@ -283,7 +283,7 @@ async fn calls_follow_each_other_and_each_gets_its_own_reply() {
             let sent = Bytes::from("b".repeat(size));
             let call =
                 UpstreamRequest::new(&Method::POST, BufferedBody::ready(sent), |to| to.push(b'/'));
-            assert!(poll_fn(|cx| Poll::Ready(connection.is_open(cx))).await);
+            assert!(poll_fn(|cx| Poll::Ready(connection.check_open(cx))).await);
             reply(&mut connection, call.unwrap()).await.unwrap();
             assert_eq!(
                 body(&mut connection).await.unwrap(),
@@ -308,7 +308,7 @@ async fn without_budget_a_connection_does_not_count_as_open() {
         while has_budget_remaining() {
             let _ = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx);
         }
-        assert!(!connection.is_open(cx));
+        assert!(!connection.check_open(cx));
         Poll::Ready(())
     })
     .await;
