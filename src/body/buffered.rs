@@ -59,7 +59,7 @@ pub enum BufferError<E> {
     NoRoom,
     /// It could not be read.
     #[error("the body could not be read")]
-    Broken(#[source] E),
+    Read(#[source] E),
 }
 
 /// The step by which the reservation of a body of unknown length grows.
@@ -141,7 +141,7 @@ where
             && let Some(frame) = body.frame().await
         {
             // Trailers end a body. WeChat neither sends nor reads them.
-            let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else {
+            let Ok(data) = frame.map_err(BufferError::Read)?.into_data() else {
                 break;
             };
             read.push(data);
@@ -157,7 +157,7 @@ where
         let mut reservation = budget.reserve(0).ok_or(BufferError::NoRoom)?;
         let mut read = Vec::new();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else {
+            let Ok(data) = frame.map_err(BufferError::Read)?.into_data() else {
                 break;
             };
             let length = read.len() + data.len();

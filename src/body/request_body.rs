@@ -27,10 +27,10 @@ pub enum BodyError {
     Idle(Duration),
     /// The app hung up, or sent a malformed body.
     #[error("the connection broke")]
-    Broken(#[source] hyper::Error),
-    /// The same on the side of WeChat.
-    #[error("{0}")]
-    Reply(ConnectionError),
+    App(#[source] hyper::Error),
+    /// The connection to WeChat broke, or its reply is malformed.
+    #[error(transparent)]
+    Upstream(ConnectionError),
 }
 
 /// Ends a body that pauses for too long. It costs nothing while bytes arrive.
@@ -56,7 +56,7 @@ impl IdleTimeout {
         match polled {
             Poll::Ready(frame) => {
                 self.deadline.stop();
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::App)))
             }
             Poll::Pending if self.deadline.poll_elapsed(self.limit, cx) => {
                 Poll::Ready(Some(Err(BodyError::Idle(self.limit))))

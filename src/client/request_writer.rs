@@ -53,7 +53,7 @@ impl fmt::Debug for RequestWriter {
 #[derive(Debug)]
 pub(super) enum Error {
     /// The app's own body ended early.
-    App,
+    AppBodyEnded,
     /// The connection broke.
     Connection(ConnectionError),
 }
@@ -116,12 +116,12 @@ impl RequestWriter {
             }
             let frame = ready!(Pin::new(body).poll_frame(cx));
             let Some(Ok(frame)) = frame else {
-                return Poll::Ready(Err(Error::App));
+                return Poll::Ready(Err(Error::AppBodyEnded));
             };
             // Trailers end a body. If data is missing, the next poll finds it.
             if let Ok(data) = frame.into_data() {
                 let Some(left) = self.left.checked_sub(data.len() as u64) else {
-                    return Poll::Ready(Err(Error::App));
+                    return Poll::Ready(Err(Error::AppBodyEnded));
                 };
                 self.left = left;
                 self.flushed = data.is_empty();

@@ -26,8 +26,8 @@ pub(super) enum Framing {
     Chunked(ChunkedDecoder),
     /// With the end of the connection.
     UntilClose,
-    /// It has ended.
-    Ended,
+    /// It has ended, or there is none.
+    NoMoreData,
 }
 
 /// A parsed head.
@@ -88,8 +88,8 @@ impl ResponseHead {
         }
         let is_old = reply.version == Some(0);
         let framing = match status.as_u16() {
-            101 | 204 | 304 => Framing::Ended,
-            _ if is_head => Framing::Ended,
+            101 | 204 | 304 => Framing::NoMoreData,
+            _ if is_head => Framing::NoMoreData,
             _ => framing_headers.framing(is_old)?,
         };
         if framing_headers.chunked {
@@ -159,7 +159,7 @@ impl FramingHeaders {
             (Some(error), _) => Err(error),
             _ if self.chunked && is_old => Err(ConnectionError::Coding),
             _ if self.chunked => Ok(Framing::Chunked(ChunkedDecoder::default())),
-            (None, Some(0)) => Ok(Framing::Ended),
+            (None, Some(0)) => Ok(Framing::NoMoreData),
             (None, Some(length)) => Ok(Framing::Length(length)),
             (None, None) => Ok(Framing::UntilClose),
         }

@@ -51,8 +51,8 @@ fn call(method: &Method, body: &'static [u8]) -> UpstreamRequest {
     .unwrap()
 }
 
-async fn reply(connection: &mut Connection, call: UpstreamRequest) -> Result<Response<()>, Error> {
-    connection.begin(call);
+async fn reply(connection: &mut Connection, call: UpstreamRequest) -> Result<Response<()>, SendError> {
+    connection.begin(call, true);
     poll_fn(|cx| connection.poll_reply(&OPTIONS, cx)).await
 }
 
@@ -357,7 +357,7 @@ async fn an_answer_that_came_before_the_connection_broke_is_read() {
         // It has arrived by then, and so has the reset behind it.
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    connection.begin(call(&Method::POST, huge));
+    connection.begin(call(&Method::POST, huge), true);
     let began = poll_fn(|cx| Poll::Ready(connection.poll_write(cx).is_pending())).await;
     assert!(began);
     early.await;
@@ -391,7 +391,7 @@ async fn a_head_may_come_in_drips_and_has_an_end() {
         let (head, _theirs) = tokio::join!(reading, saying);
         match head {
             Ok(head) => assert!(fits && head.headers()["x"].len() == size),
-            Err(Error::Broken { error, .. }) => {
+            Err(SendError::Broken { error, .. }) => {
                 assert!(error == ConnectionError::LargeHead && !fits)
             }
             Err(error) => panic!("{error:?}"),
@@ -401,17 +401,21 @@ async fn a_head_may_come_in_drips_and_has_an_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_breaks_after_a_stall_was_not_closing_when_the_call_was_sent() {
-    for (stall, expected) in [(Duration::ZERO, true), (AT_ONCE * 2, false)] {
+    for (reused, stall, expected) in [
+        (true, Duration::ZERO, true),
+        (true, AT_ONCE * 2, false),
+        (false, Duration::ZERO, false),
+    ] {
         let (ours, theirs) = pair().await;
         let mut connection = connection(ours);
-        connection.begin(call(&Method::POST, vec![b'x'; 64 << 20].leak()));
+        connection.begin(call(&Method::POST, vec![b'x'; 64 << 20].leak()), reused);
         assert!(poll_fn(|cx| Poll::Ready(connection.poll_write(cx).is_pending())).await);
         advance(stall).await;
         theirs.set_zero_linger().unwrap();
         drop(theirs);
         let broken = poll_fn(|cx| connection.poll_reply(&OPTIONS, cx)).await;
         assert!(
-            matches!(broken, Err(Error::Broken { at_once, .. }) if at_once == expected),
+            matches!(broken, Err(SendError::Broken { was_closing, .. }) if was_closing == expected),
             "{broken:?}"
         );
     }
@@ -427,10 +431,10 @@ async fn a_time_out_names_the_limit_that_has_passed() {
     for (body, is_stalled) in [(&b""[..], false), (huge, true)] {
         let (ours, _theirs) = pair().await;
         let mut connection = connection(ours);
-        connection.begin(call(&Method::POST, body));
+        connection.begin(call(&Method::POST, body), true);
         match poll_fn(|cx| connection.poll_reply(&options, cx)).await {
-            Err(Error::TimedOut(limit)) => assert!(!is_stalled && limit == options.reply_timeout),
-            Err(Error::Stalled(limit)) => assert!(is_stalled && limit == options.idle_timeout),
+            Err(SendError::TimedOut(limit)) => assert!(!is_stalled && limit == options.reply_timeout),
+            Err(SendError::Stalled(limit)) => assert!(is_stalled && limit == options.idle_timeout),
             other => panic!("{other:?}"),
         }
     }
