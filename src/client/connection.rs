@@ -21,7 +21,7 @@ use super::{
     response_head::{Framing, MAX_HEAD, ResponseHead, parse},
 };
 use crate::{
-    body::request_body::BodyError,
+    body::error::BodyError,
     metrics::{GaugeGuard, Metrics},
     net::{
         connection_error::ConnectionError,

@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::Duration};
 
 use super::connection::Connection;
 use crate::{
-    body::request_body::BodyError, net::connection_error::ConnectionError, rt::task::Deadline,
+    body::error::BodyError, net::connection_error::ConnectionError, rt::task::Deadline,
 };
 
 /// How long WeChat may accept nothing of a request that it has already answered.

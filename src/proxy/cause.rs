@@ -3,7 +3,7 @@
 //! [`ProxyError`]: super::error::ProxyError
 
 use crate::{
-    body::request_body::BodyError, client::SendError, net::connector::DialError,
+    body::error::BodyError, client::SendError, net::connector::DialError,
     wechat::endpoint::PathError,
 };
 

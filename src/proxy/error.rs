@@ -13,7 +13,7 @@ use crate::{
     account::rules::Forbidden,
     body::{
         buffered::{BufferError, BufferedBody},
-        request_body::BodyError,
+        error::BodyError,
     },
     client::SendError,
     metrics::Outcome,

@@ -25,7 +25,7 @@ use super::{
     stream::{AppStream, Peeked},
 };
 use crate::{
-    body::request_body::linger,
+    body::linger::linger,
     rt::task::Deadline,
 };
 

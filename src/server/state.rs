@@ -14,7 +14,10 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::framing_check::FramingCheck;
 use crate::{
-    body::request_body::{BodyError, CallGuard, CallOwner},
+    body::{
+        error::BodyError,
+        request_body::{CallGuard, CallOwner},
+    },
     proxy::ReplyBody,
 };
 
