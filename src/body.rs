@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod buffered;
+pub mod content_length;
 pub mod error;
 pub mod linger;
 pub mod request_body;

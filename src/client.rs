@@ -23,7 +23,7 @@ use tokio::{
     time::{Duration, Instant, timeout},
 };
 
-pub use request::UpstreamRequest;
+pub use request::{TargetError, UpstreamRequest};
 pub use response_body::ResponseBody;
 
 use crate::net::connector::{Connector, DialError};

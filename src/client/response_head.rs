@@ -6,16 +6,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
 use super::chunked::ChunkedDecoder;
-use crate::net::connection_error::ConnectionError;
+use crate::{body::content_length, net::connection_error::ConnectionError};
 
 /// The largest head.
 pub(super) const MAX_HEAD: usize = 256 * 1024;
 
 /// The most headers.
 const MAX_HEADERS: usize = 100;
-
-/// The largest `Content-Length`.
-const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// How a body ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -178,7 +175,7 @@ impl FramingHeaders {
     fn content_length(&mut self, value: &[u8]) -> Option<u64> {
         let known = self.length;
         for length in value.split(|byte| *byte == b',') {
-            let length = number(length.trim_ascii());
+            let length = content_length::parse(length.trim_ascii());
             if length.is_none() || self.length.is_some_and(|known| Some(known) != length) {
                 self.error = Some(ConnectionError::Length);
                 return None;
@@ -202,13 +199,6 @@ impl FramingHeaders {
         }
         only_known
     }
-}
-
-/// Parses digits, and nothing else.
-fn number(digits: &[u8]) -> Option<u64> {
-    let valid = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    let text = std::str::from_utf8(digits).ok().filter(|_| valid)?;
-    text.parse().ok().filter(|length| *length <= MAX_LENGTH)
 }
 
 #[cfg(test)]
