@@ -257,9 +257,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.get_mut() {
-            Self::Whole(bytes) | Self::Partial { prefix: bytes, .. }
-                if !bytes.is_empty() =>
-            {
+            Self::Whole(bytes) | Self::Partial { prefix: bytes, .. } if !bytes.is_empty() => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
             }
             Self::Whole(_) => Poll::Ready(None),

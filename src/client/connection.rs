@@ -26,7 +26,7 @@ use crate::{
     net::{
         connection_error::ConnectionError,
         connector::Dialed,
-        stream::{UpstreamStream, SMALL_READ},
+        stream::{SMALL_READ, UpstreamStream},
     },
     rt::task::Deadline,
 };

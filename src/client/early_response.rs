@@ -11,9 +11,7 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, time::Duration};
 
 use super::connection::Connection;
-use crate::{
-    body::error::BodyError, net::connection_error::ConnectionError, rt::task::Deadline,
-};
+use crate::{body::error::BodyError, net::connection_error::ConnectionError, rt::task::Deadline};
 
 /// How long WeChat may accept nothing of a request that it has already answered.
 const STALL_LIMIT: Duration = Duration::from_secs(5);
@@ -48,7 +46,9 @@ impl EarlyResponse {
     pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<EarlyEvent> {
         // If the task ended without an end of the body, the body is incomplete.
         let event = self.events.poll_recv(cx);
-        event.map(|event| event.unwrap_or(Some(Err(BodyError::Upstream(ConnectionError::ClosedEarly)))))
+        event.map(|event| {
+            event.unwrap_or(Some(Err(BodyError::Upstream(ConnectionError::ClosedEarly))))
+        })
     }
 }
 

@@ -50,7 +50,9 @@ impl Pool {
                 // The runtime processes socket events before this task runs again.
                 yield_now().await;
             }
-            if connection.has_no_event() || poll_fn(|cx| Poll::Ready(connection.check_open(cx))).await {
+            if connection.has_no_event()
+                || poll_fn(|cx| Poll::Ready(connection.check_open(cx))).await
+            {
                 return Some(connection);
             }
             found_closed = true;

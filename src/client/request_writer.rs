@@ -130,7 +130,11 @@ impl RequestWriter {
         }
     }
 
-    fn poll_write(&mut self, stream: &mut UpstreamStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write(
+        &mut self,
+        stream: &mut UpstreamStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         while !self.flushed {
             let from = self.written.saturating_sub(self.head.len());
             let head = self.head.get(self.written..).unwrap_or_default();

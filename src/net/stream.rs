@@ -155,7 +155,13 @@ impl AsyncRead for UpstreamStream {
                 if let Some(error) = this.read_error.take() {
                     return Poll::Ready(Err(error));
                 }
-                poll_read_tls(stream, &mut this.tls_is_empty, &mut this.read_error, cx, buf)
+                poll_read_tls(
+                    stream,
+                    &mut this.tls_is_empty,
+                    &mut this.read_error,
+                    cx,
+                    buf,
+                )
             }
         }
     }

@@ -26,10 +26,7 @@ use super::{
     state::{ConnState, Phase},
     stream::{AppStream, Peeked},
 };
-use crate::{
-    body::linger::linger,
-    rt::task::Deadline,
-};
+use crate::{body::linger::linger, rt::task::Deadline};
 
 /// How long an app may keep a connection without a call. Java's pools keep theirs for a minute or two. If we
 /// closed earlier, an app could send a call on a connection that is just being closed, which fails.

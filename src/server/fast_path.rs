@@ -19,11 +19,8 @@ use http::{Request, Version};
 use tokio::io::AsyncWriteExt;
 
 use super::{
-    app_connection::AppConnection,
-    context::ConnContext,
-    framing_reader::is_blank,
-    last_reply::closing,
-    state::Phase,
+    app_connection::AppConnection, context::ConnContext, framing_reader::is_blank,
+    last_reply::closing, state::Phase,
 };
 use crate::{body::request_body::RequestBody, rt::task::Deadline};
 use write::send;

@@ -16,7 +16,9 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{Drain, Options, connection::serve_connection, context::WorkerState, stream::AppStream};
+use super::{
+    Drain, Options, connection::serve_connection, context::WorkerState, stream::AppStream,
+};
 use crate::{
     metrics::{GaugeGuard, Metrics},
     proxy::{ListenerInfo, Proxy},

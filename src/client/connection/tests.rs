@@ -51,7 +51,10 @@ fn call(method: &Method, body: &'static [u8]) -> UpstreamRequest {
     .unwrap()
 }
 
-async fn reply(connection: &mut Connection, call: UpstreamRequest) -> Result<Response<()>, SendError> {
+async fn reply(
+    connection: &mut Connection,
+    call: UpstreamRequest,
+) -> Result<Response<()>, SendError> {
     connection.begin(call, true);
     poll_fn(|cx| connection.poll_reply(&OPTIONS, cx)).await
 }
@@ -433,7 +436,9 @@ async fn a_time_out_names_the_limit_that_has_passed() {
         let mut connection = connection(ours);
         connection.begin(call(&Method::POST, body), true);
         match poll_fn(|cx| connection.poll_reply(&options, cx)).await {
-            Err(SendError::TimedOut(limit)) => assert!(!is_stalled && limit == options.reply_timeout),
+            Err(SendError::TimedOut(limit)) => {
+                assert!(!is_stalled && limit == options.reply_timeout)
+            }
             Err(SendError::Stalled(limit)) => assert!(is_stalled && limit == options.idle_timeout),
             other => panic!("{other:?}"),
         }

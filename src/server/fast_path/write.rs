@@ -46,7 +46,11 @@ enum NextChunk {
 const SMALL_BODY: usize = 2048;
 
 /// Sends all of `reply`. `ahead` is an empty buffer for its head.
-pub(super) async fn send(io: &mut AppConnection, reply: Reply, ahead: &mut Vec<u8>) -> Result<(), Error> {
+pub(super) async fn send(
+    io: &mut AppConnection,
+    reply: Reply,
+    ahead: &mut Vec<u8>,
+) -> Result<(), Error> {
     let (head, mut body) = reply.into_parts();
     let head = Response::from_parts(head, ());
     let mut framing = framing(&head, &body);
@@ -198,7 +202,11 @@ async fn write(io: &mut AppConnection, parts: &mut [&[u8]]) -> Result<(), Error>
         .map_err(|_| Error)
 }
 
-fn poll_write(io: &mut AppConnection, parts: &mut [&[u8]], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+fn poll_write(
+    io: &mut AppConnection,
+    parts: &mut [&[u8]],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     while parts.iter().any(|part| !part.is_empty()) {
         let mut slices = [IoSlice::new(&[]); 3];
         let mut filled = 0;
