@@ -1,7 +1,7 @@
 //! The byte stream of a connection to WeChat: TLS or, to a loopback address, plain TCP.
 //!
-//! Large replies are read in large pieces, small ones in small pieces without a buffer of their own. Each layer has a
-//! read size that doubles when a read fills it, and halves when a read fills less than half of it:
+//! Large bodies are read in large pieces, and small ones without a buffer of their own. Each layer has a read size that
+//! grows when a read fills it, and shrinks again when reads do not fill it:
 //!
 //! | layer | bytes | read size |
 //! |---|---|---|
