@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! serve_connection          until the connection ends
-//!   wait_for_call           parked: no hyper, no buffers          a byte | the end of the process, or 3 minutes
-//!   serve_calls             until it is to be parked, or ends
-//!     serve_plain_calls     in fast_path.rs, until a call is not plain
+//!   wait_for_call           parked, without hyper and without buffers
+//!   serve_calls             until it is to be parked, or has ended
+//!     serve_plain_calls     the fast path, until a call is not plain
 //!       answer_plain_call
-//!     serve_with_hyper      all other calls, until it is to be parked
-//!       answer              hyper's service
+//!     serve_with_hyper      all calls
+//!       answer              the service that hyper calls
 //! ```
 //!
 //! Three loops wait for the next call, and each for other events. A parked connection waits long, and is closed in the
