@@ -316,6 +316,8 @@ mod tests {
             .await
             .unwrap();
         let again = body.try_clone().unwrap();
+        // The bytes are data of the app's.
+        assert_eq!(format!("{body:?}"), "Whole { bytes: 11, .. }");
         assert!(budget.held() >= 11);
         assert_eq!(text(body).await, "hello world");
         assert!(budget.held() >= 11);

@@ -78,9 +78,8 @@ impl UpstreamRequest {
         self.length
     }
 
-    /// The head as far as it is written. It may hold the token.
-    #[cfg(test)]
-    pub(crate) fn head(&self) -> &[u8] {
+    /// The head as far as it is written, for tests and benches. It may hold the token.
+    pub fn head(&self) -> &[u8] {
         &self.head
     }
 
