@@ -324,7 +324,7 @@ impl Proxy {
         let buffered = BufferedBody::buffer(body, self.options.replay_limit, self.budget).await;
         buffered.map_err(|error| Unanswered {
             // A body that broke off would have been buffered.
-            replayable: matches!(error, BufferError::Broken(_)),
+            replayable: matches!(error, BufferError::Read(_)),
             error: error.into(),
         })
     }

@@ -33,6 +33,7 @@ fn harmless(prefix: &str, query: &str) -> Option<UpstreamRequest> {
     UpstreamRequest::new(&Method::GET, body, |target| {
         target.extend_from_slice([prefix, HARMLESS, query].concat().as_bytes());
     })
+    .ok()
 }
 
 /// The largest reply that is read. Error pages may be larger, and are not needed.

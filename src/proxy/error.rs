@@ -15,7 +15,7 @@ use crate::{
     account::rules::Forbidden,
     body::{
         buffered::{BufferError, BufferedBody},
-        request_body::BodyError,
+        error::BodyError,
     },
     client::SendError,
     metrics::Outcome,
@@ -289,11 +289,11 @@ impl From<SendFailure> for ProxyError {
         match failure {
             SendFailure::TargetTooLong => Malformed::TargetTooLong.into(),
             SendFailure::NoReply(error) => match error {
-                SendError::Dial(DialError::Crowded) => Crowded::Connections.into(),
+                SendError::Dial(DialError::AtCapacity) => Crowded::Connections.into(),
                 SendError::Dial(_) | SendError::Closed => Self::Unreachable(error),
-                SendError::TimedOut(_) => Self::TimedOut(error.into()),
+                SendError::TimedOut(_) | SendError::Stalled(_) => Self::TimedOut(error.into()),
                 SendError::Broken { .. } => Self::Broken(error.into()),
-                SendError::App => Self::BodyMissing(BodyMissing::Ended),
+                SendError::AppBodyEnded => Self::BodyMissing(BodyMissing::Ended),
             },
             SendFailure::ReplyStopped(_) => Self::TimedOut(failure),
             SendFailure::SwitchedProtocols | SendFailure::ReplyBroken(_) => Self::Broken(failure),
@@ -306,7 +306,7 @@ impl From<BufferError<BodyError>> for ProxyError {
         match error {
             BufferError::TooLarge => Self::TooLarge,
             BufferError::NoRoom => Crowded::Body.into(),
-            BufferError::Broken(error) => Self::BodyMissing(BodyMissing::Broken(error)),
+            BufferError::Read(error) => Self::BodyMissing(BodyMissing::Broken(error)),
         }
     }
 }

@@ -136,7 +136,7 @@ fn upstream_request(
     let mut request = UpstreamRequest::new(method, body, |whole| {
         target::write(whole, call.account.prefix(), call.path, call.query, edit);
     })
-    .ok_or(SendFailure::TargetTooLong)?;
+    .map_err(|_| SendFailure::TargetTooLong)?;
     headers::request_headers(method, &call.head.headers, &mut request);
     Ok(request)
 }

@@ -100,7 +100,7 @@ impl Listener {
         loop {
             let accepted = tokio::select! {
                 accepted = self.accept(&room, &workers) => accepted,
-                () = drain.drained() => break,
+                () = drain.drain_started() => break,
                 kept = owner.changed() => match kept {
                     Ok(()) => continue,
                     Err(_) => break,

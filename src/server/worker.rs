@@ -17,12 +17,14 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{Drain, Options, connection::converse, context::WorkerState, stream::AppStream};
+use super::{
+    Drain, Options, connection::serve_connection, context::WorkerState, stream::AppStream,
+};
 use crate::{
     metrics::{GaugeGuard, Metrics},
     problems::{Kind, Occurrence},
     proxy::{ListenerInfo, Proxy},
-    rt::task::scope,
+    rt::task::share_timer,
 };
 
 /// A connection that the listener accepted and hands to a worker.
@@ -142,7 +144,7 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, state: Arc<WorkerState>) {
                 tokio::spawn(async move {
                     let counted =
                         GaugeGuard::new(state.metrics.clone(), |metrics| &metrics.app_connections);
-                    let served = scope(Box::pin(serve(socket, listener, state)));
+                    let served = share_timer(Box::pin(take_over(socket, listener, state)));
                     if let Err(error) = served.await {
                         tracing::debug!(%error, "a connection could not be taken over");
                     }
@@ -157,7 +159,7 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, state: Arc<WorkerState>) {
     let _ = all_gone.recv().await;
 }
 
-async fn serve(
+async fn take_over(
     socket: AcceptedSocket,
     listener: ListenerInfo,
     worker: Arc<WorkerState>,
@@ -166,6 +168,6 @@ async fn serve(
         AcceptedSocket::Tcp(stream) => AppStream::Tcp(TcpStream::from_std(stream)?),
         AcceptedSocket::Unix(stream) => AppStream::Unix(UnixStream::from_std(stream)?),
     };
-    converse(stream, listener, worker).await;
+    serve_connection(stream, listener, worker).await;
     Ok(())
 }
