@@ -25,7 +25,7 @@ use crate::{
     client::pools::UpstreamKey,
     metrics::AccountMetrics,
     secret::SecretSource,
-    token::{keeper::Keeper, source::AccountSource, ticket::Tickets},
+    token::{PLACEHOLDER, keeper::Keeper, source::AccountSource, ticket::Tickets},
     wechat::{api::Api, endpoint, errcode},
 };
 
@@ -75,9 +75,6 @@ pub struct Account {
     /// Its own upstream; `None` where it uses the common one.
     pub upstream: Option<Arc<UpstreamKey>>,
 }
-
-/// The placeholder that an app gets instead of a token is this, followed by the account's id.
-pub const PLACEHOLDER: &str = "sidecar-";
 
 impl Account {
     /// Logs a reply whose `code` says that the IP of calls is not on the whitelist. Another token does

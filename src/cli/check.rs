@@ -165,7 +165,7 @@ impl Report {
             .iter()
             .filter(|account| account.uses_store())
         {
-            let place = redis.slot(account.api, &account.appid, account.id());
+            let place = redis.slot(account.key_parts());
             match place.read().await {
                 Ok(found) => {
                     let holds = if found.token.is_some() { "a" } else { "no" };

@@ -108,7 +108,7 @@ labels! {
         Error = "error",
         /// The lease was taken.
         Lease = "lease",
-        /// Another had the lease, and was waited for.
+        /// Another replica had the lease, or another program its lock, and was waited for.
         Wait = "wait",
         /// A token was fetched without it.
         Alone = "alone",

@@ -22,7 +22,7 @@ use crate::{
 use file::TokenFile;
 use redis::TokenSlot;
 use shared::Shared;
-use store::StoreError;
+use store::{ForeignValue, StoreError};
 use token_server::TokenServer;
 use wechat::Wechat;
 use wecom::Wecom;
@@ -173,6 +173,9 @@ pub enum TokenError {
         "the store of shared tokens does not answer ({0}), and no token may be fetched without it now"
     )]
     Store(StoreError),
+    /// Under the token's key in the store is something that is no token.
+    #[error("the store of shared tokens has no token that can be read: {0}")]
+    ForeignValue(ForeignValue),
     /// All replicas together have made so many fetches today that refusals cause no more.
     #[error("all replicas together have made {0} token requests today: refusals cause no more")]
     BudgetSpent(u32),
@@ -191,6 +194,7 @@ impl TokenError {
             | Self::Invalid(_)
             | Self::TimedOut
             | Self::Store(_)
+            | Self::ForeignValue(_)
             | Self::BudgetSpent(_)
             | Self::Unusable(_)
             | Self::WithoutToken(_)
@@ -208,6 +212,7 @@ impl TokenError {
             | Self::Panicked => true,
             Self::Elsewhere(_)
             | Self::Store(_)
+            | Self::ForeignValue(_)
             | Self::BudgetSpent(_)
             | Self::Unusable(_)
             | Self::WithoutToken(_) => false,
@@ -226,7 +231,9 @@ impl TokenError {
             | Self::TimedOut
             | Self::Store(_)
             | Self::Panicked => TokenErrorKind::Busy,
-            Self::Unusable(_) | Self::WithoutToken(_) => TokenErrorKind::Local,
+            Self::ForeignValue(_) | Self::Unusable(_) | Self::WithoutToken(_) => {
+                TokenErrorKind::Local
+            }
         }
     }
 }
