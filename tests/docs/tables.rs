@@ -10,6 +10,7 @@ use wechat_sidecar::{
     k8s::inject::setting,
     metrics::FAMILIES,
     proxy::{Mark, error::CODES},
+    token::source::redis::COMMANDS,
     wechat::{api, endpoint},
 };
 
@@ -136,5 +137,18 @@ fn the_table_of_injections_settings_is_the_codes() {
                 page.path
             );
         }
+    }
+}
+
+#[test]
+fn the_acl_allows_the_commands_that_the_code_sends() {
+    for page in both("replicas") {
+        let lines = page.text.lines();
+        let acl: Vec<&str> = lines.filter(|line| line.starts_with("ACL ")).collect();
+        let [acl] = acl[..] else {
+            panic!("{}: {acl:?}", page.path);
+        };
+        let allowed: Vec<&str> = acl.split(" +").skip(1).collect();
+        assert_eq!(allowed, COMMANDS, "{}", page.path);
     }
 }
