@@ -77,6 +77,9 @@ pub(super) fn store_error(error: &RedisError, script: &str) -> StoreError {
 const CREDENTIALS: &str = "it refused the log-in: see store-password-file, and store-auth-file for a \
     Redis that takes account:password as its password";
 
+const FORBIDDEN: &str = "its ACL forbids a command (NOPERM): allow all that 'ACL' in the documents on \
+    replicas lists";
+
 /// What an ACL forbids, if it is that. Redis names the command, except that versions 6 and 7.0 name only the line of
 /// the script that called it.
 fn forbidden(code: Option<&str>, detail: &str, script: &str) -> Option<StoreError> {
@@ -93,9 +96,10 @@ fn forbidden(code: Option<&str>, detail: &str, script: &str) -> Option<StoreErro
     if named.is_none() && detail.contains(" access ") && detail.contains(" key") {
         return Some(StoreError::ForbiddenKey);
     }
-    let command = named.or_else(|| called(detail, script));
-    let command = command.unwrap_or("of a script").to_ascii_uppercase();
-    Some(StoreError::ForbiddenCommand(command))
+    Some(match named.or_else(|| called(detail, script)) {
+        Some(command) => StoreError::ForbiddenCommand(command.to_ascii_uppercase()),
+        None => StoreError::Redis(FORBIDDEN),
+    })
 }
 
 /// The command between quotes behind `run the`.
@@ -208,7 +212,7 @@ mod tests {
                 "ERR ACL failure in script: No permissions to access a key script: f2, on @user_script:1.",
                 StoreError::ForbiddenKey,
             ),
-            ("NOPERM", command("OF A SCRIPT")),
+            ("NOPERM", StoreError::Redis(FORBIDDEN)),
         ] {
             assert_eq!(store_error(&error(line), script), expected, "{line}");
         }
