@@ -96,7 +96,7 @@ pub struct RefusedCall {
 
 /// What an account believes of an endpoint. See the table in the text of the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Stage {
     Suspect,
     Refusing,
     RefusingAny { until: Instant },
@@ -105,7 +105,7 @@ enum Standing {
 /// The state of an endpoint.
 #[derive(Clone, Debug)]
 struct EndpointState {
-    standing: Standing,
+    stage: Stage,
     /// Different calls that were refused for good with the token.
     calls: Vec<CallId>,
     token: Arc<Token>,
@@ -133,7 +133,7 @@ impl EndpointState {
     fn step(before: Option<&Self>, refused: &RefusedCall, now: Instant) -> Self {
         let until = (!refused.confirmed).then(|| now + UNCONFIRMED);
         let new = Self {
-            standing: Standing::Suspect,
+            stage: Stage::Suspect,
             calls: vec![refused.call],
             token: refused.token.clone(),
             worked: refused.worked,
@@ -145,15 +145,15 @@ impl EndpointState {
             return new;
         };
         if !before.token.is(&refused.token) {
-            let any = before.standing != Standing::Suspect && !refused.worked && refused.confirmed;
-            let standing = match before.standing {
-                Standing::RefusingAny { .. } => before.standing,
-                _ if any => Standing::RefusingAny {
+            let any = before.stage != Stage::Suspect && !refused.worked && refused.confirmed;
+            let stage = match before.stage {
+                Stage::RefusingAny { .. } => before.stage,
+                _ if any => Stage::RefusingAny {
                     until: now + ANY_TOKEN,
                 },
-                _ => Standing::Suspect,
+                _ => Stage::Suspect,
             };
-            return Self { standing, ..new };
+            return Self { stage, ..new };
         }
         let mut calls = before.calls.clone();
         if !calls.contains(&refused.call) && calls.len() < DIFFERENT_CALLS {
@@ -164,9 +164,9 @@ impl EndpointState {
             && !refused.may_work
             && (!refused.worked || confirmed_since);
         Self {
-            standing: match before.standing {
-                Standing::Suspect if every_call => Standing::Refusing,
-                standing => standing,
+            stage: match before.stage {
+                Stage::Suspect if every_call => Stage::Refusing,
+                stage => stage,
             },
             calls,
             first_at: before.first_at,
@@ -176,10 +176,10 @@ impl EndpointState {
     }
 
     fn is_current(&self, now: Instant) -> bool {
-        match self.standing {
-            Standing::RefusingAny { until } => now < until,
-            Standing::Refusing => self.until.is_none_or(|until| now < until),
-            Standing::Suspect => now < self.until.unwrap_or(self.last_at + SUSPECT),
+        match self.stage {
+            Stage::RefusingAny { until } => now < until,
+            Stage::Refusing => self.until.is_none_or(|until| now < until),
+            Stage::Suspect => now < self.until.unwrap_or(self.last_at + SUSPECT),
         }
     }
 
@@ -189,13 +189,13 @@ impl EndpointState {
             return Known::Nothing;
         }
         let this_token = self.token.is(token);
-        match self.standing {
-            Standing::RefusingAny { .. } => Known::Hopeless,
-            Standing::Refusing if this_token => Known::Hopeless,
-            Standing::Suspect if this_token && !self.worked && self.calls.contains(&call) => {
+        match self.stage {
+            Stage::RefusingAny { .. } => Known::Hopeless,
+            Stage::Refusing if this_token => Known::Hopeless,
+            Stage::Suspect if this_token && !self.worked && self.calls.contains(&call) => {
                 Known::Hopeless
             }
-            Standing::Refusing | Standing::Suspect => Known::Suspect,
+            Stage::Refusing | Stage::Suspect => Known::Suspect,
         }
     }
 }
@@ -233,8 +233,8 @@ impl RefusedEndpoints {
         let state = EndpointState::step(before.as_ref().map(|before| &before.state), refused, now);
         let was_refusing = before
             .as_ref()
-            .is_some_and(|before| before.state.standing != Standing::Suspect);
-        let is_refusing = state.standing != Standing::Suspect;
+            .is_some_and(|before| before.state.stage != Stage::Suspect);
+        let is_refusing = state.stage != Stage::Suspect;
         let (second_began, calls) =
             before.map_or((now, 0), |before| (before.second_began, before.calls));
         if entries.len() == MOST {

@@ -89,7 +89,7 @@ impl<B> BufferedBody<B> {
     /// The bytes that are here: all of them, or those that were read.
     pub fn start(&self) -> &Bytes {
         match self {
-            Self::Whole(held) => &held.bytes,
+            Self::Whole(held) => held,
             Self::Partial { prefix, .. } => prefix,
         }
     }

@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     error_reply::with_body,
     framing_reader::FramingReader,
-    state::{ConnState, Phase},
+    state::{CallPhase, ConnState},
     stream::{AppStream, Peeked},
 };
 use crate::{body::linger::linger, rt::task::Deadline};
@@ -162,9 +162,9 @@ impl AsyncRead for AppConnection {
             this.reading.stop();
         }
         let limit = match this.state.phase() {
-            Phase::Waiting => KEPT_ALIVE,
-            Phase::Reading => HEAD_TIMEOUT,
-            Phase::Calling => return Poll::Pending,
+            CallPhase::Waiting => KEPT_ALIVE,
+            CallPhase::Reading => HEAD_TIMEOUT,
+            CallPhase::Calling => return Poll::Pending,
         };
         if !this.reading.poll_elapsed(limit, cx) {
             return Poll::Pending;
@@ -214,7 +214,7 @@ impl AppConnection {
         // If bytes of the next call have been read already, an end behind them does not cancel this call. A
         // call that was read that way is not watched either.
         let has_next = self.reader.has_passed_next(&self.state);
-        if self.unread_input || has_next || self.state.phase() != Phase::Calling {
+        if self.unread_input || has_next || self.state.phase() != CallPhase::Calling {
             return false;
         }
         match self.stream.poll_peek(cx) {
@@ -229,7 +229,7 @@ impl AppConnection {
 
     /// Replaces hyper's reply to a head that it cannot parse by ours. Returns whether `bytes` are such a reply.
     fn replace_error_reply(&mut self, bytes: &[u8]) -> bool {
-        if self.state.phase() != Phase::Reading {
+        if self.state.phase() != CallPhase::Reading {
             return false;
         }
         let Some(error_reply) = with_body(bytes, self.as_200) else {

@@ -20,7 +20,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::{
     app_connection::AppConnection, context::ConnContext, framing_reader::is_blank,
-    last_reply::closing, state::Phase,
+    last_reply::closing, state::CallPhase,
 };
 use crate::{body::request_body::RequestBody, rt::task::Deadline};
 use write::send;
@@ -132,7 +132,7 @@ async fn answer_plain_call(
         reply = closing(reply, Version::HTTP_11);
     }
     let sent = send(io, reply, buf).await;
-    state.enter(Phase::Waiting);
+    state.enter(CallPhase::Waiting);
     if sent.is_err() {
         tracing::debug!("an app's connection ended early");
     } else if ends {

@@ -12,7 +12,7 @@ use tokio::io::ReadBuf;
 
 use super::{
     framing_check::FramingCheck,
-    state::{ConnState, Phase},
+    state::{CallPhase, ConnState},
 };
 
 /// How much of the current head passed through the check.
@@ -102,10 +102,10 @@ impl FramingReader {
     fn scan_head_and_split(&mut self, bytes: &[u8], state: &ConnState) -> usize {
         match state.phase() {
             // Some apps send a line break after a body. It does not begin a call.
-            Phase::Waiting if is_blank(bytes) => return bytes.len(),
-            Phase::Waiting => self.begin_head(state),
-            Phase::Reading if !self.head_complete => {}
-            Phase::Reading | Phase::Calling => {
+            CallPhase::Waiting if is_blank(bytes) => return bytes.len(),
+            CallPhase::Waiting => self.begin_head(state),
+            CallPhase::Reading if !self.head_complete => {}
+            CallPhase::Reading | CallPhase::Calling => {
                 self.count_after_head(bytes);
                 return bytes.len();
             }
@@ -143,7 +143,7 @@ impl FramingReader {
         };
         self.check = FramingCheck::default();
         self.head_complete = false;
-        state.enter(Phase::Reading);
+        state.enter(CallPhase::Reading);
     }
 
     /// Counts bytes that were read after a head, and keeps the last four.

@@ -3,9 +3,9 @@
 //! A call begins with [`begin_call`](ConnState::begin_call), whoever serves it, and ends in one of two ways:
 //!
 //! - The fast path holds the whole call and writes the whole reply in one function. At its end it enters
-//!   [`Phase::Waiting`].
+//!   [`CallPhase::Waiting`].
 //! - hyper reads the body and writes the reply on its own, and tells nobody when it is done. So the body and the reply
-//!   each hold a [`CallGuard`]. The connection enters [`Phase::Waiting`] when the last guard of the call is dropped.
+//!   each hold a [`CallGuard`]. The connection enters [`CallPhase::Waiting`] when the last guard of the call is dropped.
 //!
 //! Guards would do for both, but take two counts and an `Arc` for each plain call.
 
@@ -33,7 +33,7 @@ use crate::{
 /// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Phase {
+pub(super) enum CallPhase {
     /// No byte of the next call has arrived.
     Waiting,
     /// A part of a head has arrived.
@@ -46,7 +46,7 @@ pub(super) enum Phase {
 /// one worker thread, so a load and the store after it need not be one atomic operation.
 #[derive(Debug, Default)]
 pub(super) struct ConnState {
-    /// A [`Phase`].
+    /// A [`CallPhase`].
     phase: AtomicU8,
     /// What the last head contained: the bits of [`FramingCheck`].
     head: AtomicU8,
@@ -71,7 +71,7 @@ impl CallOwner for ConnState {
         let guards = self.guards.load(Ordering::Relaxed) - 1;
         self.guards.store(guards, Ordering::Relaxed);
         if guards == 0 {
-            self.enter(Phase::Waiting);
+            self.enter(CallPhase::Waiting);
         }
     }
 }
@@ -92,7 +92,7 @@ impl ConnState {
         let calls = self.calls.load(Ordering::Relaxed);
         self.calls.store(calls + 1, Ordering::Relaxed);
         self.guards.store(0, Ordering::Relaxed);
-        self.enter(Phase::Calling);
+        self.enter(CallPhase::Calling);
         match (length, head) {
             (Some(_), _) | (None, FramingCheck::COMPLETE) => Ok(()),
             (None, 0) => Err(
@@ -111,7 +111,7 @@ impl ConnState {
 
     /// Whether no call is in progress, and the last reply has been sent.
     pub(super) fn is_idle(&self) -> bool {
-        self.phase() == Phase::Waiting && !self.sending.load(Ordering::Relaxed)
+        self.phase() == CallPhase::Waiting && !self.sending.load(Ordering::Relaxed)
     }
 
     /// How many calls have begun.
@@ -121,12 +121,12 @@ impl ConnState {
 
     /// Whether no byte of any call has arrived on this connection.
     pub(super) fn is_unused(&self) -> bool {
-        self.phase() == Phase::Waiting && self.calls.load(Ordering::Relaxed) == 0
+        self.phase() == CallPhase::Waiting && self.calls.load(Ordering::Relaxed) == 0
     }
 
     /// Whether a head is being read.
     pub(super) fn is_reading(&self) -> bool {
-        self.phase() == Phase::Reading
+        self.phase() == CallPhase::Reading
     }
 
     /// The length of the last call's body; `u64::MAX` if it is chunked.
@@ -154,19 +154,19 @@ impl ConnState {
     }
 
     /// Begins `phase`.
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: CallPhase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.phase_changed.store(true, Ordering::Relaxed);
     }
 
     /// The current phase.
     #[inline]
-    pub(super) fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> CallPhase {
         // An equality test with the result is one comparison with the number.
         match self.phase.load(Ordering::Relaxed) {
-            0 => Phase::Waiting,
-            1 => Phase::Reading,
-            _ => Phase::Calling,
+            0 => CallPhase::Waiting,
+            1 => CallPhase::Reading,
+            _ => CallPhase::Calling,
         }
     }
 }

@@ -73,7 +73,9 @@ async fn after_a_failover_the_new_primary_is_used_and_nobody_fetches_alone() {
     assert_ne!(other, token);
     assert_eq!(new.get(TOKEN).unwrap(), other);
     assert_eq!(fetches(&wechat), 2);
-    sidecar.line("over: the store of shared tokens is away").await;
+    sidecar
+        .line("over: the store of shared tokens is away")
+        .await;
     let log = sidecar.log();
     assert!(log.contains("READONLY"), "{log}");
     assert!(!log.contains("without the store"), "{log}");

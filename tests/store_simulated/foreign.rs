@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::{
     memory::{Asks, LIFE, Memory, Mint, View},
-    replica::DAILY,
+    replica::{DAILY, REFUSAL},
 };
 use wechat_sidecar::{
     secret::Secret,
@@ -175,7 +175,7 @@ async fn a_token_in_hand_goes_on_beside_a_foreign_value_and_is_not_renewed() {
     sleep(Duration::from_secs(60)).await;
     let hash = ValueForm::OtherType("hash".to_owned());
     world.store.holds(Some(hash));
-    let refused = world.keeper.replace(&token).await;
+    let refused = world.keeper.replace(&token, REFUSAL).await;
     assert!(
         matches!(refused, Err(TokenError::ForeignValue(_))),
         "{refused:?}"
