@@ -401,4 +401,11 @@ async fn redis_is_away_for_three_seconds_while_tokens_end_every_second_and_no_ap
     let token = call(&wechat, &sidecars[0]).await;
     let agree = || redis.get(TOKEN).as_ref() == Some(&token);
     until("shared", agree).await;
+    for mut sidecar in sidecars {
+        sidecar
+            .line("over: the store of shared tokens is away")
+            .await;
+        let account = &sidecar.admin("/accounts").await.json()["accounts"][0];
+        assert_eq!(account["store_answers"], true);
+    }
 }

@@ -6,7 +6,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, ChildStdout},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::support::{
@@ -91,6 +91,15 @@ async fn a_log_that_nobody_reads_holds_up_no_call_no_probe_and_no_signal() {
     let mut sidecar = Unread::start(&wechat, &["--log-level", "trace"]).await;
     while sidecar.dropped().await == 0 {
         sidecar.say(500).await;
+    }
+    let metrics = format!("{}/metrics", sidecar.admin);
+    while !sidecar
+        .get(&metrics)
+        .await
+        .1
+        .contains("kind=\"log_dropped\"")
+    {
+        sleep(Duration::from_millis(20)).await;
     }
     let probe = format!("{}/livez", sidecar.admin);
     assert_eq!(sidecar.get(&probe).await.0, 200);
