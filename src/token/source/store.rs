@@ -237,7 +237,7 @@ impl ValueForm {
     /// What the operator can do about it.
     fn advice(&self) -> &'static str {
         match self {
-            Self::JavaCodec => {
+            Self::JavaCodec | Self::Binary(_) => {
                 "let that program write plain strings (StringCodec for Redisson, \
                  StringRedisSerializer for Spring), then delete the key"
             }
@@ -245,7 +245,7 @@ impl ValueForm {
                 "set store-format to what that program writes, or store-prefix to keys that it does not \
                  use, or delete the key"
             }
-            Self::Empty | Self::Text(_) | Self::Binary(_) | Self::OtherType(_) => {
+            Self::Empty | Self::Text(_) | Self::OtherType(_) => {
                 "delete the key, and set store-prefix if a program needs it"
             }
         }

@@ -31,9 +31,9 @@ pub(super) enum Decoded {
 /// A longer text is no token.
 const MAX_TOKEN: usize = 2048;
 
-/// How values begin that Java programs write: Redisson's Kryo5Codec and its older MarshallingCodec, and
-/// Java's own serialization.
-const JAVA_CODECS: [&[u8]; 3] = [b"\x03\x01", b"\x04\x09", b"\xac\xed\x00\x05"];
+/// How strings begin that Java programs write: in Redisson's Kryo5Codec, which is its default, and its older
+/// MarshallingCodec, and in Java's own serialization. 3 is Kryo's number of the class String.
+const JAVA_CODECS: [&[u8]; 3] = [b"\x03", b"\x04\x09", b"\xac\xed\x00\x05"];
 
 impl Format {
     /// Writes `token` in this format.
@@ -131,11 +131,12 @@ mod tests {
 
     #[test]
     fn a_value_that_is_no_token_is_told_by_its_look() {
-        let redisson = [&b"\x03\x01\x8aHUNTER2-77"[..], b"\x04\x09>\x07HUNTER2"];
-        for java in redisson
-            .into_iter()
-            .chain([&b"\xac\xed\x00\x05t\x00\x07HUNTER2"[..]])
-        {
+        for java in [
+            &b"\x03\x01\x8aHUNTER2-77"[..],
+            b"\x03HUNTER\xb2",
+            b"\x04\x09>\x07HUNTER2",
+            b"\xac\xed\x00\x05t\x00\x07HUNTER2",
+        ] {
             assert_eq!(form(Format::Wxjava, java), ValueForm::JavaCodec);
             assert_eq!(form(Format::Wechatpy, java), ValueForm::JavaCodec);
         }
