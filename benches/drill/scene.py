@@ -31,7 +31,7 @@ class Scene:
         self.listen, self.admin, self.wechat = free_port(), free_port(), free_port()
         self.upstream = f"http://127.0.0.1:{self.wechat}"
         self.flags, self.fake_flags = [], []
-        self.secret = self.write("appsecret", SECRET)
+        self.secret = self.write("app-key", SECRET)
         self.env = {"WECHAT_APPID": APPID, "WECHAT_SECRET_FILE": str(self.secret)}
         # How the apps call that are there from the start.
         self.app_options = {"app": {}}

@@ -12,7 +12,7 @@ OTHER = "wxfedcba9876543210"
 async def two_accounts(scene):
     """The second one's secret is wrong."""
     scene.app_options["other"] = {"headers": [f"X-Wechat-Appid: {OTHER}"]}
-    other = scene.write("other-appsecret", "0" * 32)
+    other = scene.write("other-key", "0" * 32)
     scene.configure(
         f'[[accounts]]\nappid = "{APPID}"\nsecret_file = "{scene.secret}"\ndefault = true\n'
         f'[[accounts]]\nappid = "{OTHER}"\nsecret_file = "{other}"\n'
@@ -24,7 +24,7 @@ async def both_known(scene):
 
 
 async def right_other_secret(scene):
-    scene.write("other-appsecret", SECRET)
+    scene.write("other-key", SECRET)
 
 
 async def only_the_other(scene, said):
@@ -51,7 +51,7 @@ FAULTS = [
     Fault(
         "wecom-secret",
         "the secret of a WeCom app is wrong",
-        no_token("40001", "{folder}/appsecret", account=CORPID, blames=("AppSecret", "whitelist")),
+        no_token("40001", "{folder}/app-key", account=CORPID, blames=("AppSecret", "whitelist")),
         setup=wecom,
         cause=new_secret,
         end=old_secret,
@@ -64,8 +64,8 @@ FAULTS = [
             FAILED,
             app=(NO_TOKEN,),
             account=OTHER,
-            words=("40125", "{folder}/other-appsecret"),
-            blames=("WECHAT_APPID", "{folder}/appsecret"),
+            words=("40125", "{folder}/other-key"),
+            blames=("WECHAT_APPID", "{folder}/app-key"),
         ),
         setup=two_accounts,
         before=both_known,

@@ -14,11 +14,11 @@ def no_token(*words, blames=(), **more):
 
 
 async def new_secret(scene):
-    scene.write("appsecret", NEW_SECRET)
+    scene.write("app-key", NEW_SECRET)
 
 
 async def old_secret(scene):
-    scene.write("appsecret", SECRET)
+    scene.write("app-key", SECRET)
 
 
 async def reset_secret(scene):
@@ -80,7 +80,7 @@ FAULTS = [
     Fault(
         "secret-wrong",
         "the AppSecret is wrong from the start",
-        no_token("40125", "{folder}/appsecret", blames=("WECHAT_APPID",)),
+        no_token("40125", "{folder}/app-key", blames=("whitelist",)),
         cause=new_secret,
         end=old_secret,
         at_start=True,
@@ -92,7 +92,7 @@ FAULTS = [
             FAILED,
             app=(*REFUSED, NO_TOKEN),
             ready=False,
-            words=("40125", "{folder}/appsecret"),
+            words=("40125", "{folder}/app-key"),
             also=("token_refused",),
         ),
         cause=reset_secret,
