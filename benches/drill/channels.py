@@ -1,7 +1,6 @@
 """What the channels say: log, metrics, /readyz, /accounts, check and the app."""
 
 import re
-import time
 from dataclasses import dataclass, field
 
 from drill.app import summary
@@ -14,7 +13,6 @@ LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 class Said:
     """What all channels say of one phase."""
 
-    seconds: float
     log: list
     # None where the admin port does not answer.
     readyz: tuple | None
@@ -46,7 +44,6 @@ class Said:
     def as_json(self):
         shown = [line for line in (self.metrics or "").splitlines() if "_problem{" in line or "_ready " in line]
         return {
-            "seconds": round(self.seconds, 1),
             "log": self.log,
             "readyz": self.readyz,
             "accounts": self.accounts,
@@ -63,7 +60,6 @@ async def hear(scene, since, line, with_check=True):
     accounts = await scene.operator("/accounts")
     metrics = await scene.operator("/metrics")
     return Said(
-        seconds=time.monotonic() - since,
         log=scene.log()[line:],
         readyz=ready and (ready.status, ready.text()),
         accounts=accounts and accounts.json(),

@@ -92,11 +92,12 @@ async def play(fault, scene, result, with_long):
 
 
 async def recover(fault, scene, result):
-    ended, line = time.monotonic(), len(scene.log())
+    line = len(scene.log())
     await fault.end(scene)
     patience = 1500 if fault.long else fault.over_within
     # Calls that were sent before the end may still meet the fault.
     await asyncio.sleep(2.5)
     result.over_after = await scene.until(scene.is_calm, patience)
-    result.phases["after"] = said = await channels.hear(scene, ended, line)
+    # The calls of the last two seconds are the ones that went well.
+    result.phases["after"] = said = await channels.hear(scene, time.monotonic() - 2, line)
     result.findings += judge.of_end(fault, said) + judge.leaks(said, "after")

@@ -45,6 +45,7 @@ class Scene:
         path = self.folder / name
         new = self.folder / f"{name}.new"
         new.write_text(text)
+        new.chmod(0o600)
         new.rename(path)
         return path
 
