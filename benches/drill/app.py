@@ -21,6 +21,8 @@ ENDPOINTS = (
     ("POST", "/cgi-bin/qrcode/create"),
     ("POST", "/cgi-bin/menu/create"),
 )
+# What POSTs send.
+BODY = b'{"touser":"o","scene":1}'
 # WeChat accepted the call, at once or when it was sent again.
 ACCEPTED = ("200 0", "200 0 replayed")
 
@@ -48,9 +50,9 @@ def outcome_of(reply):
 class App:
     """Sends `rate` calls a second, on as many connections as are busy at a time."""
 
-    def __init__(self, port, rate=10, headers=(), endpoints=ENDPOINTS, patience=70):
+    def __init__(self, port, rate=10, headers=(), endpoints=ENDPOINTS, body=BODY, patience=70):
         self.port, self.rate, self.headers, self.endpoints = port, rate, headers, endpoints
-        self.patience = patience
+        self.body, self.patience = body, patience
         self.samples = []
         self.idle = []
         self.task = None
@@ -70,7 +72,7 @@ class App:
             await asyncio.sleep(due - time.monotonic())
 
     async def call(self, method, path):
-        body = b'{"touser":"o","scene":1}' if method == "POST" else None
+        body = self.body if method == "POST" else None
         began, errmsg = time.monotonic(), ""
         try:
             async with asyncio.timeout(self.patience):

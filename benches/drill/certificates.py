@@ -42,7 +42,7 @@ def certificates():
     )
     openssl(
         folder,
-        f"req -x509 {KEY} -days 3650 -keyout self-signed.key -out self-signed.pem -subj /CN=localhost"
+        f"req -x509 {KEY} -days 3650 -keyout self-signed.key -out self-signed.pem -subj /CN=drill-self-signed"
         " -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE",
     )
     for name, extensions, end in (

@@ -51,12 +51,18 @@ def of_calm(said, phase, alone=False):
         false("metrics", f"{kind} of {account or 'the process'} is 1")
     if said.check and said.check[0] != 0:
         false("check", f"exit code {said.check[0]}: {complaints(said.check[1])}")
-    for line in said.log:
+    for line in since_listening(said.log):
         if alone or line["level"] in WARNINGS and phase != "after":
             false("log", told(line))
     for outcome in sorted({sample.outcome for sample in said.samples} - set(ACCEPTED)):
         false("app", f"got {outcome}")
     return found
+
+
+def since_listening(lines):
+    """Without the lines of the start, which are about the configuration."""
+    began = [at for at, line in enumerate(lines) if line.get("message") == "listening"]
+    return lines[began[0] :] if began else lines
 
 
 def of_fault(fault, said, folder):

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import resource
 
 from drill.fault import Fault, Want
+from drill.scene import APPID, SECRET
 
 HARD_LIMIT = 4096
 
@@ -25,7 +27,6 @@ async def enough_files(scene):
 
 async def read_through_pipe(scene):
     scene.keeps_pipe = True
-    scene.app_options["app"] = {"rate": 60}
     scene.notes["reading"] = asyncio.Event()
     scene.notes["reading"].set()
     scene.go_on(read_log(scene))
@@ -36,6 +37,7 @@ async def read_log(scene):
     while scene.sidecar is None:
         await asyncio.sleep(0.01)
     pipe = scene.sidecar.process.stdout
+    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(pipe.fileno(), False)
     with open(scene.sidecar.log, "ab") as log:
         while True:
@@ -43,16 +45,20 @@ async def read_log(scene):
             with contextlib.suppress(BlockingIOError):
                 while data := os.read(pipe.fileno(), 1 << 20):
                     log.write(data)
-                log.flush()
+            log.flush()
             await asyncio.sleep(0.05)
 
 
 async def stall(scene):
-    await scene.set_log_level("trace")
+    """Nobody reads, and an app causes lines: each forced refresh that it does not get is one."""
+    await scene.set_log_level("debug")
     scene.notes["reading"].clear()
+    body = f'{{"grant_type":"client_credential","appid":"{APPID}","secret":"{SECRET}","force_refresh":true}}'.encode()
+    scene.start_app("forcer", rate=200, endpoints=[("POST", "/cgi-bin/stable_token")], body=body)
 
 
 async def read_again(scene):
+    await scene.apps.pop("forcer").stop()
     await scene.set_log_level("info")
     scene.notes["reading"].set()
 
@@ -64,14 +70,14 @@ FAULTS = [
     Fault(
         "no-files",
         "the sidecar may open no more files",
-        Want("accept_errors", account="", app=("no reply: TimeoutError",), slowest=70, words=("files",)),
+        Want("accept_errors", account="", app=("no reply: TimeoutError", "502 990502 error"), words=("files",)),
         cause=limit_files,
         end=enough_files,
     ),
     Fault(
         "log-stalled",
         "nobody reads the log any more",
-        Want("log_dropped", account="", words=("log shipper|reader",), log=False, over="dropped"),
+        Want("log_dropped", account="", app=("200 0 local",), words=("log shipper|reader",), log=False, over="dropped"),
         setup=read_through_pipe,
         cause=stall,
         end=read_again,

@@ -13,7 +13,7 @@ PASSWORD = "right-password"
 
 
 async def command(port, *words):
-    """A command of Redis; its reply, as far as it is one line."""
+    """A command of Redis; its reply, if that is one line or one text."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     parts = [f"*{len(words)}\r\n".encode()]
     for word in words:
@@ -21,6 +21,8 @@ async def command(port, *words):
         parts += [f"${len(encoded)}\r\n".encode(), encoded, b"\r\n"]
     writer.write(b"".join(parts))
     reply = (await reader.readline()).decode(errors="replace").strip()
+    if reply.startswith("$"):
+        reply = (await reader.readexactly(max(int(reply[1:]), 0))).decode(errors="replace")
     writer.close()
     if reply.startswith("-"):
         raise RuntimeError(f"Redis answers {words[0]} with {reply}")
@@ -29,7 +31,7 @@ async def command(port, *words):
 
 async def start_redis(scene, name, *more):
     port = scene.notes.setdefault(name, free_port())
-    nothing_kept = ["--save", "", "--appendonly", "no", "--dir", scene.folder]
+    nothing_kept = ["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", "--dir", scene.folder]
     redis = scene.start(name, ["redis-server", "--bind", "127.0.0.1", "--port", port, *nothing_kept, *more])
     scene.notes[f"{name} program"] = redis
     await scene.until_listening(port, redis)
@@ -76,6 +78,12 @@ async def with_two(scene):
     """The name of the store leads to the first of two."""
     relay = await Relay(await start_redis(scene, "redis")).start()
     await start_redis(scene, "replica", "--replicaof", "127.0.0.1", str(scene.notes["redis"]))
+
+    async def is_replica():
+        return "master_link_status:up" in await command(scene.notes["replica"], "INFO", "replication")
+
+    if await scene.until(is_replica, 30) is None:
+        raise RuntimeError("the second Redis does not become a replica of the first")
     scene.relays.append(relay)
     shared(scene, relay.port)
 
