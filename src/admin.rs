@@ -1,4 +1,4 @@
-//! The admin port: probes and metrics for who reaches it, all else for loopback peers only.
+//! The admin port. Everybody who reaches it may read probes and metrics; all else is for loopback peers only.
 
 mod reloads;
 
@@ -25,40 +25,40 @@ use crate::{
     token::keeper,
 };
 
-/// What the admin port shows, and what it can do.
+/// What the admin port serves.
 #[derive(Debug)]
 pub struct Admin {
     /// All accounts.
     pub directory: Directory,
     /// All counters.
     pub metrics: Arc<Metrics>,
-    /// What bodies take.
+    /// The budget of buffered bodies.
     pub budget: &'static ByteBudget,
-    /// The threads that carry calls.
+    /// The threads that serve calls.
     pub workers: Arc<Workers>,
     /// Whether the process is about to end.
     pub drain: Drain,
-    /// The log, if it is this process's own.
+    /// The log, if this process installed one.
     pub log: Option<Log>,
-    /// How to end the process, if that is allowed.
+    /// Ends the process when notified, if that is allowed.
     pub shutdown: Option<Arc<Notify>>,
-    /// Names accepted as `Host` beside loopback ones.
+    /// Names that are accepted in `Host`, in addition to loopback names.
     pub allow_hosts: Vec<String>,
-    /// How the configuration was read the last time.
+    /// The last reload of the configuration.
     pub readings: Arc<Reloads>,
 }
 
 pub use reloads::Reloads;
 
-/// What [`HEADER`] says on each reply of the admin port. A port for calls never says it: there the header
-/// has other words, and WeChat's own is taken away.
+/// The value of [`HEADER`] in each reply of the admin port. A port for calls never sends it: its own values differ,
+/// and it removes the header from WeChat's replies.
 pub const MARK: &str = "admin";
 
-/// How long a peer may take for anything.
+/// The limit of each wait for a peer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A probe takes a place for a moment. A connection that asks again and again is not cut off: there is time for
-/// its last reply, a pause before it, and an answer.
+/// A probe takes a connection for a moment only. A connection that stays is told with a reply that it ends, and has
+/// time for that, a pause before it and one more request.
 const HOST: http_host::Options = http_host::Options {
     connections: 64,
     largest_head: 16 * 1024,
@@ -72,7 +72,7 @@ const HOST: http_host::Options = http_host::Options {
     grace: Duration::ZERO,
 };
 
-/// The largest body: a log level.
+/// The largest body. The only one is a log level.
 const LARGEST_BODY: usize = 1024;
 
 const INDEX: &str = "\
@@ -88,7 +88,7 @@ GET  /log-level  loopback only: the level of the log; PUT sets it
 POST /shutdown   loopback only, with --enable-shutdown: drain and exit (/quitquitquit is the same)
 ";
 
-/// The admin port, which is open where more than this machine reaches it.
+/// The admin port. It is open if other machines can reach it.
 #[derive(Debug)]
 struct AdminService {
     admin: Admin,
@@ -105,10 +105,10 @@ impl Service for AdminService {
 }
 
 impl Admin {
-    /// Answers on `listener`, for ever.
+    /// Serves `listener`, for ever.
     pub async fn serve(self, listener: TcpListener) {
         let open = listener.local_addr().is_ok_and(|local| !is_loopback(local));
-        // It answers while the process drains, and ends with it.
+        // This drain never begins, so the port answers until the process ends.
         let drain = Drain::default();
         http_host::serve(
             listener,
@@ -183,8 +183,8 @@ impl Admin {
         }
     }
 
-    /// Whether calls can be answered: those of `word`'s, by AppID or name, or else those of the
-    /// default account, or else those of any. The error says why not.
+    /// Whether calls can be answered: those of the account `word`, an AppID or name, or else of the default account,
+    /// or else of any account. The error gives the reason.
     fn readiness(&self, word: Option<&str>) -> Result<(), (StatusCode, String)> {
         let unready = |reason| (StatusCode::SERVICE_UNAVAILABLE, reason);
         if self.drain.is_leaving() {
@@ -206,7 +206,7 @@ impl Admin {
         if let Some(account) = account {
             return has_token(account).map_err(unready);
         }
-        // Without a default, one account's trouble is not the others'.
+        // Without a default, one account with a token is enough.
         let mut reason = "there is no account".to_owned();
         for account in accounts.iter() {
             match has_token(account) {
@@ -298,7 +298,10 @@ fn is_loopback(address: SocketAddr) -> bool {
 fn has_token(account: &Arc<Account>) -> Result<(), String> {
     let status = account.keeper.status();
     if let Some(dead) = status.known_dead {
-        return Err(format!("no usable access_token for {}: {dead}", account.names()));
+        return Err(format!(
+            "no usable access_token for {}: {dead}",
+            account.names()
+        ));
     }
     if status.token.is_some_and(|token| token.is_alive()) {
         return Ok(());
@@ -342,7 +345,7 @@ fn describe(account: &Account, is_default: bool) -> Value {
     })
 }
 
-/// One that was ever asked for.
+/// The status of a ticket that was asked for before.
 fn ticket((ticket, status): (Ticket, keeper::Status)) -> (String, Value) {
     let held = status.token.filter(|ticket| ticket.is_alive());
     let shown = json!({

@@ -1,4 +1,4 @@
-//! The whole: a configuration becomes bound ports, which serve until told to stop, and drain.
+//! The whole sidecar: a configuration becomes bound ports, which serve until they are told to stop, and drain.
 
 mod accounts;
 mod reload;
@@ -44,53 +44,53 @@ pub struct App {
     client: api::Client,
 }
 
-/// A listener that nobody is let in at yet.
+/// A bound listener that accepts no connections yet.
 #[derive(Debug)]
 struct Bound {
-    /// As it was configured.
+    /// Its address as it was configured.
     address: ListenAddr,
     listener: Listener,
-    /// Whose calls come in there; `None` for all.
+    /// The account whose calls come in there; `None` for all accounts.
     account: Option<String>,
 }
 
-/// Why it cannot start: a sentence that names the key.
+/// Why the sidecar cannot start, as a sentence that names the key.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address that is taken, or not this machine's.
+    /// The address is in use, or does not belong to this machine.
     #[error("{key}: {address} cannot be listened on: {error}")]
     Listen {
-        /// Where it is configured.
+        /// The key that sets it.
         key: &'static str,
-        /// As it was configured.
+        /// The address as it was configured.
         address: String,
-        /// In the system's words.
+        /// The system's error.
         #[source]
         error: io::Error,
     },
-    /// The client for token requests.
+    /// The client for token requests cannot be built.
     #[error("upstream: {0}")]
     Client(#[source] ClientError),
-    /// The connections that calls go over.
+    /// The connector for calls cannot be built.
     #[error("upstream: {0}")]
     Connector(#[source] DialError),
-    /// An account; the reason names it.
+    /// An account cannot be opened. The text names it.
     #[error("{0}")]
     Account(String),
-    /// Another handler is in the way.
+    /// The signal handler cannot be installed.
     #[error("SIGHUP cannot be handled: {0}")]
     Signals(#[source] io::Error),
-    /// The system has no thread left.
+    /// The system cannot start a thread.
     #[error("workers: {0}")]
     Workers(#[source] io::Error),
 }
 
-/// How it ended.
+/// How the sidecar ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Every call in flight was finished.
+    /// All calls in flight were finished.
     Drained,
-    /// The grace was over before that.
+    /// The grace period ended before that.
     CutShort,
 }
 
@@ -114,8 +114,8 @@ impl App {
         }
         let admin = TcpListener::bind(config.admin).await;
         let admin = admin.map_err(|error| cannot_listen("admin", config.admin, error))?;
-        let client = api::client(&config.route).map_err(StartError::Client)?;
-        let connector = Connector::new(config.route.clone()).map_err(StartError::Connector)?;
+        let client = api::client(&config.connect).map_err(StartError::Client)?;
+        let connector = Connector::new(config.connect.clone()).map_err(StartError::Connector)?;
         Ok(Self {
             connector: Arc::new(connector),
             config,
@@ -126,24 +126,24 @@ impl App {
         })
     }
 
-    /// Where apps connect to, with the ports that the system chose.
-    /// And the account whose calls come in there, if it is one's.
+    /// The addresses that apps connect to, with the ports that the system chose, and the account whose calls come in
+    /// there, if it is only one.
     pub fn addresses(&self) -> impl Iterator<Item = (&ListenAddr, Option<&str>)> {
         let bound = self.listeners.iter();
         bound.map(|bound| (bound.listener.address(), bound.account.as_deref()))
     }
 
-    /// Where the admin port is.
+    /// The address of the admin port.
     pub fn admin(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
     }
 
-    /// Serves until `stop` ends or somebody asks over HTTP, then drains. Token requests, the admin
-    /// port and the acceptors run on the current runtime, calls on threads of their own.
+    /// Serves until `stop` ends or a shutdown is requested over HTTP, and then drains. Token requests, the admin port
+    /// and the listeners run on the current runtime, and calls on threads of their own.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Ended, StartError> {
         let shutdown = Arc::new(Notify::new());
         let mut running = self.start(&shutdown).await?;
-        // Who asks over HTTP has no more calls to make, and so does not wait for the delay.
+        // An app that requests the shutdown has no more calls to make, so there is no delay.
         let asked = shutdown.notified();
         tokio::pin!(asked, stop);
         let delay = loop {
@@ -157,13 +157,13 @@ impl App {
         tracing::info!(?delay, ?grace, "stopping");
         running.drain.leave();
         if !delay.is_zero() {
-            // The second of both may ask while the first waits.
+            // A shutdown may be requested during the delay after a signal.
             let _ = timeout(delay, asked).await;
         }
         Ok(running.drained().await)
     }
 
-    /// Lets calls in, to workers that serve the accounts, and lets `shutdown` be asked for at the admin port.
+    /// Starts workers that serve the accounts, opens the listeners, and accepts shutdown requests at the admin port.
     async fn start(self, shutdown: &Arc<Notify>) -> Result<Running, StartError> {
         let (config, metrics) = (self.config, Arc::new(Metrics::default()));
         let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
@@ -220,7 +220,7 @@ impl App {
     }
 }
 
-/// Opens what is bound. Returns the listeners of all accounts; an account keeps its own.
+/// Opens the bound listeners. Returns those of all accounts. A listener of one account belongs to it.
 fn open(
     bound: Vec<Bound>,
     accounts: &mut ServedAccounts,
@@ -238,7 +238,7 @@ fn open(
     common
 }
 
-/// The part of `upstream` that each of so many workers has.
+/// Each worker's part of `upstream`.
 fn each_workers(upstream: client::Options, workers: usize) -> client::Options {
     client::Options {
         max_connections: upstream.max_connections.div_ceil(workers),
@@ -246,7 +246,7 @@ fn each_workers(upstream: client::Options, workers: usize) -> client::Options {
     }
 }
 
-/// Serves until a signal: the first drains, a second one ends at once.
+/// Serves until a signal. The first one drains, and a second one ends the process at once.
 pub async fn serve(config: Config, log: Log) -> ExitCode {
     raise_file_limit();
     let signals = (
@@ -304,7 +304,7 @@ pub async fn serve(config: Config, log: Log) -> ExitCode {
     }
 }
 
-/// Each connection is a file; the usual limit is 1,024.
+/// Each connection takes a file descriptor, and the usual limit is 1,024.
 fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum {

@@ -29,12 +29,12 @@ use args::Invocation;
 use operation::Operation;
 use output::{eprint, print};
 
-/// Does what was asked for.
+/// Executes the command.
 ///
 /// # Errors
 /// If the configuration is wrong.
 pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
-    // The only one there is: an error would say that it is installed already.
+    // This fails only if a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Invocation { operation, flags } = invocation;
     Ok(match operation {
@@ -64,7 +64,7 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
     })
 }
 
-/// Where the sidecar that is asked has its admin port.
+/// The address of the admin port of the sidecar to ask.
 fn admin_port(flags: Vec<(Id, Vec<String>)>) -> Result<SocketAddr, ConfigError> {
     let AdminPort { address, doubt } = AdminPort::find(&Sources::of_process_lossy(flags))?;
     if let Some(doubt) = doubt {
@@ -86,7 +86,7 @@ fn webhook(options: webhook::Options, lines: log::Options) -> ExitCode {
     with_log(lines, |log| block_on(webhook::serve(options, log)))
 }
 
-/// Does `work` with the log installed, and writes the last lines of it.
+/// Runs `work` with the log installed, and then writes its last lines.
 fn with_log(options: log::Options, work: impl FnOnce(Log) -> ExitCode) -> ExitCode {
     match Log::install(options) {
         Ok(log) => {
@@ -102,7 +102,7 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
     match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(work);
-            // A file on a network that hangs does not keep the process.
+            // A read of a file on a network that hangs does not keep the process from ending.
             runtime.shutdown_background();
             code
         }

@@ -1,7 +1,7 @@
-//! Flags, environment and file, checked, as the options of everyone above.
+//! Flags, environment and file are checked, and become the options of all modules above.
 //!
-//! The layers are gathered first, each value with its place; then each module's options are read
-//! from them. The first mistake ends the reading, as a sentence for the operator.
+//! First, all layers are gathered, each value with its place. Then the options of each module are read from them. The
+//! first mistake ends this with a sentence for the operator.
 
 mod account_table;
 mod account_upstreams;
@@ -43,47 +43,47 @@ use crate::{
     token::source::redis,
 };
 
-/// What was said before anything is read: the command line and the environment.
+/// The command line and the environment, before anything is checked.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// Keys given as flags, with their values.
+    /// The keys that were given as flags, with their values.
     pub flags: Vec<(Id, Vec<String>)>,
-    /// The environment's names and values. Those that are not of this program are ignored.
+    /// The environment variables. Variables of other programs are ignored.
     pub env: Vec<(String, String)>,
 }
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Whose calls are served.
+    /// The accounts that are served.
     pub accounts: Vec<account::Options>,
-    /// Where apps connect to.
+    /// The addresses that apps connect to.
     pub listen: Vec<server::ListenAddr>,
-    /// Where health, metrics and status are.
+    /// The address of the admin port.
     pub admin: SocketAddr,
     /// Whether `POST /shutdown` works.
     pub enable_shutdown: bool,
-    /// Where replicas share tokens.
+    /// The store in which replicas share tokens.
     pub store: Option<redis::Options>,
-    /// The way to WeChat.
-    pub route: ConnectOptions,
-    /// Connections to WeChat; `max_connections` is that of all workers together.
+    /// How WeChat is connected.
+    pub connect: ConnectOptions,
+    /// The connections to WeChat. `max_connections` is the limit for all workers together.
     pub upstream: client::Options,
-    /// The life of a call.
+    /// The options of the proxy.
     pub proxy: proxy::Options,
-    /// What all held bodies together may take, in bytes.
+    /// The memory for all buffered bodies together, in bytes.
     pub replay_memory: usize,
-    /// Connections of apps.
+    /// The options of the server for apps.
     pub server: server::Options,
-    /// How long to go on accepting calls when told to stop.
+    /// How long to go on accepting calls after the signal to stop.
     pub shutdown_delay: Duration,
     /// How long a call waits for a token when there is none.
     pub token_wait: Duration,
-    /// How log lines look, and which are written.
+    /// The format and the levels of the log.
     pub log: log::Options,
-    /// Sentences about what is allowed but unwise.
+    /// Warnings about settings that are allowed but unwise.
     pub warnings: Vec<String>,
-    /// What was read, to be read again.
+    /// The sources, for a reload.
     sources: Sources,
     reading: Reading,
 }
@@ -91,13 +91,12 @@ pub struct Config {
 const TOKEN_WAIT: Duration = Duration::from_secs(15);
 const MOST_CONNECTIONS: u32 = 1_000_000;
 
-/// More connections than these are not kept open for nobody.
+/// The most connections that may be kept warm.
 const MOST_WARM: u32 = 64;
 const MOST_WORKERS: u32 = 256;
 
 impl Sources {
-    /// `flags` and this process's environment, of which a variable of ours that is not Unicode is
-    /// an error.
+    /// Takes `flags` and the environment of this process. A variable of ours that is not Unicode is an error.
     pub fn of_process(flags: Vec<(Id, Vec<String>)>) -> Result<Self, ConfigError> {
         let env = our_variables().map(|(name, value)| match value.into_string() {
             Ok(value) => Ok((name, value)),
@@ -110,7 +109,7 @@ impl Sources {
         Ok(Self { flags, env })
     }
 
-    /// The same for who needs a few keys alone: what is wrong with other variables is not looked at.
+    /// The same for a command that needs only a few keys: mistakes in other variables are ignored.
     pub fn of_process_lossy(flags: Vec<(Id, Vec<String>)>) -> Self {
         let env = our_variables()
             .map(|(name, value)| (name, value.to_string_lossy().into_owned()))
@@ -141,9 +140,9 @@ impl Config {
             mut warnings,
         } = layers::gather(sources)?;
         let idle_timeout = settings.value(Id::IdleTimeout, parse::duration)?;
-        let route = network::route(&settings, &mut warnings)?;
+        let connect = network::connect(&settings, &mut warnings)?;
         let store = store::store(&settings, &mut warnings)?;
-        let accounts = accounts::accounts(&settings, &tables, sources, &route, &mut warnings)?;
+        let accounts = accounts::accounts(&settings, &tables, sources, &connect, &mut warnings)?;
         warnings.extend(store::advise(store.as_ref(), &accounts).map(str::to_owned));
         Ok(Self {
             listen: network::listen(&settings)?,
@@ -158,15 +157,15 @@ impl Config {
             log: log(&settings)?,
             accounts,
             store,
-            route,
+            connect,
             warnings,
             sources: sources.clone(),
             reading: Reading::of(&settings),
         })
     }
 
-    /// Reads and checks everything again, from where it came from.
-    pub fn reread(&self) -> Result<Self, ConfigError> {
+    /// Reads all sources again, and checks everything.
+    pub fn reload(&self) -> Result<Self, ConfigError> {
         Self::load(&self.sources)
     }
 
@@ -175,19 +174,18 @@ impl Config {
         self.reading.file()
     }
 
-    /// The keys that say something else in `other`, and that are not about accounts: these take
-    /// effect when the process starts.
+    /// The keys that differ in `other`, except for those of accounts. A change of these needs a restart.
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         self.reading.fixed_differences(&other.reading)
     }
 
-    /// How log lines look, where nothing else of the configuration is of interest.
+    /// The options of the log, for a command that needs nothing else of the configuration.
     pub fn log(sources: &Sources) -> Result<log::Options, ConfigError> {
         log(&layers::gather(sources)?.settings)
     }
 }
 
-/// The loopback address in place of one that stands for all.
+/// Replaces an address that stands for all interfaces by the loopback address.
 pub fn from_here(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,7 +1,7 @@
 //! A small HTTP/1 server for our own pages: the admin port, and the webhook.
 //!
-//! Its connections are bounded by a semaphore; the next one waits in the system's backlog. A peer cannot hold a
-//! place for long: a connection that is idle is closed after a while, and soon while most places are taken.
+//! A semaphore limits its connections, and more of them wait in the system's backlog. A peer cannot keep a connection
+//! for long: an idle one is closed after a while, and sooner if most connections are in use.
 
 use std::{
     convert::Infallible,
@@ -26,18 +26,18 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::server::Drain;
 
-/// What is asked.
+/// A request.
 #[derive(Debug)]
 pub struct HostRequest {
     /// Its head.
     pub head: Parts,
-    /// Its body, which may still have to arrive.
+    /// Its body, which may still be arriving.
     pub body: Incoming,
-    /// From where it came.
+    /// The address of the peer.
     pub peer: SocketAddr,
 }
 
-/// What is answered.
+/// A reply.
 pub type HostReply = Response<Full<Bytes>>;
 
 /// Answers requests.
@@ -46,18 +46,18 @@ pub trait Service: Send + Sync + 'static {
     fn answer(&self, request: HostRequest) -> impl Future<Output = HostReply> + Send;
 }
 
-/// What peers may take.
+/// The limits for peers.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Connections at once.
+    /// How many connections there may be at once.
     pub connections: usize,
-    /// Bytes of a request's head.
+    /// The largest head of a request, in bytes.
     pub largest_head: usize,
-    /// The time until the head of the first request is there, with the TLS handshake.
+    /// The time until the head of the first request has arrived, including the TLS handshake.
     pub first_request: Duration,
-    /// The time between two requests, with the arrival of the second one's head.
+    /// The time between two requests, including the arrival of the second head.
     pub keep_alive: Duration,
-    /// Both times while most places are taken.
+    /// Replaces both times while most connections are in use.
     pub when_scarce: Duration,
     /// How long a connection lasts.
     pub visit: Option<Visit>,
@@ -68,19 +68,19 @@ pub struct Options {
 /// How long a connection lasts.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit {
-    /// After so long the next reply is the last one, and says so.
+    /// After this time, the next reply is the last one, and announces that.
     pub last_reply: Duration,
-    /// It lasts no longer than this.
+    /// The longest time that a connection lasts.
     pub longest: Duration,
 }
 
-/// How often it is looked whether a connection has been idle for too long.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often idle connections are checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// After an error of `accept`, such as too many open files.
+/// The pause after an error of `accept`, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// All connections.
+/// The server.
 #[derive(Debug)]
 struct HttpHost<S> {
     options: Options,
@@ -89,7 +89,7 @@ struct HttpHost<S> {
     drain: Drain,
 }
 
-/// Since when a connection has been idle.
+/// The time since which a connection has been idle.
 #[derive(Debug)]
 struct Idle(Mutex<IdleState>);
 
@@ -97,12 +97,12 @@ struct Idle(Mutex<IdleState>);
 struct IdleState {
     /// `None` while a request is being answered.
     since: Option<Instant>,
-    /// Whether a request ever came.
+    /// Whether a request has arrived.
     is_used: bool,
 }
 
-/// Answers on `listener`, over TLS where there is an acceptor. Returns after the drain, when the last connection
-/// is closed or the grace is over.
+/// Serves `listener`, over TLS if there is an acceptor. Returns after the drain, when all connections are closed or
+/// the grace period has ended.
 pub async fn serve<S: Service>(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -148,7 +148,7 @@ impl<S: Service> HttpHost<S> {
             let Some(tls) = tls else {
                 return self.converse(stream, peer, &idle).await;
             };
-            // A peer that does not speak TLS, or distrusts the certificate, is told so by TLS.
+            // If the peer does not speak TLS, or distrusts the certificate, TLS tells it so.
             match tls.accept(stream).await {
                 Ok(stream) => self.converse(stream, peer, &idle).await,
                 Err(_) => tracing::debug!("a TLS handshake failed"),
@@ -184,7 +184,7 @@ impl<S: Service> HttpHost<S> {
             .max_buf_size(self.options.largest_head)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
-        // A peer that hangs up is nobody's business.
+        // It does not matter if the peer has hung up.
         tokio::select! {
             _ = connection.as_mut() => return,
             () = self.drain.drained() => {}
@@ -196,7 +196,7 @@ impl<S: Service> HttpHost<S> {
     /// Returns when the connection has been idle for longer than it may.
     async fn is_idle_for_long(&self, idle: &Idle) {
         loop {
-            sleep(LOOK).await;
+            sleep(CHECK_INTERVAL).await;
             let IdleState { since, is_used } = idle.get();
             let limit = match is_used {
                 _ if self.is_scarce() => self.options.when_scarce,
@@ -216,7 +216,7 @@ impl<S: Service> HttpHost<S> {
         }
     }
 
-    /// Whether three quarters of the places are taken.
+    /// Whether three quarters of the connections are in use.
     fn is_scarce(&self) -> bool {
         self.places.available_permits() <= self.options.connections / 4
     }
@@ -251,14 +251,14 @@ impl Idle {
     }
 }
 
-/// A reply of one line, or some.
+/// A text reply of one or more lines.
 pub fn text(status: StatusCode, text: &str) -> HostReply {
     let mut reply = page("text/plain; charset=utf-8", format!("{text}\n"));
     *reply.status_mut() = status;
     reply
 }
 
-/// A reply with a body of this type.
+/// A reply with a body of this content type.
 pub fn page(content_type: &'static str, body: impl Into<Bytes>) -> HostReply {
     let mut reply = HostReply::new(Full::new(body.into()));
     let content_type = HeaderValue::from_static(content_type);
@@ -310,11 +310,11 @@ mod tests {
         }
     }
 
-    /// Waits until the peer is hung up on.
+    /// Waits until the server closes the connection.
     async fn end(mut peer: TcpStream) {
         let mut rest = Vec::new();
         let ended = timeout(Duration::from_secs(20), peer.read_to_end(&mut rest));
-        // A reset is an end, too.
+        // A reset also counts as an end.
         let _ = ended.await.expect("it stays");
     }
 

@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_panic_waits_for_no_reader_and_its_message_is_written_later() {
-        /// Blocks until somebody takes the line.
+        /// Blocks until the test takes the line.
         struct Blocking(SyncSender<Vec<u8>>);
 
         impl Write for Blocking {

@@ -1,4 +1,4 @@
-//! Arguments and exit codes; nothing else.
+//! The program: it parses the arguments, runs the command, and returns the exit code.
 
 use std::{env, process::ExitCode};
 
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     match args::parse(env::args_os()) {
         Ok(invocation) => run(invocation).unwrap_or_else(|error| misused(&error.to_string())),
         Err(UsageError::Wrong(problem)) => misused(&problem),
-        // Whether anybody reads it or not.
+        // A failed write does not matter.
         Err(UsageError::Said(text)) => {
             print(&text);
             ExitCode::SUCCESS

@@ -1,4 +1,4 @@
-//! Every counter, declared once with its help text; one block of cells a thread, summed at scrape.
+//! All counters, declared once with their help texts. Each thread has its own cells, and the page sums them.
 
 #[macro_use]
 mod labels;
@@ -21,10 +21,10 @@ use crate::wechat::endpoint;
 pub use encoder::{CONTENT_TYPE, Encoder, Family};
 pub use kept::{Handed, Kept, Ticket};
 use kept::{fetches, tickets};
-pub use labels::{Cause, Fetched, Outcome, Reread, Selection, Skipped, StoreEvent};
+pub use labels::{Cause, Fetched, Outcome, Reload, Selection, Skipped, StoreEvent};
 pub use page::{AccountPage, FAMILIES, Page, ProcessPage};
 
-/// How many endpoints get a label of their own in a process; the rest is `other`.
+/// How many endpoints get a label of their own. All others share the label `other`.
 pub const ENDPOINT_LABELS: usize = 64;
 
 /// The upper bounds of the latency buckets, in seconds.
@@ -71,59 +71,59 @@ impl Default for AccountMetrics {
 }
 
 impl AccountMetrics {
-    /// A call to the endpoint with label `slot` ended.
+    /// Counts a call to the endpoint with label `slot` that ended.
     pub fn call(&self, slot: usize, outcome: Outcome) {
         self.0
             .add(at::CALLS + slot * Outcome::ALL.len() + outcome as usize);
     }
 
-    /// A call turned out to be this account's.
+    /// Counts a call whose account was selected.
     pub fn selected(&self, way: Selection) {
         self.0.add(at::SELECTED + way as usize);
     }
 
-    /// WeChat answered `code`.
+    /// Counts an errcode of WeChat's.
     pub fn errcode(&self, code: i64) {
         let place = ERRCODES.iter().position(|known| *known == code);
         self.0.add(at::ERRCODE + place.unwrap_or(ERRCODES.len()));
     }
 
-    /// WeChat refused a token that the sidecar had put in.
+    /// Counts a refusal of a token that the sidecar had put in.
     pub fn refusal(&self) {
         self.0.add(at::REFUSALS);
     }
 
-    /// A call was sent once more, and ended so.
+    /// Counts a replay that ended.
     pub fn replay(&self, outcome: Outcome) {
         self.0.add(at::REPLAYS + outcome as usize);
     }
 
-    /// A refused call was not sent again.
+    /// Counts a refused call that was not replayed.
     pub fn skipped(&self, reason: Skipped) {
         self.0.add(at::SKIPPED + reason as usize);
     }
 
-    /// A request for what is kept ended.
+    /// Counts a fetch of a token or a ticket that ended.
     pub fn fetch(&self, kept: Kept, cause: Cause, fetched: Fetched) {
         self.0.add(fetches(kept, cause, fetched));
     }
 
-    /// A call for a ticket was answered here.
+    /// Counts a call for a ticket that was answered here.
     pub fn ticket(&self, ticket: Ticket, handed: Handed) {
         self.0.add(tickets(ticket, handed));
     }
 
-    /// An app asked for a forced refresh, which it does not get.
+    /// Counts a request for a forced refresh, which is ignored.
     pub fn forced(&self) {
         self.0.add(at::FORCED);
     }
 
-    /// Something happened at the store.
+    /// Counts an event at the store.
     pub fn store(&self, event: StoreEvent) {
         self.0.add(at::STORE + event as usize);
     }
 
-    /// A body went on without being held.
+    /// Counts a call whose body was not buffered.
     pub fn not_held(&self) {
         self.0.add(at::NOT_HELD);
     }
@@ -135,12 +135,12 @@ pub struct Metrics {
     labels: Labels,
     latency: Block,
     connects: Block,
-    rereads: Block,
+    reloads: Block,
     /// Open connections of apps.
     pub app_connections: AtomicI64,
     /// Open connections to WeChat.
     pub upstream_connections: AtomicI64,
-    /// Calls that belong to no account: refused before that was known.
+    /// The counters of calls that were rejected before their account was known.
     pub nobody: AccountMetrics,
 }
 
@@ -150,7 +150,7 @@ impl Default for Metrics {
             labels: Labels::default(),
             latency: Block::new(BUCKETS.len() + 2),
             connects: Block::new(2),
-            rereads: Block::new(Reread::ALL.len()),
+            reloads: Block::new(Reload::ALL.len()),
             app_connections: AtomicI64::new(0),
             upstream_connections: AtomicI64::new(0),
             nobody: AccountMetrics::default(),
@@ -164,7 +164,7 @@ impl Metrics {
         row.map_or(ENDPOINT_LABELS, |row| self.labels.slot(row))
     }
 
-    /// The head of a reply came `after` its call was sent.
+    /// Counts the time until the head of a reply arrived.
     pub fn latency(&self, after: Duration) {
         let seconds = after.as_secs_f64();
         let bucket = BUCKETS.iter().position(|bound| seconds <= *bound);
@@ -173,18 +173,18 @@ impl Metrics {
         self.latency.add_many(BUCKETS.len() + 1, micros);
     }
 
-    /// The configuration was read again.
-    pub fn reread(&self, outcome: Reread) {
-        self.rereads.add(outcome as usize);
+    /// Counts a reload of the configuration.
+    pub fn reload(&self, outcome: Reload) {
+        self.reloads.add(outcome as usize);
     }
 
-    /// A connection to WeChat was tried.
+    /// Counts an attempt to open a connection to WeChat.
     pub fn connect(&self, made: bool) {
         self.connects.add(usize::from(made));
     }
 }
 
-/// A gauge that counts itself down when dropped.
+/// A gauge that is counted down when this is dropped.
 #[derive(Debug)]
 pub struct GaugeGuard<T: AsRef<Metrics>> {
     metrics: T,
@@ -192,7 +192,7 @@ pub struct GaugeGuard<T: AsRef<Metrics>> {
 }
 
 impl<T: AsRef<Metrics>> GaugeGuard<T> {
-    /// One more on `gauge`, until dropped.
+    /// Adds one to `gauge` until this is dropped.
     pub fn new(metrics: T, gauge: fn(&Metrics) -> &AtomicI64) -> Self {
         gauge(metrics.as_ref()).fetch_add(1, Ordering::Relaxed);
         Self { metrics, gauge }
@@ -205,7 +205,7 @@ impl<T: AsRef<Metrics>> Drop for GaugeGuard<T> {
     }
 }
 
-/// Counters that no two threads write to in the same place.
+/// Counters that every thread writes to in cells of its own.
 #[derive(Debug)]
 struct Block {
     cells: Box<[Box<[AtomicU64]>]>,
@@ -214,7 +214,7 @@ struct Block {
 /// How many sets of cells there are.
 const SHARDS: usize = 8;
 
-/// The threads that come first have one each. The others share the rest, which is slower and still right.
+/// The first threads have a set each. All others share the remaining sets, which is slower but correct.
 const OWN: usize = 4;
 
 impl Block {
@@ -258,7 +258,7 @@ fn shard() -> usize {
     })
 }
 
-/// Which endpoints have a label of their own: the first that are called.
+/// The endpoints that have a label of their own: those that were called first.
 #[derive(Debug)]
 struct Labels {
     /// The slot of each row of the table.

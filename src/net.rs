@@ -1,4 +1,4 @@
-//! Addresses, names, certificates and sockets: how a connection is opened, and its bytes.
+//! Connections: names, addresses, certificates and sockets.
 
 pub mod connection_error;
 pub mod connector;

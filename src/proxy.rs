@@ -59,10 +59,10 @@ use target::Edit;
 /// A reply to the app.
 pub type Reply = Response<ReplyBody>;
 
-/// Its body: made here, held, or still arriving.
+/// The body of a reply: created here, buffered, or still arriving.
 pub type ReplyBody = BufferedBody<ResponseBody>;
 
-/// Forwards calls; one for each worker.
+/// Forwards calls. Each worker has one.
 #[derive(Debug)]
 pub struct Proxy {
     options: Options,
@@ -72,29 +72,29 @@ pub struct Proxy {
     metrics: Arc<Metrics>,
 }
 
-/// What comes with a call's head.
+/// The body of a call.
 enum CallBody {
     Unread(RequestBody),
-    /// The body of a token request, read to select the account.
+    /// A token request, which was read to select the account.
     TokenRequest(token_endpoint::TokenRequest),
 }
 
-/// A call that was answered.
+/// The reply to a call.
 struct Answered {
     outcome: Outcome,
     reply: Reply,
-    /// Whether the call could be sent again: its body was buffered whole.
+    /// Whether the call could be replayed, that is, its body was buffered whole.
     replayable: bool,
 }
 
-/// A call without an answer.
+/// The error of a call.
 struct Unanswered {
     error: ProxyError,
     /// As in [`Answered`].
     replayable: bool,
 }
 
-/// Before anything is done with the call's body.
+/// An error that occurs before the body is read.
 impl<E: Into<ProxyError>> From<E> for Unanswered {
     fn from(error: E) -> Self {
         Self {
@@ -127,7 +127,7 @@ impl Proxy {
         &self.pools
     }
 
-    /// Answers `call`, always.
+    /// Answers `call` in any case.
     pub async fn handle(&self, call: Request<RequestBody>, listener: &ListenerInfo) -> Reply {
         let (head, body) = call.into_parts();
         let (call, body) = match self.admit(&head, body, listener).await {
@@ -135,7 +135,7 @@ impl Proxy {
             Err(error) => {
                 let mut reply = self.reject(&error);
                 if head.method == Method::CONNECT {
-                    // A 200 would be a tunnel.
+                    // A reply with status 200 would open a tunnel.
                     *reply.status_mut() = error.status();
                 }
                 return reply;
@@ -157,13 +157,13 @@ impl Proxy {
         reply
     }
 
-    /// The reply to a call that is not even looked at.
+    /// The reply to a call that is rejected before it has an account.
     pub fn reject(&self, error: &ProxyError) -> Reply {
         self.fail(&self.metrics.nobody, ENDPOINT_LABELS, error)
     }
 
-    /// Lets the call pass the guard and selects its account, for which the body of a token request may have to
-    /// be read.
+    /// Lets the call pass the guard, and selects its account. The body of a token request may have to be read for
+    /// that.
     async fn admit<'a>(
         &self,
         head: &'a Parts,
@@ -196,7 +196,8 @@ impl Proxy {
         error.reply(self.options.errors_as_200)
     }
 
-    /// Answers the call with the credential that its endpoint takes. What is rare is boxed, so that it does not make every call larger.
+    /// Answers the call with the credential that its endpoint takes. The rare futures are boxed, so that they do not
+    /// enlarge that of every call.
     async fn answer(&self, call: &Call<'_>, body: CallBody) -> Result<Answered, Unanswered> {
         let rules = &call.account.options.rules;
         match call.endpoint.credential {
@@ -208,7 +209,7 @@ impl Proxy {
             (CallBody::TokenRequest(request), Credential::TokenFetch) => {
                 return self.token_request(call, request).await;
             }
-            // The default account's API has no such endpoint.
+            // The API of the default account has no such endpoint.
             (CallBody::TokenRequest(_), _) => return Err(ProxyError::NoAccount.into()),
         };
         match credential::credential(call)? {
@@ -246,7 +247,7 @@ impl Proxy {
         })
     }
 
-    /// A login of a user, which takes the account's AppSecret.
+    /// Answers the login of a user, which takes the account's AppSecret.
     async fn with_secret(
         &self,
         call: &Call<'_>,
@@ -263,7 +264,7 @@ impl Proxy {
         self.without_token(call, body, edit, &secrets).await
     }
 
-    /// Answers a call that takes no token of ours. A refusal of its token does not concern ours.
+    /// Answers a call that takes no token of ours. A refusal of its token is not about ours.
     async fn without_token(
         &self,
         call: &Call<'_>,
@@ -290,11 +291,11 @@ impl Proxy {
         }
     }
 
-    /// Reads the call's body so that it can be sent again, if there is room.
+    /// Reads the call's body so that it can be sent again, if the budget allows that.
     async fn buffer(&self, body: RequestBody) -> Result<BufferedBody<RequestBody>, Unanswered> {
         let buffered = BufferedBody::buffer(body, self.options.replay_limit, self.budget).await;
         buffered.map_err(|error| Unanswered {
-            // One that broke off would have been held.
+            // A body that broke off would have been buffered.
             replayable: matches!(error, BufferError::Broken(_)),
             error: error.into(),
         })

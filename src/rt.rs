@@ -1,4 +1,4 @@
-//! A thin layer over tokio: what wakes a task, timers, sockets and files.
+//! A thin layer over tokio: task wakers, timers, sockets and file watchers.
 
 pub mod count_guard;
 pub mod file_watcher;

@@ -41,11 +41,11 @@ impl Secret {
     }
 }
 
-/// A secret that may change while the process runs: given as text, or reread from a file.
+/// A secret that may change while the process runs. It is given as text, or loaded from a file.
 pub struct SecretSource {
     /// Locked while the secret is replaced.
     path: Mutex<Option<PathBuf>>,
-    /// Whether the file is being read, so that a read that hangs is not started twice.
+    /// Whether the file is being read. A read that hangs is not started a second time.
     reading: AtomicBool,
     /// The last secret that could be read.
     held: ArcSwap<Secret>,
@@ -93,7 +93,7 @@ impl SecretSource {
 
     /// Reads the file again, if there is one. Returns whether the secret has changed. If the file cannot be read,
     /// for example in the middle of a rotation, the last good secret stays in use.
-    pub fn reread(&self) -> bool {
+    pub fn reload(&self) -> bool {
         let Some(path) = self.path() else {
             return false;
         };
@@ -157,15 +157,15 @@ mod tests {
         fs::write(&path, "one\r\n").unwrap();
         let source = SecretSource::file(&path).unwrap();
         assert_eq!(source.held().expose(), "one");
-        assert!(!source.reread());
+        assert!(!source.reload());
         fs::write(&path, "two\n").unwrap();
-        assert!(source.reread());
+        assert!(source.reload());
         assert_eq!(source.held().expose(), "two");
         fs::write(&path, "\n").unwrap();
-        assert!(!source.reread());
+        assert!(!source.reload());
         assert_eq!(source.held().expose(), "two");
         fs::remove_file(&path).unwrap();
-        assert!(!source.reread());
+        assert!(!source.reload());
         assert!(SecretSource::file(&path).is_err());
     }
 
@@ -182,12 +182,12 @@ mod tests {
         source.replace_with(&file);
         assert_eq!(source.held().expose(), "one");
         fs::write(&path, "three").unwrap();
-        // What a file says now is no difference.
+        // A difference in the content of the file does not count.
         assert!(source.same_source(&SecretSource::file(&path).unwrap()));
-        assert!(source.reread());
+        assert!(source.reload());
         assert_eq!(source.held().expose(), "three");
         source.replace_with(&fixed);
-        assert!(!source.reread() && source.same_source(&fixed));
+        assert!(!source.reload() && source.same_source(&fixed));
         assert_eq!(source.held().expose(), "two");
         fs::remove_file(&path).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Accepts apps' connections and hands them to workers; drains them in the end.
+//! Accepts apps' connections, hands them to workers, and drains them when the process ends.
 
 mod connection;
 mod context;
@@ -29,25 +29,25 @@ pub use crate::net::listen_addr::ListenAddr;
 pub use listener::{Listener, SocketOwner};
 pub use worker::Workers;
 
-/// What the server needs to know.
+/// The options of the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Threads that carry calls.
+    /// How many threads serve calls.
     pub workers: usize,
-    /// Connections of apps at once.
+    /// How many connections of apps there may be at once.
     pub max_connections: usize,
-    /// A pause in a body, either way.
+    /// How long a body may pause, in either direction.
     pub idle_timeout: Duration,
     /// How long calls in flight may take to finish.
     pub shutdown_grace: Duration,
 }
 
-/// How the process ends, told to every connection. Clones are the same.
+/// Tells every connection how the process ends. Clones share their state.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
-    /// Replies ask apps to close their connections.
+    /// Whether replies ask apps to close their connections.
     leaving: Arc<AtomicBool>,
-    /// No more calls are taken.
+    /// Whether no more calls are accepted.
     draining: signal::Sender<bool>,
 }
 
@@ -62,28 +62,30 @@ impl Drain {
         self.leaving.load(Ordering::Relaxed)
     }
 
-    /// Ends idle connections, and the others after their call.
+    /// Closes idle connections at once, and the others after their call.
     pub fn drain(&self) {
         self.leave();
         self.draining.send_replace(true);
     }
 
-    /// Returns when no more calls are taken. A connection asks at each of its calls, so it costs
-    /// nothing to ask again.
+    /// Returns when no more calls are accepted. Each connection polls this at each call, so polling it again costs
+    /// next to nothing.
     pub async fn drained(&self) {
         let mut draining = self.draining.subscribe();
         let mut drained = pin!(draining.wait_for(|draining| *draining));
-        let mut told: Option<Waker> = None;
+        let mut registered: Option<Waker> = None;
         poll_fn(|cx| {
-            let knows = told.as_ref().is_some_and(|told| told.will_wake(cx.waker()));
-            if knows && !self.is_leaving() {
+            let is_registered = registered
+                .as_ref()
+                .is_some_and(|registered| registered.will_wake(cx.waker()));
+            if is_registered && !self.is_leaving() {
                 return Poll::Pending;
             }
-            if !knows {
-                // Without it a channel says that it is pending and takes no notice.
-                told = has_budget_remaining().then(|| cx.waker().clone());
+            if !is_registered {
+                // Without budget the channel returns `Pending` and does not register the waker.
+                registered = has_budget_remaining().then(|| cx.waker().clone());
             }
-            // The sender is `self`: it is not gone.
+            // This cannot fail: the sender lives in `self`.
             drained.as_mut().poll(cx).map(|_| ())
         })
         .await;

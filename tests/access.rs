@@ -1,4 +1,4 @@
-//! Who may call: the app beside the sidecar, and nobody through it.
+//! Only the app beside the sidecar may call, and nobody may call through it.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -73,7 +73,7 @@ async fn a_caller_from_elsewhere_shows_the_key_and_wechat_never_sees_it() {
         &["the key", "the key"],
     ] {
         let reply = shown(&sidecar, wrong).await;
-        // White space around a header's value is not a part of it.
+        // White space around the value of a header does not belong to it.
         let right = wrong == ["the key "];
         assert_eq!(
             (reply.status, reply.errcode()),
@@ -96,7 +96,7 @@ async fn a_caller_from_elsewhere_shows_the_key_and_wechat_never_sees_it() {
         sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(shown(&sidecar, &["the key"]).await.errcode(), Some(990_401));
-    // A broken rotation leaves the key as it was.
+    // If a rotation fails, the old key stays in force.
     std::fs::write(&file, "").unwrap();
     sidecar.line("a secret file cannot be read").await;
     assert_eq!(
@@ -208,7 +208,7 @@ async fn a_page_in_a_browser_cannot_call() {
         get(&sidecar, &["Host: localhost", "Sec-Fetch-Site: none"]).await,
         200
     );
-    // Nor read who may: a preflight is refused like any other.
+    // A preflight is refused like any other call, so a page cannot find out what is allowed.
     let preflight = sidecar.raw("OPTIONS /x HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\nAccess-Control-Request-Method: POST\r\nConnection: close\r\n\r\n").await;
     assert!(
         preflight.starts_with("HTTP/1.1 403") && !preflight.contains("access-control"),
@@ -279,7 +279,7 @@ async fn a_socket_in_the_file_system_serves_and_leaves_nothing_behind() {
     let wechat = Wechat::calm().await;
     let path = sidecar::temporary("app.sock");
     let listen = format!("unix:{}", path.display());
-    // Nobody listens on it any more.
+    // No process listens on it any more.
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     let mut sidecar =
@@ -302,14 +302,14 @@ async fn a_socket_in_the_file_system_serves_and_leaves_nothing_behind() {
         );
     }
     assert_eq!(sidecar.get("/x").await.status, 200);
-    // A second sidecar takes it from nobody.
+    // A second sidecar does not take the socket of a running one.
     let output = ended(&["--listen", &listen]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(UnixStream::connect(&path).await.is_ok());
     sidecar.signal("-TERM");
     assert!(sidecar.ended().await.success());
     assert!(!path.exists());
-    // What is no socket is nobody's to remove.
+    // A file that is not a socket is not removed.
     std::fs::write(&path, "precious").unwrap();
     assert_eq!(ended(&["--listen", &listen]).await.status.code(), Some(1));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
@@ -331,7 +331,7 @@ async fn get(sidecar: &Sidecar, headers: &[&str]) -> u16 {
     status
 }
 
-/// What a caller reads who shows these keys.
+/// The reply to a call that sends these keys.
 async fn shown(sidecar: &Sidecar, keys: &[&str]) -> Reply {
     let mut request = sidecar
         .client

@@ -1,4 +1,4 @@
-//! Several accounts behind one sidecar: whose a call is, what it may do, how accounts come and go.
+//! Several accounts share a sidecar: how a call's account is selected, what it may do, and how accounts come and go.
 #![allow(clippy::unwrap_used)]
 
 #[path = "accounts/isolation.rs"]
@@ -19,12 +19,12 @@ const ONE: (&str, &str) = ("wx00000000000000a1", "111111111111111111111111111111
 const TWO: (&str, &str) = ("wx00000000000000b2", "22222222222222222222222222222222");
 const THREE: (&str, &str) = ("wx00000000000000c3", "33333333333333333333333333333333");
 
-/// An account's table in the file, with more keys.
+/// The table of an account in the file, with more keys.
 fn account((appid, secret): (&str, &str), more: &str) -> String {
     format!("[[accounts]]\nappid = '{appid}'\nsecret = '{secret}'\n{more}\n")
 }
 
-/// A fake WeChat that knows all three and refuses nothing by chance.
+/// A fake WeChat that knows all three accounts and refuses no call by chance.
 async fn wechat() -> Wechat {
     let wechat = Wechat::calm().await;
     for (appid, secret) in [ONE, TWO, THREE] {
@@ -33,7 +33,7 @@ async fn wechat() -> Wechat {
     wechat
 }
 
-/// A sidecar in front of it with this file, and where that is.
+/// Starts a sidecar in front of it with this file. Returns the path of the file, too.
 async fn served(wechat: &Wechat, file: &str, flags: &[&str]) -> (Sidecar, PathBuf) {
     let path = sidecar::written("accounts.toml", file);
     let mut command = sidecar::command();
@@ -52,7 +52,7 @@ async fn has_token(sidecar: &Sidecar, appid: &str) {
     }
 }
 
-/// Whose token each call brought.
+/// The account of the token that each call was sent with.
 fn whose(wechat: &Wechat, calls: &[Call]) -> Vec<&'static str> {
     let known = [ONE.0, TWO.0, THREE.0].map(|appid| (appid, wechat.token_of(appid)));
     let of = |call: &Call| {
@@ -154,7 +154,7 @@ async fn a_call_that_is_for_nobody_or_for_two_is_answered_and_not_sent() {
         ("/cgi-bin/token?appid=wxother".to_owned(), None, 200, 40013),
         (format!("/{one}/{two}{GET}"), None, 400, 990_406),
         (format!("/{two}/orders{GET}"), None, 400, 990_406),
-        // WeCom's, with a secret in it that is not WeChat's to see.
+        // A token request to WeCom. It has a secret in it, which WeChat must not see.
         (
             format!("/cgi-bin/gettoken?corpid={one}&corpsecret=x"),
             None,
@@ -178,7 +178,7 @@ async fn a_call_that_is_for_nobody_or_for_two_is_answered_and_not_sent() {
             assert!(reply.text().contains(&names), "{}", reply.text());
         }
     }
-    // What remains behind an account's segment is looked at like any other path.
+    // The rest of a path behind an account's segment is handled like any other path.
     let call = format!(
         "GET /{one}/../{two}{GET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     );
@@ -217,7 +217,7 @@ async fn an_sdk_that_names_its_appid_gets_the_placeholder_of_that_account() {
         .post("/cgi-bin/stable_token", "x".repeat(70_000))
         .await;
     assert_eq!(long.errcode(), Some(990_400));
-    // A body may contradict what else is said.
+    // A body may contradict the header.
     let mut contradicting = sidecar
         .client
         .post(format!("{}/cgi-bin/stable_token", sidecar.url));
@@ -255,7 +255,7 @@ async fn rules_forbid_before_anything_is_sent_in_whatever_disguise() {
     has_token(&sidecar, TWO.0).await;
     wechat.clear();
     let two = TWO.0;
-    // An SDK may ask for its placeholder: that is no call that goes on.
+    // A request for a placeholder is allowed, because it is not sent on.
     let asked = format!("/cgi-bin/token?grant_type=client_credential&appid={two}&secret=x");
     assert_eq!(sidecar.get(&asked).await.status, 200);
     for (target, says) in [
@@ -275,7 +275,7 @@ async fn rules_forbid_before_anything_is_sent_in_whatever_disguise() {
         (format!("/{two}/cgi-bin/user/info"), "/cgi-bin/user/info"),
         (format!("/{two}/cgi-bin/menu/get"), "allow"),
         (format!("/{two}/cgi-bin/user/a/b"), "allow"),
-        // The rules hold for what is answered here, too.
+        // The rules also apply to calls that the sidecar answers itself.
     ] {
         let reply = sidecar.get(&target).await;
         assert_eq!(
@@ -388,7 +388,7 @@ async fn the_admin_port_tells_accounts_apart() {
     while probe("/startupz").await != 200 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    // Without a default, one that works is enough.
+    // Without a default account, the sidecar is ready if one account has a token.
     for (target, status) in [
         ("/readyz", 200),
         ("/readyz?account=orders", 200),

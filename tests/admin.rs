@@ -1,4 +1,4 @@
-//! The admin port: probes and status for an operator, and nothing for anybody else.
+//! The admin port: probes and status for operators, and nothing for anybody else.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -43,7 +43,7 @@ async fn it_has_started_when_the_first_fetch_has_ended_and_is_ready_with_a_token
         200
     );
     assert_eq!(fine.admin("/readyz?account=wxother").await.status, 404);
-    // The way to WeChat is no part of it: the token in hand serves on.
+    // Readiness does not depend on the connection to WeChat: the token in hand still works.
     wechat.stop();
     assert_eq!(statuses(&fine).await, [200, 200, 200, 200]);
     for other in ["/", "/readyz/", "/nothing", "/cgi-bin/user/get"] {
@@ -52,7 +52,7 @@ async fn it_has_started_when_the_first_fetch_has_ended_and_is_ready_with_a_token
             if other == "/" { 200 } else { 404 }
         );
     }
-    // And it is on no path of the calls' port.
+    // The port for calls has no such page.
     assert_ne!(fine.get("/livez").await.status, 200);
 }
 
@@ -94,7 +94,7 @@ async fn the_log_level_changes_while_it_runs() {
         assert_eq!(put(&sidecar, bad).await.status, 400, "{bad}");
     }
     assert_eq!(sidecar.admin("/log-level").await.text(), "warn\n");
-    // Each turned down call is a line at the level info.
+    // Each rejected call is a log line at the level info.
     let lines = |sidecar: &Sidecar| sidecar.log().matches("turned down").count();
     assert_eq!(sidecar.get("/a//b").await.status, 400);
     assert_eq!(put(&sidecar, " info ").await.status, 200);
@@ -139,7 +139,7 @@ async fn a_stranger_reads_probes_and_metrics_at_most() {
             403
         );
     }
-    // A peer on another address than loopback, whatever it calls itself.
+    // A peer at an address other than loopback is refused, whatever its Host header says.
     let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
     let own = udp.connect("192.0.2.1:9").and_then(|()| udp.local_addr());
     if let Ok(own) = own.map(|own| own.ip()).map_err(drop).and_then(|ip| {
@@ -191,7 +191,7 @@ async fn peers_that_never_read_do_not_shut_the_probes_out() {
         let mut peer = TcpStream::connect(sidecar.admin.strip_prefix("http://").unwrap())
             .await
             .unwrap();
-        // Far more replies than the system keeps for a peer.
+        // These are far more replies than the system buffers for a peer.
         let calls = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(4000);
         let _ = timeout(Duration::from_millis(50), peer.write_all(calls.as_bytes())).await;
         peers.push(peer);
@@ -280,7 +280,7 @@ async fn a_question_at_the_port_for_calls_is_no_success_and_nothing_is_sent() {
             assert!(said.contains("port for calls"), "{words:?}: {said}");
         }
         sidecar.line("the question is for the admin port").await;
-        // By hyper, too.
+        // Calls that hyper reads are refused as well.
         for way in [
             "GET /livez HTTP/1.1\r\nConnection: close",
             "POST /shutdown HTTP/1.0",
@@ -290,13 +290,13 @@ async fn a_question_at_the_port_for_calls_is_no_success_and_nothing_is_sent() {
             assert!(sidecar.raw(question).await.contains("990403"), "{way}");
         }
         assert_eq!(wechat.calls().len(), 0);
-        // Not even WeChat can say that it is an admin port.
+        // A reply of WeChat's cannot claim to come from an admin port.
         assert_eq!(sidecar.get("/livez").await.marks(), Vec::<&str>::new());
         wechat.clear();
     }
 }
 
-/// What `/livez`, `/healthz`, `/startupz` and `/readyz` answer.
+/// The statuses of `/livez`, `/healthz`, `/startupz` and `/readyz`.
 async fn statuses(sidecar: &Sidecar) -> [u16; 4] {
     let probes = ["/livez", "/healthz", "/startupz", "/readyz"].map(|probe| sidecar.admin(probe));
     let replies = join_all(probes).await;
@@ -311,7 +311,7 @@ async fn put(sidecar: &Sidecar, level: &str) -> Reply {
     sidecar.send(request).await
 }
 
-/// What the admin port answers at `address`.
+/// The reply of the admin port at `address`.
 async fn status(sidecar: &Sidecar, method: &str, path: &str, headers: &str, address: &str) -> u16 {
     let (_, port) = sidecar.admin.rsplit_once(':').unwrap();
     let mut stream = TcpStream::connect(format!("{address}:{port}"))

@@ -1,4 +1,4 @@
-//! What an app sees: calls with a token put in, and no expiry ever.
+//! An app's calls are sent with a token, and the app never notices that one expired.
 
 mod support;
 
@@ -128,7 +128,7 @@ async fn a_refusal_is_known_in_every_shape() {
                     behaviour.refusal.prefix = prefix.into();
                     behaviour.refusal.content_type = Some("text/plain".into());
                 });
-                // Each time another token, so that this is no test of pacing.
+                // Each round has another token, so that the pace of fetches does not matter.
                 wechat.rotate();
                 let reply = sidecar.post(SEND, "x").await;
                 assert_eq!(
@@ -214,7 +214,7 @@ async fn a_path_that_refuses_every_token_costs_one_fetch_and_a_loop_costs_nothin
     assert_eq!(wechat.token_requests().len(), 1);
     assert!(wechat.calls().len() <= 42, "{}", wechat.calls().len());
 
-    // Other paths are served as ever, and this one is, too, once WeChat lets it.
+    // Other paths still work. This one works again once WeChat accepts it.
     assert_eq!(sidecar.post(SEND, "x").await.errcode(), Some(0));
     wechat.change(|behaviour| behaviour.refuse_always.clear());
     tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -223,7 +223,7 @@ async fn a_path_that_refuses_every_token_costs_one_fetch_and_a_loop_costs_nothin
 }
 
 #[tokio::test]
-async fn a_whim_of_wechat_is_healed_with_the_same_token() {
+async fn a_spurious_refusal_is_healed_with_the_same_token() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
     for _ in 0..5 {
@@ -284,7 +284,7 @@ async fn nothing_that_may_have_happened_is_sent_again() {
         (HangUp::AfterRequest, 502, 990_500),
         (HangUp::MidHead, 502, 990_500),
     ] {
-        // A connection that has carried calls, and one that has not.
+        // Once on a connection that has carried calls, and once on a new one.
         for warm in [true, false] {
             wechat.change(|behaviour| behaviour.hang_up = HangUp::Never);
             if warm {

@@ -1,4 +1,4 @@
-//! The command as an operator meets it: what it takes, what it refuses, and what it never repeats.
+//! The command line as an operator meets it: what it accepts, what it refuses, and what it never repeats.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -24,15 +24,15 @@ mod wechat;
 
 use wechat::{APPID, SECRET, Wechat};
 
-/// What a run of the command came to.
+/// The result of a run.
 #[derive(Debug)]
 struct Run {
     code: Option<i32>,
-    /// Both outputs.
+    /// The output on stdout and stderr.
     text: String,
 }
 
-/// A command with an account, and nothing else of this process's environment.
+/// A command with an account, and with nothing else of this process's environment.
 fn sidecar(args: &[&str]) -> Command {
     let mut command = bare(args);
     command
@@ -47,7 +47,7 @@ fn bare(args: &[&str]) -> Command {
     command
 }
 
-/// What comes of it; a sidecar that starts to serve though it should not is ended.
+/// Runs the command to its end. A sidecar that starts to serve by mistake is killed.
 fn run(command: &mut Command) -> Run {
     let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -57,7 +57,7 @@ fn run(command: &mut Command) -> Run {
         }
         thread::sleep(Duration::from_millis(10));
     }
-    // Of one that has ended this says nothing.
+    // This fails if it has ended.
     let _ = child.kill();
     let output = child.wait_with_output().unwrap();
     Run {
@@ -81,7 +81,7 @@ impl Run {
     }
 }
 
-/// A file that is gone with its guard.
+/// A file that is removed when this is dropped.
 struct File(PathBuf);
 
 impl File {
@@ -103,7 +103,7 @@ impl Drop for File {
     }
 }
 
-/// `check` against WeChat at `url`, where no sidecar runs unless `more` says so.
+/// Runs `check` against WeChat at `url`. No sidecar is running, unless `more` sets another admin port.
 fn check(url: &str, more: &[&str]) -> Run {
     let mut command = sidecar(&["check", "--upstream", url]);
     run(command
@@ -111,7 +111,7 @@ fn check(url: &str, more: &[&str]) -> Run {
         .env("WECHAT_SIDECAR_ADMIN", nowhere().to_string()))
 }
 
-/// An address where nobody listens.
+/// An address on which no process listens.
 fn nowhere() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -119,7 +119,7 @@ fn nowhere() -> SocketAddr {
         .unwrap()
 }
 
-/// An admin port that answers `answer(method and path, how many before)`, until the process ends.
+/// An admin port that replies with `answer(method and path, number of earlier requests)` until the process ends.
 fn admin(answer: fn(&str, usize) -> (u16, &'static str)) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -146,7 +146,7 @@ fn admin(answer: fn(&str, usize) -> (u16, &'static str)) -> String {
     address.to_string()
 }
 
-/// A server that is no admin port, and says `headers`; and what it is asked.
+/// A server that is not an admin port and replies with `headers`. Returns its address, and the requests that it gets.
 fn stranger(headers: &'static str) -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -240,7 +240,7 @@ fn a_right_value_is_what_the_error_shows() {
     }
 }
 
-/// Files are wrong by what is in them.
+/// Whether errors about `key` show its example. They do not for a path, which has no wrong form.
 fn shows_example(key: &Key) -> bool {
     !key.placeholder.contains("FILE") || key.kind == ValueKind::Switch
 }
@@ -391,7 +391,7 @@ fn a_typo_in_the_file_does_not_make_a_working_sidecar_look_ill() {
         run.says(0, done);
         assert_eq!(run.text, format!("{done}\n"));
     }
-    // What is said to this command itself is looked at as ever.
+    // Flags of this command itself are still checked.
     run(&mut bare(&["health", "--admin", "x"])).says(64, "--admin: ");
     run(bare(&["health"]).env("WECHAT_SIDECAR_ADMIN", "x")).says(64, "WECHAT_SIDECAR_ADMIN: ");
     run(&mut bare(&["health", "--lisen", "x"])).says(64, "--lisen");
@@ -415,7 +415,7 @@ fn a_file_that_hides_the_admin_port_is_told_of_and_the_default_is_asked() {
 fn another_server_is_no_sidecar_and_is_not_told_to_stop() {
     for (headers, what) in [
         ("", "is no sidecar's admin port: see --admin"),
-        // Some send back what they are sent.
+        // Some servers send request headers back.
         (
             "X-Wechat-Sidecar: for-admin\r\n",
             "is no sidecar's admin port",

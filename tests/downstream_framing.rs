@@ -1,4 +1,4 @@
-//! Bytes on the wire: what is ambiguous never reaches WeChat, and what is odd but sound does.
+//! Calls with ambiguous framing never reach WeChat, and calls that are odd but sound do.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -11,7 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// After which a connection without a call is held in another way.
+/// After this time, a connection without a call is parked.
 const A_REST: Duration = Duration::from_millis(600);
 
 const SEND: &str = "/cgi-bin/message/custom/send";
@@ -104,7 +104,7 @@ async fn a_content_length_is_seen_even_where_its_head_began_in_the_call_before()
             format!("{first}POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n");
         app.send(beginning).await;
         assert_eq!(app.reply().await.status, 200);
-        // Long enough for the connection to be put to rest.
+        // This is long enough for the connection to be parked.
         sleep(pause).await;
         app.send("Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
             .await;
@@ -185,7 +185,7 @@ async fn calls_in_bursts_are_all_answered_while_many_others_wait() {
         "1",
     ]);
     let sidecar = Sidecar::spawn(command, None).await;
-    // The more of them, the sooner a connection rests.
+    // With many connections, each is parked sooner.
     let mut waiting = Vec::new();
     for _ in 0..400 {
         let mut app = App::to(&sidecar).await;
@@ -224,11 +224,11 @@ async fn a_reply_arrives_whole_though_the_app_sent_more_than_its_last_call() {
         sleep(Duration::from_millis(50)).await;
         app.send(more).await;
         app.send(vec![b'x'; 100_000]).await;
-        // It reads only when the sidecar has sent what it can.
+        // The app reads only when the sidecar has sent what the socket takes.
         sleep(Duration::from_millis(500)).await;
         assert_eq!(app.reply().await.body.len(), 3_000_000, "{last}{more}");
     }
-    // What comes when all was sent does not reach it before it has been read.
+    // Bytes that arrive after the whole reply was sent do not keep the app from reading it.
     let mut app = App::to(&sidecar).await;
     app.send("GET /big?size=200000 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await;
@@ -243,7 +243,7 @@ async fn an_app_that_hangs_up_ends_its_call_and_no_other() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
     let call = format!("POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}");
-    // An end behind the next call is not that of this one.
+    // The end of the stream behind a second call does not cancel the first one.
     let mut app = App::to(&sidecar).await;
     app.send(format!("{call}{call}")).await;
     app.0.shutdown().await.unwrap();
@@ -259,7 +259,7 @@ async fn an_app_that_hangs_up_ends_its_call_and_no_other() {
     app.send(&call).await;
     wechat.wait_for_calls(1).await;
     drop(app);
-    // WeChat would have a quarter of a minute for its answer.
+    // WeChat would have 15 s for its reply.
     let ended = sidecar.becomes("wechat_sidecar_connections{side=\"app\"}", 0.0);
     timeout(Duration::from_secs(3), ended)
         .await
@@ -273,14 +273,14 @@ async fn a_connection_that_rested_takes_up_its_next_call_wherever_that_was_cut()
     let call = format!("POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}");
     for cut in [0, 1, 20, call.len() - 3] {
         let mut app = App::to(&sidecar).await;
-        // Before its first call, too.
+        // The connection is also parked before its first call.
         sleep(A_REST).await;
         app.send(format!("{call}{}", &call[..cut])).await;
         assert_eq!(app.reply().await.status, 200, "{cut}");
         sleep(A_REST).await;
         app.send(&call[cut..]).await;
         assert_eq!(app.reply().await.status, 200, "{cut}");
-        // At rest, and told to end.
+        // Now it is parked, and then told to end.
         sleep(A_REST).await;
     }
     let mut app = App::to(&sidecar).await;
@@ -295,7 +295,7 @@ async fn a_body_is_not_taken_for_the_head_however_reads_are_cut() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
     wechat.clear();
-    // The sizes that hyper reads at once.
+    // These are the sizes that hyper reads at once.
     for size in [8192, 16_384, 32_768] {
         let head = format!(
             "POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nX: "
@@ -305,7 +305,7 @@ async fn a_body_is_not_taken_for_the_head_however_reads_are_cut() {
         refused(&sidecar, call.as_bytes(), call.len(), "a long head").await;
     }
     assert!(wechat.calls().is_empty());
-    // An upload whose parts have lengths of their own.
+    // An upload may contain parts with a Content-Length of their own.
     let part = "--b\r\nContent-Disposition: form-data; name=\"media\"\r\nContent-Length: 1\r\n\r\nx\r\n--b--\r\n";
     for size in [8192, 16_384, 32_768] {
         let head =
@@ -353,7 +353,7 @@ async fn a_broken_body_is_refused_and_sends_nothing() {
             "{body:?}: {reply}"
         );
     }
-    // The app hangs up in the middle of what it declared.
+    // The app hangs up in the middle of the body that it declared.
     let mut app = App::to(&sidecar).await;
     app.send(format!(
         "POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{{}}"
@@ -438,7 +438,7 @@ async fn an_app_is_told_to_continue_only_when_its_body_is_wanted() {
             "POST {SEND} HTTP/1.1\r\nHost: {host}\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
         )
     };
-    // Held, and streamed.
+    // The first body is held, the second one is streamed.
     for length in [2, 2 << 20] {
         let mut app = App::to(&sidecar).await;
         app.send(head("localhost", length)).await;
@@ -463,7 +463,7 @@ async fn an_app_is_told_to_continue_only_when_its_body_is_wanted() {
         ("evil.example", 2 << 20, "403"),
         ("localhost", 2 << 20, "502"),
     ] {
-        // A body that may still come would be waited for, 5 s long.
+        // If the sidecar waited for the body, it would take 5 s.
         let reply = timeout(Duration::from_secs(3), sidecar.raw(head(host, length)))
             .await
             .expect("it waits for a body that it did not ask for");
@@ -493,7 +493,7 @@ async fn a_chunked_upload_leaves_with_a_length_and_arrives_whole() {
         }
         app.send("000\r\nX-Sum: 1\r\n\r\n").await;
         assert_eq!(app.reply().await.status, 200);
-        // The connection goes on.
+        // The connection can carry another call.
         app.send("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         assert_eq!(app.reply().await.status, 200);
     }
@@ -513,7 +513,7 @@ async fn a_chunked_upload_leaves_with_a_length_and_arrives_whole() {
 async fn refused(sidecar: &Sidecar, call: &[u8], size: usize, what: &str) {
     let mut app = App::to(sidecar).await;
     for piece in call.chunks(size) {
-        // Refused in the middle, perhaps.
+        // The call may be refused before all of it is sent.
         if app.try_send(piece).await.is_err() {
             break;
         }

@@ -19,7 +19,7 @@ use tokio::{
 };
 use wechat::{APPID, SECRET, Wechat};
 
-/// A reply, taken apart.
+/// A parsed reply.
 #[derive(Debug)]
 struct Reply {
     status: u16,
@@ -50,12 +50,12 @@ impl Reply {
     }
 }
 
-/// Sends these bytes on a connection of their own and returns what comes back until it ends.
+/// Sends these bytes on a new connection, and returns all bytes that come back until it ends.
 async fn raw(wechat: &Wechat, request: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(wechat.addr()).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut reply = Vec::new();
-    // A reset is one of the ways in which a connection ends.
+    // A reset also counts as an end.
     let _ = stream.read_to_end(&mut reply).await;
     reply
 }
@@ -104,7 +104,7 @@ fn token(reply: &Reply) -> String {
     token.unwrap_or_else(|| panic!("no token in {reply:?}"))
 }
 
-/// The errcode that an API call with this token gets.
+/// The errcode of the reply to an API call with this token.
 async fn call(wechat: &Wechat, token: &str) -> i64 {
     get(wechat, &format!("/cgi-bin/user/get?access_token={token}"))
         .await

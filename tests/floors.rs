@@ -1,4 +1,4 @@
-//! The house stands on its floors: a module uses only what `lib.rs` lists in the groups above its own.
+//! Checks the floor plan: a module uses only modules that `lib.rs` lists in the groups above its own.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -7,16 +7,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A file of more lines holds more than one thing.
+/// The most lines of a file. A longer one holds more than one thing.
 const LONGEST_FILE: usize = 400;
 
-/// A function of more lines does more than one thing; a test may be a long table.
+/// The most lines of a function. A longer one does more than one thing. A test may be a long table.
 const LONGEST_FUNCTION: usize = 60;
 
-/// A function of more parameters wants a type. `self` is none.
+/// The most parameters of a function, without `self`. With more, it needs a type.
 const MOST_PARAMETERS: usize = 5;
 
-/// Names that each module may have for itself.
+/// Names that each module may use for a type of its own.
 const EVERYBODYS: [&str; 3] = ["Options", "Error", "Status"];
 
 /// A file of `src`.
@@ -41,8 +41,8 @@ impl Source {
         code.collect::<Vec<_>>().join("\n")
     }
 
-    /// The modules and items of this crate that it names, from the crate's root. What inline modules name is
-    /// left out: those are its tests.
+    /// The modules and items of this crate that it uses, as paths from the root of the crate. Inline modules are
+    /// skipped, because they are its tests.
     fn uses(&self) -> Vec<Vec<String>> {
         let code = self.code();
         let code = code.split("\nmod tests {").next().unwrap();
@@ -59,7 +59,7 @@ impl Source {
         found
     }
 
-    /// The paths that a text begins with, which begins with `crate::` or `super::`.
+    /// The paths at the beginning of a text that starts with `crate::` or `super::`.
     fn expand(&self, text: &str) -> Vec<Vec<String>> {
         let mut base = self.module();
         let mut rest = text;
@@ -76,7 +76,7 @@ impl Source {
     }
 }
 
-/// Reads what may stand behind a path: a word and more, or such in braces.
+/// Reads the rest of a path: a name and more, or names in braces.
 fn tree(
     mut base: Vec<String>,
     text: &mut std::iter::Peekable<std::str::Chars<'_>>,
@@ -109,7 +109,7 @@ fn tree(
         let mut ahead = text.clone();
         if (ahead.next(), ahead.next()) != (Some(':'), Some(':')) {
             paths.push(base);
-            // `as` something.
+            // A rename: `as` and a name.
             while text.next_if(|char| !",};\n".contains(*char)).is_some() {}
             return;
         }
@@ -142,13 +142,12 @@ fn sources() -> Vec<Source> {
     found
 }
 
-/// Fails with all of what is wrong.
+/// Fails, and lists all problems.
 fn none(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// The modules that `lib` declares, each with the number of its group. Groups are set apart by empty
-/// lines.
+/// The modules that `lib` declares, each with the number of its group. Empty lines separate the groups.
 fn floors(lib: &str) -> Vec<(usize, String)> {
     let groups = lib.split("\n\n").enumerate();
     let lines = groups.flat_map(|(height, group)| group.lines().map(move |line| (height, line)));
@@ -223,7 +222,7 @@ fn only_the_app_and_the_command_line_know_the_configuration() {
     none(wrong);
 }
 
-/// For each folder, which of its modules use which: a file and the folder of the same name are one.
+/// For each folder, which of its modules use which. A file and the folder of the same name count as one.
 fn uses_within_folders(
     sources: &[Source],
 ) -> BTreeMap<Vec<String>, BTreeMap<String, BTreeSet<String>>> {
@@ -237,7 +236,7 @@ fn uses_within_folders(
                 .zip(&path)
                 .take_while(|(one, other)| one == other)
                 .count();
-            // Both lie in the same folder, and neither is the other's.
+            // Both are in the same folder, and neither contains the other.
             if common < module.len() && common < path.len() && modules.contains(&path[..=common]) {
                 let folder = folders.entry(module[..common].to_vec()).or_default();
                 folder
@@ -254,7 +253,7 @@ fn uses_within_folders(
 fn no_modules_of_a_folder_form_a_circle() {
     let mut wrong = Vec::new();
     for (folder, mut uses) in uses_within_folders(&sources()) {
-        // What uses nothing that is left is in no circle.
+        // A module that uses none of those that are left is in no circle.
         loop {
             let left: BTreeSet<String> = uses.keys().cloned().collect();
             uses.values_mut()
@@ -287,7 +286,7 @@ fn every_file_says_what_it_is_and_none_is_long() {
     none(wrong);
 }
 
-/// The functions of a file as rustfmt lays them out: name, lines, parameters.
+/// The functions of a file as rustfmt formats them: name, number of lines, number of parameters.
 fn functions(text: &str) -> Vec<(String, usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
@@ -329,7 +328,7 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
     found
 }
 
-/// How many parameters a function has whose first lines these are, without `self`.
+/// The number of parameters, without `self`, of the function that begins with these lines.
 fn parameters(lines: &[&str]) -> usize {
     let text = lines.join("\n");
     // Generics may hold parentheses, as in `impl<F: Fn(u8)>`.
@@ -401,7 +400,7 @@ fn no_function_is_long_or_takes_much() {
     none(wrong);
 }
 
-/// The types that a file declares, whatever their visibility; not those of traits and their implementations.
+/// The types that a file declares, whatever their visibility. Types in traits and their implementations do not count.
 fn types(text: &str) -> Vec<&str> {
     let words = ["struct ", "enum ", "trait ", "union "];
     text.lines()

@@ -1,7 +1,7 @@
-//! `inject` as its user runs it: workloads in, workloads with a sidecar out, held against files.
+//! `inject` as its user runs it: a sidecar is added to workloads, and the output is compared with golden files.
 //!
-//! `tests/inject/golden` holds them: NAME.in.* becomes NAME.out.*, NAME.unchanged.* stays as it is,
-//! NAME.refused.* is refused with what its first line says. With UPDATE=1 the outputs are written.
+//! `tests/inject/golden` has these files: NAME.in.* becomes NAME.out.*, NAME.unchanged.* stays as it is, and
+//! NAME.refused.* is refused with the reason in its first line. With UPDATE=1 the outputs are written.
 #![allow(clippy::unwrap_used)]
 
 #[path = "inject/golden.rs"]
@@ -47,12 +47,12 @@ fn uninject_gives_the_workload_back() {
         name, args, text, ..
     } in all(Kind::In)
     {
-        // Parts of what it takes away may have been there, empty.
+        // Some of the parts that `uninject` removes may have been there before, empty.
         let before = stripped(documents(&text));
         let mut out = vec!["--uninject".to_owned()];
         let prefix = args.iter().position(|arg| arg == "--prefix");
         out.extend(prefix.into_iter().flat_map(|at| args[at..at + 2].to_vec()));
-        // A sidecar that the input had goes as well.
+        // A sidecar that was in the input is removed as well.
         let before_uninjected = inject(&out, text.as_bytes()).stdout;
         let injected = inject(&args, text.as_bytes()).stdout;
         let after = stripped(documents(&inject(&out, injected.as_bytes()).stdout));
@@ -181,7 +181,7 @@ fn what_somebody_should_know_is_said() {
     );
 }
 
-/// Without what is empty: `uninject` does not know whether it was there.
+/// Removes empty values, because `uninject` does not know whether they were there before.
 fn stripped(mut value: Value) -> Value {
     fn is_empty(value: &Value) -> bool {
         [json!(null), json!([]), json!({})].contains(value)

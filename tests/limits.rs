@@ -1,4 +1,4 @@
-//! Bounds: bodies, memory, connections and patience, whatever apps and WeChat do.
+//! Bodies, memory, connections and waiting times have limits, whatever apps and WeChat do.
 #![allow(clippy::unwrap_used)]
 
 #[path = "limits/crowding.rs"]
@@ -42,7 +42,7 @@ async fn a_body_above_the_limit_streams_and_only_the_next_call_is_healed() {
     let fetched =
         format!("wechat_sidecar_token_fetches_total{{account=\"{APPID}\",cause=\"refusal\"");
     sidecar.becomes(&fetched, 1.0).await;
-    // Counted a moment before it is in hand, under a lock that this waits for.
+    // The fetch is counted shortly before the token is in hand. This waits for the token.
     sidecar.until_ready().await;
     let reply = sidecar.post(SEND, body.clone()).await;
     assert_eq!(
@@ -78,7 +78,7 @@ async fn an_upload_without_a_length_that_is_too_large_is_told_so_even_if_the_app
         if expect.starts_with('E') {
             assert!(app.reply().await.head.starts_with("HTTP/1.1 100"));
         }
-        // More than the system keeps for either side.
+        // This is more than the buffers of both sockets hold.
         let chunk = [&b"10000\r\n"[..], &[b'z'; 0x10000], b"\r\n"].concat();
         for _ in 0..320 {
             app.send(&chunk).await;
@@ -163,7 +163,7 @@ async fn what_was_held_is_let_go_however_a_call_ends() {
     wechat.change(|behaviour| behaviour.stall = true);
     assert_eq!(sidecar.post(SEND, body()).await.status, 504);
     sidecar.becomes(HELD, 0.0).await;
-    // The app gives up, in the middle of its body and while it waits.
+    // The app hangs up in the middle of its body, and while it waits for the reply.
     for sent in [100_000, 200_000] {
         wechat.clear();
         let mut app = App::to(&sidecar).await;
@@ -199,7 +199,7 @@ async fn fifty_apps_that_declare_much_and_drip_do_not_fill_the_memory() {
             ))
             .await;
             let chunk = [&b"10000\r\n"[..], &[b'z'; 0x10000], b"\r\n"].concat();
-            // Those that are turned away meanwhile do not matter.
+            // Calls that are refused meanwhile do not matter.
             for _ in 0..80 {
                 let _ = app.try_send(&chunk).await;
             }
@@ -262,7 +262,7 @@ async fn a_head_that_is_too_long_is_told_so() {
         ),
     ] {
         let mut app = App::to(&sidecar).await;
-        // It may be cut off before it is through.
+        // The sidecar may close the connection before all is sent.
         let _ = app.try_send(&call).await;
         let reply = app.reply().await;
         let line = &call[..40];

@@ -1,4 +1,4 @@
-//! The metrics page: what Prometheus reads, what happened, and never more labels than promised.
+//! The metrics page: Prometheus can read it, it counts correctly, and its number of labels has a limit.
 
 mod support;
 

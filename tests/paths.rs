@@ -1,4 +1,4 @@
-//! Where a call may go and what its path takes, whatever form or disguise the target has.
+//! Which paths may be called and which credential each takes, however the target is written.
 
 mod support;
 

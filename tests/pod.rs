@@ -1,4 +1,4 @@
-//! The injected pod runs: app and sidecar as processes, started, probed and ended as the kubelet does it.
+//! The injected pod runs: app and sidecar are processes that are started, probed and ended as the kubelet does it.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,10 +8,10 @@ use std::{
 
 use tokio::{process::Command, time::timeout};
 
-/// Longer than all of it takes on a busy machine.
+/// This is longer than the test takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// A file that must be there; `remedy` makes it.
+/// The path of a file that must exist. `remedy` is the command that creates it.
 fn existing(path: PathBuf, remedy: &str) -> PathBuf {
     assert!(
         path.exists(),

@@ -1,4 +1,4 @@
-//! The compiler is told what a call runs where that fits, and in any other case as if there were no profile.
+//! The compiler uses the profile if it fits, and otherwise compiles as if there were none.
 #![allow(clippy::unwrap_used)]
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
@@ -9,8 +9,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What the compiler `is` asked for by a copy of pgo/rustc, with a profile for the compiler `profiled`; and what it finds
-/// in the environment.
+/// The arguments that a copy of pgo/rustc passes to the compiler `is`, if it has a profile of the compiler
+/// `profiled`, and the environment.
 fn asked(
     profiled: Option<&str>,
     is: &str,

@@ -1,4 +1,4 @@
-//! What comes back: replies of every shape, whole, in order and with an end.
+//! Replies of every shape arrive whole, in order and with their end.
 
 mod support;
 
@@ -72,7 +72,7 @@ async fn a_reply_arrives_as_it_was_however_it_comes() {
         ),
     ] {
         let sidecar = before(Script::Says(script), &[]).await;
-        // A path that takes no token of ours.
+        // This path takes no token of ours.
         let reply = sidecar.raw("GET /sns/userinfo?access_token=x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
         assert!(
             reply.starts_with("HTTP/1.1 200") && reply.replace("\r\n0\r\n\r\n", "").ends_with(body),
@@ -127,7 +127,7 @@ async fn an_old_client_is_answered_without_chunks() {
         );
         assert_eq!(body, "x".repeat(20_000));
     }
-    // Only one of a known length leaves a connection to keep.
+    // HTTP/1.0 keeps a connection open only after a reply of known length.
     for (target, kept) in [("/big?size=20000", false), ("/x", true)] {
         let mut app = App::to(&sidecar).await;
         app.send(format!(
@@ -179,7 +179,7 @@ async fn a_reply_that_comes_before_the_upload_is_through_can_be_read() {
                 "POST {SEND} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16000000\r\n\r\n"
             );
             write.write_all(head.as_bytes()).await.unwrap();
-            // Broken off where nobody reads it.
+            // The sidecar may stop reading, so this may fail.
             let _ = write.write_all(&vec![b' '; 16_000_000]).await;
             write
         });

@@ -1,4 +1,4 @@
-//! Real SDKs, unchanged but for their base URL, never notice that tokens end under them.
+//! Real SDKs, unchanged except for their base URL, never notice that their tokens end.
 
 mod support;
 
@@ -16,13 +16,13 @@ use support::{
 };
 use tokio::{process::Command, time::timeout};
 
-/// Longer than any of this takes on a busy machine.
+/// This is longer than the test takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// How many times an app makes all of its calls.
+/// How many times an app makes all its calls.
 const DAYS: &str = "15";
 
-/// Below this folder `tests/run` installs the SDKs.
+/// The folder in which `tests/run` installs the SDKs.
 fn installed(path: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     let path = target.expect("a target folder").join("sdk").join(path);
@@ -59,7 +59,7 @@ fn wechatpy_enterprise() -> Command {
 fn co_wechat_api() -> Command {
     let modules = installed("node/node_modules");
     let mut command = Command::new("node");
-    // Its path stays, for that is how it is found.
+    // PATH stays, because it is needed to find the command.
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -70,10 +70,10 @@ fn co_wechat_api() -> Command {
     command
 }
 
-/// Runs an app to its end, with nothing in its environment but where the sidecar is.
+/// Runs an app to its end. Its environment has only the URL of the sidecar.
 async fn work(mut app: Command, sidecar: &Sidecar) -> Output {
     app.arg(DAYS).env("SIDECAR", &sidecar.url);
-    // Whatever goes round the sidecar by an absolute URL fails here, and not at the real WeChat.
+    // Calls to absolute URLs, which bypass the sidecar, fail here and do not reach the real WeChat.
     app.env("HTTPS_PROXY", "http://127.0.0.1:9");
     app.stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(PATIENCE, app.output())
@@ -82,10 +82,9 @@ async fn work(mut app: Command, sidecar: &Sidecar) -> Output {
     output.unwrap_or_else(|error| panic!("the app cannot be started: {error}"))
 }
 
-/// Ends all tokens again and again, for ever, by turns in the two ways that WeChat has.
-///
-/// Never between a call's two sends, for which there is no cure: the app makes one call at a time,
-/// and the fake, on this very thread, learns of no other between the look and the deed.
+/// Ends all tokens again and again, in both ways that WeChat has by turns. No token ends between the two sends of a
+/// call, because such a call cannot be healed. That holds because the app makes one call at a time, and the fake,
+/// which runs on this thread, receives no call between the check and the change.
 async fn end_tokens(wechat: &Wechat) -> Infallible {
     let mut seen = 0;
     for round in 0_u32.. {
@@ -102,7 +101,7 @@ async fn end_tokens(wechat: &Wechat) -> Infallible {
     unreachable!("apps end before numbers do");
 }
 
-/// Runs an app to its end while all tokens end, again and again.
+/// Runs an app to its end while all tokens end again and again.
 async fn work_while_tokens_end(app: Command, wechat: &Wechat, sidecar: &Sidecar) -> Output {
     let output = tokio::select! {
         output = work(app, sidecar) => output,
@@ -116,7 +115,7 @@ async fn work_while_tokens_end(app: Command, wechat: &Wechat, sidecar: &Sidecar)
     output
 }
 
-/// The app saw no error, and WeChat saw no token but its own.
+/// Checks that the app saw no error, and WeChat no token but its own.
 async fn check(output: Output, wechat: &Wechat, sidecar: &Sidecar) {
     let out = String::from_utf8_lossy(&output.stdout);
     let err = String::from_utf8_lossy(&output.stderr);
@@ -130,7 +129,7 @@ async fn check(output: Output, wechat: &Wechat, sidecar: &Sidecar) {
         let its = token.is_some_and(|token| tokens.contains(token));
         assert!(its != login, "{}", call.target);
     }
-    // However often an app asks, and however many tokens end: one for each type.
+    // There is one ticket of each type, however often the app asks and however many tokens end.
     assert!(wechat.all_tickets().len() <= 2);
     let tickets = calls
         .iter()
@@ -139,7 +138,7 @@ async fn check(output: Output, wechat: &Wechat, sidecar: &Sidecar) {
     assert!(tickets <= 2, "{tickets} requests for tickets");
     assert!(!wechat.saw_placeholder());
     assert!(wechat.cut_short().is_empty() && wechat.malformed().is_empty());
-    // What was refused was sent once more, and nothing else was.
+    // Each refused call was replayed once, and no other call was.
     let refused = calls.iter().filter(|call| call.refused).count();
     let replays = sidecar.metric("wechat_sidecar_replays_total").await;
     assert!(refused > 0);
@@ -187,7 +186,7 @@ async fn co_wechat_api_works_with_a_token_from_the_sidecar_while_tokens_end_unde
 async fn two_apps_of_one_corp_work_on_wechatpy_while_wecom_ends_their_tokens() {
     let secrets = ["app", "contacts"].map(|name| format!("{SECRET}-{name}"));
     let wecom = Wechat::wecom(&[&secrets[0], &secrets[1]]).await;
-    wecom.change_wecom(|rules| rules.whims = 0.2);
+    wecom.change_wecom(|rules| rules.early_end_chance = 0.2);
     let account = |(name, secret): (&str, &String)| {
         let url = wecom.url();
         format!(
@@ -244,7 +243,7 @@ async fn two_apps_of_one_corp_work_on_wechatpy_while_wecom_ends_their_tokens() {
     );
 }
 
-/// Each knows its own AppID, and both have the same base URL.
+/// Each client knows its own AppID. Both have the same base URL.
 #[tokio::test]
 #[ignore = "needs Python with wechatpy"]
 async fn two_wechatpy_clients_of_two_accounts_are_told_apart_by_their_placeholders() {
@@ -256,7 +255,7 @@ async fn two_wechatpy_clients_of_two_accounts_are_told_apart_by_their_real_token
     two_clients("real", None).await;
 }
 
-/// It fetches another with its AppID, as it does when WeChat says that a token is over.
+/// The client fetches another token with its AppID, as it does when WeChat says that a token has expired.
 #[tokio::test]
 async fn a_wechatpy_client_with_a_cached_token_that_nobody_knows_comes_to_its_own_account() {
     let cached = "_-aZ09".repeat(30);
@@ -265,8 +264,8 @@ async fn a_wechatpy_client_with_a_cached_token_that_nobody_knows_comes_to_its_ow
     }
 }
 
-/// Two clients work for ten days behind a sidecar whose token endpoint is this, and the second
-/// begins with what it has cached.
+/// Runs two clients for ten days behind a sidecar with this `token_endpoint`. The second begins with the token
+/// `cached`.
 async fn two_clients(endpoint: &str, cached: Option<&str>) {
     let wechat = Wechat::start().await;
     let accounts = [
@@ -302,7 +301,7 @@ async fn two_clients(endpoint: &str, cached: Option<&str>) {
     let calls = wechat.calls();
     assert!(calls.len() >= 60 && !wechat.saw_placeholder());
     for (appid, secret) in accounts {
-        // Which account it was for stands in the call itself.
+        // The call itself says which account it was for.
         let token = wechat.token_of(appid);
         let of = |call: &&Call| {
             String::from_utf8_lossy(&call.body).contains(appid)

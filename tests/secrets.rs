@@ -1,4 +1,4 @@
-//! The secret, the tokens and what apps put into a query are in no log, error, metric or page.
+//! The secret, the tokens and the data of apps are in no log, error, metric or page.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -10,12 +10,12 @@ use support::{
     wechat::{Behaviour, HangUp},
 };
 
-/// One that looks another way in a URL.
+/// A secret that is encoded differently in a URL.
 const SECRET: &str = "S3CR+T/with=odd&bytes%41";
-/// Parts of what apps send.
+/// Data of apps, in all parts of a call.
 const OF_APPS: [&str; 3] = ["QUERY-VALUE", "HEADER-VALUE", "BODY-VALUE"];
 
-/// Everything that was said, to be searched in the end.
+/// All output of the sidecars, which is searched at the end.
 struct Told {
     wechat: Wechat,
     all: Vec<String>,
@@ -40,7 +40,7 @@ impl Told {
             .push(format!("{:?} {}", reply.headers, reply.text()));
     }
 
-    /// A call with something in all its parts.
+    /// A call with data in all its parts.
     async fn call(&mut self, sidecar: &Sidecar, target: &str) -> Reply {
         let mark = if target.contains('?') { '&' } else { '?' };
         let url = format!(
@@ -57,7 +57,7 @@ impl Told {
         reply
     }
 
-    /// Closes the sidecar and keeps what it said.
+    /// Ends the sidecar, and keeps its pages and its log.
     async fn end(&mut self, mut sidecar: Sidecar) {
         for page in [
             "/metrics",
@@ -73,7 +73,7 @@ impl Told {
         sidecar.signal("-TERM");
         sidecar.ended().await;
         let log = sidecar.log();
-        // The level is what it was asked to be, so there is something to search.
+        // The log has the level that was set, so there is something to search.
         assert!(log.contains("TRACE") || log.contains("DEBUG"), "{log}");
         self.all.push(log);
     }

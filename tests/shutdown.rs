@@ -1,4 +1,4 @@
-//! The end: not ready at once, calls in flight finish, and nobody waits for longer than allowed.
+//! Shutdown: the sidecar is not ready at once, calls in flight finish, and none takes longer than allowed.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -23,7 +23,7 @@ async fn calls_in_flight_finish_and_no_new_ones_are_taken() {
         let wechat = Wechat::calm().await;
         let mut sidecar = Sidecar::start(&wechat).await;
         wechat.change(|behaviour| behaviour.reply_delay = Duration::from_millis(1500));
-        // One waits for its reply, one has sent half of its body, one reads a reply.
+        // One call waits for its reply, one has sent half of its body, and one is reading a reply.
         let mut waiting = App::to(&sidecar).await;
         waiting.send(post(SEND, "Content-Length: 2")).await;
         waiting.send("{}").await;
@@ -180,13 +180,13 @@ async fn the_subcommand_stops_it_where_that_is_enabled() {
     let output = asked(&willing).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 
-    // Who asks has no more calls to make: a Job's pod ends now.
+    // The app that asks has no more calls to make, as in the pod of a Job, so there is no delay.
     let flags = ["--enable-shutdown", "--shutdown-delay", "1h"];
     let mut classic = Sidecar::with(&wechat, &flags).await;
     assert!(asked(&classic).await.status.success());
     assert_eq!(classic.ended().await.code(), Some(0));
 
-    // And so does one that was told to stop before.
+    // The same holds for a sidecar that was told to stop before.
     let mut told = Sidecar::with(&wechat, &flags).await;
     told.signal("-TERM");
     told.line("stopping").await;
@@ -216,7 +216,7 @@ async fn a_fetch_or_a_waiting_call_does_not_hold_it_up() {
     );
 }
 
-/// `wechat-sidecar shutdown`.
+/// Runs `wechat-sidecar shutdown`.
 async fn asked(sidecar: &Sidecar) -> Output {
     let mut command = sidecar::command();
     command.args([
@@ -230,7 +230,7 @@ async fn asked(sidecar: &Sidecar) -> Output {
         .unwrap()
 }
 
-/// A call that gets no answer.
+/// A call whose reply never comes.
 async fn stalled(wechat: &Wechat, sidecar: &Sidecar) -> App {
     wechat.change(|behaviour| behaviour.stall = true);
     wechat.clear();
@@ -255,7 +255,7 @@ trait IsRunning {
 }
 
 impl IsRunning for Sidecar {
-    /// Whether it still has a log to write.
+    /// Whether the admin port still accepts connections.
     fn is_running(&self) -> bool {
         let address = self.admin.strip_prefix("http://").unwrap();
         std::net::TcpStream::connect(address).is_ok()

@@ -1,4 +1,4 @@
-//! A thousand sidecars for two days, against WeChat's token rules, in seconds and reproducibly.
+//! A thousand sidecars run for two simulated days against WeChat's token rules, in seconds and reproducibly.
 #![allow(
     clippy::unwrap_used,
     unreachable_pub,
@@ -41,10 +41,10 @@ const CLASSIC: Scenario = Scenario {
     ..STABLE
 };
 
-/// How many sidecars live in chaos: fewer where the code runs ten times slower.
+/// The number of sidecars in chaos. A debug build has fewer, because it runs ten times slower.
 const IN_CHAOS: usize = if cfg!(debug_assertions) { 300 } else { 1000 };
 
-/// The earliest that one of many sidecars asks for another stable token: 285 s before its end.
+/// The earliest that one of many sidecars requests the next stable token: 285 s before the current one expires.
 const FIRST_ASKED: Duration = Duration::from_secs(285);
 
 #[test]
@@ -73,7 +73,8 @@ fn stable_without_a_store_heals_whatever_can_be_healed() {
     });
 }
 
-/// A sidecar asks when it starts, once for each token, and again when it was told nothing.
+/// The requests that have a reason: one for each start, one for each token and sidecar, and one more after each
+/// failure.
 fn requests_with_a_reason(report: &Report) -> u64 {
     let told_nothing = report.asked.wrong_secret + report.injected();
     report.starts + u64::from(report.tokens) * report.scenario.sidecars as u64 + told_nothing

@@ -1,4 +1,4 @@
-//! Tokens that something else keeps fresh: in a file, or on a server of the operator's own.
+//! Tokens that something else keeps fresh, in a file or on a server of the operator's own.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -28,7 +28,7 @@ use tokio::{
 
 const CALL: &str = "/cgi-bin/user/get";
 
-/// A sidecar that takes tokens as `token` says, with nothing of a secret.
+/// A sidecar with the token source that `token` describes, and without a secret.
 async fn sidecar(wechat: &Wechat, token: &str) -> Sidecar {
     let file = format!("[[accounts]]\nappid = '{APPID}'\n[accounts.token]\n{token}\n");
     let config = written("sources.toml", &file);
@@ -48,14 +48,14 @@ fn of_file(path: &Path) -> String {
     format!("source = 'file'\nfile = '{}'", path.display())
 }
 
-/// Puts `text` in place as programs do that know how.
+/// Replaces the file by a rename, as careful programs do.
 fn put(path: &Path, text: &str) {
     let aside = path.with_extension("aside");
     fs::write(&aside, text).unwrap();
     fs::rename(&aside, path).unwrap();
 }
 
-/// What an app sees: no error, whatever happens to tokens.
+/// Checks that the app sees no error, whatever happens to tokens.
 async fn works(sidecar: &Sidecar) {
     let reply = sidecar.get(CALL).await;
     assert_eq!(
@@ -66,7 +66,7 @@ async fn works(sidecar: &Sidecar) {
     );
 }
 
-/// Waits until this is the reason why the sidecar is not ready.
+/// Waits until the sidecar is not ready for this `reason`.
 async fn not_ready(sidecar: &Sidecar, reason: &str) {
     let started = Instant::now();
     loop {
@@ -82,7 +82,7 @@ async fn not_ready(sidecar: &Sidecar, reason: &str) {
 #[tokio::test]
 async fn a_file_is_followed_and_wechat_is_asked_for_nothing() {
     let wechat = Wechat::start().await;
-    // A call that is refused for no reason is sent once more: here none may be.
+    // A spurious refusal would cause a replay, which this test does not expect.
     wechat.change(|behaviour| behaviour.refusal_chance = 0.0);
     let path = temporary("token");
     let sidecar = sidecar(&wechat, &of_file(&path)).await;
@@ -95,7 +95,7 @@ async fn a_file_is_followed_and_wechat_is_asked_for_nothing() {
     sidecar.until_ready().await;
     works(&sidecar).await;
 
-    // The next one is taken before WeChat refuses the old one.
+    // The next token is read before WeChat refuses the old one.
     wechat.expire();
     let next = wechat.token();
     put(
@@ -121,7 +121,7 @@ async fn a_refusal_rereads_the_file_and_waits_for_who_is_writing_it() {
         wechat.expire();
         let writing = async {
             sleep(Duration::from_millis(late)).await;
-            // Not as programs do that know how: the file is empty in between.
+            // This is no rename: the file is empty in between.
             fs::write(&path, "").unwrap();
             sleep(Duration::from_millis(50)).await;
             fs::write(&path, wechat.token()).unwrap();
@@ -160,7 +160,7 @@ async fn an_old_token_that_is_refused_is_not_used_again_and_the_reason_is_said()
     let then = std::time::SystemTime::now() - Duration::from_secs(7300);
     file.set_times(times.set_modified(then)).unwrap();
     let mut sidecar = sidecar(&wechat, &of_file(&path)).await;
-    // Some files are right for longer.
+    // The token may be valid for longer than usual.
     sidecar.until_ready().await;
     works(&sidecar).await;
     wechat.expire();
@@ -237,7 +237,7 @@ async fn a_login_takes_the_secret_that_such_an_account_need_not_have() {
     assert_eq!(wechat.calls().len(), 0);
 }
 
-/// A server of tokens: what it answers is a status and a body, whatever it is asked.
+/// A server of tokens. It answers every request with the same status and body.
 struct Server {
     url: String,
     answer: watch::Sender<(u16, String)>,
@@ -380,14 +380,15 @@ async fn a_server_that_fails_leaves_the_token_in_hand_and_is_asked_ever_more_sel
     sidecar.until_ready().await;
     works(&sidecar).await;
 
-    // The same token again and again: the app reads the refusal, and the server is not asked each time.
+    // The server keeps answering the same token. The app reads the refusal, and the server is not asked for each
+    // call.
     wechat.expire();
     let asked = server.asked();
     for _ in 0..10 {
         assert_eq!(sidecar.get(CALL).await.errcode(), Some(42001));
     }
     assert!(server.asked() - asked <= 6, "{}", server.asked() - asked);
-    // Which is asked now and then all the same, whoever calls.
+    // The server is still polled from time to time.
     server.answer(200, token(&wechat));
     sidecar.becomes("wechat_sidecar_token_fetches_total{account=\"wx0123456789abcdef\",cause=\"renewal\",outcome=\"shared\"}", 1.0).await;
     works(&sidecar).await;

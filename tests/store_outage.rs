@@ -1,4 +1,4 @@
-//! Replicas of one account whose store breaks, is away or comes back empty.
+//! Replicas of one account go on when their store fails, is unavailable or comes back empty.
 #![allow(clippy::unwrap_used)]
 
 #[path = "store_simulated/memory.rs"]
@@ -13,7 +13,7 @@ use memory::{Break, LIFE};
 use replica::{DAILY, REFUSAL, Replica, many};
 use wechat_sidecar::{metrics::Cause, token::keeper::Replacement};
 
-/// What follows a broken step, and how the replica comes out of it.
+/// Breaks a step at the store. Returns whether the step was reached, after checking that the replica recovers.
 async fn broken(cause: Cause, at: u64, for_good: bool, taken: bool) -> bool {
     let (memory, mint, replicas) = many(2);
     let replica = &replicas[0];
@@ -21,7 +21,7 @@ async fn broken(cause: Cause, at: u64, for_good: bool, taken: bool) -> bool {
         Cause::Missing => None,
         Cause::Renewal | Cause::Refusal => Some(replica.token().await),
     };
-    // So that one more replica is known of.
+    // The replica now knows of another one.
     replicas[1].token().await;
     if cause == Cause::Renewal {
         sleep(LIFE - Duration::from_secs(200)).await;
@@ -55,7 +55,7 @@ async fn broken(cause: Cause, at: u64, for_good: bool, taken: bool) -> bool {
         "{:?}",
         began.elapsed()
     );
-    // A token on its last minutes is not given up because the store is away.
+    // A token in its last minutes is kept while the store is unavailable.
     sleep(Duration::from_secs(30)).await;
     let happened = replica.view.steps() - steps > at;
     if cause == Cause::Renewal && for_good {
@@ -144,10 +144,10 @@ async fn an_absence_of_some_seconds_in_which_all_are_refused_costs_one_fetch() {
     assert_eq!(mint.requests(), 2);
 }
 
-/// A day without a store, and a foreign process that ends every token within the hour.
+/// A day without a store, in which a foreign process ends every token within the hour.
 #[tokio::test(start_paused = true)]
 async fn a_long_absence_does_not_burn_the_quota() {
-    // Lots decide who of many fetches: three of them on average.
+    // Each replica draws a random number that decides whether it may fetch. Three of them may, on average.
     fastrand::seed(7);
     for count in [1, 10, 40] {
         let (_, mint, replicas) = many(count);
@@ -184,7 +184,7 @@ async fn what_was_fetched_without_the_store_is_shared_when_it_is_back() {
     assert_eq!(replicas[1].replace(&token).await.unwrap(), "t2");
     sleep(Duration::from_secs(600)).await;
     replicas.iter().for_each(|replica| replica.view.away(false));
-    // Two looks into the store for who has a token to share, and two for the others.
+    // This is long enough for two polls by the replica that has a token to share, and two by the others.
     sleep(Duration::from_secs(150)).await;
     assert_eq!(memory.token().unwrap(), "t2");
     for replica in &replicas {

@@ -1,4 +1,4 @@
-//! Two sidecars, one real Redis, one WeChat: one token for both, whatever happens to Redis.
+//! Two sidecars share one token in a real Redis, whatever happens to Redis.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, interval, sleep},
 };
 
-/// A sidecar looks into the store every half minute.
+/// A sidecar polls the store every half minute.
 const LONG: Duration = PATIENCE.saturating_mul(2);
 
 const SEND: &str = "/cgi-bin/message/custom/send?access_token=anything";
@@ -36,7 +36,7 @@ async fn two(wechat: &Wechat, redis: &Redis) -> [Sidecar; 2] {
     ]
 }
 
-/// A call that must succeed, and the token it was sent with in the end.
+/// Makes a call that must succeed. Returns the token that it was sent with at last.
 async fn call(wechat: &Wechat, sidecar: &Sidecar) -> String {
     let reply = sidecar.post(SEND, "{}").await;
     assert_eq!(reply.errcode(), Some(0), "{}", reply.text());
@@ -214,7 +214,7 @@ async fn what_is_no_token_is_not_overwritten() {
 async fn a_token_is_shared_with_wxjava() {
     let (wechat, redis) = (Wechat::calm().await, Redis::start());
     let key = format!("wx:access_token:{APPID}");
-    // As WxMpRedissonConfigImpl stores it: 200 s less than it lives.
+    // WxMpRedissonConfigImpl stores a token for 200 s less than its lifetime.
     let theirs = mint(&wechat).await;
     redis.set(&key, &theirs, Duration::from_secs(7000));
     let sidecar = sidecar(&wechat, &redis, &["--store-format", "wxjava"]).await;
@@ -302,7 +302,7 @@ async fn a_check_says_whether_the_store_answers_and_the_status_does_too() {
     );
 }
 
-/// A foreign process asks for a classic token.
+/// A foreign process fetches a classic token.
 async fn mint(wechat: &Wechat) -> String {
     let url = format!(
         "{}/cgi-bin/token?grant_type=client_credential&appid={APPID}&secret={}",
@@ -314,8 +314,8 @@ async fn mint(wechat: &Wechat) -> String {
     reply["access_token"].as_str().unwrap().to_owned()
 }
 
-/// Runs a service on wechatpy that has not moved: what it prints is the token that it uses. `old`:
-/// wechatpy 1.8, which keeps the expiry to itself; otherwise 2.0, which keeps it in Redis.
+/// Runs a service that uses wechatpy without the sidecar. It prints the token that it uses. `old` selects wechatpy
+/// 1.8, which keeps the expiry in memory. Otherwise it is 2.0, which keeps the expiry in Redis.
 async fn wechatpy(wechat: &Wechat, redis: &Redis, old: bool, call: bool) -> String {
     let sdk = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let sdk = sdk.parent().unwrap().join("sdk");
@@ -348,7 +348,7 @@ async fn a_token_is_shared_with_wechatpy_both_ways() {
         assert_eq!(call(&wechat, &sidecar).await, theirs);
         assert_eq!(fetches(&wechat), 1);
 
-        // The sidecar notices the end of the token first.
+        // First, the sidecar notices that the token has ended.
         wechat.rotate();
         let ours = call(&wechat, &sidecar).await;
         assert_ne!(ours, theirs);
@@ -359,7 +359,7 @@ async fn a_token_is_shared_with_wechatpy_both_ways() {
         let (now, _): (u64, u64) = redis.command(&["TIME"]);
         assert!((7100..=7200).contains(&(at - now)), "{}", at - now);
 
-        // Or wechatpy does.
+        // Then wechatpy notices it first.
         wechat.rotate();
         let theirs = wechatpy(&wechat, &redis, old, true).await;
         assert_ne!(ours, theirs);
@@ -368,7 +368,7 @@ async fn a_token_is_shared_with_wechatpy_both_ways() {
     }
 }
 
-/// How often a foreign process ends the token of all, and how long an ended one still works.
+/// How often a foreign process ends everybody's token, and how long an ended one still works.
 const ROTATION: Duration = Duration::from_secs(1);
 const OVERLAP: Duration = Duration::from_secs(1);
 
@@ -427,7 +427,7 @@ async fn redis_is_away_for_three_seconds_while_tokens_end_every_second_and_no_ap
     );
     assert!(calls >= 1500, "{calls}");
     assert!(fetches <= kicks + 8, "{fetches}");
-    // In the end they agree.
+    // At the end, both have the same token.
     let token = call(&wechat, &sidecars[0]).await;
     let agree = || redis.get(TOKEN).as_ref() == Some(&token);
     until("shared", agree).await;

@@ -1,4 +1,4 @@
-//! Many replicas of one account against one store and one WeChat, on a clock that is paused.
+//! Many replicas of one account share one store and one WeChat, on a paused clock.
 #![allow(clippy::unwrap_used)]
 
 #[path = "store_simulated/memory.rs"]
@@ -98,7 +98,7 @@ async fn a_request_that_outlives_the_lease_is_given_up_before_it_ends() {
     assert!(memory.token().is_none());
 }
 
-/// While a replica fetches, the lease is lost and another token comes in place.
+/// While a replica fetches, its lease expires and another token is stored.
 #[tokio::test(start_paused = true)]
 async fn a_late_writer_does_not_overwrite_a_newer_token_but_takes_it() {
     let (memory, mint, replicas) = many(2);
@@ -267,7 +267,7 @@ async fn whoever_reaches_wechat_is_let_before_those_who_do_not() {
         replica.cut.store(true, Ordering::SeqCst);
     }
     replicas[1..].iter().for_each(Replica::run);
-    // Until each has found out.
+    // By then, each of them has failed.
     sleep(Duration::from_secs(900)).await;
     replicas[0].run();
     sleep(Duration::from_secs(120)).await;
@@ -285,12 +285,12 @@ async fn all_replicas_together_fetch_no_more_a_day_for_refusals_than_the_ceiling
         for replica in &replicas {
             let token = replica.token().await;
             replica.keeper.accepted(&token);
-            // Whoever is refused, nobody knows why.
+            // These refusals have no known cause.
             let _ = replica.keeper.replace(&token, REFUSAL).await;
         }
         sleep(Duration::from_secs(60)).await;
     }
-    // What expires is renewed all the same.
+    // A token that is about to expire is still renewed.
     assert!(
         (DAILY..DAILY + 4).contains(&mint.requests()),
         "{}",

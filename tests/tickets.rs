@@ -1,4 +1,4 @@
-//! Tickets come from a cache that is kept like tokens, by the sidecar's own clock.
+//! Tickets come from a cache that is kept like tokens, with lifetimes of the sidecar's own.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -16,14 +16,14 @@ use tokio::time::{Instant, sleep};
 
 const JSAPI: &str = "/cgi-bin/ticket/getticket?type=jsapi";
 
-/// How many times WeChat was asked for a ticket.
+/// How many requests for a ticket reached WeChat.
 fn asked(wechat: &Wechat) -> usize {
     let calls = wechat.calls().into_iter();
     let tickets = calls.filter(|call| call.path() == "/cgi-bin/ticket/getticket");
     tickets.filter(|call| !call.refused).count()
 }
 
-/// The ticket in a reply of the sidecar's own, and what it says of its life.
+/// The ticket in a reply of the sidecar's own, and the lifetime in it.
 fn ticket(reply: &Reply) -> (String, u64) {
     let json = reply.json();
     assert_eq!((reply.status, reply.errcode()), (200, Some(0)), "{json}");
@@ -35,7 +35,7 @@ fn ticket(reply: &Reply) -> (String, u64) {
     (ticket, json["expires_in"].as_u64().unwrap())
 }
 
-/// WeChat answers this to requests for tickets, whatever their token.
+/// WeChat answers requests for tickets with this, whatever their token.
 fn answer_with(wechat: &Wechat, body: Option<&str>) {
     wechat.change(|behaviour| {
         behaviour.body_at.clear();
@@ -52,7 +52,7 @@ async fn a_hundred_calls_for_a_ticket_are_one_request_and_its_life_is_true() {
     let wechat = Wechat::start().await;
     wechat.change(|behaviour| behaviour.reply_delay = Duration::from_millis(200));
     let sidecar = Sidecar::start(&wechat).await;
-    // Whatever else the query says.
+    // Other parameters of the query do not matter.
     let targets = [
         JSAPI.to_owned(),
         format!("{JSAPI}&access_token=mine"),
@@ -65,7 +65,7 @@ async fn a_hundred_calls_for_a_ticket_are_one_request_and_its_life_is_true() {
     assert_eq!(wechat.all_tickets(), [tickets[0].0.clone()]);
     assert_eq!(asked(&wechat), 1);
 
-    // WeChat says 7200 each time, and nobody knows how old its ticket is: three quarters.
+    // WeChat always claims 7200 s, but the ticket may be older. So the sidecar trusts three quarters of that.
     let (_, first) = tickets[0];
     assert!((5390..=5400).contains(&first), "{first}");
     sleep(Duration::from_millis(2500)).await;
@@ -153,7 +153,7 @@ async fn a_ticket_is_renewed_early_as_long_as_it_is_asked_for_and_nobody_waits()
     let waited = "wechat_sidecar_tickets_total{account=\"wx0123456789abcdef\",type=\"jsapi\",outcome=\"waited\"}";
     assert_eq!(sidecar.metric(waited).await, 1.0, "only the first one");
 
-    // Nobody asks any more, and nor does the sidecar.
+    // When no app asks for the ticket any more, it is not renewed.
     sleep(Duration::from_secs(1)).await;
     let requests = asked(&wechat);
     sleep(Duration::from_secs(8)).await;
@@ -233,7 +233,7 @@ async fn a_refusal_of_the_token_is_healed_and_a_new_token_ends_no_ticket() {
     assert_eq!(ticket(&sidecar.get(JSAPI).await).0, first);
     assert_eq!(wechat.all_tokens().len(), 2);
 
-    // Where no token heals it, it is WeChat's word that counts, once for all who ask.
+    // If no token helps, all calls get WeChat's own reply, which is fetched once.
     wechat.change(|behaviour| {
         behaviour.refuse_always = vec!["/cgi-bin/ticket/getticket".to_owned()];
     });
@@ -260,7 +260,7 @@ async fn without_a_token_or_without_wechat_there_is_no_ticket_and_both_come_back
     assert!(reply.header("retry-after").is_some());
     wechat.change(|behaviour| behaviour.token_errcode = None);
     sidecar.until_ready().await;
-    // At once: what failed was not the ticket.
+    // The ticket is fetched at once, because the failure was not the ticket's.
     ticket(&sidecar.get(JSAPI).await);
 
     wechat.change(|behaviour| behaviour.hang_up = HangUp::AfterRequest);
@@ -288,7 +288,7 @@ async fn a_flag_turns_the_cache_off() {
     assert_eq!(asked(&wechat), 3);
 }
 
-/// A sidecar with two apps of one corp, and a third at another WeCom with the same corpid.
+/// A sidecar with two apps of one corp, and a third app of the same corpid at another WeCom.
 async fn of_a_corp(wecom: &Wechat, elsewhere: &Wechat) -> Sidecar {
     let account = |name: &str, at: &Wechat| {
         format!(
@@ -334,7 +334,7 @@ async fn a_corps_ticket_is_the_corps_and_an_agents_is_its_own() {
 
     let corps = get("one", "get_jsapi_ticket").await;
     for name in ["one", "two"] {
-        // Some SDKs send a parameter without a name.
+        // Some SDKs send a parameter with an empty name.
         assert_eq!(get(name, "get_jsapi_ticket?&x=1").await, corps);
     }
     assert_ne!(get("three", "get_jsapi_ticket").await, corps);
@@ -348,7 +348,7 @@ async fn a_corps_ticket_is_the_corps_and_an_agents_is_its_own() {
     }
     assert_eq!(asked(&wecom, "/cgi-bin/ticket/get"), 2);
 
-    // Another type, and a token that is another corp's, are WeCom's to answer each time.
+    // Calls with another type or a token of another corp are sent to WeCom each time.
     for target in [
         "ticket/get?type=wx_card",
         "get_jsapi_ticket?access_token=other",
@@ -374,7 +374,7 @@ async fn replicas_share_tickets_by_a_store_and_do_without_it() {
     let tickets: Vec<_> = join_all(calls).await.iter().map(ticket).collect();
     assert!(tickets.iter().all(|(ticket, _)| *ticket == tickets[0].0));
     assert_eq!(asked(&wechat), 1);
-    // A ticket of another type is another.
+    // Each type has its own ticket.
     assert_ne!(
         ticket(&two.get("/cgi-bin/ticket/getticket?type=2").await).0,
         tickets[0].0

@@ -1,4 +1,4 @@
-//! The way to WeChat: certificates, addresses, proxies and a rotated secret.
+//! The connection to WeChat: certificates, addresses, proxies and a rotated secret.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// A path that takes no token of ours, so that a call there needs none.
+/// A path whose calls take no token of ours.
 const TOKENLESS: &str = "/sns/userinfo?access_token=users-own-token&openid=o1";
 const PASSWORD: &str = "correct:horse battery";
 
@@ -119,7 +119,7 @@ async fn where_nothing_could_be_sent_the_app_may_try_again() {
         "{}",
         reply.text()
     );
-    // A listener that never answers: the system connects, TLS waits.
+    // This listener accepts TCP, and never answers the TLS handshake.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}", silent.local_addr().unwrap().port());
     let waiting = of(&wechat, &["--upstream", &url, "--connect-timeout", "500ms"]).await;
@@ -231,7 +231,7 @@ async fn the_default_host_has_a_stand_in_when_it_cannot_be_connected() {
         let calls = wechat.calls();
         let hosts: Vec<_> = calls.iter().map(|call| call.header("host")).collect();
         assert_eq!(hosts, [Some("api2.weixin.qq.com"); 3]);
-        // Once it is known to be down it is passed over.
+        // A host that is known to be down is skipped.
         let asked = proxy.asked();
         let first = asked
             .iter()
@@ -272,14 +272,14 @@ async fn a_secret_rotated_while_the_old_one_is_on_its_way_counts_too() {
     wechat.change(|behaviour| behaviour.token_delay = Duration::from_secs(6));
     let file = written("secret", "no longer the secret\n");
     let sidecar = Sidecar::unready(&wechat, &[], &[("WECHAT_SECRET_FILE", &file)]).await;
-    // The request is out with the old secret.
+    // The request with the old secret has been sent.
     wechat.wait_until(|wechat| wechat.connections() == 1).await;
     wechat.wait_for_token_requests(1).await;
     std::fs::write(&file, SECRET).unwrap();
     wechat.change(|behaviour| behaviour.token_delay = Duration::ZERO);
     let started = Instant::now();
     sidecar.until_ready().await;
-    // The end of that request, and the time in which a change is noticed.
+    // That is the rest of that request, and the time until a change is noticed.
     assert!(
         started.elapsed() < Duration::from_secs(6 + 11),
         "{:?}",
@@ -287,7 +287,7 @@ async fn a_secret_rotated_while_the_old_one_is_on_its_way_counts_too() {
     );
 }
 
-/// A sidecar with these flags, and a log at trace level; `--upstream` is among the flags or the default.
+/// A sidecar with these flags and a log at trace level. `--upstream` is among the flags, or the default.
 async fn of(wechat: &Wechat, flags: &[&str]) -> Sidecar {
     let mut command = sidecar::with_account();
     command.args(["--log-level", "trace"]).args(flags);
@@ -310,7 +310,7 @@ fn ca(wechat: &Wechat) -> String {
 
 #[tokio::test]
 async fn when_wechat_cannot_be_reached_a_thousand_calls_hear_so_at_once() {
-    // It takes connections, and never answers a handshake.
+    // This listener accepts connections, and never answers a handshake.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", silent.local_addr().unwrap());
     tokio::spawn(async move {
@@ -334,7 +334,7 @@ async fn when_wechat_cannot_be_reached_a_thousand_calls_hear_so_at_once() {
     for reply in join_all(calls).await {
         assert_eq!(reply.errcode(), Some(990_502), "{}", reply.text());
     }
-    // A few at a time would take ten seconds.
+    // If they failed a few at a time, it would take ten seconds.
     assert!(
         started.elapsed() < Duration::from_secs(7),
         "{:?}",
@@ -352,26 +352,26 @@ async fn connections_are_kept_warm_for_the_first_call_after_a_quiet_time() {
     assert_eq!(sidecar.metric(MADE).await, 2.0);
     assert_eq!(sidecar.get("/cgi-bin/user/get").await.json()["total"], 2);
     assert_eq!(sidecar.metric(MADE).await, 2.0, "a call opened another one");
-    // WeChat closes them: they are opened again, and no call meets a closed one.
+    // WeChat closes them. They are opened again, and no call gets a closed one.
     wechat.close_idle();
     sidecar.becomes(MADE, 4.0).await;
     assert_eq!(sidecar.post("/x", "y").await.status, 200);
     assert_eq!(sidecar.metric(MADE).await, 4.0);
 }
 
-/// A connection on which something came that is no reply wakes the next call's task when its reply comes.
+/// Bytes that are not a reply arrive on an idle connection. The reply to the next call must still wake its task.
 #[tokio::test]
 async fn keys_that_wechat_renews_between_two_calls_hold_up_neither() {
     let (later, limit) = (Duration::from_millis(30), Duration::from_secs(5));
     let sidecar = before_renewed_keys(later, &["--upstream-timeout", "20s"]).await;
     for _ in 0..10 {
         let began = Instant::now();
-        // A connection of an app that has rested has a timer, which would wake the call as well.
+        // A parked connection of an app has a timer, which would wake the call as well.
         let call = sidecar.client.get(format!("{}{TOKENLESS}", sidecar.url));
         let reply = sidecar.send(call.header("Connection", "close")).await;
         assert_eq!(reply.status, 200, "{}", reply.text());
         assert!(began.elapsed() < limit, "{:?}", began.elapsed());
-        // The keys are renewed meanwhile.
+        // The server renews its keys meanwhile.
         sleep(later * 4).await;
     }
 }

@@ -1,5 +1,5 @@
-//! What goes out on a connection to WeChat and what comes back on it, where either breaks off or comes too
-//! early: each reply reaches its own call, and what is not known is not claimed.
+//! Requests and replies on connections to WeChat that break off or come too early. Each reply reaches its own call,
+//! and the app is told nothing that the sidecar does not know.
 
 #![allow(clippy::unwrap_used)]
 
@@ -31,7 +31,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// Paths that take no token of ours: one whose call may be repeated, one whose call may not.
+/// Paths that take no token of ours. A call to the first may be repeated, one to the second may not.
 const SAFE: &str = "/cgi-bin/component/api_query_auth?component_access_token=x";
 const ONCE: &str = "/sns/userinfo?access_token=x";
 
@@ -49,7 +49,7 @@ async fn of_a_call_that_wechat_may_have_seen_it_is_not_said_that_nothing_was_sen
             let (mut stream, _) = listener.accept().await.unwrap();
             let count = count.clone();
             tokio::spawn(async move {
-                // Answers the first, and closes on the second.
+                // The first call is answered. At the second, the connection is closed.
                 while call_on(&mut stream).await.is_some()
                     && count.fetch_add(1, Ordering::Relaxed) == 0
                 {
@@ -78,7 +78,7 @@ async fn of_a_call_that_wechat_may_have_seen_it_is_not_said_that_nothing_was_sen
 }
 
 #[tokio::test]
-async fn only_a_connection_that_ends_without_a_word_is_a_reason_to_send_a_call_again() {
+async fn only_a_connection_that_ends_without_a_reply_is_a_reason_to_send_a_call_again() {
     for (answer, sent) in [
         ("", 2),
         ("HTTP/1.1 200 OK\r\nContent-Le", 1),
@@ -98,7 +98,7 @@ async fn only_a_connection_that_ends_without_a_word_is_a_reason_to_send_a_call_a
             let count = count.clone();
             async move {
                 while call_on(&mut stream).await.is_some() {
-                    // The second is the one that fails.
+                    // The second call fails.
                     if count.fetch_add(1, Ordering::Relaxed) == 1 {
                         stream.write_all(answer.as_bytes()).await.unwrap();
                         return;
@@ -116,7 +116,7 @@ async fn only_a_connection_that_ends_without_a_word_is_a_reason_to_send_a_call_a
             "{answer:?}"
         );
         assert_eq!(seen.load(Ordering::Relaxed), 1 + sent, "{answer:?}");
-        // A login's code works once.
+        // The code of a login works once, so the call is not sent again.
         let seen_before = seen.load(Ordering::Relaxed);
         assert_eq!(sidecar.get(ONCE).await.status, 200);
         assert_eq!(seen.load(Ordering::Relaxed), seen_before + 1);
@@ -132,7 +132,7 @@ async fn an_early_refusal_reaches_an_app_whose_upload_is_cut_off() {
         }
     };
     let sidecar = before_what(play, &["--replay-limit", "1MiB"]).await;
-    // One that is held, and one that streams.
+    // The first body is held, the second one is streamed.
     for size in [900_000, 9_000_000] {
         for _ in 0..10 {
             let (mut read, mut write) = sidecar.connect().await.into_split();
@@ -141,7 +141,7 @@ async fn an_early_refusal_reaches_an_app_whose_upload_is_cut_off() {
                     "POST {ONCE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
                 );
                 write.write_all(head.as_bytes()).await.unwrap();
-                // Nobody may read all of it.
+                // The sidecar may stop reading, so this may fail.
                 let _ = write.write_all(&vec![b' '; size]).await;
                 write
             });
@@ -190,7 +190,7 @@ async fn an_app_that_reads_last_gets_an_early_answer_though_wechat_takes_no_more
     app.send(support::app::post(ONCE, "Content-Length: 30000000"))
         .await;
     let upload = app.send(vec![b'x'; 30_000_000]);
-    // Without a byte WeChat would have a minute.
+    // If WeChat stopped reading, it would have a minute.
     timeout(Duration::from_secs(20), upload)
         .await
         .expect("nobody reads");
@@ -317,7 +317,7 @@ async fn an_app_that_hangs_up_by_half_sees_that_its_reply_is_not_whole() {
         app.0.shutdown().await.unwrap();
         let mut rest = Vec::new();
         let ended = timeout(PATIENCE, app.0.read_to_end(&mut rest)).await;
-        // Be it with an error.
+        // An error counts as an end, too.
         let _ = ended.expect("it goes on");
         assert!(
             rest.starts_with(b"1388\r\n") && !rest.ends_with(b"0\r\n\r\n"),
@@ -365,7 +365,7 @@ async fn a_reply_may_pause_for_as_long_as_its_upload_goes_on() {
     assert_eq!((reply.status, reply.text()), (200, "{}".to_owned()));
 }
 
-/// A sidecar before what `play` does with each connection by TLS.
+/// A sidecar in front of a TLS server that runs `play` for each connection.
 async fn before_tls<F, P>(play: P, flags: &[&str]) -> Sidecar
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
@@ -410,7 +410,7 @@ async fn a_reply_that_tls_ends_has_ended_though_the_socket_has_not() {
     assert_eq!((reply.status, reply.text()), (200, "all".to_owned()));
 }
 
-/// Answers calls as they come, in every shape that a reply can have, at times before it has all of one.
+/// Answers calls with replies of every shape, some of them before all of the call has arrived.
 async fn answer<S>(stream: S, mut rng: Rng, renew: fn(&mut S)) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -483,7 +483,7 @@ fn body_of(number: &str, size: usize) -> Vec<u8> {
     number.bytes().cycle().take(size).collect()
 }
 
-/// Hundreds of calls at once over few connections.
+/// Hundreds of concurrent calls share a few connections.
 async fn each_gets_its_own(sidecar: Sidecar) {
     let sidecar = Arc::new(sidecar);
     let mut apps = JoinSet::new();

@@ -1,4 +1,4 @@
-//! The webhook as an API server meets it: over TLS, with AdmissionReviews of all sorts.
+//! The webhook as an API server uses it: over TLS, with AdmissionReviews of all kinds.
 #![allow(clippy::unwrap_used)]
 
 #[path = "inject/golden.rs"]
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use support::{ApiServer, PATIENCE, Webhook, certify, patch, pod, review};
 use tokio::time::{sleep, timeout};
 
-/// Every pod in the golden inputs, and every pod that a controller would make of a template there.
+/// Every pod in the golden inputs, and every pod that a controller would create from a template there.
 fn pods() -> Vec<Value> {
     let mut pods = Vec::new();
     for kind in [Kind::In, Kind::Unchanged] {
@@ -42,7 +42,7 @@ fn pods() -> Vec<Value> {
     pods
 }
 
-/// Pods, the webhook's patch for each that gets one, and what the offline injector makes of it.
+/// All pods, with the webhook's patch, if there is one, and the result of the offline injector.
 async fn patches() -> Vec<(Value, Option<Value>, Value)> {
     let webhook = Webhook::start(&[]).await;
     let pods = pods();
@@ -119,7 +119,7 @@ async fn a_pod_that_was_injected_is_patched_no_second_time() {
         (json!(true), None)
     );
 
-    // But a container that another webhook added learns where the sidecar is.
+    // A container that another webhook added still gets the address of the sidecar.
     let mut more = injected.clone();
     more["spec"]["containers"]
         .as_array_mut()
@@ -228,7 +228,7 @@ async fn large_reviews_are_answered_and_garbage_is_not() {
         (response["allowed"].clone(), patch(&response)),
         (json!(true), None)
     );
-    // A pod that no API server would send is refused, and nothing breaks.
+    // A pod that no API server would send is refused, and the webhook keeps working.
     for spec in [
         json!(null),
         json!(7),
@@ -243,7 +243,7 @@ async fn large_reviews_are_answered_and_garbage_is_not() {
             "{spec}"
         );
     }
-    // It may hang up before all of it has arrived.
+    // The webhook may hang up before all of it has arrived.
     let endless = webhook.try_post(vec![b' '; 17 << 20], json).await;
     assert!(endless.is_err() || endless.is_ok_and(|reply| reply.status == 413));
 }
@@ -257,7 +257,7 @@ async fn a_pod_of_many_values_takes_few_operations_and_a_bounded_memory() {
     large["spec"]["containers"][0]["env"] = Value::Array(many);
     let patch = patch(&webhook.ask(&review(&large)).await.response()).unwrap();
     assert!(patch.as_array().unwrap().len() < 6, "{patch}");
-    // Small in text, and huge in memory.
+    // The text is small, and takes much memory once it is parsed.
     let bomb = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"1","object":{"x":["#;
     for (item, times) in [
         ("[0],", 1_400_000),
@@ -292,7 +292,7 @@ async fn connections_that_ask_nothing_do_not_lock_the_api_server_out() {
 async fn a_certificate_is_read_again_and_half_a_change_changes_nothing() {
     let webhook = Webhook::start(&[]).await;
     let old = webhook.client.clone();
-    // Only one of both files is another one: they do not fit.
+    // Only one of the two files was replaced, so they do not match.
     let other = webhook.folder.join("other");
     certify(&other);
     std::fs::copy(other.join("tls.key"), webhook.folder.join("tls.key")).unwrap();
@@ -372,7 +372,7 @@ async fn the_pods_word_beats_its_namespaces_which_beats_the_operators() {
     ] {
         assert!(patch.contains(text), "{text}: {patch}");
     }
-    // Who asks for something else in the namespace's place gets nothing with our token.
+    // A namespace that is really another path gets no request with our token.
     for name in ["shop/secrets", "..", "a?b", "shop%2f..", "SHOP"] {
         let mut strange = review(&own);
         strange["request"]["namespace"] = json!(name);
@@ -382,7 +382,7 @@ async fn the_pods_word_beats_its_namespaces_which_beats_the_operators() {
     let known = ["GET /version ", "GET /api/v1/namespaces/shop "];
     let known = |head: &String| known.iter().any(|known| head.starts_with(known));
     assert!(heads.iter().all(known), "{heads:?}");
-    // A namespace that may not be read: failurePolicy decides, nobody guesses.
+    // A namespace cannot be read, so the review fails and failurePolicy decides.
     let mut elsewhere = review(&own);
     elsewhere["request"]["namespace"] = json!("elsewhere");
     let failed = webhook.ask(&elsewhere).await;

@@ -1,4 +1,4 @@
-//! `webhook-certs` makes a Secret to apply and a patch that is no object, and ends no trust that is in use.
+//! `webhook-certs` makes a Secret to apply and a patch that cannot be applied alone, and ends no trust that is in use.
 #![allow(clippy::unwrap_used)]
 
 #[path = "webhook/support.rs"]
@@ -18,7 +18,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use support::Webhook;
 
-/// A folder that goes away.
+/// A folder that is removed when this is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -37,7 +37,7 @@ impl Folder {
         self.0.join("secret.yaml")
     }
 
-    /// Makes both files, with more flags and a standard input.
+    /// Makes both files, with more flags and this standard input.
     fn certs(&self, flags: &[&str], stdin: &str) -> Output {
         let (patch, secret) = (self.patch(), self.secret());
         let files = ["--patch-file", patch.to_str().unwrap()];
@@ -61,7 +61,7 @@ fn webhook_certs(flags: &[&str], stdin: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It need not read this.
+    // The command need not read it.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -70,7 +70,7 @@ fn yaml(path: &Path) -> Value {
     serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// What both webhooks of a patch are to trust, which is the same, as base64.
+/// The caBundle in a patch, as base64. It is the same for both webhooks.
 fn bundle(patch: &Path) -> String {
     let patch = yaml(patch);
     let bundles = patch["webhooks"].as_array().unwrap().iter();
@@ -91,7 +91,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// A CA that expired or expires so many seconds from now, as PEM.
+/// A CA as PEM that expires in so many seconds, or has expired.
 fn root(expires: i64) -> String {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -151,7 +151,7 @@ fn the_patch_has_names_and_a_ca_and_is_no_object() {
     .map(webhook);
     assert_eq!(yaml(&folder.patch()), json!({ "webhooks": wanted }));
     assert_eq!(certificates(&bundle).len(), 1);
-    // The next commands are printed with the files' names.
+    // The next commands are printed with the names of the files.
     let said = stderr(&done);
     for path in [folder.patch(), folder.secret()] {
         assert!(said.contains(path.to_str().unwrap()), "{said}");
@@ -239,7 +239,7 @@ fn what_is_trusted_already_stays_so_once_and_until_it_expires() {
         let made = lines(&String::from_utf8(made).unwrap());
         assert_eq!(made, lines(&format!("{new}{first}{second}")));
     }
-    // A chart's values too, and from a file.
+    // The values of the chart have them as well, and the old CA can come from a file.
     let file = folder.0.join("old.pem");
     fs::write(&file, old).unwrap();
     let path = file.to_str().unwrap();

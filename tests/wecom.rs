@@ -1,4 +1,4 @@
-//! An account of WeCom: its own host, its own codes, its own tokens, by the same engine.
+//! An account of WeCom uses its own host, errcodes and tokens, with the same engine.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::{
 };
 use tokio::time::{Instant, sleep};
 
-/// The secret of an app; the log of every sidecar is searched for what it begins with.
+/// The secret of an app. It begins with the text for which the log of every sidecar is searched.
 fn secret() -> String {
     format!("{SECRET}-app")
 }
@@ -26,7 +26,7 @@ async fn calm() -> Wechat {
     .await
 }
 
-/// The table of an account at `wecom` with this secret.
+/// The table of an account with this secret, at `wecom`.
 fn account(wecom: &Wechat, secret: &str) -> String {
     let ca = wecom.ca_pem().map_or(String::new(), |pem| {
         format!("upstream_ca_file = '{}'\n", written("ca.pem", &pem))
@@ -106,7 +106,7 @@ async fn a_refused_token_that_comes_again_is_not_sent_again_and_cools_down() {
         }
     };
     let started = Instant::now();
-    // Refused once each, and asked for once while it cools down.
+    // Each call is refused once, and there is one token request per pause.
     for (more, all) in [(20, 20), (8, 28)] {
         calls(more).await;
         assert_eq!(wecom.calls().len(), all);
@@ -117,7 +117,7 @@ async fn a_refused_token_that_comes_again_is_not_sent_again_and_cools_down() {
         );
     }
     assert_eq!(sidecar.metric("wechat_sidecar_replays_total").await, 0.0);
-    // It heals by itself as soon as WeCom gives another one.
+    // Calls work again as soon as WeCom gives another token.
     wecom.change_wecom(|rules| rules.insists = false);
     wecom.wait_for_token_requests(2).await;
     while sidecar.get("/cgi-bin/getcallbackip").await.errcode() != Some(0) {
@@ -213,7 +213,7 @@ async fn a_wrong_secret_is_sent_once_and_not_again_for_minutes() {
 }
 
 #[tokio::test]
-async fn check_looks_whether_calls_are_let_in_from_here() {
+async fn check_tests_whether_calls_are_accepted_from_here() {
     let wecom = calm().await;
     let file = written("check.toml", &account(&wecom, &secret()));
     let check = async || {
@@ -289,7 +289,7 @@ async fn what_a_call_brings_for_another_kind_stays() {
             sent.unwrap_or_else(|| target.clone())
         );
     }
-    // A refusal of what is not ours is not ours.
+    // A refusal of a token that is not ours does not concern our token.
     wecom.clear();
     let reply = sidecar
         .get("/cgi-bin/user/get?access_token=of-nobody")

@@ -1,24 +1,25 @@
-//! What the status page says of the configuration's readings.
+//! The reloads of the configuration, for the status page.
 
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// How the configuration was read the last time.
+/// The last reload of the configuration.
 #[derive(Debug, Default)]
 pub struct Reloads(Mutex<Last>);
 
 #[derive(Debug, Default)]
 struct Last {
-    /// When, if it ever was since the start.
+    /// The time of the last reload since the start.
     at: Option<Instant>,
     problem: Option<String>,
     needs_restart: Vec<&'static str>,
 }
 
 impl Reloads {
-    /// It is in force, but for the keys that need a restart; or it is not, for a reason.
+    /// Records a reload. The configuration is in force, except for the keys that need a restart, or it was rejected
+    /// for a reason.
     pub fn note(&self, outcome: Result<Vec<&'static str>, String>) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         last.at = Some(Instant::now());

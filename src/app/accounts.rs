@@ -1,4 +1,4 @@
-//! The accounts that are served: opened, changed and let go while calls go on.
+//! The accounts that are served. They are opened, changed and removed while calls go on.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use crate::{
     server::{Drain, Listener, SocketOwner, Workers},
 };
 
-/// Accounts, and what each keeps going.
+/// All accounts, with their tasks and listeners.
 pub(super) struct ServedAccounts {
     factory: AccountFactory,
     directory: Directory,
     kept: Vec<ServedAccount>,
-    /// Connections of apps at once.
+    /// The most connections of apps.
     max_connections: usize,
 }
 
-/// What an account keeps going, until this is dropped.
+/// An account with its task and listeners, which end when this is dropped.
 struct ServedAccount {
     account: Arc<Account>,
     renewal: RenewalTask,
@@ -42,7 +42,7 @@ impl Drop for RenewalTask {
 /// A listener that is open until this is dropped.
 #[derive(Debug)]
 pub(super) struct OpenListener {
-    /// As it was configured.
+    /// Its address as it was configured.
     address: ListenAddr,
     owner: SocketOwner,
 }
@@ -55,21 +55,21 @@ pub(super) struct Listeners {
     tasks: JoinSet<()>,
 }
 
-/// What an account of a new configuration will be, if all of it is possible.
+/// An account of a new configuration, before all of that is known to be possible.
 struct Update {
     account: Arc<Account>,
-    /// What its secret follows then.
+    /// The source that its secret will use.
     secret: Option<Arc<SecretSource>>,
     bound: Vec<NewListener>,
 }
 
 enum NewListener {
-    /// Open already, for this account or another.
+    /// It is open already, for this account or another.
     Before(ListenAddr),
     New(ListenAddr, Listener),
 }
 
-/// How many accounts came, changed and went.
+/// How many accounts were added, changed and removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) added: usize,
@@ -87,8 +87,7 @@ impl Listeners {
         }
     }
 
-    /// Lets calls in at `listener`, which is configured as `address`: those of the account with this
-    /// id, or of all.
+    /// Opens `listener`, which is configured as `address`, for calls of the account with this id, or of all accounts.
     pub(super) fn open(
         &mut self,
         address: ListenAddr,
@@ -105,7 +104,7 @@ impl Listeners {
         OpenListener { address, owner }
     }
 
-    /// Waits until all are closed.
+    /// Waits until all listeners are closed.
     pub(super) async fn closed(mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
@@ -137,8 +136,8 @@ impl ServedAccounts {
         Ok(served)
     }
 
-    /// Where there are others, the calls that wait for one account's token take a part of all
-    /// connections and no more.
+    /// With several accounts, the calls that wait for the token of one account take at most a quarter of all
+    /// connections.
     fn limit_waiters(&self) {
         let most = if self.kept.len() > 1 {
             (self.max_connections / 4).max(1)
@@ -150,12 +149,12 @@ impl ServedAccounts {
         }
     }
 
-    /// The accounts as calls see them.
+    /// The accounts for calls.
     pub(super) fn directory(&self) -> &Directory {
         &self.directory
     }
 
-    /// Keeps `open` for as long as the account with this id.
+    /// Keeps `open` open as long as the account with this id exists.
     pub(super) fn keep(&mut self, id: &str, open: OpenListener) {
         if let Some(kept) = self.kept.iter_mut().find(|kept| kept.account.id() == id) {
             kept.listeners.push(open);
@@ -271,7 +270,7 @@ impl ServedAccounts {
 }
 
 impl ServedAccount {
-    /// Begins to renew its token. It must be called on a runtime.
+    /// Starts to renew its token. This must be called on a runtime.
     fn new(account: Arc<Account>) -> Self {
         let renewal = tokio::spawn(account.keeper.clone().run());
         Self {
@@ -285,7 +284,7 @@ impl ServedAccount {
         self.account.id() == account.id()
     }
 
-    /// The same account with other options, whose secret is now the one that `secret` is.
+    /// The same account with other options. Its secret now uses the source of `secret`.
     fn update(self, account: Arc<Account>, secret: Option<&SecretSource>) -> Self {
         let is_kept = |before: &Arc<SecretSource>| {
             let now = account.secret.as_ref();
@@ -309,7 +308,7 @@ impl ServedAccount {
     }
 }
 
-/// The open listener at `address`, which is the account's with this id from now on.
+/// Takes the open listener at `address`, and makes it that of the account with this id.
 fn take(open: &mut Vec<OpenListener>, address: &ListenAddr, id: &str) -> Option<OpenListener> {
     let is_its = |open: &OpenListener| open.owner.borrow().as_deref() == Some(id);
     let at = open

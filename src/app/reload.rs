@@ -1,4 +1,4 @@
-//! The configuration, read again when somebody says so or when its file changed.
+//! Reloads the configuration on SIGHUP, or when its file has changed.
 
 use std::{io, path::Path};
 
@@ -13,10 +13,10 @@ use crate::{
     rt::file_watcher::FileWatcher,
 };
 
-/// How often the file is looked at.
+/// How often the file is read.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 pub(super) struct ConfigSource {
     config: Config,
     file: FileWatcher,
@@ -24,7 +24,8 @@ pub(super) struct ConfigSource {
 }
 
 impl ConfigSource {
-    /// Of `config`, as it was read when the process started. From now on SIGHUP ends it no more.
+    /// The source of `config`, which was read when the process started. From now on, SIGHUP no longer ends the
+    /// process.
     pub(super) async fn new(config: &Config) -> io::Result<Self> {
         let hangups = signal(SignalKind::hangup())?;
         let file = config.file().map(Path::to_owned);
@@ -35,7 +36,7 @@ impl ConfigSource {
         })
     }
 
-    /// Returns with a new reading when there is reason to read again.
+    /// Waits for a reason to reload, and returns the new configuration.
     pub(super) async fn reload(&mut self) -> Result<Config, ConfigError> {
         tokio::select! {
             _ = self.hangups.recv() => tracing::info!("SIGHUP: reading the configuration again"),
@@ -44,10 +45,10 @@ impl ConfigSource {
             }
         }
         loop {
-            // Before it is read: what comes later is another change.
+            // This comes before the read, so a later change is noticed.
             self.file.mark_seen().await;
             let config = self.config.clone();
-            match spawn_blocking(move || config.reread()).await {
+            match spawn_blocking(move || config.reload()).await {
                 Ok(read) => return read,
                 Err(_) => sleep(INTERVAL).await,
             }

@@ -1,4 +1,4 @@
-//! A sidecar that serves: its configuration changes, its secrets rotate, and in the end it drains.
+//! A running sidecar: its configuration is reloaded, its secrets rotate, and at last it drains.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use crate::{
     account::{Account, Directory},
     admin::Reloads,
     config::{Config, ConfigError},
-    metrics::{Metrics, Reread},
+    metrics::{Metrics, Reload},
     rt::file_watcher::off_runtime,
     secret::SecretSource,
     server::{Drain, Workers},
 };
 
-/// How often secret files are read again.
+/// How often secret files are read.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A sidecar that lets calls in.
+/// A sidecar that accepts calls.
 pub(super) struct Running {
     pub(super) config: Config,
     pub(super) accounts: ServedAccounts,
@@ -36,24 +36,24 @@ pub(super) struct Running {
     pub(super) drain: Drain,
     pub(super) metrics: Arc<Metrics>,
     pub(super) reloads: Arc<Reloads>,
-    /// The listeners of all accounts, open as long as this is held.
+    /// The listeners of all accounts. They are open until this is dropped.
     pub(super) _common: Vec<OpenListener>,
-    /// Ended when this is dropped.
+    /// Tasks that end when this is dropped.
     pub(super) _tasks: JoinSet<()>,
 }
 
 impl Running {
-    /// Puts a new reading in force, and notes what came of it.
+    /// Applies a new configuration, and records the result.
     pub(super) async fn apply(&mut self, read: Result<Config, ConfigError>) {
         let outcome = apply(read, &self.config, &mut self.accounts, &mut self.listeners).await;
-        self.metrics.reread(match outcome {
-            Ok(_) => Reread::Applied,
-            Err(_) => Reread::Rejected,
+        self.metrics.reload(match outcome {
+            Ok(_) => Reload::Applied,
+            Err(_) => Reload::Rejected,
         });
         self.reloads.note(outcome);
     }
 
-    /// Lets nobody in any more, and finishes the calls in flight within the grace.
+    /// Closes the listeners, and finishes the calls in flight within the grace period.
     pub(super) async fn drained(self) -> Ended {
         self.drain.drain();
         self.listeners.closed().await;
@@ -64,8 +64,8 @@ impl Running {
     }
 }
 
-/// Puts a new reading in force, as far as that goes without a restart. Returns the keys that need one,
-/// or why nothing was changed.
+/// Applies a new configuration, except for what needs a restart. Returns the keys that need one, or the reason why
+/// nothing was changed.
 async fn apply(
     read: Result<Config, ConfigError>,
     running: &Config,
@@ -110,7 +110,7 @@ async fn apply(
     }
 }
 
-/// Notices rotated secrets; a keeper that had failed tries again at once.
+/// Notices rotated secrets. A keeper that has failed then tries again at once.
 pub(super) async fn watch_secrets(directory: Directory, caller_key: Option<Arc<SecretSource>>) {
     loop {
         sleep(SECRETS_INTERVAL).await;
@@ -118,10 +118,10 @@ pub(super) async fn watch_secrets(directory: Directory, caller_key: Option<Arc<S
         let secrets = accounts
             .iter()
             .filter_map(|account| account.secret.as_ref());
-        // Side by side: one on a network that hangs holds up no other.
+        // The files are read concurrently, so one that hangs delays no other.
         let reads = secrets.chain(&caller_key).map(async |secret| {
             let source = secret.clone();
-            let changed = off_runtime(move || source.reread()).await;
+            let changed = off_runtime(move || source.reload()).await;
             (changed == Some(true)).then_some(secret)
         });
         for changed in join_all(reads).await.into_iter().flatten() {

@@ -1,16 +1,16 @@
-//! A budget for bodies: how many bytes the whole process may hold at once.
+//! A budget for the bytes of bodies that the process holds at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A number of bytes shared by all calls, as long as the process lives. Nobody waits for room: it is there or
-/// it is not.
+/// A number of bytes that all calls share, as long as the process lives. No call waits for bytes: a reservation
+/// succeeds or fails at once.
 #[derive(Debug)]
 pub struct ByteBudget {
     limit: usize,
     held: AtomicUsize,
 }
 
-/// Some of the [`ByteBudget`], given back when dropped.
+/// A part of the [`ByteBudget`], returned when this is dropped.
 #[derive(Debug)]
 pub struct Reservation {
     budget: &'static ByteBudget,
@@ -18,7 +18,7 @@ pub struct Reservation {
 }
 
 impl ByteBudget {
-    /// Room for `limit` bytes.
+    /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> &'static Self {
         let held = AtomicUsize::new(0);
         Box::leak(Box::new(Self { limit, held }))
@@ -29,9 +29,9 @@ impl ByteBudget {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Room for `bytes`, if there is any.
+    /// Reserves `bytes`, if they are available.
     pub fn reserve(&'static self, bytes: usize) -> Option<Reservation> {
-        // Not `then_some`: a room that was never taken must not be given back.
+        // Not `then_some`, which would create, and drop, a reservation even if this failed.
         self.take(bytes).then(|| Reservation {
             budget: self,
             bytes,
@@ -47,7 +47,7 @@ impl ByteBudget {
 }
 
 impl Reservation {
-    /// Takes `bytes` more, if they are there.
+    /// Reserves `bytes` more, if they are available.
     pub fn grow(&mut self, bytes: usize) -> bool {
         let taken = self.budget.take(bytes);
         if taken {

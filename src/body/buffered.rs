@@ -1,7 +1,7 @@
 //! A body read up to a limit: either all of it, or its beginning and the rest.
 //!
-//! Both directions need this. A call held whole can be sent twice; a reply held whole can be read
-//! for an error code before it is passed on. Only what is held whole can be copied.
+//! Both directions need this. A call whose body is buffered whole can be sent twice. A reply that is buffered whole
+//! can be checked for an error code before it is passed on. Only a whole body can be copied.
 
 use std::{
     pin::Pin,
@@ -18,25 +18,25 @@ use crate::wechat::errcode;
 /// See the [module](self).
 #[derive(Debug)]
 pub enum BufferedBody<B> {
-    /// The whole body fitted.
+    /// The whole body is buffered.
     Whole(HeldBytes),
-    /// It did not: what was read, and what was not.
+    /// The body did not fit.
     Partial {
-        /// Already read, to be sent first.
+        /// The bytes that were read already.
         prefix: Bytes,
-        /// Still unread. Boxed, since it is rare and what is held is small.
+        /// The rest. It is boxed, because it is rare and larger than the other variant.
         rest: Box<B>,
     },
 }
 
-/// Bytes in memory. They keep the room that they take for as long as anybody has them, be it a
-/// queue to a WeChat that does not read.
+/// Bytes in memory. They keep their reservation as long as a copy of them exists, for example in the queue of a
+/// connection to a WeChat that does not read.
 #[derive(Clone, Debug, Default)]
 pub struct HeldBytes {
     bytes: Bytes,
 }
 
-/// What owns a body's bytes.
+/// The owner of a body's bytes.
 struct ReservedBytes {
     bytes: Bytes,
     _reservation: Reservation,
@@ -48,13 +48,13 @@ impl AsRef<[u8]> for ReservedBytes {
     }
 }
 
-/// Why a body of unknown length cannot be held, and so cannot be sent with a Content-Length.
+/// Why a body of unknown length cannot be buffered. It would be needed whole, to send it with a Content-Length.
 #[derive(Debug, thiserror::Error)]
 pub enum BufferError<E> {
-    /// It is larger than may be held.
+    /// It is larger than allowed.
     #[error("the body is larger than may be held")]
     TooLarge,
-    /// There is no room for it now.
+    /// The budget is used up.
     #[error("there is no room to hold the body")]
     NoRoom,
     /// It could not be read.
@@ -62,18 +62,18 @@ pub enum BufferError<E> {
     Broken(#[source] E),
 }
 
-/// The step by which room for a body of unknown length grows.
+/// The step by which the reservation of a body of unknown length grows.
 const STEP: usize = 64 * 1024;
 
 impl<B> BufferedBody<B> {
-    /// A body that is here already.
+    /// A body whose bytes are given.
     pub fn ready(bytes: impl Into<Bytes>) -> Self {
         Self::Whole(HeldBytes {
             bytes: bytes.into(),
         })
     }
 
-    /// All the bytes, if they fitted.
+    /// All bytes, if the body is buffered whole.
     pub fn whole(&self) -> Option<&Bytes> {
         match self {
             Self::Whole(held) => Some(&held.bytes),
@@ -81,7 +81,7 @@ impl<B> BufferedBody<B> {
         }
     }
 
-    /// A second copy to send again; none if the body is not held whole.
+    /// A copy for a second send. `None` if the body is not buffered whole.
     pub fn try_clone(&self) -> Option<Self> {
         match self {
             Self::Whole(held) => Some(Self::Whole(held.clone())),
@@ -94,8 +94,8 @@ impl<B> BufferedBody<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    /// Reads a reply as long as it can still be a refusal: it begins as a JSON object, and has no
-    /// more than `limit` bytes.
+    /// Reads a reply as long as it may still be a refusal: it must begin like a JSON object, and have at most `limit`
+    /// bytes.
     pub async fn peek(mut body: B, limit: usize) -> Result<Self, B::Error> {
         let declared = body.size_hint();
         if declared.lower() > limit as u64 {
@@ -116,11 +116,10 @@ where
         Ok(Self::ready(read.into_bytes()))
     }
 
-    /// Reads a call so that it can be sent again.
+    /// Reads a call's body, so that the call can be sent again.
     ///
-    /// Of a body that declares its length all room is taken at once; without room, or larger than
-    /// `limit`, it comes back unread. A body that does not must be held, for it leaves with a
-    /// Content-Length.
+    /// A declared length is reserved at once. If that fails, or if the length is larger than `limit`, the body is
+    /// returned unread. A body without a declared length must be buffered, because WeChat needs a Content-Length.
     pub async fn buffer(
         mut body: B,
         limit: usize,
@@ -141,7 +140,7 @@ where
         while !body.is_end_stream()
             && let Some(frame) = body.frame().await
         {
-            // Trailers end a body; WeChat neither sends nor reads any.
+            // Trailers end a body. WeChat neither sends nor reads them.
             let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else {
                 break;
             };
@@ -191,7 +190,7 @@ where
     }
 }
 
-/// Frames put together; a single one is not copied.
+/// Joins frames. A single frame is not copied.
 #[derive(Default)]
 struct Collected {
     first: Bytes,

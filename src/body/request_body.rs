@@ -22,18 +22,18 @@ use crate::{net::connection_error::ConnectionError, rt::task::Deadline};
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// Nothing came for this long.
+    /// No byte arrived for this long.
     #[error("nothing came for {0:?}")]
     Idle(Duration),
-    /// The app hung up, or sent nonsense.
+    /// The app hung up, or sent a malformed body.
     #[error("the connection broke")]
     Broken(#[source] hyper::Error),
-    /// WeChat did, or it cannot be reached any more.
+    /// The same on the side of WeChat.
     #[error("{0}")]
     Reply(ConnectionError),
 }
 
-/// Ends a body that is waited for too long. It costs nothing while the body keeps coming.
+/// Ends a body that pauses for too long. It costs nothing while bytes arrive.
 #[derive(Debug)]
 pub struct IdleTimeout {
     limit: Duration,
@@ -47,7 +47,7 @@ impl IdleTimeout {
         Self { limit, deadline }
     }
 
-    /// Passes on what `polled` says, and the pause that has become too long.
+    /// Returns `polled`, or an error if the pause has become too long.
     pub fn watch<T>(
         &mut self,
         polled: Poll<Option<Result<T, hyper::Error>>>,
@@ -66,13 +66,13 @@ impl IdleTimeout {
     }
 }
 
-/// The app's connection, as a call's body and reply see it.
+/// The app's connection, as the guards of its calls use it.
 pub trait CallOwner: fmt::Debug + Send + Sync {
-    /// One of those who keep the call with this number busy is gone.
+    /// A guard of the call with this number was dropped.
     fn release(&self, call: u64);
 }
 
-/// Keeps a call busy for as long as it lives.
+/// Keeps a call in progress until it is dropped.
 #[derive(Debug)]
 pub struct CallGuard {
     owner: Arc<dyn CallOwner>,
@@ -80,7 +80,7 @@ pub struct CallGuard {
 }
 
 impl CallGuard {
-    /// For `owner` to make, and to count.
+    /// Only `owner` calls this, because it counts the guards.
     pub fn new(owner: Arc<dyn CallOwner>, call: u64) -> Self {
         Self { owner, call }
     }
@@ -92,24 +92,25 @@ impl Drop for CallGuard {
     }
 }
 
-/// What an app sends. Dropped before its end, it is read on for a while and thrown away, so that
-/// the app can finish sending and then read why it was turned down.
+/// The body of an app's request. If it is dropped before its end, the rest is read for a while and discarded. So the
+/// app can finish sending, and then read why the call was rejected.
 #[derive(Debug)]
 pub struct RequestBody {
-    /// Taken only by `drop`.
+    /// Only `drop` takes it.
     body: Option<Incoming>,
     idle: IdleTimeout,
-    /// The app waits for '100 Continue', which goes out with the first look at the body.
+    /// The app waits for '100 Continue', which is sent when the body is first polled.
     awaits_continue: bool,
-    /// What came with the head.
+    /// Bytes that arrived with the head.
     prefix: Bytes,
     ended: bool,
-    /// Dropped when the body is through.
+    /// Dropped when the body has ended.
     guard: Option<CallGuard>,
 }
 
 impl RequestBody {
-    /// The body of a call, with pauses of at most `idle`; `guard` keeps the call busy until it is through.
+    /// The body of a call, with pauses of at most `idle`. `guard` keeps the call in progress until the body has
+    /// ended.
     pub fn new(body: Incoming, idle: Duration, awaits_continue: bool, guard: CallGuard) -> Self {
         Self {
             ended: body.is_end_stream(),
@@ -123,7 +124,7 @@ impl RequestBody {
 }
 
 impl RequestBody {
-    /// A body that came with its head.
+    /// A body that arrived with its head.
     pub fn whole(prefix: Bytes) -> Self {
         Self {
             ended: true,
@@ -189,14 +190,14 @@ impl Drop for RequestBody {
     }
 }
 
-/// How long what nobody wants is read, in all and without a byte.
+/// How long a discarded body is read, in all and without a byte.
 const LINGER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5));
 
-/// Reads on for a while: `poll_next` reads, and says whether there may be more. An app that still sends may
-/// read the answer only then, and loses it when the connection is closed before.
+/// Reads on for a while. `poll_next` reads, and returns whether there may be more. An app may read the reply only
+/// after it has sent everything. If the connection were closed before, it would lose the reply.
 pub async fn linger(mut poll_next: impl FnMut(&mut Context<'_>) -> Poll<bool>) {
     let until_it_ends =
         async { while let Ok(true) = timeout(LINGER.1, poll_fn(&mut poll_next)).await {} };
-    // Either way there is nothing more to do for this app.
+    // The result does not matter, because the connection ends anyway.
     let _ = timeout(LINGER.0, until_it_ends).await;
 }

@@ -14,13 +14,13 @@ use crate::{
     proxy::{HEADER, Mark, guard::FOR_ADMIN},
 };
 
-/// How long an answer may take.
+/// The time limit of a request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// No answer is larger.
+/// The largest reply.
 const LARGEST: usize = 1 << 20;
 
-/// What was answered.
+/// A reply of an admin port.
 #[derive(Debug)]
 pub(super) struct AdminReply {
     pub(super) status: u16,
@@ -45,28 +45,28 @@ impl AdminReply {
     }
 }
 
-/// Why there is no answer of an admin port's.
+/// Why there is no reply from an admin port.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
-    /// There is nothing to send.
+    /// The request cannot be built.
     #[error("the question cannot be asked: {0}")]
     Question(String),
-    /// Nobody is there.
+    /// Nothing listens there.
     #[error("no sidecar can be reached at {0}: {1}")]
     Unreachable(SocketAddr, String),
-    /// Somebody is there, and says nothing.
+    /// Something listens there, and does not answer.
     #[error("no answer from {0} within {PATIENCE:?}")]
     Silent(SocketAddr),
-    /// Something else is said.
+    /// It does not speak HTTP.
     #[error("what answers at {0} does not speak HTTP: it is no sidecar's admin port, see --admin")]
     NotHttp(SocketAddr),
-    /// A port for calls.
+    /// It is a port for calls.
     #[error("{0} is a sidecar's port for calls, not its admin port: see --admin")]
     Calls(SocketAddr),
-    /// Another server.
+    /// It is another server.
     #[error("what answers at {0} is no sidecar's admin port: see --admin")]
     Stranger(SocketAddr),
-    /// The answer did not come, or did not come to its end.
+    /// The reply did not arrive, or broke off.
     #[error("the answer from {0} broke off")]
     Broken(SocketAddr),
 }
@@ -84,7 +84,7 @@ pub(super) async fn request(
 
 async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Result<AdminReply, AskError> {
     let client = Client::localhost(admin).map_err(|error| AskError::Question(error.to_string()))?;
-    // The admin port accepts loopback names only, whatever address it is reached at.
+    // The admin port only accepts loopback names, whatever its address is.
     let url = format!("http://localhost:{}{path}", admin.port());
     let request = client.request(method, url);
     let request = request.header(HEADER, HeaderValue::from_static(FOR_ADMIN));
@@ -102,7 +102,7 @@ async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Result<Admin
     Ok(AdminReply { status, body })
 }
 
-/// Whether an admin port answers so.
+/// Whether the reply comes from an admin port.
 fn recognise(headers: &HeaderMap, admin: SocketAddr) -> Result<(), AskError> {
     let mut marks = headers.get_all(HEADER).iter();
     match (marks.next(), marks.next()) {

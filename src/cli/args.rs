@@ -1,4 +1,4 @@
-//! The command line: subcommands, flags made of the keys, help and version.
+//! The command line: subcommands, a flag for each key, help and version.
 
 use std::ffi::OsString;
 
@@ -18,26 +18,26 @@ use crate::{
     settings::parse,
 };
 
-/// A command line, understood.
+/// A parsed command line.
 #[derive(Clone)]
 #[allow(missing_debug_implementations)] // A value may be a URL with a password.
 pub struct Invocation {
     /// What to do.
     pub operation: Operation,
-    /// The keys given as flags, with their values, not looked at yet.
+    /// The keys that were given as flags, with their values, not parsed yet.
     pub flags: Vec<(Id, Vec<String>)>,
 }
 
-/// What is said instead of doing something.
+/// Why a command line is not executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UsageError {
-    /// Help or version, as asked for.
+    /// It asks for help or the version. This is the text.
     Said(String),
-    /// What is wrong with the command line.
+    /// It is wrong. This is the problem.
     Wrong(String),
 }
 
-/// Reads a command line, the program's own name first.
+/// Parses a command line, which begins with the name of the program.
 pub fn parse<I>(args: I) -> Result<Invocation, UsageError>
 where
     I: IntoIterator<Item = OsString>,
@@ -52,7 +52,7 @@ where
     Ok(Invocation { operation, flags })
 }
 
-/// The keys given before the subcommand or behind it.
+/// The keys that are given before the subcommand or behind it.
 fn flags(
     outer: &ArgMatches,
     name: &str,
@@ -109,7 +109,7 @@ fn texts(matches: &ArgMatches, key: &Key) -> Option<Vec<String>> {
     Some(texts.cloned().collect())
 }
 
-/// Clap's words, without an argument that may have a password in it.
+/// Clap's message, without arguments that may contain a password.
 fn answer(error: &clap::Error, args: &[OsString]) -> UsageError {
     let mut text = error.to_string();
     if matches!(
@@ -131,7 +131,7 @@ fn answer(error: &clap::Error, args: &[OsString]) -> UsageError {
     UsageError::Wrong(text.trim_start_matches("error: ").trim_end().to_owned())
 }
 
-/// The command line as clap knows it. No value is checked by clap, which would repeat it.
+/// The command line for clap. Clap checks no values, because its messages would repeat them.
 pub fn command() -> Command {
     Command::new("wechat-sidecar")
         .version(format!("{} (commit {})", crate::VERSION, crate::COMMIT))
@@ -143,30 +143,29 @@ pub fn command() -> Command {
         .subcommands(k8s_args::subcommands())
 }
 
-/// The subcommands that are about a sidecar, and so take its keys.
+/// The subcommands that take the keys of the sidecar.
 fn sidecars() -> [Command; 5] {
     [
-        Command::new("serve").about("Serve apps: what happens without a subcommand, too"),
+        Command::new("serve").about("Serve apps; this is the default"),
         Command::new("check")
-            .about("Say what of the configuration works, and reach out to WeChat")
+            .about("Say what of the configuration works, and call WeChat")
             .arg(mint()),
         Command::new("health")
-            .about("Ask a running sidecar whether it lives, for images without a shell"),
+            .about("Ask a running sidecar whether it is alive, for images without a shell"),
         Command::new("wait")
             .about("Wait until a running sidecar is ready")
             .args([started(), timeout()]),
-        Command::new("shutdown")
-            .about("Ask a running sidecar to stop, where --enable-shutdown lets it"),
+        Command::new("shutdown").about("Ask a running sidecar to stop; takes --enable-shutdown"),
     ]
 }
 
 const AFTERWORD: &str = "\
-Each flag is also an environment variable, WECHAT_SIDECAR_ and its name in upper snake case, and a
-key of the TOML file that --config names. A flag beats the environment, which beats the file.
+Each flag is also an environment variable, named WECHAT_SIDECAR_ and the flag in upper snake case,
+and a key of the TOML file that --config names. A flag beats the environment, which beats the file.
 
 The credentials of one account come from the environment: WECHAT_APPID, and WECHAT_SECRET_FILE (the
-path of a file, read again at each token request) or WECHAT_SECRET. Several accounts stand in the
-file, below [[accounts]].
+path of a file, which is read again at each token request) or WECHAT_SECRET. Several accounts are
+listed in the TOML file, under [[accounts]].
 
 Exit codes: 0 done, 1 failed, 64 wrong usage or configuration.";
 
@@ -174,21 +173,21 @@ fn mint() -> Arg {
     Arg::new("mint")
         .long("mint")
         .action(ArgAction::SetTrue)
-        .help("Request a token in any case; a classic one ends that of everybody else")
+        .help("Request a token in any case, even a classic one, which ends the token of everybody else")
 }
 
 fn started() -> Arg {
     Arg::new("started")
         .long("started")
         .action(ArgAction::SetTrue)
-        .help("Wait only until the first token request has ended, well or badly")
+        .help("Wait only for the end of the first token request, whether it succeeds or fails")
 }
 
 fn timeout() -> Arg {
     Arg::new("timeout")
         .long("timeout")
         .value_name("DURATION")
-        .help("How long [default: 30s]")
+        .help("How long to wait at most [default: 30s]")
 }
 
 #[cfg(test)]

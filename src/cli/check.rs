@@ -1,4 +1,6 @@
-//! `check`: what of the configuration works, in plain sentences, one a line.
+//! `check`: tests the configuration, and prints one plain sentence per line.
+
+mod running;
 
 use std::{net::IpAddr, process::ExitCode, sync::Arc};
 
@@ -24,11 +26,12 @@ use crate::{
     },
     wechat::{api::Api, errcode},
 };
+use running::reason_not_to_request;
 
-/// Answered to anybody, even without a token: with an error code.
+/// WeChat answers this path even without a token, with an error code.
 const HARMLESS: &str = "/cgi-bin/get_api_domain_ip";
 
-/// A call to it, behind `prefix` and with `query`.
+/// A call to [`HARMLESS`], behind `prefix` and with `query`.
 fn harmless(prefix: &str, query: &str) -> Option<UpstreamRequest> {
     let body = BufferedBody::ready(Bytes::new());
     UpstreamRequest::new(&Method::GET, body, |target| {
@@ -36,17 +39,17 @@ fn harmless(prefix: &str, query: &str) -> Option<UpstreamRequest> {
     })
 }
 
-/// Error pages are larger; nothing of them is of interest.
-const LARGEST_REPLY: usize = 64 * 1024;
+/// The largest reply that is read. Error pages may be larger, and are not needed.
+const MAX_REPLY: usize = 64 * 1024;
 
-/// Says what works, and fails if something does not. A classic token is requested only to `mint`,
-/// for that ends the token of everybody else.
+/// Prints what works, and fails if something does not. A classic token is requested only with `mint`, because the
+/// request ends the token of everybody else.
 pub(super) async fn check(config: &Config, mint: bool) -> ExitCode {
     let mut report = Report { failed: false };
     report.configuration(config);
     let running = report.running(config).await;
-    let route = match Connector::new(config.route.clone()) {
-        Ok(route) => Arc::new(route),
+    let connector = match Connector::new(config.connect.clone()) {
+        Ok(connector) => Arc::new(connector),
         Err(error) => {
             report.failed(&error.to_string());
             return report.end();
@@ -56,7 +59,7 @@ pub(super) async fn check(config: &Config, mint: bool) -> ExitCode {
     let is_common = |account: &account::Options| account.upstream.is_none();
     if config.accounts.iter().any(is_common) {
         report.dns(config).await;
-        if !report.reach(config, &route).await {
+        if !report.upstream(config, &connector).await {
             report.warning("no token was requested, since WeChat cannot be reached");
             return report.end();
         }
@@ -64,13 +67,13 @@ pub(super) async fn check(config: &Config, mint: bool) -> ExitCode {
     for account in &config.accounts {
         match reason_not_to_request(account, &running) {
             Some(reason) if !mint => report.ok(&reason),
-            _ => report.token(config, &route, account).await,
+            _ => report.token(config, &connector, account).await,
         }
     }
     report.end()
 }
 
-/// Lines said so far.
+/// Prints the lines, and remembers whether any is a failure.
 struct Report {
     failed: bool,
 }
@@ -127,7 +130,7 @@ impl Report {
         ));
     }
 
-    /// What a running sidecar says about its accounts; `Null` when there is none.
+    /// Reports whether a sidecar is running. Returns what it says about its accounts; `Null` if there is none.
     async fn running(&self, config: &Config) -> Value {
         let admin = from_here(config.admin);
         match request(admin, Method::GET, "/readyz").await {
@@ -156,7 +159,7 @@ impl Report {
             .unwrap_or_default()
     }
 
-    /// Whether the store answers, and holds what it should.
+    /// Reports whether the store answers, and whether it holds tokens.
     async fn store(&mut self, config: &Config) {
         let Some(options) = &config.store else { return };
         let redis = Redis::new(options.clone());
@@ -165,8 +168,8 @@ impl Report {
             .iter()
             .filter(|account| account.uses_store())
         {
-            let place = redis.slot(account.api, &account.appid, account.id());
-            match place.read().await {
+            let slot = redis.slot(account.api, &account.appid, account.id());
+            match slot.read().await {
                 Ok(found) => {
                     let holds = if found.token.is_some() { "a" } else { "no" };
                     let appid = &account.appid;
@@ -179,43 +182,54 @@ impl Report {
         }
     }
 
+    /// Reports the addresses of WeChat's host.
     async fn dns(&self, config: &Config) {
-        let Some(origin) = config.route.origins.first() else {
+        let Some(origin) = config.connect.origins.first() else {
             return;
         };
-        if config.route.egress.is_some() || origin.host.parse::<IpAddr>().is_ok() {
+        if config.connect.egress.is_some() || origin.host.parse::<IpAddr>().is_ok() {
             return;
         }
-        // A failure is said by who tries to connect.
-        if let Ok(found) = config.route.names.resolve(&origin.host).await {
+        // If this fails, so does the connection, which reports it.
+        if let Ok(found) = config.connect.dns.resolve(&origin.host).await {
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             self.ok(&format!("{} is at {}", origin.host, found.join(", ")));
         }
     }
 
-    /// Whether WeChat answers a call without a token.
-    async fn reach(&mut self, config: &Config, route: &Arc<Connector>) -> bool {
-        let upstream = Upstream::new(route.clone(), config.upstream, Arc::new(Metrics::default()));
+    /// Reports whether WeChat answers a call without a token. Returns whether anything answers.
+    async fn upstream(&mut self, config: &Config, connector: &Arc<Connector>) -> bool {
+        let upstream = Upstream::new(
+            connector.clone(),
+            config.upstream,
+            Arc::new(Metrics::default()),
+        );
         let Some(call) = harmless("", "") else {
             return false;
         };
         let sent = upstream.send(call, true).await;
         let answered = sent.is_ok();
         match sent {
-            Ok(reply) => self.reached(config, route, reply).await,
+            Ok(reply) => self.upstream_reply(config, connector, reply).await,
             Err(error) => self.failed(&format!("WeChat cannot be reached: {error}")),
         }
         answered
     }
 
-    async fn reached(&self, config: &Config, route: &Connector, reply: Response<ResponseBody>) {
-        let egress = config.route.egress.as_ref();
+    /// Reports the host that answered, and whether it answers as WeChat does.
+    async fn upstream_reply(
+        &self,
+        config: &Config,
+        connector: &Connector,
+        reply: Response<ResponseBody>,
+    ) {
+        let egress = config.connect.egress.as_ref();
         let by = egress.map_or(String::new(), |egress| {
             format!(" through the egress proxy {egress}")
         });
-        // The one that could be connected comes first now.
-        let origins = route.origins();
-        let (Some(first), Some(origin)) = (config.route.origins.first(), origins.first()) else {
+        // The origin that could be connected comes first now.
+        let origins = connector.origins();
+        let (Some(first), Some(origin)) = (config.connect.origins.first(), origins.first()) else {
             return;
         };
         if *origin != first {
@@ -225,9 +239,7 @@ impl Report {
             ));
         }
         let status = reply.status().as_u16();
-        let body = Limited::new(reply.into_body(), LARGEST_REPLY)
-            .collect()
-            .await;
+        let body = Limited::new(reply.into_body(), MAX_REPLY).collect().await;
         let body = body
             .map(http_body_util::Collected::to_bytes)
             .unwrap_or_default();
@@ -240,27 +252,37 @@ impl Report {
         }
     }
 
-    async fn token(&mut self, config: &Config, route: &Arc<Connector>, account: &account::Options) {
-        let client = match api::client(&config.route) {
+    /// Requests a token for `account`, and reports the result.
+    async fn token(
+        &mut self,
+        config: &Config,
+        connector: &Arc<Connector>,
+        account: &account::Options,
+    ) {
+        let client = match api::client(&config.connect) {
             Ok(client) => client,
             Err(problem) => return self.failed(&problem.to_string()),
         };
-        let means = AccountFactory::new(client, route.clone(), config.token_wait);
+        let factory = AccountFactory::new(client, connector.clone(), config.token_wait);
         let of_account = |problem: AccountError| format!("{}: {problem}", account.names());
-        let (issuer, route) = match (account.token_source(&means), account.connector(&means)) {
-            (Ok(issuer), Ok(route)) => (issuer, route),
+        let opened = (account.token_source(&factory), account.connector(&factory));
+        let (source, connector) = match opened {
+            (Ok(source), Ok(connector)) => (source, connector),
             (Err(problem), _) | (_, Err(problem)) => return self.failed(&of_account(problem)),
         };
-        if account.upstream.is_some() && self.own_way(config, account, &route, "").await.is_none() {
-            return;
+        if account.upstream.is_some() {
+            let reply = self.own_upstream(config, account, &connector, "").await;
+            if reply.is_none() {
+                return;
+            }
         }
-        let wanted = FetchRequest {
+        let request = FetchRequest {
             cause: Cause::Missing,
             current: None,
         };
-        match issuer.fetch(wanted).await {
-            Ok(issued) => {
-                let seconds = issued.token.lifetime().as_secs();
+        match source.fetch(request).await {
+            Ok(fetched) => {
+                let seconds = fetched.token.lifetime().as_secs();
                 let who = match account.source {
                     SourceOptions::Wechat => "WeChat issues a token to",
                     SourceOptions::File(_) => "the file holds a token for",
@@ -272,7 +294,7 @@ impl Report {
                 };
                 self.ok(&format!("{who} {}; it lives {seconds} s", account.names()));
                 if account.api == Api::Wecom {
-                    self.trusted_ip(config, account, &route, &issued.token)
+                    self.trusted_ip(config, account, &connector, &fetched.token)
                         .await;
                 }
             }
@@ -280,24 +302,28 @@ impl Report {
         }
     }
 
-    /// Whether an account's own WeChat or WeCom answers a call with this query, and what.
-    async fn own_way(
+    /// Sends a call with `query` to an account's own upstream, and reports whether that answers. Returns the body.
+    async fn own_upstream(
         &mut self,
         config: &Config,
         account: &account::Options,
-        route: &Arc<Connector>,
+        connector: &Arc<Connector>,
         query: &str,
     ) -> Option<Bytes> {
-        let call = harmless(route.prefix(), query)?;
-        let upstream = Upstream::new(route.clone(), config.upstream, Arc::new(Metrics::default()));
+        let call = harmless(connector.prefix(), query)?;
+        let upstream = Upstream::new(
+            connector.clone(),
+            config.upstream,
+            Arc::new(Metrics::default()),
+        );
         match upstream.send(call, true).await {
             Ok(reply) => {
                 if query.is_empty()
-                    && let Some(origin) = route.origins().first()
+                    && let Some(origin) = connector.origins().first()
                 {
                     self.ok(&format!("{origin} answers, for {}", account.names()));
                 }
-                let body = Limited::new(reply.into_body(), LARGEST_REPLY);
+                let body = Limited::new(reply.into_body(), MAX_REPLY);
                 body.collect()
                     .await
                     .ok()
@@ -311,16 +337,16 @@ impl Report {
         }
     }
 
-    /// WeCom gives tokens to any IP, and calls are turned down for it all the same.
+    /// Reports whether WeCom accepts calls from this IP. It issues tokens to any IP, and rejects calls from untrusted ones.
     async fn trusted_ip(
         &mut self,
         config: &Config,
         account: &account::Options,
-        route: &Arc<Connector>,
+        connector: &Arc<Connector>,
         token: &Token,
     ) {
         let query = format!("?access_token={}", token.encoded());
-        let body = self.own_way(config, account, route, &query).await;
+        let body = self.own_upstream(config, account, connector, &query).await;
         let body = body.unwrap_or_default();
         let (id, code) = (account.names(), errcode::errcode(&body).unwrap_or_default());
         if errcode::is_about_the_ip(account.api, code) {
@@ -332,62 +358,6 @@ impl Report {
             self.ok(&format!("WeCom accepts calls of {id} from here"));
         } else {
             self.warning(&format!("WeCom answers a call of {id} with errcode {code}"));
-        }
-    }
-}
-
-/// Why a token is not requested unless that is asked for.
-fn reason_not_to_request(account: &account::Options, running: &Value) -> Option<String> {
-    let classic = "no token was requested: with the classic API each request ends the token of \
-        everybody else; --mint requests one all the same";
-    let mints = account.source == SourceOptions::Wechat && account.token_api == TokenApi::Classic;
-    let classic = mints.then(|| classic.to_owned());
-    holds_token(running, &account.appid, account.name.as_deref()).or(classic)
-}
-
-/// What the running sidecar says about its token for `appid`, if it holds one. Accounts of one corp
-/// are told apart by `name`.
-fn holds_token(running: &Value, appid: &str, name: Option<&str>) -> Option<String> {
-    let accounts = running.get("accounts").unwrap_or(running).as_array()?;
-    let account = accounts
-        .iter()
-        .filter(|account| account.get("appid").is_some_and(|id| id == appid))
-        .find(|account| account.get("name").and_then(Value::as_str) == name)?;
-    let seconds = account
-        .get("token_expires_seconds")?
-        .as_f64()
-        .filter(|seconds| *seconds > 0.0)?;
-    let trouble = account.get("last_error").and_then(Value::as_str);
-    let trouble = trouble
-        .map(|error| format!(" (its last error: {error})"))
-        .unwrap_or_default();
-    Some(format!(
-        "the running sidecar holds a token for {appid} for another {seconds:.0} s{trouble}; none was requested"
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_running_sidecar_is_believed_about_its_own_account_only() {
-        let account = json!({"appid": "wx1", "token_expires_seconds": 6400, "last_error": null});
-        for running in [json!({"accounts": [account]}), json!([account])] {
-            let held = holds_token(&running, "wx1", None).unwrap();
-            assert!(held.contains("6400 s;"), "{held}");
-            assert_eq!(holds_token(&running, "wx2", None), None);
-        }
-        for running in [
-            Value::Null,
-            json!({"accounts": 1}),
-            json!([{"appid": "wx1"}]),
-            json!([{"appid": "wx1", "token_expires_seconds": null}]),
-            json!([{"appid": "wx1", "token_expires_seconds": 0}]),
-        ] {
-            assert_eq!(holds_token(&running, "wx1", None), None, "{running}");
         }
     }
 }

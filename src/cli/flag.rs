@@ -16,7 +16,7 @@ pub(super) fn flag(key: &Key) -> Arg {
     match key.kind {
         ValueKind::Value => arg.value_name(key.placeholder).action(ArgAction::Set),
         ValueKind::List => arg.value_name(key.placeholder).action(ArgAction::Append),
-        // `--switch=false` overrules the environment and the file.
+        // `--switch=false` overrides the environment and the file.
         ValueKind::Switch => arg
             .value_name("BOOL")
             .num_args(0..=1)

@@ -1,4 +1,4 @@
-//! The flags of `inject`, `webhook` and `webhook-certs`, which are no keys of the sidecar's.
+//! The flags of `inject`, `webhook` and `webhook-certs`. They are not keys of the configuration.
 
 use std::{env, fmt::Display, net::SocketAddr, path::PathBuf};
 
@@ -13,7 +13,7 @@ use crate::{
     k8s::{
         inject::{
             Injector, Presets,
-            names::{PREFIX, Prefix},
+            names::{PREFIX, Prefix, object_name},
             offline,
             setting::{self, Setting},
             stream::Direction,
@@ -28,7 +28,7 @@ use crate::{
     settings::parse,
 };
 
-/// Where every pod has its service account.
+/// The folder of the service account in every pod.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The subcommands.
@@ -54,7 +54,7 @@ fn inject_command() -> Command {
             Arg::new("uninject")
                 .long("uninject")
                 .action(ArgAction::SetTrue)
-                .help("Take the sidecars out again"),
+                .help("Remove the sidecars instead"),
         )
         .args([set(), prefix_arg()])
         .after_help(settings_help())
@@ -62,37 +62,37 @@ fn inject_command() -> Command {
 
 fn webhook_command() -> Command {
     Command::new("webhook")
-        .about("Inject sidecars in the cluster: answer the API server's AdmissionReviews")
-        .arg(value("listen", "ADDRESS", "0.0.0.0:9443", "Where the API server connects to: IP:port"))
-        .arg(value("tls-cert", "FILE", "", "A PEM file with the certificate; read again when it changes").required(true))
-        .arg(value("tls-key", "FILE", "", "A PEM file with its key; read again when it changes").required(true))
+        .about("Add sidecars to the pods of a cluster, by answering the AdmissionReviews of its API server")
+        .arg(value("listen", "ADDRESS", "0.0.0.0:9443", "The address that the API server connects to: IP:port"))
+        .arg(value("tls-cert", "FILE", "", "A PEM file with the certificate; it is read again when it changes").required(true))
+        .arg(value("tls-key", "FILE", "", "A PEM file with its key; it is read again when it changes").required(true))
         .args([set(), prefix_arg()])
         .arg(
             Arg::new("namespace-annotations")
                 .long("namespace-annotations")
                 .action(ArgAction::SetTrue)
-                .help("Read settings from the annotations of a pod's namespace, too; takes the right to get namespaces"),
+                .help("Also read settings from the annotations of a pod's namespace; takes the right to get namespaces"),
         )
-        .arg(value("api-server", "URL", "", "The API server [default: as the pod's environment has it]"))
-        .arg(value("service-account", "DIR", SERVICE_ACCOUNT, "Where token and ca.crt for the API server are"))
-        .arg(value("shutdown-delay", "DURATION", "5s", "How long to go on answering, not ready any more, when told to stop"))
+        .arg(value("api-server", "URL", "", "The URL of the API server [default: from the environment of the pod]"))
+        .arg(value("service-account", "DIR", SERVICE_ACCOUNT, "The folder with the token and the ca.crt for the API server"))
+        .arg(value("shutdown-delay", "DURATION", "5s", "When told to stop: how long to go on answering, while not ready"))
         .args([Id::LogFormat, Id::LogLevel].map(|id| flag(id.key())))
         .after_help(settings_help())
 }
 
 fn certificates_command() -> Command {
     Command::new("webhook-certs")
-        .about("Make a certificate for the webhook, where no cert-manager does")
-        .arg(value("service", "NAME", "wechat-sidecar-injector", "The webhook's Service"))
-        .arg(value("namespace", "NAME", "wechat-sidecar", "Its namespace"))
-        .arg(value("secret", "NAME", "wechat-sidecar-injector-tls", "The Secret to make"))
-        .arg(value("configuration", "NAME", "wechat-sidecar-injector", "The MutatingWebhookConfiguration that is to trust it"))
+        .about("Make a certificate for the webhook, for clusters without cert-manager")
+        .arg(value("service", "NAME", "wechat-sidecar-injector", "The name of the webhook's Service"))
+        .arg(value("namespace", "NAME", "wechat-sidecar", "The namespace of the Service"))
+        .arg(value("secret", "NAME", "wechat-sidecar-injector-tls", "The name of the Secret to make"))
+        .arg(value("configuration", "NAME", "wechat-sidecar-injector", "The name of the MutatingWebhookConfiguration that will trust the certificate"))
         .arg(prefix_arg())
-        .arg(value("days", "COUNT", "3650", "How long it is valid"))
-        .arg(value("patch-file", "FILE", "", "Where the patch is written with which kubectl patch lets the API server trust it"))
-        .arg(value("secret-file", "FILE", "", "Where the Secret is written, for kubectl apply; it holds the key"))
-        .arg(value("old-ca", "FILE", "", "What the API server trusts now, or - for stdin: it goes on trusting that beside the new CA"))
-        .arg(value("format", "FORMAT", "manifests", "What is made: manifests, in the two files, or values, for Helm, on stdout"))
+        .arg(value("days", "COUNT", "3650", "How many days the certificate is valid"))
+        .arg(value("patch-file", "FILE", "", "The file to write the patch to; kubectl patch applies it, so that the API server trusts the certificate"))
+        .arg(value("secret-file", "FILE", "", "The file to write the Secret to, for kubectl apply; it holds the private key"))
+        .arg(value("old-ca", "FILE", "", "A file with the CA that the API server trusts now, or - for stdin; it goes on trusting that, in addition to the new CA"))
+        .arg(value("format", "FORMAT", "manifests", "The output: manifests (the two files) or values (for Helm, on stdout)"))
         .after_help(certificates_help())
 }
 
@@ -101,7 +101,7 @@ fn prefix_arg() -> Arg {
         "prefix",
         "DOMAIN",
         PREFIX,
-        "What labels and annotations begin with",
+        "The prefix of labels and annotations",
     )
 }
 
@@ -121,7 +121,7 @@ fn set() -> Arg {
         .long("set")
         .value_name("NAME=VALUE")
         .action(ArgAction::Append)
-        .help("A setting of pods that do not say their own; repeatable")
+        .help("A default of a setting, for pods that do not set their own; repeatable")
 }
 
 fn settings_help() -> String {
@@ -154,7 +154,7 @@ fn certificates_help() -> String {
     )
 }
 
-/// What the subcommand `name` is to do.
+/// The operation of the subcommand `name`.
 pub(super) fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, ConfigError> {
     Ok(match name {
         "inject" => Operation::Inject(offline::Options {
@@ -243,7 +243,7 @@ fn certificates(matches: &ArgMatches) -> Result<bootstrap::Options, ConfigError>
     })
 }
 
-/// One flag for each file, so that nothing is printed that could be piped to the wrong command.
+/// Each file has its own flag, and nothing is printed, so the Secret cannot be piped to the wrong command.
 fn output(matches: &ArgMatches, configuration: &str) -> Result<Output, ConfigError> {
     let wrong = |flag, problem: &str| Err(ConfigError::new(Provenance::Flag(flag), problem));
     let files = ["patch-file", "secret-file"].map(|flag| (flag, text(matches, flag)));
@@ -271,13 +271,6 @@ fn output(matches: &ArgMatches, configuration: &str) -> Result<Output, ConfigErr
     }
 }
 
-fn object_name(text: &str) -> Result<String, String> {
-    let known = Prefix::parse(text).is_ok() && !text.ends_with('/');
-    known
-        .then(|| text.to_owned())
-        .ok_or_else(|| "is not the name of an object in Kubernetes".to_owned())
-}
-
 fn text<'a>(matches: &'a ArgMatches, flag: &str) -> &'a str {
     matches.get_one::<String>(flag).map_or("", String::as_str)
 }
@@ -287,7 +280,7 @@ fn texts(matches: &ArgMatches, flag: &str) -> Vec<String> {
     texts.into_iter().flatten().cloned().collect()
 }
 
-/// The value of a flag; `read`'s error is a phrase about it.
+/// Parses the value of a flag. The error of `read` is a phrase about the value.
 fn read<T, E: Display>(
     matches: &ArgMatches,
     flag: &'static str,

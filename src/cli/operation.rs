@@ -1,4 +1,4 @@
-//! What a command line asks for.
+//! The operation that a command line asks for.
 
 use tokio::time::Duration;
 
@@ -7,23 +7,23 @@ use crate::k8s::{
     webhook::{self, bootstrap},
 };
 
-/// What to do.
+/// An operation.
 #[derive(Clone, Debug)]
 pub enum Operation {
     /// Serve apps.
     Serve,
-    /// Say what of the configuration works.
+    /// Test the configuration.
     Check {
-        /// Request a token even where that ends the token of others.
+        /// Request a token even if that ends the token of others.
         mint: bool,
     },
-    /// Ask a running sidecar whether it lives.
+    /// Ask a running sidecar whether it is alive.
     Health,
     /// Wait for a running sidecar.
     Wait {
-        /// For what.
+        /// The state to wait for.
         until: Until,
-        /// How long.
+        /// The longest wait.
         timeout: Duration,
     },
     /// Ask a running sidecar to stop.
@@ -32,14 +32,14 @@ pub enum Operation {
     Inject(offline::Options),
     /// Add sidecars to the pods of a cluster.
     Webhook(Box<webhook::Options>),
-    /// Make a certificate for that.
+    /// Make a certificate for the webhook.
     WebhookCerts(bootstrap::Options),
 }
 
-/// What `wait` waits for.
+/// The state that `wait` waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// The first token request has ended, well or badly.
+    /// The first token request has ended, whether it succeeded or failed.
     Started,
     /// There is a token.
     Ready,

@@ -5,7 +5,8 @@ use std::{
     process::ExitCode,
 };
 
-/// Prints a text that somebody may apply: half of it is a failure.
+/// Prints a text that may be applied by another program. A failed write is an error, because half of it may have been
+/// printed.
 pub fn print(text: &str) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match stdout
@@ -20,12 +21,12 @@ pub fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Says `problem` on stderr.
+/// Prints `problem` on stderr.
 pub fn eprint(problem: &str) {
     let _ = writeln!(io::stderr(), "wechat-sidecar: {problem}");
 }
 
-/// Prints a line, whether anybody reads it or not.
+/// Prints a line. A failed write does not matter.
 pub(super) fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! What an operator asks of a running sidecar: whether it lives, whether it is ready, to stop.
+//! Requests of an operator to a running sidecar: whether it is alive, whether it is ready, and to stop.
 
 use std::{net::SocketAddr, process::ExitCode};
 
@@ -11,10 +11,10 @@ use super::{
     output::say,
 };
 
-/// How often a sidecar is asked whether it is ready.
+/// How often `wait` asks.
 const PACE: Duration = Duration::from_millis(200);
 
-/// Whether the sidecar at `admin` lives.
+/// Asks the sidecar at `admin` whether it is alive.
 pub(super) async fn health(admin: SocketAddr) -> ExitCode {
     match request(admin, Method::GET, "/livez").await {
         Ok(AdminReply { status: 200, .. }) => done("alive"),
@@ -23,7 +23,7 @@ pub(super) async fn health(admin: SocketAddr) -> ExitCode {
     }
 }
 
-/// Waits until the sidecar at `admin` is as far as that, for at most `limit`.
+/// Waits until the sidecar at `admin` has reached this state, for at most `limit`.
 pub(super) async fn wait(admin: SocketAddr, until: Until, limit: Duration) -> ExitCode {
     let (path, word) = match until {
         Until::Started => ("/startupz", "started"),
@@ -48,7 +48,7 @@ pub(super) async fn wait(admin: SocketAddr, until: Until, limit: Duration) -> Ex
 
 /// Asks the sidecar at `admin` to stop.
 pub(super) async fn shutdown(admin: SocketAddr) -> ExitCode {
-    // To another server it could mean something, too: who is there is known first.
+    // Check first that this is a sidecar. To another server the request could mean something else.
     if let Err(problem) = request(admin, Method::GET, "/").await {
         return failed(&problem.to_string());
     }

@@ -39,7 +39,7 @@ pub enum Error {
     Connect {
         /// All that is known.
         sentence: String,
-        /// The system's own words.
+        /// The system's error.
         cause: String,
     },
     /// No reply came in time.
@@ -57,10 +57,10 @@ pub enum Error {
 }
 
 impl Client {
-    /// By the same way as calls. A request may take `time_out` in all.
+    /// A client that connects as calls do. A request may take `time_out` in all.
     pub fn as_calls(options: &ConnectOptions, time_out: Duration) -> Result<Self, ClientError> {
         let mut builder = builder(options.tls.config())
-            .dns_resolver(DnsResolver(options.names.clone()))
+            .dns_resolver(DnsResolver(options.dns.clone()))
             .connect_timeout(options.connect_timeout)
             .timeout(time_out);
         if let Some(egress) = &options.egress {
@@ -73,7 +73,7 @@ impl Client {
         build(builder)
     }
 
-    /// For servers that are near: by no proxy, and with the system's names. A connection may take
+    /// A client for servers nearby. It uses no proxy and the system's resolver. A connection may take
     /// `connect_timeout`, and a request `time_out` in all.
     pub fn near(
         tls: &ClientConfig,
@@ -84,7 +84,7 @@ impl Client {
         build(builder.timeout(time_out))
     }
 
-    /// For the server at `address`, without TLS and by the name of `localhost`. A request has no time limit of its
+    /// A client for the server at `address`, without TLS and by the name of `localhost`. A request has no time limit of its
     /// own.
     pub fn localhost(address: SocketAddr) -> Result<Self, ClientError> {
         build(builder(&trusts_nobody()).resolve("localhost", address))
@@ -208,14 +208,14 @@ fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
     causes.join(": ")
 }
 
-/// The same addresses as calls use.
+/// Resolves names as calls do.
 struct DnsResolver(Resolver);
 
 impl reqwest::dns::Resolve for DnsResolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let names = self.0.clone();
+        let resolver = self.0.clone();
         Box::pin(async move {
-            let found = names.resolve(name.as_str()).await?;
+            let found = resolver.resolve(name.as_str()).await?;
             let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(*ip, 0)).collect();
             Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs)
         })

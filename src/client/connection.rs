@@ -26,7 +26,7 @@ use crate::{
     net::{
         connection_error::ConnectionError,
         connector::Dialed,
-        stream::{BufStream, LITTLE},
+        stream::{BufStream, SMALL_READ},
     },
     rt::task::Deadline,
 };
@@ -94,7 +94,7 @@ impl Connection {
             writer: RequestWriter::idle(),
             write_error: None,
             input: BytesMut::new(),
-            read_size: LITTLE,
+            read_size: SMALL_READ,
             is_head: false,
             answered: false,
             framing: Framing::Ended,
@@ -110,7 +110,7 @@ impl Connection {
         self.deadline.stop();
         self.is_head = call.is_head;
         self.answered = false;
-        self.read_size = LITTLE;
+        self.read_size = SMALL_READ;
         // Until the head of the reply allows it.
         self.keep_alive = false;
         self.writer.begin(call, &self.authority);
@@ -181,7 +181,7 @@ impl Connection {
                 answered,
                 ..
             } = self;
-            let polled = stream.poll_look(cx, |read| {
+            let polled = stream.poll_read_with(cx, |read| {
                 if read.is_empty() {
                     return Err(ConnectionError::Ended);
                 }
@@ -286,10 +286,10 @@ impl Connection {
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionError>> {
         let Self { stream, input, .. } = self;
-        let read = if self.read_size > LITTLE {
+        let read = if self.read_size > SMALL_READ {
             ready!(stream.poll_append(cx, input, self.read_size))?
         } else {
-            ready!(stream.poll_look(cx, |read| {
+            ready!(stream.poll_read_with(cx, |read| {
                 input.extend_from_slice(read);
                 read.len()
             }))?
@@ -297,7 +297,7 @@ impl Connection {
         if read == self.read_size {
             self.read_size = (self.read_size * 2).min(MAX_READ);
         } else if read < self.read_size / 2 {
-            self.read_size = (self.read_size / 2).max(LITTLE);
+            self.read_size = (self.read_size / 2).max(SMALL_READ);
         }
         Poll::Ready(Ok(read))
     }
@@ -346,8 +346,8 @@ impl Connection {
     /// Whether WeChat has neither closed it nor sent unexpected bytes, as far as the runtime knows. If it is
     /// open, the task of `cx` is woken when that changes.
     pub(super) fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
-        let polled = self.stream.poll_look(cx, <[u8]>::len);
-        // Without budget the runtime returns `Pending` and has not looked.
+        let polled = self.stream.poll_read_with(cx, <[u8]>::len);
+        // Without budget the runtime returns `Pending` without checking the socket.
         let quiet = polled.is_pending() && has_budget_remaining();
         self.keep_alive &= quiet;
         quiet

@@ -1,4 +1,4 @@
-//! An account's table in the file: its keys, and what stands in it.
+//! The table of an account in the file, and its keys.
 
 use std::{collections::BTreeMap, fmt::Display};
 
@@ -9,14 +9,14 @@ use super::{
 };
 use crate::settings::suggest;
 
-/// A table of the file that is an account.
+/// The table of an account in the file.
 pub(super) struct Table {
-    /// Where it begins.
+    /// The line of its beginning.
     pub(super) place: Provenance,
     pub(super) given: BTreeMap<&'static str, Raw>,
 }
 
-/// Where the account's tokens come from.
+/// The keys of the token source.
 pub(super) const TOKEN_SOURCE: Key = value("token-source", "SOURCE").like("wechat").private();
 pub(super) const TOKEN_FILE: Key = value("token-file", "FILE")
     .like("/run/token/access_token")
@@ -34,12 +34,12 @@ pub(super) const TOKEN_EXPIRES_POINTER: Key = value("token-expires-pointer", "PO
     .like("/expires_in")
     .private();
 
-/// How WeChat is reached for this account.
+/// The keys of the account's own upstream.
 pub(super) const UPSTREAM: &str = "upstream";
 pub(super) const UPSTREAM_CA_FILE: &str = "upstream-ca-file";
 pub(super) const UPSTREAM_PLAIN_HTTP: &str = "upstream-plain-http";
 
-/// What stands in such a table. No value is ever repeated: an AppSecret may stand anywhere by mistake.
+/// All keys of such a table. No value is ever repeated, because any may be an AppSecret by mistake.
 static KEYS: &[Key] = &[
     value("name", "NAME").like("orders").private(),
     value("appid", "APPID").like("wx0123456789abcdef").private(),
@@ -71,7 +71,7 @@ static KEYS: &[Key] = &[
     switch(UPSTREAM_PLAIN_HTTP).private(),
 ];
 
-/// WeCom's word for `appid`.
+/// WeCom's name for `appid`.
 pub(super) const CORPID: &str = "corpid";
 
 /// The keys of a table below `[[accounts]]`, as the documents write them.
@@ -86,7 +86,7 @@ pub(super) fn find(name: &str, place: &Provenance) -> Result<&'static Key, Confi
     let known = |name: &str| KEYS.iter().find(|key| key.name == name);
     let found = known(match &*plain {
         CORPID => "appid",
-        // `url` below a table is the table's own value.
+        // `url` in a table is the value of the table itself.
         "token" => TOKEN_URL.name,
         plain => plain,
     });
@@ -105,7 +105,7 @@ pub(super) fn find(name: &str, place: &Provenance) -> Result<&'static Key, Confi
     })
 }
 
-/// As one would write it in the file.
+/// The name as one writes it in the file.
 fn spelt(name: &str) -> String {
     match name.strip_prefix("token-") {
         Some(rest) if rest != "api" => format!("token.{}", rest.replace('-', "_")),

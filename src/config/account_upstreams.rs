@@ -1,4 +1,4 @@
-//! The ways that accounts have of their own: WeCom's, or that of a private deployment.
+//! The upstreams that accounts have of their own: WeCom, or a private deployment.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -16,15 +16,15 @@ use crate::{
     wechat::api::Api,
 };
 
-/// What such ways share.
+/// Reads the upstreams of accounts.
 pub(super) struct AccountUpstreams<'a> {
     common: &'a ConnectOptions,
-    /// By file, since reading all of the platform's roots takes its time.
+    /// The trusted roots by file, because loading the platform's roots takes time.
     trusted: BTreeMap<String, TlsRoots>,
 }
 
 impl<'a> AccountUpstreams<'a> {
-    /// Ways that are like `common` where an account says nothing else.
+    /// Uses the options of `common` for what an account does not set.
     pub(super) fn new(common: &'a ConnectOptions) -> Self {
         Self {
             common,
@@ -32,11 +32,11 @@ impl<'a> AccountUpstreams<'a> {
         }
     }
 
-    /// The way of the account in `table`; `None` for the way of all.
+    /// The upstream of the account in `table`; `None` for the common one.
     pub(super) fn of(
         &mut self,
         table: &Table,
-        kind: Api,
+        api: Api,
     ) -> Result<Option<ConnectOptions>, ConfigError> {
         let plain_http = table
             .optional(UPSTREAM_PLAIN_HTTP, parse::switch)?
@@ -54,7 +54,7 @@ impl<'a> AccountUpstreams<'a> {
                         );
                     }
                 }
-                match (kind, Origin::parse(origin::WECOM)) {
+                match (api, Origin::parse(origin::WECOM)) {
                     (Api::Wecom, Ok(origin)) => origin,
                     _ => return Ok(None),
                 }
@@ -66,11 +66,11 @@ impl<'a> AccountUpstreams<'a> {
         {
             return Err(given.error("upstream is https: drop this key"));
         }
-        let tls = self.trust(table, &origin)?;
-        // What is sent in plain text stays in the network that it was said to be safe in.
+        let tls = self.tls_roots(table, &origin)?;
+        // Plain http stays in the network that the operator said is safe.
         let egress = self.common.egress.clone().filter(|_| origin.tls);
         let options = ConnectOptions {
-            names: self.common.names.clone().without_address(),
+            dns: self.common.dns.clone().without_address(),
             tls,
             egress,
             connect_timeout: self.common.connect_timeout,
@@ -83,7 +83,7 @@ impl<'a> AccountUpstreams<'a> {
         }
     }
 
-    fn trust(&mut self, table: &Table, origin: &Origin) -> Result<TlsRoots, ConfigError> {
+    fn tls_roots(&mut self, table: &Table, origin: &Origin) -> Result<TlsRoots, ConfigError> {
         let Some((given, path)) = table.text(UPSTREAM_CA_FILE) else {
             return Ok(self.common.tls.clone());
         };

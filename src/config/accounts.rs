@@ -29,10 +29,10 @@ pub(super) fn accounts(
     settings: &Settings,
     tables: &[Table],
     given: &Sources,
-    route: &ConnectOptions,
+    connect: &ConnectOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Options>, ConfigError> {
-    let mut ways = AccountUpstreams::new(route);
+    let mut upstreams = AccountUpstreams::new(connect);
     let mut accounts = Vec::new();
     match tables.first() {
         None => {
@@ -49,8 +49,8 @@ pub(super) fn accounts(
                 return Err(ConfigError::new(first.place.clone(), problem));
             }
             for table in tables {
-                let mut options = account(table, settings, route, warnings)?;
-                options.upstream = ways.of(table, options.api)?;
+                let mut options = account(table, settings, connect, warnings)?;
+                options.upstream = upstreams.of(table, options.api)?;
                 check(table, &options, settings, &accounts)?;
                 accounts.push(options);
             }
@@ -131,7 +131,7 @@ fn allowed(text: &str) -> Result<Pattern, &'static str> {
 fn account(
     table: &Table,
     settings: &Settings,
-    route: &ConnectOptions,
+    connect: &ConnectOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Options, ConfigError> {
     let kind = table
@@ -147,7 +147,7 @@ fn account(
         };
         ConfigError::new(table.place.clone(), format!("this account has no {word}"))
     })?;
-    let source = token_source::source(table, &route.tls, warnings)?;
+    let source = token_source::source(table, &connect.tls, warnings)?;
     let mut options = Options::new(appid, secret(table, &source, warnings)?);
     options.api = kind;
     options.source = source;

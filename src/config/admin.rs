@@ -1,7 +1,7 @@
-//! Where a running sidecar's admin port is, even if the configuration is wrong elsewhere.
+//! The admin port of a running sidecar, even if the configuration is wrong elsewhere.
 //!
-//! The sidecar that is asked goes on by what it read before. So a mistake in the file, or a file that is
-//! gone, must not look like a sidecar that is not well: probes would end what works.
+//! The running sidecar still uses the configuration that it read before. So a mistake in the file, or a missing file,
+//! must not look like an unhealthy sidecar: probes would end a process that works.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -15,20 +15,21 @@ use super::{
 };
 use crate::settings::parse;
 
-/// Where a running sidecar's admin port is, as far as this machine is concerned.
+/// The address of a running sidecar's admin port.
 #[derive(Debug)]
 pub struct AdminPort {
-    /// Where to ask.
+    /// The address to ask.
     pub address: SocketAddr,
-    /// What is wrong if that is a guess: the file may say something else, and cannot be understood.
+    /// Why this is a guess, if it is one: the file may say something else, and cannot be parsed.
     pub doubt: Option<String>,
 }
 
 impl AdminPort {
-    /// By flag, environment, file or default. No other key is looked at, and the file cannot fail it.
+    /// Finds the address in a flag, the environment, the file or the default. Other keys are not parsed, and the file
+    /// cannot cause an error.
     ///
     /// # Errors
-    /// If a flag or a variable says something else than an address.
+    /// If a flag or a variable is not an address.
     pub fn find(sources: &Sources) -> Result<Self, ConfigError> {
         let settings = layers::without_file(sources);
         let address = network::admin(&settings)?;
@@ -57,7 +58,7 @@ fn in_file(settings: &Settings) -> Result<Option<SocketAddr>, ConfigError> {
     given.map(|given| address(&given)).transpose()
 }
 
-/// The value is not repeated: in a file that is not TOML, whatever follows may be taken for a part of it.
+/// The value is not repeated. In a file that is not TOML, any text after it may seem to belong to it.
 fn address(given: &Raw) -> Result<SocketAddr, ConfigError> {
     let text = given.text().unwrap_or_default();
     parse::address(text).map_err(|problem| {

@@ -1,36 +1,36 @@
-//! What is wrong with a configuration, and where it was said.
+//! An error in the configuration, with the place of the value.
 
 use std::{fmt, path::PathBuf};
 
 use crate::settings::error::SettingError;
 
-/// Why the program does not start: a sentence for the operator.
+/// Why the program does not start, as a sentence for the operator.
 pub type ConfigError = SettingError<Provenance>;
 
-/// Where a value comes from.
+/// The place of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Provenance {
-    /// The command line.
+    /// A flag.
     Flag(&'static str),
-    /// The environment.
+    /// An environment variable.
     Variable(String),
-    /// A key in the file.
+    /// A key of the file.
     File {
-        /// Which key.
+        /// The key.
         key: String,
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
     },
     /// A line of the file that has no key.
     Line {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
     },
-    /// Nobody said it.
+    /// A default.
     Default(&'static str),
 }
 

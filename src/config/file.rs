@@ -1,4 +1,4 @@
-//! The TOML file: keys and tables of them, each value remembered with its line.
+//! Reads the TOML file: keys and tables of keys, each value with its line.
 
 mod lenient;
 
@@ -19,19 +19,19 @@ use super::{
 use crate::settings::suggest;
 pub(super) use lenient::admin;
 
-/// What a file says.
+/// The contents of a file.
 #[derive(Default)]
 pub(super) struct Contents {
-    /// The keys that flags have, too.
+    /// The keys that are also flags.
     pub(super) layer: BTreeMap<Id, Raw>,
-    /// What stands below `accounts`.
+    /// The tables below `accounts`.
     pub(super) accounts: Vec<Table>,
 }
 
-/// The array of tables that are accounts.
+/// The name of the array of account tables.
 const ACCOUNTS: &str = "accounts";
 
-/// What the file at `path` says. The error shows no line of it: a line may hold a secret.
+/// Reads the file at `path`. The error shows no line of it, because a line may contain a secret.
 pub(super) fn read(path: &Path, named_at: &Provenance) -> Result<Contents, ConfigError> {
     let text = fs::read_to_string(path).map_err(|error| unreadable(&error, named_at))?;
     let file = File { path, text: &text };
@@ -79,7 +79,7 @@ fn tables(
     values.iter().map(table).collect()
 }
 
-/// A value, its whole name and its place.
+/// A value, with its full name and its place.
 struct Leaf<'a> {
     name: String,
     place: Provenance,
@@ -87,7 +87,7 @@ struct Leaf<'a> {
 }
 
 impl Leaf<'_> {
-    /// It as a value of `key`.
+    /// Converts it to a value of `key`.
     fn given(self, key: &'static Key) -> Result<Raw, ConfigError> {
         let Self { place, value, .. } = self;
         match texts(key, value) {
@@ -97,8 +97,8 @@ impl Leaf<'_> {
     }
 }
 
-/// Everything in `table` and in the tables below it. `[x]` with `y` in it is the same as `x-y`, and
-/// `url` in it the same as `x`.
+/// All values in `table` and in the tables below it. `[x]` with `y` in it is the same as `x-y`, and with `url` in it
+/// the same as `x`.
 fn flat<'a>(
     file: &File<'_>,
     table: &'a DeTable<'a>,
@@ -126,7 +126,7 @@ fn flat<'a>(
     Ok(found)
 }
 
-/// The keys that `found` has, each once.
+/// The keys in `found`. Each may occur once.
 fn gather<T: Ord>(
     found: Vec<Leaf<'_>>,
     find: impl Fn(&str, &Provenance) -> Result<&'static Key, ConfigError>,
@@ -201,7 +201,7 @@ fn is_credential(name: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
-/// A value as the texts that a flag would have. The error is a sentence without the value.
+/// Converts a value to the texts that a flag would have. The error is a sentence without the value.
 fn texts(key: &Key, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     let expected = match key.kind {
         ValueKind::Value => "a string",

@@ -1,54 +1,54 @@
-//! Every key, once: its flag, its environment variable, its place in the file and its help.
+//! The table of all keys. A row defines a flag, an environment variable, a key of the file, and the help.
 
 use crate::settings::suggest;
 
-/// How a key is given.
+/// How a key is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
-    /// Once.
+    /// With one value.
     Value,
-    /// As a repeated flag, comma separated in the environment, or an array in the file.
+    /// With several values: a repeated flag, separated by commas in the environment, an array in the file.
     List,
-    /// As a flag alone, or as true or false.
+    /// With a flag without a value, or with true or false.
     Switch,
 }
 
-/// What a key is when nobody sets it.
+/// The value of a key that is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DefaultValue {
-    /// Nothing.
+    /// No value.
     Unset,
-    /// This text, read like any other.
+    /// This text, which is parsed like one that was set.
     Text(&'static str),
-    /// Something that depends: this is how the help calls it.
+    /// A value that depends on something else. This is its description in the help.
     Depends(&'static str),
 }
 
-/// Something that can be configured.
+/// A key of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// What the code calls it.
+    /// Its name in the code.
     pub id: Id,
-    /// In the file, and after `--` as a flag.
+    /// Its name in the file and, after `--`, as a flag.
     pub name: &'static str,
-    /// How it is given.
+    /// How it is set.
     pub kind: ValueKind,
-    /// What the help shows instead of a value; empty for switches.
+    /// The placeholder of the value in the help; empty for switches.
     pub placeholder: &'static str,
-    /// Its value when nobody sets it.
+    /// Its default.
     pub default: DefaultValue,
-    /// A value that is right.
+    /// A valid value.
     pub example: &'static str,
-    /// Whether its value may hold a password by mistake, and so is never repeated.
+    /// Whether its value may contain a password by mistake. Such a value is never repeated.
     pub private: bool,
-    /// The heading above it in the help.
+    /// Its heading in the help.
     pub section: &'static str,
-    /// What it is for.
+    /// Its help text.
     pub help: &'static str,
 }
 
 impl Key {
-    /// Its environment variable.
+    /// The name of its environment variable.
     pub fn variable(&self) -> String {
         format!(
             "{PREFIX}{}",
@@ -56,7 +56,7 @@ impl Key {
         )
     }
 
-    /// Its default as the help shows it; empty when there is none.
+    /// Its default as the help shows it; empty if there is none.
     pub fn default_text(&self) -> &'static str {
         match self.default {
             DefaultValue::Unset => "",
@@ -119,10 +119,10 @@ pub(super) const fn switch(name: &'static str) -> Key {
     key(name, ValueKind::Switch, "").like("true")
 }
 
-/// What environment variables of keys begin with.
+/// The prefix of the environment variables of keys.
 pub const PREFIX: &str = "WECHAT_SIDECAR_";
 
-/// What is wrong with the name of a key that there is not.
+/// The error for the name of an unknown key.
 pub(super) const UNKNOWN: &str = "there is no such key";
 
 /// All keys, in the order of the help.
@@ -152,7 +152,7 @@ impl Id {
 /// The doc comments are the help.
 macro_rules! keys {
     ($($section:literal { $($(#[doc = $help:literal])+ $id:ident = $key:expr;)+ })+) => {
-        /// What the code calls a key.
+        /// The name of a key in the code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Id { $($($(#[doc = $help])+ $id),+),+ }
 
@@ -164,96 +164,96 @@ macro_rules! keys {
 
 keys! {
     "Where apps connect" {
-        /// Where to listen: IP:port, localhost:port or unix:/path; repeatable
+        /// Where apps connect: IP:port, localhost:port or unix:/path; repeatable
         Listen = list("listen", "ADDRESS").by_default("127.0.0.1:7080");
-        /// Listen beyond this machine; also takes --caller-key-file or --no-caller-key
+        /// Listen on addresses that other machines can reach; also takes --caller-key-file or --no-caller-key
         UnsafeListen = switch("unsafe-listen");
-        /// A file with the key that callers must show as X-Wechat-Sidecar-Key
+        /// A file with the key that callers must send as X-Wechat-Sidecar-Key
         CallerKeyFile = value("caller-key-file", "FILE").like("/run/secrets/caller-key").private();
-        /// Ask callers for no key, though others than this machine's can reach the port
+        /// Ask callers for no key, even if other machines can reach the port
         NoCallerKey = switch("no-caller-key");
-        /// A host name that apps may call the sidecar by, beside loopback ones and WeChat's; repeatable
+        /// One more host name by which apps may call the sidecar, beside loopback names and WeChat's hosts; repeatable
         AllowHost = list("allow-host", "HOST").like("wechat.internal");
         /// Accept calls that came through another proxy (X-Forwarded-For, Forwarded)
         AllowForwarded = switch("allow-forwarded");
         /// Where health, metrics and status are: IP:port
         Admin = value("admin", "ADDRESS").by_default("127.0.0.1:7081");
-        /// Let "wechat-sidecar shutdown" and POST /shutdown stop the sidecar
+        /// Allow "wechat-sidecar shutdown" and POST /shutdown to stop the sidecar
         EnableShutdown = switch("enable-shutdown");
     }
-    "The way to WeChat" {
-        /// WeChat's base URL; plain http to a loopback address only
+    "The connection to WeChat" {
+        /// The base URL of WeChat; plain http is for loopback addresses only
         Upstream = value("upstream", "URL").by_default("https://api.weixin.qq.com").private();
-        /// A PEM file with a root certificate to trust beside the platform's
+        /// A PEM file with a root certificate to trust, in addition to those of the system
         UpstreamCa = value("upstream-ca", "FILE").like("/etc/ssl/private-root.pem");
-        /// WeChat's address, instead of asking DNS
+        /// The IP address of WeChat; DNS is then not asked
         UpstreamAddress = value("upstream-address", "IP").like("203.0.113.7");
         /// A forward proxy with a fixed IP, for WeChat's whitelist: http://… or socks5://…
         EgressProxy = value("egress-proxy", "URL").like("http://proxy.internal:3128").private();
         /// A file with user:password for the egress proxy
         EgressProxyCredentialsFile = value("egress-proxy-credentials-file", "FILE")
             .like("/run/secrets/egress-proxy").private();
-        /// Look the names of WeChat's hosts up past /etc/hosts
+        /// Ignore /etc/hosts when the names of WeChat's hosts are looked up
         SkipHostsFile = switch("skip-hosts-file");
-        /// How long one address may take to connect, TLS included
+        /// How long a connection to one address may take, TLS included
         ConnectTimeout = value("connect-timeout", "DURATION").by_default("3s");
         /// How long WeChat may take until the head of its reply
         UpstreamTimeout = value("upstream-timeout", "DURATION").by_default("30s");
-        /// How long a body may pause, either way
+        /// How long a body may pause, in either direction
         IdleTimeout = value("idle-timeout", "DURATION").by_default("60s");
     }
     "Tokens and calls" {
-        /// Which of WeChat's two tokens to use: stable or classic
+        /// WeChat's API that issues tokens: stable or classic
         TokenApi = value("token-api", "API").by_default("stable");
-        /// What the app's own token requests get: placeholder, real or off
+        /// The answer to token requests of the app: placeholder, real or off
         TokenEndpoint = value("token-endpoint", "ANSWER").by_default("placeholder");
-        /// Token fetches a day above which refusals cause none
+        /// Once so many tokens were fetched in a day, refusals cause no more fetches
         DailyFetches = value("daily-fetches", "COUNT").depending("500, or 200 with classic").like("500");
-        /// Pass calls for jsapi and card tickets on to WeChat, instead of answering them from a cache
+        /// Pass calls for jsapi and card tickets on to WeChat instead of answering them from a cache
         NoTicketCache = switch("no-ticket-cache");
-        /// Let calls of /cgi-bin/clear_quota/v2 pass
+        /// Pass calls of /cgi-bin/clear_quota/v2 on
         AllowClearQuota = switch("allow-clear-quota");
-        /// Endpoints that may be called, all others may not: /cgi-bin/message/**; repeatable
+        /// Endpoints that may be called; all others may not: /cgi-bin/message/**; repeatable
         Allow = list("allow", "PATTERN").like("/cgi-bin/message/**");
         /// Endpoints that may not be called, even if they are allowed; repeatable
         Deny = list("deny", "PATTERN").like("/cgi-bin/menu/*");
         /// The largest body that is held, so that it can be sent again
         ReplayLimit = value("replay-limit", "SIZE").by_default("16MiB");
-        /// What all held bodies together may take
+        /// The memory for all held bodies together
         ReplayMemory = value("replay-memory", "SIZE").by_default("64MiB");
-        /// The HTTP status of the sidecar's own errors: http (as fits) or 200
+        /// The HTTP status of the sidecar's own errors: http (a fitting one) or 200
         ErrorStatus = value("error-status", "STATUS").by_default("http");
     }
     "Sharing tokens between replicas" {
-        /// A Redis in which replicas share a classic token, WeCom's and tickets: redis://… or rediss://…
+        /// A Redis in which replicas share classic tokens, WeCom's tokens and tickets: redis://… or rediss://…
         Store = value("store", "URL").like("rediss://redis.internal:6379").private();
         /// A file with user:password for the store, or with a password alone
         StorePasswordFile = value("store-password-file", "FILE").like("/run/secrets/redis").private();
-        /// A PEM file with a root certificate to trust for the store beside the platform's
+        /// A PEM file with a root certificate to trust for the store, in addition to those of the system
         StoreCaFile = value("store-ca-file", "FILE").like("/etc/ssl/redis-root.pem");
-        /// How tokens are written there: own, or as wxjava or wechatpy reads and writes them
+        /// How tokens are written to the store: own, or as wxjava or wechatpy reads and writes them
         StoreFormat = value("store-format", "FORMAT").by_default("own");
-        /// What keys there begin with, instead of wechat-sidecar, wx or wechatpy
+        /// The beginning of the keys in the store, instead of wechat-sidecar, wx or wechatpy
         StorePrefix = value("store-prefix", "TEXT").like("wa");
     }
     "The process" {
-        /// Connections of apps at once
+        /// Connections of apps at the same time
         MaxConnections = value("max-connections", "COUNT").by_default("4096");
-        /// Connections to WeChat at once
+        /// Connections to WeChat at the same time
         MaxUpstream = value("max-upstream", "COUNT").by_default("1024");
-        /// Connections to WeChat that each worker keeps open even if nobody calls, so that the first call after a quiet time needs no handshake; 0 for none
+        /// Connections to WeChat that each worker keeps open even if nobody calls; the first call after a quiet time then needs no handshake; 0 for none
         KeepWarm = value("keep-warm", "COUNT").by_default("0");
         /// Threads that carry calls
         Workers = value("workers", "COUNT").depending("2, or 1 on a single CPU").like("2");
-        /// How long to go on accepting calls, not ready any more, when told to stop
+        /// When told to stop: how long to go on accepting calls, while not ready
         ShutdownDelay = value("shutdown-delay", "DURATION").by_default("0s");
         /// How long calls in flight may then take to finish
         ShutdownGrace = value("shutdown-grace", "DURATION").by_default("20s");
-        /// How log lines look: plain or json
+        /// The format of log lines: plain or json
         LogFormat = value("log-format", "FORMAT").by_default("plain");
-        /// The lowest level logged, by module if wanted: info,hyper=warn
+        /// The lowest level that is logged, by module if wanted: info,hyper=warn
         LogLevel = value("log-level", "LEVEL").by_default("info");
-        /// A TOML file with these keys; a flag or the environment names it
+        /// A TOML file with these keys; only a flag or the environment can name it
         Config = value("config", "FILE").like("/etc/wechat-sidecar.toml");
     }
 }

@@ -1,4 +1,4 @@
-//! Flags over environment over file over defaults, each value with the place it comes from.
+//! Gathers the layers: flags above the environment, above the file, above the defaults. Each value has its place.
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
@@ -12,24 +12,24 @@ use super::{
 };
 use crate::settings::{layers::Layers, suggest};
 
-/// What was read, not looked at yet.
+/// All layers. No value is parsed yet.
 pub(super) struct Gathered {
     pub(super) settings: Settings,
     /// The accounts of the file.
     pub(super) accounts: Vec<Table>,
-    /// Sentences about what is ignored.
+    /// Warnings about variables that are ignored.
     pub(super) warnings: Vec<String>,
 }
 
-/// What every key said, but for accounts.
+/// The texts of all keys, except for accounts.
 #[derive(Clone)]
 pub(super) struct Reading(BTreeMap<Id, Vec<String>>);
 
-/// The keys that an account's own may replace: they take effect at once.
+/// The keys that an account may override. A change of these takes effect at once.
 const OF_ACCOUNTS: [Id; 4] = [Id::TokenApi, Id::DailyFetches, Id::Allow, Id::Deny];
 
 impl Reading {
-    /// All of it, to compare with another reading.
+    /// The texts of `settings`, to compare them with those of another configuration.
     pub(super) fn of(settings: &Settings) -> Self {
         let texts = |key: &Key| (key.id, settings.get(key.id).texts.clone());
         Self(keys::keys().iter().map(texts).collect())
@@ -54,7 +54,7 @@ impl fmt::Debug for Reading {
     }
 }
 
-/// Puts the layers on top of each other. Values are not looked at yet.
+/// Gathers all layers. No value is parsed yet.
 pub(super) fn gather(sources: &Sources) -> Result<Gathered, ConfigError> {
     let upper = upper(sources);
     let (mut settings, mut accounts) = (defaults(), Vec::new());
@@ -73,7 +73,7 @@ pub(super) fn gather(sources: &Sources) -> Result<Gathered, ConfigError> {
     })
 }
 
-/// The same as if no file was named: this cannot fail.
+/// Gathers all layers but the file. This cannot fail.
 pub(super) fn without_file(sources: &Sources) -> Settings {
     let mut settings = defaults();
     settings.lay(upper(sources));
@@ -129,7 +129,7 @@ fn of_environment(env: &[(String, String)]) -> BTreeMap<Id, Raw> {
     layer
 }
 
-/// Warnings about variables that look like ours and are not.
+/// Warnings about variables that begin like ours, and are not.
 fn strangers(env: &[(String, String)]) -> Vec<String> {
     let ours = |name: &str| keys::keys().iter().any(|key| key.variable() == name);
     let mut warnings: Vec<String> = env
@@ -148,7 +148,7 @@ fn strangers(env: &[(String, String)]) -> Vec<String> {
     warnings
 }
 
-/// Kubernetes tells every pod about every service by variables of these names.
+/// Kubernetes sets variables of such names for every service, in every pod.
 fn is_service_link(rest: &str) -> bool {
     let rest = format!("_{rest}");
     rest.contains("_PORT") || rest.contains("_SERVICE_")

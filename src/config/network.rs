@@ -1,4 +1,4 @@
-//! Where apps connect to, and the way to WeChat.
+//! The listeners for apps, and the connection to WeChat.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -24,12 +24,12 @@ use crate::{
     settings::parse,
 };
 
-/// Where health and metrics are.
+/// The address of the admin port.
 pub(super) fn admin(settings: &Settings) -> Result<SocketAddr, ConfigError> {
     settings.value(Id::Admin, parse::address)
 }
 
-/// Where apps connect to, none of them wider than was asked for in so many words.
+/// The addresses that apps connect to. One that other machines can reach takes `--unsafe-listen`.
 pub(super) fn listen(settings: &Settings) -> Result<Vec<ListenAddr>, ConfigError> {
     let addresses = settings.list(Id::Listen, address)?;
     if addresses.is_empty() {
@@ -51,7 +51,7 @@ pub(super) fn listen(settings: &Settings) -> Result<Vec<ListenAddr>, ConfigError
     Ok(addresses)
 }
 
-/// Whether `addresses`, which are one account's, can be listened on beside all others.
+/// Checks that the `addresses` of one account do not collide with the others.
 pub(super) fn check_also(
     settings: &Settings,
     given: &Raw,
@@ -71,6 +71,7 @@ pub(super) fn check_also(
     stay_local(settings, addresses, |problem| given.error(problem))
 }
 
+/// Checks that no address can be reached from other machines, unless that is allowed.
 fn stay_local(
     settings: &Settings,
     addresses: &[ListenAddr],
@@ -95,7 +96,7 @@ fn stay_local(
     }
 }
 
-/// Who may call.
+/// The options of the guard.
 pub(super) fn guard(
     settings: &Settings,
     warnings: &mut Vec<String>,
@@ -113,8 +114,8 @@ pub(super) fn guard(
     })
 }
 
-/// The way to WeChat.
-pub(super) fn route(
+/// The options of the connection to WeChat.
+pub(super) fn connect(
     settings: &Settings,
     warnings: &mut Vec<String>,
 ) -> Result<ConnectOptions, ConfigError> {
@@ -140,13 +141,13 @@ pub(super) fn route(
     let tls =
         tls::load(extra).map_err(|problem| settings.error(Id::UpstreamCa, &problem.to_string()))?;
     let connect_timeout = settings.value(Id::ConnectTimeout, parse::duration)?;
-    let mut names = Resolver::new(fixed, connect_timeout);
+    let mut dns = Resolver::new(fixed, connect_timeout);
     if settings.switch(Id::SkipHostsFile)? {
-        names = names.past_hosts_file();
+        dns = dns.past_hosts_file();
     }
     let options = ConnectOptions {
         origins: with_fallback(upstream, fixed),
-        names,
+        dns,
         tls,
         egress,
         connect_timeout,
@@ -156,7 +157,7 @@ pub(super) fn route(
     Ok(options)
 }
 
-/// The default host has one that stands in for it.
+/// The origins: `upstream` and, if it is the default, its fallback.
 fn with_fallback(upstream: Origin, fixed: Option<IpAddr>) -> Vec<Origin> {
     let is_default = Origin::parse(origin::DEFAULT).is_ok_and(|default| default == upstream);
     let fallback = Origin::parse(origin::FALLBACK).ok();
@@ -184,7 +185,7 @@ fn refusal(error: OriginError) -> String {
     format!("is refused: {error}")
 }
 
-/// Where apps connect to.
+/// Parses an address to listen on.
 pub(super) fn address(text: &str) -> Result<ListenAddr, String> {
     match text.strip_prefix("unix:") {
         Some(path) if path.starts_with('/') && !path.ends_with('/') => {
@@ -201,7 +202,7 @@ fn ip(text: &str) -> Result<IpAddr, &'static str> {
     text.parse().map_err(|_| "is not an IP address")
 }
 
-/// A name as it stands in a `Host` header, without a port.
+/// Parses the name of a `Host` header, without a port.
 fn host(text: &str) -> Result<String, &'static str> {
     let is_name = |text: &str| {
         !text.is_empty()
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_default_host_has_a_stand_in() {
+    fn only_the_default_host_has_a_fallback() {
         let hosts = |url: &str, fixed| {
             let origins = with_fallback(Origin::parse(url).unwrap(), fixed);
             origins

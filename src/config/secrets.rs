@@ -1,4 +1,4 @@
-//! Secrets: from files named by keys, and the account's from the environment.
+//! Secrets in files that keys name, and the account of the environment.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
@@ -13,11 +13,11 @@ use crate::{
     secret::{Secret, SecretSource},
 };
 
-/// The AppID.
+/// The variable with the AppID.
 const APPID: &str = "WECHAT_APPID";
-/// The AppSecret itself.
+/// The variable with the AppSecret.
 const SECRET: &str = "WECHAT_SECRET";
-/// The path of a file that holds the AppSecret.
+/// The variable with the path of a file that contains the AppSecret.
 const SECRET_FILE: &str = "WECHAT_SECRET_FILE";
 
 /// The secret in the file that `id` names, if it is set.
@@ -32,7 +32,7 @@ pub(super) fn secret(
     open(path, &given.place, warnings).map(Some)
 }
 
-/// The AppID, and its secret.
+/// The AppID and its secret, from the environment.
 pub(super) fn account(
     sources: &Sources,
     warnings: &mut Vec<String>,
@@ -61,7 +61,7 @@ pub(super) fn account(
     Ok((appid, secret))
 }
 
-/// The first variable of an account that is set.
+/// The first variable of the account that is set.
 pub(super) fn credential(sources: &Sources) -> Option<&'static str> {
     let names = [APPID, SECRET, SECRET_FILE];
     names
@@ -80,7 +80,7 @@ fn appid(given: Option<&str>) -> Result<String, ConfigError> {
     Ok(appid.to_owned())
 }
 
-/// A variable that is neither unset nor empty, without white space around it.
+/// The value of a variable, without white space around it, unless it is unset or empty.
 fn variable<'a>(sources: &'a Sources, name: &str) -> Option<&'a str> {
     let (_, text) = sources.env.iter().find(|(known, _)| known == name)?;
     Some(text.trim()).filter(|text| !text.is_empty())
@@ -90,7 +90,7 @@ fn at(variable: &str, problem: &str) -> ConfigError {
     ConfigError::new(Provenance::Variable(variable.to_owned()), problem)
 }
 
-/// The secret in a file. The path is not repeated: it may be a secret by mistake.
+/// The secret in a file. Errors do not repeat the path, which may be a secret by mistake.
 pub(super) fn open(
     path: &str,
     place: &Provenance,
@@ -107,8 +107,8 @@ pub(super) fn open(
     Ok(Arc::new(source))
 }
 
-/// Whether everybody may read the file. Containers' own secrets are, harmlessly: they lie in their
-/// usual directories, or behind a symbolic link.
+/// Whether everybody may read the file. Secrets that a container platform mounts are an exception, which is harmless.
+/// They are in its usual directories, or behind a symbolic link.
 pub(super) fn is_open_to_all(path: &Path) -> bool {
     let mounted = path.starts_with("/run/secrets") || path.starts_with("/var/run/secrets");
     let open = |metadata: fs::Metadata| {
@@ -146,7 +146,7 @@ mod tests {
                 "WECHAT_APPID: it must be set",
             ),
             (&[(APPID, "wx HUNTER2")], "WECHAT_APPID: its value is not"),
-            // As long as WeCom's secrets are.
+            // WeCom's secrets have this length.
             (
                 &[(APPID, "HUNTER2-HUNTER2-HUNTER2-HUNTER2-HUNTER2-abc")],
                 "WECHAT_APPID: its value is not",

@@ -1,4 +1,4 @@
-//! The engine of settings, for the configuration's keys and the places that their values come from.
+//! The engine of settings, with the keys and places of the configuration.
 
 use super::{
     error::Provenance,
@@ -9,10 +9,10 @@ use crate::settings::{
     raw::{Describe, RawValue},
 };
 
-/// A key's values as they were given.
+/// The raw value of a key.
 pub(super) type Raw = RawValue<Key, Provenance>;
 
-/// What counts for each key: what a flag, the environment, the file or its default says.
+/// The effective value of each key: of a flag, the environment, the file, or its default.
 pub(super) type Settings = Layers<Id, Key, Provenance>;
 
 impl Describe for Key {
@@ -22,7 +22,7 @@ impl Describe for Key {
         self.example
     }
 
-    /// A URL may have a password in it.
+    /// A URL may contain a password.
     fn hides(&self, text: &str) -> bool {
         self.private || text.contains("://") || text.contains('@')
     }

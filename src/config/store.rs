@@ -1,4 +1,4 @@
-//! The store that replicas share tokens in.
+//! The store in which replicas share tokens.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::{
     token::source::redis::{Format, Options},
 };
 
-/// What `redis://` says.
+/// The warning about `redis://`.
 #[derive(Debug, PartialEq, Eq)]
 struct Url {
     tls: bool,
@@ -31,7 +31,7 @@ const WANT_STORE: [Id; 4] = [
     Id::StorePrefix,
 ];
 
-/// The store, if there is one.
+/// The options of the store, if there is one.
 pub(super) fn store(
     settings: &Settings,
     warnings: &mut Vec<String>,
@@ -70,7 +70,7 @@ pub(super) fn store(
     }))
 }
 
-/// What is to be said about the store and these accounts.
+/// Warnings about the store and these accounts.
 pub(super) fn advise(
     store: Option<&Options>,
     accounts: &[account::Options],

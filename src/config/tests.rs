@@ -1,15 +1,15 @@
-//! The layers together, and what is refused.
+//! Tests of all layers together, and of what is refused.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use super::*;
 
+mod account_upstreams;
 mod accounts;
 mod admin;
 mod sources;
-mod ways;
 
-/// What the tests say, and the file that `--config` names.
+/// The sources of a test, and the file that `--config` names.
 struct Given(Sources, PathBuf);
 
 impl Drop for Given {
@@ -43,7 +43,7 @@ impl Given {
 
     fn file(self, text: &str) -> Self {
         fs::write(&self.1, text).unwrap();
-        // It may have secrets in it.
+        // The file may contain secrets, so only its owner may read it.
         fs::set_permissions(&self.1, fs::Permissions::from_mode(0o600)).unwrap();
         let path = self.1.to_str().unwrap().to_owned();
         self.flag(Id::Config, &path)
@@ -63,7 +63,7 @@ fn the_defaults_are_those_of_the_manual() {
     let config = given().load();
     assert_eq!(config.listen[0].to_string(), "127.0.0.1:7080");
     assert_eq!(config.admin.to_string(), "127.0.0.1:7081");
-    assert_eq!(config.route.origins.len(), 2);
+    assert_eq!(config.connect.origins.len(), 2);
     assert_eq!(
         (config.proxy.replay_limit, config.replay_memory),
         (16 << 20, 64 << 20)
@@ -148,7 +148,7 @@ fn an_error_names_the_place_of_the_value() {
 }
 
 #[test]
-fn listening_beyond_loopback_takes_two_words() {
+fn listening_beyond_loopback_takes_two_flags() {
     let wide = || given().flag(Id::Listen, "0.0.0.0:7080");
     let key = std::env::temp_dir().join(format!("key-{}", std::process::id()));
     fs::write(&key, "k").unwrap();
@@ -211,7 +211,7 @@ fn the_egress_proxy_takes_credentials_from_a_file_only() {
             .flag(Id::EgressProxy, url)
             .flag(Id::EgressProxyCredentialsFile, path)
     };
-    let egress = with("socks5://proxy").load().route.egress.unwrap();
+    let egress = with("socks5://proxy").load().connect.egress.unwrap();
     assert_eq!(egress.credentials(), Some(("user", "HUNTER2")));
     let error = given().flag(Id::EgressProxyCredentialsFile, path).error();
     assert!(

@@ -1,4 +1,4 @@
-//! Where an account's tokens come from, as its table says: WeChat, a file, or a server.
+//! The token source of an account, as its table sets it: WeChat, a file, or a server.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -29,19 +29,19 @@ enum SourceKind {
     Http,
 }
 
-const WORDS: [(&str, SourceKind); 3] = [
+const SOURCES: [(&str, SourceKind); 3] = [
     ("wechat", SourceKind::Wechat),
     ("file", SourceKind::File),
     ("http", SourceKind::Http),
 ];
 
-/// What `table` says, where servers are trusted by `tls`.
+/// The token source that `table` sets. Servers are trusted by `tls`.
 pub(super) fn source(
     table: &Table,
     tls: &TlsRoots,
     warnings: &mut Vec<String>,
 ) -> Result<SourceOptions, ConfigError> {
-    let word = table.optional(TOKEN_SOURCE.name, parse::one_of(&WORDS))?;
+    let word = table.optional(TOKEN_SOURCE.name, parse::one_of(&SOURCES))?;
     let word = word.unwrap_or(SourceKind::Wechat);
     for (key, wanted) in [
         (TOKEN_FILE, SourceKind::File),
@@ -51,7 +51,7 @@ pub(super) fn source(
         (TOKEN_EXPIRES_POINTER, SourceKind::Http),
     ] {
         if let Some(given) = table.given.get(key.name).filter(|_| word != wanted) {
-            let wanted = WORDS.iter().find(|(_, word)| *word == wanted);
+            let wanted = SOURCES.iter().find(|(_, word)| *word == wanted);
             let wanted = wanted.map_or("", |(name, _)| name);
             let problem = format!("it takes token.source = \"{wanted}\"");
             return Err(given.error(&problem));

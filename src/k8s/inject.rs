@@ -1,7 +1,7 @@
-//! A pod becomes a pod with a sidecar: the same in the cluster and offline.
+//! Adds a sidecar to a pod, in the same way in the cluster and offline.
 //!
-//! What is added is written into the pod as an annotation, so that a second injection changes
-//! nothing and [`Injector::uninject`] takes away exactly that.
+//! The additions are recorded in an annotation of the pod. So a second injection changes nothing, and
+//! [`Injector::uninject`] removes exactly what was added.
 
 pub mod names;
 mod object;
@@ -26,50 +26,50 @@ use settings::{Mode, SettingLayers, SidecarKind, SidecarSettings};
 pub use settings::{PresetError, Presets};
 use status::InjectionStatus;
 
-/// The sidecar's name among the containers.
+/// The name of the sidecar's container.
 pub const CONTAINER: &str = "wechat-sidecar";
 
-/// What decides about all pods.
+/// The options of injection.
 #[derive(Clone, Debug, Default)]
 pub struct Injector {
-    /// Of labels and annotations.
+    /// The prefix of labels and annotations.
     pub prefix: Prefix,
-    /// For pods that do not say their own.
+    /// The settings for pods that do not set their own.
     pub presets: Presets,
-    /// The cluster's version, major and minor, where it is known.
+    /// The cluster's version, major and minor, if it is known.
     pub cluster: Option<(u32, u32)>,
 }
 
-/// A pod, or a pod template, and what is known of where it lies.
+/// A pod, or a pod template, with its namespace.
 #[derive(Clone, Copy, Debug)]
 pub struct InjectedPod<'a> {
     /// The object with `metadata` and `spec`.
     pub object: &'a Value,
-    /// The Namespace object that it lies in; `Null` when it is not known.
+    /// The Namespace object of its namespace; `Null` if it is not known.
     pub namespace: &'a Value,
 }
 
-/// What became of a pod.
+/// The result for a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It has a sidecar now.
     Injected {
-        /// The pod with all that was added.
+        /// The pod with all additions.
         pod: Value,
-        /// What was done, as a phrase.
+        /// A phrase that says what was done.
         summary: String,
-        /// Sentences that somebody should read.
+        /// Sentences that the operator should read.
         warnings: Vec<String>,
     },
     /// The sidecar is gone.
     Uninjected(Value),
-    /// There is nothing to do. The phrase says why.
+    /// Nothing is to be done. The phrase gives the reason.
     Unchanged(String),
-    /// It cannot have a sidecar, and somebody may expect one. The phrase says why.
+    /// It cannot have a sidecar, although one may be expected. The phrase gives the reason.
     Skipped(String),
 }
 
-/// Why a pod is refused: a sentence that names the annotation or the field.
+/// Why a pod is refused, as a sentence that names the annotation or the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refusal(String);
@@ -80,12 +80,12 @@ impl Refusal {
     }
 }
 
-/// The first version of Kubernetes whose initContainers can be sidecars.
+/// The first version of Kubernetes that supports sidecars among the initContainers.
 /// <https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/>
 const NATIVE_SINCE: (u32, u32) = (1, 29);
 
 impl Injector {
-    /// Adds a sidecar to `pod`, unless it does not want one, cannot have one, or has one.
+    /// Adds a sidecar to `pod`, unless it has one, asks for none, or cannot have one.
     pub fn inject(&self, pod: InjectedPod<'_>) -> Result<Outcome, Refusal> {
         if let Some(reason) = self.unwanted(pod)? {
             return Ok(Outcome::Unchanged(reason));
@@ -101,7 +101,7 @@ impl Injector {
                 let reason = format!("it has a container of its own named {CONTAINER}");
                 return Ok(Outcome::Unchanged(reason));
             }
-            // A copy of an injected pod's annotations is no sidecar.
+            // The annotation was copied from an injected pod, but there is no sidecar.
             (_, false) => {}
         }
         let InjectedPod { object, namespace } = pod;
@@ -124,7 +124,7 @@ impl Injector {
         })
     }
 
-    /// Takes the sidecar out of `pod` again, with all that came with it.
+    /// Removes the sidecar from `pod`, with all other additions.
     pub fn uninject(&self, pod: InjectedPod<'_>) -> Result<Outcome, Refusal> {
         object::check_shape(pod.object)?;
         let status = InjectionStatus::of(pod.object, &self.prefix)?;
@@ -134,7 +134,7 @@ impl Injector {
         })
     }
 
-    /// Another webhook may have added containers since the sidecar was.
+    /// Another webhook may have added containers after the sidecar was added.
     fn complete(&self, pod: InjectedPod<'_>, status: InjectionStatus) -> Result<Outcome, Refusal> {
         if status.host_alias {
             transparent::check_ports(pod.object, &self.prefix)?;
@@ -151,11 +151,11 @@ impl Injector {
         })
     }
 
-    /// Whether a sidecar is not wanted: the pod's word beats its namespace's.
+    /// Whether the pod, or else its namespace, asks for no sidecar.
     fn unwanted(&self, pod: InjectedPod<'_>) -> Result<Option<String>, Refusal> {
         let key = self.prefix.key("inject");
         let mut wanted = false;
-        // The cluster selects by the label; who says no by an annotation says no as well.
+        // The cluster selects pods by the label. An annotation can also ask for no sidecar.
         for kind in ["labels", "annotations"] {
             let what = kind.trim_end_matches('s');
             match word(pod.object, kind, &key, "the pod's")? {
@@ -182,7 +182,7 @@ impl Injector {
         }
     }
 
-    /// What no setting can know alone: the cluster's version, and what else is in the pod.
+    /// Checks that depend on the cluster's version and on the rest of the pod.
     fn check(
         &self,
         pod: &Value,
@@ -227,7 +227,7 @@ impl Injector {
     }
 }
 
-/// Why no sidecar can stand in this pod, if none can.
+/// The reason why no sidecar can be added to this pod, if there is one.
 fn impossible(pod: &Value) -> Option<String> {
     let spec = &pod["spec"];
     if spec["hostNetwork"] == true {

@@ -1,4 +1,4 @@
-//! The injector in the cluster: the API server asks it, over TLS, about each pod that is created.
+//! The injector in the cluster. The API server asks it, over TLS, about each pod that is created.
 //!
 //! <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/>
 
@@ -34,26 +34,26 @@ use cluster::Cluster;
 use metrics::{Reviewed, WebhookMetrics};
 use review::ReviewReply;
 
-/// How the webhook runs.
+/// The options of the webhook.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the API server connects to.
+    /// The address that the API server connects to.
     pub listen: SocketAddr,
     /// A PEM file with the certificate and its chain.
     pub certificate: PathBuf,
     /// A PEM file with its key.
     pub key: PathBuf,
-    /// What decides about all pods.
+    /// The options of injection.
     pub injector: Injector,
     /// The API server.
     pub cluster: cluster::Options,
-    /// Whether the annotations of a pod's namespace are asked for.
+    /// Whether annotations of the pod's namespace count.
     pub namespaces: bool,
-    /// How long to go on accepting reviews, not ready any more, when told to stop.
+    /// When told to stop: how long to go on accepting reviews, while not ready.
     pub shutdown_delay: Duration,
 }
 
-/// The webhook while it serves.
+/// The running webhook.
 #[derive(Debug)]
 struct Webhook {
     injector: Injector,
@@ -62,25 +62,25 @@ struct Webhook {
     certificate: Arc<Certificate>,
     metrics: WebhookMetrics,
     log: Log,
-    /// Room for the bodies of all reviews in flight.
+    /// Limits the bodies of all reviews in flight.
     bodies: &'static ByteBudget,
     drain: Drain,
 }
 
-/// Why there is no answer to a review: failurePolicy decides.
+/// Why a review has no answer. Then failurePolicy decides.
 struct ReviewError(Reviewed, StatusCode, String);
 
-/// How long the body of a review may take to arrive: longer than the API server waits for its answer.
+/// How long the body of a review may take. The API server does not wait that long for the answer.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// The API server takes objects of 3 MiB, and a review holds more than the object.
+/// The API server accepts objects of 3 MiB, and a review contains more than the object.
 const LARGEST_BODY: usize = 6 << 20;
 
-/// What the bodies of all reviews in flight may take together.
+/// The memory for the bodies of all reviews in flight together.
 const BODIES: usize = 32 << 20;
 
-/// An API server keeps a few connections. It asks at once on a new one, and closes its own idle ones after 90 s,
-/// before we would, so that none is closed on a review that is just coming.
+/// An API server keeps a few connections open. It sends a request on a new connection at once, and closes idle ones
+/// after 90 s. That is before we would, so we never close one on which a review is arriving.
 const HOST: http_host::Options = http_host::Options {
     connections: 512,
     largest_head: 64 * 1024,
@@ -91,7 +91,7 @@ const HOST: http_host::Options = http_host::Options {
     grace: Duration::from_secs(10),
 };
 
-/// Serves until a signal: the first drains, a second one ends at once.
+/// Serves until a signal. The first one drains, and a second one ends the process at once.
 pub async fn serve(options: Options, log: Log) -> ExitCode {
     match start(options, log).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -152,7 +152,7 @@ async fn start(options: Options, log: Log) -> Result<(), String> {
 impl Service for Arc<Webhook> {
     async fn answer(&self, request: HostRequest) -> HostReply {
         let mut reply = self.dispatch(request).await;
-        // The next review had better go to a replica that stays.
+        // The next review should go to a replica that continues.
         if self.drain.is_leaving() {
             let close = HeaderValue::from_static("close");
             reply.headers_mut().insert(header::CONNECTION, close);
@@ -209,7 +209,7 @@ impl Webhook {
         let namespace = match review.namespace() {
             Some(name) if self.namespaces && review.is_for_us() => {
                 let found = self.cluster.namespace(name).await;
-                // Settings that cannot be read are not guessed: failurePolicy decides.
+                // The settings cannot be read, and are not guessed. failurePolicy decides.
                 found.map_err(|problem| {
                     ReviewError(Reviewed::Failed, StatusCode::INTERNAL_SERVER_ERROR, problem)
                 })?
@@ -221,7 +221,7 @@ impl Webhook {
         Ok(review.answer(&injector, &namespace))
     }
 
-    /// The body of a review. All of it is read before anything is answered: a peer that still sends does not listen.
+    /// Reads all of the body before the review is answered, because a peer that still sends may not read.
     async fn read(
         &self,
         request: HostRequest,

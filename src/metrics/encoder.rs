@@ -1,33 +1,33 @@
-//! Prometheus' text format, version 0.0.4: the one place that writes it.
+//! Encodes Prometheus' text format, version 0.0.4.
 
 use std::fmt::Write;
 
-/// What a page in this format says of itself.
+/// The content type of a page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A metric's name, type and help text.
+/// The name, type and help text of a metric.
 #[derive(Debug)]
 pub struct Family {
-    /// Without labels.
+    /// The name, without labels.
     pub name: &'static str,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// One line.
+    /// The help text, in one line.
     pub help: &'static str,
 }
 
-/// A page, while it is written.
+/// A page that is being written.
 #[derive(Debug, Default)]
 pub struct Encoder(String);
 
 impl Encoder {
-    /// Begins a family; its samples follow.
+    /// Begins a family. Its samples follow.
     pub fn family(&mut self, family: &Family) {
         let Family { name, kind, help } = family;
         self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     }
 
-    /// One sample of the family that has begun.
+    /// Adds a sample to the family that has begun.
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         self.write(format_args!("{name}"));
         for (at, (key, text)) in labels.iter().enumerate() {
@@ -42,14 +42,14 @@ impl Encoder {
         self.write(format_args!("{close} {value}\n"));
     }
 
-    /// A family of one sample without labels.
+    /// Adds a family with one sample and without labels.
     pub fn single(&mut self, family: &Family, value: f64) {
         self.family(family);
         self.sample(family.name, &[], value);
     }
 
-    /// A histogram. `counts` has one number for each of `bounds`, of what lies below it and above the one
-    /// before, and one more for what lies above all; `sum` is of all values.
+    /// Adds a histogram. `counts` has one number for each of `bounds`, of the values between this bound and the one
+    /// before, and one more for the values above all bounds. `sum` is the sum of all values.
     pub fn histogram(
         &mut self,
         family: &Family,

@@ -1,9 +1,9 @@
-//! What keepers keep, why and how it comes, and the cells that count it.
+//! The labels of cached tokens and tickets, and the cells that count their fetches.
 
 use super::{Cause, Fetched, at};
 
 labels! {
-    /// What a keeper keeps.
+    /// What a keeper caches.
     Kept {
         /// The access_token.
         Token = "token",
@@ -13,17 +13,17 @@ labels! {
 }
 
 labels! {
-    /// A ticket that is kept, by the word that apps ask for it with where there is one.
+    /// A cached ticket. The label is the `type` that apps ask for, if there is one.
     Ticket {
-        /// WeChat's, for JS-SDK pages.
+        /// WeChat's ticket for JS-SDK pages.
         Jsapi = "jsapi",
-        /// WeChat's, for cards.
+        /// WeChat's ticket for cards.
         Card = "wx_card",
-        /// WeChat's, for mobile apps.
+        /// WeChat's ticket for mobile apps.
         Sdk = "2",
-        /// WeCom's, of the corp.
+        /// The ticket of a WeCom corp.
         Corp = "corp",
-        /// WeCom's, of an agent.
+        /// The ticket of a WeCom agent.
         Agent = "agent_config",
     }
 }
@@ -31,22 +31,22 @@ labels! {
 labels! {
     /// How a call for a ticket was answered.
     Handed {
-        /// With the ticket in hand.
+        /// With the cached ticket.
         Held = "held",
-        /// With one that was waited for.
+        /// With a ticket that the call waited for.
         Waited = "waited",
         /// With an error.
         Failed = "failed",
     }
 }
 
-/// The cell of a request's end.
+/// The cell of a fetch with this result.
 pub(super) fn fetches(kept: Kept, cause: Cause, fetched: Fetched) -> usize {
     let row = kept as usize * Cause::ALL.len() + cause as usize;
     at::FETCHES + row * Fetched::ALL.len() + fetched as usize
 }
 
-/// The cell of a ticket call's end.
+/// The cell of a ticket call with this result.
 pub(super) fn tickets(ticket: Ticket, handed: Handed) -> usize {
     at::TICKETS + ticket as usize * Handed::ALL.len() + handed as usize
 }

@@ -1,4 +1,4 @@
-//! What calls, fetches and replays are counted by.
+//! The labels of calls, fetches and replays.
 
 /// An enum whose variants are labels.
 macro_rules! labels {
@@ -8,10 +8,10 @@ macro_rules! labels {
         pub enum $name { $($(#[$of])* $variant),+ }
 
         impl $name {
-            /// All of them, in order.
+            /// All variants, in order.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The label.
+            /// The text of the label.
             pub fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label),+ }
             }
@@ -26,21 +26,21 @@ labels! {
         Accepted = "accepted",
         /// WeChat answered an errcode that is the app's to read.
         Errcode = "errcode",
-        /// WeChat's refusal of the token reached the app.
+        /// WeChat refused the token, and the refusal reached the app.
         Refused = "refused",
-        /// Answered here: the token endpoints, tickets, and a token that nobody knows.
+        /// The sidecar answered: a token endpoint, a ticket, or an unknown token.
         Local = "local",
-        /// Answered with a refusal that is remembered.
+        /// The sidecar answered with a cached refusal.
         Remembered = "remembered",
-        /// Refused here: the app's fault.
+        /// The sidecar rejected the call, which the app caused.
         Rejected = "rejected",
-        /// Failed here or on the way to WeChat.
+        /// The call failed in the sidecar or between it and WeChat.
         Failed = "failed",
     }
 }
 
 labels! {
-    /// How it was known whose a call is.
+    /// How the account of a call was selected.
     Selection {
         /// By the header X-Wechat-Appid.
         Header = "header",
@@ -48,13 +48,13 @@ labels! {
         Path = "path",
         /// By the placeholder that it carries instead of a token.
         Placeholder = "placeholder",
-        /// By where it came in.
+        /// By the listener that it came in at.
         Listener = "listener",
         /// By the AppID in a request for a token or a session.
         Appid = "appid",
         /// By the real token that it carries.
         Token = "token",
-        /// It does not say: it is the default account's.
+        /// By no hint, so it is the default account.
         Default = "default",
     }
 }
@@ -62,13 +62,13 @@ labels! {
 labels! {
     /// Why a refused call was not sent again.
     Skipped {
-        /// Its body was not held.
+        /// Its body was not buffered.
         NotHeld = "not_held",
-        /// The path refuses every token.
+        /// The endpoint refuses every token.
         Hopeless = "hopeless",
-        /// No other token could be had.
+        /// There was no other token.
         NoToken = "no_token",
-        /// The refused token came again, and WeCom's refusals are meant.
+        /// WeCom returned the refused token again, and its refusals are never spurious.
         SameToken = "same_token",
         /// No connection could be opened for the replay.
         NotSent = "not_sent",
@@ -78,53 +78,53 @@ labels! {
 labels! {
     /// Why a token was fetched.
     Cause {
-        /// There was none.
+        /// There was no token.
         Missing = "missing",
-        /// It was about to expire.
+        /// The token was about to expire.
         Renewal = "renewal",
-        /// WeChat refused it.
+        /// WeChat refused the token.
         Refusal = "refusal",
     }
 }
 
 labels! {
-    /// What a fetch brought.
+    /// The result of a fetch.
     Fetched {
-        /// A token that was not known.
+        /// A new token.
         New = "new",
-        /// The token in hand.
+        /// The current token.
         Same = "same",
-        /// One that somebody else had fetched; WeChat was not asked.
+        /// A token that somebody else had fetched. WeChat was not asked.
         Shared = "shared",
         /// An errcode.
         Errcode = "errcode",
-        /// Nothing that makes sense, or nothing at all.
+        /// An invalid reply, or none.
         Failed = "failed",
     }
 }
 
 labels! {
-    /// What happened at the store that replicas share a token in.
+    /// An event at the store in which replicas share a token.
     StoreEvent {
-        /// It did not answer, or with an error.
+        /// It did not answer, or answered with an error.
         Error = "error",
-        /// The lease was taken.
+        /// The lease was acquired.
         Lease = "lease",
-        /// Another had the lease, and was waited for.
+        /// Another replica had the lease.
         Wait = "wait",
-        /// A token was fetched without it.
+        /// A token was fetched without the store.
         Alone = "alone",
-        /// The token in hand was put into it, because it had none or an older one.
+        /// The current token was stored, because the store had none or an older one.
         Restored = "restored",
     }
 }
 
 labels! {
-    /// What came of reading the configuration again.
-    Reread {
-        /// It is in force.
+    /// The result of a reload of the configuration.
+    Reload {
+        /// The new configuration is in force.
         Applied = "applied",
-        /// Something is wrong with it, and nothing was changed.
+        /// The new configuration is wrong, and nothing was changed.
         Rejected = "rejected",
     }
 }

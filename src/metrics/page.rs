@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{
     AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, ERRCODES, Encoder, Family, Fetched, Handed,
-    Kept, Metrics, Outcome, Reread, Selection, Skipped, StoreEvent, Ticket, at, fetches, tickets,
+    Kept, Metrics, Outcome, Reload, Selection, Skipped, StoreEvent, Ticket, at, fetches, tickets,
 };
 
 macro_rules! families {
@@ -15,7 +15,7 @@ macro_rules! families {
             help: $help,
         };)+
 
-        /// Every family on the page.
+        /// All families of the page.
         pub const FAMILIES: &[&Family] = &[$(&$id),+];
     };
 }
@@ -40,12 +40,12 @@ families! {
     LATENCY = "histogram" "upstream_seconds": "Time from sending a call to the head of its reply.";
     CONNECTS = "counter" "upstream_connects_total": "Connections to WeChat that were tried, by outcome.";
     CONNECTIONS = "gauge" "connections": "Open connections, by side: app or upstream.";
-    REREADS = "counter" "config_reloads_total": "Readings of the configuration while running, by outcome: applied or rejected.";
+    RELOADS = "counter" "config_reloads_total": "Readings of the configuration while running, by outcome: applied or rejected.";
     LOG_DROPPED = "counter" "log_lines_dropped_total": "Log lines that were dropped, since nobody read them in time, or could not be written.";
     HELD = "gauge" "held_bytes": "Bytes of calls held so that they can be sent again.";
 }
 
-/// What one account shows.
+/// The metrics of one account.
 #[derive(Debug)]
 pub struct AccountPage<'a> {
     /// Its AppID.
@@ -54,7 +54,7 @@ pub struct AccountPage<'a> {
     pub name: Option<&'a str>,
     /// Its counters.
     pub metrics: &'a AccountMetrics,
-    /// Seconds since the token was brought, and until it expires.
+    /// Seconds since the token was fetched, and until it expires.
     pub token: Option<(f64, f64)>,
 }
 
@@ -65,18 +65,18 @@ impl AccountPage<'_> {
     }
 }
 
-/// What the process shows beside its counters.
+/// The metrics of the process beside its counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessPage {
     /// Whether `/readyz` answers 200.
     pub ready: bool,
-    /// Bytes of calls that are held.
+    /// Bytes of buffered bodies.
     pub held: usize,
-    /// Lines of the log that nobody will read.
+    /// Dropped lines of the log.
     pub log_lines_dropped: u64,
 }
 
-/// The page, while it is written.
+/// A page that is being written.
 #[derive(Debug, Default)]
 pub struct Page(Encoder);
 
@@ -198,11 +198,11 @@ impl Page {
             let value = gauge.load(Ordering::Relaxed) as f64;
             self.0.sample(CONNECTIONS.name, &[("side", side)], value);
         }
-        self.0.family(&REREADS);
-        for outcome in Reread::ALL {
-            let value = metrics.rereads.sum(*outcome as usize) as f64;
+        self.0.family(&RELOADS);
+        for outcome in Reload::ALL {
+            let value = metrics.reloads.sum(*outcome as usize) as f64;
             let labels = [("outcome", outcome.label())];
-            self.0.sample(REREADS.name, &labels, value);
+            self.0.sample(RELOADS.name, &labels, value);
         }
     }
 
@@ -214,7 +214,7 @@ impl Page {
         }
     }
 
-    /// A family with one label more than the account's, whose values are in these cells.
+    /// Adds a family with one more label than the account's. The values are in these cells.
     fn labelled<'a>(
         &mut self,
         family: &Family,
@@ -230,7 +230,7 @@ impl Page {
         }
     }
 
-    /// A sample with more labels than the account; left out while it is 0.
+    /// Adds a sample with more labels than the account's, unless it is 0.
     fn counted(
         &mut self,
         family: &Family,

@@ -29,8 +29,8 @@ use super::{
 pub struct ConnectOptions {
     /// The host, followed by its fallbacks for when it cannot be connected.
     pub origins: Vec<Origin>,
-    /// Resolves their names.
-    pub names: Resolver,
+    /// Resolves the names of the hosts.
+    pub dns: Resolver,
     /// The trusted roots.
     pub tls: TlsRoots,
     /// A forward proxy with a fixed IP, for WeChat's whitelist.
@@ -194,7 +194,7 @@ impl Connector {
                 Some(_) => vec![None],
                 None => {
                     let name = &host.origin.host;
-                    let found = self.options.names.resolve(name).await.map_err(|error| {
+                    let found = self.options.dns.resolve(name).await.map_err(|error| {
                         DialError::Resolve {
                             host: name.clone(),
                             source: error,
@@ -327,7 +327,7 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Connector::new(ConnectOptions {
             origins,
-            names: Resolver::new(None, Duration::from_secs(3)),
+            dns: Resolver::new(None, Duration::from_secs(3)),
             tls: load(None).unwrap(),
             egress: None,
             connect_timeout: Duration::from_secs(3),

@@ -1,4 +1,4 @@
-//! A connection's bytes: with TLS or, to a loopback address, without.
+//! The byte stream of a connection to WeChat: TLS or, to a loopback address, plain TCP.
 
 use std::{
     cell::RefCell,
@@ -17,26 +17,26 @@ use tokio_rustls::client::TlsStream;
 use super::read_ahead::ReadAhead;
 use crate::rt::{socket, task::with_task_waker};
 
-/// With TLS or without.
+/// A stream with TLS or without.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<ReadAhead>>),
 }
 
-/// A stream that knows when there is nothing to read.
+/// A stream that knows when there is nothing to read, and reads small pieces through a shared buffer.
 #[derive(Debug)]
 pub(crate) struct BufStream {
     stream: Stream,
-    /// All that had come was read, so the socket alone can tell whether there is more.
-    dry: bool,
-    /// An error that comes after what was read last.
-    failed: Option<io::Error>,
+    /// TLS holds no more bytes, so the readiness of the socket tells whether there is more to read.
+    drained: bool,
+    /// An error that occurred after the bytes that were read last. The next read returns it.
+    read_error: Option<io::Error>,
 }
 
-/// How much is read at once at first. Such a piece is copied from a buffer that all connections of a thread
-/// share, so a connection that waits takes no memory for it.
-pub(crate) const LITTLE: usize = 16 * 1024;
+/// The size of a small read. It goes through a buffer that all connections of a thread share, so an idle
+/// connection takes no memory for one.
+pub(crate) const SMALL_READ: usize = 16 * 1024;
 
 thread_local! {
     static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -46,44 +46,44 @@ impl BufStream {
     pub(crate) fn new(stream: Stream) -> Self {
         Self {
             stream,
-            dry: false,
-            failed: None,
+            drained: false,
+            read_error: None,
         }
     }
 
-    /// Reads a little and returns what `look` makes of it. No bytes are the end.
-    pub(crate) fn poll_look<T>(
+    /// Reads at most [`SMALL_READ`] bytes and returns the result of `f` for them. Zero bytes are the end.
+    pub(crate) fn poll_read_with<T>(
         &mut self,
         cx: &mut Context<'_>,
-        look: impl FnOnce(&[u8]) -> T,
+        f: impl FnOnce(&[u8]) -> T,
     ) -> Poll<io::Result<T>> {
-        // Before the buffer is borrowed.
-        ready!(self.poll_wet(cx))?;
+        // This comes first, so that nothing touches the buffer if there is nothing to read.
+        ready!(self.poll_readable(cx))?;
         SHARED.with_borrow_mut(|shared| {
-            shared.resize(LITTLE, 0);
+            shared.resize(SMALL_READ, 0);
             let mut buf = ReadBuf::new(shared);
             ready!(Pin::new(self).poll_read(cx, &mut buf))?;
-            Poll::Ready(Ok(look(buf.filled())))
+            Poll::Ready(Ok(f(buf.filled())))
         })
     }
 
-    /// Appends what comes to `to`, at most `most` bytes.
+    /// Reads at most `max` bytes and appends them to `to`. Zero bytes are the end.
     pub(crate) fn poll_append(
         &mut self,
         cx: &mut Context<'_>,
         to: &mut BytesMut,
-        most: usize,
+        max: usize,
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_wet(cx))?;
-        to.reserve(most);
-        let mut room = to.limit(most);
-        pin!(self.read_buf(&mut room)).poll(cx)
+        ready!(self.poll_readable(cx))?;
+        to.reserve(max);
+        let mut to = to.limit(max);
+        pin!(self.read_buf(&mut to)).poll(cx)
     }
 
-    /// Whether there is certainly nothing to read now. Nobody is woken when there is.
+    /// Whether there is certainly nothing to read now. This registers no waker.
     pub(crate) fn is_quiet(&self) -> bool {
-        let knows = self.dry || matches!(self.stream, Stream::Plain(_));
-        knows && self.socket().try_io(Interest::READABLE, || Ok(())).is_err()
+        let socket_tells = self.drained || matches!(self.stream, Stream::Plain(_));
+        socket_tells && self.socket().try_io(Interest::READABLE, || Ok(())).is_err()
     }
 
     fn socket(&self) -> &TcpStream {
@@ -93,17 +93,17 @@ impl BufStream {
         }
     }
 
-    /// Whether there may be something to read. Where TLS holds nothing back, the socket alone can tell,
-    /// for a tenth of the price.
-    fn poll_wet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.dry {
+    /// Waits until there may be something to read. If TLS holds no bytes, the readiness of the socket tells that, at a
+    /// tenth of the cost of a read.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.drained {
             ready!(with_task_waker(cx, |cx| self.socket().poll_read_ready(cx)))?;
-            self.dry = false;
+            self.drained = false;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Writes a part of `bufs`. TLS may take more than has been sent.
+    /// Writes a part of `bufs`. TLS may accept bytes that it sends later.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -116,7 +116,7 @@ impl BufStream {
         })
     }
 
-    /// Whether all that was taken has been sent.
+    /// Sends all bytes that TLS accepted.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(_) => Poll::Ready(Ok(())),
@@ -139,28 +139,28 @@ impl AsyncRead for BufStream {
                 with_task_waker(cx, |cx| Pin::new(stream).poll_read(cx, buf))
             }
             Stream::Plain(stream) => {
-                let room = buf.initialize_unfilled();
-                let read = with_task_waker(cx, |cx| socket::poll_read(stream, room, cx));
+                let unfilled = buf.initialize_unfilled();
+                let read = with_task_waker(cx, |cx| socket::poll_read(stream, unfilled, cx));
                 read.map_ok(|read| buf.advance(read))
             }
             Stream::Tls(stream) => {
-                if let Some(error) = this.failed.take() {
+                if let Some(error) = this.read_error.take() {
                     return Poll::Ready(Err(error));
                 }
-                let (dry, failed) = (&mut this.dry, &mut this.failed);
-                with_task_waker(cx, |cx| poll_read_tls(stream, dry, failed, cx, buf))
+                let (drained, read_error) = (&mut this.drained, &mut this.read_error);
+                with_task_waker(cx, |cx| poll_read_tls(stream, drained, read_error, cx, buf))
             }
         }
     }
 }
 
-/// Reads as many records as there are, or as `buf` takes. Says in `dry` whether the socket alone can tell
-/// if there is more, and leaves in `failed` an error behind what was read.
+/// Reads all TLS records that are there, as far as `buf` has room. Sets `drained` and, if an error follows bytes that
+/// were read, `read_error`.
 #[inline]
 fn poll_read_tls(
     stream: &mut TlsStream<ReadAhead>,
-    dry: &mut bool,
-    failed: &mut Option<io::Error>,
+    drained: &mut bool,
+    read_error: &mut Option<io::Error>,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
@@ -178,22 +178,22 @@ fn poll_read_tls(
         };
         let some = buf.filled().len() > before;
         match read {
-            // tokio-rustls gives one record at a time, and each would be sent on alone.
+            // tokio-rustls returns one record at a time. Without this loop, each would be passed on alone.
             Poll::Ready(Ok(1..)) => {
-                *dry = drain(stream, buf);
-                if *dry || buf.remaining() == 0 {
+                *drained = drain(stream, buf);
+                if *drained || buf.remaining() == 0 {
                     return Poll::Ready(Ok(()));
                 }
             }
             Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) if some => {
-                *failed = Some(error);
+                *read_error = Some(error);
                 return Poll::Ready(Ok(()));
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {
-                *dry = true;
-                // TLS may have to answer what it read; if not now, then with the next call.
+                *drained = true;
+                // TLS may have to answer a record. An error of this shows in the next call.
                 let _ = Pin::new(&mut *stream).poll_flush(cx);
                 return if some {
                     Poll::Ready(Ok(()))
@@ -205,14 +205,14 @@ fn poll_read_tls(
     }
 }
 
-/// Takes what TLS has decrypted already. Returns whether nothing is left, neither in TLS nor in what was
-/// read ahead for it.
+/// Takes the bytes that TLS has decrypted already. Returns whether no bytes are left in TLS and in the read-ahead
+/// buffer.
 fn drain(stream: &mut TlsStream<ReadAhead>, buf: &mut ReadBuf<'_>) -> bool {
     let (read_ahead, session) = stream.get_mut();
     let mut reader = session.reader();
     while buf.remaining() > 0 {
         match reader.fill_buf() {
-            // An end is found by the next read.
+            // The next read finds the end.
             Ok([]) => return false,
             Ok(data) => {
                 let some = data.len().min(buf.remaining());

@@ -10,117 +10,117 @@ use crate::{
 /// Why a call cannot be passed on as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
-    /// A head of that size is not sent.
+    /// The head is too large to be sent.
     #[error("its target is too long")]
     TargetTooLong,
-    /// Only one of them can be meant.
+    /// It is not clear which one is meant.
     #[error("it carries the sidecar's access_token and another: send one")]
     TwoTokens,
-    /// Two servers could read the path in two ways.
+    /// Two servers could interpret the path differently.
     #[error("{0}")]
     Path(#[from] PathError),
-    /// A method that returns the call.
+    /// The reply to TRACE contains the call.
     #[error("TRACE could quote the token to the app")]
     Trace,
-    /// None, or several.
+    /// There is none, or several.
     #[error("it needs one Host header")]
     Host,
-    /// More than is read of one.
+    /// The body is larger than any token request.
     #[error("a token request is not that long")]
     LongTokenRequest,
-    /// Its parameters are in its body.
+    /// Its parameters are in the body.
     #[error("stable_token takes POST")]
     StableTokenMethod,
-    /// Two servers could see its end in two places.
+    /// Two servers could disagree about the end of the body.
     #[error("{0}")]
     Framing(&'static str),
 }
 
-/// Why a call is taken for a stranger's.
+/// Why a call may come from a stranger.
 #[derive(Debug, thiserror::Error)]
 pub enum Stranger {
-    /// A tunnel would hide the calls in it.
+    /// The sidecar cannot see the calls in a tunnel.
     #[error("CONNECT is not for this proxy: call http://…, so that the token can be put in")]
     Connect,
-    /// DNS rebinding, or a call for another server.
+    /// It is DNS rebinding, or a call for another server.
     #[error(
         "this sidecar calls WeChat only: Host must be a loopback name, one of WeChat's hosts, or allowed by --allow-host"
     )]
     Host,
-    /// The command line's, at the wrong port.
+    /// A command such as `health` was sent to the wrong port.
     #[error("this port carries calls to WeChat; the question is for the admin port, see --admin")]
     ForAdmin,
-    /// A page of anybody's.
+    /// It comes from a web page.
     #[error("calls from a browser are not passed on")]
     Browser,
-    /// Who sent it to the other proxy is not known.
+    /// The other proxy may have received it from anybody.
     #[error(
         "this call was forwarded by another proxy, so it may be a stranger's; if that is wanted, see --allow-forwarded"
     )]
     Forwarded,
 }
 
-/// What the configuration keeps closed.
+/// Why the configuration forbids a call.
 #[derive(Debug, thiserror::Error)]
 pub enum Closed {
-    /// `clear_quota/v2`.
+    /// It is `clear_quota/v2`.
     #[error(
         "clear_quota/v2 resets the whole account's quota, an operator's act; see --allow-clear-quota"
     )]
     QuotaReset,
-    /// The logins of users, without an AppSecret.
+    /// It is the login of a user, and the account has no AppSecret.
     #[error(
         "a login takes the AppSecret, which this account has not: set its secret_file or secret"
     )]
     Login,
-    /// The token endpoints.
+    /// It is a token request.
     #[error(
         "the sidecar answers no token requests (--token-endpoint off): call the API without a token"
     )]
     TokenEndpoint,
 }
 
-/// Why the app's body is not there.
+/// Why the body of the app is missing.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyMissing {
-    /// While it was sent to WeChat.
+    /// It ended while it was sent to WeChat.
     #[error("it ended early")]
     Ended,
-    /// While it was buffered.
+    /// It ended while it was buffered.
     #[error("{0}")]
     Broken(#[source] BodyError),
 }
 
-/// What there was no room for.
+/// What is used up.
 #[derive(Debug, thiserror::Error)]
 pub enum Crowded {
-    /// A body that says which account is meant.
+    /// The budget, for a body that says which account is meant.
     #[error("no room for a token request")]
     TokenRequest,
-    /// A body that must be held, for it leaves with a Content-Length.
+    /// The budget, for a body that must be buffered because WeChat needs a Content-Length.
     #[error("no room to hold a body without Content-Length")]
     Body,
-    /// A connection to WeChat.
+    /// The connections to WeChat.
     #[error("{}", DialError::Crowded)]
     Connections,
 }
 
-/// Why a sending has no answer.
+/// Why a send has no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum SendFailure {
-    /// Of the call.
+    /// The target of the call is too long.
     #[error("its target is too long")]
     TargetTooLong,
-    /// No reply began.
+    /// No byte of a reply arrived.
     #[error("{0}")]
     NoReply(#[from] SendError),
-    /// Nobody asked for that.
+    /// The app did not ask for that.
     #[error("WeChat switched protocols")]
     SwitchedProtocols,
-    /// Nothing more came of a reply, whose beginning is read before any of it is passed on.
+    /// The reply stopped while its beginning was read, before any of it was passed on.
     #[error("WeChat's reply stopped: {0}")]
     ReplyStopped(#[source] BodyError),
-    /// The same, of one that ended too early or made no sense.
+    /// The reply broke off, or was malformed, while its beginning was read.
     #[error("WeChat's reply broke off: {0}")]
     ReplyBroken(#[source] BodyError),
 }
@@ -136,7 +136,7 @@ impl SendFailure {
     }
 }
 
-/// Of a reply's body.
+/// An error in the body of a reply.
 impl From<BodyError> for SendFailure {
     fn from(error: BodyError) -> Self {
         match error {

@@ -1,5 +1,4 @@
-//! The credential that a call takes, in view of the tokens that it brings. At WeCom a token that is not the account's
-//! stays.
+//! The credential that a call takes. At WeCom it also depends on the tokens in the call.
 
 use super::{cause::Malformed, error::ProxyError, route::Call, target::values};
 use crate::{
@@ -18,9 +17,9 @@ const OF_OTHERS: [&str; 4] = [
 
 /// The credential that the call takes.
 ///
-/// WeChat's calls never keep an `access_token`. At WeCom one may be another corp's, got through
-/// `/cgi-bin/corpgroup/corp/gettoken`; so one that is neither a placeholder nor was ever the account's
-/// own is left alone, and so is its refusal.
+/// A call to WeChat never keeps its `access_token`. A call to WeCom may have the token of another corp, from
+/// `/cgi-bin/corpgroup/corp/gettoken`. So a token that is neither a placeholder nor was ever the account's own is not
+/// replaced, and a refusal of it is not handled.
 pub(super) fn credential(call: &Call<'_>) -> Result<Credential, ProxyError> {
     let takes = call.endpoint.credential;
     if call.account.api == Api::Wechat || takes != Credential::AccessToken {
@@ -44,7 +43,7 @@ pub(super) fn credential(call: &Call<'_>) -> Result<Credential, ProxyError> {
     }
 }
 
-/// Whether the call carries our placeholder instead of a token.
+/// Whether the call has our placeholder instead of a token.
 pub(super) fn has_placeholder(call: &Call<'_>) -> bool {
     let names = OF_OTHERS
         .iter()

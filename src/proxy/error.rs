@@ -25,23 +25,23 @@ use crate::{
 /// WeChat's own code for a failed token request, beside our code in the body.
 pub const WECHAT_ERRCODE: HeaderName = HeaderName::from_static("x-wechat-sidecar-errcode");
 
-/// Why a call ends here.
+/// Why a call fails here.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// Two servers could read it in two ways.
+    /// Two servers could interpret it differently.
     #[error("this call cannot be passed on: {0}")]
     Malformed(#[from] Malformed),
-    /// No caller key, or a wrong one.
+    /// The caller key is missing or wrong.
     #[error(
         "the header X-Wechat-Sidecar-Key is missing or wrong: send the content of the sidecar's --caller-key-file"
     )]
     CallerKey,
-    /// The placeholder where only the caller can have a token.
+    /// It has the placeholder, although only the caller can have the token.
     #[error(
         "access_token is the sidecar's placeholder, but this endpoint takes a token of its own (a user's or a third-party platform's): send that one"
     )]
     Placeholder,
-    /// It came from where calls do not come from.
+    /// It may come from a stranger.
     #[error("{0}")]
     Stranger(#[from] Stranger),
     /// The configuration forbids it.
@@ -50,34 +50,34 @@ pub enum ProxyError {
     /// The account's rules forbid it.
     #[error("{0}")]
     Forbidden(#[from] Forbidden),
-    /// It says nothing of its account, and there is no default.
+    /// It does not say which account it is for, and there is no default.
     #[error(
         "the call does not say which account it is for: send back the placeholder that the sidecar gave you, or the header X-Wechat-Appid, or call http://…/APPID/…; or mark an account as default"
     )]
     NoAccount,
-    /// It says two things of its account.
+    /// It names two accounts.
     #[error(
         "the call is for two accounts at once: its placeholder or token, header, path, listener and AppID must name the same one"
     )]
     TwoAccounts,
-    /// It names a corpid of several accounts.
+    /// It names a corpid that several accounts have.
     #[error("several accounts share this corpid: use the account's name instead")]
     SharedCorpid,
-    /// It is for an account that is not there; the names of those that are.
+    /// It names an account that does not exist. The text lists the existing ones.
     #[error("there is no such account here; there are: {0}")]
     UnknownAccount(String),
     /// The app's body ended early, or stopped.
     #[error("the body of this call did not arrive: {0}")]
     BodyMissing(#[source] BodyMissing),
-    /// A body without a length that is larger than may be held.
+    /// The body has no length and is larger than allowed.
     #[error(
         "the body has no Content-Length and is larger than the sidecar's --replay-limit: send it with a Content-Length"
     )]
     TooLarge,
-    /// There is no room for its body, or no connection.
+    /// The budget or the connections are used up.
     #[error("{0}: nothing was sent, try again")]
     Crowded(#[from] Crowded),
-    /// The reply broke off; WeChat may have acted.
+    /// The reply broke off. WeChat may have acted on the call.
     #[error("{0}: the outcome is unknown, WeChat may have acted on the call")]
     Broken(#[source] SendFailure),
     /// WeChat cannot be reached.
@@ -86,25 +86,25 @@ pub enum ProxyError {
     /// There is no token.
     #[error("no access_token: {0}")]
     NoToken(#[from] NoToken),
-    /// There is no ticket, and WeChat did not say why.
+    /// There is no ticket, and WeChat gave no reason.
     #[error("no ticket: {0}")]
     NoTicket(#[source] NoToken),
-    /// No reply in time; WeChat may have acted.
+    /// There was no reply in time. WeChat may have acted on the call.
     #[error("{0}: the outcome is unknown, WeChat may have acted on the call")]
     TimedOut(#[source] SendFailure),
-    /// WeChat's own answer to an AppID that is not the account's.
+    /// WeChat's own answer to a wrong AppID.
     #[error("invalid appid: it is not the one that this sidecar serves")]
     ForeignAppid,
-    /// WeChat's own answer to a token that is over, for a token that no account has: the SDK fetches
-    /// another by its AppID, and so says whose it is.
+    /// WeChat's own answer to an expired token, for a token that no account has. The SDK then fetches another with
+    /// its AppID, which identifies the account.
     #[error(
         "access_token expired (wechat-sidecar: none of its accounts has this token, or had it in the last two hours, so that it does not say whose the call is; fetch a token from the sidecar with your AppID, or send the header X-Wechat-Appid, or call http://…/APPID/…)"
     )]
     UnknownToken,
 }
 
-/// Our codes and their statuses, as the README lists them. None is one to which SDKs react by
-/// sending again, but the last: that is WeChat's own as 40013 is, and makes them fetch a token first.
+/// Our codes and their statuses, as docs/errors.md lists them. SDKs do not send a call again because of one of them.
+/// The last is an exception: it is WeChat's own, like 40013, and makes an SDK fetch a token first.
 pub const CODES: [(i64, u16, &str); 16] = [
     (
         990_400,
@@ -200,12 +200,12 @@ impl ProxyError {
             .unwrap_or(StatusCode::BAD_GATEWAY)
     }
 
-    /// Whether the app is to blame.
+    /// Whether the app caused it.
     pub fn is_of_the_app(&self) -> bool {
         self.status().is_client_error() || matches!(self, Self::ForeignAppid | Self::UnknownToken)
     }
 
-    /// What a call that ends so counts as.
+    /// The outcome that a call with this error is counted as.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::UnknownToken => Outcome::Local,
@@ -214,10 +214,10 @@ impl ProxyError {
         }
     }
 
-    /// The reply. With `as_200`, for SDKs that read no other body, only the status is another.
+    /// The reply. With `as_200` only the status changes, for SDKs that ignore the body of others.
     pub fn reply(&self, as_200: bool) -> Reply {
         let (marked, errmsg) = match self {
-            // It begins as WeChat's does, for SDKs that look.
+            // It begins as WeChat's errors do, for SDKs that check that.
             Self::UnknownToken => (Mark::Local, self.to_string()),
             _ => (Mark::Error, format!("wechat-sidecar: {self}")),
         };
@@ -252,7 +252,7 @@ impl ProxyError {
     }
 }
 
-/// A reply made here, as WeChat would write it.
+/// A reply of the sidecar's own, in WeChat's form.
 pub(super) fn json_reply(value: serde_json::Value) -> Reply {
     let mut reply = Reply::new(BufferedBody::ready(value.to_string()));
     let json = HeaderValue::from_static("application/json; charset=utf-8");

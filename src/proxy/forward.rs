@@ -1,4 +1,4 @@
-//! Sends a call to WeChat, and reads as much of the reply as tells whether it is a refusal.
+//! Sends a call to WeChat, and reads as much of the reply as it takes to recognize a refusal.
 
 use std::pin::pin;
 
@@ -17,7 +17,7 @@ use crate::{
 /// How much of a reply is read before it is passed on. WeChat's refusals are far smaller.
 const PEEK_LIMIT: usize = 4096;
 
-/// WeChat's answer to one sending of a call.
+/// WeChat's reply to one send of a call.
 pub(super) struct Attempt {
     pub(super) verdict: Verdict,
     pub(super) reply: Reply,
@@ -76,7 +76,7 @@ impl Proxy {
             let request = upstream_request(call, body, edit)?;
             let again = self.pools.send(upstream, request, true);
             let again = Box::pin(again).await;
-            // Of the first it is not known whether WeChat saw it.
+            // It is not known whether WeChat saw the first one.
             if !again.as_ref().is_err_and(SendError::nothing_sent) {
                 sent = again;
             }
@@ -85,7 +85,7 @@ impl Proxy {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(SendFailure::SwitchedProtocols);
         }
-        // Whatever WeChat speaks on its side of this connection.
+        // The version of WeChat's connection does not matter to the app.
         head.version = Version::HTTP_11;
         headers::reply_headers(&mut head.headers);
         headers::clean_location(&mut head.headers, call.account.prefix(), secrets);
@@ -97,7 +97,7 @@ impl Proxy {
     }
 }
 
-/// The call as it goes to WeChat.
+/// The request to WeChat.
 fn upstream_request(
     call: &Call<'_>,
     body: BufferedBody<RequestBody>,
@@ -112,7 +112,7 @@ fn upstream_request(
     Ok(request)
 }
 
-/// Whether WeChat was closing the connection when the call came, so that it may not have seen the call.
+/// Whether WeChat was closing the connection when the call was sent, so that it may not have seen the call.
 fn was_closing(sent: &Result<Response<ResponseBody>, SendError>) -> bool {
     let closing = |error: &SendError| {
         matches!(
@@ -126,7 +126,7 @@ fn was_closing(sent: &Result<Response<ResponseBody>, SendError>) -> bool {
     sent.as_ref().is_err_and(closing)
 }
 
-/// What the reply with this body says of the call. An error is counted, and logged where that is wanted.
+/// The verdict of a reply with this body. An error is counted and logged.
 fn judge(call: &Call<'_>, body: &ReplyBody) -> Verdict {
     let Some(body) = body.whole() else {
         return Verdict::Accepted;

@@ -1,4 +1,4 @@
-//! Who may call: the app beside the sidecar, and nobody through it.
+//! Only the app beside the sidecar may call, and nobody may call through it.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::net::origin::is_loopback;
 
-/// Where a call came in.
+/// The kind of listener that a call came in at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposure {
     /// A loopback address.
@@ -20,30 +20,29 @@ pub enum Exposure {
     Open,
     /// A socket in the file system.
     Unix,
-    /// The admin port, where no call comes in.
+    /// The admin port, which takes no calls.
     Admin,
 }
 
-/// Where a call came in, and whose calls come in there.
+/// The listener that a call came in at.
 #[derive(Clone, Debug)]
 pub struct ListenerInfo {
-    /// Where.
+    /// Its kind.
     pub exposure: Exposure,
-    /// The account that the listener is bound to, if it is: what tells it from others.
+    /// The account whose calls come in there, if the listener belongs to one.
     pub account: Option<Arc<str>>,
 }
 
-/// The header that callers show their key in.
+/// The header with the caller's key.
 pub const KEY: &str = "x-wechat-sidecar-key";
 
-/// The header that says whose a call is, by AppID or name.
+/// The header that names the account, by AppID or name.
 pub const APPID: &str = "x-wechat-appid";
 
-/// What [`HEADER`] says on a question to the admin port. On a port for calls nothing is sent for it.
+/// The value of [`HEADER`] on a request to the admin port. A port for calls rejects such a request.
 pub const FOR_ADMIN: &str = "for-admin";
 
-/// The hosts that calls may be for: the nearest one, the one for disasters, the regions, and one
-/// that old SDKs still name.
+/// The hosts of WeChat: the default one, the one for disaster recovery, the regional ones, and one that old SDKs use.
 const WECHAT_HOSTS: [&str; 6] = [
     "api.weixin.qq.com",
     "api2.weixin.qq.com",
@@ -54,7 +53,7 @@ const WECHAT_HOSTS: [&str; 6] = [
 ];
 
 impl GuardOptions {
-    /// Whether the call may be looked at at all.
+    /// Checks whether the call is accepted.
     pub fn check(&self, head: &Parts, exposure: Exposure) -> Result<(), ProxyError> {
         if head.method == Method::CONNECT {
             return Err(Stranger::Connect.into());
@@ -81,7 +80,7 @@ impl GuardOptions {
     /// A page in a browser can make any name point to 127.0.0.1 (DNS rebinding), but it cannot
     /// change the name in `Host`.
     fn check_host(&self, head: &Parts, exposure: Exposure) -> Result<(), ProxyError> {
-        // One look at each name costs less than a search.
+        // One pass over the headers costs less than a lookup.
         let mut hosts = head
             .headers
             .iter()
@@ -130,7 +129,7 @@ impl GuardOptions {
     }
 
     fn check_origin(&self, headers: &HeaderMap, exposure: Exposure) -> Result<(), ProxyError> {
-        // Usually none of them is there: one look at each name costs less than five searches.
+        // Usually none of them is there. One pass over the names costs less than five lookups.
         if !headers.keys().any(tells_origin) {
             return Ok(());
         }
@@ -154,7 +153,7 @@ impl GuardOptions {
     }
 }
 
-/// Whether it is what most apps say, letter for letter: that needs no parser.
+/// Whether it is one of the usual values, byte for byte. They need no parser.
 fn is_usual(authority: &[u8]) -> bool {
     let digits = authority
         .iter()
@@ -167,7 +166,7 @@ fn is_usual(authority: &[u8]) -> bool {
     host == b"localhost" || host == b"127.0.0.1" || host == WECHAT_HOSTS[0].as_bytes()
 }
 
-/// Whether a header says that a call came from a browser or through another proxy, or is none.
+/// Whether this header tells that a call came from a browser, through another proxy, or for the admin port.
 fn tells_origin(name: &HeaderName) -> bool {
     const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -303,7 +302,7 @@ mod tests {
         for (said, on_a_port_for_calls) in [
             (&["for-admin"][..], false),
             (&["replayed", "for-admin"], false),
-            // An app that sends back what a reply said.
+            // An app may send back the header of a reply.
             (&["replayed"], true),
         ] {
             let said = said.iter().map(|said| ("x-wechat-sidecar", *said));

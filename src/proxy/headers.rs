@@ -1,4 +1,4 @@
-//! The headers to send, and the headers to return.
+//! The headers of the request to WeChat and of the reply to the app.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::client::UpstreamRequest;
 
-/// Puts the headers to send to `sent`. `Host` is the connection's to say.
+/// Adds the headers of a call to `sent`. The connection adds `Host`.
 pub(super) fn request_headers(method: &Method, headers: &HeaderMap, sent: &mut UpstreamRequest) {
     let names_others = |value: &HeaderValue| !is_usual(value);
     let named = if (headers.get_all(header::CONNECTION).iter()).any(names_others) {
@@ -25,7 +25,7 @@ pub(super) fn request_headers(method: &Method, headers: &HeaderMap, sent: &mut U
             _ => sent.header(name, value),
         }
     }
-    // WeChat answers 412 to what has a body and no Content-Length.
+    // WeChat answers 412 to a request with a body and without Content-Length.
     let bodiless = matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
@@ -38,14 +38,14 @@ pub(super) fn request_headers(method: &Method, headers: &HeaderMap, sent: &mut U
             None => sent.header(&header::CONTENT_LENGTH, &HeaderValue::from(length)),
         }
     }
-    // A compressed reply could not be read for a refusal; and an absent header allows any coding.
+    // A compressed reply could not be checked for a refusal. Without this header, any coding would be allowed.
     sent.header(
         &header::ACCEPT_ENCODING,
         &HeaderValue::from_static("identity"),
     );
 }
 
-/// Whether `text` is `number` as one would write it.
+/// Whether `text` is `number` in its usual form.
 fn is_number(text: &[u8], number: u64) -> bool {
     let digits = text.iter().all(u8::is_ascii_digit) && (1..=19).contains(&text.len());
     let leading_zero = text.len() > 1 && text[0] == b'0';
@@ -53,8 +53,8 @@ fn is_number(text: &[u8], number: u64) -> bool {
     digits && !leading_zero && text.iter().fold(0, read) == number
 }
 
-/// Takes from a reply's head what concerns one connection only, and what only we may say. One look at
-/// each header that is there costs less than a search for each that may be.
+/// Removes the headers of a reply that concern one connection only, and those that only the sidecar may set. One pass
+/// over the headers costs less than a lookup for each of them.
 pub(super) fn reply_headers(headers: &mut HeaderMap) {
     let names_others = |(name, value): (&HeaderName, &HeaderValue)| {
         *name == header::CONNECTION && !is_usual(value)
@@ -69,7 +69,7 @@ pub(super) fn reply_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a reply's header concerns one connection only (RFC 9110 §7.6.1), or is ours to say.
+/// Whether a header of a reply concerns one connection only (RFC 9110 §7.6.1), or may only be set by the sidecar.
 fn stays_with_us(name: &HeaderName) -> bool {
     const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
     const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -90,8 +90,8 @@ fn stays_with_us(name: &HeaderName) -> bool {
     .contains(name)
 }
 
-/// Cuts `secrets` out of the headers that an app follows or logs, and off a path the `prefix` that is
-/// put before it when the app follows.
+/// Removes `secrets` from the headers that an app follows or logs. Also removes `prefix` from a path, because the
+/// sidecar adds it again when the app follows.
 pub(super) fn clean_location(headers: &mut HeaderMap, prefix: &str, secrets: &[&str]) {
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         if !headers.keys().any(|known| *known == name) {
@@ -119,7 +119,7 @@ pub(super) fn clean_location(headers: &mut HeaderMap, prefix: &str, secrets: &[&
             text = format!("{base}{mark}{}{fragment}", kept.join("&"));
         }
         let behind = text.strip_prefix(prefix).filter(|_| !prefix.is_empty());
-        // Two slashes would be another host.
+        // Two slashes would begin another host.
         let is_path = |behind: &&str| behind.starts_with('/') && !behind.starts_with("//");
         if let Some(behind) = behind.filter(is_path) {
             text = behind.to_owned();
@@ -134,7 +134,7 @@ pub(super) fn clean_location(headers: &mut HeaderMap, prefix: &str, secrets: &[&
     }
 }
 
-/// Whether a request header is not sent on, beside those that are said anew.
+/// Whether a header of a request is not sent on. Headers that are set anew are not among them.
 fn stays_here(name: &HeaderName) -> bool {
     matches!(
         *name,
@@ -143,13 +143,13 @@ fn stays_here(name: &HeaderName) -> bool {
         || name.as_str().starts_with("proxy-")
 }
 
-/// Whether what `Connection` says names no header that is not taken anyway.
+/// Whether `Connection` has one of its usual values, which name no other header.
 fn is_usual(connection: &HeaderValue) -> bool {
     connection == "keep-alive" || connection == "close"
 }
 
-/// What `Connection` names, on as many lines as it stands. A caller cannot name away what frames
-/// a message or says whose it is.
+/// The headers that `Connection` names, in all its lines. A caller cannot remove those that frame the message or name
+/// the host.
 fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(header::CONNECTION)

@@ -9,36 +9,36 @@ use crate::secret::SecretSource;
 pub enum TokenEndpoint {
     /// With a placeholder, which the app sends back and the sidecar replaces.
     Placeholder,
-    /// With the real token and its true remainder.
+    /// With the real token and its true remaining lifetime.
     Real,
     /// With 403.
     Off,
 }
 
-/// What the proxy needs to know.
+/// The options of the proxy.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How the token endpoints answer an app.
     pub token_endpoint: TokenEndpoint,
     /// The largest body that is held for a replay, in bytes.
     pub replay_limit: usize,
-    /// Answer our own errors with HTTP 200, for SDKs that read no other body.
+    /// Answers our own errors with HTTP 200, for SDKs that ignore the body of others.
     pub errors_as_200: bool,
-    /// Answer calls for tickets from where tickets are kept.
+    /// Answers calls for tickets from the cache.
     pub keep_tickets: bool,
-    /// Let `/cgi-bin/clear_quota/v2` pass.
+    /// Passes calls of `/cgi-bin/clear_quota/v2` on.
     pub allow_clear_quota: bool,
-    /// Who may call.
+    /// Which calls are accepted.
     pub guard: GuardOptions,
 }
 
-/// Who may call.
+/// Which calls are accepted.
 #[derive(Clone, Debug, Default)]
 pub struct GuardOptions {
-    /// What callers must show in `X-Wechat-Sidecar-Key`.
+    /// The key that callers must send in `X-Wechat-Sidecar-Key`.
     pub caller_key: Option<Arc<SecretSource>>,
-    /// Host names accepted beside loopback ones and WeChat's.
+    /// Host names that are accepted in addition to loopback names and WeChat's hosts.
     pub allow_hosts: Vec<String>,
-    /// Accept calls that came through another proxy.
+    /// Accepts calls that came through another proxy.
     pub allow_forwarded: bool,
 }

@@ -6,8 +6,12 @@ use http::header::CONTENT_TYPE;
 use tokio::time::{Duration, timeout};
 
 use super::{
-    Answered, Mark, Proxy, Reply, Unanswered, error::ProxyError, forward::{Attempt, Turn}, route::Call,
-    status_header::mark, target::values,
+    Answered, Mark, Proxy, Reply, Unanswered,
+    error::ProxyError,
+    forward::{Attempt, Turn},
+    route::Call,
+    status_header::mark,
+    target::values,
 };
 use crate::{
     account::{
@@ -213,15 +217,20 @@ impl Proxy {
         first: Attempt,
     ) -> (Outcome, Reply) {
         call.account.metrics.skipped(Skipped::NotHeld);
-        let refusal = Refusal {
-            path: PathId::of(call.endpoint.path()),
-            worked: open.worked(),
-            suspect: false,
-            weak: false,
-        };
-        // A failure is told where it happens, and one who hangs up does not cancel the fetch.
-        let replaced = call.account.keeper.replace(refused, refusal);
-        let _ = timeout(SETTLE_LIMIT, replaced).await;
+        let path = call.endpoint.path();
+        let id = || CallId::of(call.query, &[]);
+        let known = call.account.refused_endpoints.known(path, refused, id);
+        if known != Known::Hopeless {
+            let refusal = Refusal {
+                path: PathId::of(path),
+                worked: open.worked(),
+                suspect: known != Known::Nothing,
+                weak: false,
+            };
+            // A failure is told where it happens, and an app that hangs up does not cancel the fetch.
+            let replaced = call.account.keeper.replay_token(refused, refusal);
+            let _ = timeout(SETTLE_LIMIT, replaced).await;
+        }
         (Outcome::Refused, first.reply)
     }
 

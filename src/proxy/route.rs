@@ -1,4 +1,4 @@
-//! Routes a call: to its account, and to an endpoint of that account's API.
+//! Routes a call to its account, and to an endpoint of that account's API.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     pub(super) head: &'a Parts,
-    /// As it came, with one slash at its beginning, and without an account's segment.
+    /// The path as it arrived, but with one slash at its beginning, and without an account's segment.
     pub(super) path: &'a str,
     pub(super) query: Option<&'a str>,
     pub(super) endpoint: Endpoint<'a>,
@@ -33,7 +33,7 @@ pub(super) struct Call<'a> {
 
 impl<'a> Call<'a> {
     /// Routes the call with this `head`. `in_body` is the AppID in the body of a token request, empty for none.
-    /// `None` for a token request whose body must be read first.
+    /// Returns `None` for a token request whose body must be read first.
     pub(super) fn of(
         head: &'a Parts,
         listener: &ListenerInfo,
@@ -67,20 +67,20 @@ impl<'a> Call<'a> {
         }))
     }
 
-    /// What its endpoint is called in logs.
+    /// The label of its endpoint in logs.
     pub(super) fn endpoint_label(&self) -> &'static str {
         self.endpoint.row().map_or("other", label)
     }
 
-    /// Whether a call can be sent again on a fresh connection when WeChat closed the one it was
-    /// sent on: it changes nothing, and is no login, whose code works once.
+    /// Whether a call may be sent again on a new connection if WeChat closed the one that it was sent on. It must
+    /// change nothing, and must not be a login, whose code works once.
     pub(super) fn is_repeatable(&self) -> bool {
         let safe = matches!(self.head.method, Method::GET | Method::HEAD);
         safe && !self.endpoint.is_login()
     }
 
-    /// Whether the query names our AppID, and so needs no other. An AppID that is not the account's is answered
-    /// as WeChat would.
+    /// Whether the query has our AppID, so that it need not be added. Another AppID is answered with WeChat's own
+    /// error.
     pub(super) fn names_appid(&self) -> Result<bool, ProxyError> {
         let (mut named, mut by_name) = (false, false);
         let parameter = match self.account.api {

@@ -1,4 +1,4 @@
-//! Selects a call's account: by what it says, by the token it brings, by where it came in, or by default.
+//! Selects a call's account: by the name or the token in the call, by the listener, or by default.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -28,7 +28,7 @@ pub(super) struct Selected<'a> {
     pub(super) path: &'a str,
 }
 
-/// What a call was found to say of its account so far.
+/// The hints at its account that were found in a call so far.
 struct Hints<'a> {
     accounts: &'a Accounts,
     account: Option<(&'a Arc<Account>, Selection)>,
@@ -37,7 +37,7 @@ struct Hints<'a> {
 }
 
 impl Hints<'_> {
-    /// Whether nothing was found yet.
+    /// Whether no hint was found yet.
     fn is_empty(&self) -> bool {
         self.account.is_none() && self.ambiguous.is_empty()
     }
@@ -57,20 +57,25 @@ impl Hints<'_> {
         Ok(())
     }
 
-    /// Adds the accounts of the tokens that a call to `path` brings. A token that an account has, or had, names it.
-    /// One that looks like WeChat's and is no account's must not be replaced by the default account's.
-    fn add_tokens(&mut self, path: &str, query: Option<&str>) -> Result<(), ProxyError> {
+    /// Adds the accounts of the tokens that a call brings. `endpoint` is the call's if it is for WeChat. A token that
+    /// an account has, or had, names this account. A token that may be WeChat's, but is no account's, must not be
+    /// replaced by that of the default account.
+    fn add_tokens(
+        &mut self,
+        endpoint: Option<&Endpoint<'_>>,
+        query: Option<&str>,
+    ) -> Result<(), ProxyError> {
         let mut tokens = access_tokens(query)
             .filter(|token| !token.is_empty() && !token.starts_with(PLACEHOLDER))
             .peekable();
-        if tokens.peek().is_none() || !self.ambiguous.is_empty() || !self.is_replaced(path) {
+        if tokens.peek().is_none() || !self.ambiguous.is_empty() || !self.is_replaced(endpoint) {
             return Ok(());
         }
         let mut unknown = false;
         for token in tokens {
             let mut holders = self.accounts.with_token(&token).peekable();
             match (holders.peek(), self.account) {
-                (None, _) => unknown |= looks_real(&token),
+                (None, _) => unknown |= may_be_real(&token),
                 (Some(holder), None) => self.account = Some((holder, Selection::Token)),
                 (Some(_), Some((account, _))) => {
                     if !holders.any(|holder| Arc::ptr_eq(holder, account)) {
@@ -85,26 +90,26 @@ impl Hints<'_> {
         Ok(())
     }
 
-    /// Whether a call that says nothing can be for WeChat. To WeCom it may bring a token that is no account's of ours.
+    /// Whether a call without a hint can be for WeChat. A call to WeCom may bring a token that is no account's of ours.
     fn may_be_wechats(&self) -> bool {
         let is_wechats = |account: &Arc<Account>| account.api == Api::Wechat;
         let default = self.accounts.default_account().map(is_wechats);
         default.unwrap_or_else(|| self.accounts.iter().any(is_wechats))
     }
 
-    /// Whether the token that a call to `path` brings would be replaced by an account's of WeChat.
-    fn is_replaced(&self, path: &str) -> bool {
+    /// Whether the token that a call to `endpoint` brings would be replaced by that of a WeChat account.
+    fn is_replaced(&self, endpoint: Option<&Endpoint<'_>>) -> bool {
         self.account
             .is_none_or(|(account, _)| account.api == Api::Wechat)
-            && Endpoint::of(Api::Wechat, path.as_bytes()).is_ok_and(|endpoint| {
+            && endpoint.is_some_and(|endpoint| {
                 endpoint.credential == Credential::AccessToken
                     && (endpoint.row().is_some() || !is_meant_for_another(endpoint.path()))
             })
     }
 }
 
-/// Whether `token` looks like one of WeChat's, and not like a word that was given to an SDK for want of one.
-fn looks_real(token: &str) -> bool {
+/// Whether `token` may be one of WeChat's, and not a word that was given to an SDK instead of one.
+fn may_be_real(token: &str) -> bool {
     const SHORTEST: usize = 100;
     let is_of_its_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     token.len() >= SHORTEST && token.bytes().all(is_of_its_alphabet)
@@ -124,7 +129,7 @@ pub(super) fn select_account<'a>(
         account: None,
         ambiguous: Vec::new(),
     };
-    // One look at each name costs less than a search.
+    // One pass over the names costs less than a lookup.
     if headers.keys().any(is_appid) {
         for value in headers.get_all(APPID) {
             let name = value.to_str().unwrap_or_default().trim();
@@ -145,17 +150,8 @@ pub(super) fn select_account<'a>(
         hints.add(Selection::Listener, id)?;
     }
     // A single account is compared with the AppID when the call is answered.
-    if !accounts.is_one() {
-        let endpoint = add_appids(path, query, &mut hints)?;
-        match (in_body, endpoint) {
-            (Some(""), _) => {}
-            (Some(appid), _) => hints.add(Selection::Appid, appid)?,
-            (None, Some(path)) if hints.is_empty() && path == STABLE_TOKEN.as_bytes() => {
-                return Ok(None);
-            }
-            (None, Some(_)) => {}
-            (None, None) => hints.add_tokens(path, query)?,
-        }
+    if !accounts.is_one() && !add_appid_or_tokens(path, query, in_body, &mut hints)? {
+        return Ok(None);
     }
     let (account, by) = match hints.account {
         Some(found) => found,
@@ -186,8 +182,8 @@ fn no_account(path: &str, accounts: &Accounts) -> ProxyError {
     }
 }
 
-/// Whether the first segment of `path`, which is in no table, can only have been meant as an account:
-/// it looks like an AppID, or what follows it is a path of the tables.
+/// Whether the first segment of `path`, which is in no table, can only be meant as an account: it has the form of an
+/// AppID, or the rest is a path of the tables.
 pub(super) fn is_meant_for_another(path: &[u8]) -> bool {
     let path = path.strip_prefix(b"/").unwrap_or(path);
     let end = path.iter().position(|byte| *byte == b'/');
@@ -206,8 +202,8 @@ pub(super) fn begins_with_account(accounts: &Accounts, path: &str) -> bool {
     first_segment(path).is_some_and(|(segment, _)| is_account(accounts, segment))
 }
 
-/// Whether an endpoint that an account's API has not is where the other one issues tokens: the call
-/// has a secret in it, which that API must not see.
+/// Whether `endpoint`, which `api` does not have, is a token request at the other API. Such a call has a secret in it,
+/// which `api` must not see.
 pub(super) fn is_token_request_elsewhere(api: Api, endpoint: &Endpoint<'_>) -> bool {
     let other = match api {
         Api::Wechat => Api::Wecom,
@@ -217,7 +213,7 @@ pub(super) fn is_token_request_elsewhere(api: Api, endpoint: &Endpoint<'_>) -> b
     there.is_ok_and(|there| there.credential == Credential::TokenFetch)
 }
 
-/// A path with one slash at its beginning: an SDK whose base URL ends in one calls //cgi-bin/….
+/// The path with exactly one slash at its beginning. An SDK whose base URL ends in a slash calls //cgi-bin/….
 pub(super) fn with_one_slash(path: &str) -> &str {
     let slashes = path.bytes().take_while(|byte| *byte == b'/').count();
     match slashes {
@@ -226,24 +222,44 @@ pub(super) fn with_one_slash(path: &str) -> &str {
     }
 }
 
-/// Adds the AppIDs that an SDK names where it asks for a token or for a user's session. Returns the path if it
-/// is one of these.
-fn add_appids(
+/// Adds the AppID of a token request or the tokens of any other call. Returns false if the AppID can only be in the
+/// body, which must be read first.
+fn add_appid_or_tokens(
     path: &str,
     query: Option<&str>,
+    in_body: Option<&str>,
     hints: &mut Hints<'_>,
-) -> Result<Option<Vec<u8>>, ProxyError> {
-    const PARAMETERS: [(Api, &str); 2] = [(Api::Wechat, "appid"), (Api::Wecom, "corpid")];
+) -> Result<bool, ProxyError> {
+    let at_wechat = Endpoint::of(Api::Wechat, path.as_bytes()).ok();
+    let at_wecom = Endpoint::of(Api::Wecom, path.as_bytes()).ok();
+    let request = add_appids([at_wechat.as_ref(), at_wecom.as_ref()], query, hints)?;
+    match (in_body, request) {
+        (Some(""), _) => {}
+        (Some(appid), _) => hints.add(Selection::Appid, appid)?,
+        (None, Some(request)) => {
+            return Ok(!hints.is_empty() || request.path() != STABLE_TOKEN.as_bytes());
+        }
+        (None, None) => hints.add_tokens(at_wechat.as_ref(), query)?,
+    }
+    Ok(true)
+}
+
+/// Adds the AppIDs that an SDK sends when it requests a token or a user's session. `endpoints` are the endpoint of
+/// the call at WeChat and at WeCom. Returns that of such a request.
+fn add_appids<'a>(
+    endpoints: [Option<&'a Endpoint<'a>>; 2],
+    query: Option<&str>,
+    hints: &mut Hints<'_>,
+) -> Result<Option<&'a Endpoint<'a>>, ProxyError> {
     let mut found = None;
-    for (api, parameter) in PARAMETERS {
-        let endpoint = Endpoint::of(api, path.as_bytes()).ok();
+    for (endpoint, parameter) in endpoints.into_iter().zip(["appid", "corpid"]) {
         let Some(endpoint) = endpoint.filter(|endpoint| takes_secret(endpoint)) else {
             continue;
         };
         for appid in values(query, parameter).filter(|appid| !appid.is_empty()) {
             hints.add(Selection::Appid, &appid)?;
         }
-        found = Some(endpoint.path().to_owned());
+        found = Some(endpoint);
     }
     Ok(found)
 }
@@ -264,14 +280,14 @@ fn is_appid(name: &HeaderName) -> bool {
     *name == NAME
 }
 
-/// The first segment of a path that has one, and what follows.
+/// The first segment of a path, and the rest.
 fn first_segment(path: &str) -> Option<(&str, &str)> {
     let path = path.strip_prefix('/')?;
     let end = path.find('/').unwrap_or(path.len());
     Some(path.split_at(end))
 }
 
-/// What stands behind `sidecar-` in the tokens of a query.
+/// The texts behind `sidecar-` in the placeholders of a query.
 fn placeholders(query: Option<&str>) -> impl Iterator<Item = Cow<'_, str>> {
     access_tokens(query).filter_map(|token| match token {
         Cow::Borrowed(token) => token.strip_prefix(PLACEHOLDER).map(Cow::Borrowed),

@@ -1,4 +1,4 @@
-//! The header on a reply that says what the sidecar did.
+//! The header on a reply that says what the sidecar did with the call.
 
 use http::{HeaderName, HeaderValue};
 
@@ -7,23 +7,23 @@ use super::Reply;
 /// The header on replies that says what the sidecar did.
 pub const HEADER: HeaderName = HeaderName::from_static("x-wechat-sidecar");
 
-/// What it can say.
+/// A value of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// WeChat refused the token, and the call was sent once more.
+    /// WeChat refused the token, and the call was replayed.
     Replayed,
-    /// The body was not held: a refusal would reach the app.
+    /// The body was not buffered, so a refusal would reach the app.
     NotReplayable,
-    /// Answered by the sidecar: a token endpoint, a ticket, or a token that nobody knows.
+    /// The sidecar itself answered: a token endpoint, a ticket, or an unknown token.
     Local,
-    /// WeChat's refusal of an earlier call, which no token heals.
+    /// WeChat's refusal of an earlier call, which no token can heal.
     Remembered,
-    /// An error of the sidecar's.
+    /// An error of the sidecar.
     Error,
 }
 
 impl Mark {
-    /// All of them.
+    /// All marks.
     pub const ALL: [Self; 5] = [
         Self::Replayed,
         Self::NotReplayable,
@@ -44,7 +44,7 @@ impl Mark {
     }
 }
 
-/// Adds to `reply` what was done; earlier marks stay.
+/// Adds a mark to `reply`. Earlier marks stay.
 pub(super) fn mark(reply: &mut Reply, mark: Mark) {
     reply
         .headers_mut()

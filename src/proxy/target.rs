@@ -1,27 +1,26 @@
-//! The target to send: path and query, with the token in place of the caller's.
+//! The target of the request to WeChat: path and query, with our token instead of the caller's.
 
 use percent_encoding::percent_decode;
 
-/// What is done to a query.
+/// The change to a query.
 #[derive(Clone, Copy)]
 pub(super) enum Edit<'a> {
-    /// Nothing.
+    /// It stays as it is.
     Keep,
     /// The caller's token is removed.
     Without,
-    /// The caller's token is replaced; this one is ready for a query.
+    /// The caller's token is replaced by this one, which is percent-encoded.
     Token(&'a str),
-    /// The caller's token and secret are removed, ours is put in.
+    /// The caller's token and secret are removed, and ours are added.
     Secret {
-        /// When the caller gave none.
+        /// Our AppID, if the caller sent none.
         appid: Option<&'a str>,
-        /// Ready for a query.
+        /// Our secret, percent-encoded.
         secret: &'a str,
     },
 }
 
-/// Appends the target to send: `prefix`, then byte for byte what came, less what `edit` removes, and then
-/// what it adds.
+/// Appends the target: `prefix`, and then path and query byte for byte, with the changes of `edit`.
 pub(super) fn write(
     whole: &mut Vec<u8>,
     prefix: &str,
@@ -78,7 +77,7 @@ pub(super) fn named(name: &str, wanted: &str) -> bool {
     name == wanted || (name.contains('%') && percent_decode(name.as_bytes()).eq(wanted.bytes()))
 }
 
-/// The decoded values of every parameter that is called `wanted`.
+/// The decoded values of all parameters called `wanted`.
 pub(super) fn values<'a>(query: Option<&'a str>, wanted: &'a str) -> impl Iterator<Item = String> {
     let parameters = query.into_iter().flat_map(|query| query.split('&'));
     parameters.filter_map(move |parameter| {

@@ -1,4 +1,4 @@
-//! Answers calls for a ticket from the tickets that are kept.
+//! Answers calls for tickets from the cache.
 
 use http::Method;
 use http_body::Body;
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Proxy {
-    /// The ticket that `call` asks for, if it is one that is kept.
+    /// The ticket that `call` asks for, if such tickets are cached.
     pub(super) fn ticket_wanted(&self, call: &Call<'_>, body: &RequestBody) -> Option<Ticket> {
         if !self.options.keep_tickets || call.head.method != Method::GET || !body.is_end_stream() {
             return None;
@@ -27,7 +27,7 @@ impl Proxy {
         call.account.tickets.requested(call.endpoint.path(), types)
     }
 
-    /// Answers a call for `ticket`: as WeChat would, but for `expires_in`, which is true.
+    /// Answers a call for `ticket` as WeChat would, except that `expires_in` is true.
     pub(super) async fn with_ticket(
         &self,
         call: &Call<'_>,
@@ -59,13 +59,13 @@ impl Proxy {
         Ok(Answered {
             outcome,
             reply,
-            // There is no body.
+            // The call has no body.
             replayable: true,
         })
     }
 }
 
-/// WeChat's own word, given now or a moment ago, here or to another replica; or our own failure.
+/// WeChat's own error, which may be a moment old or come from another replica, or our own failure.
 fn error_of(none: NoToken) -> Result<Value, ProxyError> {
     let NoToken { error, retry_after } = none;
     match error {

@@ -20,22 +20,22 @@ use crate::{
     wechat::{api::Api, endpoint::STABLE_TOKEN},
 };
 
-/// The `expires_in` of a placeholder, in seconds. A placeholder never ends.
+/// The `expires_in` of a placeholder, in seconds. A placeholder never expires.
 const LIFETIME: u64 = 7200;
 
 /// The largest body of a token request.
 const LARGEST: usize = 64 * 1024;
 
-/// A token request's body, as far as it is of interest.
+/// The parameters in the body of a token request.
 #[derive(Debug, Default)]
 pub(super) struct TokenRequest {
-    /// The AppID that it names; empty for none.
+    /// Its AppID; empty if there is none.
     pub(super) appid: String,
-    /// Whether a forced refresh is asked for.
+    /// Whether it asks for a forced refresh.
     forced: bool,
 }
 
-/// Reads a token request's body.
+/// Reads the body of a token request.
 pub(super) async fn read(proxy: &Proxy, body: RequestBody) -> Result<TokenRequest, ProxyError> {
     let body = BufferedBody::buffer(body, LARGEST, proxy.budget).await?;
     let body = match &body {
@@ -55,7 +55,7 @@ pub(super) async fn read(proxy: &Proxy, body: RequestBody) -> Result<TokenReques
     })
 }
 
-/// Answers a call to one of the token endpoints, which never go on to WeChat.
+/// Answers a token request, which is never sent to WeChat.
 pub(super) async fn answer(
     proxy: &Proxy,
     call: &Call<'_>,

@@ -1,13 +1,13 @@
-//! A count that goes down by itself.
+//! A guard that counts down a counter.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// One more on a count, until dropped.
+/// Counts one more on a counter, until this is dropped.
 #[derive(Debug)]
 pub struct CountGuard<'a>(&'a AtomicUsize);
 
 impl<'a> CountGuard<'a> {
-    /// Counts itself on `count`.
+    /// Adds one to `count`.
     pub fn on(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)

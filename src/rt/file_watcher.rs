@@ -1,7 +1,7 @@
-//! Watches files by reading them every few seconds, off the runtime and for a limited time.
+//! Watches files by reading them every few seconds, off the runtime and with a time limit.
 //!
-//! Network file systems tell nobody of a change that another machine makes, and times are too coarse for two changes in
-//! a row; so the content is compared. A read that hangs holds up neither the runtime nor another file.
+//! Network file systems report no change that another machine makes, and timestamps are too coarse for two changes in
+//! a row. So the content is compared. A read that hangs delays neither the runtime nor another file.
 
 use std::{
     fs,
@@ -18,29 +18,29 @@ use tokio::{
     time::{Duration, sleep, timeout},
 };
 
-/// How long a changed file must stay as it is: somebody may be writing it.
+/// How long a changed file must stay unchanged, because it may be half written.
 const SETTLED: Duration = Duration::from_millis(300);
 
-/// How long a read may take: the file may be on a network that hangs.
+/// How long a read may take. The file may be on a network that hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// What files hold, without keeping it: they may hold secrets. `None` if they could not be read in time.
+/// A hash of the content of the files, which may be secret. `None` if they could not be read in time.
 type Fingerprint = Option<u64>;
 
-/// Watches a few files as one.
+/// Watches several files together.
 #[derive(Debug)]
 pub struct FileWatcher {
     files: Arc<[PathBuf]>,
     interval: Duration,
-    /// As they were when last reported.
+    /// The fingerprint that was reported last.
     seen: Fingerprint,
-    /// Whether a read has not ended: while one hangs there is no other.
+    /// Whether a read has not ended. While one hangs, no other begins.
     busy: Arc<AtomicBool>,
 }
 
 impl FileWatcher {
-    /// Watches `files`, none of which need exist, with a look at them in every `interval`. What they hold now is no
-    /// change.
+    /// Watches `files`, which need not exist yet, and reads them in every `interval`. Their present content counts as
+    /// seen.
     pub async fn new(files: impl IntoIterator<Item = PathBuf>, interval: Duration) -> Self {
         let mut watcher = Self {
             files: files.into_iter().collect(),
@@ -52,8 +52,8 @@ impl FileWatcher {
         watcher
     }
 
-    /// Returns when the files hold something else than before, and go on holding that. What was not returned
-    /// when this is dropped, the next call returns.
+    /// Returns when the content of the files has changed and settled. A change that was not returned before this is
+    /// dropped is returned by the next call.
     pub async fn changed(&mut self) {
         let mut last = self.seen;
         loop {
@@ -70,14 +70,14 @@ impl FileWatcher {
         }
     }
 
-    /// Takes what the files hold now for seen: whoever calls this reads them next.
+    /// Marks the present content as seen. The caller reads the files after this.
     pub async fn mark_seen(&mut self) {
         if let Some(now) = self.poll().await {
             self.seen = Some(now);
         }
     }
 
-    /// What `read` returns, which reads the files; `None` if it takes too long, or if another read still does.
+    /// Calls `read`, which reads the files. Returns `None` if it takes too long, or if another read has not ended.
     pub async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
@@ -107,7 +107,7 @@ impl FileWatcher {
     }
 }
 
-/// What `read` returns, which may block; `None` if it takes too long.
+/// Calls `read`, which may block. Returns `None` if it takes too long.
 pub async fn off_runtime<T: Send + 'static>(
     read: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
@@ -163,7 +163,7 @@ mod tests {
                 .success()
         );
         let mut opening = Box::pin(FileWatcher::new([pipe.clone()], INTERVAL));
-        // Nobody writes to the pipe.
+        // The pipe has no writer.
         assert!(opening.as_mut().now_or_never().is_none());
         advance(TIME_LIMIT + Duration::from_millis(1)).await;
         let watcher = opening.await;

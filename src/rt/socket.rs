@@ -1,4 +1,4 @@
-//! Bytes into a socket and out of it, without what libc does so that its calls can be cancelled.
+//! Reads and writes of sockets without libc's cancellation points, which cost time.
 
 use std::{
     cell::RefCell,
@@ -18,17 +18,17 @@ use tokio::{
 
 /// A socket of tokio's.
 pub trait Socket: AsFd {
-    /// Whether it may have something.
+    /// Waits until it may be readable.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Whether it may take something.
+    /// Waits until it may be writable.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Does it, and waits for the next time when it is said that it would block.
+    /// Calls `io`. If that returns `WouldBlock`, the next poll waits for another event.
     fn attempt<T>(&self, interest: Interest, io: impl FnOnce() -> io::Result<T>) -> io::Result<T>;
 }
 
-/// Both have the same methods, by no trait.
+/// Both types have these methods, but no common trait.
 macro_rules! is_a_socket {
     ($stream:ty) => {
         impl Socket for $stream {
@@ -54,15 +54,15 @@ macro_rules! is_a_socket {
 is_a_socket!(TcpStream);
 is_a_socket!(UnixStream);
 
-/// What is no larger is put together before it is written: that costs less than to have the kernel do it.
+/// Buffers up to this size are copied together before they are written, which costs less than a vectored write.
 const SMALL: usize = 2048;
 
 thread_local! {
-    /// There it is put together.
+    /// The buffer for that.
     static TOGETHER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Writes as much of `bufs` as it takes now.
+/// Writes as much of `bufs` as the socket takes now.
 pub fn poll_write<S: Socket>(
     socket: &S,
     bufs: &[IoSlice<'_>],
@@ -93,7 +93,7 @@ pub fn poll_write<S: Socket>(
     }
 }
 
-/// Reads what it has now, as far as there is room in `buf`; nothing is the end.
+/// Reads the bytes that are there, as far as `buf` has room. Zero bytes are the end.
 pub fn poll_read<S: Socket>(
     socket: &S,
     buf: &mut [u8],
@@ -115,14 +115,14 @@ pub fn poll_read<S: Socket>(
     }
 }
 
-/// Tells the runtime that there is no more for now, which spares the call that would find it out. Only for a
-/// runtime of one thread: on another, what comes meanwhile would be forgotten with it.
+/// Marks the socket as not ready, which saves the system call that would find it out. This is only correct on a
+/// current-thread runtime: with several threads, an event that occurs meanwhile would be lost.
 fn clear_ready(socket: &impl Socket, interest: Interest) {
     let nothing = || Err(io::ErrorKind::WouldBlock.into());
     let _: io::Result<()> = socket.attempt(interest, nothing);
 }
 
-/// Whether it is worth another try.
+/// Whether the operation should be tried again.
 pub fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! The task that is polled: what wakes it whatever stands between, and for how long it waits.
+//! The waker and the timer of the current task, for futures that are polled through combinators with wakers of their own.
 
 use std::{
     cell::RefCell,
@@ -17,19 +17,19 @@ thread_local! {
     static CURRENT: RefCell<Option<CurrentTask>> = const { RefCell::new(None) };
 }
 
-/// Whose poll it is that goes on.
+/// The task that is being polled.
 #[derive(Debug)]
 struct CurrentTask {
     waker: Waker,
     timer: Timer,
 }
 
-/// Wakes its task, no later than it was asked to. One serves all that waits in a task: whoever is woken
-/// too early asks again.
+/// A timer that wakes its task no later than requested. All deadlines of a task share it, so a task may be woken too
+/// early. It then sets the timer again.
 #[derive(Debug, Default)]
 struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
-    /// When it goes off, if it does.
+    /// When it fires, if it is set.
     at: Option<Instant>,
 }
 
@@ -42,7 +42,7 @@ impl Timer {
         if sleep.deadline() != due {
             sleep.as_mut().reset(due);
         }
-        // Without it a timer says that it is pending and takes no notice.
+        // Without budget the timer returns `Pending` and does not register the waker.
         self.at = has_budget_remaining().then_some(due);
         let polled = sleep.as_mut().poll(&mut Context::from_waker(waker));
         if polled.is_ready() {
@@ -52,7 +52,8 @@ impl Timer {
     }
 }
 
-/// Makes a task known to what it polls. It is woken by the same waker at all times, as spawned ones are.
+/// Makes the task available to the futures within `future`. The task must always be polled with the same waker, as
+/// spawned tasks are.
 pub async fn scope<F: Future + Unpin>(mut future: F) -> F::Output {
     let mut kept: Option<CurrentTask> = None;
     poll_fn(|cx| {
@@ -71,8 +72,7 @@ pub async fn scope<F: Future + Unpin>(mut future: F) -> F::Output {
     .await
 }
 
-/// Polls what shall wake the task itself, whatever stands between it and `cx`. Nothing within `poll` may
-/// ask for the task.
+/// Calls `poll` with the waker of the task, whatever waker `cx` has. `poll` must not use the current task otherwise.
 pub fn with_task_waker<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
     CURRENT.with_borrow(|polled| match polled {
         Some(polled) => poll(&mut Context::from_waker(&polled.waker)),
@@ -80,7 +80,7 @@ pub fn with_task_waker<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'
     })
 }
 
-/// Has the task woken at `due`, which comes after `now`, or before. False if it is not known.
+/// Wakes the task at `due`, which is later than `now`, or before. Returns false if there is no current task.
 fn wake_at(due: Instant, now: Instant) -> bool {
     CURRENT.with_borrow_mut(|polled| match polled {
         Some(CurrentTask { waker, timer }) => {
@@ -91,7 +91,7 @@ fn wake_at(due: Instant, now: Instant) -> bool {
     })
 }
 
-/// While it lives a task is known; the one before it when it is gone, be it by a panic.
+/// Makes a task the current one while this lives. Dropping it, even by a panic, restores the one before.
 struct ScopeGuard {
     outer: Option<CurrentTask>,
 }
@@ -115,17 +115,16 @@ impl Drop for ScopeGuard {
     }
 }
 
-/// How long something is waited for, from the first question after a [`stop`](Self::stop). Nothing is paid
-/// while nothing waits.
+/// A time limit, counted from the first poll after a [`stop`](Self::stop). It costs nothing while it is stopped.
 #[derive(Debug, Default)]
 pub struct Deadline {
     since: Option<Instant>,
-    /// Its own, where the task is not known.
+    /// A timer of its own, if there is no current task.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Deadline {
-    /// Nothing is waited for any more.
+    /// Ends the wait.
     pub fn stop(&mut self) {
         self.since = None;
     }
@@ -137,7 +136,7 @@ impl Deadline {
         self.is_past(due, now, cx)
     }
 
-    /// Whether `due` is over, whatever it was the last time. If not, the task is woken when it is.
+    /// Whether `due` has passed, whatever earlier polls were given. If not, the task is woken then.
     pub fn poll_due(&mut self, due: Instant, cx: &mut Context<'_>) -> bool {
         self.is_past(due, Instant::now(), cx)
     }
@@ -154,7 +153,7 @@ impl Deadline {
             sleep.as_mut().reset(due);
         }
         while sleep.as_mut().poll(cx).is_ready() {
-            // It may have been set for an earlier wait.
+            // The timer may have been set for an earlier wait.
             if due <= Instant::now() {
                 return true;
             }
@@ -218,7 +217,7 @@ mod tests {
         poll(&[5, 3, 9]);
         advance(Duration::from_secs(2)).await;
         assert_eq!(task.take(), 0);
-        // Nobody waits for three any more: a wake too early is asked again.
+        // Nothing waits for 3 s any more. The task is woken too early, and sets the timer again.
         poll(&[5, 9]);
         advance(Duration::from_secs(1)).await;
         assert_eq!(task.take(), 1);
@@ -227,7 +226,7 @@ mod tests {
         assert_eq!(task.take(), 0);
         advance(Duration::from_secs(1)).await;
         assert_eq!(task.take(), 1);
-        // What is over wakes at once.
+        // A deadline that has passed wakes the task at once.
         poll(&[4]);
         assert_eq!(task.take(), 1);
         assert!(!wake_at(began, began));

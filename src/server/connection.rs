@@ -1,4 +1,4 @@
-//! An app's connection from its first call to its last, and parked between them.
+//! Serves an app's connection from its first call to its last, and parks it between calls.
 
 use std::{
     convert::Infallible,
@@ -32,20 +32,20 @@ use crate::{
     rt::task::Deadline,
 };
 
-/// The head of a call, at most.
-const LARGEST_HEAD: usize = 64 * 1024;
+/// The largest head of a call.
+const MAX_HEAD: usize = 64 * 1024;
 
-/// How far the buffer of a connection grows while a large body comes. It shrinks again by itself, and is
-/// gone when the connection rests.
-const LARGEST_READ: usize = 256 * 1024;
+/// How far hyper's buffer of a connection grows while a large body arrives. It shrinks again by itself, and is
+/// dropped when the connection is parked.
+const MAX_READ: usize = 256 * 1024;
 
-/// How often a connection is looked at while the process ends.
-const LAST_LOOK: Duration = Duration::from_millis(500);
+/// How often the state of a connection is checked while the process ends.
+const DRAIN_CHECK: Duration = Duration::from_millis(500);
 
-/// After how many looks a head that is still arriving is given up.
-const PATIENT_LOOKS: u32 = 6;
+/// After how many checks the process no longer waits for a head that is still arriving.
+const MAX_HEAD_CHECKS: u32 = 6;
 
-/// Serves one connection to its end. While it waits for its next call it is parked: held without hyper.
+/// Serves one connection to its end. Between calls it may be parked: it then exists without hyper and its buffers.
 pub(super) async fn converse(stream: AppStream, listener: ListenerInfo, worker: Arc<WorkerState>) {
     let context = ConnContext {
         worker,
@@ -61,7 +61,7 @@ pub(super) async fn converse(stream: AppStream, listener: ListenerInfo, worker: 
     );
     while is_called(&mut io, worker).await {
         let counted = worker.activate();
-        // Boxed, so that what serving takes is gone while nothing is served.
+        // Boxed, so that a parked connection does not keep the memory that serving takes.
         let served = Box::pin(active(io, &context)).await;
         drop(counted);
         match served {
@@ -71,7 +71,7 @@ pub(super) async fn converse(stream: AppStream, listener: ListenerInfo, worker: 
     }
 }
 
-/// Serves calls until the connection is to be parked, or ends: then there is none.
+/// Serves calls until the connection is to be parked, and returns it. Returns `None` if it has ended.
 async fn active(
     #[cfg_attr(not(feature = "fast_path"), allow(unused_mut))] mut io: TimedIo,
     context: &ConnContext,
@@ -85,7 +85,7 @@ async fn active(
     serve(io, context).await
 }
 
-/// Whether there is another call, or at least the beginning of one, before the connection is closed.
+/// Waits for the first byte of the next call. Returns whether it arrived before the connection is to be closed.
 async fn is_called(parked: &mut TimedIo, worker: &WorkerState) -> bool {
     let mut drained = pin!(worker.drain.drained());
     poll_fn(|cx| {
@@ -102,12 +102,12 @@ async fn is_called(parked: &mut TimedIo, worker: &WorkerState) -> bool {
     .await
 }
 
-/// Has hyper serve calls until the connection is to be parked, or ends: then there is none.
+/// Lets hyper serve calls until the connection is to be parked, and returns it. Returns `None` if it has ended.
 async fn serve(io: TimedIo, context: &ConnContext) -> Option<TimedIo> {
     let service = service_fn(|call| answer(call, context));
     let mut connection = http1::Builder::new()
-        .max_header_size(LARGEST_HEAD)
-        .max_buf_size(LARGEST_READ)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_READ)
         // `TimedIo` notices an app that hangs up.
         .half_close(true)
         .serve_connection(TokioIo::new(io), service);
@@ -127,7 +127,7 @@ async fn serve(io: TimedIo, context: &ConnContext) -> Option<TimedIo> {
     let was_answered = match &ended {
         Ok(()) => true,
         Err(error) => {
-            // In hyper's fixed words: its causes may quote what was on the wire.
+            // Not the error itself: its causes may quote bytes of the call.
             let (timeout, parse) = (error.is_timeout(), error.is_parse());
             tracing::debug!(timeout, parse, "an app's connection ended early");
             parse
@@ -140,17 +140,17 @@ async fn serve(io: TimedIo, context: &ConnContext) -> Option<TimedIo> {
     None
 }
 
-/// Why hyper does not go on with a connection.
+/// Why polling hyper's connection stopped.
 enum Woken {
     /// The connection has ended.
     Ended(hyper::Result<()>),
     /// The process is to end.
     Drained,
-    /// No call came for a while.
+    /// No call arrived for a while.
     Idle,
 }
 
-/// Polls hyper's connection until there is something else to do.
+/// Polls hyper's connection until it ends, has been idle, or the process drains.
 async fn until_woken(
     connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
     context: &ConnContext,
@@ -182,21 +182,21 @@ async fn last_call(
     mut connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
     state: &ConnState,
 ) -> hyper::Result<()> {
-    let mut looks = 0;
+    let mut checks = 0;
     loop {
-        if let Ok(ended) = timeout(LAST_LOOK, &mut connection).await {
+        if let Ok(ended) = timeout(DRAIN_CHECK, &mut connection).await {
             return ended;
         }
-        // A connection without a call is not idle to hyper; and a head that never ends does not deserve
-        // the grace of the others.
-        looks += u32::from(state.is_reading());
-        if state.is_unused() || (state.is_reading() && looks > PATIENT_LOOKS) {
+        // hyper waits for the first call of a connection, and without limit for the rest of a head. The process
+        // does not.
+        checks += u32::from(state.is_reading());
+        if state.is_unused() || (state.is_reading() && checks > MAX_HEAD_CHECKS) {
             return Ok(());
         }
     }
 }
 
-// Made where it stays: what it returns has some KiB, most of them empty.
+// Inlined, because the future has some KiB, and would be moved otherwise.
 #[inline(always)]
 fn answer(
     call: Request<Incoming>,
@@ -205,17 +205,17 @@ fn answer(
     let (worker, state) = (&context.worker, &context.state);
     let (chunked, expects) = framing(call.headers());
     let length = (!chunked).then(|| call.body().size_hint().exact().unwrap_or_default());
-    let framing = match state.call_begins(length) {
+    let framing = match state.begin_call(length) {
         Ok(()) if chunked && !only_chunked(call.headers()) => {
             Err("it has a Transfer-Encoding other than chunked")
         }
         framing => framing,
     };
     let version = call.version();
-    let guard = state.busy();
+    let guard = state.call_guard();
     let awaits_continue = expects && call.version() >= Version::HTTP_11;
     let idle = worker.options.idle_timeout;
-    let body = |body| RequestBody::new(body, idle, awaits_continue, state.busy());
+    let body = |body| RequestBody::new(body, idle, awaits_continue, state.call_guard());
     let call = call.map(body);
     async move {
         let mut reply = match framing {
@@ -225,7 +225,7 @@ fn answer(
                 closing(worker.proxy.reject(&error), version)
             }
         };
-        // Without chunks, only the end of the connection ends such a reply.
+        // HTTP/1.0 has no chunks: only the end of the connection ends a body of unknown length.
         let ends = version < Version::HTTP_11 && reply.body().size_hint().exact().is_none();
         if ends || worker.drain.is_leaving() {
             reply = closing(reply, version);
@@ -234,8 +234,8 @@ fn answer(
     }
 }
 
-/// Whether there is a Transfer-Encoding, and whether there is an Expect. One look at each name costs less
-/// than two searches.
+/// Whether there is a Transfer-Encoding, and whether there is an Expect. One pass over the names costs less than
+/// two lookups.
 fn framing(headers: &HeaderMap) -> (bool, bool) {
     let (mut chunked, mut expects) = (false, false);
     for name in headers.keys() {
@@ -248,7 +248,7 @@ fn framing(headers: &HeaderMap) -> (bool, bool) {
     (chunked, expects)
 }
 
-/// Whether chunks are all that there is to undo: nobody here could undo more.
+/// Whether `chunked` is the only transfer coding. No other is supported.
 fn only_chunked(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let first = codings.next().map(HeaderValue::as_bytes);

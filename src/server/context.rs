@@ -1,4 +1,4 @@
-//! What a connection serves its calls with: its worker, where it came in, and its state.
+//! The context in which a connection serves calls: its worker, its listener and its state.
 
 use std::sync::{
     Arc,
@@ -14,15 +14,15 @@ use crate::{
     rt::count_guard::CountGuard,
 };
 
-/// How long a connection waits for its next call before it is parked: held without hyper, whose buffers
-/// take ten times the memory of all the rest.
+/// How long a connection waits for its next call before it is parked. A parked connection has no hyper, whose
+/// buffers take ten times the memory of all the rest.
 const PARK_AFTER: Duration = Duration::from_millis(500);
 
-/// How many connections of a worker may wait that long. The more there are, the sooner each is parked, so
-/// that what hyper holds for them grows no further.
+/// How many connections of a worker may wait that long. If there are more, each is parked sooner, so that the
+/// memory of hyper's buffers grows no further.
 const MANY: usize = 64;
 
-/// What the connections of a worker share.
+/// The state that the connections of a worker share.
 pub(super) struct WorkerState {
     pub(super) proxy: Proxy,
     pub(super) options: Options,
@@ -59,7 +59,7 @@ impl WorkerState {
     }
 }
 
-/// What one connection has.
+/// The context of one connection.
 pub(super) struct ConnContext {
     pub(super) worker: Arc<WorkerState>,
     pub(super) listener: ListenerInfo,
@@ -80,7 +80,7 @@ mod tests {
         for few in [0, 1, MANY] {
             assert_eq!(park_after(few), PARK_AFTER);
         }
-        // As many calls a second as one connection that waits: what is active stays about the same.
+        // Twice the connections are parked twice as soon, so about as many are active.
         for many in [MANY + 1, 1_000, 9_000] {
             assert!(park_after(many) * u32::try_from(many / MANY).unwrap() <= PARK_AFTER);
         }

@@ -1,10 +1,11 @@
-//! Words for what hyper answers in silence: a head that it cannot read.
+//! The error reply to a head that hyper cannot parse, in place of hyper's, which has no body.
 
 use bytes::Bytes;
 use serde_json::json;
 
-/// WeChat's shape for a 4xx that has no body; `as_200` for SDKs that read no other.
-pub(super) fn reworded(bytes: &[u8], as_200: bool) -> Option<Bytes> {
+/// The error reply, in WeChat's shape, that replaces hyper's 4xx in `bytes`. Returns `None` if `bytes` are not such
+/// a reply. With `as_200` it has status 200, for SDKs that ignore the body of others.
+pub(super) fn with_body(bytes: &[u8], as_200: bool) -> Option<Bytes> {
     let head = std::str::from_utf8(bytes)
         .ok()?
         .strip_prefix("HTTP/1.1 4")?;
@@ -37,13 +38,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hypers_silence_is_put_into_words() {
-        let silence = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
+    fn a_4xx_without_a_body_gets_one() {
+        let empty = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
         for (as_200, line) in [
             (false, "HTTP/1.1 431 Request Header Fields Too Large\r\n"),
             (true, "HTTP/1.1 200 OK\r\n"),
         ] {
-            let said = String::from_utf8(reworded(silence, as_200).unwrap().to_vec()).unwrap();
+            let said = String::from_utf8(with_body(empty, as_200).unwrap().to_vec()).unwrap();
             assert!(said.starts_with(line), "{said}");
             assert!(
                 said.contains("990400") && said.contains("too long"),
@@ -54,7 +55,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
             "HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}",
         ] {
-            assert!(reworded(other.as_bytes(), false).is_none());
+            assert!(with_body(other.as_bytes(), false).is_none());
         }
     }
 }

@@ -22,32 +22,32 @@ use super::{
     context::ConnContext,
     io::{TimedIo, is_blank},
     last_reply::closing,
-    state::WAITING,
+    state::Phase,
 };
 use crate::{body::request_body::RequestBody, rt::task::Deadline};
 use write::send;
 
 /// How much is read at once, into a buffer that all connections of a thread share.
-const MOST: usize = 16 * 1024;
+const READ_SIZE: usize = 16 * 1024;
 
 thread_local! {
     static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Why there is no next plain call.
+/// Why the fast path stopped serving.
 pub(super) enum Exit {
     /// The connection is to be parked.
     Park,
-    /// Something else came, and is put back.
+    /// Something other than a plain call arrived. Its bytes were given back.
     Other,
     /// The connection has ended, or is to be dropped.
     Ended,
 }
 
-/// A call, and what came behind it.
+/// A call, and the bytes that came behind it.
 type Parsed = (Request<Bytes>, Bytes);
 
-/// Serves plain calls until something else comes.
+/// Serves plain calls until something else arrives.
 pub(super) async fn serve(io: &mut TimedIo, context: &ConnContext) -> Exit {
     let worker = &context.worker;
     let mut drained = pin!(worker.drain.drained());
@@ -82,13 +82,13 @@ pub(super) async fn serve(io: &mut TimedIo, context: &ConnContext) -> Exit {
     }
 }
 
-/// Reads what there is, if there is anything.
+/// Reads a plain call, if bytes have arrived.
 fn take(io: &mut TimedIo, cx: &mut Context<'_>) -> Result<Option<Parsed>, Exit> {
     if io.has_rewound() {
         return Err(Exit::Other);
     }
     SHARED.with_borrow_mut(|shared| {
-        shared.resize(MOST, 0);
+        shared.resize(READ_SIZE, 0);
         let bytes = match io.poll_take(shared, cx) {
             Poll::Ready(Ok(0) | Err(_)) => return Err(Exit::Ended),
             Poll::Ready(Ok(read)) => &shared[..read],
@@ -99,14 +99,14 @@ fn take(io: &mut TimedIo, cx: &mut Context<'_>) -> Result<Option<Parsed>, Exit> 
             return Err(Exit::Other);
         };
         let behind = &bytes[length..];
-        // What some apps send after a body begins no call.
+        // Some apps send a line break after a body. It does not begin a call.
         let behind = if is_blank(behind) { &[] } else { behind };
         Ok(Some((call, Bytes::copy_from_slice(behind))))
     })
 }
 
-/// Answers one call. Returns whether the connection can carry another. The reply's head is written to `buf`,
-/// which is empty.
+/// Answers one call. Returns whether the connection can carry another. `buf` is empty, and is used for the reply's
+/// head.
 #[inline(always)]
 async fn answer(
     io: &mut TimedIo,
@@ -117,8 +117,8 @@ async fn answer(
 ) -> bool {
     let (worker, state) = (&context.worker, &context.state);
     let length = call.body().len() as u64;
-    let _ = state.call_begins(Some(length));
-    io.call_came(length, !behind.is_empty());
+    let _ = state.begin_call(Some(length));
+    io.note_call(length, !behind.is_empty());
     let call = call.map(RequestBody::whole);
     let mut handling = pin!(worker.proxy.handle(call, &context.listener));
     let reply = poll_fn(|cx| match handling.as_mut().poll(cx) {
@@ -134,11 +134,11 @@ async fn answer(
         reply = closing(reply, Version::HTTP_11);
     }
     let sent = send(io, reply, buf).await;
-    state.enter(WAITING);
+    state.enter(Phase::Waiting);
     if sent.is_err() {
         tracing::debug!("an app's connection ended early");
     } else if ends {
-        // Whether or not it is there to hear that.
+        // The app may have closed the connection already.
         let _ = io.shutdown().await;
         io.linger(true).await;
     }

@@ -1,29 +1,30 @@
-//! Reads heads as they pass, for what hyper does not tell: a Content-Length beside a coding.
+//! Scans heads for a Content-Length beside a Transfer-Encoding, which hyper accepts without telling.
 
 use memchr::memchr;
 
-/// A head while it passes.
+/// The scan of a head whose bytes arrive in pieces.
 #[derive(Debug, Default)]
 pub(super) struct FramingCheck {
-    /// How a line began whose end has not come.
+    /// The beginning of a line whose end has not arrived.
     begun: [u8; NAME.len()],
-    /// How much of it came, at most [`NAME`]'s length.
+    /// The length of this beginning, at most that of [`NAME`].
     column: usize,
+    /// Whether there was a Content-Length.
     found: bool,
-    /// What a Content-Length says that is the only one, and came in one piece.
+    /// The value of the Content-Length, if there is one only and its line arrived in one piece.
     length: Option<u64>,
-    /// A line was read: an empty one before the first is not the end.
+    /// Whether a line was read that is not empty. Empty lines before it do not end the head.
     any: bool,
 }
 
 /// The end of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HeadEnd {
-    /// [`FramingCheck::COMPLETE`], and [`FramingCheck::CONTENT_LENGTH`] if there is one.
+    /// [`FramingCheck::COMPLETE`], together with [`FramingCheck::CONTENT_LENGTH`] if the head has one.
     pub(super) bits: u8,
-    /// What its Content-Length says, if that is known.
+    /// The value of its Content-Length, if it is known.
     pub(super) length: Option<u64>,
-    /// How many bytes came after it.
+    /// How many of the bytes read last follow the head.
     pub(super) after: usize,
 }
 
@@ -33,7 +34,7 @@ impl FramingCheck {
     pub(super) const COMPLETE: u8 = 1;
     pub(super) const CONTENT_LENGTH: u8 = 2;
 
-    /// Takes the next bytes. Returns the head's end once it is complete.
+    /// Scans the next bytes. Returns the end of the head once it is complete.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> Option<HeadEnd> {
         while let Some(end) = memchr(b'\n', bytes) {
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
@@ -70,7 +71,7 @@ impl FramingCheck {
 
     /// Keeps the beginning of a line.
     fn keep(&mut self, part: &[u8]) {
-        // Alone it may be all that an empty line has before its end.
+        // A line that is empty except for a CR must still count as empty.
         let part = part.strip_suffix(b"\r").unwrap_or(part);
         let room = &mut self.begun[self.column..];
         let some = part.len().min(room.len());
@@ -84,7 +85,7 @@ fn begins_with_name(line: &[u8]) -> bool {
         .is_some_and(|name| name.eq_ignore_ascii_case(NAME))
 }
 
-/// The number behind a header's name.
+/// Parses the number in a header line, behind the name.
 fn number(value: &[u8]) -> Option<u64> {
     let digits = value.strip_prefix(b":")?.trim_ascii();
     std::str::from_utf8(digits).ok()?.parse().ok()

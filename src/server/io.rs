@@ -1,8 +1,8 @@
-//! An app's connection, watched: how long it may pause, and whether its heads are sound.
+//! The bytes of an app's connection, with its timeouts and the checks of its heads.
 //!
-//! hyper has one time-out for both a kept-alive pause and a head that comes in drips, forgets a
-//! Content-Length beside a Transfer-Encoding, and answers what it cannot read without a word. All
-//! three are seen best where the bytes pass.
+//! hyper has one timeout for both a kept-alive pause and a head that arrives slowly. It accepts a
+//! Content-Length beside a Transfer-Encoding. It answers a head that it cannot parse with an empty
+//! body. This layer sees every byte, so it corrects all three.
 
 use std::{
     future::poll_fn,
@@ -19,9 +19,9 @@ use tokio::{
 };
 
 use super::{
-    error_reply::reworded,
+    error_reply::with_body,
     framing_check::FramingCheck,
-    state::{CALLING, ConnState, READING, WAITING},
+    state::{ConnState, Phase},
     stream::{AppStream, Peeked},
 };
 use crate::{
@@ -29,37 +29,37 @@ use crate::{
     rt::task::{Deadline, with_task_waker},
 };
 
-/// How long an app may keep a connection without a call. Java's pools keep theirs for a minute or
-/// two, and a call on a connection just closed is an error that the app sees.
+/// How long an app may keep a connection without a call. Java's pools keep theirs for a minute or two. If we
+/// closed earlier, an app could send a call on a connection that is just being closed, which fails.
 const KEPT_ALIVE: Duration = Duration::from_secs(180);
 
 /// How long the head of a call may take.
 const HEAD: Duration = Duration::from_secs(30);
 
-/// An app's connection.
+/// An app's connection, with timeouts for pauses, heads and writes.
 #[derive(Debug)]
 pub(super) struct TimedIo {
     stream: AppStream,
     state: Arc<ConnState>,
     head: FramingCheck,
-    /// All of the head has come.
-    seen: bool,
-    /// How many bytes came after the last head; more than its body has are of the next.
+    /// The current head is complete.
+    head_complete: bool,
+    /// How many bytes were read after the last head. Those beyond its body belong to the next call.
     after_head: u64,
-    /// The last of them: chunks end with an empty line, and the beginning of a head does not.
+    /// The last four of these bytes. A chunked body ends with an empty line, and a part of a head does not.
     last: [u8; 4],
-    /// The beginning of this head came with the call before, and was not looked at.
-    partly_seen: bool,
-    /// There is something to read that the call does not wait for: an end behind it is not seen.
+    /// The first bytes of this head were read together with the call before, and not checked.
+    partly_checked: bool,
+    /// The socket has bytes of the next call, so a peek cannot see whether the app has hung up.
     more: bool,
     reading: Deadline,
     writing: Deadline,
     idle: Duration,
-    /// Our own replies have status 200.
+    /// Error replies of our own have status 200.
     as_200: bool,
-    /// Our own reply, on its way out instead of hyper's.
+    /// The rest of our own error reply, which replaces hyper's.
     error_reply: Bytes,
-    /// What was read already of the next call, and is to be read and looked at anew.
+    /// Bytes of the next call that were read too early. They are read and checked again.
     rewound: Bytes,
 }
 
@@ -74,10 +74,10 @@ impl TimedIo {
             stream,
             state,
             head: FramingCheck::default(),
-            seen: false,
+            head_complete: false,
             after_head: 0,
             last: [0; 4],
-            partly_seen: false,
+            partly_checked: false,
             more: false,
             reading: Deadline::default(),
             writing: Deadline::default(),
@@ -88,9 +88,10 @@ impl TimedIo {
         }
     }
 
-    /// Gives back what was read and not understood yet, to be looked at anew: it begins behind the last call.
+    /// Gives back bytes that were read and not parsed. They begin behind the last call, and are read and checked
+    /// again.
     pub(super) fn rewind(&mut self, bytes: &[u8]) {
-        // What was given back before comes after it.
+        // Bytes that were given back before come after these.
         let bytes = [bytes, &self.rewound].concat();
         self.after_head = 0;
         self.last = *b"\r\n\r\n";
@@ -101,39 +102,39 @@ impl TimedIo {
         };
     }
 
-    /// Whether this pause has lasted for too long.
+    /// Whether the connection has waited too long for its next call.
     pub(super) fn keep_alive_expired(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.state.has_turned() {
+        if self.state.take_phase_changed() {
             self.reading.stop();
         }
         self.reading.poll_elapsed(KEPT_ALIVE, cx)
     }
 
-    /// Looks at what was just read. Returns how many of the bytes to pass on now: what comes behind a body of
-    /// known length is the next call, whose head is looked at when it is read.
+    /// Follows the phases through bytes that were just read, and checks heads. Returns how many of the bytes to pass
+    /// on now. Those behind a body of known length are the next call, whose head is checked when it is read.
     fn note(&mut self, bytes: &[u8]) -> usize {
         let phase = self.state.phase();
-        if phase == WAITING && is_blank(bytes) {
-            // What some apps send after a body begins no call.
+        if phase == Phase::Waiting && is_blank(bytes) {
+            // Some apps send a line break after a body. It does not begin a call.
             return bytes.len();
         }
-        if phase == CALLING || (phase == READING && self.seen) {
-            self.came_after_head(bytes);
+        if phase == Phase::Calling || (phase == Phase::Reading && self.head_complete) {
+            self.count_after_head(bytes);
             return bytes.len();
         }
-        if phase == WAITING {
-            self.partly_seen = match self.state.body_length() {
+        if phase == Phase::Waiting {
+            self.partly_checked = match self.state.body_length() {
                 u64::MAX => self.last != *b"\r\n\r\n",
                 length => !self.is_blank_after(length),
             };
             self.head = FramingCheck::default();
-            self.seen = false;
-            self.state.enter(READING);
+            self.head_complete = false;
+            self.state.enter(Phase::Reading);
         }
         let Some(end) = self.head.read(bytes) else {
             return bytes.len();
         };
-        self.seen = true;
+        self.head_complete = true;
         self.after_head = 0;
         let head = bytes.len() - end.after;
         let length = end.length.and_then(|length| usize::try_from(length).ok());
@@ -143,20 +144,21 @@ impl TimedIo {
         } else {
             head + body
         };
-        self.came_after_head(&bytes[head..own]);
-        let bits = if self.partly_seen { 0 } else { end.bits };
-        self.state.head_was_read(bits);
+        self.count_after_head(&bytes[head..own]);
+        let bits = if self.partly_checked { 0 } else { end.bits };
+        self.state.set_head(bits);
         own
     }
 
-    fn came_after_head(&mut self, bytes: &[u8]) {
+    /// Counts bytes that were read after a head, and keeps the last four.
+    fn count_after_head(&mut self, bytes: &[u8]) {
         self.after_head += bytes.len() as u64;
         let new = &bytes[bytes.len().saturating_sub(4)..];
         self.last.rotate_left(new.len());
         self.last[4 - new.len()..].copy_from_slice(new);
     }
 
-    /// Whether nothing came after a body of `length` bytes but what some apps end it with.
+    /// Whether only line breaks were read after a body of `length` bytes.
     fn is_blank_after(&self, length: u64) -> bool {
         let surplus = usize::try_from(self.after_head.saturating_sub(length));
         let last = surplus
@@ -165,9 +167,9 @@ impl TimedIo {
         last.is_some_and(|at| is_blank(&self.last[at..]))
     }
 
-    /// Reads on what an app still sends though its connection ends here, until it ends it, too: else the
-    /// kernel would throw away with it what the app has not read yet of the last reply. In a `hurry` only
-    /// where something has come already.
+    /// Reads and drops what the app still sends, until it closes the connection as well. If we closed while there
+    /// are unread bytes, the kernel would reset the connection, and the app could lose the last reply. In a
+    /// `hurry`, this returns at once unless bytes have arrived already.
     pub(super) async fn linger(&mut self, hurry: bool) {
         let peeked = poll_fn(|cx| Poll::Ready(self.stream.poll_peek(cx))).await;
         if hurry && peeked.is_pending() {
@@ -182,25 +184,25 @@ impl TimedIo {
         .await;
     }
 
-    /// Whether the next call begins to arrive, or the connection ends.
+    /// Waits until a byte of the next call arrives, or the connection ends.
     pub(super) fn poll_called(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.rewound.is_empty() {
             return Poll::Ready(());
         }
-        // What went wrong is found out by who reads.
+        // The next read returns the error, if there is one.
         self.stream.poll_readable(cx).map(|_| ())
     }
 }
 
-/// What only the fast path needs.
+/// Methods for the fast path.
 #[cfg(feature = "fast_path")]
 impl TimedIo {
-    /// Whether something that was given back is still to be read.
+    /// Whether bytes that were given back are still to be read.
     pub(super) fn has_rewound(&self) -> bool {
         !self.rewound.is_empty()
     }
 
-    /// Reads what there is, and does not look at it.
+    /// Reads what the socket has, without the checks.
     pub(super) fn poll_take(
         &mut self,
         buf: &mut [u8],
@@ -210,14 +212,15 @@ impl TimedIo {
         with_task_waker(cx, |cx| self.stream.poll_take(buf, cx))
     }
 
-    /// What was taken last is a call with a body of `length` bytes; whether it `has_next` behind it.
-    pub(super) fn call_came(&mut self, length: u64, has_next: bool) {
+    /// Records that the last bytes taken were a call with a body of `length` bytes. `has_next` says that bytes of
+    /// the next call came with it.
+    pub(super) fn note_call(&mut self, length: u64, has_next: bool) {
         self.after_head = length;
         self.more = has_next;
     }
 }
 
-/// Whether there are nothing but ends of lines.
+/// Whether `bytes` are only line breaks.
 pub(super) fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
@@ -249,18 +252,18 @@ impl AsyncRead for TimedIo {
             }
             return Poll::Ready(read);
         }
-        if this.state.has_turned() {
+        if this.state.take_phase_changed() {
             this.reading.stop();
         }
         let limit = match this.state.phase() {
-            WAITING => KEPT_ALIVE,
-            READING => HEAD,
-            _ => return Poll::Pending,
+            Phase::Waiting => KEPT_ALIVE,
+            Phase::Reading => HEAD,
+            Phase::Calling => return Poll::Pending,
         };
         if !this.reading.poll_elapsed(limit, cx) {
             return Poll::Pending;
         }
-        // An end, as if the app had closed it: there is no call to answer.
+        // After a pause there is no call to answer: the end of the stream, as if the app had closed it.
         Poll::Ready(if limit == HEAD {
             Err(io::ErrorKind::TimedOut.into())
         } else {
@@ -270,6 +273,7 @@ impl AsyncRead for TimedIo {
 }
 
 impl TimedIo {
+    /// Writes, and fails if the app has read nothing for too long.
     fn poll_limited(
         &mut self,
         cx: &mut Context<'_>,
@@ -278,18 +282,18 @@ impl TimedIo {
         let stream = Pin::new(&mut self.stream);
         if let Poll::Ready(written) = with_task_waker(cx, |cx| write(stream, cx)) {
             self.writing.stop();
-            self.state.is_sending(false);
+            self.state.set_sending(false);
             return Poll::Ready(written);
         }
-        self.state.is_sending(true);
+        self.state.set_sending(true);
         if self.writing.poll_elapsed(self.idle, cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Poll::Pending
     }
 
-    /// Sends the rest of our own reply.
-    fn poll_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends the rest of our own error reply.
+    fn poll_error_reply(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.error_reply.is_empty() {
             let error_reply = self.error_reply.clone();
             let sent =
@@ -299,31 +303,31 @@ impl TimedIo {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether the app has hung up on the call that goes on. hyper would look for that by reading on, into a
-    /// buffer of its own for each call.
+    /// Whether the app has hung up during a call. hyper would find that out by reading on, with another buffer for
+    /// each call.
     pub(super) fn peer_closed(&mut self, cx: &mut Context<'_>) -> bool {
-        // Behind the next call, which hyper has read already, an end is not that of this one. A call that
-        // came so itself is not watched either.
+        // If bytes of the next call have been read already, an end behind them does not cancel this call. A
+        // call that was read that way is not watched either.
         let has_next = self.after_head > self.state.body_length();
-        if self.more || has_next || self.state.phase() != CALLING {
+        if self.more || has_next || self.state.phase() != Phase::Calling {
             return false;
         }
         match with_task_waker(cx, |cx| self.stream.poll_peek(cx)) {
             Poll::Pending => false,
-            Poll::Ready(Ok(Peeked::Something)) => {
+            Poll::Ready(Ok(Peeked::Data)) => {
                 self.more = true;
                 false
             }
-            Poll::Ready(Ok(Peeked::TheEnd) | Err(_)) => true,
+            Poll::Ready(Ok(Peeked::End) | Err(_)) => true,
         }
     }
 
-    /// Whether `bytes` are hyper's answer to a head that it cannot read; then ours take its place.
-    fn reword(&mut self, bytes: &[u8]) -> bool {
-        if self.state.phase() != READING {
+    /// Replaces hyper's reply to a head that it cannot parse by ours. Returns whether `bytes` are such a reply.
+    fn replace_error_reply(&mut self, bytes: &[u8]) -> bool {
+        if self.state.phase() != Phase::Reading {
             return false;
         }
-        let Some(error_reply) = reworded(bytes, self.as_200) else {
+        let Some(error_reply) = with_body(bytes, self.as_200) else {
             return false;
         };
         self.error_reply = error_reply;
@@ -338,7 +342,7 @@ impl AsyncWrite for TimedIo {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.reword(buf) {
+        if this.replace_error_reply(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
         this.poll_limited(cx, |stream, cx| stream.poll_write(cx, buf))
@@ -351,7 +355,7 @@ impl AsyncWrite for TimedIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if let [only] = bufs
-            && this.reword(only)
+            && this.replace_error_reply(only)
         {
             return Poll::Ready(Ok(only.len()));
         }
@@ -364,7 +368,7 @@ impl AsyncWrite for TimedIo {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_words(cx))?;
+        ready!(this.poll_error_reply(cx))?;
         if this.peer_closed(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
@@ -373,7 +377,7 @@ impl AsyncWrite for TimedIo {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_words(cx))?;
+        ready!(this.poll_error_reply(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }

@@ -1,12 +1,12 @@
-//! The last reply on a connection.
+//! Marks the last reply on a connection.
 
 use http::{HeaderValue, Version, header};
 
 use crate::proxy::Reply;
 
-/// Says in a reply to a call of `version` that the connection ends with it.
+/// Adds `Connection: close` to a reply to a call of `version`.
 pub(super) fn closing(mut reply: Reply, version: Version) -> Reply {
-    // To an old client hyper would offer, in a reply of another version, to keep it all the same.
+    // With another version in the reply, hyper would still offer keep-alive to an HTTP/1.0 client.
     *reply.version_mut() = version;
     reply
         .headers_mut()

@@ -1,4 +1,4 @@
-//! Where apps connect to: bound, counted, and accepted from.
+//! Binds the addresses that apps connect to, and accepts and counts connections.
 
 use std::{
     fs, io,
@@ -17,14 +17,15 @@ use tokio::{
 use super::{Drain, ListenAddr, Workers, worker::AcceptedSocket};
 use crate::proxy::{ListenerInfo, guard::Exposure};
 
-/// A bound address.
+/// A bound listener.
 #[derive(Debug)]
 pub struct Listener {
     address: ListenAddr,
     socket: BoundSocket,
 }
 
-/// Whose calls come in at an open listener; `None` for those of all. It closes when this is dropped.
+/// Sets the account whose calls come in at a listener; `None` for all accounts. The listener closes when this is
+/// dropped.
 pub type SocketOwner = watch::Sender<Option<Arc<str>>>;
 
 #[derive(Debug)]
@@ -41,12 +42,12 @@ struct RemovedOnDrop(PathBuf);
 
 impl Drop for RemovedOnDrop {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The file may have been removed already.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// More connections than these do not wait in the system's queue.
+/// How many connections wait in the system's queue at most.
 const QUEUE: usize = 4096;
 
 impl Listener {
@@ -76,13 +77,13 @@ impl Listener {
         }
     }
 
-    /// The address as it is now, with the port that the system chose.
+    /// The bound address, with the port that the system chose.
     pub fn address(&self) -> &ListenAddr {
         &self.address
     }
 
-    /// Hands connections to `workers` until `drain` drains, or nobody is the `owner` any more.
-    /// Beyond the connections that `room` has, the next ones wait in the system's queue.
+    /// Hands connections to `workers` until `drain` drains, or the sender of `owner` is dropped. `room` limits the
+    /// connections; when it is used up, the next ones wait in the system's queue.
     pub async fn serve(
         self,
         workers: Arc<Workers>,
@@ -117,7 +118,7 @@ impl Listener {
                 }
             }
         }
-        // Those who connected before the listener closes are still let in.
+        // Connections that are in the queue when the listener closes are still served.
         for _ in 0..QUEUE {
             let Some(Ok((socket, permit))) = self.accept(&room, &mut warned).now_or_never() else {
                 break;
@@ -155,7 +156,7 @@ impl Listener {
     }
 }
 
-/// Removes a socket that nobody listens on any more.
+/// Removes a Unix socket that no process listens on any more.
 fn remove_stale(path: &Path) -> io::Result<()> {
     use std::os::unix::{fs::FileTypeExt, net::UnixStream};
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());

@@ -1,4 +1,4 @@
-//! Where an app's connection is: waiting for a call, reading its head, or carrying it.
+//! The phase of an app's connection: it waits for a call, reads its head, or carries the call.
 
 use std::{
     pin::Pin,
@@ -18,42 +18,48 @@ use crate::{
     proxy::ReplyBody,
 };
 
-/// Where a connection is in its life, known to its bytes and to its calls. All of them are with one worker, so
-/// nothing here changes between a load and a store.
+/// The phase of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// No byte of the next call has arrived.
+    Waiting,
+    /// A part of a head has arrived.
+    Reading,
+    /// A call is in progress.
+    Calling,
+}
+
+/// The state of a connection, which its [`TimedIo`](super::io::TimedIo) and its calls share. All of them run on
+/// one worker thread, so a load and the store after it need not be one atomic operation.
 #[derive(Debug, Default)]
 pub(super) struct ConnState {
+    /// A [`Phase`].
     phase: AtomicU8,
-    /// What the head just read has: the bits of [`FramingCheck`].
+    /// What the last head contained: the bits of [`FramingCheck`].
     head: AtomicU8,
-    /// How many bytes belong to the call after its head.
+    /// The length of the current call's body.
     body_length: AtomicU64,
-    /// The phase began since the bytes last looked.
-    turned: AtomicBool,
+    /// A phase began since [`take_phase_changed`](Self::take_phase_changed) was called last.
+    phase_changed: AtomicBool,
     /// How many calls have begun.
     calls: AtomicU64,
-    /// How many keep the last of them busy: its body and its reply.
-    busy: AtomicU32,
-    /// Something of a reply could not be sent yet.
+    /// How many guards the current call has: one for its body, one for its reply.
+    guards: AtomicU32,
+    /// A part of a reply waits until the app reads.
     sending: AtomicBool,
 }
 
-/// No call, and no beginning of one.
-pub(super) const WAITING: u8 = 0;
-/// A head is on its way.
-pub(super) const READING: u8 = 1;
-/// A call goes on.
-pub(super) const CALLING: u8 = 2;
-
 impl CallOwner for ConnState {
     fn release(&self, call: u64) {
-        // The next call may have begun before this one is let go.
+        // The next call may have begun before this guard is dropped.
         if self.calls.load(Ordering::Relaxed) != call {
             return;
         }
-        let busy = self.busy.load(Ordering::Relaxed) - 1;
-        self.busy.store(busy, Ordering::Relaxed);
-        if busy == 0 {
-            self.enter(WAITING);
+        let guards = self.guards.load(Ordering::Relaxed) - 1;
+        self.guards.store(guards, Ordering::Relaxed);
+        if guards == 0 {
+            self.enter(Phase::Waiting);
         }
     }
 }
@@ -63,18 +69,18 @@ impl ConnState {
         Arc::default()
     }
 
-    /// A head was understood, of a call whose body has `length` bytes; `None` if it is chunked.
-    /// Says what is wrong with its framing: of a chunked call all of the head must have been seen, and
-    /// no `Content-Length` in it.
-    pub(super) fn call_begins(&self, length: Option<u64>) -> Result<(), &'static str> {
+    /// Begins a call whose head has been parsed. `length` is that of its body, `None` if it is chunked. Returns an
+    /// error if the framing is not sound: a chunked call must have no `Content-Length`, which is known only if
+    /// all of its head passed through the check.
+    pub(super) fn begin_call(&self, length: Option<u64>) -> Result<(), &'static str> {
         let head = self.head.load(Ordering::Relaxed);
         self.head.store(0, Ordering::Relaxed);
         self.body_length
             .store(length.unwrap_or(u64::MAX), Ordering::Relaxed);
         let calls = self.calls.load(Ordering::Relaxed);
         self.calls.store(calls + 1, Ordering::Relaxed);
-        self.busy.store(0, Ordering::Relaxed);
-        self.enter(CALLING);
+        self.guards.store(0, Ordering::Relaxed);
+        self.enter(Phase::Calling);
         match (length, head) {
             (Some(_), _) | (None, FramingCheck::COMPLETE) => Ok(()),
             (None, 0) => Err(
@@ -84,16 +90,16 @@ impl ConnState {
         }
     }
 
-    /// For the body or the reply of the call that began.
-    pub(super) fn busy(self: &Arc<Self>) -> CallGuard {
-        let busy = self.busy.load(Ordering::Relaxed);
-        self.busy.store(busy + 1, Ordering::Relaxed);
+    /// Returns a guard for the body or the reply of the current call. The call ends when its last guard is dropped.
+    pub(super) fn call_guard(self: &Arc<Self>) -> CallGuard {
+        let guards = self.guards.load(Ordering::Relaxed);
+        self.guards.store(guards + 1, Ordering::Relaxed);
         CallGuard::new(self.clone(), self.calls.load(Ordering::Relaxed))
     }
 
-    /// Whether there is no call, and nothing left to send of the last one.
+    /// Whether no call is in progress, and the last reply has been sent.
     pub(super) fn is_idle(&self) -> bool {
-        self.phase() == WAITING && !self.sending.load(Ordering::Relaxed)
+        self.phase() == Phase::Waiting && !self.sending.load(Ordering::Relaxed)
     }
 
     /// How many calls have begun.
@@ -101,62 +107,71 @@ impl ConnState {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Whether no call has ever begun, nor begun to arrive.
+    /// Whether no byte of any call has arrived on this connection.
     pub(super) fn is_unused(&self) -> bool {
-        self.phase() == WAITING && self.calls.load(Ordering::Relaxed) == 0
+        self.phase() == Phase::Waiting && self.calls.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether a head is on its way.
+    /// Whether a head is being read.
     pub(super) fn is_reading(&self) -> bool {
-        self.phase() == READING
+        self.phase() == Phase::Reading
     }
 
-    /// How many bytes belong to the last call after its head; `u64::MAX` if it is chunked.
+    /// The length of the last call's body; `u64::MAX` if it is chunked.
     pub(super) fn body_length(&self) -> u64 {
         self.body_length.load(Ordering::Relaxed)
     }
 
-    /// All of a head has come; its bits are those of [`FramingCheck`].
-    pub(super) fn head_was_read(&self, bits: u8) {
+    /// Records what the head contains that has just been read: the bits of [`FramingCheck`].
+    pub(super) fn set_head(&self, bits: u8) {
         self.head.store(bits, Ordering::Relaxed);
     }
 
-    /// Whether another phase began since this was asked last.
-    pub(super) fn has_turned(&self) -> bool {
-        let turned = self.turned.load(Ordering::Relaxed);
-        if turned {
-            self.turned.store(false, Ordering::Relaxed);
+    /// Whether a phase began since this was called last.
+    pub(super) fn take_phase_changed(&self) -> bool {
+        let phase_changed = self.phase_changed.load(Ordering::Relaxed);
+        if phase_changed {
+            self.phase_changed.store(false, Ordering::Relaxed);
         }
-        turned
+        phase_changed
     }
 
-    /// Whether the app is slower to read than we are to send.
-    pub(super) fn is_sending(&self, sending: bool) {
+    /// Records whether a part of a reply waits until the app reads.
+    pub(super) fn set_sending(&self, sending: bool) {
         self.sending.store(sending, Ordering::Relaxed);
     }
 
-    /// A phase begins.
-    pub(super) fn enter(&self, phase: u8) {
-        self.phase.store(phase, Ordering::Relaxed);
-        self.turned.store(true, Ordering::Relaxed);
+    /// Begins `phase`.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.phase_changed.store(true, Ordering::Relaxed);
     }
 
-    /// Which phase it is.
-    pub(super) fn phase(&self) -> u8 {
-        self.phase.load(Ordering::Relaxed)
+    /// The current phase.
+    #[inline]
+    pub(super) fn phase(&self) -> Phase {
+        // An equality test with the result is one comparison with the number.
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Waiting,
+            1 => Phase::Reading,
+            _ => Phase::Calling,
+        }
     }
 }
 
-/// A reply's body; while it lives, its call goes on.
+/// A reply's body with the guard of its call: the call ends no earlier than this is dropped.
 #[derive(Debug)]
 pub(super) struct GuardedBody {
     body: ReplyBody,
-    _busy: CallGuard,
+    _guard: CallGuard,
 }
 
 impl GuardedBody {
-    pub(super) fn new(body: ReplyBody, busy: CallGuard) -> Self {
-        Self { body, _busy: busy }
+    pub(super) fn new(body: ReplyBody, guard: CallGuard) -> Self {
+        Self {
+            body,
+            _guard: guard,
+        }
     }
 }
 

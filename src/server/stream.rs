@@ -15,30 +15,32 @@ use tokio::{
 
 use crate::rt::socket;
 
-/// One type for both, so that all that serves a connection is compiled once.
+/// One type for both, so that the code that serves a connection is compiled once.
 #[derive(Debug)]
 pub(super) enum AppStream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// What there is to read.
+/// The result of a peek.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peeked {
-    Something,
-    TheEnd,
+    /// There are bytes to read.
+    Data,
+    /// The app has closed its side.
+    End,
 }
 
 fn peek(socket: &impl AsFd) -> io::Result<Peeked> {
     let (_, length) = recv(socket, &mut [0; 1], RecvFlags::PEEK)?;
     Ok(if length == 0 {
-        Peeked::TheEnd
+        Peeked::End
     } else {
-        Peeked::Something
+        Peeked::Data
     })
 }
 
-/// The same call on either.
+/// Calls a method on either stream.
 macro_rules! on_either {
     ($stream:expr, $either:ident => $call:expr) => {
         match $stream.get_mut() {
@@ -55,7 +57,7 @@ macro_rules! on_either {
 }
 
 impl AppStream {
-    /// Whether there is something to read, its end included.
+    /// Waits until there is something to read, or the stream has ended.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
@@ -63,7 +65,7 @@ impl AppStream {
         }
     }
 
-    /// Reads what there is; nothing is the end.
+    /// Reads the bytes that are there; zero bytes are the end.
     #[cfg(feature = "fast_path")]
     pub(super) fn poll_take(
         &self,
@@ -76,7 +78,7 @@ impl AppStream {
         }
     }
 
-    /// What there is to read, without reading it: whether there is anything, or its end.
+    /// Peeks: says whether there are bytes to read, or the end, and takes nothing.
     pub(super) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<Peeked>> {
         loop {
             ready!(self.poll_readable(cx))?;

@@ -1,4 +1,4 @@
-//! Threads that carry calls, each with a runtime and connections to WeChat of its own.
+//! The worker threads that serve calls. Each has its own runtime and its own connections to WeChat.
 
 use std::{
     io,
@@ -23,7 +23,7 @@ use crate::{
     rt::task::scope,
 };
 
-/// A connection on its way from the acceptor to a worker.
+/// A connection that the listener accepted and hands to a worker.
 #[derive(Debug)]
 pub(super) enum AcceptedSocket {
     Tcp(std::net::TcpStream),
@@ -33,7 +33,7 @@ pub(super) enum AcceptedSocket {
 enum Job {
     Serve(AcceptedSocket, ListenerInfo, OwnedSemaphorePermit),
     Ping(oneshot::Sender<()>),
-    /// Nothing comes after this.
+    /// The last job.
     Finish,
 }
 
@@ -42,12 +42,12 @@ enum Job {
 pub struct Workers {
     jobs: Vec<mpsc::UnboundedSender<Job>>,
     next: AtomicUsize,
-    /// Ends when all threads have.
+    /// Is closed when all threads have ended.
     ended: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Workers {
-    /// Starts the threads; `proxy` makes each its own.
+    /// Starts the threads. `proxy` creates the proxy of each.
     pub fn start(
         options: Options,
         drain: &Drain,
@@ -78,10 +78,10 @@ impl Workers {
         })
     }
 
-    /// Lets the threads end with their last connection, and says whether they did within `grace`.
+    /// Lets each thread end with its last connection. Returns whether all did within `grace`.
     pub async fn finish(&self, grace: Duration) -> bool {
         for jobs in &self.jobs {
-            // It has ended already if this fails.
+            // This fails if the thread has ended already.
             let _ = jobs.send(Job::Finish);
         }
         timeout(grace, async { self.ended.lock().await.recv().await })
@@ -100,6 +100,7 @@ impl Workers {
         true
     }
 
+    /// Hands an accepted connection to the next worker.
     pub(super) fn hand(
         &self,
         socket: AcceptedSocket,
@@ -107,7 +108,7 @@ impl Workers {
         permit: OwnedSemaphorePermit,
     ) {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.jobs.len();
-        // A worker ends only with the process.
+        // This cannot fail: a worker ends only with the process.
         let _ = self.jobs[at].send(Job::Serve(socket, listener, permit));
     }
 }
@@ -136,7 +137,7 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, state: Arc<WorkerState>) {
     }
     sweep.abort();
     drop(open);
-    // Nothing is ever sent: this waits for the last connection.
+    // Nothing is ever sent. This waits until the last connection drops its sender.
     let _ = all_gone.recv().await;
 }
 

@@ -1,8 +1,8 @@
-//! What is wrong with a setting, and where it was given.
+//! An error in a setting, with the place where it was given.
 
 use std::fmt::Display;
 
-/// A sentence for the operator, which names the place and never repeats a secret or a URL.
+/// A sentence for the operator. It names the place, and never repeats a secret or a URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct SettingError<P: Display> {
@@ -11,7 +11,7 @@ pub struct SettingError<P: Display> {
 }
 
 impl<P: Display> SettingError<P> {
-    /// `problem` at `place`.
+    /// An error with this `problem` at `place`.
     pub fn new(place: P, problem: impl Into<String>) -> Self {
         let problem = problem.into();
         Self { place, problem }

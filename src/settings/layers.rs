@@ -1,4 +1,4 @@
-//! Layers of values on top of each other: what counts is what the strongest one says.
+//! Layers of values. The strongest layer that has a value wins.
 
 use std::{collections::BTreeMap, fmt::Display};
 
@@ -8,14 +8,14 @@ use super::{
     raw::{Describe, RawValue},
 };
 
-/// What counts for each setting, whose name in the code is an `I`.
+/// The effective value of each setting. `I` is the type of their ids.
 pub(crate) struct Layers<I, K: 'static, P> {
     defaults: BTreeMap<I, RawValue<K, P>>,
     given: BTreeMap<I, RawValue<K, P>>,
 }
 
 impl<I: Copy + Ord, K: Describe, P: Clone + Display> Layers<I, K, P> {
-    /// What counts where nobody says anything. Every setting is in it, if only without a text.
+    /// The lowest layer. It has an entry for every setting, even if that has no text.
     pub(crate) fn new(defaults: impl IntoIterator<Item = (I, RawValue<K, P>)>) -> Self {
         Self {
             defaults: defaults.into_iter().collect(),
@@ -23,22 +23,22 @@ impl<I: Copy + Ord, K: Describe, P: Clone + Display> Layers<I, K, P> {
         }
     }
 
-    /// Lays values on top of those so far.
+    /// Adds a layer above those so far.
     pub(crate) fn lay(&mut self, layer: impl IntoIterator<Item = (I, RawValue<K, P>)>) {
         self.given.extend(layer);
     }
 
-    /// What counts for `id`.
+    /// The effective value of `id`.
     pub(crate) fn get(&self, id: I) -> &RawValue<K, P> {
         self.given.get(&id).unwrap_or_else(|| &self.defaults[&id])
     }
 
-    /// Whether somebody gave `id`.
+    /// Whether `id` was given in any layer above the lowest.
     pub(crate) fn is_set(&self, id: I) -> bool {
         self.given.contains_key(&id)
     }
 
-    /// All values of `id`, as `read` understands them.
+    /// All values of `id`, parsed by `read`.
     pub(crate) fn list<T, E: Display>(
         &self,
         id: I,
@@ -70,7 +70,7 @@ impl<I: Copy + Ord, K: Describe, P: Clone + Display> Layers<I, K, P> {
         Ok(self.optional(id, parse::switch)?.unwrap_or(false))
     }
 
-    /// The value that goes by the name that was given for `id`.
+    /// The value that the name given for `id` stands for.
     pub(crate) fn choice<T: Clone>(
         &self,
         id: I,
@@ -79,13 +79,13 @@ impl<I: Copy + Ord, K: Describe, P: Clone + Display> Layers<I, K, P> {
         self.value(id, parse::one_of(choices))
     }
 
-    /// The one text given for `id`, whatever it says.
+    /// The text that was given for `id`, unparsed. There is at most one.
     pub(crate) fn text(&self, id: I) -> Option<(&RawValue<K, P>, &str)> {
         let given = self.get(id);
         Some((given, given.text()?))
     }
 
-    /// An error about `id`, at the place where it was given.
+    /// An error about `id`, with the place where it was given.
     pub(crate) fn error(&self, id: I, problem: &str) -> SettingError<P> {
         self.get(id).error(problem)
     }

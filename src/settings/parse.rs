@@ -1,4 +1,4 @@
-//! Texts to values: durations, sizes, counts, choices, addresses.
+//! Parses values: durations, sizes, counts, choices, addresses.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -7,19 +7,19 @@ use tokio::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Far more than a sidecar should hold.
+/// The largest size. A sidecar should hold far less.
 const LARGEST: u64 = 64 << 30;
 
-/// Why a text is not understood, as a phrase about it.
+/// Why a text cannot be parsed, as a phrase about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ParseError {
-    /// There are other names, which these are.
+    /// It is none of these names.
     #[error("is none of {0}")]
     NoChoice(String),
-    /// It is no switch.
+    /// It is not a switch.
     #[error("is neither true nor false")]
     NoSwitch,
-    /// It is no duration.
+    /// It is not a duration.
     #[error("is not a duration with its unit")]
     NoDuration,
     /// It is too long.
@@ -28,24 +28,24 @@ pub(crate) enum ParseError {
     /// It is zero.
     #[error("is no time at all")]
     NoTime,
-    /// It is no size.
+    /// It is not a size.
     #[error("is not a size")]
     NoSize,
     /// It is too large.
     #[error("is more than 64GiB")]
     TooLarge,
-    /// It is no number, or one outside of these.
+    /// It is not a number, or out of this range.
     #[error("is not a number from {0} to {1}")]
     NoCount(u32, u32),
-    /// It is no address.
+    /// It is not an address.
     #[error("is not an IP address and a port")]
     NoAddress,
-    /// It is no port either.
+    /// It is not a port either.
     #[error("is neither an IP address and a port nor a port")]
     NoAddressOrPort,
 }
 
-/// The value that goes by a name.
+/// The value that a name stands for.
 pub(crate) fn one_of<T: Clone>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, ParseError> {
     move |text| {
         let chosen = choices.iter().find(|(name, _)| *name == text);
@@ -56,7 +56,7 @@ pub(crate) fn one_of<T: Clone>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result
     }
 }
 
-/// A word that means yes or no.
+/// A switch: a word that means yes or no.
 pub(crate) fn switch(text: &str) -> Result<bool, ParseError> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "yes" | "on" => Ok(true),
@@ -70,7 +70,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, ParseError> {
     text.parse().map_err(|_| ParseError::NoSwitch)
 }
 
-/// A time with its unit, of at most a day.
+/// A duration of at most a day, with its unit.
 pub(crate) fn pause(text: &str) -> Result<Duration, ParseError> {
     let duration = humantime::parse_duration(text).map_err(|_| ParseError::NoDuration)?;
     if duration > DAY {
@@ -79,7 +79,7 @@ pub(crate) fn pause(text: &str) -> Result<Duration, ParseError> {
     Ok(duration)
 }
 
-/// A [`pause`] that is not nothing.
+/// A [`pause`] that is not zero.
 pub(crate) fn duration(text: &str) -> Result<Duration, ParseError> {
     let duration = pause(text)?;
     if duration.is_zero() {
@@ -114,12 +114,12 @@ fn number(least: u32, most: u32) -> impl Fn(&str) -> Result<u32, ParseError> {
     }
 }
 
-/// An address and a port. No name but localhost: others could change their meaning.
+/// An address and a port. No name except localhost is allowed, because its meaning could change.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, ParseError> {
     socket_address(text, Ipv4Addr::LOCALHOST).ok_or(ParseError::NoAddress)
 }
 
-/// The same, or a port alone, which is one at `ip`, as is one behind `localhost`.
+/// An address and a port, or a port alone. `ip` stands for a missing address and for `localhost`.
 pub(crate) fn address_or_port(text: &str, ip: Ipv4Addr) -> Result<SocketAddr, ParseError> {
     let port = text.parse::<u16>().ok();
     let address = port.map(|port| SocketAddr::from((ip, port)));
@@ -128,7 +128,7 @@ pub(crate) fn address_or_port(text: &str, ip: Ipv4Addr) -> Result<SocketAddr, Pa
         .ok_or(ParseError::NoAddressOrPort)
 }
 
-/// An address and a port, where `localhost` is `ip`.
+/// An address and a port, where `localhost` stands for `ip`.
 fn socket_address(text: &str, ip: Ipv4Addr) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
         Some(port) => Some(SocketAddr::from((ip, port.parse::<u16>().ok()?))),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_at_least_one_and_switches_are_words() {
+    fn counts_are_at_least_one_and_switches_are_true_or_false() {
         assert_eq!(count(256)("256").unwrap(), 256);
         assert_eq!(count_or_none(256)("0").unwrap(), 0);
         assert!(count_or_none(256)("257").is_err());

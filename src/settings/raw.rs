@@ -1,39 +1,39 @@
-//! A setting's value as it was given, and the errors about it.
+//! The raw value of a setting, and the errors about it.
 
 use std::fmt::Display;
 
 use super::error::SettingError;
 
-/// What errors say of a setting's value.
+/// What errors need to know about a setting.
 pub(crate) trait Describe {
-    /// What a value is called that is not repeated.
+    /// The words that stand for a value that must not be repeated.
     const HIDDEN: &'static str;
 
-    /// A value that is right.
+    /// A valid value.
     fn example(&self) -> &str;
 
-    /// Whether `text` may be a secret, or have one in it.
+    /// Whether `text` may contain a secret.
     fn hides(&self, text: &str) -> bool;
 }
 
-/// A setting's texts, not looked at yet. There may be none.
+/// The texts of a setting, not parsed yet. There may be none.
 #[derive(Clone)]
 pub(crate) struct RawValue<K: 'static, P> {
-    /// Which setting it is.
+    /// The description of the setting.
     pub(crate) key: &'static K,
-    /// Several where the setting is a list, or was given more than once.
+    /// The texts. There are several if the setting is a list, or was given more than once.
     pub(crate) texts: Vec<String>,
-    /// Where it was given.
+    /// The place where it was given.
     pub(crate) place: P,
 }
 
 impl<K: Describe, P: Clone + Display> RawValue<K, P> {
-    /// The text that counts where only one can.
+    /// The last text, which counts if only one can.
     pub(crate) fn text(&self) -> Option<&str> {
         self.texts.last().map(String::as_str)
     }
 
-    /// All values, as `read` understands them. Its error is a phrase about the text: "is not a size".
+    /// All values, parsed by `read`. Its error is a phrase about the text: "is not a size".
     pub(crate) fn list<T, E: Display>(
         &self,
         read: impl Fn(&str) -> Result<T, E>,
@@ -42,7 +42,7 @@ impl<K: Describe, P: Clone + Display> RawValue<K, P> {
         self.texts.iter().map(read).collect()
     }
 
-    /// The value, if there is one, as `read` understands it.
+    /// The value, parsed by `read`, if there is one.
     pub(crate) fn optional<T, E: Display>(
         &self,
         read: impl Fn(&str) -> Result<T, E>,
@@ -50,7 +50,7 @@ impl<K: Describe, P: Clone + Display> RawValue<K, P> {
         Ok(self.list(read)?.pop())
     }
 
-    /// The value, as `read` understands it.
+    /// The value, parsed by `read`.
     pub(crate) fn value<T, E: Display>(
         &self,
         read: impl Fn(&str) -> Result<T, E>,
@@ -59,24 +59,24 @@ impl<K: Describe, P: Clone + Display> RawValue<K, P> {
             .ok_or_else(|| self.error("it must be set"))
     }
 
-    /// An error at its place, which is a sentence.
+    /// An error with its place. `problem` is a sentence.
     pub(crate) fn error(&self, problem: &str) -> SettingError<P> {
         SettingError::new(self.place.clone(), problem)
     }
 
-    /// An error about its value, of which `problem` is said.
+    /// An error about its value. `problem` is a phrase about it.
     pub(crate) fn objection(&self, problem: &str) -> SettingError<P> {
         let subject = self.subject(self.text().unwrap_or_default());
         self.error(&format!("{subject} {problem}"))
     }
 
-    /// The error about `text`, which cannot be understood.
+    /// The error about a `text` that cannot be parsed.
     fn invalid(&self, text: &str, problem: impl Display) -> SettingError<P> {
         let (subject, example) = (self.subject(text), self.key.example());
         self.error(&format!("{subject} {problem}; for example {example}"))
     }
 
-    /// The beginning of `text` in quotes, or what it is called.
+    /// The beginning of `text` in quotes, or the words that stand for it.
     fn subject(&self, text: &str) -> String {
         if self.key.hides(text) {
             return K::HIDDEN.to_owned();

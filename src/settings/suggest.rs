@@ -1,8 +1,8 @@
-//! The name that a misspelled one was probably meant to be.
+//! Suggests the name that a misspelled one probably stands for.
 
 use std::fmt::Display;
 
-/// The one of `names` that `typed` may be a misspelling of.
+/// The one of `names` that `typed` is probably a misspelling of.
 pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let (distance, name) = names
         .map(|name| (strsim::levenshtein(name, typed), name))
@@ -10,7 +10,7 @@ pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<
     (distance <= 1 + typed.len() / 5).then_some(name)
 }
 
-/// `problem`, with the name that was probably meant.
+/// Adds to `problem` the name that was probably meant.
 pub(crate) fn did_you_mean(problem: impl Display, name: impl Display) -> String {
     format!("{problem}; did you mean {name}?")
 }

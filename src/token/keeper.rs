@@ -3,6 +3,7 @@
 mod adopt;
 pub mod backoff;
 pub mod confidence;
+mod known_dead;
 mod refusal;
 pub mod schedule;
 mod state;
@@ -31,8 +32,9 @@ use super::{
     source::{FetchRequest, FetchedToken, TokenError, TokenSource},
 };
 use crate::metrics::{AccountMetrics, Cause, Fetched};
-use confidence::{DeadBecause, Event};
-pub use confidence::{PathId, Refusal};
+use confidence::Event;
+pub use confidence::{DeadBecause, PathId, Refusal};
+pub use known_dead::KnownDead;
 pub use refusal::{NoReplay, Replacement, ReplayToken};
 use schedule::Renewal;
 use state::{FetchFailure, Flight, InFlight, State};
@@ -95,36 +97,6 @@ pub struct Status {
     pub fetches: u32,
     /// Set while WeChat refuses the token for every call, and no other can be had.
     pub known_dead: Option<KnownDead>,
-}
-
-/// WeChat refuses the token for every call, and no other can be had. Shown as a sentence.
-#[derive(Clone, Debug)]
-pub struct KnownDead {
-    /// Why no other token can be had.
-    pub because: DeadBecause,
-    /// The last failed fetch, if that is why.
-    pub error: Option<TokenError>,
-    /// The time until the next fetch.
-    pub retry_after: Duration,
-}
-
-impl fmt::Display for KnownDead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.retry_after.as_secs();
-        f.write_str("WeChat refuses the access_token for every call, and ")?;
-        match (self.because, &self.error) {
-            (DeadBecause::FetchFailed, Some(error)) => write!(f, "no other can be had: {error}"),
-            (DeadBecause::FetchFailed, None) => f.write_str("no other can be had"),
-            (DeadBecause::CeilingReached, _) => write!(
-                f,
-                "the day's token requests (--daily-fetches) are used up: the next one follows in {seconds} s; find out who revokes the token, or whether the AppSecret was reset"
-            ),
-            (DeadBecause::ReturnedAgain, _) => write!(
-                f,
-                "returns the same one again: the next token request follows in {seconds} s; see whether the account is blocked in WeChat's console"
-            ),
-        }
-    }
 }
 
 impl<S: TokenSource> Keeper<S> {
@@ -225,16 +197,6 @@ impl<S: TokenSource> Keeper<S> {
             }
             self.changed.notify_one();
         }
-    }
-
-    fn known_dead(&self, state: &State) -> Option<KnownDead> {
-        let because = state.token.dead()?;
-        let next = state.due().saturating_duration_since(Instant::now());
-        Some(KnownDead {
-            because,
-            error: state.failure.as_ref().map(|failure| failure.error.clone()),
-            retry_after: next,
-        })
     }
 
     /// Starts a renewal if one is due, without waiting for it. This is for a keeper that does not

@@ -1,4 +1,4 @@
-//! One account's trouble is not another's.
+//! The trouble of one account does not affect the others.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::{GET, ONE, TWO, account, has_token, served};
 use crate::support::{Sidecar, sidecar};
 
-/// Far longer than a call takes here, and far shorter than anything waits for a token.
+/// This is far longer than a call takes here, and far shorter than any wait for a token.
 const SOON: Duration = Duration::from_secs(3);
 
 /// Makes calls for the account that works, while others are in trouble.
@@ -58,17 +58,17 @@ async fn a_frozen_secret_is_one_accounts_trouble() {
 async fn calls_that_wait_for_one_accounts_token_leave_room_for_the_others() {
     let wechat = super::wechat().await;
     wechat.change(|behaviour| behaviour.token_stall_of.push(TWO.0.to_owned()));
-    // Far more calls than there are connections to have.
+    // There are far more calls than connections.
     let flags = ["--max-connections", "64", "--max-upstream", "16"];
     let (sidecar, _) = served(&wechat, &two_accounts(), &flags).await;
     let of_two = format!("/{}{GET}", TWO.0);
-    // Each on a connection of its own, which is closed with its reply.
+    // Each call has a connection of its own, which is closed after the reply.
     let client = sidecar::client();
     let url = format!("{}{of_two}", sidecar.url);
     let waiting = (0..200).map(|_| client.get(&url).header("Connection", "close"));
     let waiting = join_all(waiting.map(|call| sidecar.send(call)));
     let others = async {
-        // So that they come first.
+        // Give the other calls time to arrive first.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let started = Instant::now();
         works(&sidecar, GET).await;
@@ -92,7 +92,7 @@ async fn a_hopeless_path_of_one_account_is_not_hopeless_for_another() {
     let wechat = super::wechat().await;
     let (sidecar, _) = served(&wechat, &two_accounts(), &[]).await;
     has_token(&sidecar, TWO.0).await;
-    // Refused for the second account alone: it has no right to it.
+    // The path refuses the second account only, which has no permission for it.
     wechat.change(|behaviour| {
         behaviour
             .refuse_always_of
@@ -115,7 +115,7 @@ async fn a_hopeless_path_of_one_account_is_not_hopeless_for_another() {
 #[tokio::test]
 async fn a_secret_file_that_hangs_is_one_accounts_trouble() {
     let wechat = super::wechat().await;
-    // Reading a pipe that nobody writes to takes for ever.
+    // A pipe that has no writer blocks its reader for ever.
     let pipe = sidecar::temporary("pipe");
     std::fs::write(&pipe, TWO.1).unwrap();
     let two = format!(
@@ -129,7 +129,7 @@ async fn a_secret_file_that_hangs_is_one_accounts_trouble() {
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.unwrap().success());
     wechat.rotate();
-    // It asks with the secret that it has.
+    // The request uses the last secret that could be read.
     let of_two = format!("/{}{GET}", TWO.0);
     assert_eq!(sidecar.get(&of_two).await.status, 200);
     works(&sidecar, GET).await;

@@ -1,4 +1,4 @@
-//! Accounts come and go while calls go on.
+//! Accounts are added and removed while calls go on.
 
 use std::{
     fs,
@@ -17,14 +17,14 @@ use tokio::time::sleep;
 use super::{GET, ONE, THREE, TWO, account, has_token, served, whose};
 use crate::support::{Sidecar, sidecar};
 
-/// Takes the place of a file in one step.
+/// Replaces a file in one step.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     fs::write(&new, text).unwrap();
     fs::rename(&new, path).unwrap();
 }
 
-/// Changes the file, and says so.
+/// Replaces the file, sends SIGHUP, and waits for this outcome.
 pub(super) async fn hang_up(sidecar: &Sidecar, path: &Path, text: &str, outcome: &str) {
     let sample = format!("wechat_sidecar_config_reloads_total{{outcome=\"{outcome}\"}}");
     let before = sidecar.metric(&sample).await;
@@ -51,7 +51,7 @@ async fn accounts_come_change_and_go_on_a_hang_up() {
     assert_eq!(sidecar.get(&of_two).await.status, 200);
     let requests = wechat.token_requests().len();
 
-    // Other rules, another name and another default: the token stays.
+    // The rules, the name and the default change. The token stays.
     let changed =
         account(ONE, "") + &account(TWO, "name = 'crm'\ndefault = true\ndeny = '/card/**'");
     hang_up(&sidecar, &path, &changed, "applied").await;
@@ -63,7 +63,7 @@ async fn accounts_come_change_and_go_on_a_hang_up() {
     assert_eq!(sidecar.get("/card/get").await.errcode(), Some(990_405));
     assert!(wechat.token_requests().is_empty() && requests == 2);
 
-    // Counters go on.
+    // The counters continue.
     let sample = format!(
         "wechat_sidecar_account_selections_total{{account=\"{}\",name=\"crm\",way=\"path\"}}",
         TWO.0
@@ -110,7 +110,7 @@ async fn another_secret_is_used_at_once_and_the_token_in_hand_until_then() {
     };
     assert!(request.secret_ok);
 
-    // A wrong one is asked with, and a right one ends the waiting.
+    // A wrong secret is used, and the right one ends the wait for another attempt.
     hang_up(&sidecar, &path, &account((ONE.0, "wrong"), ""), "applied").await;
     wechat.rotate();
     wechat.clear();
@@ -168,7 +168,7 @@ async fn a_bad_file_changes_nothing_and_says_why() {
     sidecar.signal("-HUP");
     sidecar.line("nothing was changed").await;
     assert_eq!(sidecar.get(GET).await.status, 200);
-    // What is fine again is taken, without a word where nothing changed.
+    // A valid file is accepted again, and nothing is logged if nothing changed.
     hang_up(&sidecar, &path, &one, "applied").await;
     let page = sidecar.admin("/accounts").await.json();
     assert_eq!(page["configuration"]["last_error"], json!(null));
@@ -188,7 +188,7 @@ async fn what_takes_a_restart_is_named() {
         "applied",
     )
     .await;
-    // A flag has the last word about the admin port.
+    // A flag overrides the admin port of the file.
     let line = sidecar.line("takes a restart").await;
     assert!(
         line.contains("replay-limit") && !line.contains("admin"),
@@ -205,7 +205,7 @@ async fn what_takes_a_restart_is_named() {
 #[tokio::test]
 async fn a_changed_file_is_noticed_even_behind_the_links_of_a_config_map() {
     let wechat = super::wechat().await;
-    // As the kubelet lays it out: config.toml -> ..data/config.toml, ..data -> ..1
+    // The kubelet mounts it like this: config.toml -> ..data/config.toml, ..data -> ..1
     let folder = sidecar::temporary("mount");
     let version = |name: &str, text: &str| {
         fs::create_dir_all(folder.join(name)).unwrap();
@@ -244,7 +244,7 @@ async fn listeners_of_accounts_open_move_and_close() {
     let (sidecar, path) = served(&wechat, &(account(ONE, "") + &account(TWO, "")), &[]).await;
     has_token(&sidecar, ONE.0).await;
     has_token(&sidecar, TWO.0).await;
-    // Without connections that are kept: each shows who listens now.
+    // Connections are not kept, so each call shows which listener is open now.
     let get = async |address: std::net::SocketAddr| {
         let call = sidecar::client().get(format!("http://{address}{GET}"));
         sidecar.try_send(call).await.map(|reply| reply.status)
@@ -259,7 +259,7 @@ async fn listeners_of_accounts_open_move_and_close() {
     .await;
     wechat.clear();
     assert_eq!(get(first).await.unwrap(), 200);
-    // The other account's from now on; and one more.
+    // The address moves to the other account, and there is one more.
     hang_up(
         &sidecar,
         &path,

@@ -1,4 +1,4 @@
-//! A real token says whose a call is, as a placeholder does; one that nobody knows is over.
+//! A real token identifies the account of a call, as a placeholder does. An unknown one counts as expired.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::support::{
 
 const REAL: [&str; 2] = ["--token-endpoint", "real"];
 
-/// The first is the default.
+/// The first account is the default.
 fn both() -> String {
     account(ONE, "default = true") + &account(TWO, "name = 'crm'")
 }
@@ -22,14 +22,14 @@ async fn served_both(wechat: &Wechat, flags: &[&str]) -> Sidecar {
     sidecar
 }
 
-/// What an SDK gets that asks with this AppID.
+/// The token that an SDK with this AppID gets.
 async fn asked(sidecar: &Sidecar, appid: &str) -> String {
     let query = format!("grant_type=client_credential&appid={appid}&secret=whatever");
     let reply = sidecar.get(&format!("/cgi-bin/token?{query}")).await;
     reply.json()["access_token"].as_str().unwrap().to_owned()
 }
 
-/// A token of WeChat's that no account here has or had.
+/// A token of WeChat's form that no account here has or had.
 fn unknown() -> String {
     "_-aZ09".repeat(30)
 }
@@ -38,7 +38,7 @@ fn with(token: &str) -> String {
     format!("{GET}?access_token={token}")
 }
 
-/// Whose token each of these calls is sent with; none fails.
+/// Makes these calls, none of which may fail. Returns the account of the token that each was sent with.
 async fn sent_for(sidecar: &Sidecar, wechat: &Wechat, targets: &[String]) -> Vec<&'static str> {
     wechat.clear();
     for target in targets {
@@ -49,7 +49,7 @@ async fn sent_for(sidecar: &Sidecar, wechat: &Wechat, targets: &[String]) -> Vec
     whose(wechat, &wechat.calls())
 }
 
-/// `reply` says that the token is over, as WeChat would, and why.
+/// Checks that `reply` says, as WeChat would, that the token has expired, and why.
 fn is_over(reply: &Reply) {
     assert_eq!(
         (reply.status, reply.errcode(), reply.marks()),
@@ -84,7 +84,7 @@ async fn a_real_token_that_was_given_out_leads_to_the_account_that_it_is_of() {
     );
     assert_eq!(sidecar.metric(&sample).await, 2.0);
 
-    // hyper reads a call that is not plain.
+    // hyper reads this call, because it is not plain.
     wechat.clear();
     let target = with(&two);
     let call = format!("GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n");
@@ -99,7 +99,7 @@ async fn a_token_that_was_replaced_still_leads_to_its_account() {
     let old = asked(&sidecar, TWO.0).await;
     for _ in 0..3 {
         wechat.rotate();
-        // Healed, with another token of the same account.
+        // The call is healed with another token of the same account.
         assert_eq!(sidecar.get(&with(&old)).await.json()["total"], 2);
         let targets = [with(&old)];
         assert_eq!(sent_for(&sidecar, &wechat, &targets).await, [TWO.0]);
@@ -110,7 +110,7 @@ async fn a_token_that_was_replaced_still_leads_to_its_account() {
 #[tokio::test]
 async fn a_token_that_an_sdk_had_cached_before_it_moved_leads_to_its_account() {
     let wechat = fake().await;
-    // WeChat's stable token is the same for all who ask.
+    // WeChat's stable token is the same for all who request it.
     let cached = wechat.token_of(TWO.0);
     let sidecar = served_both(&wechat, &[]).await;
     assert_eq!(asked(&sidecar, TWO.0).await, format!("sidecar-{}", TWO.0));
@@ -157,7 +157,7 @@ async fn a_token_of_another_account_than_the_call_names_is_answered_and_not_sent
         );
     }
     assert!(wechat.calls().is_empty());
-    // Its own, or one that nobody knows, contradicts nothing.
+    // The account's own token, and an unknown one, do not contradict the name.
     for token in [&two, &unknown()] {
         for call in ways(token) {
             assert_eq!(sidecar.send(call).await.json()["total"], 2);
@@ -174,7 +174,7 @@ async fn a_real_token_that_nobody_knows_is_over_so_that_the_sdk_asks_with_its_ap
     let target = with(&unknown());
     is_over(&sidecar.get(&target).await);
     is_over(&sidecar.post(&target, "{\"a\":1}").await);
-    // hyper reads a call that is not plain.
+    // hyper reads this call, because it is not plain.
     let call = format!("GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     let raw = sidecar.raw(call).await;
     assert!(
@@ -189,7 +189,7 @@ async fn a_real_token_that_nobody_knows_is_over_so_that_the_sdk_asks_with_its_ap
     let again = asked(&sidecar, TWO.0).await;
     let targets = [with(&again)];
     assert_eq!(sent_for(&sidecar, &wechat, &targets).await, [TWO.0]);
-    // A call that names its account in another way is sent as ever.
+    // A call that names its account in another way is still sent.
     let targets = [format!("/crm{target}"), format!("/{}{target}", ONE.0)];
     assert_eq!(sent_for(&sidecar, &wechat, &targets).await, [TWO.0, ONE.0]);
 }
@@ -242,7 +242,7 @@ async fn a_token_that_the_endpoint_takes_from_the_caller_passes() {
         |token: &str| format!("/cgi-bin/component/api_query_auth?component_access_token={token}");
     let reply = sidecar.post(&of_a_platform(component), "{}").await;
     assert_eq!(reply.errcode(), Some(0), "{}", reply.text());
-    // It is WeChat's to say what is wrong with these.
+    // WeChat answers what is wrong with these.
     for target in [
         userinfo(&two),
         userinfo(&unknown()),
@@ -279,7 +279,7 @@ async fn at_wecom_a_token_of_nobodys_passes_beside_accounts_of_wechat() {
     let (sidecar, _) = served(&wechat, &file, &REAL).await;
     has_token(&sidecar, CORPID).await;
     wecom.clear();
-    // Another corp's, and one of WeChat's for that matter: WeCom may judge them.
+    // WeCom judges tokens of other corps, and even one of WeChat's.
     for token in [unknown(), asked(&sidecar, ONE.0).await] {
         let reply = sidecar.get(&format!("/contacts{}", with(&token))).await;
         assert_eq!(reply.errcode(), Some(40014), "{}", reply.text());
@@ -311,7 +311,7 @@ async fn tokens_stay_known_while_their_account_does_and_go_with_it() {
     let new = asked(&sidecar, TWO.0).await;
     assert_ne!(old, new);
     let targets = [with(&old), with(&new)];
-    // Untouched; under other rules; and kept by a new keeper.
+    // The account is unchanged, then it has other rules, then a new keeper.
     for file in [
         both() + "# nothing else",
         one.clone() + &account(TWO, "deny = '/card/**'"),
@@ -321,7 +321,7 @@ async fn tokens_stay_known_while_their_account_does_and_go_with_it() {
         assert_eq!(sent_for(&sidecar, &wechat, &targets).await, [TWO.0; 2]);
         assert!(wechat.token_requests().is_empty());
     }
-    // Another account is there instead, and then the same again.
+    // Another account takes its place, and then it comes back.
     let three = one.clone() + &account(super::THREE, "");
     hang_up(&sidecar, &path, &three, "applied").await;
     for target in &targets {

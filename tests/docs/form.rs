@@ -1,13 +1,13 @@
-//! Links lead somewhere, lines are not too long, and the first page is short.
+//! Links have a target, lines are not too long, and the first page is short.
 
 use std::fs;
 
 use super::page::{self, Page};
 
-/// How wide a line of English prose may be.
+/// The longest line of English prose.
 const WIDEST: usize = 110;
 
-/// How many words the first page may have.
+/// The most words of the first page.
 const LONGEST: usize = 1300;
 
 #[test]
@@ -68,7 +68,7 @@ fn the_first_page_has_at_most_1300_words() {
     }
 }
 
-/// Words between spaces; of Chinese two characters are one.
+/// Counts words between spaces. Two Chinese characters count as one word.
 fn words(text: &str) -> usize {
     let is_chinese = |letter: &char| ('\u{3400}'..='\u{9fff}').contains(letter);
     let chinese = text.chars().filter(is_chinese).count();
@@ -100,7 +100,7 @@ fn lines_of_prose_are_wrapped_in_english_and_not_wrapped_in_chinese() {
     }
 }
 
-/// Behind a full stop and before a letter, as there is no space in Chinese, `**` does not end what it began.
+/// Chinese has no spaces, so `**` between a full stop and a letter does not end bold text.
 #[test]
 fn bold_words_end_where_they_should() {
     for page in page::all() {

@@ -1,4 +1,4 @@
-//! Both languages say the same, as far as a test can tell.
+//! Both languages have the same content, as far as a test can tell.
 
 use std::{collections::BTreeSet, fs};
 
@@ -17,7 +17,7 @@ fn every_page_has_a_chinese_version_and_no_chinese_page_stands_alone() {
     assert_eq!(found.collect::<BTreeSet<_>>(), expected);
 }
 
-/// Calls `check` with each section in English and in Chinese, and with what to call it.
+/// Calls `check` with each section in English and in Chinese, and with its name.
 fn each_section(check: impl Fn(&str, &Section, &Section)) {
     for english in page::translated() {
         let chinese = Page::read(&page::chinese(&english.path));
@@ -122,7 +122,7 @@ fn both_languages_have_the_same_numbers() {
     });
 }
 
-/// The numbers in a text: 1,000 is 1000.
+/// The numbers in a text, where 1,000 is 1000.
 fn numbers(text: &str) -> BTreeSet<String> {
     let is_part = |letter: char| letter.is_ascii_digit() || ",.".contains(letter);
     let words = text.split(|letter| !is_part(letter));
@@ -171,7 +171,7 @@ fn both_languages_link_to_the_same_pages_and_headings() {
     }
 }
 
-/// The page in English that a link leads to, and the number of the heading there.
+/// The English page that a link leads to, and the number of the heading there.
 fn target(page: &Page, link: &str) -> (String, Option<usize>) {
     if link.contains("://") {
         return (link.to_owned(), None);
@@ -189,7 +189,7 @@ fn target(page: &Page, link: &str) -> (String, Option<usize>) {
         at.unwrap_or_else(|| panic!("{}: {link} leads to no heading", page.path))
     });
     let english = path.replace("docs/zh-CN/", "docs/").replace(".zh-CN.", ".");
-    // A page without a Chinese version is linked as it is.
+    // A link to a page without a Chinese version leads to the English one.
     let chosen = if fs::exists(page::root().join(&english)).unwrap() {
         english
     } else {

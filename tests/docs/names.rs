@@ -33,7 +33,7 @@ fn every_command_in_the_pages_is_one() {
     assert!(count > 30, "{count}");
 }
 
-/// The command lines of this program in a shell script, or in words between back quotes.
+/// The command lines of this program in a shell script, or in back quotes.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let lines = text.replace("\\\n", " ").replace("|\n", "| ");
     let parts = lines
@@ -141,7 +141,7 @@ fn every_key_in_an_example_of_the_file_is_one() {
         let sections = page.sections();
         let blocks = sections.iter().flat_map(|section| &section.blocks);
         for block in blocks.filter(|block| block.language == "toml") {
-            // What is commented out is an example, too.
+            // Lines that are commented out are examples, too.
             let text = block.text.replace("\n# upstream", "\nupstream");
             let table: toml::Table = text
                 .parse()
@@ -163,7 +163,7 @@ fn every_key_in_an_example_of_the_file_is_one() {
     assert!(count > 40, "{count}");
 }
 
-/// The keys of an account; those of a table in it, behind its name.
+/// The keys of an account. A key of a table in it comes behind the name of the table.
 fn names(account: &toml::Table) -> Vec<String> {
     let inner = |(key, value): (&String, &toml::Value)| match value {
         toml::Value::Table(table) => table.keys().map(|inner| format!("{key}.{inner}")).collect(),

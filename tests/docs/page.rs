@@ -1,4 +1,4 @@
-//! A page of the documents, as far as a test looks into it.
+//! A page of the documents, parsed as far as the tests need it.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ pub(crate) fn root() -> &'static Path {
 
 /// A Markdown file.
 pub(crate) struct Page {
-    /// Its path, from the root of the repository.
+    /// Its path from the root of the repository.
     pub(crate) path: String,
     pub(crate) text: String,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Page {
 pub(crate) struct Section {
     pub(crate) level: usize,
     pub(crate) heading: String,
-    /// All lines but those of code blocks.
+    /// All lines outside of code blocks.
     pub(crate) prose: Vec<String>,
     pub(crate) blocks: Vec<Block>,
 }
@@ -86,7 +86,7 @@ impl Page {
 }
 
 impl Section {
-    /// Each table: its rows, the heading first, without the ruler.
+    /// Each table as rows: the heading first, without the line below it.
     pub(crate) fn tables(&self) -> Vec<Vec<Vec<String>>> {
         let mut tables: Vec<Vec<Vec<String>>> = Vec::new();
         let mut inside = false;
@@ -113,7 +113,7 @@ impl Section {
         self.prose.join("\n")
     }
 
-    /// What stands in back quotes.
+    /// The texts in back quotes.
     pub(crate) fn code(&self) -> Vec<String> {
         let text = self.text();
         let parts = text.split('`').skip(1).step_by(2);
@@ -154,7 +154,7 @@ pub(crate) fn anchor(heading: &str) -> String {
     kept.collect::<String>().replace(' ', "-")
 }
 
-/// `link`, as it stands on the page `from`, from the root of the repository.
+/// The target of `link` on the page `from`, as a path from the root of the repository.
 pub(crate) fn resolve(from: &str, link: &str) -> String {
     let mut path = PathBuf::from(from);
     path.pop();
@@ -168,7 +168,7 @@ pub(crate) fn resolve(from: &str, link: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// The pages that there are in two languages, in English. Developers read theirs in English alone.
+/// The English pages that have a Chinese version. The pages for developers are in English only.
 pub(crate) fn translated() -> Vec<Page> {
     let is_translated = |path: &str| {
         let is_in_docs = path.starts_with("docs/") && path != "docs/performance-notes.md";
@@ -186,7 +186,7 @@ pub(crate) fn for_users() -> Vec<Page> {
     translated().into_iter().chain(chinese).collect()
 }
 
-/// Where the Chinese version of a page is.
+/// The path of the Chinese version of a page.
 pub(crate) fn chinese(english: &str) -> String {
     match english.strip_prefix("docs/") {
         Some(name) => format!("docs/zh-CN/{name}"),

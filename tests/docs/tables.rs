@@ -1,4 +1,4 @@
-//! The tables of the pages are what the code has.
+//! The tables of the pages agree with the code.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ fn both(name: &str) -> [Page; 2] {
     [Page::read(&english), Page::read(&page::chinese(&english))]
 }
 
-/// The table of `page` whose first column is called `ours`, or `theirs` in Chinese.
+/// The table of `page` whose first column is called `ours` in English, or `theirs` in Chinese.
 fn table(page: &Page, ours: &str, theirs: &str) -> Vec<Vec<String>> {
     page.table(if page.is_chinese() { theirs } else { ours })
 }
@@ -42,7 +42,7 @@ fn the_table_of_keys_is_the_codes() {
                 ValueKind::Switch => "false",
                 _ => key.default_text(),
             };
-            // What depends on something is said in words, which may be Chinese.
+            // A default that depends on something is a phrase, which may be Chinese.
             let in_words = default.contains(' ') && !row[1].is_empty();
             let shown = row[1].trim_matches('`');
             assert!(
@@ -127,7 +127,7 @@ fn the_table_of_injections_settings_is_the_codes() {
         let known: Vec<&str> = setting::settings().map(|setting| setting.name).collect();
         assert_eq!(firsts(&rows), known, "{}", page.path);
         for (row, setting) in rows.iter().zip(setting::settings()) {
-            // What depends on something is said in words, which may be Chinese.
+            // A default that depends on something is a phrase, which may be Chinese.
             let in_words = setting.preset.is_empty() && !row[1].starts_with('`');
             let shown = row[1].trim_matches('`');
             assert!(
@@ -150,7 +150,9 @@ fn codes(row: &[String]) -> Vec<Vec<&str>> {
 #[test]
 fn the_table_of_a_tokens_states_is_the_codes() {
     let source = Page::read("src/token/keeper/confidence.rs").text;
-    let rows = source.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    let rows = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | `"));
     let rows: Vec<Vec<String>> = rows
         .map(|row| row.split('|').map(|cell| cell.trim().to_owned()).collect())
         .collect();
@@ -159,7 +161,12 @@ fn the_table_of_a_tokens_states_is_the_codes() {
         assert_eq!(shown.len(), rows.len(), "{}", page.path);
         for (shown, row) in shown.iter().zip(&rows) {
             assert_eq!(shown[0].trim_matches('`'), row[0].trim_matches('`'));
-            assert_eq!(codes(shown), codes(row)[..codes(shown).len()], "{}", page.path);
+            assert_eq!(
+                codes(shown),
+                codes(row)[..codes(shown).len()],
+                "{}",
+                page.path
+            );
         }
     }
 }

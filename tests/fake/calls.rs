@@ -1,4 +1,4 @@
-//! Calls: what each path answers, to whom, and refusals by chance or on request.
+//! The fake's replies to calls: by path, by credential, and refusals by chance or on request.
 
 use serde_json::json;
 use tokio::time::advance;
@@ -57,7 +57,7 @@ async fn a_call_refused_for_its_token_is_not_refused_by_chance_with_a_good_one()
 }
 
 #[tokio::test]
-async fn refusals_on_request_hit_as_many_calls_as_asked_and_look_as_asked() {
+async fn refusals_on_request_hit_as_many_calls_as_configured_and_have_the_configured_form() {
     let wechat = Wechat::calm().await;
     let good = wechat.token();
     wechat.change(|knobs| knobs.refuse_next = 2);

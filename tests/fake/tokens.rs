@@ -1,4 +1,4 @@
-//! Tokens: what the two token APIs give, for how long, and what ends a token.
+//! The fake's tokens: what the two token APIs return, for how long tokens live, and what ends them.
 
 use tokio::time::advance;
 

@@ -1,4 +1,4 @@
-//! The wire: what it takes for HTTP, when its bytes come, and how connections end.
+//! The fake's connections: which bytes it accepts as HTTP, when its bytes arrive, and how connections end.
 
 use serde_json::json;
 use tokio::{
@@ -89,7 +89,7 @@ async fn a_stalled_call_is_recorded_and_ends_with_its_caller() {
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed_without_a_word() {
+async fn idle_connections_are_closed_silently() {
     let wechat = Wechat::calm().await;
     let target = format!("/cgi-bin/user/get?access_token={}", wechat.token());
     let asked = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");

@@ -1,4 +1,4 @@
-//! The golden files, and the program that is held against them.
+//! The golden files, and the runs of the program that are compared with them.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-/// What a file is for.
+/// The kind of a golden file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     In,
@@ -17,7 +17,7 @@ pub(crate) enum Kind {
     Refused,
 }
 
-/// A file with the flags that it asks for.
+/// An input file, with the flags that it asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Golden {
     pub(crate) name: String,
@@ -27,7 +27,7 @@ pub(crate) struct Golden {
     path: PathBuf,
 }
 
-/// What `inject` said.
+/// The result of `inject`.
 pub(crate) struct Done {
     pub(crate) status: bool,
     pub(crate) stdout: String,
@@ -35,7 +35,7 @@ pub(crate) struct Done {
 }
 
 impl Golden {
-    /// Where the output is shown.
+    /// The path of the expected output.
     pub(crate) fn output(&self) -> PathBuf {
         let path = self.path.to_str().unwrap();
         PathBuf::from(path.replace(".in.", ".out."))
@@ -91,7 +91,7 @@ pub(crate) fn inject(args: &[String], input: &[u8]) -> Done {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It reads all of it before it writes anything.
+    // The command reads all of it before it writes anything.
     child.stdin.take().unwrap().write_all(input).unwrap();
     let output = child.wait_with_output().unwrap();
     Done {

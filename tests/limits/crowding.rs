@@ -1,4 +1,4 @@
-//! Many calls and few connections, or a WeChat that answers and does not read.
+//! Many calls share few connections, or WeChat answers and does not read.
 
 use std::time::Duration;
 
@@ -53,14 +53,14 @@ async fn a_connection_whose_call_was_answered_early_is_not_waited_for() {
 #[tokio::test]
 async fn what_wechat_has_not_read_yet_still_takes_room() {
     let sidecar = before(Script::Stops, &["--replay-memory", "32MiB"]).await;
-    // An endpoint that takes a token of its own: no copy is kept to be sent again.
+    // This endpoint takes a token of its own, so the sidecar keeps no copy for a replay.
     let calls = (0..20).map(|_| sidecar.post("/wxa/component/foo", vec![b'x'; 14 << 20]));
-    let looking = async {
+    let measuring = async {
         sidecar.becomes(HELD, f64::from(28 << 20)).await;
         sidecar.rss()
     };
     let rss = tokio::select! {
-        rss = looking => rss,
+        rss = measuring => rss,
         _ = join_all(calls) => panic!("nobody answers them"),
     };
     assert!(rss < 150 * 1024, "{rss} KiB");
@@ -72,7 +72,7 @@ async fn a_connection_at_rest_holds_no_buffers_however_many_calls_it_carried() {
     let sidecar = Sidecar::with(&wechat, &["--workers", "1"]).await;
     let call = "GET /cgi-bin/user/get HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut apps = Vec::new();
-    // Its heap has grown to what a few of them take.
+    // The heap has already grown to the size that a few calls take.
     let mut before = 0;
     for at in 0..900 {
         let mut app = App::to(&sidecar).await;

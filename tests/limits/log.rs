@@ -1,4 +1,4 @@
-//! Nobody reads the log: no call, probe or signal waits for it.
+//! When the log is not read, no call, probe or signal waits for it.
 
 use std::{process::Stdio, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::support::{
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// A sidecar whose log is read as far as it takes to know its ports, and no further.
+/// A sidecar whose log is read only until its ports are known.
 struct Unread {
     child: Child,
     log: BufReader<ChildStdout>,
@@ -51,14 +51,15 @@ impl Unread {
         }
     }
 
-    /// The status and the text of a reply, which has to come.
+    /// The status and the text of a reply, which must arrive.
     async fn get(&self, url: &str) -> (u16, String) {
         let reply = timeout(LONG, client().get(url).send()).await;
         let reply = reply.expect("the log is waited for").unwrap();
         (reply.status().as_u16(), reply.text().await.unwrap())
     }
 
-    /// Says something at each of `count` calls, with no `..` that a client would take out.
+    /// Makes `count` calls, each of which causes a line of the log. Their path has no `..` that the client would
+    /// remove.
     async fn say(&self, count: usize) {
         let client = client();
         let calls = (0..count).map(|_| async {

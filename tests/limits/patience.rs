@@ -1,4 +1,4 @@
-//! Who stops in the middle is given up, app or WeChat, and who is slow is not.
+//! A peer that stops in the middle, app or WeChat, is given up, and a slow one is not.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn a_body_that_stops_is_given_up_and_a_slow_one_is_not() {
                 "hello"
             };
             app.send(piece).await;
-            // The pace of a slow app, and longer in all than either time-out.
+            // The app is slow: in all, it takes longer than both timeouts.
             sleep(Duration::from_millis(250)).await;
         }
         if framing.contains("chunked") && pieces == 8 {
@@ -48,7 +48,7 @@ async fn a_body_that_stops_is_given_up_and_a_slow_one_is_not() {
         }
         app.reply().await
     };
-    // Held, held without a length, and streamed.
+    // The first body is held, the second is held without a length, and the third is streamed.
     let slow = join_all([
         call("Content-Length: 40", 8),
         call("Transfer-Encoding: chunked", 8),
@@ -103,7 +103,7 @@ async fn a_wechat_that_stops_is_given_up() {
     let started = Instant::now();
     assert_eq!(sidecar.get("/x").await.errcode(), Some(990_504));
     assert!(started.elapsed() >= Duration::from_secs(2));
-    // It takes the call's head and then nothing more.
+    // The server reads the head of the call, and then nothing more.
     let sidecar = before(Script::Stops, &["--idle-timeout", "2s"]).await;
     let reply = sidecar.post("/sns/userinfo", vec![b' '; 17 << 20]).await;
     assert_eq!((reply.status, reply.errcode()), (504, Some(990_504)));
@@ -127,7 +127,7 @@ async fn an_app_that_stops_reading_is_cut_off() {
         .await;
 }
 
-/// Whether the app can tell that a reply is not whole.
+/// Whether the app can notice that a reply is not complete.
 async fn broken(sidecar: &Sidecar, target: &str) -> bool {
     let reply = sidecar
         .client

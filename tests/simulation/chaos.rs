@@ -1,4 +1,4 @@
-//! What goes wrong: about a hundred things in two days, by chance, often just when a token is due.
+//! The faults: about a hundred in two days, by chance, often just when a token is due.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use super::{
     world::{World, about, between},
 };
 
-/// The first sidecars get a call every two minutes; the others one in two hours, and some when
-/// anything happens.
+/// The first sidecars get a call every two minutes. The others get one in two hours, and some of them more around
+/// each fault.
 pub const BUSY: usize = 10;
 
-/// How often a sidecar's app calls.
+/// The average time between the calls of a sidecar's app.
 pub fn every(index: usize) -> Duration {
     Duration::from_secs(if index < BUSY { 120 } else { 7200 })
 }
 
-/// How many calls are made by those whom something happens to.
+/// How many of the sidecars that a fault hits get more calls.
 const STIRRED: usize = 50;
 
-/// Lets things happen until the end of the world.
+/// Injects faults until the simulation ends.
 pub async fn rage(world: Arc<World>) {
     loop {
         sleep(about(Duration::from_secs(1700))).await;
@@ -34,7 +34,7 @@ pub async fn rage(world: Arc<World>) {
     }
 }
 
-/// Waits until about when the token is due to be renewed.
+/// Waits until about the time when the token is due to be renewed.
 async fn when_due(world: &World) {
     let Some(ends) = world.wechat().ends_at() else {
         return;
@@ -98,7 +98,7 @@ async fn happen(world: &Arc<World>) {
             stir(world, chosen);
         }
         _ => {
-            world.weather.lock().unwrap().whims += fastrand::u32(1..4);
+            world.weather.lock().unwrap().spurious_refusals += fastrand::u32(1..4);
             stir(world, some(world, 5));
         }
     }
@@ -171,7 +171,7 @@ fn cut_from_store(world: &Arc<World>, chosen: Vec<usize>, time: Duration) {
     });
 }
 
-/// One or a few of the sidecars, the busy ones with preference.
+/// One or a few of the sidecars. The busy ones are preferred.
 fn some(world: &World, most: usize) -> Vec<usize> {
     let mut all: Vec<usize> = (0..world.scenario.sidecars).collect();
     if fastrand::bool() {
@@ -182,13 +182,13 @@ fn some(world: &World, most: usize) -> Vec<usize> {
     all
 }
 
-/// Somebody who knows the secret has a token minted, or two.
+/// Somebody else who knows the secret fetches a token, or two.
 async fn kick(world: &Arc<World>) {
     let forced = world.scenario.api == TokenApi::Stable;
     let times = if fastrand::u8(..4) == 0 { 2 } else { 1 };
     for time in 0..times {
         if time > 0 {
-            // WeChat forces no sooner than half a minute after the last time.
+            // WeChat forces a refresh only half a minute after the last one.
             sleep(between(if forced { 30.0 } else { 0.0 }, 40.0)).await;
         }
         let at_once = fastrand::bool();
@@ -203,7 +203,7 @@ async fn kick(world: &Arc<World>) {
     });
 }
 
-/// The operator resets the AppSecret, and puts it into the files half an hour later at the latest.
+/// The operator resets the AppSecret, and writes it to the files within half an hour.
 fn reset(world: &Arc<World>) {
     let tokens_end = fastrand::bool();
     let until_written = between(1.0, 1800.0);
@@ -227,7 +227,7 @@ fn reset(world: &Arc<World>) {
     });
 }
 
-/// Kubernetes takes up to a minute to bring a secret's new value, the sidecar 5 s to see it.
+/// Kubernetes takes up to a minute to update a secret, and the sidecar 5 s to notice it.
 async fn write_secret(world: Arc<World>, index: usize, secret: u32) {
     sleep(between(0.0, 60.0)).await;
     let line = &world.lines[index];
@@ -242,7 +242,7 @@ async fn write_secret(world: Arc<World>, index: usize, secret: u32) {
     }
 }
 
-/// All of `chosen` die at once, and are started again.
+/// All of `chosen` are killed at once, and restart.
 async fn restart(world: &Arc<World>, chosen: Vec<usize>) {
     world.note(format_args!("{} restart", chosen.len()));
     for index in &chosen {
@@ -256,7 +256,7 @@ async fn restart(world: &Arc<World>, chosen: Vec<usize>) {
     stir(world, chosen);
 }
 
-/// One after the other, as a rollout does.
+/// They restart one after the other, as in a rollout.
 async fn roll(world: Arc<World>) {
     world.note(format_args!("a rollout"));
     for index in 0..world.scenario.sidecars {
@@ -268,7 +268,7 @@ async fn roll(world: Arc<World>) {
     }
 }
 
-/// Starts a sidecar in a while; its app calls at once.
+/// Starts a sidecar after a while. Its app makes a call at once.
 async fn start(world: Arc<World>, index: usize) {
     sleep(between(0.5, 5.0)).await;
     if world.sidecar(index).is_none() {
@@ -295,7 +295,7 @@ fn cut_from_wechat(world: &Arc<World>, chosen: Vec<usize>, time: Duration) {
     });
 }
 
-/// Lets some of `chosen`, and some others, call at once, in the next minute and in the next ten.
+/// Some of `chosen`, and some others, get calls at once, in the next minute and in the next ten.
 fn stir(world: &Arc<World>, mut chosen: Vec<usize>) {
     fastrand::shuffle(&mut chosen);
     chosen.truncate(STIRRED);

@@ -1,4 +1,4 @@
-//! One run: a scenario and a seed become what happened.
+//! Runs a scenario with a seed, and reports what happened.
 
 use std::{
     collections::BTreeMap,
@@ -23,23 +23,23 @@ use super::{
     world::{Calls, Scenario, World, between},
 };
 
-/// What happened in a run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Report {
     pub seed: u64,
     pub scenario: Scenario,
     pub asked: Asked,
-    /// Tokens that there have been, whoever had them minted.
+    /// All tokens that were minted, also by others.
     pub tokens: u32,
     /// How many times a sidecar was started.
     pub starts: u64,
     pub calls: Calls,
     pub events: BTreeMap<&'static str, u64>,
-    /// Equal for equal runs.
+    /// A hash of all events. It is equal for equal runs.
     pub hash: u64,
 }
 
-/// Runs `scenario` by `seed`, on a clock that jumps from one thing to the next.
+/// Runs `scenario` with `seed`, on a clock that jumps from one event to the next.
 pub fn run(scenario: Scenario, seed: u64) -> Report {
     fastrand::seed(seed);
     let runtime = Builder::new_current_thread()
@@ -73,7 +73,7 @@ pub fn run(scenario: Scenario, seed: u64) -> Report {
     }
 }
 
-/// All sidecars start within a minute.
+/// Starts a sidecar within the first minute.
 async fn begin(world: Arc<World>, index: usize) {
     sleep(between(0.0, 60.0)).await;
     Incarnation::start(&world, index, every(index)).call().await;
@@ -85,19 +85,18 @@ impl Report {
         kinds.iter().filter_map(|kind| self.events.get(kind)).sum()
     }
 
-    /// The number of events that a fetch may have been spent on.
+    /// The number of injected events. Each may cause a fetch.
     pub fn injected(&self) -> u64 {
         self.events.values().sum()
     }
 
-    /// How many tokens it takes to have a good one all the time, if each is followed by the next
-    /// this long before its end.
+    /// The least number of tokens for the whole run, if each is replaced this long before it expires.
     pub fn fewest(&self, ahead: Duration) -> u64 {
         let usable = LIFE - ahead;
         self.scenario.lasts.as_secs().div_ceil(usable.as_secs())
     }
 
-    /// What holds for every run.
+    /// The checks that hold for every run.
     pub fn check(&self) {
         let Calls { made, failed, .. } = &self.calls;
         assert!(*made > 10_000, "hardly any calls");
@@ -141,8 +140,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs `scenario` by many seeds, on all processors, and checks each: `SEEDS=100`, counted from
-/// `SEED=0`; `SEED=7` alone is that one. What fails is named, and happens again the same way.
+/// Runs `scenario` with many seeds, on all processors, and checks each. `SEEDS=100` runs a hundred seeds, counted
+/// from `SEED=0`, and `SEED=7` alone only this one. A failure names its seed, which fails again in the same way.
 pub fn runs(scenario: Scenario, usual: u64, check: impl Fn(&Report) + Sync) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
     let first: u64 = number("SEED").unwrap_or(0);

@@ -1,4 +1,4 @@
-//! A sidecar: the real keeper and source, and the steps of `proxy/replay.rs`, without sockets.
+//! A simulated sidecar: the real keeper and token source, and the decisions of `proxy/replay.rs`, without sockets.
 
 use std::{
     future,
@@ -34,7 +34,7 @@ use super::{
 /// As in `token/source/api.rs`.
 const TIME_OUT: Duration = Duration::from_secs(10);
 
-/// What an app calls, each as often as the others.
+/// The endpoints that an app calls, each equally often.
 const PATHS: [&[u8]; 4] = [
     b"/cgi-bin/user/info",
     b"/cgi-bin/message/custom/send",
@@ -42,7 +42,7 @@ const PATHS: [&[u8]; 4] = [
     b"/wxa/getwxacode",
 ];
 
-/// Whether a process lives, and whether it is allowed to do anything at the moment.
+/// Whether a process is alive, and until when it is suspended.
 #[derive(Debug)]
 pub struct Life {
     dead: AtomicBool,
@@ -57,7 +57,7 @@ impl Life {
         }
     }
 
-    /// Waits while the process is frozen, and for ever if it is dead.
+    /// Waits while the process is suspended, and for ever if it is dead.
     pub async fn goes_on(&self) {
         loop {
             if self.dead.load(Ordering::Relaxed) {
@@ -72,7 +72,7 @@ impl Life {
     }
 }
 
-/// Asks the simulated WeChat for tokens.
+/// Requests tokens from the simulated WeChat.
 pub struct Asking {
     pub world: Arc<World>,
     pub index: usize,
@@ -87,10 +87,10 @@ impl Asking {
     async fn ask(&self) -> Result<Token, TokenError> {
         let (world, index) = (&self.world, self.index);
         self.life.goes_on().await;
-        // The file is read again for each request.
+        // The secret file is read again for each request.
         let secret = self.line().get().secret;
         if !self.line().get().reaches_wechat() {
-            // Refused at once, or never answered.
+            // The connection is refused at once, or there is no answer.
             sleep(if fastrand::bool() {
                 between(0.001, 0.1)
             } else {
@@ -126,7 +126,8 @@ impl Asking {
     }
 }
 
-/// A reply between WeChat and the sidecar. Lost, it is an event: its token may be lost with it.
+/// A reply on its way from WeChat to the sidecar. If it is lost, that is an event, because its token may be lost with
+/// it.
 struct OnTheWay<'a> {
     world: &'a World,
     index: usize,
@@ -171,11 +172,11 @@ impl TokenSource for Asking {
     }
 }
 
-/// How many times more seldom than in life a sidecar looks what others have put in place: six million
-/// looks are too many for a test, and the fewer they are, the more is to be healed.
-pub const LOOK_SELDOM: u32 = 120;
+/// A sidecar polls the store so many times less often than a real one. Six million polls are too many for a test, and
+/// with fewer of them more calls need to be healed.
+pub const POLL_FACTOR: u32 = 120;
 
-/// Where a sidecar has its tokens from.
+/// The token source of a sidecar.
 pub enum Source {
     Alone(Asking),
     Shared(Box<Shared<Asking, View>>),
@@ -199,7 +200,7 @@ impl TokenSource for Source {
     fn poll_interval(&self) -> Option<Duration> {
         match self {
             Self::Alone(asking) => asking.poll_interval(),
-            Self::Shared(shared) => shared.poll_interval().map(|every| every * LOOK_SELDOM),
+            Self::Shared(shared) => shared.poll_interval().map(|every| every * POLL_FACTOR),
         }
     }
 }
@@ -218,7 +219,7 @@ pub struct Incarnation {
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
-/// What became of one sending.
+/// The outcome of one send.
 #[derive(PartialEq, Eq)]
 enum Sent {
     Accepted,
@@ -231,7 +232,7 @@ impl Incarnation {
     pub fn start(world: &Arc<World>, index: usize, every: Duration) -> Arc<Self> {
         world.starts.fetch_add(1, Ordering::Relaxed);
         if world.scenario.store && !world.has_store(index) {
-            // It has no token, and nobody to ask for it.
+            // It has no token, and knows of no other replica.
             world.event("a start without the store", format_args!("{index}"));
             world.event("its return to the store", format_args!("{index}"));
         }
@@ -285,7 +286,7 @@ impl Incarnation {
         started
     }
 
-    /// Ends it as SIGKILL does.
+    /// Ends the sidecar as SIGKILL does.
     pub fn kill(&self) {
         self.world.is_hampered(self.index);
         self.life.dead.store(true, Ordering::Relaxed);
@@ -295,7 +296,7 @@ impl Incarnation {
         self.world.running.lock().unwrap()[self.index] = None;
     }
 
-    /// Lets it do nothing for `time`, as a suspended machine.
+    /// Suspends the sidecar for `time`, like a suspended machine.
     pub fn freeze(&self, time: Duration) {
         self.world.is_hampered(self.index);
         let until = Instant::now() + time;
@@ -315,14 +316,14 @@ impl Incarnation {
         }
     }
 
-    /// One call of the app; counted at its end, since two days can end before.
+    /// Makes one call of the app. It is counted at its end, because the simulation may end before.
     pub async fn call(&self) {
         self.life.goes_on().await;
         self.make_call().await;
         self.world.calls().made += 1;
     }
 
-    /// The call, as `proxy/replay.rs` treats it.
+    /// Handles the call as `proxy/replay.rs` does.
     async fn make_call(&self) {
         let choice = fastrand::usize(..PATHS.len());
         let (path, accepted_with) = (PATHS[choice], &self.accepted_with[choice]);
@@ -371,7 +372,7 @@ impl Incarnation {
         let good = self.world.wechat().accepts(token.value().expose());
         match self.send(&token, false).await {
             Sent::Accepted => self.accepted(choice, &token, true),
-            // Nothing was sent, so that the app reads the first refusal.
+            // Nothing was sent, so the app gets the first refusal.
             Sent::Unreachable => self.fails("cannot be sent again", None),
             Sent::Refused => {
                 let worked = worked();
@@ -396,7 +397,7 @@ impl Incarnation {
         }
     }
 
-    /// Sends a call. Only a first send is refused by a whim.
+    /// Sends a call. Only a first send can meet a spurious refusal.
     async fn send(&self, token: &Token, first: bool) -> Sent {
         let world = &self.world;
         if !self.line().get().reaches_wechat() {
@@ -408,21 +409,21 @@ impl Incarnation {
             return Sent::Unreachable;
         }
         let accepted = world.wechat().accepts(token.value().expose());
-        let whim = accepted && first && {
-            let whims = &mut world.weather.lock().unwrap().whims;
-            let whim = *whims > 0;
-            *whims = whims.saturating_sub(1);
-            whim
+        let spurious = accepted && first && {
+            let left = &mut world.weather.lock().unwrap().spurious_refusals;
+            let spurious = *left > 0;
+            *left = left.saturating_sub(1);
+            spurious
         };
-        if whim {
-            world.event("a whim", format_args!("{}", self.index));
+        if spurious {
+            world.event("a spurious refusal", format_args!("{}", self.index));
         }
-        // The way back takes no time, save where it takes long: timers are what a run costs.
+        // The way back takes no time unless WeChat is slow, because timers are the main cost of a run.
         if world.is_slow() {
             world.travel().await;
         }
         self.life.goes_on().await;
-        if accepted && !whim {
+        if accepted && !spurious {
             Sent::Accepted
         } else {
             Sent::Refused
@@ -443,15 +444,14 @@ impl Incarnation {
         }
     }
 
-    /// A call to a path that never worked here, and was refused with this token: that looks as if it
-    /// were not for this account. A call to another path ends it.
+    /// Records a refused call to a path that never worked here. The sidecar does not replay it, because the account
+    /// seems to have no permission for the path. A call to another path ends that.
     fn gives_up(&self) {
         let mut calls = self.world.calls();
         *calls.excused.entry("a path given up").or_default() += 1;
     }
 
-    /// A call ended badly. `second`: the token that it was sent with for the second time, and whether
-    /// that was good then.
+    /// Records a call that failed. `second` is the token of its second send, and whether it was valid then.
     fn fails(&self, how: &str, second: Option<(&Token, bool)>) {
         if self.life.dead.load(Ordering::Relaxed) {
             return;

@@ -1,4 +1,4 @@
-//! The store that the sidecars share: slow, away, emptied, read-only, or of another time.
+//! The shared store, which may be slow, unavailable, emptied or read-only, and whose clock may jump.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,7 +12,7 @@ use wechat_sidecar::{
 };
 
 use super::{
-    sidecar::{LOOK_SELDOM, Life},
+    sidecar::{Life, POLL_FACTOR},
     world::{World, between},
 };
 
@@ -21,7 +21,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// How long a sidecar waits for the store.
 const TIME_OUT: Duration = Duration::from_secs(1);
 
-/// What is in the store, and how it is.
+/// The contents of the store, and its faults.
 #[derive(Debug)]
 pub struct Contents {
     token: Option<(StoredToken, Instant)>,
@@ -57,7 +57,7 @@ impl Contents {
         }
     }
 
-    /// Forgets everything.
+    /// Removes all contents.
     pub fn empty(&mut self) {
         *self = Self {
             away_until: self.away_until,
@@ -67,7 +67,7 @@ impl Contents {
         };
     }
 
-    /// Its clock is set: what has an end has it so much later, or earlier.
+    /// The clock of the store jumps: everything expires so much later, or earlier.
     pub fn jump(&mut self, by: Duration, later: bool) {
         let jump = |at: &mut Instant| {
             *at = if later { *at + by } else { *at - by };
@@ -78,7 +78,7 @@ impl Contents {
         self.fetches.iter_mut().for_each(|(_, until)| jump(until));
     }
 
-    /// Which sidecar has the lease.
+    /// The sidecar that has the lease.
     pub fn leased_to(&self) -> Option<usize> {
         Some(living(&self.lease)?.0.index)
     }
@@ -121,7 +121,7 @@ impl View {
         let failed = |why: &str| Err(StoreError::Other(why.to_owned()));
         let now = Instant::now();
         if !self.is_there() {
-            // Refused at once, or never answered.
+            // The connection is refused at once, or there is no answer.
             let refused = fastrand::bool();
             sleep(if refused {
                 between(0.001, 0.01)
@@ -139,13 +139,13 @@ impl View {
         };
         if takes > TIME_OUT {
             sleep(TIME_OUT).await;
-            // It may have arrived all the same.
+            // The step may have reached the store.
             if fastrand::bool() && self.world.store().read_only_until <= now {
                 take(&mut self.world.store());
             }
             return failed("slow");
         }
-        // Most of the time what is read is read at once: timers are what a run costs.
+        // A read usually takes no time, because timers are the main cost of a run.
         if writes || slow || fastrand::u8(..4) == 0 {
             sleep(takes).await;
         }
@@ -255,8 +255,8 @@ impl Store for View {
     }
 
     async fn heartbeat(&self, replica: &LeaseId) -> Result<u32, StoreError> {
-        // Who looks more seldom than in life is to be heard of more seldom, too.
-        let present = HEARTBEAT_TTL * LOOK_SELDOM;
+        // Sidecars poll less often than real ones, so they are counted as present for longer.
+        let present = HEARTBEAT_TTL * POLL_FACTOR;
         let writes = Instant::now() < self.world.store().read_only_until;
         self.step(writes, |contents| {
             let now = Instant::now();

@@ -1,4 +1,4 @@
-//! WeChat's token rules (two tokens, their lives, their quotas), as hostile as the documents allow.
+//! WeChat's token rules (two tokens, their lifetimes, their quotas), as strict as the documents allow.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use wechat_sidecar::{
 /// How long a token lives.
 pub const LIFE: Duration = Duration::from_secs(7200);
 
-/// How long before its end a token is renewed, and how long it works beside the one that follows.
+/// How long before its expiry a token is renewed, and how long it still works after that.
 pub const WINDOW: Duration = Duration::from_secs(300);
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -27,7 +27,7 @@ pub struct Wechat {
     previous: Option<Minted>,
     last_day: Window,
     last_minute: Window,
-    /// What the sidecars asked for, and what became of it.
+    /// The token requests of the sidecars.
     pub asked: Asked,
 }
 
@@ -37,28 +37,28 @@ struct Minted {
     until: Instant,
 }
 
-/// Requests of sidecars that arrived.
+/// The requests of sidecars that arrived, by result.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked {
-    /// All of them.
+    /// All requests.
     pub requests: u64,
-    /// Those that minted a token.
+    /// Requests that minted a token.
     pub minted: u64,
-    /// Those that brought the token that there was already.
+    /// Requests that returned the current token.
     pub same: u64,
-    /// Those with the wrong secret.
+    /// Requests with a wrong secret.
     pub wrong_secret: u64,
-    /// Those answered with -1.
+    /// Requests answered with -1.
     pub busy: u64,
-    /// Those beyond a quota.
+    /// Requests beyond a quota.
     pub beyond: u64,
-    /// The most in any 24 hours; of `token`, those that minted and those of others.
+    /// The most in any 24 hours. For `token`, only those that minted one count, including those of others.
     pub most_a_day: usize,
     /// The most in any minute.
     pub most_a_minute: usize,
 }
 
-/// Counts what happened in the last while.
+/// Counts events in a sliding window.
 #[derive(Debug)]
 struct Window {
     length: Duration,
@@ -85,7 +85,7 @@ impl Window {
     }
 }
 
-/// What a token request came to.
+/// The result of a token request.
 pub type Reply = Result<(String, Duration), TokenError>;
 
 impl Wechat {
@@ -110,14 +110,14 @@ impl Wechat {
         }
     }
 
-    /// A sidecar's token request arrives.
+    /// Handles a token request of a sidecar.
     pub fn token_request(&mut self, secret: u32, busy: bool) -> Reply {
         self.asked.requests += 1;
         if secret != self.secret {
             self.asked.wrong_secret += 1;
             return Err(refused(40001));
         }
-        // Whatever else it comes to, it counts: no document says that failures are free.
+        // The request counts, whatever its result, because no document says that failures are free.
         let (day, minute) = (self.last_day.note(), self.last_minute.note());
         self.asked.most_a_day = self.asked.most_a_day.max(day);
         self.asked.most_a_minute = self.asked.most_a_minute.max(minute);
@@ -143,8 +143,7 @@ impl Wechat {
         Ok((current.value.clone(), Duration::from_secs(left.as_secs())))
     }
 
-    /// A new token takes the place of the current one, which works for `grace` more; the one
-    /// before that ends now.
+    /// Mints a token. The current one works for `grace` longer, and the one before that ends now.
     fn mint(&mut self, grace: Duration) {
         let now = Instant::now();
         self.serial += 1;
@@ -158,15 +157,15 @@ impl Wechat {
         });
     }
 
-    /// Somebody else, who knows the secret, has a token minted: `token`, or `stable_token` by
-    /// force. Whether the old one ends at once is said differently in different places.
+    /// Somebody else who knows the secret fetches a token: by `token`, or by `stable_token` with force. The documents
+    /// disagree whether the old one then ends at once.
     pub fn kick(&mut self, at_once: bool) {
         self.last_day.note();
         let at_once = at_once && self.api == TokenApi::Stable;
         self.mint(if at_once { Duration::ZERO } else { WINDOW });
     }
 
-    /// The operator resets the AppSecret. No document says what becomes of the tokens.
+    /// The operator resets the AppSecret. No document says whether the tokens end.
     pub fn reset_secret(&mut self, tokens_end: bool) {
         self.secret += 1;
         if tokens_end {
@@ -180,7 +179,7 @@ impl Wechat {
         self.secret
     }
 
-    /// How many tokens there have been, whoever had them minted.
+    /// How many tokens were minted, also by others.
     pub fn serial(&self) -> u32 {
         self.serial
     }
@@ -192,7 +191,7 @@ impl Wechat {
         tokens.any(|minted| minted.value == token && now < minted.until)
     }
 
-    /// When the current token ends.
+    /// When the current token expires.
     pub fn ends_at(&self) -> Option<Instant> {
         self.current.as_ref().map(|token| token.until)
     }

@@ -1,4 +1,4 @@
-//! The world around the sidecars: WeChat, the ways to it, what is injected, and what came of it all.
+//! The world around the sidecars: WeChat, the network, the injected faults, and the results.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use wechat_sidecar::{metrics::AccountMetrics, token::source::wechat::TokenApi};
 
 use super::{sidecar::Incarnation, store::Contents, wechat::Wechat};
 
-/// What is simulated.
+/// The parameters of a simulation.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub api: TokenApi,
@@ -23,7 +23,7 @@ pub struct Scenario {
     pub chaos: bool,
 }
 
-/// Everything there is. One thread runs it; the locks are there because a keeper asks for `Send`.
+/// The state of the whole simulation. One thread runs it. There are locks only because a keeper requires `Send`.
 pub struct World {
     pub scenario: Scenario,
     pub began: Instant,
@@ -31,7 +31,7 @@ pub struct World {
     pub weather: Mutex<Weather>,
     store: Mutex<Contents>,
     pub lines: Vec<Line>,
-    /// Tokens that calls were refused with because they are dead, and since when that is known.
+    /// Dead tokens with which a call was refused, and the time of the first such call.
     dead: Mutex<BTreeMap<String, Instant>>,
     stuck_until: Mutex<Instant>,
     pub running: Mutex<Vec<Option<Arc<Incarnation>>>>,
@@ -40,42 +40,42 @@ pub struct World {
     pub calls: Mutex<Calls>,
     /// How many times a sidecar was started.
     pub starts: AtomicU64,
-    /// Of all sidecars together; nobody reads them.
+    /// The metrics of all sidecars together, which are not read.
     pub metrics: Arc<AccountMetrics>,
 }
 
-/// How WeChat is today.
+/// The current faults of WeChat.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
-    /// Until when replies take seconds, some longer than anybody waits.
+    /// Until then, replies take seconds, and some more than the timeout.
     pub slow_until: Instant,
-    /// Until when half of all token requests are answered with -1.
+    /// Until then, half of all token requests are answered with -1.
     pub busy_until: Instant,
-    /// How many of the next calls are refused though their token is good.
-    pub whims: u32,
+    /// How many of the next calls are refused although their token is valid.
+    pub spurious_refusals: u32,
 }
 
-/// What lies between one sidecar and the others, whichever incarnation it is in.
+/// The connection of one sidecar to the others, across its restarts.
 pub struct Line(Mutex<LineState>);
 
 #[derive(Clone, Copy, Debug)]
 pub struct LineState {
     pub wechat_cut_until: Instant,
     pub store_cut_until: Instant,
-    /// The AppSecret in its file, and since when its keeper knows.
+    /// The AppSecret in its file, and when its keeper learned of it.
     pub secret: u32,
     pub told_at: Instant,
-    /// When a token request or a step at the store failed last, of its own or one that it heard of.
+    /// When a token request or a store step failed last: its own, or one that it heard of.
     pub failed_at: Option<Instant>,
-    /// Until when it stands still.
+    /// Until then, it is suspended.
     pub frozen_until: Instant,
 }
 
-/// How long a keeper may leave WeChat alone after a failure that says little, and the issuer the
-/// store: a minute and a quarter, and a fetch.
+/// The longest pause of a keeper or of a token source after a failure without a known cause, which is 75 s, and a
+/// fetch.
 const BACK_OFF: Duration = Duration::from_secs(90);
 
-/// How long a fetch may take, with a lease that somebody left behind.
+/// The longest time of a fetch, including a lease that was left behind.
 const FETCH: Duration = Duration::from_secs(35);
 
 /// How calls ended.
@@ -83,15 +83,16 @@ const FETCH: Duration = Duration::from_secs(35);
 pub struct Calls {
     pub made: u64,
     pub accepted: u64,
-    /// Accepted at the second send.
+    /// Calls accepted at the second send.
     pub healed: u64,
-    /// Not answered: WeChat could not be reached.
+    /// Calls without a reply, because WeChat could not be reached.
     pub unreachable: u64,
-    /// Refused, or without a token, when nothing could have been done about it.
+    /// Calls refused, or without a token, that could not have been healed.
     pub excused: BTreeMap<&'static str, u64>,
-    /// Refused because the second token died on the way, or before and nobody was seeing to it yet.
+    /// Calls refused because the second token ended on the way, or shortly before and its replacement was not due
+    /// yet.
     pub overtaken: u64,
-    /// Refused, or without a token, when something could have been.
+    /// Calls refused, or without a token, that could have been healed.
     pub failed: Vec<String>,
 }
 
@@ -111,7 +112,7 @@ impl World {
             weather: Mutex::new(Weather {
                 slow_until: now,
                 busy_until: now,
-                whims: 0,
+                spurious_refusals: 0,
             }),
             store: Mutex::new(Contents::new()),
             lines: (0..scenario.sidecars).map(line).collect(),
@@ -129,7 +130,7 @@ impl World {
         }
     }
 
-    /// Writes down that something happened now.
+    /// Records an event.
     pub fn note(&self, what: fmt::Arguments<'_>) {
         let mut log = self.log.lock().unwrap();
         let at = self.began.elapsed();
@@ -140,7 +141,7 @@ impl World {
         }
     }
 
-    /// Writes down that something was injected, which a fetch may be spent on.
+    /// Records an injected event, which may cause a fetch.
     pub fn event(&self, kind: &'static str, what: fmt::Arguments<'_>) {
         *self.events.lock().unwrap().entry(kind).or_default() += 1;
         self.note(format_args!("EVENT {kind}: {what}"));
@@ -150,7 +151,7 @@ impl World {
         self.events.lock().unwrap().clone()
     }
 
-    /// What happened, in a number: equal runs have equal ones.
+    /// A hash of all events. It is equal for equal runs.
     pub fn hash(&self) -> u64 {
         self.log.lock().unwrap().hash.finish()
     }
@@ -167,7 +168,7 @@ impl World {
         self.calls.lock().unwrap()
     }
 
-    /// The sidecar as it runs now, if it does.
+    /// The running sidecar at `index`, if there is one.
     pub fn sidecar(&self, index: usize) -> Option<Arc<Incarnation>> {
         self.running.lock().unwrap()[index].clone()
     }
@@ -186,7 +187,7 @@ impl World {
         worst.max(self.lines[index].get().store_cut_until) <= Instant::now()
     }
 
-    /// A call was refused with `token` at its first send, so that its keeper sees to another one.
+    /// Records that a call was refused with `token` at its first send. From then on, the keeper is replacing it.
     pub fn noticed_dead(&self, token: &str) {
         if !self.wechat().accepts(token) {
             let mut dead = self.dead.lock().unwrap();
@@ -194,13 +195,13 @@ impl World {
         }
     }
 
-    /// Whether somebody had the time to replace `token` since a call was refused with it.
+    /// Whether there was time to replace `token` since a call was first refused with it.
     pub fn is_known_dead(&self, token: &str) -> bool {
         let dead = self.dead.lock().unwrap();
         dead.get(token).is_some_and(|at| at.elapsed() > FETCH)
     }
 
-    /// Why the sidecar at `index` cannot be expected to have a good token.
+    /// The reason why the sidecar at `index` need not have a valid token, if there is one.
     pub fn excuse(&self, index: usize) -> Option<&'static str> {
         let line = self.lines[index].get();
         let now = Instant::now();
@@ -232,14 +233,14 @@ impl World {
         }
     }
 
-    /// Something happens to the sidecar at `index`: if it has the lease, nobody else gets it soon.
+    /// A fault hits the sidecar at `index`. If it has the lease, the others have to wait for it.
     pub fn is_hampered(&self, index: usize) {
         if self.store().leased_to() == Some(index) {
             *self.stuck_until.lock().unwrap() = Instant::now() + FETCH;
         }
     }
 
-    /// The time a message takes to or from WeChat.
+    /// The time that a message to or from WeChat takes.
     pub async fn travel(&self) {
         sleep(if self.is_slow() {
             between(1.0, 7.0)
@@ -281,12 +282,12 @@ impl LineState {
     }
 }
 
-/// A time between two numbers of seconds.
+/// A random time between two numbers of seconds.
 pub fn between(least: f64, most: f64) -> Duration {
     Duration::from_secs_f64(least + (most - least) * fastrand::f64())
 }
 
-/// A time that is `mean` on average, as the gaps between calls are.
+/// A random time that is `mean` on average, distributed as the gaps between calls are.
 pub fn about(mean: Duration) -> Duration {
     mean.mul_f64(-(1.0 - fastrand::f64()).ln())
 }

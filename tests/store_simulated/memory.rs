@@ -1,4 +1,4 @@
-//! A store in memory that can be emptied, partitioned and broken at any step, and a WeChat to ask.
+//! A store in memory that can be emptied, partitioned and broken at any step, and a WeChat to fetch from.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
@@ -26,7 +26,7 @@ use wechat_sidecar::{
     },
 };
 
-/// What all replicas see.
+/// The store that all replicas share.
 #[derive(Clone, Default)]
 pub struct Memory(Arc<Mutex<Contents>>);
 
@@ -50,13 +50,13 @@ impl Memory {
         change(&mut self.0.lock().unwrap())
     }
 
-    /// The token in place.
+    /// The stored token.
     pub fn token(&self) -> Option<String> {
         let token = self.with(|contents| living(&contents.token));
         token.map(|(value, _)| value.expose().to_owned())
     }
 
-    /// What another program would write.
+    /// Stores a token, as another program would.
     pub fn set(&self, value: &str, lives: Duration) {
         let until = Instant::now() + lives;
         self.with(|contents| contents.token = Some((Secret::new(value), until)));
@@ -76,7 +76,7 @@ impl Memory {
     }
 }
 
-/// What one replica sees.
+/// The store as one replica sees it.
 #[derive(Clone)]
 pub struct View(Arc<Way>);
 
@@ -88,12 +88,12 @@ pub struct Way {
     breaks: Mutex<Option<Break>>,
 }
 
-/// An error at one step, or from it on.
+/// An error at one step, or from this step on.
 #[derive(Clone, Copy)]
 pub struct Break {
     pub at: u64,
     pub for_good: bool,
-    /// Whether the step is taken all the same.
+    /// Whether the step takes effect in spite of the error.
     pub taken: bool,
 }
 
@@ -223,11 +223,11 @@ impl Store for View {
 pub struct Mint(Arc<Press>);
 
 pub struct Press {
-    /// How many tokens there have been; the last is the one that works.
+    /// How many tokens were minted. The last one works.
     tokens: AtomicU32,
-    /// How many requests there have been.
+    /// How many requests there were.
     requests: AtomicU32,
-    /// Whether it gives the same token again, as WeCom does.
+    /// Whether it returns the same token again, as WeCom does.
     stubborn: AtomicBool,
     takes: Mutex<Duration>,
     fails: Mutex<Option<TokenError>>,
@@ -250,12 +250,12 @@ impl Mint {
         self.0.requests.load(Ordering::SeqCst)
     }
 
-    /// A new token, as if a stranger had asked.
+    /// Mints a token, as if somebody else had fetched it.
     pub fn kick(&self) -> String {
         format!("t{}", self.0.tokens.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
-    /// The one that works.
+    /// The token that works.
     pub fn newest(&self) -> String {
         format!("t{}", self.0.tokens.load(Ordering::SeqCst))
     }
@@ -273,7 +273,7 @@ impl Mint {
     }
 }
 
-/// One replica's way to WeChat.
+/// The connection of one replica to WeChat.
 pub struct Asks {
     pub mint: Mint,
     pub cut: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! A replica: what keeps its token, its view of the store, its way to WeChat.
+//! A replica: its keeper, its view of the store, and its connection to WeChat.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use wechat_sidecar::token::{
     source::shared::Shared,
 };
 
-/// What all replicas together may fetch in a day because of refusals.
+/// How many fetches all replicas together may make in a day because of refusals.
 pub const DAILY: u32 = 200;
 
 /// A refusal by an endpoint that worked before.
@@ -60,7 +60,7 @@ impl Replica {
         self.keeper.token().await.unwrap()
     }
 
-    /// Renews and follows, for ever.
+    /// Keeps the token renewed, for ever.
     pub fn run(&self) {
         tokio::spawn(self.keeper.clone().run());
     }
@@ -82,7 +82,7 @@ impl Replica {
     }
 }
 
-/// A replica without anything that keeps its token.
+/// A replica without a keeper.
 pub fn shared(memory: &Memory, mint: &Mint) -> Shared<Asks, View> {
     let asks = Asks {
         mint: mint.clone(),

@@ -1,4 +1,4 @@
-//! Tickets that replicas share: they stay the same for hours, and half of their life is trusted.
+//! Tickets that replicas share stay the same for hours, and half of their lifetime is trusted.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,7 +26,7 @@ use wechat_sidecar::{
 
 const LIFE: Duration = Duration::from_secs(7200);
 
-/// Gives the same ticket for two hours, and then another.
+/// Returns the same ticket for two hours, and then another.
 #[derive(Clone)]
 struct Asks {
     began: Instant,
@@ -40,7 +40,7 @@ impl TokenSource for Asks {
         let number = self.began.elapsed().as_secs() / LIFE.as_secs();
         let value = Secret::new(format!("ticket{number}"));
         let before = wanted.current.filter(|before| *before.value() == value);
-        // As old as it was known to be.
+        // The ticket keeps its known age.
         let lives = before.map_or(LIFE, |before| {
             before.remaining().max(Duration::from_secs(60))
         });
@@ -74,7 +74,7 @@ async fn a_hundred_replicas_ask_for_a_ticket_hardly_more_often_than_one_would() 
                 Keeper::new(shared, options, Arc::default())
             })
             .collect();
-        // Each is asked for it once a minute, at a time of its own.
+        // Each replica is asked for the ticket once a minute, each at a different second.
         let used = keepers.iter().map(|keeper| async {
             sleep(Duration::from_millis(fastrand::u64(0..60_000))).await;
             for _ in 0..119 {

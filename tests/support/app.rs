@@ -1,4 +1,4 @@
-//! An app that writes its bytes itself, and reads what comes back as it came.
+//! An app that writes the bytes of its calls itself, and reads replies byte for byte.
 
 use std::{fmt, io};
 
@@ -10,10 +10,10 @@ use tokio::{
 
 use super::{PATIENCE, Sidecar};
 
-/// A connection of an app's.
+/// The connection of an app.
 pub struct App(pub BufReader<TcpStream>);
 
-/// What came back on it.
+/// A reply that came back on it.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
@@ -44,7 +44,7 @@ impl App {
         self.try_send(bytes).await.unwrap();
     }
 
-    /// Sends what may be refused before it is through.
+    /// Sends bytes. The sidecar may close the connection before all are sent.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.0.get_mut().write_all(bytes.as_ref()).await
     }
@@ -64,7 +64,7 @@ impl App {
         head
     }
 
-    /// A reply with a length, or a head alone.
+    /// Reads a reply with a length, or a head alone.
     pub async fn reply(&mut self) -> Reply {
         let head = self.head().await;
         let length = head
@@ -83,12 +83,12 @@ impl App {
     }
 }
 
-/// The head of a call that sends something.
+/// The head of a POST.
 pub fn post(target: &str, headers: &str) -> String {
     format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n")
 }
 
-/// What else comes on a connection, which must end properly.
+/// Reads the rest of a connection, which must end without an error.
 pub async fn rest(mut stream: impl AsyncRead + Unpin) -> String {
     let mut rest = String::new();
     timeout(PATIENCE, stream.read_to_string(&mut rest))

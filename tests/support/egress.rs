@@ -17,14 +17,14 @@ use tokio::{
 /// A forward proxy.
 pub struct Egress {
     pub url: String,
-    /// The targets that it was asked for.
+    /// The targets of all tunnels that were requested.
     asked: Mutex<Vec<String>>,
-    /// WeChat's default host cannot be connected.
+    /// Whether WeChat's default host cannot be connected.
     pub default_is_down: AtomicBool,
 }
 
 impl Egress {
-    /// One that leads to `wechat`, whoever is asked for, and knows `user` by this password.
+    /// A proxy that connects every target to `wechat`, and requires this password of `user`.
     pub async fn to(wechat: SocketAddr, scheme: &str, password: Option<&'static str>) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let egress = Arc::new(Self {
@@ -124,14 +124,14 @@ async fn socks5(app: &mut TcpStream, password: Option<&str>) -> Option<String> {
     Some(format!("{name}:{}", app.read_u16().await.ok()?))
 }
 
-/// A text after its length.
+/// Reads a text that follows its length.
 async fn field(app: &mut TcpStream) -> Option<String> {
     let mut text = vec![0; app.read_u8().await.ok()?.into()];
     app.read_exact(&mut text).await.ok()?;
     String::from_utf8(text).ok()
 }
 
-/// Whether `text` has the password in it, as it is or as proxies want it.
+/// Whether `text` has the password in it, plain or encoded as for proxies.
 pub fn tells(text: &str, password: &str) -> bool {
     let basic = STANDARD.encode(format!("user:{password}"));
     [

@@ -1,4 +1,4 @@
-//! A fake WeChat and the real sidecar in front of it, on ports of their own.
+//! A fake WeChat with the real sidecar in front of it, on ports of their own.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod app;
@@ -19,5 +19,5 @@ pub use self::{
     wechat::{APPID, SECRET, Wechat},
 };
 
-/// How long a test waits for what must come; the sidecar's own patience with a silent app is longer.
+/// How long a test waits for something that must happen. The sidecar itself waits longer for a silent app.
 pub const PATIENCE: Duration = Duration::from_secs(30);

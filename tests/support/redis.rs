@@ -1,4 +1,4 @@
-//! A real Redis on a port of its own, that can be killed, restarted, stopped, emptied and forbidden to write.
+//! A real Redis on a port of its own. It can be killed, restarted, stopped, emptied and made read-only.
 
 use std::{
     path::PathBuf,
@@ -9,7 +9,7 @@ use std::{
 
 use super::{PATIENCE, sidecar::temporary};
 
-/// A Redis; killed when dropped. It keeps nothing on disk, so that a restart empties it.
+/// A Redis that is killed when this is dropped. It keeps nothing on disk, so a restart empties it.
 pub struct Redis {
     port: u16,
     folder: PathBuf,
@@ -29,7 +29,7 @@ impl Redis {
         Self::with(&arguments, Some(password), false)
     }
 
-    /// Over TLS alone; clients trust [`Self::ca`].
+    /// A Redis that only speaks TLS. Its clients trust [`Self::ca`].
     pub fn with_tls() -> Self {
         Self::with(&[], None, true)
     }
@@ -37,7 +37,7 @@ impl Redis {
     pub fn with(more: &[String], password: Option<&str>, tls: bool) -> Self {
         let folder = temporary("redis");
         std::fs::create_dir_all(&folder).unwrap();
-        // Whoever had the port until now gives it back.
+        // Reserve a port, and give it back.
         let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = probe.local_addr().unwrap().port();
         drop(probe);
@@ -78,12 +78,12 @@ impl Redis {
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
-    /// The file with the root that its clients must trust.
+    /// The path of the root certificate that its clients must trust.
     pub fn ca(&self) -> String {
         self.folder.join("ca.pem").display().to_string()
     }
 
-    /// Somebody has set another password.
+    /// Uses another password, which was set elsewhere.
     pub fn knows(&mut self, password: &str) {
         self.password = Some(password.to_owned());
     }
@@ -94,14 +94,14 @@ impl Redis {
         child.wait().unwrap();
     }
 
-    /// On the same port, and empty.
+    /// Starts it again, on the same port, and empty.
     pub fn restart(&self) {
         self.kill();
         *self.child() = spawn(&self.arguments);
         self.until_ready();
     }
 
-    /// It goes on listening and answers nothing.
+    /// Suspends it: it still listens, and answers nothing.
     pub fn stop(&self) {
         self.signal("-STOP");
     }
@@ -110,7 +110,7 @@ impl Redis {
         self.signal("-CONT");
     }
 
-    /// Whether it takes writes.
+    /// Sets whether it accepts writes.
     pub fn writes(&self, writes: bool) {
         let () = match writes {
             true => self.command(&["REPLICAOF", "NO", "ONE"]),
@@ -187,7 +187,7 @@ fn spawn(arguments: &[String]) -> Child {
     command.spawn().expect(missing)
 }
 
-/// An authority of its own, and a certificate from it.
+/// Creates a certificate authority, and a certificate from it.
 fn certify(folder: &std::path::Path) {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     let mut ca = CertificateParams::default();

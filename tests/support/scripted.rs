@@ -1,4 +1,4 @@
-//! Upstreams that are no WeChat: each does one odd thing, and a sidecar stands before it.
+//! Upstreams that are no WeChat. Each does one unusual thing, and has a sidecar in front of it.
 
 use std::{future::Future, time::Duration};
 
@@ -15,11 +15,11 @@ use super::{
 
 #[derive(Clone, Copy)]
 pub enum Script {
-    /// Answers each call with this, and closes.
+    /// Answers each call with this, and closes the connection.
     Says(&'static str),
-    /// Takes everything and says nothing.
+    /// Reads everything, and answers nothing.
     Reads,
-    /// Takes a little and nothing more.
+    /// Reads a little, and then nothing more.
     Stops,
 }
 
@@ -55,8 +55,8 @@ pub async fn before(script: Script, flags: &[&str]) -> Sidecar {
     Sidecar::spawn(command, None).await
 }
 
-/// A sidecar before one that speaks TLS, answers each call with `{}`, and renews its keys `later`, when
-/// no call is on its way: something to read that is no reply.
+/// A sidecar in front of a TLS server that answers each call with `{}`, and renews its keys `later`, when no call is
+/// in flight. So there are bytes to read that are not a reply.
 pub async fn before_renewed_keys(later: Duration, flags: &[&str]) -> Sidecar {
     let Tls { acceptor, ca_pem } = tls::prepare(&["localhost".to_owned()]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -87,7 +87,7 @@ pub async fn before_renewed_keys(later: Duration, flags: &[&str]) -> Sidecar {
     Sidecar::spawn(command, None).await
 }
 
-/// The head of the next call on a connection; none at its end, or where a token is asked for.
+/// Reads the head of the next call on a connection. `None` at its end, or for a token request.
 pub async fn call_on<S: AsyncRead + Unpin>(stream: &mut S) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -97,7 +97,7 @@ pub async fn call_on<S: AsyncRead + Unpin>(stream: &mut S) -> Option<String> {
     (!head.contains("/stable_token")).then_some(head)
 }
 
-/// A sidecar before what `play` does with each connection.
+/// A sidecar in front of a server that runs `play` for each connection.
 pub async fn before_what<F, P>(play: P, flags: &[&str]) -> Sidecar
 where
     F: Future<Output = ()> + Send + 'static,

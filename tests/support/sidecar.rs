@@ -1,4 +1,4 @@
-//! The real binary as a process; when it ends, its whole log is searched for secrets.
+//! The real binary as a process. When it ends, its whole log is searched for secrets.
 
 use std::{
     path::PathBuf,
@@ -26,10 +26,10 @@ use super::{
     wechat::{APPID, SECRET, Wechat},
 };
 
-/// Longer than anything here takes on a busy machine.
+/// This is longer than anything takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What an app reads.
+/// A reply as an app reads it.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -54,14 +54,14 @@ impl Reply {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// What the sidecar says it did.
+    /// The values of the sidecar's status header.
     pub fn marks(&self) -> Vec<&str> {
         let marks = self.headers.get_all("x-wechat-sidecar").iter();
         marks.map(|mark| mark.to_str().unwrap()).collect()
     }
 }
 
-/// A running sidecar; killed when dropped.
+/// A running sidecar. It is killed when this is dropped.
 pub struct Sidecar {
     pub url: String,
     pub admin: String,
@@ -73,9 +73,9 @@ pub struct Sidecar {
     readers: Vec<JoinHandle<()>>,
 }
 
-/// A client that follows nothing and adds as little as it can.
+/// A client that follows no redirects and adds as few headers as possible.
 pub fn client() -> reqwest::Client {
-    // Another test of this process may have been first.
+    // Another test of this process may have installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder()
         .no_proxy()
@@ -83,7 +83,7 @@ pub fn client() -> reqwest::Client {
     builder.timeout(LONG).build().unwrap()
 }
 
-/// A path of this process's own, for a file of a test.
+/// The path of a temporary file of this process.
 pub fn temporary(name: &str) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -92,21 +92,21 @@ pub fn temporary(name: &str) -> PathBuf {
     folder.join(format!("{count}-{name}"))
 }
 
-/// The path of such a file with this text.
+/// Writes a temporary file with this text, and returns its path.
 pub fn written(name: &str, text: &str) -> String {
     let path = temporary(name);
     std::fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
-/// The binary with nothing of this process's environment.
+/// The binary, without this process's environment.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wechat-sidecar"));
     command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
     command
 }
 
-/// The same with the account that the fake knows.
+/// The binary with the account that the fake knows.
 pub fn with_account() -> Command {
     let mut command = command();
     command
@@ -116,19 +116,19 @@ pub fn with_account() -> Command {
 }
 
 impl Sidecar {
-    /// In front of `wechat`, and ready.
+    /// A sidecar in front of `wechat` that is ready.
     pub async fn start(wechat: &Wechat) -> Self {
         Self::with(wechat, &[]).await
     }
 
-    /// The same with more flags.
+    /// A ready sidecar with more flags.
     pub async fn with(wechat: &Wechat, flags: &[&str]) -> Self {
         let sidecar = Self::unready(wechat, flags, &[]).await;
         sidecar.until_ready().await;
         sidecar
     }
 
-    /// Listening, but perhaps without a token. `environment` is set beside the credentials.
+    /// A sidecar that listens, but may have no token. `environment` is set in addition to the credentials.
     pub async fn unready(wechat: &Wechat, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = command();
         command.args(["--log-level", "trace", "--upstream", &wechat.url()]);
@@ -148,7 +148,7 @@ impl Sidecar {
         Self::spawn(command, Some(wechat.clone())).await
     }
 
-    /// Starts `command` on ports of its own, and waits until it listens.
+    /// Starts `command` on ports that the system chooses, and waits until it listens.
     pub async fn spawn(mut command: Command, wechat: Option<Wechat>) -> Self {
         let has = |flag: &str, command: &Command| {
             command.as_std().get_args().any(|argument| argument == flag)
@@ -189,7 +189,7 @@ impl Sidecar {
         address.split_whitespace().next().unwrap().to_owned()
     }
 
-    /// The first line of the log with `text` in it, once it is written.
+    /// Waits for a line of the log that contains `text`, and returns the first one.
     pub async fn line(&mut self, text: &str) -> String {
         let log = self.log.clone();
         let find = || {
@@ -211,12 +211,12 @@ impl Sidecar {
         find().unwrap()
     }
 
-    /// What it wrote so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Returns once `/readyz` says so.
+    /// Waits until `/readyz` says that it is ready.
     pub async fn until_ready(&self) {
         let ready = async {
             while self.admin("/readyz").await.status != 200 {
@@ -260,19 +260,19 @@ impl Sidecar {
         })
     }
 
-    /// Sends `bytes` on a connection of its own and reads until the sidecar closes it.
+    /// Sends `bytes` on a new connection, and reads until the sidecar closes it.
     pub async fn raw(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut stream = self.connect().await;
         stream.write_all(bytes.as_ref()).await.unwrap();
         let mut read = Vec::new();
-        // A reset after the reply is as good an end as any.
+        // A reset after the reply also counts as an end.
         let _ = timeout(LONG, stream.read_to_end(&mut read))
             .await
             .expect("never closed");
         String::from_utf8_lossy(&read).into_owned()
     }
 
-    /// A connection to it.
+    /// Connects to it.
     pub async fn connect(&self) -> TcpStream {
         let address = self.url.strip_prefix("http://").unwrap();
         TcpStream::connect(address).await.unwrap()
@@ -307,7 +307,7 @@ impl Sidecar {
         super::signal::send(self.child.id().unwrap(), signal);
     }
 
-    /// Waits for its end.
+    /// Waits until it has ended.
     pub async fn ended(&mut self) -> ExitStatus {
         let ended = timeout(LONG, self.child.wait()).await;
         ended

@@ -1,8 +1,8 @@
-//! Signals to a program that a test started, without a program `kill`, which not every machine has.
+//! Signals to a program that a test started. Not every machine has a program `kill`.
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Sends a signal, named as `kill` has it: `-TERM`.
+/// Sends a signal, with the name that `kill` uses: `-TERM`.
 pub fn send(pid: u32, signal: &str) {
     let signal = match signal {
         "-CONT" => Signal::CONT,

@@ -1,4 +1,4 @@
-//! The real webhook with a certificate that `webhook-certs` made, and an API server to ask and be asked.
+//! The real webhook with a certificate of `webhook-certs`, and a fake API server.
 
 use std::{
     collections::HashMap,
@@ -23,10 +23,10 @@ mod signal;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The name by which an API server calls the webhook.
+/// The host name by which an API server calls the webhook.
 const NAME: &str = "wechat-sidecar-injector.wechat-sidecar.svc";
 
-/// A running webhook; killed when dropped.
+/// A running webhook. It is killed when this is dropped.
 pub(crate) struct Webhook {
     pub(crate) child: Child,
     pub(crate) folder: PathBuf,
@@ -40,7 +40,7 @@ pub(crate) struct Webhook {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) text: String,
-    /// Whether the connection ends with it.
+    /// Whether the reply closes the connection.
     pub(crate) closes: bool,
 }
 
@@ -55,7 +55,7 @@ impl Reply {
     }
 }
 
-/// The JSON patch in a response; none where there is nothing to change.
+/// The JSON patch in a response. `None` if it changes nothing.
 pub(crate) fn patch(response: &Value) -> Option<Value> {
     let patch = response.get("patch")?;
     assert_eq!(response["patchType"], "JSONPatch");
@@ -63,7 +63,7 @@ pub(crate) fn patch(response: &Value) -> Option<Value> {
     Some(serde_json::from_slice(&patch).unwrap())
 }
 
-/// A review as an API server sends it when `pod` is created in the namespace `shop`.
+/// The review that an API server sends when `pod` is created in the namespace `shop`.
 pub(crate) fn review(pod: &Value) -> Value {
     json!({
         "kind": "AdmissionReview",
@@ -98,7 +98,7 @@ pub(crate) fn pod(annotations: Value) -> Value {
     })
 }
 
-/// A certificate from `webhook-certs` in `folder`, and the root that it made for it.
+/// Makes a certificate with `webhook-certs` in `folder`, and returns its root.
 pub(crate) fn certify(folder: &Path) -> reqwest::Certificate {
     std::fs::create_dir_all(folder).unwrap();
     let made = std::process::Command::new(env!("CARGO_BIN_EXE_wechat-sidecar"))
@@ -109,7 +109,7 @@ pub(crate) fn certify(folder: &Path) -> reqwest::Certificate {
     let values: Value = serde_saphyr::from_slice(&made.stdout).unwrap();
     let values = &values["certificates"];
     assert_eq!(values["source"], "provided");
-    // One after the other, as files are changed by hand.
+    // The files are written one after the other, as by hand.
     std::fs::write(folder.join("tls.crt"), values["cert"].as_str().unwrap()).unwrap();
     std::fs::write(folder.join("tls.key"), values["key"].as_str().unwrap()).unwrap();
     let bundle = STANDARD
@@ -120,7 +120,7 @@ pub(crate) fn certify(folder: &Path) -> reqwest::Certificate {
 }
 
 impl Webhook {
-    /// Listening, with these flags.
+    /// A webhook with these flags that listens.
     pub(crate) async fn start(flags: &[&str]) -> Self {
         static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -164,7 +164,7 @@ impl Webhook {
         }
     }
 
-    /// A client that trusts these roots and nobody else.
+    /// A client that trusts only these roots.
     pub(crate) fn trusting(&self, roots: Vec<reqwest::Certificate>) -> reqwest::Client {
         client(roots, self.address)
     }
@@ -174,12 +174,12 @@ impl Webhook {
         self.post(review.to_string(), "application/json").await
     }
 
-    /// Sends any body.
+    /// Posts any body.
     pub(crate) async fn post(&self, body: impl Into<reqwest::Body>, kind: &str) -> Reply {
         self.try_post(body, kind).await.unwrap()
     }
 
-    /// Sends any body, which may not be wanted.
+    /// Posts any body. The webhook may close the connection before all is sent.
     pub(crate) async fn try_post(
         &self,
         body: impl Into<reqwest::Body>,
@@ -189,12 +189,12 @@ impl Webhook {
         read(request.header("content-type", kind).body(body)).await
     }
 
-    /// Reads a page, with a client of its own.
+    /// Gets a page, with a new client.
     pub(crate) async fn get(&self, client: &reqwest::Client, path: &str) -> reqwest::Result<Reply> {
         read(client.get(format!("{}{path}", self.url))).await
     }
 
-    /// Waits for a line of the log with `text` in it.
+    /// Waits for a line of the log that contains `text`.
     pub(crate) async fn says(&self, text: &str) {
         let said = async {
             while !self.log().contains(text) {
@@ -205,12 +205,12 @@ impl Webhook {
         assert!(said.is_ok(), "it never said {text:?}:\n{}", self.log());
     }
 
-    /// A connection that says nothing.
+    /// Opens a connection and sends nothing.
     pub(crate) async fn connect(&self) -> tokio::net::TcpStream {
         tokio::net::TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// A line of its memory, in KiB.
+    /// A line of its memory statistics, in KiB.
     pub(crate) fn memory(&self, line: &str) -> u64 {
         let status = format!("/proc/{}/status", self.child.id().unwrap());
         let status = std::fs::read_to_string(status).unwrap();
@@ -221,7 +221,7 @@ impl Webhook {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// All that it wrote.
+    /// Its log so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -242,7 +242,7 @@ impl Drop for Webhook {
 }
 
 fn client(roots: Vec<reqwest::Certificate>, address: std::net::SocketAddr) -> reqwest::Client {
-    // Another test of this process may have been first.
+    // Another test of this process may have installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder().no_proxy().tls_certs_only(roots);
     builder
@@ -266,7 +266,7 @@ async fn read(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
     })
 }
 
-/// An API server that answers paths with JSON, and with 403 where it has none; plain HTTP or TLS.
+/// A fake API server. It answers some paths with JSON and all others with 403, over HTTP or TLS.
 pub(crate) struct ApiServer {
     pub(crate) url: String,
     pub(crate) heads: Arc<Mutex<Vec<String>>>,
@@ -274,7 +274,7 @@ pub(crate) struct ApiServer {
 }
 
 impl ApiServer {
-    /// With a version, and TLS if `service_account` is to hold its root and a token.
+    /// An API server that has a version. With `service_account` it uses TLS, and writes its root and a token there.
     pub(crate) async fn start(minor: &str, service_account: Option<&Path>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tls = service_account.map(tls);

@@ -1,4 +1,4 @@
-//! Replies cut at every byte, and what hyper's client takes for one.
+//! Tests of replies that are cut at every byte, and of a comparison with hyper's client.
 
 use std::future::{Future, poll_fn};
 
@@ -240,7 +240,7 @@ async fn a_connection_is_free_when_the_whole_reply_has_come_and_nothing_else() {
                 }
             };
             tokio::join!(all, saying);
-            // What comes after the end of a reply is seen at the latest when the next call looks.
+            // Bytes after the end of a reply are noticed at the latest when the next call checks the connection.
             let open = sees(&mut connection, !free).await;
             assert_eq!(connection.is_free() && open, free, "{cut} {bytes}");
         }
@@ -299,7 +299,7 @@ async fn calls_follow_each_other_and_each_gets_its_own_reply() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_runtime_would_not_look_at_is_not_taken_for_open() {
+async fn without_budget_a_connection_does_not_count_as_open() {
     let (ours, theirs) = pair().await;
     drop(theirs);
     ours.readable().await.unwrap();
@@ -370,7 +370,7 @@ async fn an_answer_that_came_before_the_connection_broke_is_read() {
 
 #[tokio::test]
 async fn a_head_may_come_in_drips_and_has_an_end() {
-    for (size, fits) in [(MAX_HEAD - 100, true), (MAX_HEAD + LITTLE, false)] {
+    for (size, fits) in [(MAX_HEAD - 100, true), (MAX_HEAD + SMALL_READ, false)] {
         let (ours, mut theirs) = pair().await;
         let mut connection = connection(ours);
         let long = format!(

@@ -1,4 +1,4 @@
-//! One key of a file, whatever else is wrong with the file.
+//! Finds one key of a file, whatever else is wrong with the file.
 
 use std::{fs, path::Path};
 
@@ -6,8 +6,8 @@ use toml::de::DeTable;
 
 use super::{ConfigError, File, Id, Provenance, Raw, flat, unreadable};
 
-/// What the file at `path` says of `admin`, beside mistakes in other keys, lines that are not TOML, and
-/// comments in another encoding. It is an error if the key may stand there and nobody can read it.
+/// Finds `admin` in the file at `path`, in spite of mistakes in other keys, lines that are not TOML, and comments in
+/// another encoding. It is an error if the key may be there and cannot be read.
 pub(in crate::config) fn admin(
     path: &Path,
     named_at: &Provenance,
@@ -18,11 +18,11 @@ pub(in crate::config) fn admin(
     let Some(mistake) = mistake.filter(|_| given.is_none()) else {
         return Ok(given);
     };
-    // A bracket or a quote that is never closed hides the lines behind it.
+    // A bracket or a quote that is never closed hides the lines after it.
     let before_tables = text.lines().take_while(|line| !line.starts_with('['));
     for (at, line) in before_tables.enumerate() {
         if line.trim_start().starts_with(Id::Admin.key().name) {
-            // With the number that it has in the file.
+            // The line gets its number in the whole file.
             let text = "\n".repeat(at) + line;
             if let (Some(given), None) = (File { path, text: &text }).admin()? {
                 return Ok(Some(given));
@@ -33,7 +33,7 @@ pub(in crate::config) fn admin(
 }
 
 impl File<'_> {
-    /// What can be understood of `admin`, and the first thing that is not TOML.
+    /// The value of `admin` as far as the text can be parsed, and the first line that is not TOML.
     fn admin(&self) -> Result<(Option<Raw>, Option<ConfigError>), ConfigError> {
         let key = Id::Admin.key();
         let (table, errors) = DeTable::parse_recoverable(self.text);

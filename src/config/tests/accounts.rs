@@ -1,11 +1,11 @@
-//! Accounts in the file, and what is refused of them.
+//! Tests of accounts in the file, and of what is refused.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::{Given, given};
 use crate::{config::keys::Id, token::source::wechat::TokenApi};
 
-/// The same without an account in the environment.
+/// No account in the environment.
 fn in_the_file(text: &str) -> Given {
     let mut given = given().file(text);
     given.0.env.clear();
@@ -18,7 +18,7 @@ fn what_is_unwise_about_several_accounts_is_a_warning() {
         let first = "[[accounts]]\nappid='wx1'\nsecret='HUNTER2'\n[[accounts]]\nsecret='b'\n";
         in_the_file(&format!("{first}{second}")).flag(Id::TokenEndpoint, "real")
     };
-    // WeChat's tokens say whose they are.
+    // WeChat's tokens identify their account.
     let warnings = real("appid='wx2'").load().warnings;
     assert!(warnings.is_empty(), "{warnings:?}");
     let given = real("corpid='ww1'\nkind='wecom'");

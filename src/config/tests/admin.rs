@@ -1,8 +1,8 @@
-//! The admin port is found whatever else is wrong.
+//! Tests that the admin port is found whatever else is wrong.
 
 use super::*;
 
-/// Nothing but what a test says.
+/// Sources that only contain what a test sets.
 fn nothing() -> Given {
     let mut given = given();
     given.0.env.clear();
@@ -10,7 +10,7 @@ fn nothing() -> Given {
 }
 
 impl Given {
-    /// Where the admin port is, and the doubt about it.
+    /// The address of the admin port, and the reason why it is a guess.
     fn admin(&self) -> (String, Option<String>) {
         let AdminPort { address, doubt } =
             AdminPort::find(&self.0).unwrap_or_else(|error| panic!("{error}"));
@@ -47,7 +47,7 @@ fn no_other_mistake_hides_the_admin_port() {
         "admin = '127.0.0.1:9'\naccounts = 1",
         "admin = '127.0.0.1:9'\n[[accounts]]\nadmin = 'x'\nappsecret = 'HUNTER2'",
         "[admin]\nurl = '127.0.0.1:9'\nother = 1",
-        // What is no TOML.
+        // These lines are not TOML.
         "admin = '127.0.0.1:9'\nHUNTER2",
         "listen = 'HUNTER2\nadmin = '127.0.0.1:9'",
         "listen = HUNTER2\n\nadmin = '127.0.0.1:9'",
@@ -60,7 +60,7 @@ fn no_other_mistake_hides_the_admin_port() {
     ] {
         assert_eq!(nothing().file(file).admin(), found("127.0.0.1:9"), "{file}");
     }
-    // A comment that some editor wrote in GBK.
+    // This comment is in GBK.
     let given = nothing().file("");
     fs::write(&given.1, b"# \xb9\xdc\xc0\xed\nadmin = '127.0.0.1:9'").unwrap();
     assert_eq!(given.admin(), found("127.0.0.1:9"));

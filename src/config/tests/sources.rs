@@ -1,4 +1,4 @@
-//! Where tokens come from, as tables of accounts say it.
+//! Tests of the token sources of accounts.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -21,7 +21,7 @@ fn source(more: &str) -> SourceOptions {
     account.source
 }
 
-/// A header file, which only its owner can read.
+/// A header file that only its owner can read.
 fn header(line: &str) -> PathBuf {
     let name = format!("header-{}-{}", std::process::id(), fastrand::u64(..));
     let path = std::env::temp_dir().join(name);

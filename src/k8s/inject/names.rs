@@ -8,16 +8,16 @@ use super::Refusal;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix(String);
 
-/// Why a text is no prefix, as a phrase about it.
+/// Why a text is not a prefix, as a phrase about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not a DNS name")]
 pub struct NotADnsName;
 
-/// The prefix unless another is given.
+/// The default prefix.
 pub const PREFIX: &str = "wechat-sidecar.dev";
 
 impl Prefix {
-    /// `text` as a DNS name, with or without the slash behind it.
+    /// Parses `text` as a DNS name, with or without a slash at its end.
     pub fn parse(text: &str) -> Result<Self, NotADnsName> {
         let name = text.strip_suffix('/').unwrap_or(text);
         if is_dns_name(name) {
@@ -27,17 +27,17 @@ impl Prefix {
         }
     }
 
-    /// The whole name of a label or annotation.
+    /// The full name of a label or annotation.
     pub fn key(&self, name: &str) -> String {
         format!("{}/{name}", self.0)
     }
 
-    /// A DNS name below the prefix.
+    /// A DNS name below that of the prefix.
     pub fn under(&self, name: &str) -> String {
         format!("{name}.{}", self.0)
     }
 
-    /// What stands behind the prefix of `key`, if it is one of ours.
+    /// The part of `key` after the prefix, if `key` is one of ours.
     pub fn strip<'a>(&self, key: &'a str) -> Option<&'a str> {
         key.strip_prefix(&self.0)?.strip_prefix('/')
     }
@@ -60,13 +60,19 @@ pub(super) fn is_dns_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
+/// Checks that `text` can be the name of an object in Kubernetes. The error is a phrase about it.
+pub fn object_name(text: &str) -> Result<String, &'static str> {
+    let name = is_dns_name(text).then(|| text.to_owned());
+    name.ok_or("is not the name of an object in Kubernetes")
+}
+
 /// The labels, or the annotations, of an object.
 pub(super) fn texts<'a>(object: &'a Value, kind: &str) -> Option<&'a Map<String, Value>> {
     object.get("metadata")?.get(kind)?.as_object()
 }
 
-/// The same, if it is a string or missing: an unquoted `false` is neither, and must not count as
-/// missing. `whose` is what the refusal calls it.
+/// The label or annotation `key`, if it is a string. A value that is missing is `None`. Any other value, such as an
+/// unquoted `false`, is refused and must not count as missing. `whose` is the name of the object in the refusal.
 pub(super) fn word<'a>(
     object: &'a Value,
     kind: &str,
@@ -100,6 +106,7 @@ mod tests {
         assert_eq!(prefix.strip("wechat.example.community/secret"), None);
         for bad in ["", "/", "a//", "A.b", "a..b", "-a", "a b", "a_b"] {
             assert!(Prefix::parse(bad).is_err(), "{bad}");
+            assert!(object_name(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,19 +1,20 @@
-//! A pod as JSON: what is read of it, and how a place in it is made, changed and taken away.
+//! A pod as JSON, and functions to read, create, change and remove parts of it.
 
 use serde_json::{Map, Value, json};
 
 use super::{CONTAINER, Refusal};
 
-/// Where containers stand in a pod's spec.
+/// The lists of containers in the spec of a pod.
 pub(super) const CONTAINERS: [&str; 2] = ["initContainers", "containers"];
 
-/// Tells an app where the sidecar is.
+/// The variable that tells an app the address of the sidecar.
 pub(super) const BASE_URL: &str = "WECHAT_API_BASE_URL";
 
-/// Which container `kubectl logs` and `kubectl exec` mean.
+/// The annotation with the container that `kubectl logs` and `kubectl exec` use by default.
 pub(super) const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// Whether `pod` is what the rest takes it for: the API server has looked already, offline nobody has.
+/// Checks that `pod` has the structure that all other functions expect. The API server has checked that already, but
+/// offline it is not certain.
 pub(super) fn check_shape(pod: &Value) -> Result<(), Refusal> {
     let wrong = |path: &str, what: &str| Err(Refusal::new(format!("{path} is no {what}")));
     let maps = [
@@ -87,7 +88,7 @@ pub(super) fn has_container(pod: &Value, name: &str) -> bool {
     containers(pod).any(|container| container["name"] == name)
 }
 
-/// The container that declares to listen on `port`, if one does.
+/// The container that declares to listen on `port`, if there is one.
 pub(super) fn declares_port(pod: &Value, port: u16) -> Option<&str> {
     let declares = |container: &&Value| {
         let mut ports = items(container, "/ports").iter();
@@ -117,7 +118,7 @@ pub(super) fn remove_annotation(pod: &mut Value, key: &str) {
     prune(pod, "metadata");
 }
 
-/// The map `name` in `parent`, made if it is not there.
+/// The map `name` in `parent`, which is created if it is missing.
 pub(super) fn object<'a>(parent: &'a mut Value, name: &str) -> &'a mut Value {
     let place = &mut parent[name];
     if !place.is_object() {
@@ -126,7 +127,7 @@ pub(super) fn object<'a>(parent: &'a mut Value, name: &str) -> &'a mut Value {
     place
 }
 
-/// The list `name` in `parent`, made if it is not there.
+/// The list `name` in `parent`, which is created if it is missing.
 pub(super) fn list<'a>(parent: &'a mut Value, name: &str) -> &'a mut Vec<Value> {
     let place = &mut parent[name];
     if !place.is_array() {
@@ -138,7 +139,7 @@ pub(super) fn list<'a>(parent: &'a mut Value, name: &str) -> &'a mut Vec<Value> 
     }
 }
 
-/// The items of the list at `path`, none if it is not there.
+/// The items of the list at `path`; none if it is missing.
 pub(super) fn items<'a>(value: &'a Value, path: &str) -> &'a [Value] {
     value
         .pointer(path)
@@ -146,7 +147,7 @@ pub(super) fn items<'a>(value: &'a Value, path: &str) -> &'a [Value] {
         .map_or(&[], Vec::as_slice)
 }
 
-/// Removes `name` from `parent` if nothing is in it.
+/// Removes `name` from `parent` if it is empty.
 pub(super) fn prune(parent: &mut Value, name: &str) {
     let empty = |value: &Value| match value {
         Value::Array(items) => items.is_empty(),

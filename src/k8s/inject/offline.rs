@@ -1,4 +1,4 @@
-//! Sidecars into the workloads of files, or out of them, without a cluster.
+//! Adds sidecars to the workloads in files, or removes them, without a cluster.
 
 use std::{
     fs, io,
@@ -11,19 +11,19 @@ use super::{
     stream::{self, Direction},
 };
 
-/// What to inject, and how.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Paths; `-` is the standard input.
+    /// The paths of the files; `-` is the standard input.
     pub files: Vec<String>,
-    /// Which way.
+    /// Whether to add or to remove.
     pub direction: Direction,
-    /// What decides about all pods.
+    /// The options of injection.
     pub injector: Injector,
 }
 
-/// Writes all files to stdout as one stream, and what was done to stderr. After a mistake in any of
-/// them nothing is written to stdout: half a stream would be applied.
+/// Writes all files to stdout as one stream, and what was done to stderr. If any of them has a mistake, nothing is
+/// written to stdout, because half a stream might be applied.
 pub fn inject(options: &Options) -> ExitCode {
     match injected(options) {
         Ok((text, report)) => {
@@ -48,7 +48,7 @@ pub fn inject(options: &Options) -> ExitCode {
 }
 
 fn injected(options: &Options) -> Result<(String, Vec<String>), String> {
-    // Namespace objects in one file count for workloads in another.
+    // Namespace objects in one file apply to workloads in another.
     let mut whole = String::new();
     for file in &options.files {
         let text = read(file)?;
@@ -83,7 +83,7 @@ fn read(file: &str) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| format!("{file}: it is not UTF-8"))
 }
 
-/// A line on stderr, whether anybody reads it or not.
+/// Prints a line on stderr. A failed write does not matter.
 fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

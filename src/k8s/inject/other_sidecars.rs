@@ -1,4 +1,4 @@
-//! Who else is in a pod: service meshes and other injectors, whose containers are not the app's.
+//! Other sidecars in a pod: service meshes and other injectors, whose containers are not the app's.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::{
     object::{containers, items},
 };
 
-/// Containers that are put into pods by others.
+/// The names of containers that other injectors add to pods.
 const STRANGERS: [&str; 9] = [
     "istio-init",
     "istio-proxy",
@@ -20,20 +20,20 @@ const STRANGERS: [&str; 9] = [
     "vault-agent-init",
 ];
 
-/// Labels and annotations by which a mesh is asked for, with the value that does.
+/// Labels and annotations that ask for a mesh, each with the value that does.
 const WISHES: [(&str, &str); 3] = [
     ("sidecar.istio.io/inject", "true"),
     ("linkerd.io/inject", "enabled"),
     ("linkerd.io/inject", "ingress"),
 ];
 
-/// Whether a container of this name belongs to somebody else than the app.
+/// Whether a container of this name belongs to another injector.
 pub(super) fn is_stranger(name: &str) -> bool {
     STRANGERS.contains(&name)
 }
 
-/// Whether a mesh is in the pod, or asked for: what comes from the kubelet over the network then goes
-/// through its proxy, which may not be there yet, or may not let it pass.
+/// Whether a mesh is in the pod, or was asked for. Then the kubelet's requests over the network go through its proxy,
+/// which may not be there yet, or may block them.
 pub(super) fn has_mesh(pod: &Value) -> bool {
     let is_proxy = |container: &Value| {
         container["name"] == "istio-proxy" || container["name"] == "linkerd-proxy"
@@ -47,7 +47,7 @@ pub(super) fn has_mesh(pod: &Value) -> bool {
         || text(pod, "labels", "istio.io/rev").is_some()
 }
 
-/// Why a sidecar that is a Linux program cannot stand in the pod, if it is one for Windows.
+/// Whether the pod runs on Windows. The sidecar is a Linux program.
 pub(super) fn runs_on_windows(pod: &Value) -> bool {
     const OS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
     let spec = &pod["spec"];

@@ -1,4 +1,4 @@
-//! Additions to a pod, each at its place.
+//! The additions to a pod.
 
 use serde_json::{Value, json};
 use tokio::time::Duration;
@@ -14,10 +14,10 @@ use super::{
     transparent,
 };
 
-/// How long a pod may take to end unless it says so.
+/// The default of how long a pod may take to end.
 const USUAL_GRACE: u64 = 30;
 
-/// The pod with a sidecar.
+/// Adds the sidecar to the pod.
 pub(super) fn inject(
     pod: &Value,
     prefix: &Prefix,
@@ -81,7 +81,7 @@ fn add_volumes(pod: &mut Value, volumes: Vec<Value>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Names a Secret for pulling images. Returns whether that is new.
+/// Adds a Secret for pulling images. Returns whether it is new.
 fn add_pull_secret(pod: &mut Value, secret: &str) -> bool {
     let secret = json!({ "name": secret });
     let all = list(&mut pod["spec"], "imagePullSecrets");
@@ -92,7 +92,7 @@ fn add_pull_secret(pod: &mut Value, secret: &str) -> bool {
     is_new
 }
 
-/// An injected pod to which containers were added since, with the sidecar's address in them.
+/// Adds the sidecar's address to containers that were added to an injected pod later.
 pub(super) fn complete(pod: &Value, prefix: &Prefix, mut status: InjectionStatus) -> Option<Value> {
     let known = status.containers.len();
     let mut pod = pod.clone();
@@ -104,8 +104,8 @@ pub(super) fn complete(pod: &Value, prefix: &Prefix, mut status: InjectionStatus
     Some(pod)
 }
 
-/// Tells the app's containers where the sidecar is, and notes which were told. A classic sidecar is
-/// not there yet while initContainers run.
+/// Adds the sidecar's address to the app's containers, and records which got it. A classic sidecar does not run yet
+/// while initContainers run.
 fn tell(pod: &mut Value, status: &mut InjectionStatus) {
     for kind in CONTAINERS {
         if (kind == "initContainers" && status.sidecar != "native") || pod["spec"][kind].is_null() {
@@ -120,7 +120,7 @@ fn tell(pod: &mut Value, status: &mut InjectionStatus) {
             if has || known || status.containers.contains(&name) {
                 continue;
             }
-            // First, so that the app's own variables can refer to it.
+            // It comes first, so that the app's own variables can refer to it.
             let variable = json!({ "name": BASE_URL, "value": status.base_url });
             list(container, "env").insert(0, variable);
             status.containers.push(name);
@@ -143,7 +143,7 @@ fn context(pod: &Value) -> PodContext {
     }
 }
 
-/// What a classic sidecar cannot do by itself.
+/// Warnings about what a classic sidecar cannot do.
 fn warn(
     settings: &SidecarSettings,
     context: PodContext,
@@ -175,7 +175,8 @@ fn warn(
     }
 }
 
-/// Keeps `kubectl logs` and `kubectl exec` at the app; whether that took an annotation.
+/// Makes the app's container the default of `kubectl logs` and `kubectl exec`. Returns whether that took an
+/// annotation.
 fn choose_default(pod: &mut Value) -> bool {
     let name = pod["spec"]["containers"][0]["name"]
         .as_str()

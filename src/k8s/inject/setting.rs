@@ -1,21 +1,21 @@
-//! Every setting of a pod's sidecar, once: its annotation, its default and its help.
+//! The table of all settings of a sidecar. A row defines an annotation, a default and the help.
 
 use crate::settings::raw::Describe;
 
-/// Something that a pod's annotation, its namespace's, or `--set` decides.
+/// A setting, given by an annotation of the pod or its namespace, or by `--set`.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// Behind the prefix in an annotation, and before the `=` of `--set`.
+    /// Its name: after the prefix in an annotation, and before the `=` of `--set`.
     pub name: &'static str,
-    /// Its value when nobody sets it; empty when it has none.
+    /// Its default; empty if it has none.
     pub preset: &'static str,
-    /// A value that is right.
+    /// A valid value.
     pub example: &'static str,
-    /// Whether an empty value takes it away.
+    /// Whether an empty value unsets it.
     pub optional: bool,
-    /// Whether its value may be an AppSecret by mistake, and so is never repeated.
+    /// Whether its value may be an AppSecret by mistake. Such a value is never repeated.
     pub private: bool,
-    /// What it is for.
+    /// Its help text.
     pub help: &'static str,
 }
 
@@ -43,7 +43,7 @@ macro_rules! is_private {
 /// The doc comments are the help.
 macro_rules! settings {
     ($($(#[doc = $help:literal])+ $id:ident = $name:literal, $preset:expr, $example:literal, $optional:literal $(, $private:ident)?;)+) => {
-        /// What the code calls a setting.
+        /// The name of a setting in the code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum SettingId { $($(#[doc = $help])+ $id),+ }
 
@@ -121,7 +121,7 @@ impl SettingId {
             .map(|(id, _)| *id)
     }
 
-    /// All of them.
+    /// All settings.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         SETTINGS.iter().map(|(id, _)| *id)
     }

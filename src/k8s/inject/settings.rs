@@ -1,4 +1,4 @@
-//! What the pod, its namespace and the operator say about the sidecar, checked.
+//! The settings of a pod, from its annotations, its namespace and the operator, checked.
 
 use std::{
     fmt::{self, Display},
@@ -10,18 +10,18 @@ use tokio::time::Duration;
 
 use super::{
     Refusal,
-    names::{Prefix, texts},
+    names::{Prefix, object_name, texts},
     setting::{self, Setting, SettingId},
     values::{self, Quantity},
 };
 use crate::settings::{error::SettingError, layers::Layers, parse, raw::RawValue, suggest};
 
-/// How the sidecar stands in the pod.
+/// The kind of container that the sidecar is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SidecarKind {
-    /// An initContainer that is always restarted: Kubernetes 1.29 and newer.
+    /// An initContainer that is always restarted, for Kubernetes 1.29 and newer.
     Native,
-    /// A container among the app's.
+    /// A container among those of the app.
     Classic,
 }
 
@@ -30,11 +30,11 @@ pub(super) enum SidecarKind {
 pub(super) enum Mode {
     /// By the base URL in its environment.
     BaseUrl,
-    /// By WeChat's own name, which the pod resolves to the sidecar.
+    /// By WeChat's own host name, which resolves to the sidecar in the pod.
     Transparent,
 }
 
-/// The port at which the sidecar stands in for WeChat: plain HTTP's, which is all that can be taken over.
+/// The port of the sidecar when it takes the place of WeChat. Only plain HTTP can be redirected like this.
 pub(super) const TRANSPARENT_PORT: u16 = 80;
 
 /// How the kubelet probes the sidecar.
@@ -42,18 +42,18 @@ pub(super) const TRANSPARENT_PORT: u16 = 80;
 pub(super) enum Probes {
     /// By HTTP, unless there is a service mesh.
     Auto,
-    /// From outside of the pod.
+    /// By HTTP, from outside of the pod.
     Http,
-    /// By a command in the container: nothing of it goes over the network.
+    /// By a command in the container, which needs no network.
     Exec,
 }
 
-/// Whose AppID.
+/// The source of the AppID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AccountSecret {
-    /// This one.
+    /// This AppID.
     Appid(String),
-    /// The one at this key of the Secret.
+    /// This key of the Secret.
     Key(String),
 }
 
@@ -80,27 +80,27 @@ pub(super) struct SidecarSettings {
     pub(super) shutdown_delay: Option<Duration>,
 }
 
-/// CPU and memory, each if it is wanted.
+/// CPU and memory. Each is optional.
 #[derive(Clone, Debug)]
 pub(super) struct Resources {
     pub(super) cpu: Option<Quantity>,
     pub(super) memory: Option<Quantity>,
 }
 
-/// Settings for pods that do not say their own, in the order in which they were given.
+/// The settings for pods that do not set their own, in the order in which they were given.
 #[derive(Clone, Debug, Default)]
 pub struct Presets(Vec<(SettingId, String)>);
 
-/// What is wrong with a `NAME=VALUE` text.
+/// Why a `NAME=VALUE` text is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PresetError {
-    /// It is none.
+    /// It is not of the form NAME=VALUE.
     #[error("it takes NAME=VALUE; for example secret=wechat")]
     NoAssignment,
-    /// It names no setting. The phrase says which one it may mean.
+    /// There is no such setting. The phrase suggests one.
     #[error("{0}")]
     Unknown(String),
-    /// The value is not understood, or does not agree with another one.
+    /// The value cannot be parsed, or contradicts another one.
     #[error("{0}")]
     Refused(#[from] Refusal),
 }
@@ -121,7 +121,7 @@ impl Presets {
     }
 }
 
-/// Who gave a value, the strongest first.
+/// The layer of a value, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum SettingLayer {
     Pod,
@@ -130,25 +130,25 @@ enum SettingLayer {
     Default,
 }
 
-/// Where a value was given.
+/// The place of a value.
 #[derive(Clone, Debug)]
 struct SettingPlace {
     layer: SettingLayer,
-    /// The whole name of the annotation; to the operator, the setting's.
+    /// The full name of the annotation, or for the operator the name of the setting.
     name: String,
 }
 
 type RawSetting = RawValue<Setting, SettingPlace>;
 type PlacedError = SettingError<SettingPlace>;
 
-/// What counts for each setting: the pod's annotation beats its namespace's, which beats the operator's word.
+/// The effective value of each setting. The pod's annotation beats its namespace's, which beats the operator's.
 pub(super) struct SettingLayers(Layers<SettingId, Setting, SettingPlace>);
 
-/// The annotations that are no settings: one is written, one decides.
+/// Annotations that are not settings: one records the additions, and one asks for a sidecar.
 const OTHERS: [&str; 2] = ["status", "inject"];
 
 impl SettingLayers {
-    /// Puts the layers on top of each other. An annotation under our prefix that is no setting is an error.
+    /// Gathers the layers. An unknown annotation under our prefix is an error.
     pub(super) fn gather(
         prefix: &Prefix,
         presets: &Presets,
@@ -173,7 +173,7 @@ impl SettingLayers {
         Ok(Self(layers))
     }
 
-    /// Reads all of them.
+    /// Parses all settings.
     pub(super) fn settings(&self) -> Result<SidecarSettings, Refusal> {
         self.read().map_err(refused)
     }
@@ -196,7 +196,7 @@ impl SettingLayers {
         let appid = layers.optional(SettingId::Account, values::appid)?;
         let appid_key = layers.value(SettingId::AppidKey, values::data_key)?;
         let settings = SidecarSettings {
-            secret: layers.value(SettingId::Secret, values::object_name)?,
+            secret: layers.value(SettingId::Secret, object_name)?,
             secret_key: layers.value(SettingId::SecretKey, values::data_key)?,
             account: appid.map_or(AccountSecret::Key(appid_key), AccountSecret::Appid),
             listen: layers.value(SettingId::Listen, values::listen)?,
@@ -208,10 +208,10 @@ impl SettingLayers {
             limits: self.resources(SettingId::CpuLimit, SettingId::MemoryLimit)?,
             image: layers.value(SettingId::Image, values::image)?,
             image_pull_policy: layers.optional(SettingId::ImagePullPolicy, values::pull_policy)?,
-            image_pull_secret: layers.optional(SettingId::ImagePullSecret, values::object_name)?,
+            image_pull_secret: layers.optional(SettingId::ImagePullSecret, object_name)?,
             run_as_user: layers.optional(SettingId::RunAsUser, values::user)?,
             probes: layers.value(SettingId::Probes, parse::one_of(&probes))?,
-            config_map: layers.optional(SettingId::ConfigMap, values::object_name)?,
+            config_map: layers.optional(SettingId::ConfigMap, object_name)?,
             log_level: layers.optional(SettingId::LogLevel, values::log_level)?,
             shutdown_delay: layers.optional(SettingId::ShutdownDelay, parse::pause)?,
         };
@@ -227,7 +227,7 @@ impl SettingLayers {
         })
     }
 
-    /// What no setting can say alone.
+    /// Checks that concern more than one setting.
     fn agree(&self, settings: &SidecarSettings) -> Result<(), PlacedError> {
         if settings.listen.port() == settings.admin.port() {
             let layer = |id| self.0.get(id).place.layer;
@@ -257,14 +257,14 @@ impl SettingLayers {
         Ok(())
     }
 
-    /// Whether the pod or its namespace gave a value for `id`.
+    /// Whether the pod or its namespace sets `id`.
     pub(super) fn is_annotated(&self, id: SettingId) -> bool {
         let RawValue { place, .. } = self.0.get(id);
         let has_text = self.0.text(id).is_some_and(|(_, text)| !text.is_empty());
         has_text && matches!(place.layer, SettingLayer::Pod | SettingLayer::Namespace)
     }
 
-    /// A refusal because of the value of `id`, which is right as such; `problem` is a phrase about it.
+    /// A refusal because of the value of `id`, which is valid as such. `problem` is a phrase about it.
     pub(super) fn objection(&self, id: SettingId, problem: &str) -> Refusal {
         refused(self.0.get(id).objection(problem))
     }
@@ -294,7 +294,7 @@ fn annotated(
     Ok(found)
 }
 
-/// An empty text takes an optional setting away.
+/// An empty text unsets an optional setting.
 fn raw(id: SettingId, text: &str, layer: SettingLayer, name: String) -> RawSetting {
     let key = id.setting();
     let is_away = text.is_empty() && key.optional;
@@ -321,7 +321,7 @@ impl Display for SettingPlace {
     }
 }
 
-/// A phrase about a setting that there is not.
+/// A phrase about an unknown setting.
 fn unknown(name: &str) -> String {
     let names = setting::settings().map(|setting| setting.name);
     let problem = format!("there is no setting {name:?}");
@@ -332,7 +332,7 @@ fn unknown(name: &str) -> String {
 }
 
 impl SidecarSettings {
-    /// Where the app reaches the sidecar, as a base URL.
+    /// The base URL by which the app reaches the sidecar.
     pub(super) fn base_url(&self) -> String {
         format!("http://{}", self.listen)
     }

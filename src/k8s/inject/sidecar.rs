@@ -18,17 +18,17 @@ const CONFIGURATION: &str = "/etc/wechat-sidecar";
 const CONFIGURATION_FILE: &str = "wechat-sidecar.toml";
 const BINARY: &str = "/usr/local/bin/wechat-sidecar";
 
-/// Readable by everybody in the sidecar's container, which is that user alone: 0444.
+/// Readable by everybody in the sidecar's container, where there is one user only: 0444.
 const READABLE: u32 = 292;
 
-/// What the pod is like, as far as the sidecar is concerned.
+/// The properties of the pod that matter to the sidecar.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PodContext {
     /// How long the pod may take to end.
     pub(super) grace: Duration,
-    /// Whether it is to end by itself, as a Job's does.
+    /// Whether the pod ends by itself, as that of a Job does.
     pub(super) ends: bool,
-    /// Whether a service mesh stands between the kubelet and its containers.
+    /// Whether a service mesh is between the kubelet and its containers.
     pub(super) has_mesh: bool,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn container(settings: &SidecarSettings, context: PodContext) -> Valu
     });
     put("ports", json!([metrics]));
     if classic {
-        // The kubelet starts the next container when this has ended.
+        // The kubelet starts the next container when this command has ended.
         let wait = json!([BINARY, "wait", "--started", "--timeout", "60s"]);
         put(
             "lifecycle",
@@ -82,14 +82,14 @@ pub(super) fn volumes(settings: &SidecarSettings) -> Vec<Value> {
         "name": SECRET_VOLUME,
         "secret": { "secretName": settings.secret, "defaultMode": READABLE, "items": [item] },
     })];
-    // All of it, so that the file can name others, such as a root certificate.
+    // The whole ConfigMap, because the file may refer to others, such as a root certificate.
     if let Some(name) = &settings.config_map {
         volumes.push(json!({ "name": CONFIG_VOLUME, "configMap": { "name": name } }));
     }
     volumes
 }
 
-/// A directory each, not a file by `subPath`, which would never change when the Secret does.
+/// Each volume is mounted as a directory. A file that is mounted by `subPath` would not change with its Secret.
 fn mounts(settings: &SidecarSettings) -> Value {
     let mount =
         |name: &str, path: &str| json!({ "name": name, "mountPath": path, "readOnly": true });
@@ -139,7 +139,7 @@ fn environment(settings: &SidecarSettings, context: PodContext) -> Value {
         "WECHAT_SIDECAR_SHUTDOWN_GRACE",
         classic.then(|| seconds(grace)),
     );
-    // Nobody else ends a classic sidecar when the work is done.
+    // Nothing else ends a classic sidecar when the app has ended.
     let asked = classic && context.ends;
     more(
         "WECHAT_SIDECAR_ENABLE_SHUTDOWN",
@@ -148,14 +148,14 @@ fn environment(settings: &SidecarSettings, context: PodContext) -> Value {
     Value::Array(environment)
 }
 
-/// The longest that a classic sidecar goes on by itself: it holds all that the pod has reserved.
+/// The longest that a classic sidecar runs on alone. It keeps the resources of the pod reserved.
 pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// How long the last calls may take.
 pub(super) const LAST_CALLS: Duration = Duration::from_secs(4);
 
-/// How long a classic sidecar, which is told to stop when the app is, goes on serving it; and how
-/// long its last calls may then take. Both end before the pod is killed.
+/// How long a classic sidecar, which is told to stop together with the app, goes on serving it, and how long the last
+/// calls may then take. Both end before the pod is killed.
 fn shutdown_times(grace: Duration) -> (Duration, Duration) {
     let delay = grace.saturating_sub(Duration::from_secs(5));
     let last = if delay.is_zero() {
@@ -172,16 +172,16 @@ fn seconds(duration: Duration) -> String {
         .replace(' ', "")
 }
 
-/// How the kubelet asks the sidecar.
+/// How the kubelet probes the sidecar.
 #[derive(Clone, Copy)]
 enum Prober {
     /// Over the network, at this port.
     Http(u16),
-    /// By a command in the container, which no mesh stands in front of.
+    /// By a command in the container, which no mesh can block.
     Exec,
 }
 
-/// How often a probe is made, how long its answer may take, and how many may fail.
+/// The period of a probe, its time limit, and how many may fail.
 struct Pace {
     period_seconds: u32,
     timeout_seconds: u32,
@@ -255,7 +255,7 @@ fn resources(settings: &SidecarSettings) -> Value {
     Value::Object(resources)
 }
 
-/// What the *restricted* Pod Security Standard asks for, and a root file system that is read-only.
+/// What the *restricted* Pod Security Standard requires, and a read-only root file system.
 /// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>
 fn security_context(user: Option<u32>) -> Value {
     let mut context = json!({

@@ -1,4 +1,4 @@
-//! What was added to a pod, written into the pod, so that it is added once and can be taken away.
+//! The record of what was added to a pod. It is kept in the pod, so that nothing is added twice and all can be removed.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,15 +10,15 @@ use super::{
     transparent,
 };
 
-/// The annotation's text is this as JSON.
+/// The content of the annotation, as JSON.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct InjectionStatus {
-    /// Which version injected it.
+    /// The version that injected it.
     pub(super) version: String,
     /// native or classic.
     pub(super) sidecar: String,
-    /// The base URL that the app's containers got.
+    /// The base URL that was given to the app's containers.
     pub(super) base_url: String,
     /// The containers that got it.
     pub(super) containers: Vec<String>,
@@ -27,7 +27,7 @@ pub(super) struct InjectionStatus {
     /// The Secret for pulling images that was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) pull_secret: Option<String>,
-    /// Whether WeChat's name was pointed to the pod.
+    /// Whether WeChat's host name was pointed to the pod.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) host_alias: bool,
     /// Whether the sysctl for port 80 was set.
@@ -39,7 +39,7 @@ pub(super) struct InjectionStatus {
 }
 
 impl InjectionStatus {
-    /// What `pod` says was added.
+    /// Reads the record in `pod`.
     pub(super) fn of(pod: &Value, prefix: &Prefix) -> Result<Option<Self>, Refusal> {
         let key = prefix.key("status");
         let Some(status) = word(pod, "annotations", &key, "the pod's")? else {
@@ -53,13 +53,13 @@ impl InjectionStatus {
         })
     }
 
-    /// Writes it into `pod`.
+    /// Writes the record to `pod`.
     pub(super) fn write(&self, pod: &mut Value, prefix: &Prefix) {
         let text = serde_json::to_string(self).unwrap_or_default();
         object::annotate(pod, &prefix.key("status"), &text);
     }
 
-    /// The pod without all that.
+    /// Removes all that was added from the pod.
     pub(super) fn undo(&self, pod: &Value, prefix: &Prefix) -> Value {
         let mut pod = pod.clone();
         for containers in object::CONTAINERS {

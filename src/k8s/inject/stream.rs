@@ -1,4 +1,4 @@
-//! A stream of YAML or JSON documents: what has no pod to change passes byte for byte.
+//! A stream of YAML or JSON documents. Documents without a pod to change stay byte for byte as they are.
 
 use std::iter::repeat_n;
 
@@ -15,11 +15,11 @@ use super::{
 pub enum Direction {
     /// Add a sidecar.
     In,
-    /// Take it away.
+    /// Remove the sidecar.
     Out,
 }
 
-/// A stream with what was done to it.
+/// The changed stream, with a report.
 #[derive(Clone, Debug)]
 pub struct Transformed {
     /// The whole stream.
@@ -28,8 +28,7 @@ pub struct Transformed {
     pub report: Vec<String>,
 }
 
-/// Injects all workloads in `text`, or takes their sidecars out. An error is a sentence, and then
-/// nothing was done.
+/// Injects all workloads in `text`, or removes their sidecars. An error is a sentence, and then nothing was done.
 pub fn transform(
     injector: &Injector,
     text: &str,
@@ -98,7 +97,7 @@ impl Work<'_> {
         Ok(changed)
     }
 
-    /// The pod at `place` as it is to be; `None` where it stays as it is.
+    /// The new pod for that at `place`; `None` if it stays as it is.
     fn changed(
         &self,
         document: &Value,
@@ -137,7 +136,7 @@ impl Work<'_> {
     }
 }
 
-/// Says what became of a pod, and returns the new one if there is one.
+/// Reports the result for a pod, and returns the new one if there is one.
 fn tell(outcome: Outcome, mut say: impl FnMut(String)) -> Option<Value> {
     match outcome {
         Outcome::Injected {
@@ -166,11 +165,10 @@ fn tell(outcome: Outcome, mut say: impl FnMut(String)) -> Option<Value> {
     }
 }
 
-/// The text of one YAML document, or of JSON objects one behind the other, with what sets it apart
-/// from the next.
+/// The text of one YAML document, or of consecutive JSON objects, with the lines that separate it from the next.
 struct Chunk<'a> {
     text: &'a str,
-    /// Counted from 1.
+    /// The number of its first line, counted from 1.
     line: usize,
 }
 
@@ -179,8 +177,8 @@ struct Document {
     json: bool,
 }
 
-/// Cuts a stream where YAML lets a document begin (`---`) or end (`...`): both can only stand at the
-/// beginning of a line, in block scalars as well.
+/// Splits a stream where a YAML document begins (`---`) or ends (`...`). Both can only be at the beginning of a line,
+/// even in block scalars.
 fn split(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let (mut start, mut first, mut at) = (0, 1, 0);
@@ -215,7 +213,7 @@ fn is_marker(line: &str, marker: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
-/// Whether nothing on the line is a value.
+/// Whether the line has no value.
 fn is_bare(line: &str) -> bool {
     let line = line.trim();
     line.is_empty() || line.starts_with('#')
@@ -241,7 +239,7 @@ impl Chunk<'_> {
         {
             return Ok(Document { values, json: true });
         }
-        // The same number of lines, so that an error names the right one.
+        // The same number of lines, so that an error has the right line number.
         let padded: String = repeat_n('\n', self.line - 1)
             .chain(self.text.chars())
             .collect();
@@ -253,14 +251,14 @@ impl Chunk<'_> {
         })
     }
 
-    /// The lines that set it apart from the document before.
+    /// The lines that separate it from the document before.
     fn header(&self) -> &str {
         let first = self.text.split_inclusive('\n').next().unwrap_or_default();
         let is_header = first.strip_prefix("---").is_some_and(is_bare);
         if is_header { first } else { "" }
     }
 
-    /// The text without that, and without the line that ends it.
+    /// The text without these lines, and without the line that ends it.
     fn body(&self) -> &str {
         let body = &self.text[self.header().len()..];
         &body[..body.len() - self.footer().len()]
@@ -275,7 +273,7 @@ impl Chunk<'_> {
         if is_marker(last, "...") { last } else { "" }
     }
 
-    /// The document anew, between the same lines.
+    /// The new document, between the same lines.
     fn write(&self, document: &Document) -> Result<String, String> {
         let mut text = match self.header() {
             "" if is_marker(self.text, "---") => "---\n".to_owned(),

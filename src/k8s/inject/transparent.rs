@@ -1,4 +1,4 @@
-//! Transparent mode: in the pod, WeChat's own name is the sidecar's address.
+//! Transparent mode: in the pod, WeChat's own host name resolves to the sidecar.
 
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ use super::{
 const HOST: &str = "api.weixin.qq.com";
 const ADDRESS: &str = "127.0.0.1";
 
-/// Lets a process without capabilities listen on port 80. `NET_BIND_SERVICE` does nothing for a
-/// container that does not run as root; this is one of the sysctls that Kubernetes counts as safe.
+/// Allows a process without capabilities to listen on port 80. `NET_BIND_SERVICE` has no effect in a container that
+/// does not run as root. Kubernetes counts this sysctl as safe.
 const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
 
 /// Whether the port is free.
@@ -28,7 +28,7 @@ pub(super) fn check_ports(pod: &Value, prefix: &Prefix) -> Result<(), Refusal> {
     )))
 }
 
-/// Whether the pod says nothing against it.
+/// Checks that the pod does not prevent it.
 pub(super) fn check(pod: &Value, prefix: &Prefix) -> Result<(), Refusal> {
     let mode = prefix.key("mode");
     for alias in items(pod, "/spec/hostAliases") {
@@ -56,13 +56,13 @@ fn names_host(alias: &Value) -> bool {
     names.any(|name| name == HOST)
 }
 
-/// Points WeChat's name to this pod; whether that is new.
+/// Points WeChat's host name to this pod. Returns whether that is new.
 pub(super) fn add_host_alias(pod: &mut Value) -> bool {
     if items(pod, "/spec/hostAliases").iter().any(names_host) {
         return false;
     }
     let aliases = list(&mut pod["spec"], "hostAliases");
-    // One entry an address, as the API wants it.
+    // One entry for each address, as the API requires.
     match aliases.iter_mut().find(|alias| alias["ip"] == ADDRESS) {
         Some(alias) => list(alias, "hostnames").push(json!(HOST)),
         None => aliases.push(json!({ "ip": ADDRESS, "hostnames": [HOST] })),
@@ -70,7 +70,7 @@ pub(super) fn add_host_alias(pod: &mut Value) -> bool {
     true
 }
 
-/// Takes the name away again.
+/// Removes the host name again.
 pub(super) fn remove_host_alias(pod: &mut Value) {
     for alias in list(&mut pod["spec"], "hostAliases") {
         list(alias, "hostnames").retain(|name| name != HOST);
@@ -79,7 +79,7 @@ pub(super) fn remove_host_alias(pod: &mut Value) {
     object::prune(&mut pod["spec"], "hostAliases");
 }
 
-/// Lets the sidecar listen on the port; whether that is new.
+/// Allows the sidecar to listen on the port. Returns whether that is new.
 pub(super) fn add_sysctl(pod: &mut Value) -> bool {
     let known = items(pod, "/spec/securityContext/sysctls");
     if known.iter().any(|sysctl| sysctl["name"] == SYSCTL) {
@@ -90,7 +90,7 @@ pub(super) fn add_sysctl(pod: &mut Value) -> bool {
     true
 }
 
-/// Takes that away again.
+/// Removes the sysctl again.
 pub(super) fn remove_sysctl(pod: &mut Value) {
     let context = object::object(&mut pod["spec"], "securityContext");
     list(context, "sysctls").retain(|sysctl| sysctl["name"] != SYSCTL);

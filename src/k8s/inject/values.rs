@@ -1,39 +1,33 @@
-//! Texts of settings to values. Their errors are phrases about the text.
+//! Parses the values of settings. Errors are phrases about the text.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::names::is_dns_name;
 use crate::{
     account, log,
     settings::parse::{self, ParseError},
 };
 
-/// Below these, a process without capabilities cannot listen.
+/// A process without capabilities cannot listen on lower ports.
 const PRIVILEGED: u16 = 1024;
 
-/// The sidecar does not start with less memory.
+/// The least memory with which the sidecar starts.
 const LEAST_MEMORY: f64 = 16.0 * 1024.0 * 1024.0;
 
-/// Why the sidecar cannot listen there, as a phrase about the address.
+/// Why the sidecar cannot listen at an address, as a phrase about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AddressError {
-    /// It is no address.
+    /// It is not an address.
     #[error("{0}")]
     Unknown(ParseError),
-    /// Other pods would reach what the app alone may.
+    /// Other pods could reach the sidecar.
     #[error("can be reached from outside of the pod: listen on 127.0.0.1")]
     Reachable,
-    /// The kubelet would not reach it.
+    /// The kubelet could not reach it.
     #[error("is not on 0.0.0.0 or [::], and the kubelet's probes would not reach it")]
     Unreachable,
-    /// Only a process with capabilities could listen.
+    /// Only a process with capabilities could listen there.
     #[error("has a port below {PRIVILEGED}")]
     Privileged,
-}
-
-pub(super) fn object_name(text: &str) -> Result<String, &'static str> {
-    let known = is_dns_name(text).then(|| text.to_owned());
-    known.ok_or("is not the name of an object in Kubernetes")
 }
 
 /// A key of a Secret or ConfigMap.
@@ -212,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn names_images_and_keys_are_held_to_their_letters() {
+    fn images_and_keys_are_held_to_their_letters() {
         for good in ["wechat-sidecar:0.1.0", "r.example:5000/a/b@sha256:0f", "a"] {
             assert!(image(good).is_ok(), "{good}");
         }
@@ -222,6 +216,6 @@ mod tests {
         for bad in ["", "..", "..data", "a/b", "a b"] {
             assert!(data_key(bad).is_err(), "{bad}");
         }
-        assert!(data_key(".hidden").is_ok() && object_name("A").is_err());
+        assert!(data_key(".hidden").is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Where the pods are in what Kubernetes calls a workload, and what Namespace objects say about them.
+//! Finds the pods in the workloads of Kubernetes, and the Namespace objects about them.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ pub(super) struct PodTemplate {
     workload: String,
 }
 
-/// The pods in `document`. None where it is no workload.
+/// The pods in `document`; none if it is not a workload.
 pub(super) fn places(document: &Value) -> Vec<PodTemplate> {
     let mut places = Vec::new();
     find(document, String::new(), &mut places);
@@ -57,7 +57,7 @@ fn find(object: &Value, pointer: String, places: &mut Vec<PodTemplate>) {
     });
 }
 
-/// Kind and name as `kubectl` shows them, as far as there are any.
+/// Kind and name as `kubectl` shows them, as far as they are known.
 pub(super) fn name(object: &Value) -> String {
     let kind = object["kind"].as_str().unwrap_or("object").to_lowercase();
     let metadata = &object["metadata"];
@@ -68,7 +68,7 @@ pub(super) fn name(object: &Value) -> String {
 }
 
 impl PodTemplate {
-    /// The pod, unless the workload itself says no and its pods say nothing.
+    /// The pod, unless the workload asks for no sidecar and its pods say nothing.
     pub(super) fn pod(&self, document: &Value, inject: &str) -> Result<Option<Value>, Refusal> {
         let Some(pod) = document.pointer(&self.pointer) else {
             return Ok(None);
@@ -98,7 +98,7 @@ impl PodTemplate {
 pub(super) struct Namespaces(HashMap<String, Value>);
 
 impl Namespaces {
-    /// Remembers those in `document`.
+    /// Adds those in `document`.
     pub(super) fn learn(&mut self, document: &Value) {
         match (document["apiVersion"].as_str(), document["kind"].as_str()) {
             (Some("v1"), Some("List")) => {
@@ -115,7 +115,7 @@ impl Namespaces {
         }
     }
 
-    /// The one that `place` lies in; `Null` if the stream has none.
+    /// The Namespace object of `place`; `Null` if the stream has none.
     pub(super) fn of(&self, place: &PodTemplate) -> &Value {
         let name = place.namespace.as_deref();
         name.and_then(|name| self.0.get(name))

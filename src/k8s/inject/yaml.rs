@@ -1,13 +1,13 @@
-//! YAML as kubectl reads it, but for mapping keys such as `on`, which kubectl takes for booleans.
+//! YAML as kubectl reads it, except for mapping keys such as `on`, which kubectl reads as booleans.
 
 use serde_json::Value;
 
-/// Lines are as long as their text.
+/// Lines are not wrapped.
 const UNBROKEN: usize = 1 << 30;
 
-/// Reads one document. The error is a phrase without the text.
+/// Parses one document. The error is a phrase without the text.
 pub(super) fn read(text: &str) -> Result<Value, String> {
-    // No budget: it is the user's own file, of any size. Aliases still cannot multiply without end.
+    // There is no size limit, because it is the user's own file. Aliases still cannot expand without limit.
     let options = serde_saphyr::options! {
         budget: None,
         legacy_octal_numbers: true,
@@ -30,7 +30,7 @@ pub(crate) fn write(value: &Value) -> Result<String, String> {
     text.map_err(|error| error.to_string())
 }
 
-/// Whether some text of several lines begins a line with a tab: kubectl cannot read that as a block
+/// Whether a text of several lines has a line that begins with a tab. kubectl cannot read such a text as a block
 /// scalar.
 fn has_leading_tab(value: &Value) -> bool {
     match value {

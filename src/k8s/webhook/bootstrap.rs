@@ -1,4 +1,4 @@
-//! `webhook-certs`: a certificate for the webhook where no cert-manager makes one.
+//! `webhook-certs`: a certificate for the webhook, for clusters without cert-manager.
 
 use std::{
     fmt::Display,
@@ -20,57 +20,57 @@ use tokio::time::Duration;
 use super::ca_bundle;
 use crate::k8s::inject::{names::Prefix, yaml};
 
-/// For which Service, and what is written.
+/// The options of `webhook-certs`.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The webhook's Service.
+    /// The name of the webhook's Service.
     pub service: String,
-    /// Its namespace.
+    /// The namespace of the Service.
     pub namespace: String,
-    /// The Secret to make.
+    /// The name of the Secret.
     pub secret: String,
-    /// The MutatingWebhookConfiguration that is to trust the certificate.
+    /// The name of the MutatingWebhookConfiguration that will trust the certificate.
     pub configuration: String,
-    /// Of labels and annotations, and so of the webhooks' names.
+    /// The prefix of labels and annotations, and so of the webhooks' names.
     pub prefix: Prefix,
     /// How long the certificate is valid.
     pub days: u32,
-    /// A file with what is trusted now, `-` for stdin.
+    /// A file with the CA that is trusted now; `-` for stdin.
     pub old_ca: Option<String>,
-    /// What is written, and where.
+    /// The kind of output.
     pub output: Output,
 }
 
-/// What is written, and where.
+/// The kind of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Two files for kubectl.
     Files {
         /// The Secret, for `kubectl apply`.
         secret: PathBuf,
-        /// What `kubectl patch` does to the MutatingWebhookConfiguration.
+        /// The patch of the MutatingWebhookConfiguration, for `kubectl patch`.
         patch: PathBuf,
     },
     /// Values of the Helm chart, on stdout.
     Values,
 }
 
-/// What the command prints when it has succeeded.
+/// The output of a successful run.
 #[allow(missing_debug_implementations)] // It may hold a key.
 pub struct Printed {
-    /// For Helm.
+    /// The text on stdout, for Helm.
     pub stdout: String,
-    /// For the operator; may be empty.
+    /// The message for the operator; may be empty.
     pub stderr: String,
 }
 
-/// The names of both webhooks, before the prefix.
+/// The names of both webhooks, without the prefix.
 pub const WEBHOOKS: [&str; 2] = ["namespace.inject", "pod.inject"];
 
-/// A clock in the cluster may be behind ours.
+/// A clock in the cluster may be slow.
 const EARLIER: Duration = Duration::from_secs(3600);
 
-/// The file of a Secret is its owner's alone, and that of a patch everybody's, as umask lets it.
+/// Only the owner may read the file of a Secret. The umask decides about that of a patch.
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o666;
 
@@ -80,8 +80,8 @@ struct Certificates {
     key: String,
 }
 
-/// Makes a certificate and writes it. The key of the root is forgotten: the next certificate comes with a
-/// root of its own. The error is a sentence.
+/// Makes a certificate and writes it. The key of the root is discarded, so the next certificate has another root. The
+/// error is a sentence.
 pub fn certificates(options: &Options) -> Result<Printed, String> {
     let old = options.old_ca.as_deref().map(old_ca).transpose()?;
     let made = make(options).map_err(|error| format!("no certificate can be made: {error}"))?;
@@ -103,7 +103,7 @@ pub fn certificates(options: &Options) -> Result<Printed, String> {
     Ok(Printed { stdout, stderr })
 }
 
-/// How two files reach the cluster.
+/// The commands that apply the two files.
 pub fn next(configuration: &str, patch: &dyn Display, secret: &dyn Display) -> String {
     format!(
         "The two files go to the cluster in this order:\n  \
@@ -112,7 +112,7 @@ pub fn next(configuration: &str, patch: &dyn Display, secret: &dyn Display) -> S
     )
 }
 
-/// What is trusted now, but for what has expired.
+/// The CAs that are trusted now, without expired ones.
 fn old_ca(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let mut text = String::new();
     let read = match file {
@@ -123,8 +123,8 @@ fn old_ca(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     ca_bundle::read(&text).map_err(|problem| format!("--old-ca: {file}: {problem}"))
 }
 
-/// Writes the texts of a patch and of a Secret. Where one of the files cannot be opened, none has a text that
-/// does not go with the other's.
+/// Writes the texts of a patch and of a Secret. If one of the files cannot be opened, the other one is not written
+/// either, so that they match.
 fn write_both(patch: &Path, secret: &Path, texts: &[String; 2]) -> Result<(), String> {
     let files = [("--patch-file", patch), ("--secret-file", secret)];
     let wrong = |(flag, path): (&str, &Path), error: io::Error| {
@@ -141,12 +141,12 @@ fn write_both(patch: &Path, secret: &Path, texts: &[String; 2]) -> Result<(), St
     Ok(())
 }
 
-/// An empty file. It may be a pipe that has a name, and stays as it is then.
+/// Creates an empty file. A named pipe stays as it is.
 fn create(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(mode);
     let file = options.open(path)?;
-    // It may have been there before, readable for others.
+    // The file may have existed, and been readable for others.
     if mode == PRIVATE && file.metadata()?.is_file() {
         file.set_permissions(Permissions::from_mode(mode))?;
     }
@@ -178,9 +178,9 @@ fn secret(options: &Options, made: &Certificates) -> Value {
     })
 }
 
-/// A strategic merge patch. It has no kind, so that nobody applies it: kubectl would make the applier the owner of
-/// the whole configuration, and remove the rules and selectors that stand not in it. It has no Service either: a
-/// webhook of this name that is not there would be added, and the API server refuses one without.
+/// A strategic merge patch. It has no kind, so that it cannot be applied: `kubectl apply` would take over the whole
+/// configuration, and remove the rules and selectors that are not in it. It has no Service either, because a webhook
+/// of this name that does not exist would be added, and the API server refuses one without a Service.
 fn patch(options: &Options, bundle: &str) -> Value {
     let bundle = STANDARD.encode(bundle);
     let webhooks = WEBHOOKS.iter().map(
@@ -223,7 +223,7 @@ fn params(
 ) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(names)?;
     let mut name = DistinguishedName::new();
-    // A common name has at most 64 characters; clients look at the other names.
+    // A common name has at most 64 characters. Clients check the other names.
     name.push(
         DnType::CommonName,
         called.chars().take(64).collect::<String>(),

@@ -1,4 +1,4 @@
-//! Which certificates the API server is to trust: a new one, and those that it trusts already.
+//! The certificates that the API server will trust: a new one, and those that it already trusts.
 
 use std::time::SystemTime;
 
@@ -39,7 +39,7 @@ pub(super) fn read(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(valid)
 }
 
-/// The new one first, and each once.
+/// The new one first, and each certificate once.
 pub(super) fn pem(new: &CertificateDer<'static>, old: &[CertificateDer<'static>]) -> String {
     let mut all = vec![new];
     for certificate in old {

@@ -1,4 +1,4 @@
-//! The webhook's certificate, read again when its files change; a bad one changes nothing.
+//! The webhook's certificate. It is loaded again when its files change, and a bad one changes nothing.
 
 use std::{
     fs,
@@ -20,10 +20,10 @@ use x509_parser::parse_x509_certificate;
 
 use crate::rt::file_watcher::FileWatcher;
 
-/// How often the files are looked at.
+/// How often the files are read.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// A certificate and its key, as they stand in their files.
+/// A certificate and its key, with their files.
 #[derive(Debug)]
 pub(super) struct Certificate {
     certificate: PathBuf,
@@ -34,13 +34,13 @@ pub(super) struct Certificate {
 #[derive(Debug)]
 struct Pair {
     key: Arc<CertifiedKey>,
-    /// Both files, to see whether they changed.
+    /// The contents of both files, to find out whether they changed.
     read: (Vec<u8>, Vec<u8>),
     expires: Option<SystemTime>,
 }
 
 impl Certificate {
-    /// Reads both files. The error is a sentence that names the flag.
+    /// Loads both files. The error is a sentence that names the flag.
     pub(super) fn load(certificate: &Path, key: &Path) -> Result<Self, String> {
         let pair = Pair::parse(read(certificate, key)?)?;
         Ok(Self {
@@ -50,14 +50,14 @@ impl Certificate {
         })
     }
 
-    /// Reads them again whenever they change, for ever.
+    /// Loads the files again whenever they change, for ever.
     pub(super) async fn watch(self: Arc<Self>) {
         let files = [self.certificate.clone(), self.key.clone()];
         let mut files = FileWatcher::new(files, INTERVAL).await;
         loop {
-            // At first, too: they may have changed since they were loaded.
+            // Also at the start, because they may have changed since they were loaded.
             let this = self.clone();
-            match files.read(move || this.reread()).await {
+            match files.read(move || this.reload()).await {
                 Some(Ok(true)) => tracing::info!("the certificate changed"),
                 Some(Ok(false)) => {}
                 Some(Err(problem)) => tracing::warn!(problem, "the certificate in use stays"),
@@ -70,7 +70,7 @@ impl Certificate {
         }
     }
 
-    fn reread(&self) -> Result<bool, String> {
+    fn reload(&self) -> Result<bool, String> {
         let files = read(&self.certificate, &self.key)?;
         if files == self.pair.load().read {
             return Ok(false);
@@ -79,7 +79,7 @@ impl Certificate {
         Ok(true)
     }
 
-    /// Seconds until it expires, negative when it has.
+    /// Seconds until it expires; negative if it has expired.
     pub(super) fn remaining(&self) -> Option<f64> {
         let expires = self.pair.load().expires?;
         Some(match expires.duration_since(SystemTime::now()) {
@@ -88,7 +88,7 @@ impl Certificate {
         })
     }
 
-    /// TLS with this certificate, whichever it is at the time.
+    /// The TLS configuration, which always uses the current certificate.
     pub(super) fn server(self: &Arc<Self>) -> Arc<ServerConfig> {
         let mut config = ServerConfig::builder()
             .with_no_client_auth()
@@ -132,7 +132,7 @@ fn read(certificate: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), String> {
     Ok((read("--tls-cert", certificate)?, read("--tls-key", key)?))
 }
 
-/// When a certificate in DER expires, or `None` where it cannot be read.
+/// The expiry of a certificate in DER; `None` if it cannot be parsed.
 pub(super) fn not_after(der: &[u8]) -> Option<SystemTime> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
     let seconds = certificate.validity().not_after.timestamp();
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn the_end_of_a_certificate_is_found() {
         for (year, midnight) in [
-            // Up to 2049 years have two digits, and four from 2050 on.
+            // The year has two digits until 2049, and four from 2050 on.
             (1970, 6_912_000),
             (2000, 953_683_200),
             (2038, 2_152_828_800),

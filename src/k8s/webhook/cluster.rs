@@ -1,4 +1,4 @@
-//! What the webhook asks the API server: its version, and the annotations of namespaces.
+//! The webhook's own requests to the API server: the version, and the annotations of namespaces.
 
 use std::{
     collections::HashMap,
@@ -21,16 +21,16 @@ use crate::{
     net::origin::Origin,
 };
 
-/// Where the API server is, and who asks.
+/// The API server, and the credentials for it.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The API server; `None` outside of a cluster.
     pub server: Option<Origin>,
-    /// The directory with `token` and `ca.crt`, as every pod has it.
+    /// The directory with `token` and `ca.crt`, as in every pod.
     pub service_account: PathBuf,
 }
 
-/// The cluster, as far as it is known.
+/// The state of the cluster that is known.
 #[derive(Debug)]
 pub(super) struct Cluster {
     options: Options,
@@ -38,20 +38,20 @@ pub(super) struct Cluster {
     namespaces: Mutex<HashMap<String, (Instant, Arc<Value>)>>,
 }
 
-/// How long an answer may take: the API server itself waits for ours.
+/// The time limit of a request. The API server itself waits for our answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// No answer of interest is larger.
+/// The largest reply that is read.
 const LARGEST: usize = 1 << 20;
 
-/// How soon a version that is not known is asked for again, and how soon one that is.
+/// How soon the version is requested again, if it is not known and if it is known.
 const SOON: Duration = Duration::from_secs(15);
 const LATER: Duration = Duration::from_secs(600);
 
 /// How long a namespace's annotations are used.
 const KEPT: Duration = Duration::from_secs(5);
 
-/// More namespaces than these are forgotten.
+/// The most namespaces that are remembered.
 const MOST: usize = 1024;
 
 impl Cluster {
@@ -64,12 +64,12 @@ impl Cluster {
         }
     }
 
-    /// The cluster's version, major and minor, where it is known.
+    /// The cluster's version, major and minor, if it is known.
     pub(super) fn version(&self) -> Option<(u32, u32)> {
         self.version.load().as_deref().copied()
     }
 
-    /// Asks for the version, again and again: clusters are upgraded.
+    /// Requests the version from time to time, because clusters are upgraded.
     pub(super) async fn learn_version(&self) {
         let mut failed = None;
         loop {
@@ -101,7 +101,7 @@ impl Cluster {
         }
     }
 
-    /// The Namespace object called `name`, as it was at most five seconds ago. The error is a sentence.
+    /// The Namespace object called `name`, at most five seconds old. The error is a sentence.
     pub(super) async fn namespace(&self, name: &str) -> Result<Arc<Value>, String> {
         let known = |known: &Mutex<HashMap<String, (Instant, Arc<Value>)>>| {
             let known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,7 +142,7 @@ impl Cluster {
 
     async fn exchange(&self, server: &Origin, path: &str) -> Result<Value, String> {
         let broken = |error: String| format!("the API server cannot be asked: {error}");
-        // Read each time, as the token is: the kubelet renews both.
+        // It is read each time, like the token, because the kubelet renews both.
         let tls = match server.tls {
             true => trust(&self.options.service_account.join("ca.crt"))?,
             false => trusts_nobody(),
@@ -169,7 +169,7 @@ impl Cluster {
         answer.map_err(|_| "the API server's answer is no JSON".to_owned())
     }
 
-    /// What says who asks, if there is a token.
+    /// The header with the token, if there is one.
     fn bearer(&self) -> Result<Option<HeaderValue>, String> {
         match fs::read_to_string(self.options.service_account.join("token")) {
             Ok(token) => {
@@ -187,7 +187,7 @@ impl Cluster {
     }
 }
 
-/// Trusts the cluster's own root and no other.
+/// A TLS configuration that only trusts the cluster's own root.
 fn trust(ca: &Path) -> Result<ClientConfig, String> {
     let pem = fs::read(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
     let mut roots = RootCertStore::empty();
@@ -201,7 +201,7 @@ fn trust(ca: &Path) -> Result<ClientConfig, String> {
         .with_no_client_auth())
 }
 
-/// Major and minor of an answer of `/version`. Some clusters write `29+`.
+/// Parses major and minor of a reply to `/version`. Some clusters write `29+`.
 fn version(answer: &Value) -> Option<(u32, u32)> {
     let number = |field: &str| {
         let text = answer[field].as_str()?;

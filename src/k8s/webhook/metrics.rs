@@ -27,20 +27,20 @@ const CERTIFICATE: Family = Family {
     help: "Time until the certificate expires.",
 };
 
-/// What became of a pod.
+/// The result of a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reviewed {
-    /// It got a sidecar.
+    /// The pod got a sidecar.
     Injected,
     /// There was nothing to do.
     Unchanged,
-    /// It cannot have a sidecar.
+    /// The pod cannot have a sidecar.
     Skipped,
-    /// It says something wrong about the sidecar, and was not created.
+    /// The pod has a wrong setting, and was rejected.
     Refused,
-    /// It was no review that could be read: failurePolicy decided.
+    /// The review could not be parsed, so failurePolicy decided.
     Malformed,
-    /// What it takes to answer could not be had: failurePolicy decided.
+    /// Data for the answer was not available, so failurePolicy decided.
     Failed,
 }
 
@@ -54,7 +54,7 @@ impl Reviewed {
         Self::Failed,
     ];
 
-    /// As the label and the log have it.
+    /// The text in the label and in the log.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Injected => "injected",
@@ -67,14 +67,14 @@ impl Reviewed {
     }
 }
 
-/// Upper bounds in seconds; the API server gives up after five.
+/// The upper bounds in seconds. The API server gives up after five.
 const BOUNDS: [f64; 8] = [0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
 
 /// All counters.
 #[derive(Debug, Default)]
 pub(super) struct WebhookMetrics {
     reviews: [AtomicU64; Reviewed::ALL.len()],
-    /// The last one counts what is above all bounds.
+    /// The last cell counts the values above all bounds.
     buckets: [AtomicU64; BOUNDS.len() + 1],
     micros: AtomicU64,
 }
@@ -90,8 +90,8 @@ impl WebhookMetrics {
             .fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// Prometheus' text, with the time until the certificate expires, in seconds, where it is known, and how
-    /// many lines of the log were dropped.
+    /// The page in Prometheus' format. It includes the seconds until the certificate expires, if that is known, and
+    /// the number of dropped log lines.
     pub(super) fn page(&self, certificate: Option<f64>, log_lines_dropped: u64) -> String {
         let mut page = Encoder::default();
         page.family(&REVIEWS);

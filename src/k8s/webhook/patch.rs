@@ -1,11 +1,11 @@
-//! What changed in a pod, as a JSON patch (RFC 6902) of few and small operations.
+//! The difference between two pods as a JSON patch (RFC 6902) with few and small operations.
 //!
-//! Injection sets fields and puts items at the beginning or the end of lists; a list that changed in
-//! another way is replaced whole.
+//! Injection sets fields, and adds items at the beginning or the end of lists. A list that changed in another way is
+//! replaced.
 
 use serde_json::{Value, json};
 
-/// The operations that make `after` of `before`.
+/// The operations that change `before` to `after`.
 pub(super) fn between(before: &Value, after: &Value) -> Vec<Value> {
     let mut operations = Vec::new();
     compare(before, after, &mut String::new(), &mut operations);
@@ -53,8 +53,8 @@ fn compare(before: &Value, after: &Value, path: &mut String, operations: &mut Ve
     }
 }
 
-/// How many items of `new` stand before those that `old` had, if all of these are still there: an
-/// item with a name is the same one if it has the same name.
+/// How many items of `new` come before those of `old`, if all of these are still there. Items with the same name
+/// count as the same.
 fn put_in_front(old: &[Value], new: &[Value]) -> Option<usize> {
     let more = new.len().checked_sub(old.len())?;
     let same = |old: &Value, new: &Value| match (old.get("name"), new.get("name")) {
@@ -69,7 +69,7 @@ fn put_in_front(old: &[Value], new: &[Value]) -> Option<usize> {
     [0, more].into_iter().find(|front| fits(*front))
 }
 
-/// Does something with `path` while it is one name longer.
+/// Calls a function while `path` has one more segment.
 fn below(path: &mut String, name: &str, work: impl FnOnce(&mut String)) {
     let length = path.len();
     path.push('/');

@@ -1,4 +1,4 @@
-//! AdmissionReview in, AdmissionReview out: `admission.k8s.io/v1`, with a JSON patch.
+//! Parses an AdmissionReview and builds the answer: `admission.k8s.io/v1`, with a JSON patch.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer};
@@ -9,17 +9,17 @@ use crate::k8s::inject::{InjectedPod, Injector, Outcome};
 
 const VERSION: &str = "admission.k8s.io/v1";
 
-/// Kubernetes' own namespaces: a webhook that stands in their way stands in its own.
+/// The namespaces of Kubernetes itself. A webhook that blocks their pods could block its own.
 const UNTOUCHED: [&str; 2] = ["kube-system", "kube-node-lease"];
 
-/// More lists, maps and items than these are no pod: each takes far more memory than its text.
+/// The most lists, maps and items of a pod. Each takes far more memory than its text.
 const MOST_VALUES: usize = 600_000;
 
-/// A question of the API server's.
+/// The request of the API server.
 #[derive(Debug)]
 pub(super) struct Review(ReviewRequest);
 
-/// What is of interest in it; all else is read past.
+/// The parts that matter. All others are skipped.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawReview {
@@ -54,7 +54,7 @@ struct Resource {
     resource: String,
 }
 
-/// What is null counts as missing.
+/// A null counts as missing.
 fn or_nothing<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -63,17 +63,17 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The answer.
+/// The answer to a review.
 #[derive(Debug)]
 pub(super) struct ReviewReply {
     /// An AdmissionReview as JSON.
     pub(super) body: Vec<u8>,
-    /// What became of the pod.
+    /// The result for the pod.
     pub(super) reviewed: Reviewed,
 }
 
 impl Review {
-    /// Reads a request's body. The error is a sentence.
+    /// Parses the body of a request. The error is a sentence.
     pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
         let values = body.iter().filter(|byte| b"[{,".contains(byte)).count();
         if values > MOST_VALUES {
@@ -96,12 +96,12 @@ impl Review {
         self.not_for_us().is_none()
     }
 
-    /// Where the pod is to be.
+    /// The namespace of the pod, if the review has it.
     pub(super) fn namespace(&self) -> Option<&str> {
         Some(&*self.0.namespace).filter(|namespace| !namespace.is_empty())
     }
 
-    /// What `injector` makes of the pod, whose Namespace object is `namespace` where it is known.
+    /// The answer of `injector` about the pod. `namespace` is the Namespace object, if it is known.
     pub(super) fn answer(&self, injector: &Injector, namespace: &Value) -> ReviewReply {
         let object = &self.0.object;
         let outcome = match self.not_for_us() {
@@ -123,7 +123,7 @@ impl Review {
                 (Reviewed::Injected, summary)
             }
             Ok(Outcome::Unchanged(reason)) => (Reviewed::Unchanged, reason),
-            // Never: nobody asked for it. It is as it was all the same.
+            // This does not happen, because removal was not requested. The pod stays as it is.
             Ok(Outcome::Uninjected(_)) => (Reviewed::Unchanged, String::new()),
             Ok(Outcome::Skipped(reason)) => {
                 warn(
@@ -149,7 +149,7 @@ impl Review {
         }
     }
 
-    /// Why the object passes as it is, whatever it says.
+    /// The reason why the object passes unchanged, whatever it contains.
     fn not_for_us(&self) -> Option<String> {
         let ReviewRequest {
             namespace,
@@ -190,7 +190,7 @@ impl Review {
     }
 }
 
-/// Warnings are shown by kubectl, up to 256 characters of each.
+/// Warnings are shown by kubectl, with up to 256 characters each.
 fn warn(response: &mut Value, warnings: &[String]) {
     if !warnings.is_empty() {
         let warnings = warnings

@@ -1,4 +1,4 @@
-//! What a call says of its account, and what it may not say.
+//! Tests of how the account of a call is selected.
 
 mod tokens;
 
@@ -19,20 +19,20 @@ use crate::{
     token::source::api,
 };
 
-/// Accounts that are never served: two of WeChat's, the first called orders.
+/// Accounts that are never served. Two are WeChat's, and the first of these is called orders.
 fn accounts(more: &[(&str, &str)]) -> Accounts {
     // Another test may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let route = ConnectOptions {
+    let connect = ConnectOptions {
         origins: vec![Origin::parse("http://127.0.0.1:1").unwrap()],
-        names: Resolver::new(None, Duration::from_secs(3)),
+        dns: Resolver::new(None, Duration::from_secs(3)),
         tls: load(None).unwrap(),
         egress: None,
         connect_timeout: Duration::from_secs(3),
     };
-    let client = api::client(&route).unwrap();
-    let route = Arc::new(Connector::new(route).unwrap());
-    let means = AccountFactory::new(client, route, Duration::from_secs(1));
+    let client = api::client(&connect).unwrap();
+    let connector = Arc::new(Connector::new(connect).unwrap());
+    let factory = AccountFactory::new(client, connector, Duration::from_secs(1));
     let open = |(appid, name): &(&str, &str)| {
         let secret = Arc::new(SecretSource::fixed(Secret::new("s")));
         let mut options = Options::new(*appid, Some(secret));
@@ -40,7 +40,7 @@ fn accounts(more: &[(&str, &str)]) -> Accounts {
             .filter(|name| !name.is_empty())
             .map(str::to_owned);
         options.default = name.starts_with('*');
-        let mut account = options.open(&means).unwrap();
+        let mut account = options.open(&factory).unwrap();
         if appid.starts_with("ww") {
             account.api = Api::Wecom;
             account.options.api = Api::Wecom;
@@ -48,13 +48,13 @@ fn accounts(more: &[(&str, &str)]) -> Accounts {
         Arc::new(account)
     };
     let all = more.iter().map(open).collect();
-    Accounts::new(all, means.fingerprints().clone())
+    Accounts::new(all, factory.fingerprints().clone())
 }
 
 const TWO: [(&str, &str); 2] = [("wx1", "orders"), ("wx2", "")];
 const CORP: [(&str, &str); 3] = [("ww1", "app"), ("ww1", "contacts"), ("wx2", "*")];
 
-/// What is said of a call, as AppID (or name, of a corp's), way and path; or as a code.
+/// The result for a call: AppID (or name, for a corp), kind of hint and path; or the code of the error.
 fn told(
     accounts: &Accounts,
     target: &str,
@@ -118,7 +118,7 @@ async fn each_way_leads_to_the_account_that_it_names() {
             "/cgi-bin/x?access_token=sidecar-wx2&access_token=sidecar-wx2",
             "wx2 placeholder /cgi-bin/x",
         ),
-        // Nobody's, or nothing.
+        // These belong to no account, or say nothing.
         ("/cgi-bin/x", "990406"),
         ("/cgi-bin/x?access_token=real", "990406"),
         ("/%77x1/cgi-bin/x", "990406"),
@@ -134,7 +134,7 @@ async fn each_way_leads_to_the_account_that_it_names() {
     }
     assert_eq!(with(x, &["wx3"], None), "990404");
     assert_eq!(with(x, &[""], None), "990404");
-    // Its account is gone.
+    // Its account was removed.
     assert_eq!(with(x, &[], Some("wx3")), "990404");
 }
 
@@ -172,7 +172,7 @@ async fn two_ways_that_agree_are_one_and_two_that_do_not_are_none() {
     };
     for (at, one) in ways.iter().enumerate() {
         for (other, two) in ways.iter().enumerate() {
-            // The second of two segments is no account's.
+            // The second of two segments is not an account.
             if at != 1 || other != 1 {
                 assert!(both(one, two).starts_with("wx1 "), "{one:?} {two:?}");
             }
@@ -221,7 +221,7 @@ async fn a_default_is_for_calls_that_say_nothing_and_one_account_is_the_default(
     assert_eq!(told(&one, "/cgi-bin/x"), "wx1 default /cgi-bin/x");
     assert_eq!(told(&one, "/orders/cgi-bin/x"), "wx1 path /cgi-bin/x");
     assert_eq!(told(&one, "/cgi-bin/x?access_token=sidecar-wx2"), "990404");
-    // Who answers compares it.
+    // The token endpoint compares it.
     assert_eq!(
         told(&one, "/cgi-bin/token?appid=wx9"),
         "wx1 default /cgi-bin/token"
@@ -252,7 +252,7 @@ async fn accounts_of_one_corp_go_by_their_names() {
         ("/cgi-bin/gettoken?corpid=ww1", &[]),
     ] {
         assert_eq!(with(target, headers, None), "990406", "{target}");
-        // What else is said tells which of them.
+        // The other hints decide between them.
         let told = with(target, headers, Some("contacts"));
         assert!(told.starts_with("contacts listener "), "{told}");
         assert_eq!(with(target, headers, Some("wx2")), "990406");

@@ -1,16 +1,16 @@
-//! The head of a call that is plain, and came whole with its body; hyper reads all others.
+//! Parses a plain call that arrived whole, head and body. hyper parses all others.
 
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
-/// How many headers it may have.
+/// How many headers a plain call may have.
 const MOST_HEADERS: usize = 100;
 
-/// The call that `bytes` begin with, and how many of them are its own. None if it is not all here, or if
-/// there is anything about it that takes more than to read it: another version, a coding, two lengths, an
-/// `Expect`, an `Upgrade`, a connection that is to end.
+/// Parses the call at the beginning of `bytes`. Returns it with its length. Returns `None` if the call is not
+/// complete or not plain: if it has another version, a transfer coding, two lengths, an `Expect`, an `Upgrade`
+/// or a `Connection` other than keep-alive.
 pub(super) fn read(bytes: &[u8]) -> Option<(Request<Bytes>, usize)> {
     let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let mut head = httparse::Request::new(&mut []);
@@ -27,7 +27,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Request<Bytes>, usize)> {
     }
     let length = length(head.headers)?;
     let end = start.checked_add(length)?;
-    // One copy, of which all that follows are parts.
+    // One copy. The target, the header values and the body are slices of it.
     let all = Bytes::copy_from_slice(bytes.get(..end)?);
     let part = |part: &[u8]| {
         let at = part.as_ptr().addr() - bytes.as_ptr().addr();
@@ -47,7 +47,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Request<Bytes>, usize)> {
     Some((call, end))
 }
 
-/// How long the headers of a plain call say that its body is.
+/// The length of the body that the headers state; zero if they state none. `None` if the call is not plain.
 fn length(fields: &[httparse::Header<'_>]) -> Option<usize> {
     let mut length = None;
     for field in fields {
@@ -67,7 +67,7 @@ fn length(fields: &[httparse::Header<'_>]) -> Option<usize> {
     Some(length.unwrap_or_default())
 }
 
-/// Digits, and nothing else; no more than a small body has.
+/// Parses a number of one to nine digits.
 fn number(digits: &[u8]) -> Option<usize> {
     let sound = (1..=9).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     let value = |number: usize, digit: &u8| number * 10 + usize::from(digit - b'0');

@@ -1,4 +1,4 @@
-//! A reply to a plain call, on its way to the app.
+//! Writes the reply to a plain call.
 
 use std::{
     future::poll_fn,
@@ -22,29 +22,30 @@ use crate::{
 /// How a reply's body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReplyFraming {
-    /// There is none.
+    /// There is no body, or nothing of it is left to frame.
     Nothing,
-    /// After so many bytes more.
+    /// It ends after so many more bytes.
     Length(u64),
-    /// With an empty chunk.
+    /// It ends with an empty chunk.
     Chunked,
 }
 
-/// Why a reply does not reach its end: the connection is of no use any more.
+/// The reply could not be written to its end. The connection is of no use any more.
 #[derive(Debug)]
 pub(super) struct Error;
 
-/// What comes next of a body.
+/// The next chunk of a body.
 enum NextChunk {
     Data(Bytes),
+    /// It is not there yet.
     Later,
-    TheEnd,
+    End,
 }
 
-/// A small body goes into the same piece as the head.
-const SMALL: usize = 2048;
+/// A body up to this size is written together with the head.
+const SMALL_BODY: usize = 2048;
 
-/// Sends `reply`; it has been sent when this returns. `ahead` is an empty place to write its head.
+/// Sends all of `reply`. `ahead` is an empty buffer for its head.
 pub(super) async fn send(io: &mut TimedIo, reply: Reply, ahead: &mut Vec<u8>) -> Result<(), Error> {
     let (head, mut body) = reply.into_parts();
     let head = Response::from_parts(head, ());
@@ -54,7 +55,7 @@ pub(super) async fn send(io: &mut TimedIo, reply: Reply, ahead: &mut Vec<u8>) ->
         let next = poll_fn(|cx| poll_next(&mut body, io, ahead.is_empty(), cx));
         let data = match next.await? {
             NextChunk::Data(data) => data,
-            NextChunk::TheEnd => break,
+            NextChunk::End => break,
             NextChunk::Later => {
                 write(io, &mut [ahead]).await?;
                 ahead.clear();
@@ -65,7 +66,7 @@ pub(super) async fn send(io: &mut TimedIo, reply: Reply, ahead: &mut Vec<u8>) ->
             ReplyFraming::Nothing => {}
             ReplyFraming::Length(left) => {
                 *left = left.checked_sub(data.len() as u64).ok_or(Error)?;
-                if data.len() <= SMALL && *left == 0 {
+                if data.len() <= SMALL_BODY && *left == 0 {
                     ahead.extend_from_slice(&data);
                     break;
                 }
@@ -99,7 +100,7 @@ pub(super) async fn send(io: &mut TimedIo, reply: Reply, ahead: &mut Vec<u8>) ->
     Ok(())
 }
 
-/// Looks for the next piece of `body`. There is no wait for it unless `all_sent`.
+/// Polls the next chunk of `body`. Waits for it only if `all_sent`; else the head is sent first.
 #[inline(always)]
 fn poll_next(
     body: &mut ReplyBody,
@@ -112,7 +113,7 @@ fn poll_next(
             let data = frame.into_data().unwrap_or_default();
             Poll::Ready(Ok(NextChunk::Data(data)))
         }
-        Poll::Ready(None) => Poll::Ready(Ok(NextChunk::TheEnd)),
+        Poll::Ready(None) => Poll::Ready(Ok(NextChunk::End)),
         Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Error)),
         Poll::Pending if !all_sent => Poll::Ready(Ok(NextChunk::Later)),
         // The app has hung up.
@@ -128,16 +129,17 @@ fn framing(head: &Response<()>, body: &ReplyBody) -> ReplyFraming {
     {
         return ReplyFraming::Nothing;
     }
-    let said = || {
-        let said = head.headers().get(header::CONTENT_LENGTH)?;
-        said.to_str().ok()?.parse().ok()
+    let stated = || {
+        let stated = head.headers().get(header::CONTENT_LENGTH)?;
+        stated.to_str().ok()?.parse().ok()
     };
-    match body.size_hint().exact().or_else(said) {
+    match body.size_hint().exact().or_else(stated) {
         Some(length) => ReplyFraming::Length(length),
         None => ReplyFraming::Chunked,
     }
 }
 
+/// Writes a reply's head.
 fn encode(bytes: &mut Vec<u8>, head: &Response<()>, framing: ReplyFraming) {
     let status = head.status();
     let reason = head.extensions().get::<ReasonPhrase>();
@@ -171,13 +173,13 @@ fn encode(bytes: &mut Vec<u8>, head: &Response<()>, framing: ReplyFraming) {
     bytes.extend_from_slice(b"\r\n");
 }
 
-/// Writes all headers but those that frame a body; whether there is a date.
+/// Writes all headers except those that frame a body. Returns whether there is a date.
 fn fields(bytes: &mut Vec<u8>, headers: &HeaderMap, status: StatusCode) -> bool {
     let mut dated = false;
     for (name, value) in headers {
         match *name {
             header::TRANSFER_ENCODING => continue,
-            // What a body would have had.
+            // A 304 may state the length that the body would have.
             header::CONTENT_LENGTH if status != StatusCode::NOT_MODIFIED => continue,
             header::DATE => dated = true,
             _ => {}
@@ -189,7 +191,7 @@ fn fields(bytes: &mut Vec<u8>, headers: &HeaderMap, status: StatusCode) -> bool 
     dated
 }
 
-/// Writes all of `parts`, of which the app may take little at a time.
+/// Writes all of `parts`, however little the app takes at a time.
 async fn write(io: &mut TimedIo, parts: &mut [&[u8]]) -> Result<(), Error> {
     poll_fn(|cx| poll_write(io, parts, cx))
         .await

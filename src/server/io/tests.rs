@@ -1,4 +1,4 @@
-//! How long a connection may pause, and what begins a call.
+//! Tests of how long a connection may pause, and of which bytes begin a call.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -64,16 +64,16 @@ async fn a_call_may_take_its_time() {
     let (mut app, mut timed_io) = timed_io(state.clone());
     app.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     timed_io.read_exact(&mut [0; 18]).await.unwrap();
-    state.call_begins(Some(0)).unwrap();
-    let busy = state.busy();
+    state.begin_call(Some(0)).unwrap();
+    let guard = state.call_guard();
     let waited = tokio::time::timeout(KEPT_ALIVE * 2, timed_io.read(&mut [0; 8])).await;
     assert!(waited.is_err());
-    drop(busy);
+    drop(guard);
     assert!(!state.is_reading() && !state.is_unused());
 }
 
 #[tokio::test]
-async fn what_is_put_back_comes_before_what_was_put_back_earlier() {
+async fn rewound_bytes_come_before_those_that_were_rewound_earlier() {
     let (_app, mut timed_io) = timed_io(ConnState::new());
     timed_io.rewind(b"GET / HTTP/1.1\r\n\r\n");
     let mut some = [0; 4];
@@ -85,7 +85,7 @@ async fn what_is_put_back_comes_before_what_was_put_back_earlier() {
 }
 
 #[tokio::test]
-async fn a_call_behind_a_body_of_known_length_is_read_and_looked_at_by_itself() {
+async fn a_call_behind_a_body_of_known_length_is_read_and_checked_by_itself() {
     let state = ConnState::new();
     let (mut app, mut timed_io) = timed_io(state.clone());
     let first = "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}";
@@ -95,8 +95,8 @@ async fn a_call_behind_a_body_of_known_length_is_read_and_looked_at_by_itself() 
         .unwrap();
     let mut buf = [0; 256];
     assert_eq!(timed_io.read(&mut buf).await.unwrap(), first.len());
-    state.call_begins(Some(2)).unwrap();
-    drop(state.busy());
+    state.begin_call(Some(2)).unwrap();
+    drop(state.call_guard());
     assert_eq!(timed_io.read(&mut buf).await.unwrap(), second.len());
-    assert_eq!(state.call_begins(None), Ok(()));
+    assert_eq!(state.begin_call(None), Ok(()));
 }

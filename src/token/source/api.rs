@@ -27,8 +27,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest reply that is read. Real ones are far smaller.
 const MAX_REPLY: usize = 64 * 1024;
 
-/// How long to wait for a secret file to be reread. It may be on a network.
-const REREAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait for a secret file to be read again. It may be on a network.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A client for token requests, which connects as calls do.
 pub fn client(options: &ConnectOptions) -> Result<Client, ClientError> {
@@ -108,8 +108,8 @@ impl TokenClient {
         make: impl Fn(&Client, &Origin, &Secret) -> ApiRequest,
     ) -> Result<Token, TokenError> {
         let source = self.secret.clone();
-        let reread = tokio::task::spawn_blocking(move || source.reread());
-        let _ = tokio::time::timeout(REREAD_TIMEOUT, reread).await;
+        let reload = tokio::task::spawn_blocking(move || source.reload());
+        let _ = tokio::time::timeout(RELOAD_TIMEOUT, reload).await;
         let secret = self.secret.held();
         let make = |client: &Client, origin: &Origin| make(client, origin, &secret);
         read(self.api, self.client.send(make).await?, &secret).await

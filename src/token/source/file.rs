@@ -9,13 +9,14 @@ use std::{
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::SystemTime,
 };
 
 use serde_json::Value;
 use tokio::{
+    sync,
     task::spawn_blocking,
     time::{Duration, Instant, sleep, timeout},
 };
@@ -49,6 +50,8 @@ const MAX_SIZE: u64 = 64 * 1024;
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
+    /// Held by the thread that reads. A read may hang, and then no other begins.
+    reading: Arc<sync::Mutex<()>>,
     last_read: Mutex<LastRead>,
 }
 
@@ -92,8 +95,6 @@ enum FileError {
     ReadPanicked,
     #[error("cannot be read in time")]
     ReadTimedOut,
-    #[error("cannot be looked at")]
-    StampFailed,
     #[error("is not a file")]
     NotAFile,
     #[error("is far too large for a token")]
@@ -133,19 +134,37 @@ impl TokenFile {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            reading: Arc::default(),
             last_read: Mutex::default(),
         }
     }
 
-    /// Reads the file on a thread that may block.
-    async fn read(&self) -> Result<TokenDocument, FileError> {
-        let path = self.path.clone();
-        let read = spawn_blocking(move || read_settled(&path));
+    /// Calls `read` with the path, on a thread that may block. There is one such thread at a time: the next read
+    /// waits for it, which counts towards its own time limit.
+    async fn off_runtime<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Path) -> Result<T, FileError> + Send + 'static,
+    ) -> Result<T, FileError> {
+        let (path, reading) = (self.path.clone(), self.reading.clone());
+        let read = async {
+            let reading = reading.lock_owned().await;
+            spawn_blocking(move || {
+                let result = read(&path);
+                drop(reading);
+                result
+            })
+            .await
+        };
         match timeout(READ_TIMEOUT, read).await {
-            Ok(Ok(document)) => document,
+            Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(FileError::ReadPanicked),
             Err(_) => Err(FileError::ReadTimedOut),
         }
+    }
+
+    /// Reads the file.
+    async fn read(&self) -> Result<TokenDocument, FileError> {
+        self.off_runtime(read_settled).await
     }
 
     /// Returns the token in `document`, if it is still usable.
@@ -172,12 +191,7 @@ impl TokenFile {
 
     /// Returns the token in the file, if the file changed since it was last read.
     async fn changed(&self) -> Result<Option<Token>, FileError> {
-        let path = self.path.clone();
-        let stamp = spawn_blocking(move || stamp(&path));
-        let stamp = match timeout(READ_TIMEOUT, stamp).await {
-            Ok(Ok(stamp)) => stamp?,
-            _ => return Err(FileError::StampFailed),
-        };
+        let stamp = self.off_runtime(stamp).await?;
         if self.last_read().stamp.as_ref() == Some(&stamp) {
             return Ok(None);
         }

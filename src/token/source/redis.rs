@@ -195,9 +195,13 @@ impl Redis {
             .set_db(self.options.database)
             .set_skip_set_lib_name();
         if let Some(source) = &self.options.credentials {
-            let reread = source.clone();
+            let password = source.clone();
             // A file on a network may take its time.
-            let _ = timeout(CONNECT_TIMEOUT / 4, spawn_blocking(move || reread.reread())).await;
+            let _ = timeout(
+                CONNECT_TIMEOUT / 4,
+                spawn_blocking(move || password.reload()),
+            )
+            .await;
             let held = source.held();
             info = match held.expose().split_once(':') {
                 Some((user, password)) => info.set_username(user).set_password(password),

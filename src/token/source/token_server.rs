@@ -30,8 +30,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// until the server has another token.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long to wait for the header file to be reread. It may be on a network.
-const REREAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait for the header file to be read again. It may be on a network.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The server's address, and where its reply has the token.
 #[derive(Clone)]
@@ -118,8 +118,8 @@ impl TokenServer {
         let mut request = self.client.get(self.options.url.expose());
         if let Some(file) = &self.options.header {
             let source = file.clone();
-            let reread = spawn_blocking(move || source.reread());
-            let _ = timeout(REREAD_TIMEOUT, reread).await;
+            let reload = spawn_blocking(move || source.reload());
+            let _ = timeout(RELOAD_TIMEOUT, reload).await;
             let (name, value) = header(&file.held()).map_err(ServerError::Header)?;
             request = request.header(name, value);
         }

@@ -1,4 +1,4 @@
-//! The API calls: is the token good, is the call refused all the same, and what does its path answer.
+//! The fake's API calls: it checks the token, may refuse the call by chance, and answers by path.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -13,10 +13,10 @@ use super::{
     tokens::{Verdict, random_token},
 };
 
-/// What a path wants to see.
+/// The credential that a path takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Credential {
-    /// No token; appid and secret in the call, perhaps.
+    /// No token. There may be appid and secret in the call.
     Nothing,
     /// The account's token.
     Account,
@@ -87,7 +87,7 @@ fn credential(path: &str) -> Credential {
     }
 }
 
-/// Where the calls of third-party platforms begin.
+/// The prefix of calls for third-party platforms.
 const COMPONENT: [&str; 7] = [
     "/cgi-bin/component/",
     "/componenttcb/",
@@ -98,7 +98,7 @@ const COMPONENT: [&str; 7] = [
     "/sns/oauth2/component/",
 ];
 
-/// The account whose token this is, or the refusal.
+/// The account of this token, or the refusal.
 fn admit(state: &mut State, path: &str, call: &Call) -> Result<usize, Reply> {
     let refuse = |state: &State, errcode| {
         let in_base_resp = path.starts_with("/device/") || path.starts_with("/shakearound/");
@@ -126,9 +126,14 @@ fn admit(state: &mut State, path: &str, call: &Call) -> Result<usize, Reply> {
 
 /// WeChat reads a form body for parameters, too, and refuses the call for a token there (WxJava #1087).
 fn has_token_in_form(call: &Call) -> bool {
-    let is_form = call.header("content-type").is_some_and(|value| value.contains("x-www-form-urlencoded"));
+    let is_form = call
+        .header("content-type")
+        .is_some_and(|value| value.contains("x-www-form-urlencoded"));
     let form = String::from_utf8_lossy(&call.body);
-    is_form && form.split('&').any(|pair| pair.starts_with("access_token="))
+    is_form
+        && form
+            .split('&')
+            .any(|pair| pair.starts_with("access_token="))
 }
 
 fn is_hopeless(state: &State, path: &str, account: usize) -> bool {
@@ -145,7 +150,7 @@ fn refused_all_the_same(state: &mut State, path: &str, call: &Call) -> bool {
     !state.second_sends.spares(call) && state.rng.f64() < behaviour.refusal_chance
 }
 
-/// Errors come as `text/plain` where success would be a picture or a file.
+/// Errors have the type `text/plain` if success would be a picture or a file.
 fn errors_are_text(path: &str) -> bool {
     path.starts_with("/sns/")
         || path.starts_with("/cgi-bin/media/")
@@ -154,7 +159,7 @@ fn errors_are_text(path: &str) -> bool {
         || path == "/cgi-bin/wxaapp/createwxaqrcode"
 }
 
-/// The reply with the status and body that the knobs ask for.
+/// The reply with the status and the body that are configured.
 fn overridden(state: &State, path: &str, mut reply: Reply) -> Reply {
     let behaviour = &state.behaviour;
     if let Some((content_type, body)) = behaviour.body_at.get(path).or(behaviour.body.as_ref()) {

@@ -1,4 +1,4 @@
-//! The knobs: everything that can be made to go wrong, all but the chance off by default.
+//! The settings of the fake: every fault that it can inject. All except the refusal chance are off by default.
 
 use std::collections::HashMap;
 
@@ -10,18 +10,18 @@ use super::{
     tickets::Rules,
 };
 
-/// How the fake behaves from now on; see [`Wechat::change`](super::Wechat::change).
+/// The behaviour of the fake from now on; see [`Wechat::change`](super::Wechat::change).
 #[derive(Clone, Debug)]
 pub struct Behaviour {
-    /// The share of calls with a good token that are refused all the same; never a call's second send.
+    /// The share of calls with a valid token that are refused. The second send of a call never is.
     pub refusal_chance: f64,
-    /// Paths that refuse every token, for ever.
+    /// Paths that always refuse every token.
     pub refuse_always: Vec<String>,
-    /// The same for single accounts: appid and path.
+    /// The same for a single account: appid and path.
     pub refuse_always_of: Vec<(String, String)>,
-    /// How many of the next calls with a good token are refused, second sends among them.
+    /// How many of the next calls with a valid token are refused, including second sends.
     pub refuse_next: u32,
-    /// What a refusal looks like.
+    /// The form of a refusal.
     pub refusal: Refusal,
 
     /// The token endpoints answer this code.
@@ -43,12 +43,12 @@ pub struct Behaviour {
     /// The token endpoints read the request and never answer.
     pub token_stall: bool,
 
-    /// What is said of tickets, and what is true.
+    /// The lifetimes of tickets.
     pub tickets: Rules,
 
     /// How long an API call waits for the head of its reply.
     pub reply_delay: Duration,
-    /// The same for single paths; it takes the place of `reply_delay` there.
+    /// The same for single paths. It replaces `reply_delay` there.
     pub delay_at: HashMap<String, Duration>,
     /// API calls are read and never answered.
     pub stall: bool,
@@ -58,11 +58,11 @@ pub struct Behaviour {
     pub hang_up: HangUp,
     /// How often it breaks before `hang_up` is [`HangUp::Never`] again; `u32::MAX` is for ever.
     pub hang_up_next: u32,
-    /// Closes the connection after a reply without having said so.
+    /// Closes the connection after a reply without announcing it.
     pub close_after_reply: bool,
     /// Closes a connection silently when it has been idle for this long.
     pub close_idle_after: Option<Duration>,
-    /// Says `Connection: close` on each reply, and closes.
+    /// Sends `Connection: close` in each reply, and closes the connection.
     pub connection_close: bool,
     /// Writes a few bytes at a time.
     pub split_writes: bool,
@@ -76,11 +76,11 @@ pub struct Behaviour {
     pub status: Option<u16>,
     /// Content type and body of API calls that are not refused.
     pub body: Option<(String, Bytes)>,
-    /// The same for single paths; it takes the place of `body` there.
+    /// The same for single paths. It replaces `body` there.
     pub body_at: HashMap<String, (String, Bytes)>,
     /// Headers added to every reply to an API call.
     pub extra_headers: Vec<(String, String)>,
-    /// Sends `100 Continue` before the reply, asked or not.
+    /// Sends `100 Continue` before each reply, whether the app expects it or not.
     pub interim_100: bool,
 }
 
@@ -125,7 +125,7 @@ impl Default for Behaviour {
 }
 
 impl Behaviour {
-    /// Whether to hang up here and now; counts down.
+    /// Whether the connection breaks here. Counts down.
     pub(super) fn hangs_up(&mut self, here: HangUp) -> bool {
         if self.hang_up != here || here == HangUp::Never {
             return false;
@@ -142,14 +142,14 @@ impl Behaviour {
         true
     }
 
-    /// Whether this call is one of the `refuse_next`; counts down.
+    /// Whether this call is one of the `refuse_next`. Counts down.
     pub(super) fn refuses_next(&mut self) -> bool {
         let refuses = self.refuse_next > 0;
         self.refuse_next = self.refuse_next.saturating_sub(1);
         refuses
     }
 
-    /// How long a call of this path waits for its reply.
+    /// The delay of the reply to a call of this path.
     pub(super) fn delay(&self, path: &str) -> Duration {
         *self.delay_at.get(path).unwrap_or(&self.reply_delay)
     }
@@ -159,9 +159,9 @@ impl Behaviour {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HangUp {
     Never,
-    /// At the first byte of a request, whatever its path; what follows is left unread, and no call is recorded.
+    /// At the first byte of a request, whatever its path. The rest is not read, and no call is recorded.
     BeforeReading,
-    /// When the request is whole, without a reply.
+    /// After the whole request, without a reply.
     AfterRequest,
     /// In the middle of the reply's head.
     MidHead,
@@ -169,7 +169,7 @@ pub enum HangUp {
     MidBody,
 }
 
-/// What is done with the body of an API call that is answered as soon as its head is read.
+/// How the body of an API call is treated that is answered once its head is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EarlyReply {
     /// The body is read first.
@@ -182,27 +182,27 @@ pub enum EarlyReply {
     ThenClose,
 }
 
-/// What a refusal looks like.
+/// The form of a refusal.
 #[derive(Clone, Debug, Default)]
 pub struct Refusal {
-    /// The code of refusals by chance or on request; 40001 where this is none.
-    /// A token that is unknown, malformed or expired always gets its own code.
+    /// The code of refusals by chance or on request; `None` for 40001. A token that is unknown, malformed or expired
+    /// always gets its own code.
     pub code: Option<i64>,
     /// The code is written as a string.
     pub as_string: bool,
     pub place: Place,
-    /// What stands before the first brace, such as a BOM or white space.
+    /// The bytes before the first brace, such as a BOM or white space.
     pub prefix: Vec<u8>,
     /// The message contains a raw control character and bytes that are not UTF-8.
     pub broken: bool,
-    /// Takes the place of the content type that the path has.
+    /// Replaces the content type of the path.
     pub content_type: Option<String>,
 }
 
-/// Where in the reply the errcode stands.
+/// The place of the errcode in the reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Place {
-    /// In `base_resp` on device and shakearound calls, first elsewhere.
+    /// In `base_resp` for device and shakearound calls, and first elsewhere.
     #[default]
     AsThePathHasIt,
     First,
@@ -211,7 +211,7 @@ pub enum Place {
 }
 
 impl Refusal {
-    /// The refusal with this code, for a path with these habits.
+    /// The refusal with this code. The flags say how the path writes errors.
     pub(super) fn reply(&self, errcode: i64, in_base_resp: bool, as_text: bool) -> Reply {
         let code = if self.as_string {
             format!("\"{errcode}\"")

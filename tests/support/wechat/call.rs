@@ -1,33 +1,33 @@
-//! What arrived: a call, byte for byte, and a token request.
+//! The recorded requests: calls, byte for byte, and token requests.
 
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// A request as it came in over the wire.
+/// A request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Counts every request of this fake, from 1.
+    /// The number of this request at this fake, counted from 1.
     pub number: u64,
-    /// Which connection brought it, counted from 1.
+    /// The number of the connection, counted from 1.
     pub connection: u64,
-    /// When it was whole.
+    /// When it had arrived whole.
     pub at: Instant,
     pub method: String,
-    /// The request-target, byte for byte where it is ASCII.
+    /// The request target, byte for byte if it is ASCII.
     pub target: String,
-    /// Request line and headers as they came, with the empty line that ends them.
+    /// The request line and headers as they arrived, with the empty line at the end.
     pub head: Vec<u8>,
-    /// The headers in their order; names as they were written.
+    /// The headers in order, with their names as they were written.
     pub headers: Vec<(String, String)>,
-    /// The body, taken out of its chunks where it came in chunks.
+    /// The body, without chunk framing.
     pub body: Bytes,
     /// The first `access_token` of the query, decoded.
     pub token: Option<String>,
-    /// Whether it was answered 40001, 40014 or 42001.
+    /// Whether it was answered with 40001, 40014 or 42001.
     pub refused: bool,
-    /// The errcode of the answer; none where the answer has none, or there was no answer.
+    /// The errcode of the reply, if it had one.
     pub errcode: Option<i64>,
 }
 
@@ -39,7 +39,7 @@ impl Call {
         format!("/{}", path.trim_start_matches('/'))
     }
 
-    /// What follows the first `?`, as it was sent.
+    /// The text behind the first `?`, unchanged.
     pub fn raw_query(&self) -> &str {
         self.target.split_once('?').map_or("", |(_, query)| query)
     }
@@ -75,12 +75,12 @@ impl Call {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The body, where it is JSON.
+    /// The body, if it is JSON.
     pub fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The target as it was sent, less every parameter whose decoded name is `access_token`.
+    /// The target, without all parameters whose decoded name is `access_token`.
     pub fn target_without_token(&self) -> String {
         let Some((path, query)) = self.target.split_once('?') else {
             return self.target.clone();
@@ -118,7 +118,7 @@ fn decode(text: &str) -> String {
     percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
 
-/// A request to `/cgi-bin/token` or `/cgi-bin/stable_token`, and what came of it.
+/// A request to `/cgi-bin/token` or `/cgi-bin/stable_token`, and its result.
 #[derive(Clone, Debug)]
 pub struct TokenRequest {
     pub path: String,
@@ -126,9 +126,9 @@ pub struct TokenRequest {
     /// Whether appid and secret belong together.
     pub secret_ok: bool,
     pub force_refresh: bool,
-    /// The errcode answered; none where a token was given, or there was no such answer.
+    /// The errcode of the reply. `None` if it had a token, or if there was no reply.
     pub errcode: Option<i64>,
-    /// The token given.
+    /// The token in the reply.
     pub token: Option<String>,
     pub at: Instant,
     /// The request itself.

@@ -1,4 +1,4 @@
-//! Which calls were refused before, so that chance never hits a call's second send.
+//! Remembers refused calls, so that the second send of a call is never refused by chance.
 
 use std::{
     collections::HashMap,
@@ -9,9 +9,10 @@ use tokio::time::{Duration, Instant};
 
 use super::call::Call;
 
-/// For so long every call like a refused one is spared: two like calls at once cannot be told apart.
+/// For this long, all calls that are equal to a refused one are spared, because two equal calls at once cannot be
+/// told apart.
 const SPARED: Duration = Duration::from_secs(30);
-/// A second send that has not come after this long is not waited for, once there are many.
+/// If there are many, a second send that has not arrived after this long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 const MANY: usize = 4096;
 
@@ -28,7 +29,7 @@ struct Refused {
 }
 
 impl SecondSends {
-    /// This call is refused now.
+    /// Records that this call is refused now.
     pub fn remember(&mut self, call: &Call) {
         if self.refused.len() >= MANY {
             self.refused

@@ -1,4 +1,4 @@
-//! `/_fake/…`: the fake's own calls, for programs and other languages; they need no token and are not recorded.
+//! `/_fake/…`: calls that control the fake, for programs in other languages. They need no token and are not recorded.
 
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
@@ -62,7 +62,7 @@ fn stats(state: &State) -> Value {
     })
 }
 
-/// All of the changes, or none.
+/// Makes all of the changes, or none.
 fn change(state: &mut State, call: &Call) -> Result<(), String> {
     let Some(Value::Object(knobs)) = call.json() else {
         return Err("the body must be a JSON object of knobs".to_owned());

@@ -1,4 +1,4 @@
-//! Sending a reply, whole or with the faults that were asked for.
+//! Sends a reply, whole or with the configured faults.
 
 use std::io;
 
@@ -16,7 +16,7 @@ use super::{
 /// How a reply is sent.
 #[derive(Clone, Debug, Default)]
 pub struct Delivery {
-    /// The wait before the head.
+    /// The delay before the head.
     pub delay: Duration,
     pub fault: Fault,
     pub chunked: bool,
@@ -25,7 +25,7 @@ pub struct Delivery {
     pub close: Close,
 }
 
-/// What goes wrong.
+/// The fault, if any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
     #[default]
@@ -42,7 +42,7 @@ pub enum Fault {
     StallBody,
 }
 
-/// What becomes of the connection after a whole reply.
+/// What happens to the connection after a whole reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Close {
     #[default]
@@ -52,7 +52,7 @@ pub enum Close {
 }
 
 impl Delivery {
-    /// What the knobs say about a call to this path.
+    /// The delivery that is configured for a call to this path.
     pub fn of_api_call(behaviour: &mut Behaviour, path: &str) -> Self {
         let fault = if behaviour.hangs_up(HangUp::AfterRequest) {
             Fault::NoReply
@@ -95,15 +95,15 @@ impl Delivery {
 pub enum Next {
     /// Read the next request.
     Request,
-    /// Hold it open, and say no more.
+    /// Keep it open, and send nothing more.
     Silence,
-    /// Half-close it in an orderly way.
+    /// Shut it down properly.
     Close,
-    /// Let go of it at once.
+    /// Drop it at once.
     Break,
 }
 
-/// Sends `reply`; to a HEAD request without its body.
+/// Sends `reply`, without its body for a HEAD request.
 pub async fn send(
     stream: &mut (impl AsyncWrite + Unpin),
     reply: &Reply,
@@ -195,7 +195,7 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// Small chunks first, so that a short reply too comes in several.
+/// The first chunks are small, so that even a short reply has several.
 fn in_chunks(body: &[u8]) -> Bytes {
     let mut chunked = Vec::with_capacity(body.len() + 64);
     let (mut rest, mut size) = (body, 16);
@@ -210,7 +210,7 @@ fn in_chunks(body: &[u8]) -> Bytes {
     chunked.into()
 }
 
-/// A few bytes at a time; larger pieces once 4 KiB are out.
+/// Writes a few bytes at a time, and larger pieces after 4 KiB.
 async fn write_split(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
     const IN_SMALL_PIECES: usize = 4096;
     let mut written = 0;
@@ -223,7 +223,7 @@ async fn write_split(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io
         let end = (written + size).min(bytes.len());
         stream.write_all(&bytes[written..end]).await?;
         stream.flush().await?;
-        // Lets whoever reads see this piece on its own.
+        // Give the reader time to see this piece alone.
         tokio::task::yield_now().await;
         written = end;
     }

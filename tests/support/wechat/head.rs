@@ -1,14 +1,14 @@
-//! Reading a request's head, as strictly as a front server does.
+//! Parses the head of a request, as strictly as a front server does.
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::call::Call;
 
-/// A head and what it says about what follows.
+/// A head, and the framing of its body.
 #[derive(Debug)]
 pub struct Head {
-    /// The call so far; its number and its body are still to come.
+    /// The call so far. Its number and its body are set later.
     pub call: Call,
     pub framing: Framing,
     /// Whether the connection ends with this request.
@@ -16,14 +16,14 @@ pub struct Head {
 }
 
 impl Head {
-    /// Whether the body is sent only after a `100 Continue`.
+    /// Whether the client sends the body only after a `100 Continue`.
     pub fn expects_continue(&self) -> bool {
         let expect = self.call.header("expect");
         expect.is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
     }
 }
 
-/// How long the body is.
+/// The length of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     Nothing,
@@ -31,10 +31,10 @@ pub enum Framing {
     Chunked,
 }
 
-/// None where this is not HTTP/1, or where two readers could disagree on where the body ends.
+/// Returns `None` if this is not HTTP/1, or if two servers could disagree about the end of the body.
 pub fn parse(raw: Vec<u8>, connection: u64) -> Option<Head> {
     let text = raw.strip_suffix(b"\r\n\r\n")?;
-    // Every byte becomes the character of its number, so that nothing is lost.
+    // Each byte becomes the character of the same number, so nothing is lost.
     let text = text.iter().copied().map(char::from).collect::<String>();
     let mut lines = text.split("\r\n");
     let mut words = lines.next()?.split(' ');

@@ -1,4 +1,4 @@
-//! The listener and its connections, and what they share.
+//! The listener, its connections, and the state that they share.
 
 use std::{
     fmt,
@@ -18,12 +18,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{state::State, wire};
 
-/// What the connections share.
+/// The state that the connections share.
 pub(super) struct Fake {
     state: Mutex<State>,
-    /// Something was recorded, or a connection came or went.
+    /// Notified when something was recorded, or a connection was opened or closed.
     changed: Notify,
-    /// Told to close whatever is idle, or once it is.
+    /// Tells connections to close once they are idle.
     pub(super) close_idle: watch::Sender<()>,
     pub(super) open: AtomicUsize,
     pub(super) accepted: AtomicUsize,
@@ -54,12 +54,12 @@ impl Fake {
             .expect("nothing panics while it holds the fake's state, save a test's own change")
     }
 
-    /// Wakes whoever waits for something to arrive.
+    /// Wakes all tasks that wait for something to arrive.
     pub(super) fn changed(&self) {
         self.changed.notify_waiters();
     }
 
-    /// The next change from now on, awaited or not.
+    /// The next change from now on, even if it is awaited later.
     pub(super) fn next_change(&self) -> Notified<'_> {
         self.changed.notified()
     }
@@ -70,7 +70,7 @@ impl Fake {
     }
 }
 
-/// Counts a connection for as long as it lives.
+/// Counts a connection while this lives.
 struct Counted(Arc<Fake>);
 
 impl Counted {
@@ -89,7 +89,7 @@ impl Drop for Counted {
     }
 }
 
-/// The connections live in here, so that they end with it.
+/// The connections are tasks of this set, so they end with it.
 pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, fake: Arc<Fake>) {
     let mut connections = JoinSet::new();
     loop {
@@ -98,7 +98,7 @@ pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, fake
                 Ok((stream, _)) => {
                     connections.spawn(connection(stream, tls.clone(), fake.clone()));
                 }
-                // Out of files, most likely: others have to close first.
+                // The process probably has too many open files. Wait until some are closed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
             Some(_) = connections.join_next() => {}
@@ -108,7 +108,7 @@ pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, fake
 
 async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, fake: Arc<Fake>) {
     let (counted, number) = Counted::new(fake);
-    // Without it small pieces wait for one another; where it fails they do.
+    // Without it, small pieces would be delayed. An error does not matter.
     let _ = stream.set_nodelay(true);
     match tls {
         None => wire::serve(&counted.0, stream, number).await,

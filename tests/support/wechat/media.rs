@@ -1,4 +1,4 @@
-//! Temporary media: an upload is multipart, and what went up comes down byte for byte.
+//! Temporary media. An upload is multipart, and a download returns the same bytes.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{call::Call, reply::Reply, state::State, tokens::random_token};
 
-/// What was uploaded, by media_id.
+/// The uploads, by media_id.
 #[derive(Debug, Default)]
 pub struct Media {
     stored: HashMap<String, Part>,
@@ -21,7 +21,7 @@ struct Part {
     data: Bytes,
 }
 
-/// `POST /cgi-bin/media/upload`: 41005 unless there is a `media` part that is a file.
+/// `POST /cgi-bin/media/upload`: 41005 unless there is a part `media` that is a file.
 pub fn upload(state: &mut State, call: &Call) -> Reply {
     if call.method != "POST" {
         return Reply::error(43002).into_text();
@@ -36,7 +36,7 @@ pub fn upload(state: &mut State, call: &Call) -> Reply {
     Reply::json(&json!({ "type": kind, "media_id": media_id, "created_at": 1_380_000_000 }))
 }
 
-/// `GET /cgi-bin/media/get`: the bytes as they came, or 40007.
+/// `GET /cgi-bin/media/get`: the uploaded bytes, or 40007.
 pub fn get(state: &State, call: &Call) -> Reply {
     let media_id = call.parameter("media_id").unwrap_or_default();
     let Some(part) = state.media.stored.get(&media_id) else {
@@ -51,7 +51,7 @@ pub fn get(state: &State, call: &Call) -> Reply {
     reply
 }
 
-/// The part named `media`, if the body is well-formed multipart up to there.
+/// The part named `media`, if the body is well-formed multipart up to it.
 fn media_part(call: &Call) -> Option<Part> {
     let content_type = call.header("content-type")?;
     if !content_type.starts_with("multipart/form-data") {
@@ -82,7 +82,7 @@ fn media_part(call: &Call) -> Option<Part> {
                 data: call.body.slice(data..data_end),
             });
         }
-        // Past the delimiter and its line end; after the last one there is no head left to find.
+        // Skip the delimiter and its line end. After the last one, no head is found.
         at = data_end + between.len() + 2;
     }
 }

@@ -1,4 +1,4 @@
-//! A WeChat that behaves like the real one, on a port of its own, and worse than the real one on request.
+//! A fake WeChat on a port of its own. It behaves like the real one, and worse on request.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 mod api;
@@ -43,7 +43,7 @@ pub use self::{
 };
 use self::{listener::Fake, state::State, tokens::Tokens, wecom::Wecom};
 
-/// The account that the fake knows unless told otherwise.
+/// The account that the fake knows by default.
 pub const APPID: &str = "wx0123456789abcdef";
 /// The secret of [`APPID`].
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -51,7 +51,7 @@ pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// The corp that [`Wechat::wecom`] knows.
 pub const CORPID: &str = "ww0123456789abcdef";
 
-/// A running fake; it ends, connections and all, when its last clone is dropped.
+/// A running fake. It ends, with all its connections, when its last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Wechat(Arc<Running>);
 
@@ -70,12 +70,12 @@ impl Drop for Running {
 }
 
 impl Wechat {
-    /// Hostile by default: 5 % of good tokens are refused once.
+    /// A fake that refuses 5 % of the calls with a valid token once.
     pub async fn start() -> Self {
         Self::with(Setup::default()).await
     }
 
-    /// Refuses nothing by chance.
+    /// A fake that refuses no call by chance.
     pub async fn calm() -> Self {
         Self::with(Setup {
             refusal_chance: 0.0,
@@ -84,7 +84,7 @@ impl Wechat {
         .await
     }
 
-    /// Over TLS, for clients that trust [`Self::ca_pem`].
+    /// A fake with TLS, for clients that trust [`Self::ca_pem`].
     pub async fn start_tls() -> Self {
         Self::with(Setup {
             tls: true,
@@ -93,12 +93,12 @@ impl Wechat {
         .await
     }
 
-    /// A WeCom that knows these secrets of [`CORPID`]. Hostile by default: 5 % of calls end their token.
+    /// A WeCom that knows these secrets of [`CORPID`]. 5 % of the calls end their token.
     pub async fn wecom(secrets: &[&str]) -> Self {
         Self::with(Setup::wecom(secrets)).await
     }
 
-    /// As `setup` says; panics where [`Self::listen`] fails.
+    /// A fake with this setup. Panics where [`Self::listen`] fails.
     pub async fn with(setup: Setup) -> Self {
         let listen = setup.listen;
         match Self::listen(setup).await {
@@ -107,13 +107,13 @@ impl Wechat {
         }
     }
 
-    /// As `setup` says, or the reason why it cannot listen or make a certificate.
+    /// A fake with this setup, or the reason why it cannot listen or make a certificate.
     pub async fn listen(setup: Setup) -> io::Result<Self> {
         let mut rng = setup.seed.map_or_else(Rng::new, Rng::with_seed);
         let mut tokens = Tokens::new(setup.lifetime, setup.overlap, setup.quotas, rng.fork());
         let wecom = setup.wecom.then(|| {
-            let (accounts, whims) = (&setup.accounts, setup.refusal_chance);
-            Wecom::new(accounts, whims, setup.lifetime, rng.fork())
+            let (accounts, early_end_chance) = (&setup.accounts, setup.refusal_chance);
+            Wecom::new(accounts, early_end_chance, setup.lifetime, rng.fork())
         });
         for (appid, secret) in setup.accounts.iter().filter(|_| !setup.wecom) {
             tokens.set_secret(appid, secret);
@@ -158,55 +158,55 @@ impl Wechat {
         format!("{scheme}://{}{}", self.addr(), self.state().prefix)
     }
 
-    /// The root that clients must trust, where this is TLS.
+    /// The root certificate that clients must trust, if it uses TLS.
     pub fn ca_pem(&self) -> Option<String> {
         self.0.ca_pem.clone()
     }
 
-    /// Turns knobs; what is under way goes on as it was.
+    /// Changes the behaviour. Calls in flight are not affected.
     pub fn change(&self, change: impl FnOnce(&mut Behaviour)) {
         change(&mut self.state().behaviour);
     }
 
-    /// Turns WeCom's knobs.
+    /// Changes the rules of WeCom.
     pub fn change_wecom(&self, change: impl FnOnce(&mut WecomRules)) {
         if let Some(wecom) = &mut self.state().wecom {
             change(&mut wecom.rules);
         }
     }
 
-    /// WeCom answers this code at `path` from now on, to any token.
+    /// From now on, WeCom answers any call to `path` with this code.
     pub fn always(&self, path: &str, code: i64) {
         self.change_wecom(|rules| {
             rules.always.insert(path.to_owned(), code);
         });
     }
 
-    /// Adds an account, or gives a known one another secret.
+    /// Adds an account, or changes the secret of a known one.
     pub fn set_secret(&self, appid: &str, secret: &str) {
         self.state().tokens.set_secret(appid, secret);
     }
 
-    /// Somebody else has replaced all tokens: every old one is refused at once, without overlap.
+    /// Replaces all tokens, as if somebody else had fetched new ones. The old ones are refused at once.
     pub fn rotate(&self) {
         let mut state = self.state();
         state.tokens.rotate(Instant::now());
         state.wecom.iter_mut().for_each(|w| w.end_tokens(40014));
     }
 
-    /// All tokens are past their expiry: 42001 until somebody asks for new ones.
+    /// All tokens have expired: they are refused with 42001 until new ones are fetched.
     pub fn expire(&self) {
         let mut state = self.state();
         state.tokens.expire(Instant::now());
         state.wecom.iter_mut().for_each(|w| w.end_tokens(42001));
     }
 
-    /// The stable token of [`APPID`] that works now; mints one only where there is none.
+    /// The stable token of [`APPID`] that works now. A new one is minted only if there is none.
     pub fn token(&self) -> String {
         self.token_of(APPID)
     }
 
-    /// The same for another account; panics where the fake does not know it.
+    /// The same for another account. Panics if the fake does not know it.
     pub fn token_of(&self, appid: &str) -> String {
         let tokens = &mut self.state().tokens;
         match tokens.find(appid) {
@@ -215,7 +215,7 @@ impl Wechat {
         }
     }
 
-    /// A user's own token, as from `/sns/oauth2/access_token`.
+    /// A user's own token, as `/sns/oauth2/access_token` returns it.
     pub fn user_token(&self) -> String {
         let tokens = sns::user_tokens(&mut self.state(), "oUser".to_owned());
         tokens["access_token"]
@@ -224,7 +224,7 @@ impl Wechat {
             .to_owned()
     }
 
-    /// Every API call that arrived whole, good or bad, in order.
+    /// Every API call that arrived whole, valid or not, in order.
     pub fn calls(&self) -> Vec<Call> {
         self.state().calls.clone()
     }
@@ -239,29 +239,29 @@ impl Wechat {
         self.state().cut_short.clone()
     }
 
-    /// What arrived and was not a well-formed request.
+    /// Everything that arrived and was not a well-formed request.
     pub fn malformed(&self) -> Vec<Vec<u8>> {
         self.state().malformed.clone()
     }
 
-    /// Whether a placeholder (`sidecar-…`) or a second `access_token` has come through.
+    /// Whether a placeholder (`sidecar-…`) or a second `access_token` has arrived.
     pub fn saw_placeholder(&self) -> bool {
         self.state().saw_placeholder
     }
 
-    /// Forgets the recorded calls, token requests and the like; tokens stay.
+    /// Forgets the recorded calls and token requests. Tokens stay.
     pub fn clear(&self) {
         self.state().clear();
     }
 
-    /// Every account token ever issued.
+    /// Every account token that was issued.
     pub fn all_tokens(&self) -> Vec<String> {
         let state = self.state();
         let wecom = state.wecom.iter().flat_map(Wecom::issued);
         state.tokens.issued().iter().chain(wecom).cloned().collect()
     }
 
-    /// Every ticket ever issued.
+    /// Every ticket that was issued.
     pub fn all_tickets(&self) -> Vec<String> {
         self.state().tickets.issued().to_vec()
     }
@@ -271,17 +271,17 @@ impl Wechat {
         self.0.fake.open.load(Ordering::SeqCst)
     }
 
-    /// How many connections were ever accepted.
+    /// How many connections were accepted so far.
     pub fn accepted(&self) -> usize {
         self.0.fake.accepted.load(Ordering::SeqCst)
     }
 
-    /// Closes the connections of now silently: those that are idle at once, the others after their reply.
+    /// Closes all connections of now silently: idle ones at once, the others after their reply.
     pub fn close_idle(&self) {
         self.0.fake.close_idle.send_replace(());
     }
 
-    /// Ends the listener and all connections; what was recorded stays.
+    /// Ends the listener and all connections. The records stay.
     pub fn stop(&self) {
         self.0.accepting.abort();
     }
@@ -298,11 +298,11 @@ impl Wechat {
             .await;
     }
 
-    /// Waits until this is so; looks again whenever something arrives, or a connection comes or goes.
-    pub async fn wait_until(&self, so: impl Fn(&Self) -> bool) {
+    /// Waits until `condition` holds. It is checked whenever something arrives, or a connection is opened or closed.
+    pub async fn wait_until(&self, condition: impl Fn(&Self) -> bool) {
         loop {
             let changed = self.0.fake.next_change();
-            if so(self) {
+            if condition(self) {
                 return;
             }
             changed.await;

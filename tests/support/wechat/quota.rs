@@ -1,4 +1,4 @@
-//! How often tokens may be asked for.
+//! The quotas of token requests.
 
 use tokio::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ pub struct Quotas {
     pub stable_a_minute: u32,
     pub stable_a_day: u32,
     pub forced_a_day: u32,
-    /// How far apart two forced refreshes must be; sooner, the current token comes back.
+    /// The least time between two forced refreshes. An earlier one returns the current token.
     pub forced_apart: Duration,
 }
 
@@ -25,7 +25,7 @@ impl Default for Quotas {
     }
 }
 
-/// A fixed window that starts with its first use.
+/// A fixed window that begins with its first use.
 #[derive(Debug)]
 pub(super) struct Quota {
     limit: u32,
@@ -44,7 +44,7 @@ impl Quota {
         }
     }
 
-    /// Takes one; false where none is left.
+    /// Uses one. Returns false if none is left.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         if self.since.is_none_or(|since| now - since >= self.window) {
             (self.since, self.used) = (Some(now), 0);

@@ -1,22 +1,22 @@
-//! A reply as WeChat words it: HTTP 200 with an errcode, and a content type that one cannot rely on.
+//! A reply in WeChat's form: HTTP 200 with an errcode, and a content type that is not reliable.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-/// The content type of most replies; `encoding` is WeChat's own spelling.
+/// The content type of most replies. `encoding` is WeChat's own spelling.
 pub const JSON: &str = "application/json; encoding=utf-8";
-/// The content type of all of /sns, and of errors where success would be a picture or a file.
+/// The content type of all of /sns, and of errors if success would be a picture or a file.
 pub const TEXT: &str = "text/plain";
 /// What a gateway or a captive portal answers.
 pub const PAGE: &str = "<html><body><h1>Bad Gateway</h1></body></html>";
 
-/// A status, headers and a body; framing is the wire's business.
+/// A status, headers and a body. The framing is added when it is sent.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
-    /// The errcode in the body, where it has one.
+    /// The errcode in the body, if it has one.
     pub errcode: Option<i64>,
 }
 
@@ -66,7 +66,7 @@ impl Reply {
         self
     }
 
-    /// Names another content type.
+    /// Sets another content type.
     pub fn set_content_type(&mut self, content_type: &str) {
         self.headers.retain(|(name, _)| name != "Content-Type");
         self.headers
@@ -79,7 +79,7 @@ impl Reply {
     }
 }
 
-/// WeChat's sentence for a code, with a new `rid:` where the real one has it.
+/// WeChat's message for a code, with a new `rid:` for codes that have one.
 pub fn errmsg(errcode: i64) -> String {
     let text = match errcode {
         -1 => "system error",

@@ -1,4 +1,4 @@
-//! How a fake starts out.
+//! The setup of a fake.
 
 use std::net::SocketAddr;
 
@@ -6,32 +6,32 @@ use tokio::time::Duration;
 
 use super::{APPID, CORPID, SECRET, quota::Quotas};
 
-/// Where it listens, whom it knows, and how long its tokens live.
+/// Its listener, its accounts, and the lifetime of its tokens.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub listen: SocketAddr,
     pub tls: bool,
-    /// Host names and addresses in the certificate.
+    /// The host names and addresses in the certificate.
     pub tls_names: Vec<String>,
     /// See [`Behaviour::refusal_chance`].
     pub refusal_chance: f64,
     /// How long tokens live.
     pub lifetime: Duration,
-    /// How long a replaced token still works; never more than a quarter of the lifetime.
+    /// How long a replaced token still works, but never more than a quarter of the lifetime.
     pub overlap: Duration,
     pub quotas: Quotas,
-    /// Makes tokens and chances the same in every run.
+    /// Makes tokens and random decisions the same in every run.
     pub seed: Option<u64>,
     /// Pairs of appid and secret.
     pub accounts: Vec<(String, String)>,
-    /// Whether it is WeCom: then the pairs are of corpid and secret.
+    /// Whether it is WeCom. The accounts are then pairs of corpid and secret.
     pub wecom: bool,
-    /// What comes before every path, as in a private deployment; anything else is not found.
+    /// The prefix of all paths, as in a private deployment. Other paths are not found.
     pub prefix: String,
 }
 
 impl Setup {
-    /// WeCom, with these secrets of one corp.
+    /// A WeCom with these secrets of one corp.
     pub fn wecom(secrets: &[&str]) -> Self {
         let holder = |secret: &&str| (CORPID.to_owned(), (*secret).to_owned());
         Self {

@@ -1,4 +1,4 @@
-//! Users who log in: `/sns`, whose replies are all `text/plain`.
+//! User logins: `/sns`, whose replies are all `text/plain`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{call::Call, reply::Reply, state::State, tokens::random_token};
 
-/// What logins have left behind.
+/// The state that logins leave behind.
 #[derive(Debug, Default)]
 pub struct Logins {
     used_codes: HashSet<String>,
@@ -36,7 +36,7 @@ pub fn refresh(state: &mut State, call: &Call) -> Reply {
     text(openid_of_refresh_token(state, call).map(|openid| user_tokens(state, openid)))
 }
 
-/// `GET /sns/userinfo` and `GET /sns/auth`: a user's own token, and no other.
+/// `GET /sns/userinfo` and `GET /sns/auth`: they accept a user's own token only.
 pub fn with_user_token(state: &State, path: &str, call: &Call) -> Reply {
     let openid = match &call.token {
         None => Err(41001),
@@ -59,7 +59,7 @@ pub fn with_user_token(state: &State, path: &str, call: &Call) -> Reply {
     }))
 }
 
-/// A user's token, as a login would have given it.
+/// A user's token, as if from a login.
 pub fn user_tokens(state: &mut State, openid: String) -> Value {
     let token = random_token(&mut state.rng, "USER-");
     let refresh_token = random_token(&mut state.rng, "REFRESH-");
@@ -77,7 +77,7 @@ pub fn user_tokens(state: &mut State, openid: String) -> Value {
     })
 }
 
-/// The openid behind a code, which works once.
+/// The openid of a code, which works once.
 fn redeem(state: &mut State, call: &Call, parameter: &str) -> Result<String, i64> {
     let (appid, secret) = (call.parameter("appid"), call.parameter("secret"));
     state.tokens.identify(appid.as_deref(), secret.as_deref())?;

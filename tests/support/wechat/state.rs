@@ -1,4 +1,4 @@
-//! What the fake remembers, and the first fork of every request.
+//! The state of the fake, and the routing of every request.
 
 use fastrand::Rng;
 
@@ -18,7 +18,7 @@ use super::{
     wecom::{self, Wecom},
 };
 
-/// Everything behind the one lock.
+/// The state behind the one lock.
 #[derive(Debug)]
 pub struct State {
     pub behaviour: Behaviour,
@@ -29,23 +29,23 @@ pub struct State {
     pub cut_short: Vec<Call>,
     /// Heads that are not HTTP.
     pub malformed: Vec<Vec<u8>>,
-    /// The sidecar's placeholder, or a second `access_token`, came through.
+    /// Whether the sidecar's placeholder, or a second `access_token`, has arrived.
     pub saw_placeholder: bool,
     pub second_sends: SecondSends,
     pub media: Media,
     pub logins: Logins,
     pub tickets: Tickets,
     pub rng: Rng,
-    /// Where this is WeCom.
+    /// The state of WeCom, if this is one.
     pub wecom: Option<Wecom>,
-    /// What comes before every path.
+    /// The prefix of all paths.
     pub prefix: String,
 }
 
-/// Who answers a path.
+/// The part of the fake that answers a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The fake's own calls.
+    /// The fake's own control calls.
     Control,
     /// The token endpoints.
     Token,
@@ -63,7 +63,7 @@ impl Kind {
     }
 }
 
-/// What goes back, and how.
+/// A reply, and how it is delivered.
 #[derive(Debug)]
 pub struct Answer {
     pub reply: Reply,
@@ -90,7 +90,7 @@ impl State {
         }
     }
 
-    /// Records the request and decides its answer.
+    /// Records the request and builds its reply.
     pub fn answer(&mut self, call: Call) -> Answer {
         let whole = call.path();
         let Some(path) = whole.strip_prefix(&self.prefix).map(str::to_owned) else {
@@ -101,7 +101,7 @@ impl State {
         };
         let kind = Kind::of(&path);
         if kind != Kind::Control {
-            self.look_for_placeholder(&call);
+            self.check_for_placeholder(&call);
         }
         match kind {
             Kind::Control => Answer {
@@ -114,7 +114,7 @@ impl State {
         }
     }
 
-    /// Forgets what was recorded.
+    /// Forgets the records.
     pub fn clear(&mut self) {
         self.calls.clear();
         self.token_requests.clear();
@@ -123,14 +123,14 @@ impl State {
         self.saw_placeholder = false;
     }
 
-    fn look_for_placeholder(&mut self, call: &Call) {
+    fn check_for_placeholder(&mut self, call: &Call) {
         let query = call.query();
         let placeholder = query.iter().any(|(_, value)| is_placeholder(value));
         self.saw_placeholder |= placeholder || has_two_tokens(&query);
     }
 }
 
-/// Whether this is what the sidecar gives an app in place of a token.
+/// Whether this is the placeholder that the sidecar gives an app instead of a token.
 pub fn is_placeholder(token: &str) -> bool {
     token.starts_with("sidecar-")
 }
@@ -141,7 +141,7 @@ pub fn has_two_tokens(query: &[(String, String)]) -> bool {
     tokens.count() > 1
 }
 
-/// WeChat answers 412 to a request whose length it is not told, empty bodies of a GET aside.
+/// WeChat answers 412 to a request without a length, except for a GET without a body.
 pub fn lacks_length(call: &Call) -> bool {
     let takes_body = matches!(call.method.as_str(), "POST" | "PUT" | "PATCH");
     call.header("transfer-encoding").is_some()

@@ -1,4 +1,4 @@
-//! Tickets: the same one until it ends, of which it is said each time that it lives for two hours.
+//! Tickets: the same one is returned until it expires, always with a claimed lifetime of two hours.
 
 use std::collections::HashMap;
 
@@ -20,14 +20,14 @@ pub struct Tickets {
     issued: Vec<String>,
 }
 
-/// What a fake says of tickets, and what is true.
+/// The real and the claimed lifetime of tickets, and their quota.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// How long a ticket lives. A new token does not end it.
     pub life: Duration,
-    /// What is said of its life, in seconds, however old it is.
+    /// The claimed lifetime in seconds, however old the ticket is.
     pub said: u64,
-    /// How many an account may ask for in a day.
+    /// How many requests an account has in a day.
     pub a_day: u32,
 }
 
@@ -42,7 +42,7 @@ impl Default for Rules {
 }
 
 impl Tickets {
-    /// The account's ticket of this type.
+    /// Returns the account's ticket of this type.
     pub fn answer(
         &mut self,
         of: (usize, String),
@@ -75,7 +75,7 @@ impl Tickets {
         }))
     }
 
-    /// Every ticket ever issued, in order.
+    /// Every ticket that was issued, in order.
     pub fn issued(&self) -> &[String] {
         &self.issued
     }

@@ -1,4 +1,4 @@
-//! A certificate authority of the fake's own, and a server certificate from it.
+//! The fake's own certificate authority, and a server certificate from it.
 
 use std::{io, sync::Arc};
 
@@ -9,7 +9,7 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// What a TLS listener needs, and what its clients must trust.
+/// The acceptor of a TLS listener, and the root that its clients must trust.
 pub struct Tls {
     pub acceptor: TlsAcceptor,
     pub ca_pem: String,

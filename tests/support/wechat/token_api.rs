@@ -1,4 +1,4 @@
-//! `/cgi-bin/token` and `/cgi-bin/stable_token`: checking the request, wording the answer.
+//! `/cgi-bin/token` and `/cgi-bin/stable_token`: they check the request and build the reply.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use super::{
 pub const CLASSIC: &str = "/cgi-bin/token";
 pub const STABLE: &str = "/cgi-bin/stable_token";
 
-/// What the caller says, from the query or from the JSON body.
+/// The parameters of the caller, from the query or from the JSON body.
 #[derive(Debug, Default)]
 struct Asked {
     grant_type: Option<String>,
@@ -84,7 +84,7 @@ pub fn answer(state: &mut State, path: &str, mut call: Call) -> Answer {
     Answer { reply, delivery }
 }
 
-/// The answer that the knobs ask for.
+/// The reply that is configured, if there is one.
 fn on_request(state: &State) -> Option<Reply> {
     let behaviour = &state.behaviour;
     if let Some(status) = behaviour.token_status {
@@ -102,7 +102,7 @@ fn on_request(state: &State) -> Option<Reply> {
     behaviour.token_errcode.map(Reply::error)
 }
 
-/// The rules, in the order in which WeChat checks them.
+/// Applies the rules, in the order in which WeChat checks them.
 fn grant(state: &mut State, path: &str, call: &Call, asked: Option<&Asked>) -> Result<Grant, i64> {
     match (path, call.method.as_str()) {
         (CLASSIC, "GET") | (STABLE, "POST") => {}
@@ -132,7 +132,7 @@ fn from_query(call: &Call) -> Asked {
     }
 }
 
-/// None where the body is not a JSON object.
+/// Returns `None` if the body is not a JSON object.
 fn from_json(call: &Call) -> Option<Asked> {
     let body = call.json().filter(Value::is_object)?;
     let text = |key: &str| body[key].as_str().map(str::to_owned);

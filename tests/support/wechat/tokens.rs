@@ -1,21 +1,21 @@
-//! The token rules: who may have a token, when it is renewed, and how long an older one still works.
+//! The token rules: who may fetch a token, when it is renewed, and how long an older one still works.
 
 use fastrand::Rng;
 use tokio::time::{Duration, Instant};
 
 use super::quota::{DAY, MINUTE, Quota, Quotas};
 
-/// The two token APIs, isolated from one another.
+/// The two token APIs, which do not affect each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenApi {
     Classic,
     Stable,
 }
 
-/// What the API calls make of a token.
+/// The result of checking the token of an API call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It works, for the account of this index.
+    /// It is valid, for the account with this index.
     Good(usize),
     /// 40014
     Malformed,
@@ -25,7 +25,7 @@ pub enum Verdict {
     Expired,
 }
 
-/// A token that is handed out.
+/// An issued token.
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub token: String,
@@ -37,7 +37,7 @@ struct Token {
     text: String,
     api: TokenApi,
     expires: Instant,
-    /// Earlier than `expires` once it is replaced or killed; later where the overlap carries it past its expiry.
+    /// When it stops working: before `expires` if it was replaced or revoked, and later if the overlap ends later.
     works_until: Instant,
     replaced: bool,
 }
@@ -46,7 +46,7 @@ struct Token {
 struct Account {
     appid: String,
     secret: String,
-    /// Every token ever given to it, the newest last.
+    /// Every token that was issued to it, the newest last.
     tokens: Vec<Token>,
     forced_at: Option<Instant>,
     classic_a_day: Quota,
@@ -62,7 +62,7 @@ pub struct Tokens {
     lifetime: Duration,
     /// How long a replaced token still works.
     overlap: Duration,
-    /// In this last part of its life a stable token is renewed by whoever asks.
+    /// In this last part of its lifetime, the next request renews a stable token.
     renewal: Duration,
     quotas: Quotas,
     issued: Vec<String>,
@@ -70,7 +70,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Overlap and renewal are at most a quarter of the lifetime, so that short lives can be tried out.
+    /// Overlap and renewal take at most a quarter of the lifetime, so that short lifetimes can be tested.
     pub fn new(lifetime: Duration, overlap: Duration, quotas: Quotas, rng: Rng) -> Self {
         Self {
             accounts: Vec::new(),
@@ -83,7 +83,7 @@ impl Tokens {
         }
     }
 
-    /// Adds an account, or gives a known one another secret.
+    /// Adds an account, or changes the secret of a known one.
     pub fn set_secret(&mut self, appid: &str, secret: &str) {
         if let Some(known) = self.accounts.iter_mut().find(|a| a.appid == appid) {
             secret.clone_into(&mut known.secret);
@@ -101,7 +101,7 @@ impl Tokens {
         });
     }
 
-    /// The account that appid and secret name, or the errcode that says what is wrong with them.
+    /// The account with this appid and secret, or the errcode of the error.
     pub fn identify(&self, appid: Option<&str>, secret: Option<&str>) -> Result<usize, i64> {
         let appid = appid.filter(|text| !text.is_empty()).ok_or(41002)?;
         let secret = secret.filter(|text| !text.is_empty()).ok_or(41004)?;
@@ -145,7 +145,7 @@ impl Tokens {
         Ok(self.stable_now(account, now))
     }
 
-    /// The current stable token, renewed if it is due; counts against no quota.
+    /// The current stable token, which is renewed if it is due. This counts against no quota.
     pub fn stable_now(&mut self, account: usize, now: Instant) -> Grant {
         if let Some(token) = self.accounts[account].current(TokenApi::Stable, now) {
             let left = token.expires - now;
@@ -159,7 +159,7 @@ impl Tokens {
         self.mint(account, TokenApi::Stable, now)
     }
 
-    /// The stable token that works now, due for renewal or not; a new one only where there is none.
+    /// The stable token that works now, even if it is due for renewal. A new one is minted only if there is none.
     pub fn peek(&mut self, account: usize, now: Instant) -> String {
         match self.accounts[account].current(TokenApi::Stable, now) {
             Some(token) => token.text.clone(),
@@ -167,13 +167,13 @@ impl Tokens {
         }
     }
 
-    /// What an API call that brings `token` is told.
+    /// Checks the token of an API call.
     pub fn judge(&self, token: &str, now: Instant) -> Verdict {
         if token.len() < 16 {
             return Verdict::Malformed;
         }
         for (index, account) in self.accounts.iter().enumerate() {
-            // From the newest, which is the one that nearly every call brings.
+            // Begin with the newest token, because nearly every call has that one.
             if let Some(known) = account.tokens.iter().rev().find(|t| t.text == token) {
                 return if now < known.works_until {
                     Verdict::Good(index)
@@ -187,7 +187,7 @@ impl Tokens {
         Verdict::NotLatest
     }
 
-    /// Every token is refused from now on, as after a reset of the secret.
+    /// Revokes every token, as after a reset of the secret.
     pub fn rotate(&mut self, now: Instant) {
         for token in self.accounts.iter_mut().flat_map(|a| &mut a.tokens) {
             token.works_until = token.works_until.min(now);
@@ -195,7 +195,7 @@ impl Tokens {
         }
     }
 
-    /// Every token that still works has reached its expiry now.
+    /// Every token that still works expires now.
     pub fn expire(&mut self, now: Instant) {
         for token in self.accounts.iter_mut().flat_map(|a| &mut a.tokens) {
             if now < token.works_until {
@@ -204,7 +204,7 @@ impl Tokens {
         }
     }
 
-    /// Every token ever issued.
+    /// Every token that was issued.
     pub fn issued(&self) -> &[String] {
         &self.issued
     }
@@ -235,8 +235,8 @@ impl Account {
         (!newest.replaced && now < newest.works_until).then_some(newest)
     }
 
-    /// Makes room for a new token: the current one has its overlap, and a stable one before it ends at once,
-    /// so that two forced refreshes kill a leaked token.
+    /// Makes room for a new token. The current one gets its overlap, and an older stable one ends at once, so that
+    /// two forced refreshes revoke a leaked token.
     fn replace(&mut self, api: TokenApi, overlap: Duration, now: Instant) {
         for token in self.tokens.iter_mut().filter(|token| token.api == api) {
             match (api, token.replaced) {
@@ -254,7 +254,7 @@ impl Account {
     }
 }
 
-/// `prefix`, filled up with letters, digits, `_` and `-` to a length that real tokens have (136 to 512).
+/// A token that begins with `prefix`, with letters, digits, `_` and `-`, and a length as real ones have (136 to 512).
 pub fn random_token(rng: &mut Rng, prefix: &str) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
     let length = rng.usize(136..=512);

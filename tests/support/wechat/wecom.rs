@@ -1,4 +1,4 @@
-//! WeCom's side: one token for each secret of a corp, the same for all who ask, and what its calls answer.
+//! WeCom's rules and replies. Each secret of a corp has one token, which is the same for all who fetch it.
 
 use std::collections::HashMap;
 
@@ -17,21 +17,21 @@ use super::{
 
 pub const GETTOKEN: &str = "/cgi-bin/gettoken";
 
-/// How it behaves from now on; see [`Wechat::change_wecom`](super::Wechat::change_wecom).
+/// The rules of WeCom from now on; see [`Wechat::change_wecom`](super::Wechat::change_wecom).
 #[derive(Clone, Debug)]
 pub struct Rules {
     pub lifetime: Duration,
-    /// What `gettoken` says of the life of any token; the truth where this is none.
+    /// The lifetime that `gettoken` claims for any token; `None` for the truth.
     pub says: Option<u64>,
-    /// The share of calls with a good token that end it early; never a new token's first call.
-    pub whims: f64,
-    /// `gettoken` gives a refused token again.
+    /// The share of calls with a good token that end it early. The first call of a new token never does.
+    pub early_end_chance: f64,
+    /// `gettoken` returns a refused token again.
     pub insists: bool,
-    /// A token comes without an errcode, as from old corps.
+    /// A token comes without an errcode, as for old corps.
     pub no_errcode: bool,
-    /// The IP of all calls, which is on no whitelist; tokens are given all the same.
+    /// The IP of all calls, if it is not on the whitelist. Tokens are issued anyway.
     pub unlisted: Option<String>,
-    /// Paths that answer this to any token.
+    /// Paths that answer with this code to any token.
     pub always: HashMap<String, i64>,
     /// How many wrong secrets block the IP.
     pub wrong_secrets: u32,
@@ -42,7 +42,7 @@ impl Default for Rules {
         Self {
             lifetime: Duration::from_secs(7200),
             says: Some(7200),
-            whims: 0.05,
+            early_end_chance: 0.05,
             insists: false,
             no_errcode: false,
             unlisted: None,
@@ -56,21 +56,21 @@ impl Default for Rules {
 struct Token {
     text: String,
     expires: Instant,
-    /// The code that refuses it, once it is invalid.
+    /// The code with which it is refused, once it is invalid.
     invalid: Option<i64>,
     used: bool,
 }
 
-/// Who holds a secret of a corp: an app, the address book …
+/// The holder of a secret of a corp: an app, the address book …
 #[derive(Debug)]
 struct Holder {
     corpid: String,
     secret: String,
-    /// The newest last.
+    /// Its tokens, the newest last.
     tokens: Vec<Token>,
 }
 
-/// All of WeCom's state.
+/// The state of WeCom.
 #[derive(Debug)]
 pub struct Wecom {
     pub rules: Rules,
@@ -84,7 +84,12 @@ pub struct Wecom {
 }
 
 impl Wecom {
-    pub fn new(accounts: &[(String, String)], whims: f64, lifetime: Duration, rng: Rng) -> Self {
+    pub fn new(
+        accounts: &[(String, String)],
+        early_end_chance: f64,
+        lifetime: Duration,
+        rng: Rng,
+    ) -> Self {
         let holder = |(corpid, secret): &(String, String)| Holder {
             corpid: corpid.clone(),
             secret: secret.clone(),
@@ -92,7 +97,7 @@ impl Wecom {
         };
         Self {
             rules: Rules {
-                whims,
+                early_end_chance,
                 lifetime,
                 ..Rules::default()
             },
@@ -109,7 +114,7 @@ impl Wecom {
         self.issued.iter().chain(&self.downstream)
     }
 
-    /// Every token is invalid from now on, with this code.
+    /// Makes every token invalid, with this code.
     pub fn end_tokens(&mut self, code: i64) {
         for token in self.holders.iter_mut().filter_map(|h| h.tokens.last_mut()) {
             token.invalid = token.invalid.or(Some(code));
@@ -153,14 +158,14 @@ impl Wecom {
         Ok((token.text.clone(), rules.says.unwrap_or(left)))
     }
 
-    /// Whose token this call carries.
+    /// The holder of the call's token.
     fn holder(&self, call: &Call) -> Option<usize> {
         let token = call.token.as_deref()?;
         let its = |holder: &Holder| holder.tokens.iter().any(|known| known.text == token);
         self.holders.iter().position(its)
     }
 
-    /// The code with which this call is turned down for its token.
+    /// The code with which the token of this call is refused, if it is.
     fn judge(&mut self, path: &str, call: &Call) -> Option<i64> {
         let Some(text) = call.token.as_deref().filter(|token| !token.is_empty()) else {
             return Some(41001);
@@ -174,14 +179,14 @@ impl Wecom {
         if is_placeholder(text) || has_two_tokens(&call.query()) {
             return Some(40014);
         }
-        let whim = self.rng.f64() < self.rules.whims;
+        let ends_early = self.rng.f64() < self.rules.early_end_chance;
         for holder in &mut self.holders {
             let newest = holder.tokens.len().wrapping_sub(1);
             let Some(at) = holder.tokens.iter().position(|t| t.text == text) else {
                 continue;
             };
             let token = &mut holder.tokens[at];
-            if token.invalid.is_none() && whim && token.used && at == newest {
+            if token.invalid.is_none() && ends_early && token.used && at == newest {
                 token.invalid = Some(if self.rng.bool() { 40014 } else { 42001 });
             }
             token.used = true;
@@ -288,7 +293,7 @@ fn reply_to(state: &mut State, path: &str, call: &Call) -> Reply {
         "/cgi-bin/getcallbackip" | "/cgi-bin/get_api_domain_ip" => {
             Reply::json(&json!({ "ip_list": ["101.226.62.77"], "errcode": 0, "errmsg": "ok" }))
         }
-        // The corp's own, whoever asks, and one for each app.
+        // The ticket of the corp is the same for all its apps, and each app has one of its own.
         "/cgi-bin/get_jsapi_ticket" => ticket(state, call, usize::MAX),
         "/cgi-bin/ticket/get" => match wecom.holder(call) {
             Some(holder) => ticket(state, call, holder),
@@ -320,14 +325,14 @@ fn ticket(state: &mut State, call: &Call, whose: usize) -> Reply {
     state.tickets.answer(of, rules, call.at, &mut state.rng)
 }
 
-/// Calls with tokens of other kinds, which this fake does not look at, or with none.
+/// Whether calls to `path` take no token, or one of another kind, which this fake does not check.
 fn takes_no_token(path: &str) -> bool {
     ["service", "license", "webhook", "paytool", "openhw"]
         .iter()
         .any(|folder| path.starts_with(&format!("/cgi-bin/{folder}/")))
 }
 
-/// WeCom's errors name the IP of the caller, and the code need not stand first.
+/// An error of WeCom. Its message has the IP of the caller, and the code need not be first.
 fn error(code: i64, ip: &str) -> Reply {
     let text = match code {
         -1 => "system busy",
@@ -348,7 +353,7 @@ fn error(code: i64, ip: &str) -> Reply {
     }))
 }
 
-/// The part of a file that `Range: bytes=FROM-TO` asks for.
+/// The part of a file that `Range: bytes=FROM-TO` requests.
 fn ranged(mut reply: Reply, call: &Call) -> Reply {
     let wanted = call
         .header("range")

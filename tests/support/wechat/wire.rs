@@ -1,4 +1,4 @@
-//! One connection: requests in, byte by byte, and their answers out.
+//! One connection: it reads requests byte by byte, and writes their replies.
 
 use std::io;
 
@@ -20,7 +20,7 @@ use super::{
 
 const HEAD_LIMIT: usize = 64 * 1024;
 
-/// A request that cannot be answered in the ordinary way.
+/// A request that cannot be answered normally.
 #[derive(Debug)]
 enum Trouble {
     /// The connection ended or broke.
@@ -35,7 +35,7 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// A connection and what was read from it too early.
+/// A connection, and bytes that were read from it too early.
 struct Connection<S> {
     stream: S,
     read: BytesMut,
@@ -56,7 +56,7 @@ pub(super) async fn serve(fake: &Fake, stream: impl AsyncRead + AsyncWrite + Unp
             Ok(Next::Request) => {}
             Ok(Next::Silence) => return open.until_closed().await,
             Ok(Next::Close) => {
-                // The client may be gone already, which is just as well.
+                // The client may have closed it already, which is fine.
                 let _ = open.stream.shutdown().await;
                 return;
             }
@@ -102,7 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.answer(fake, head).await
     }
 
-    /// Waits for a request to begin; false where the fake has had enough of an idle connection.
+    /// Waits for a request to begin. Returns false if the fake closes the idle connection.
     async fn first_byte(&mut self, fake: &Fake) -> Result<bool, Trouble> {
         if !self.read.is_empty() {
             return Ok(true);
@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         tokio::select! {
-            // One byte alone, so that a connection closed now is closed with something unread.
+            // Read one byte only, so that a connection that is closed now has unread bytes.
             count = self.stream.read(&mut first) => match count? {
                 0 => Err(Trouble::Gone),
                 _ => {
@@ -149,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Takes a body out of its chunks; extensions and trailers are read and dropped.
+    /// Decodes a chunked body. Extensions and trailers are dropped.
     async fn chunks(&mut self) -> Result<Bytes, Trouble> {
         let mut body = BytesMut::new();
         loop {
@@ -214,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(delivery::send(&mut self.stream, &reply, &delivery, to_head).await?)
     }
 
-    /// Answers a call whose body is still to come.
+    /// Answers a call before its body has arrived.
     async fn answer_early(
         &mut self,
         fake: &Fake,
@@ -246,12 +246,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             close: Close::Announced,
             ..Delivery::default()
         };
-        // Whoever sends this may not stay for the answer.
+        // The client may not wait for the answer.
         let _ = delivery::send(&mut self.stream, &reply, &delivery, false).await;
         let _ = self.stream.shutdown().await;
     }
 
-    /// Says nothing until the other side has gone.
+    /// Sends nothing until the client closes the connection.
     async fn until_closed(&mut self) {
         let mut ignored = [0; 1024];
         while matches!(self.stream.read(&mut ignored).await, Ok(1..)) {}

@@ -1,13 +1,13 @@
-//! What a real token says of its account.
+//! Tests of accounts that are selected by a real token.
 
 use super::*;
 
-/// Like one of WeChat's.
+/// A token of WeChat's form.
 fn real(beginning: &str) -> String {
     format!("{beginning}{}", "_-aZ09".repeat(23))
 }
 
-/// The account called `name` has `token` from now on.
+/// Makes `token` the current one of the account called `name`.
 fn give(accounts: &Accounts, name: &str, token: &str) {
     let Lookup::One(account) = accounts.find(name) else {
         panic!("{name}")
@@ -59,7 +59,7 @@ async fn a_token_of_another_account_than_the_one_that_is_named_is_a_contradictio
     for (target, headers, listener) in ways(&two) {
         assert_eq!(told(&target, headers, listener), "990406", "{target}");
     }
-    // The same account's, or nobody's: the name says whose it is.
+    // A token of the same account, or of no account, does not contradict the name.
     for token in [&one, &real("unknown")] {
         for (target, headers, listener) in ways(token) {
             let told = told(&target, headers, listener);
@@ -92,11 +92,11 @@ async fn what_looks_real_and_is_nobodys_is_over_and_a_dummy_is_the_defaults() {
     ] {
         assert_eq!(told(&marked, &with(dummy)), default, "{dummy}");
     }
-    // It is healed without a default, too, for the SDK names its AppID then.
+    // The SDK recovers without a default, too, because it then sends its AppID.
     let unmarked = accounts(&TWO);
     assert_eq!(told(&unmarked, &with(&real("unknown"))), "42001");
     assert_eq!(told(&unmarked, &with("dummy")), "990406");
-    // One account is everybody's.
+    // With one account, every token is accepted.
     let one = accounts(&TWO[..1]);
     assert_eq!(told(&one, &with(&real("unknown"))), default);
 }
@@ -124,7 +124,7 @@ async fn a_token_says_nothing_where_the_endpoint_takes_another() {
         ));
         assert_eq!(other, format!("wx1 default {path}"));
     }
-    // What is wrong with a path comes first.
+    // An error in the path comes first.
     for path in ["/cgi-bin/../x", "/wx0123456789abcdef/cgi-bin/user/get"] {
         for token in [&two, &unknown] {
             let found = told(&format!("{path}?access_token={token}"));
@@ -144,14 +144,14 @@ async fn at_wecom_a_token_says_nothing() {
             let found = told(&wechats, &with(token), &[header], None, None);
             assert_eq!(found, format!("{header} header {X}"));
         }
-        // A corpid alone is two accounts'.
+        // The corpid alone belongs to two accounts.
         assert_eq!(told(&wechats, &with(token), &["ww1"], None, None), "990406");
     }
     let wecoms = accounts(&[("ww1", "*app"), ("wx2", "")]);
     give(&wecoms, "wx2", &two);
     let told = |target: &str| told(&wecoms, target, &[], None, None);
     assert_eq!(told(&with(&unknown)), format!("app default {X}"));
-    // One of WeChat's is no corp's.
+    // A token of a WeChat account does not select a corp.
     assert_eq!(told(&with(&two)), format!("wx2 token {X}"));
 }
 

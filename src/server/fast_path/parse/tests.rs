@@ -1,4 +1,4 @@
-//! What is read here hyper would read in the same way; and what it would not is left to it.
+//! Tests that each call parsed here is parsed by hyper to the same request.
 
 use std::{
     convert::Infallible,
@@ -30,7 +30,7 @@ fn a_plain_call_is_read_once_all_of_it_is_here() {
 }
 
 #[test]
-fn whatever_is_not_plain_is_left_to_hyper() {
+fn a_call_that_is_not_plain_is_left_to_hyper() {
     for line in [
         "GET / HTTP/1.0",
         "HEAD / HTTP/1.1",
@@ -63,7 +63,7 @@ fn whatever_is_not_plain_is_left_to_hyper() {
     assert!(read(many.as_bytes()).is_none());
 }
 
-/// What hyper takes for the first call of `bytes`.
+/// The first call that hyper parses in `bytes`.
 async fn by_hyper(bytes: &[u8]) -> Option<Request<Bytes>> {
     let seen = Arc::new(Mutex::new(None));
     let service = service_fn(|call: Request<Incoming>| {

@@ -1,10 +1,13 @@
-//! A token file in all the states that others may leave it in.
+//! Tests of a token file in all the states that its writer may leave it in.
 
-use std::{fs::FileTimes, sync::Arc};
+use std::{fs::FileTimes, process::Command, sync::Arc};
+
+use futures_util::FutureExt;
+use tokio::time::advance;
 
 use super::*;
 
-/// A file of its own, removed in the end.
+/// A temporary file, removed when this is dropped.
 struct TempFile(PathBuf);
 
 impl TempFile {
@@ -23,7 +26,7 @@ impl TempFile {
         fs::write(&self.0, text).unwrap();
     }
 
-    /// As if it had been written that long ago.
+    /// Sets the time of modification to that long ago.
     fn ages(&self, seconds: u64) {
         let file = fs::File::options().append(true).open(&self.0).unwrap();
         let then = SystemTime::now() - Duration::from_secs(seconds);
@@ -183,7 +186,7 @@ async fn a_refused_token_that_stays_is_the_same_and_an_old_one_is_not_used_again
 }
 
 #[tokio::test]
-async fn a_look_sees_what_changed_behind_a_symbolic_link_and_nothing_else() {
+async fn a_poll_returns_a_change_behind_a_symbolic_link_and_nothing_else() {
     // As Kubernetes mounts secrets: the file is a link through a link to a folder that is swapped.
     let volume = TempFile::new();
     for (folder, token) in [("one", "TOKEN1"), ("two", "TOKEN2")] {
@@ -221,4 +224,30 @@ async fn a_token_that_is_being_written_is_waited_for() {
     };
     let (read, ()) = tokio::join!(missing(&source), writing);
     assert_eq!(read.unwrap().0, "HALF_AND_HALF");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_one_read_hangs_no_other_begins() {
+    // Nobody writes to the pipe, so opening it hangs.
+    let pipe = TempFile::new();
+    let made = Command::new("mkfifo").arg(&pipe.0).status().unwrap();
+    assert!(made.success());
+    let source = TokenFile::new(&pipe.0);
+    for began in [true, false] {
+        let (begin, has_begun) = std::sync::mpsc::channel();
+        let reading = source.off_runtime(move |path| {
+            begin.send(()).unwrap();
+            Ok(fs::read(path)?)
+        });
+        let mut reading = std::pin::pin!(reading);
+        assert!(reading.as_mut().now_or_never().is_none());
+        if began {
+            has_begun.recv().unwrap();
+        }
+        advance(READ_TIMEOUT + Duration::from_millis(1)).await;
+        assert_eq!(reading.await, Err(FileError::ReadTimedOut));
+        assert!(has_begun.try_recv().is_err());
+    }
+    drop(fs::File::options().write(true).open(&pipe.0).unwrap());
+    assert_eq!(source.off_runtime(|_| Ok(())).await, Ok(()));
 }

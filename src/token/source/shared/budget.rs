@@ -27,7 +27,7 @@ pub(super) struct Budget {
     /// The times of the last fetches.
     spent: VecDeque<Instant>,
     /// A random number that decides whether this replica may fetch, and when it was drawn.
-    lot: f64,
+    draw: f64,
     drawn_at: Instant,
 }
 
@@ -35,7 +35,7 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             spent: VecDeque::new(),
-            lot: fastrand::f64(),
+            draw: fastrand::f64(),
             drawn_at: Instant::now(),
         }
     }
@@ -46,10 +46,10 @@ impl Budget {
     /// `refused` says whether a token that has not expired was refused.
     pub(super) fn spend(&mut self, daily: u32, replicas: Option<u32>, refused: bool) -> bool {
         if self.drawn_at.elapsed() >= DAY {
-            (self.lot, self.drawn_at) = (fastrand::f64(), Instant::now());
+            (self.draw, self.drawn_at) = (fastrand::f64(), Instant::now());
         }
         let share = match replicas {
-            Some(replicas) if self.lot * f64::from(replicas) >= f64::from(MAX_FETCHERS) => {
+            Some(replicas) if self.draw * f64::from(replicas) >= f64::from(MAX_FETCHERS) => {
                 return false;
             }
             Some(replicas) => daily / replicas.clamp(1, MAX_FETCHERS),

@@ -34,7 +34,7 @@ async fn a_ticket_that_comes_again_is_as_old_as_it_was_though_wechat_says_7200()
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_ticket_may_be_as_old_as_the_last_look() {
+async fn another_ticket_may_be_as_old_as_the_last_fetch() {
     let first = fetched("T1", None);
     advance(Duration::from_secs(600)).await;
     assert_eq!(fetched("T2", Some(&first)).remaining().as_secs(), 6600);
@@ -64,7 +64,7 @@ fn only_a_ticket_with_a_life_is_a_ticket() {
 }
 
 #[test]
-fn an_error_keeps_its_code_and_its_words_and_is_remembered_by_its_kind() {
+fn an_error_keeps_its_code_and_its_message_and_is_remembered_by_its_kind() {
     let body = br#"{"errcode":48001,"errmsg":"api unauthorized\n rid: 1"}"#;
     let Err(TokenError::Refused { code, message, .. }) = parse_ticket(Api::Wechat, body, None)
     else {

@@ -1,4 +1,4 @@
-//! The ways that accounts have of their own.
+//! Tests of the upstreams that accounts have of their own.
 
 use super::Given;
 use crate::config::*;
@@ -16,14 +16,14 @@ fn of(table: &str, more: &str) -> Given {
 
 fn upstream(given: &Given) -> Option<String> {
     let upstream = given.load().accounts[0].upstream.clone();
-    upstream.map(|route| {
-        assert_eq!(route.origins.len(), 1);
-        route.origins[0].to_string()
+    upstream.map(|upstream| {
+        assert_eq!(upstream.origins.len(), 1);
+        upstream.origins[0].to_string()
     })
 }
 
 #[test]
-fn an_account_goes_the_common_way_unless_it_is_wecoms_or_has_its_own() {
+fn an_account_uses_the_common_upstream_unless_it_is_wecoms_or_has_its_own() {
     for (table, more, shown) in [
         (WECHAT, "", None),
         (
@@ -45,7 +45,7 @@ fn an_account_goes_the_common_way_unless_it_is_wecoms_or_has_its_own() {
 }
 
 #[test]
-fn accounts_with_equal_ways_share_one_and_what_is_wechats_alone_does_not_reach_wecom() {
+fn accounts_with_equal_upstreams_share_one_and_upstream_address_does_not_apply_to_wecom() {
     let two = format!(
         "{WECOM}[[accounts]]\nkind = 'wecom'\ncorpid = 'ww1'\nname = 'other'\nsecret = 't'\n"
     );
@@ -53,13 +53,13 @@ fn accounts_with_equal_ways_share_one_and_what_is_wechats_alone_does_not_reach_w
         .flag(Id::UpstreamAddress, "127.0.0.1")
         .flag(Id::Upstream, "https://127.0.0.1:1");
     let config = given.load();
-    let ways: Vec<_> = config
+    let upstreams: Vec<_> = config
         .accounts
         .iter()
         .map(|a| a.upstream.clone().unwrap())
         .collect();
-    assert!(ways[0].same_target(&ways[1]) && !ways[0].same_target(&config.route));
-    let resolve = ways[0].names.resolve("localhost.invalid");
+    assert!(upstreams[0].same_target(&upstreams[1]) && !upstreams[0].same_target(&config.connect));
+    let resolve = upstreams[0].dns.resolve("localhost.invalid");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -71,11 +71,11 @@ fn accounts_with_equal_ways_share_one_and_what_is_wechats_alone_does_not_reach_w
 }
 
 #[test]
-fn a_way_in_plain_text_is_wanted_in_so_many_words_and_goes_through_no_proxy() {
+fn a_plain_http_upstream_takes_its_own_key_and_goes_through_no_proxy() {
     let plain = "upstream = 'http://qyapi.corp:18888/wx'\nupstream_plain_http = true";
     let given = of(WECOM, plain).flag(Id::EgressProxy, "http://proxy:3128");
     let config = given.load();
-    assert!(config.route.egress.is_some());
+    assert!(config.connect.egress.is_some());
     assert!(
         config.accounts[0]
             .upstream
@@ -125,7 +125,7 @@ fn a_way_in_plain_text_is_wanted_in_so_many_words_and_goes_through_no_proxy() {
 }
 
 #[test]
-fn a_token_is_not_taken_along_to_another_place() {
+fn a_token_is_not_kept_when_the_upstream_changes() {
     let account = |more| of(WECOM, more).load().accounts.remove(0);
     let one = account("upstream = 'https://one'");
     assert!(one.same_tokens(&account("upstream = 'https://one/'")));

@@ -1,0 +1,58 @@
+//! What is told about a token that WeChat refuses for every call.
+
+use std::fmt;
+
+use tokio::time::{Duration, Instant};
+
+use super::{Keeper, confidence::DeadBecause, state::State};
+use crate::token::source::TokenError;
+
+/// WeChat refuses the token for every call, and no other can be had. Shown as a sentence.
+#[derive(Clone, Debug)]
+pub struct KnownDead {
+    /// Why no other token can be had.
+    pub because: DeadBecause,
+    /// Whether something else puts the tokens in place: a file, a server or other replicas.
+    pub adopted: bool,
+    /// The last failed fetch, if that is why.
+    pub error: Option<TokenError>,
+    /// The time until the next fetch.
+    pub retry_after: Duration,
+}
+
+impl fmt::Display for KnownDead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.retry_after.as_secs();
+        f.write_str("WeChat refuses the access_token for every call, and ")?;
+        match (self.because, &self.error) {
+            (DeadBecause::FetchFailed, Some(error)) => write!(f, "no other can be had: {error}"),
+            (DeadBecause::FetchFailed, None) => f.write_str("no other can be had"),
+            (DeadBecause::CeilingReached, _) => write!(
+                f,
+                "the day's token requests (--daily-fetches) are used up: the next one follows in {seconds} s; find out who revokes the token, or whether the AppSecret was reset"
+            ),
+            (DeadBecause::ReturnedAgain, _) if self.adopted => write!(
+                f,
+                "its source still has the same one: see what keeps that fresh; the next look follows in {seconds} s"
+            ),
+            (DeadBecause::ReturnedAgain, _) => write!(
+                f,
+                "returns the same one again: the next token request follows in {seconds} s; see whether the account is blocked in WeChat's console"
+            ),
+        }
+    }
+}
+
+impl<S> Keeper<S> {
+    /// Why the token in hand is known to be dead, if it is.
+    pub(super) fn known_dead(&self, state: &State) -> Option<KnownDead> {
+        let because = state.token.dead()?;
+        let next = state.due().saturating_duration_since(Instant::now());
+        Some(KnownDead {
+            because,
+            adopted: state.token.is_adopted(),
+            error: state.failure.as_ref().map(|failure| failure.error.clone()),
+            retry_after: next,
+        })
+    }
+}
