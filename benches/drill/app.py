@@ -50,7 +50,7 @@ def outcome_of(reply):
 class App:
     """Sends `rate` calls a second, on as many connections as are busy at a time."""
 
-    def __init__(self, port, rate=10, headers=(), endpoints=ENDPOINTS, body=BODY, patience=70):
+    def __init__(self, port, rate=5, headers=(), endpoints=ENDPOINTS, body=BODY, patience=70):
         self.port, self.rate, self.headers, self.endpoints = port, rate, headers, endpoints
         self.body, self.patience = body, patience
         self.samples = []

@@ -19,7 +19,7 @@ from drill.table import print_findings, print_table
 from lib.processes import raise_file_limit
 
 # Programs start one after the other, so that none is late because all others start, too.
-BETWEEN_STARTS = 0.15
+BETWEEN_STARTS = 0.4
 
 
 def arguments():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 
 from lib.processes import free_port
@@ -12,6 +13,8 @@ class Relay:
 
     def __init__(self, target):
         self.port, self.target = free_port(), target
+        # It listens as long as the relay lives, whatever serves it.
+        self.socket = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         self.server = None
         self.connections = set()
 
@@ -21,12 +24,12 @@ class Relay:
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*certificate)
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", self.port, ssl=context)
+        self.server = await asyncio.start_server(self.serve, sock=self.socket.dup(), ssl=context)
         return self
 
     async def present(self, certificate):
-        """Shows another certificate. All connections end, and no TLS session can be resumed."""
-        await self.stop()
+        """Shows another certificate. All connections end, and no TLS session can be resumed. New ones wait."""
+        await self.hang_up()
         await self.start(certificate)
 
     async def serve(self, reader, writer):
@@ -43,6 +46,10 @@ class Relay:
         self.connections.discard(task)
 
     async def stop(self):
+        self.socket.close()
+        await self.hang_up()
+
+    async def hang_up(self):
         self.server.close()
         for connection in list(self.connections):
             connection.cancel()

@@ -188,7 +188,7 @@ class Scene:
         while time.monotonic() - began < patience:
             if await condition():
                 return time.monotonic() - began
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1)
         return None
 
     async def end(self):

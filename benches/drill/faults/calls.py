@@ -21,7 +21,7 @@ async def wecom(scene):
 
 
 async def seldom(scene):
-    scene.app_options["app"] = {"rate": 3}
+    scene.app_options["app"] = {"rate": 2}
 
 
 async def with_hopeless(scene):
@@ -70,7 +70,7 @@ FAULTS = [
     turned(
         "slow-40s",
         "replies take 40 s, which is longer than --upstream-timeout",
-        Want("timeout", app=("504 990504 error",), slowest=31, words=("upstream-timeout",)),
+        Want("timeout", app=("504 990504 error",), slowest=33, words=("upstream-timeout",)),
         {"reply_delay_ms": 40000},
         {"reply_delay_ms": 0},
         setup=seldom,

@@ -54,7 +54,7 @@ async def stall(scene):
     await scene.set_log_level("debug")
     scene.notes["reading"].clear()
     body = f'{{"grant_type":"client_credential","appid":"{APPID}","secret":"{SECRET}","force_refresh":true}}'.encode()
-    scene.start_app("forcer", rate=200, endpoints=[("POST", "/cgi-bin/stable_token")], body=body)
+    scene.start_app("forcer", rate=300, endpoints=[("POST", "/cgi-bin/stable_token")], body=body)
 
 
 async def read_again(scene):
