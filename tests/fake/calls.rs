@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::time::advance;
 
 use super::{
-    Reply, call, get, post, raw, request, seconds, token,
+    Reply, call, get, post, raw, request, seconds, stable, token,
     wechat::{APPID, CORPID, Place, Refusal, SECRET, Setup, Wechat, picture},
 };
 
@@ -215,7 +215,10 @@ async fn the_control_calls_give_an_errcode_a_page_another_secret_and_an_ip_that_
     let change = async |knobs| post(&wechat, "/_fake/change", &knobs).await.status;
     assert_eq!(change(json!({ "errcode": 45009 })).await, 200);
     assert_eq!(call(&wechat, &good).await, 45009);
-    assert_eq!(change(json!({ "errcode": null, "page": true, "status": 502 })).await, 200);
+    assert_eq!(
+        change(json!({ "errcode": null, "page": true, "status": 502 })).await,
+        200
+    );
     let page = get(&wechat, &target).await;
     assert_eq!(page.status, 502);
     assert!(page.head.contains("text/html") && page.body.starts_with(b"<html>"));
@@ -226,7 +229,12 @@ async fn the_control_calls_give_an_errcode_a_page_another_secret_and_an_ip_that_
     let reset = json!({ "appid": APPID, "secret": "another" });
     assert_eq!(post(&wechat, "/_fake/secret", &reset).await.status, 200);
     assert_eq!(stable(&wechat, false).await.errcode(), 40125);
-    assert_eq!(post(&wechat, "/_fake/secret", &json!({ "appid": APPID })).await.status, 400);
+    assert_eq!(
+        post(&wechat, "/_fake/secret", &json!({ "appid": APPID }))
+            .await
+            .status,
+        400
+    );
 
     let wecom = Wechat::with(Setup {
         refusal_chance: 0.0,
