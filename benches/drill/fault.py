@@ -34,7 +34,7 @@ class Want:
     log: bool = True
     # What a line says in the end, if it is not a line of this kind: a regular expression.
     over: str = ""
-    # Whether the admin port can answer.
+    # Whether the admin port has to answer.
     admin: bool = True
 
 
@@ -51,9 +51,9 @@ async def nothing(_scene):
 class Fault:
     """A fault.
 
-    `setup` comes before all programs start, `before` when the fake runs, `cause` before the sidecar starts (`at_start`)
-    or when calls go well, and `end` when all was said. `extra` looks for what only this fault has: it gets the scene
-    and what was said during the fault, and returns pairs of a channel and a sentence about what is false.
+    `setup` comes before all programs start, and `before` when the fake runs. `cause` comes before the sidecar starts
+    (`at_start`) or when calls go well, and `end` when all was said. `extra` looks for what only this fault has: it gets
+    the scene and what was said, and returns pairs of a channel and a sentence about what is false.
     """
 
     name: str

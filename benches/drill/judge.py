@@ -74,12 +74,14 @@ def of_fault(fault, said, folder):
     found = of_app(want, said)
     if want.log:
         found += of_log(fault, said, words)
-    if want.admin:
+    if want.admin or said.readyz:
         found += of_readyz(want, said, words)
+    if want.admin or said.accounts:
         found += of_problems(want, said, words)
+    if want.admin or said.metrics:
         found += of_metrics(want, said)
-        found += of_check(want, said, words)
-    return found
+    # Without an answer check cannot know why.
+    return found + of_check(want, said, words if want.admin else Words([], []))
 
 
 def of_app(want, said):

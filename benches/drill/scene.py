@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 from drill import client
 from drill.app import ACCEPTED, App
@@ -36,7 +38,8 @@ class Scene:
         # How the apps call that are there from the start.
         self.app_options = {"app": {}}
         self.fake = self.sidecar = None
-        self.apps, self.tasks, self.programs, self.relays = {}, [], [], []
+        self.relay = self.relay_state = None
+        self.apps, self.tasks, self.programs = {}, [], []
         self.keeps_pipe = False
         self.notes = {}
 
@@ -107,6 +110,19 @@ class Scene:
                 return
             await asyncio.sleep(0.05)
         raise RuntimeError(f"{program.name} does not listen:\n{program.tail()}")
+
+    async def start_relay(self, target, certificate=None):
+        """The port of a relay to another port. `certificate` is the paths of chain and key."""
+        self.relay_leads_to(target, certificate)
+        port = free_port()
+        self.relay = self.start("relay", [sys.executable, Path(__file__).parent / "relay.py", port, self.relay_state])
+        await self.until_listening(port, self.relay)
+        return port
+
+    def relay_leads_to(self, target, certificate=None):
+        """New connections of the relay do; old ones stay where they are."""
+        state = {"target": target, "certificate": certificate and list(map(str, certificate))}
+        self.relay_state = self.write("relay", json.dumps(state))
 
     # Apps, and what else goes on.
 
@@ -197,7 +213,5 @@ class Scene:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        for relay in self.relays:
-            await relay.stop()
         for program in self.programs:
             program.kill()

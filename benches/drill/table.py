@@ -1,6 +1,6 @@
 """The results as a table, one row a fault, and below it all that is false or silent."""
 
-HEADS = ("fault", "kind", "log", "metrics", "readyz", "accounts", "check", "app", "told", "over", "verdict")
+HEADS = ("fault", "kind", "log", "metrics", "readyz", "accounts", "check", "app", "slowest", "told", "over", "verdict")
 
 
 def print_table(results, out):
@@ -15,7 +15,7 @@ def row(result):
     said, fault = result.phases.get("during"), result.fault
     kind = fault.want.kind or "-"
     if said is None:
-        return (fault.name, kind, *[""] * 8, result.verdict)
+        return (fault.name, kind, *[""] * 9, result.verdict)
     kinds = sorted({kind for _, kind in said.open_kinds()})
     problems = said.problems
     over = "no end" if fault.endless else "-" if "after" not in result.phases else seconds(result.over_after)
@@ -28,7 +28,8 @@ def row(result):
         "no list" if problems is None else f"{len(problems)} open",
         "-" if said.check is None else f"exit {said.check[0]}",
         app(said),
-        seconds(result.told_after) if fault.want.kind else "-",
+        f"{max((sample.took for sample in said.samples), default=0):.1f} s",
+        seconds(result.told_after) if fault.want.kind and fault.want.admin else "-",
         over,
         result.verdict,
     )

@@ -1,9 +1,10 @@
 """Faults of the way to WeChat: nobody listens, names, and certificates."""
 
+import signal
+
 from drill.certificates import certificate, certificates
 from drill.fault import Fault, Want
 from drill.faults.tokens import no_token
-from drill.relay import Relay
 
 NAME = "wechat.drill.invalid"
 UNREACHABLE = "502 990502 error"
@@ -29,9 +30,8 @@ def over_tls(name):
     """Between the sidecar and WeChat stands a relay that speaks TLS with this certificate."""
 
     async def setup(scene):
-        relay = await Relay(scene.wechat).start(certificate(name))
-        scene.relays.append(relay)
-        scene.upstream = f"https://127.0.0.1:{relay.port}"
+        port = await scene.start_relay(scene.wechat, certificate(name))
+        scene.upstream = f"https://127.0.0.1:{port}"
         scene.flags += ["--upstream-ca", str(certificates() / "ca.pem")]
 
     return setup
@@ -39,7 +39,8 @@ def over_tls(name):
 
 def presented(name):
     async def present(scene):
-        await scene.relays[0].present(certificate(name))
+        scene.relay_leads_to(scene.wechat, certificate(name))
+        scene.relay.process.send_signal(signal.SIGHUP)
 
     return present
 

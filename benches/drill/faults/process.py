@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import resource
 
@@ -10,18 +11,27 @@ from drill.fault import Fault, Want
 from drill.scene import APPID, SECRET
 
 HARD_LIMIT = 4096
+CROWD = 60
+
+
+async def impatient(scene):
+    scene.app_options["app"] = {"patience": 5}
 
 
 async def limit_files(scene):
-    """Not one more file than now. Then apps open new connections."""
+    """Not one more file than now, and more connections than that. Then another app comes."""
     pid = scene.sidecar.pid
     now = len(os.listdir(f"/proc/{pid}/fd"))
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (now, HARD_LIMIT))
+    opening = (asyncio.open_connection("127.0.0.1", scene.listen) for _ in range(CROWD))
+    scene.notes["crowd"] = [writer for _, writer in await asyncio.gather(*opening)]
     scene.start_app("newcomer", headers=["Connection: close"], rate=2, patience=5)
 
 
 async def enough_files(scene):
     await scene.apps.pop("newcomer").stop()
+    for writer in scene.notes["crowd"]:
+        writer.close()
     resource.prlimit(scene.sidecar.pid, resource.RLIMIT_NOFILE, (HARD_LIMIT, HARD_LIMIT))
 
 
@@ -53,8 +63,9 @@ async def stall(scene):
     """Nobody reads, and an app causes lines: each forced refresh that it does not get is one."""
     await scene.set_log_level("debug")
     scene.notes["reading"].clear()
-    body = f'{{"grant_type":"client_credential","appid":"{APPID}","secret":"{SECRET}","force_refresh":true}}'.encode()
-    scene.start_app("forcer", rate=300, endpoints=[("POST", "/cgi-bin/stable_token")], body=body)
+    asked = {"grant_type": "client_credential", "appid": APPID, "secret": SECRET, "force_refresh": True}
+    forced = {"endpoints": [("POST", "/cgi-bin/stable_token")], "body": json.dumps(asked).encode()}
+    scene.start_app("forcer", rate=300, **forced)
 
 
 async def read_again(scene):
@@ -63,6 +74,9 @@ async def read_again(scene):
     scene.notes["reading"].set()
 
 
+# The connection of the app is not accepted, or none to WeChat can be opened.
+LEFT_ALONE = ("no reply: TimeoutError", "502 990502 error", "503 990501 error")
+
 CALM = [
     Fault("calm", "nothing is wrong, and nothing is said", Want(None), go_on=25),
 ]
@@ -70,8 +84,10 @@ FAULTS = [
     Fault(
         "no-files",
         "the sidecar may open no more files",
-        Want("accept_errors", account="", app=("no reply: TimeoutError", "502 990502 error"), words=("files",)),
+        Want("accept_errors", account="", app=LEFT_ALONE, words=("files",), slowest=6, admin=False),
+        setup=impatient,
         cause=limit_files,
+        go_on=25,
         end=enough_files,
     ),
     Fault(

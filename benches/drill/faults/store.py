@@ -4,7 +4,6 @@ import asyncio
 
 from drill.fault import NO_TOKEN, Fault, Want
 from drill.faults.tokens import REFUSED
-from drill.relay import Relay
 from drill.scene import APPID
 from lib.processes import free_port
 
@@ -76,7 +75,7 @@ async def foreign_value_is_gone(scene):
 
 async def with_two(scene):
     """The name of the store leads to the first of two."""
-    relay = await Relay(await start_redis(scene, "redis")).start()
+    port = await scene.start_relay(await start_redis(scene, "redis"))
     await start_redis(scene, "replica", "--replicaof", "127.0.0.1", str(scene.notes["redis"]))
 
     async def is_replica():
@@ -84,8 +83,7 @@ async def with_two(scene):
 
     if await scene.until(is_replica, 30) is None:
         raise RuntimeError("the second Redis does not become a replica of the first")
-    scene.relays.append(relay)
-    shared(scene, relay.port)
+    shared(scene, port)
 
 
 async def failover(scene):
@@ -98,7 +96,7 @@ async def failover(scene):
 
 async def name_follows(scene):
     """New connections reach the new primary, and old ones stay where they are."""
-    scene.relays[0].target = scene.notes["replica"]
+    scene.relay_leads_to(scene.notes["replica"])
 
 
 FAULTS = [
