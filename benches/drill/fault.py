@@ -52,8 +52,8 @@ class Fault:
     """A fault.
 
     `setup` comes before all programs start, and `before` when the fake runs. `cause` comes before the sidecar starts
-    (`at_start`) or when calls go well, and `end` when all was said. `extra` looks for what only this fault has: it gets
-    the scene and what was said, and returns pairs of a channel and a sentence about what is false.
+    (`at_start`) or when calls go well, and `end` when all was said. `extra` looks for what only this fault has. It
+    gets the scene and what was said, and returns pairs of a channel and a sentence about what is false.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """The results as a table, one row a fault, and below it all that is false or silent."""
 
-HEADS = ("fault", "kind", "log", "metrics", "readyz", "accounts", "check", "app", "slowest", "told", "over", "verdict")
+HEADS = "fault kind log metrics readyz accounts check app slowest told over verdict".split()
 
 
 def print_table(results, out):
