@@ -202,7 +202,7 @@ impl EndpointState {
 
 /// An endpoint with its last refusal.
 #[derive(Debug)]
-struct Entry {
+struct RefusedEndpoint {
     path: Box<[u8]>,
     state: EndpointState,
     answer: CachedRefusal,
@@ -216,7 +216,7 @@ struct Entry {
 pub struct RefusedEndpoints {
     /// So that nobody takes the lock while there are none.
     count: AtomicUsize,
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Vec<RefusedEndpoint>>,
 }
 
 impl RefusedEndpoints {
@@ -240,7 +240,7 @@ impl RefusedEndpoints {
         if entries.len() == MOST {
             entries.remove(0);
         }
-        entries.push(Entry {
+        entries.push(RefusedEndpoint {
             path: path.into(),
             state,
             answer,
@@ -291,7 +291,7 @@ impl RefusedEndpoints {
         }
     }
 
-    fn find<T>(&self, path: &[u8], found: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+    fn find<T>(&self, path: &[u8], found: impl FnOnce(&mut RefusedEndpoint) -> T) -> Option<T> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
@@ -302,7 +302,7 @@ impl RefusedEndpoints {
             .map(found)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<RefusedEndpoint>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

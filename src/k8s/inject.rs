@@ -72,9 +72,9 @@ pub enum Outcome {
 /// Why a pod is refused, as a sentence that names the annotation or the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Refusal(String);
+pub struct InjectRefusal(String);
 
-impl Refusal {
+impl InjectRefusal {
     fn new(sentence: impl Into<String>) -> Self {
         Self(sentence.into())
     }
@@ -86,7 +86,7 @@ const NATIVE_SINCE: (u32, u32) = (1, 29);
 
 impl Injector {
     /// Adds a sidecar to `pod`, unless it has one, asks for none, or cannot have one.
-    pub fn inject(&self, pod: InjectedPod<'_>) -> Result<Outcome, Refusal> {
+    pub fn inject(&self, pod: InjectedPod<'_>) -> Result<Outcome, InjectRefusal> {
         if let Some(reason) = self.unwanted(pod)? {
             return Ok(Outcome::Unchanged(reason));
         }
@@ -125,7 +125,7 @@ impl Injector {
     }
 
     /// Removes the sidecar from `pod`, with all other additions.
-    pub fn uninject(&self, pod: InjectedPod<'_>) -> Result<Outcome, Refusal> {
+    pub fn uninject(&self, pod: InjectedPod<'_>) -> Result<Outcome, InjectRefusal> {
         object::check_shape(pod.object)?;
         let status = InjectionStatus::of(pod.object, &self.prefix)?;
         Ok(match status {
@@ -135,7 +135,11 @@ impl Injector {
     }
 
     /// Another webhook may have added containers after the sidecar was added.
-    fn complete(&self, pod: InjectedPod<'_>, status: InjectionStatus) -> Result<Outcome, Refusal> {
+    fn complete(
+        &self,
+        pod: InjectedPod<'_>,
+        status: InjectionStatus,
+    ) -> Result<Outcome, InjectRefusal> {
         if status.host_alias {
             transparent::check_ports(pod.object, &self.prefix)?;
         }
@@ -152,7 +156,7 @@ impl Injector {
     }
 
     /// Whether the pod, or else its namespace, asks for no sidecar.
-    fn unwanted(&self, pod: InjectedPod<'_>) -> Result<Option<String>, Refusal> {
+    fn unwanted(&self, pod: InjectedPod<'_>) -> Result<Option<String>, InjectRefusal> {
         let key = self.prefix.key("inject");
         let mut wanted = false;
         // The cluster selects pods by the label. An annotation can also ask for no sidecar.
@@ -163,7 +167,7 @@ impl Injector {
                 Some("true") => wanted = true,
                 Some("false") => return Ok(Some(format!("its {what} {key} is false"))),
                 Some(other) => {
-                    return Err(Refusal::new(format!(
+                    return Err(InjectRefusal::new(format!(
                         "the pod's {what} {key}: {other:?} is neither true nor false"
                     )));
                 }
@@ -176,7 +180,7 @@ impl Injector {
         match word(pod.namespace, "labels", &key, "the namespace's")? {
             None | Some("enabled") => Ok(None),
             Some("disabled") => Ok(Some(format!("its namespace's label {key} is disabled"))),
-            Some(other) => Err(Refusal::new(format!(
+            Some(other) => Err(InjectRefusal::new(format!(
                 "the namespace's label {key}: {other:?} is neither enabled nor disabled"
             ))),
         }
@@ -188,7 +192,7 @@ impl Injector {
         pod: &Value,
         layers: &SettingLayers,
         settings: &SidecarSettings,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), InjectRefusal> {
         if let Some((major, minor)) = self.cluster
             && settings.sidecar == SidecarKind::Native
             && (major, minor) < NATIVE_SINCE

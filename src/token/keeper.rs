@@ -3,10 +3,10 @@
 mod adopt;
 pub mod backoff;
 pub mod confidence;
-mod known_dead;
 mod refusal;
 pub mod schedule;
 mod state;
+mod status;
 mod waiters;
 
 use std::{
@@ -32,12 +32,12 @@ use super::{
     source::{FetchRequest, FetchedToken, TokenError, TokenSource},
 };
 use crate::metrics::{AccountMetrics, Cause, Fetched};
-use confidence::Event;
+use confidence::TokenEvent;
 pub use confidence::{DeadBecause, PathId, Refusal};
-pub use known_dead::KnownDead;
 pub use refusal::{NoReplay, Replacement, ReplayToken};
 use schedule::Renewal;
 use state::{FetchFailure, Flight, InFlight, State};
+pub use status::{KnownDead, Status};
 use waiters::Waiters;
 
 /// Options of a keeper.
@@ -82,21 +82,6 @@ pub struct NoToken {
     pub error: TokenError,
     /// The time until the next attempt.
     pub retry_after: Duration,
-}
-
-/// The status of a keeper, for the admin port.
-#[derive(Debug)]
-pub struct Status {
-    /// The current token, expired or not.
-    pub token: Option<Arc<Token>>,
-    /// The last failure since the last success.
-    pub error: Option<NoToken>,
-    /// Whether the first fetch has ended.
-    pub tried: bool,
-    /// Fetches in the current 24 hours.
-    pub fetches: u32,
-    /// Set while WeChat refuses the token for every call, and no other can be had.
-    pub known_dead: Option<KnownDead>,
 }
 
 impl<S: TokenSource> Keeper<S> {
@@ -172,18 +157,6 @@ impl<S: TokenSource> Keeper<S> {
     /// The history that gets the fingerprints of its tokens.
     pub fn history(&self) -> Option<&Arc<TokenHistory>> {
         self.history.as_ref()
-    }
-
-    /// The status, for the admin port.
-    pub fn status(&self) -> Status {
-        let state = self.lock();
-        Status {
-            token: self.in_hand(),
-            error: state.failure.as_ref().map(FetchFailure::report),
-            tried: state.tried,
-            fetches: state.token.fetches(),
-            known_dead: self.known_dead(&state),
-        }
     }
 
     /// Forgets a failure, because its cause may be gone: for example, the secret has changed.
@@ -271,7 +244,7 @@ impl<S: TokenSource> Keeper<S> {
     /// must not cancel a fetch that others need, or one that WeChat has acted upon. It runs on the
     /// control runtime, so that a busy worker does not delay it.
     fn launch(self: &Arc<Self>, state: &mut State, cause: Cause) -> Flight {
-        state.step(Event::FetchBegins);
+        state.step(TokenEvent::FetchBegins);
         let this = Arc::clone(self);
         let request = FetchRequest {
             cause,
@@ -312,7 +285,7 @@ impl<S: TokenSource> Keeper<S> {
             Err(error) => !error.was_sent(),
         };
         if spared {
-            state.step(Event::FetchSpared);
+            state.step(TokenEvent::FetchSpared);
         }
         let outcome = match outcome {
             Ok(fetched) => Ok(self.store(&mut state, cause, fetched)),
@@ -334,7 +307,7 @@ impl<S: TokenSource> Keeper<S> {
                 self.metrics.fetch(kept, cause, fetched);
                 let retry_at = Instant::now() + wait;
                 let account = error.kind().is_of_the_account();
-                state.step(Event::FetchFailed { account });
+                state.step(TokenEvent::FetchFailed { account });
                 let failed = error.clone();
                 state.failure = Some(FetchFailure {
                     error,
@@ -367,7 +340,7 @@ impl<S: TokenSource> Keeper<S> {
         };
         state.renew_at = Instant::now() + pause;
         state.failure = None;
-        state.step(Event::Fetched(confidence::ReturnedToken {
+        state.step(TokenEvent::Fetched(confidence::ReturnedToken {
             same,
             by_wechat: fetched,
             after_refusal: cause == Cause::Refusal,

@@ -33,9 +33,9 @@ fn refused(number: usize, token: &Arc<Token>) -> RefusedCall {
 }
 
 /// What is known about `/x`.
-struct Endpoint(RefusedEndpoints);
+struct KnownEndpoint(RefusedEndpoints);
 
-impl Endpoint {
+impl KnownEndpoint {
     fn new() -> Self {
         Self(RefusedEndpoints::default())
     }
@@ -61,7 +61,7 @@ impl Endpoint {
 
 #[tokio::test(start_paused = true)]
 async fn one_bad_call_spoils_nothing_for_others_and_is_itself_not_replayed() {
-    let (endpoint, old) = (Endpoint::new(), token("old"));
+    let (endpoint, old) = (KnownEndpoint::new(), token("old"));
     for _ in 0..10 {
         assert!(!endpoint.add(&refused(1, &old)));
         assert_eq!(endpoint.known(1, &old), Known::Hopeless);
@@ -75,7 +75,7 @@ async fn one_bad_call_spoils_nothing_for_others_and_is_itself_not_replayed() {
 
 #[tokio::test(start_paused = true)]
 async fn three_different_calls_give_an_endpoint_up() {
-    let (endpoint, old) = (Endpoint::new(), token("old"));
+    let (endpoint, old) = (KnownEndpoint::new(), token("old"));
     for (number, gives_up) in [(1, false), (2, false), (1, false), (3, true), (4, false)] {
         assert_eq!(endpoint.add(&refused(number, &old)), gives_up, "{number}");
     }
@@ -87,7 +87,7 @@ async fn three_different_calls_give_an_endpoint_up() {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_may_work_is_never_given_up() {
-    let (endpoint, old) = (Endpoint::new(), token("old"));
+    let (endpoint, old) = (KnownEndpoint::new(), token("old"));
     for number in 0..20 {
         assert!(!endpoint.add(&RefusedCall {
             may_work: true,
@@ -99,7 +99,7 @@ async fn an_endpoint_that_may_work_is_never_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_worked_is_given_up_only_for_a_token_confirmed_since() {
-    let (endpoint, old) = (Endpoint::new(), token("old"));
+    let (endpoint, old) = (KnownEndpoint::new(), token("old"));
     let worked = RefusedCall {
         worked: true,
         ..refused(1, &old)
@@ -118,7 +118,7 @@ async fn an_endpoint_that_worked_is_given_up_only_for_a_token_confirmed_since() 
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_never_worked_and_refuses_another_token_refuses_any_for_an_hour() {
-    let endpoint = Endpoint::new();
+    let endpoint = KnownEndpoint::new();
     endpoint.add_different(&refused(1, &token("one")));
     endpoint.add(&refused(1, &token("two")));
     assert_eq!(endpoint.known(9, &token("three")), Known::Hopeless);
@@ -128,7 +128,7 @@ async fn an_endpoint_that_never_worked_and_refuses_another_token_refuses_any_for
 
 #[tokio::test(start_paused = true)]
 async fn with_a_token_that_nobody_confirmed_it_counts_for_a_minute() {
-    let (endpoint, old) = (Endpoint::new(), token("old"));
+    let (endpoint, old) = (KnownEndpoint::new(), token("old"));
     endpoint.add_different(&RefusedCall {
         confirmed: false,
         ..refused(1, &old)
@@ -140,7 +140,7 @@ async fn with_a_token_that_nobody_confirmed_it_counts_for_a_minute() {
 
 #[tokio::test(start_paused = true)]
 async fn suspicion_ends_ten_minutes_after_the_last_refusal() {
-    let (endpoint, old) = (Endpoint::new(), token("old"));
+    let (endpoint, old) = (KnownEndpoint::new(), token("old"));
     endpoint.add(&refused(1, &old));
     advance(SUSPECT - Duration::from_secs(1)).await;
     assert_eq!(endpoint.known(2, &old), Known::Suspect);
@@ -150,7 +150,7 @@ async fn suspicion_ends_ten_minutes_after_the_last_refusal() {
 
 #[tokio::test(start_paused = true)]
 async fn ten_hopeless_calls_a_second_pass_and_the_rest_is_answered() {
-    let (endpoint, old) = (Endpoint::new(), token("old"));
+    let (endpoint, old) = (KnownEndpoint::new(), token("old"));
     let cached = |number| endpoint.0.cached_refusal(b"/x", &old, || call(number));
     assert!(cached(1).is_none());
     endpoint.add_different(&refused(1, &old));

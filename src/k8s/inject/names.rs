@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Refusal;
+use super::InjectRefusal;
 
 /// The prefix of all labels and annotations, such as `wechat-sidecar.dev`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,11 +78,11 @@ pub(super) fn word<'a>(
     kind: &str,
     key: &str,
     whose: &str,
-) -> Result<Option<&'a str>, Refusal> {
+) -> Result<Option<&'a str>, InjectRefusal> {
     match texts(object, kind).and_then(|texts| texts.get(key)) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Refusal::new(format!(
+        Some(_) => Err(InjectRefusal::new(format!(
             "{whose} {} {key}: its value is not a string; put it in quotes",
             kind.trim_end_matches('s')
         ))),

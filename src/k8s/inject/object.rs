@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{CONTAINER, Refusal};
+use super::{CONTAINER, InjectRefusal};
 
 /// The lists of containers in the spec of a pod.
 pub(super) const CONTAINERS: [&str; 2] = ["initContainers", "containers"];
@@ -15,8 +15,8 @@ pub(super) const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-contai
 
 /// Checks that `pod` has the structure that all other functions expect. The API server has checked that already, but
 /// offline it is not certain.
-pub(super) fn check_shape(pod: &Value) -> Result<(), Refusal> {
-    let wrong = |path: &str, what: &str| Err(Refusal::new(format!("{path} is no {what}")));
+pub(super) fn check_shape(pod: &Value) -> Result<(), InjectRefusal> {
+    let wrong = |path: &str, what: &str| Err(InjectRefusal::new(format!("{path} is no {what}")));
     let maps = [
         "/metadata",
         "/metadata/labels",
@@ -35,7 +35,9 @@ pub(super) fn check_shape(pod: &Value) -> Result<(), Refusal> {
         return wrong("spec", "map");
     }
     if items(pod, "/spec/containers").is_empty() {
-        return Err(Refusal::new("spec.containers is no list of containers"));
+        return Err(InjectRefusal::new(
+            "spec.containers is no list of containers",
+        ));
     }
     let lists = [
         "initContainers",

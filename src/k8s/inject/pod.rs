@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::time::Duration;
 
 use super::{
-    CONTAINER, Refusal,
+    CONTAINER, InjectRefusal,
     names::{Prefix, text},
     object::{BASE_URL, CONTAINERS, DEFAULT_CONTAINER, annotate, items, list},
     other_sidecars::{has_mesh, is_stranger},
@@ -23,7 +23,7 @@ pub(super) fn inject(
     prefix: &Prefix,
     settings: &SidecarSettings,
     warnings: &mut Vec<String>,
-) -> Result<Value, Refusal> {
+) -> Result<Value, InjectRefusal> {
     let context = context(pod);
     if settings.sidecar == SidecarKind::Classic {
         let has_init = !items(pod, "/spec/initContainers").is_empty();
@@ -67,12 +67,12 @@ pub(super) fn inject(
     Ok(pod)
 }
 
-fn add_volumes(pod: &mut Value, volumes: Vec<Value>) -> Result<(), Refusal> {
+fn add_volumes(pod: &mut Value, volumes: Vec<Value>) -> Result<(), InjectRefusal> {
     let all = list(&mut pod["spec"], "volumes");
     for volume in volumes {
         if all.iter().any(|other| other["name"] == volume["name"]) {
             let name = volume["name"].as_str().unwrap_or_default();
-            return Err(Refusal::new(format!(
+            return Err(InjectRefusal::new(format!(
                 "the pod has a volume of its own named {name}"
             )));
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Duration;
 
 use super::{
-    Refusal,
+    InjectRefusal,
     names::{Prefix, object_name, texts},
     setting::{self, Setting, SettingId},
     values::{self, Quantity},
@@ -102,7 +102,7 @@ pub enum PresetError {
     Unknown(String),
     /// The value cannot be parsed, or contradicts another one.
     #[error("{0}")]
-    Refused(#[from] Refusal),
+    Refused(#[from] InjectRefusal),
 }
 
 impl Presets {
@@ -154,7 +154,7 @@ impl SettingLayers {
         presets: &Presets,
         namespace: &Value,
         pod: &Value,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, InjectRefusal> {
         let default = |id: SettingId| {
             let Setting { name, preset, .. } = id.setting();
             (id, raw(id, preset, SettingLayer::Default, prefix.key(name)))
@@ -174,7 +174,7 @@ impl SettingLayers {
     }
 
     /// Parses all settings.
-    pub(super) fn settings(&self) -> Result<SidecarSettings, Refusal> {
+    pub(super) fn settings(&self) -> Result<SidecarSettings, InjectRefusal> {
         self.read().map_err(refused)
     }
 
@@ -265,7 +265,7 @@ impl SettingLayers {
     }
 
     /// A refusal because of the value of `id`, which is valid as such. `problem` is a phrase about it.
-    pub(super) fn objection(&self, id: SettingId, problem: &str) -> Refusal {
+    pub(super) fn objection(&self, id: SettingId, problem: &str) -> InjectRefusal {
         refused(self.0.get(id).objection(problem))
     }
 }
@@ -275,7 +275,7 @@ fn annotated(
     object: &Value,
     layer: SettingLayer,
     prefix: &Prefix,
-) -> Result<Vec<(SettingId, RawSetting)>, Refusal> {
+) -> Result<Vec<(SettingId, RawSetting)>, InjectRefusal> {
     let mut found = Vec::new();
     for (key, value) in texts(object, "annotations").into_iter().flatten() {
         let Some(name) = prefix.strip(key).filter(|name| !OTHERS.contains(name)) else {
@@ -305,8 +305,8 @@ fn raw(id: SettingId, text: &str, layer: SettingLayer, name: String) -> RawSetti
     }
 }
 
-fn refused(error: PlacedError) -> Refusal {
-    Refusal::new(error.to_string())
+fn refused(error: PlacedError) -> InjectRefusal {
+    InjectRefusal::new(error.to_string())
 }
 
 impl Display for SettingPlace {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    CONTAINER, Refusal,
+    CONTAINER, InjectRefusal,
     names::{Prefix, word},
     object::{self, DEFAULT_CONTAINER, list},
     transparent,
@@ -40,13 +40,13 @@ pub(super) struct InjectionStatus {
 
 impl InjectionStatus {
     /// Reads the record in `pod`.
-    pub(super) fn of(pod: &Value, prefix: &Prefix) -> Result<Option<Self>, Refusal> {
+    pub(super) fn of(pod: &Value, prefix: &Prefix) -> Result<Option<Self>, InjectRefusal> {
         let key = prefix.key("status");
         let Some(status) = word(pod, "annotations", &key, "the pod's")? else {
             return Ok(None);
         };
         serde_json::from_str(status).map(Some).map_err(|_| {
-            Refusal::new(format!(
+            InjectRefusal::new(format!(
                 "the pod's annotation {key}: injection wrote this, and it was changed since; \
                  remove it together with what was injected"
             ))

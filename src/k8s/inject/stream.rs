@@ -5,7 +5,7 @@ use std::iter::repeat_n;
 use serde_json::Value;
 
 use super::{
-    InjectedPod, Injector, Outcome, Refusal,
+    InjectRefusal, InjectedPod, Injector, Outcome,
     workload::{self, Namespaces, PodTemplate},
     yaml,
 };
@@ -103,7 +103,7 @@ impl Work<'_> {
         document: &Value,
         place: &PodTemplate,
         report: &mut Vec<String>,
-    ) -> Result<Option<Value>, Refusal> {
+    ) -> Result<Option<Value>, InjectRefusal> {
         let Injector { prefix, .. } = self.injector;
         let inject = prefix.key("inject");
         let pod = match self.direction {

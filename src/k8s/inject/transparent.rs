@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Refusal,
+    InjectRefusal,
     names::Prefix,
     object::{self, items, list},
     settings::TRANSPARENT_PORT as PORT,
@@ -17,11 +17,11 @@ const ADDRESS: &str = "127.0.0.1";
 const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
 
 /// Whether the port is free.
-pub(super) fn check_ports(pod: &Value, prefix: &Prefix) -> Result<(), Refusal> {
+pub(super) fn check_ports(pod: &Value, prefix: &Prefix) -> Result<(), InjectRefusal> {
     let Some(container) = object::declares_port(pod, PORT) else {
         return Ok(());
     };
-    Err(Refusal::new(format!(
+    Err(InjectRefusal::new(format!(
         "the annotation {}: transparent takes port {PORT} of the pod, which the container {container} declares; \
          use base-url, or let the container listen elsewhere",
         prefix.key("mode")
@@ -29,11 +29,11 @@ pub(super) fn check_ports(pod: &Value, prefix: &Prefix) -> Result<(), Refusal> {
 }
 
 /// Checks that the pod does not prevent it.
-pub(super) fn check(pod: &Value, prefix: &Prefix) -> Result<(), Refusal> {
+pub(super) fn check(pod: &Value, prefix: &Prefix) -> Result<(), InjectRefusal> {
     let mode = prefix.key("mode");
     for alias in items(pod, "/spec/hostAliases") {
         if names_host(alias) && alias["ip"] != ADDRESS {
-            return Err(Refusal::new(format!(
+            return Err(InjectRefusal::new(format!(
                 "the annotation {mode}: transparent points {HOST} to {ADDRESS}, and spec.hostAliases to another address"
             )));
         }
@@ -43,7 +43,7 @@ pub(super) fn check(pod: &Value, prefix: &Prefix) -> Result<(), Refusal> {
             .as_str()
             .and_then(|value| value.trim().parse().ok());
         if sysctl["name"] == SYSCTL && start.is_none_or(|start: u32| start > PORT.into()) {
-            return Err(Refusal::new(format!(
+            return Err(InjectRefusal::new(format!(
                 "the annotation {mode}: transparent needs port {PORT}, which the pod's sysctl {SYSCTL} forbids"
             )));
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{
-    Refusal,
+    InjectRefusal,
     names::{Prefix, texts, word},
     object::items,
 };
@@ -69,7 +69,11 @@ pub(super) fn name(object: &Value) -> String {
 
 impl PodTemplate {
     /// The pod, unless the workload asks for no sidecar and its pods say nothing.
-    pub(super) fn pod(&self, document: &Value, inject: &str) -> Result<Option<Value>, Refusal> {
+    pub(super) fn pod(
+        &self,
+        document: &Value,
+        inject: &str,
+    ) -> Result<Option<Value>, InjectRefusal> {
         let Some(pod) = document.pointer(&self.pointer) else {
             return Ok(None);
         };

@@ -78,12 +78,17 @@ impl RefreshBackoff {
 
     /// Whether a refusal may cause a fetch now for which the call itself is most likely to blame.
     pub fn allows_weak(&mut self, now: Instant) -> bool {
+        self.allows(now) && self.weak_is_due(now)
+    }
+
+    /// Whether weak evidence may cause a fetch again. If so, that fetch is counted.
+    pub fn weak_is_due(&mut self, now: Instant) -> bool {
         let paused = |at| now.saturating_duration_since(at) < WEAK_INTERVAL;
-        let allows = self.allows(now) && !self.weak_at.is_some_and(paused);
-        if allows {
+        let is_due = !self.weak_at.is_some_and(paused);
+        if is_due {
             self.weak_at = Some(now);
         }
-        allows
+        is_due
     }
 
     /// Whether the day has fetches left.

@@ -152,7 +152,7 @@ enum LastFetch {
 
 /// What happens to a token.
 #[derive(Clone, Copy, Debug)]
-pub enum Event {
+pub enum TokenEvent {
     /// A fetch begins, whatever its cause.
     FetchBegins,
     /// The fetch did not ask WeChat after all.
@@ -198,7 +198,7 @@ pub struct ReturnedToken {
 pub enum Action {
     /// Fetch another token.
     Fetch,
-    /// Wait whether other calls are accepted, and report [`Event::NothingAccepted`] otherwise.
+    /// Wait whether other calls are accepted, and report [`TokenEvent::NothingAccepted`] otherwise.
     Watch,
     /// No fetch.
     Pass,
@@ -255,22 +255,22 @@ impl TokenState {
     }
 
     /// The transition function. It reads no clock and draws no random number.
-    pub fn step(mut self, event: Event, now: Instant) -> (Self, Action) {
+    pub fn step(mut self, event: TokenEvent, now: Instant) -> (Self, Action) {
         let mut action = Action::Pass;
         match event {
-            Event::FetchBegins => self.fetch_begins(now),
-            Event::FetchSpared => self.backoff.refund(),
-            Event::Fetched(fetched) => self.fetched(fetched, now),
-            Event::FetchFailed { account } => self.failed(account),
-            Event::Accepted { first } => self.accepted(first, now),
-            Event::Refused(refusal) => action = self.refused(refusal, now),
-            Event::NothingAccepted(refusal) => action = self.nothing_accepted(refusal, now),
-            Event::FetchWasEarlier => {
+            TokenEvent::FetchBegins => self.fetch_begins(now),
+            TokenEvent::FetchSpared => self.backoff.refund(),
+            TokenEvent::Fetched(fetched) => self.fetched(fetched, now),
+            TokenEvent::FetchFailed { account } => self.failed(account),
+            TokenEvent::Accepted { first } => self.accepted(first, now),
+            TokenEvent::Refused(refusal) => action = self.refused(refusal, now),
+            TokenEvent::NothingAccepted(refusal) => action = self.nothing_accepted(refusal, now),
+            TokenEvent::FetchWasEarlier => {
                 let allowed = self.backoff.allows(now) || self.backoff.follow_up(now);
                 action = fetch_if(allowed);
             }
-            Event::RefusedAgain(refusal) => self.refused_again(refusal, now),
-            Event::NotReplayed(refusal) => {
+            TokenEvent::RefusedAgain(refusal) => self.refused_again(refusal, now),
+            TokenEvent::NotReplayed(refusal) => {
                 self.note(refusal, WhichSend::Last);
                 self.ask(now);
             }

@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::{
     Keeper,
-    confidence::{Action, Event, Refusal},
+    confidence::{Action, Refusal, TokenEvent},
     state::State,
 };
 use crate::{
@@ -78,7 +78,7 @@ impl<S: TokenSource> Keeper<S> {
         refusal: Refusal,
     ) -> Result<Replacement, TokenError> {
         let refused_at = Instant::now();
-        let mut event = Event::Refused(refusal);
+        let mut event = TokenEvent::Refused(refusal);
         loop {
             let (conclusive, flight) = {
                 let mut state = self.lock();
@@ -101,7 +101,7 @@ impl<S: TokenSource> Keeper<S> {
                 } else if let Some(failure) = state.back_off() {
                     let error = failure.error.clone();
                     let account = error.kind().is_of_the_account();
-                    self.step_if_in_hand(&mut state, refused, Event::FetchFailed { account });
+                    self.step_if_in_hand(&mut state, refused, TokenEvent::FetchFailed { account });
                     return Err(error);
                 } else {
                     match action {
@@ -115,10 +115,10 @@ impl<S: TokenSource> Keeper<S> {
             if !token.is(refused) {
                 return Ok(Replacement::Another(token));
             }
-            if conclusive || matches!(event, Event::FetchWasEarlier) {
+            if conclusive || matches!(event, TokenEvent::FetchWasEarlier) {
                 return Ok(Replacement::Same);
             }
-            event = Event::FetchWasEarlier;
+            event = TokenEvent::FetchWasEarlier;
         }
     }
 
@@ -131,7 +131,7 @@ impl<S: TokenSource> Keeper<S> {
         let retries_same = self.options.retry_same_token;
         let not_replayed = |confirmed| {
             let mut state = self.lock();
-            self.step_if_in_hand(&mut state, refused, Event::NotReplayed(refusal));
+            self.step_if_in_hand(&mut state, refused, TokenEvent::NotReplayed(refusal));
             self.changed.notify_one();
             Err(NoReplay::Same { confirmed })
         };
@@ -188,7 +188,7 @@ impl<S: TokenSource> Keeper<S> {
     }
 
     /// Applies `event`, which concerns `token`, unless another is in hand now.
-    fn step_if_in_hand(&self, state: &mut State, token: &Token, event: Event) -> Action {
+    fn step_if_in_hand(&self, state: &mut State, token: &Token, event: TokenEvent) -> Action {
         if !self.in_hand().is_some_and(|current| current.is(token)) {
             return Action::Pass;
         }
@@ -231,7 +231,7 @@ impl<S: TokenSource> Keeper<S> {
             } else if state.back_off().is_some() {
                 return Ok(false);
             } else {
-                let event = Event::NothingAccepted(refusal);
+                let event = TokenEvent::NothingAccepted(refusal);
                 match self.step_if_in_hand(&mut state, refused, event) {
                     Action::Fetch => self.launch(&mut state, Cause::Refusal),
                     Action::Watch | Action::Pass => return Ok(false),
@@ -263,14 +263,14 @@ impl<S: TokenSource> Keeper<S> {
         if self.in_hand().is_some_and(|current| current.is(token)) {
             self.watching.store(false, Ordering::Relaxed);
             state.accepted += 1;
-            state.step(Event::Accepted { first });
+            state.step(TokenEvent::Accepted { first });
         }
     }
 
     /// Notes that a replay with `token` was refused.
     pub fn refused_again(&self, token: &Token, refusal: Refusal) {
         let mut state = self.lock();
-        self.step_if_in_hand(&mut state, token, Event::RefusedAgain(refusal));
+        self.step_if_in_hand(&mut state, token, TokenEvent::RefusedAgain(refusal));
         self.changed.notify_one();
     }
 }

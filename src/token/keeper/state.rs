@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     NoToken, Options,
-    confidence::{Action, Event, TokenState, TokenTraits},
+    confidence::{Action, TokenEvent, TokenState, TokenTraits},
     schedule::Renewal,
 };
 use crate::token::{Token, source::TokenError};
@@ -72,7 +72,7 @@ impl State {
     }
 
     /// Applies `event` to the state of the token.
-    pub(super) fn step(&mut self, event: Event) -> Action {
+    pub(super) fn step(&mut self, event: TokenEvent) -> Action {
         let (next, action) = self.token.clone().step(event, Instant::now());
         self.token = next;
         action

@@ -113,8 +113,7 @@ impl TokenState {
             return fetch_if(self.backoff.allows_weak(now));
         }
         let evidence = self.note(refusal, WhichSend::First);
-        let path_may_be_to_blame =
-            refusal.suspect || (!refusal.worked && evidence.before == Before::Accepted);
+        let path_may_be_to_blame = refusal.suspect || (!refusal.worked && self.proven);
         if !path_may_be_to_blame && self.backoff.allows(now) {
             return Action::Fetch;
         }
@@ -131,7 +130,10 @@ impl TokenState {
             return Action::Pass;
         }
         let evidence = self.note(refusal, WhichSend::StillFirst);
-        let hope = evidence.before == Before::Accepted && self.backoff.last_hope(now);
+        let is_weak = refusal.suspect || !refusal.worked;
+        let hope = evidence.before == Before::Accepted
+            && (!is_weak || self.backoff.weak_is_due(now))
+            && self.backoff.last_hope(now);
         let every_call = refusal.worked || evidence.has_two_paths();
         fetch_if(hope || (every_call && self.backoff.allows(now)))
     }

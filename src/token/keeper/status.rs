@@ -1,11 +1,33 @@
-//! What is told about a token that WeChat refuses for every call.
+//! What a keeper tells about its token.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use tokio::time::{Duration, Instant};
 
-use super::{Keeper, confidence::DeadBecause, state::State};
-use crate::token::source::TokenError;
+use super::{
+    Keeper, NoToken,
+    confidence::DeadBecause,
+    state::{FetchFailure, State},
+};
+use crate::token::{
+    Token,
+    source::{TokenError, TokenSource},
+};
+
+/// The status of a keeper, for the admin port.
+#[derive(Debug)]
+pub struct Status {
+    /// The current token, expired or not.
+    pub token: Option<Arc<Token>>,
+    /// The last failure since the last success.
+    pub error: Option<NoToken>,
+    /// Whether the first fetch has ended.
+    pub tried: bool,
+    /// Fetches in the current 24 hours.
+    pub fetches: u32,
+    /// Set while WeChat refuses the token for every call, and no other can be had.
+    pub known_dead: Option<KnownDead>,
+}
 
 /// WeChat refuses the token for every call, and no other can be had. Shown as a sentence.
 #[derive(Clone, Debug)]
@@ -43,9 +65,21 @@ impl fmt::Display for KnownDead {
     }
 }
 
-impl<S> Keeper<S> {
+impl<S: TokenSource> Keeper<S> {
+    /// The status, for the admin port.
+    pub fn status(&self) -> Status {
+        let state = self.lock();
+        Status {
+            token: self.in_hand(),
+            error: state.failure.as_ref().map(FetchFailure::report),
+            tried: state.tried,
+            fetches: state.token.fetches(),
+            known_dead: self.known_dead(&state),
+        }
+    }
+
     /// Why the token in hand is known to be dead, if it is.
-    pub(super) fn known_dead(&self, state: &State) -> Option<KnownDead> {
+    fn known_dead(&self, state: &State) -> Option<KnownDead> {
         let because = state.token.dead()?;
         let next = state.due().saturating_duration_since(Instant::now());
         Some(KnownDead {
