@@ -5,8 +5,8 @@ mod directory;
 mod endpoint_use;
 mod error;
 mod factory;
-mod ip_rejected;
 mod options;
+mod problems;
 pub mod refused_endpoints;
 pub mod rules;
 mod upstreams;
@@ -17,7 +17,6 @@ pub use directory::{Accounts, Directory, Lookup};
 pub use endpoint_use::{EndpointUse, OpenCall};
 pub use error::AccountError;
 pub use factory::AccountFactory;
-pub use ip_rejected::{RejectedIp, RejectedIps};
 pub use options::{Options, SourceOptions};
 use refused_endpoints::RefusedEndpoints;
 
@@ -26,7 +25,7 @@ use crate::{
     metrics::AccountMetrics,
     secret::SecretSource,
     token::{keeper::Keeper, source::AccountSource, ticket::Tickets},
-    wechat::{api::Api, endpoint, errcode},
+    wechat::{api::Api, endpoint},
 };
 
 /// AppIDs and corpids have 18 characters. A corpsecret, which may be given by mistake, has 43.
@@ -64,14 +63,12 @@ pub struct Account {
     pub keeper: Arc<Keeper<AccountSource>>,
     /// Its tickets.
     pub tickets: Arc<Tickets>,
-    /// Its counters.
+    /// Its counters, and its problems.
     pub metrics: Arc<AccountMetrics>,
     /// What became of its calls.
     pub endpoint_use: Arc<EndpointUse>,
     /// The endpoints that refuse calls whatever the token.
     pub refused_endpoints: Arc<RefusedEndpoints>,
-    /// The last reply that refused a call because its IP is not on the whitelist.
-    pub ip_rejected: Arc<RejectedIps>,
     /// Its own upstream; `None` where it uses the common one.
     pub upstream: Option<Arc<UpstreamKey>>,
 }
@@ -80,19 +77,6 @@ pub struct Account {
 pub const PLACEHOLDER: &str = "sidecar-";
 
 impl Account {
-    /// Logs a reply whose `code` says that the IP of calls is not on the whitelist. Another token does
-    /// not help against that.
-    pub fn note_ip(&self, code: i64, body: &[u8]) {
-        if errcode::is_about_the_ip(self.api, code)
-            && let Some(seen) = self.ip_rejected.note(code, errcode::ip(body))
-        {
-            tracing::warn!(
-                account = self.options.id(),
-                "{seen}: add it in the console, or send calls from one that is (see --egress-proxy)"
-            );
-        }
-    }
-
     /// The path prefix of its upstream; usually empty.
     pub fn prefix(&self) -> &str {
         self.upstream

@@ -1,5 +1,6 @@
 //! The admin port. Everybody who reaches it may read probes and metrics; all else is for loopback peers only.
 
+mod problems;
 mod reloads;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -20,6 +21,7 @@ use crate::{
     http_host::{self, HostReply, HostRequest, Service, Visit, page, text},
     log::Log,
     metrics::{AccountPage, CONTENT_TYPE, Metrics, Page, ProcessPage, Ticket},
+    problems::Kind,
     proxy::{GuardOptions, HEADER, guard::Exposure},
     server::{Drain, Workers},
     token::keeper,
@@ -83,7 +85,7 @@ GET  /readyz     200 while the default account has a token that WeChat takes, or
                  process is not about to end; ?account=APPID or NAME asks about one
 GET  /startupz   200 once every account's first token request has ended, well or badly
 GET  /metrics    Prometheus text
-GET  /accounts   loopback only: each account's token, its age and expiry, the last error; how the configuration was read
+GET  /accounts   loopback only: what is wrong; each account's token, its age and expiry; how the configuration was read
 GET  /log-level  loopback only: the level of the log; PUT sets it
 POST /shutdown   loopback only, with --enable-shutdown: drain and exit (/quitquitquit is the same)
 ";
@@ -254,7 +256,11 @@ impl Admin {
             .iter()
             .map(|account| describe(account, is_default(account)))
             .collect();
-        let status = json!({ "accounts": accounts, "configuration": self.readings.describe() });
+        let status = json!({
+            "problems": problems::describe(&self.directory, &self.metrics),
+            "accounts": accounts,
+            "configuration": self.readings.describe(),
+        });
         page("application/json", format!("{status}\n"))
     }
 
@@ -299,7 +305,7 @@ fn has_token(account: &Arc<Account>) -> Result<(), String> {
     let status = account.keeper.status();
     if let Some(dead) = status.known_dead {
         return Err(format!(
-            "no usable access_token for {}: {dead}",
+            "no usable access_token for {}: WeChat refuses it for every call, and {dead}",
             account.names()
         ));
     }
@@ -308,7 +314,7 @@ fn has_token(account: &Arc<Account>) -> Result<(), String> {
     }
     let reason = status.error.map_or_else(
         || "the first token request has not ended".to_owned(),
-        |failure| failure.to_string(),
+        |failure| account.options.explain(&failure.error),
     );
     Err(format!("no access_token for {}: {reason}", account.names()))
 }
@@ -338,9 +344,9 @@ fn describe(account: &Account, is_default: bool) -> Value {
         "token_fetches_today": status.fetches,
         "token_refused": status.known_dead.map(|dead| dead.to_string()),
         "tickets": tickets,
-        "ip_not_on_whitelist": account.ip_rejected.last().map(|seen| seen.to_string()),
+        "ip_not_on_whitelist": account.metrics.problems.uncured_cause(Kind::IpRejected),
         "store_answers": account.keeper.source().store_is_available(),
-        "last_error": status.error.as_ref().map(ToString::to_string),
+        "last_error": status.error.as_ref().map(|failure| account.options.explain(&failure.error)),
         "retry_in_seconds": status.error.as_ref().map(|error| error.retry_after.as_secs()),
     })
 }

@@ -1,6 +1,7 @@
 //! The whole sidecar: a configuration becomes bound ports, which serve until they are told to stop, and drain.
 
 mod accounts;
+mod problem_watch;
 mod reload;
 mod running;
 
@@ -30,6 +31,7 @@ use crate::{
 };
 
 use accounts::{Listeners, OpenListener, ServedAccounts};
+use problem_watch::watch_problems;
 use reload::ConfigSource;
 use running::{Running, watch_secrets};
 
@@ -179,6 +181,8 @@ impl App {
         let mut tasks = JoinSet::new();
         let caller_key = config.proxy.guard.caller_key.clone();
         tasks.spawn(watch_secrets(directory.clone(), caller_key));
+        let (watched, log) = (directory.clone(), self.log.clone());
+        tasks.spawn(watch_problems(watched, metrics.clone(), log));
         let source = ConfigSource::new(&config).await;
         let source = source.map_err(StartError::Signals)?;
         let workers = Workers::start(config.server, &drain, &metrics, || {

@@ -1,5 +1,8 @@
-//! Bodies: an app's as it comes, and what is kept of one so that it can be sent again.
+//! Bodies: an app's as it arrives, what is held of one so that it can be sent again, and the end of one that fails.
 
 pub mod budget;
 pub mod buffered;
+pub mod content_length;
+pub mod error;
+pub mod linger;
 pub mod request_body;

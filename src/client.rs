@@ -23,11 +23,11 @@ use tokio::{
     time::{Duration, Instant, timeout},
 };
 
-pub use request::UpstreamRequest;
+pub use request::{TargetError, UpstreamRequest};
 pub use response_body::ResponseBody;
 
 use crate::net::connector::{Connector, DialError};
-use connection::{Connection, Error};
+use connection::Connection;
 use pool::Pool;
 
 use crate::{
@@ -75,18 +75,21 @@ pub enum SendError {
     /// WeChat did not answer in time. It may have acted on the call.
     #[error("WeChat did not answer within {0:?}")]
     TimedOut(Duration),
+    /// WeChat took nothing of the call for too long. It may have acted on the part that it took.
+    #[error("WeChat took nothing of the call for {0:?}")]
+    Stalled(Duration),
     /// The connection broke. WeChat may have acted on the call.
     #[error("no reply came: {error}")]
     Broken {
         /// Why.
         error: ConnectionError,
-        /// The connection had carried calls before, and was closed at once and without a reply. So WeChat was
-        /// closing it when the call was sent.
+        /// The connection was open before the call came, and broke within a second after the last byte was sent and
+        /// without a byte of a reply. So WeChat was probably closing it when the call was sent.
         was_closing: bool,
     },
     /// The app's own body ended early.
     #[error("the app's body ended early")]
-    App,
+    AppBodyEnded,
 }
 
 impl SendError {
@@ -133,21 +136,11 @@ impl Upstream {
                 None => Box::pin(self.open(fresh)).await?,
             };
             let started = Instant::now();
-            connection.begin(call);
-            match poll_fn(|cx| connection.poll_reply(&self.options, cx)).await {
-                Ok(reply) => {
-                    self.metrics.latency(started.elapsed());
-                    let idle = self.options.idle_timeout;
-                    let pool = self.pool.clone();
-                    Ok(reply.map(|()| ResponseBody::new(connection, idle, pool)))
-                }
-                Err(Error::TimedOut(after)) => Err(SendError::TimedOut(after)),
-                Err(Error::Broken { error, at_once }) => Err(SendError::Broken {
-                    error,
-                    was_closing: reused && at_once,
-                }),
-                Err(Error::App) => Err(SendError::App),
-            }
+            connection.begin(call, reused);
+            let reply = poll_fn(|cx| connection.poll_reply(&self.options, cx)).await?;
+            self.metrics.latency(started.elapsed());
+            let (idle, pool) = (self.options.idle_timeout, self.pool.clone());
+            Ok(reply.map(|()| ResponseBody::new(connection, idle, pool)))
         }
     }
 
@@ -188,7 +181,7 @@ impl Upstream {
         if keep_warm == 0 {
             return 0;
         }
-        let (idle, ready) = self.pool.ready(keep_warm, pause, cx);
+        let (idle, ready) = self.pool.evict_closed_and_count_ready(keep_warm, pause, cx);
         let open = self.options.max_connections.max(1) - self.connections.available_permits();
         keep_warm.saturating_sub(ready + open.saturating_sub(idle))
     }
@@ -198,7 +191,7 @@ impl Upstream {
     async fn open(&self, fresh: bool) -> Result<(Box<Connection>, bool), SendError> {
         for _ in 0..ATTEMPTS {
             let (mut connection, reused) = self.open_one(fresh).await?;
-            if poll_fn(|cx| Poll::Ready(connection.is_open(cx))).await {
+            if poll_fn(|cx| Poll::Ready(connection.check_open(cx))).await {
                 return Ok((connection, reused));
             }
         }
@@ -215,10 +208,11 @@ impl Upstream {
             };
             tokio::select! {
                 biased;
-                permit = permit => permit.map(Acquired::New).ok_or(DialError::Crowded),
+                // This is always `Some`, because nobody closes the semaphores.
+                permit = permit => permit.map(Acquired::New).ok_or(DialError::AtCapacity),
                 connection = self.pool.wait(), if !fresh => Ok(Acquired::Used(connection)),
-                // If no connection is open, the calls in the queue would wait for nothing.
-                _ = dial_failed.changed() => Err(dial_failed.borrow().clone().unwrap_or(DialError::Crowded)),
+                // If no connection is open, the calls in the queue would wait for nothing. A change brings `Some`.
+                _ = dial_failed.changed() => Err(dial_failed.borrow().clone().unwrap_or(DialError::AtCapacity)),
             }
         };
         match timeout(self.options.reply_timeout, acquired).await {
@@ -233,7 +227,7 @@ impl Upstream {
             },
             Ok(Ok(Acquired::Used(connection))) => Ok((connection, true)),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(DialError::Crowded.into()),
+            Err(_) => Err(DialError::AtCapacity.into()),
         }
     }
 

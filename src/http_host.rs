@@ -124,7 +124,7 @@ pub async fn serve<S: Service>(
         };
         let next = tokio::select! {
             next = next => next,
-            () = host.drain.drained() => break,
+            () = host.drain.drain_started() => break,
         };
         let (Ok((stream, peer)), Ok(permit)) = next else {
             sleep(PAUSE).await;
@@ -187,7 +187,7 @@ impl<S: Service> HttpHost<S> {
         // It does not matter if the peer has hung up.
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = self.drain.drained() => {}
+            () = self.drain.drain_started() => {}
         }
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;

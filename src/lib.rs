@@ -23,6 +23,9 @@ pub mod settings;
 // What the two APIs take and say.
 pub mod wechat;
 
+// What is wrong now.
+pub mod problems;
+
 // Counters, and the page that shows them.
 pub mod metrics;
 

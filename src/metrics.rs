@@ -3,6 +3,7 @@
 #[macro_use]
 mod labels;
 mod encoder;
+mod errcodes;
 mod kept;
 mod page;
 
@@ -16,9 +17,10 @@ use std::{
 
 use tokio::time::Duration;
 
-use crate::wechat::endpoint;
+use crate::{problems::Problems, wechat::endpoint};
 
 pub use encoder::{CONTENT_TYPE, Encoder, Family};
+use errcodes::{Errcodes, OWN_REQUEST};
 pub use kept::{Handed, Kept, Ticket};
 use kept::{fetches, tickets};
 pub use labels::{Cause, Fetched, Outcome, Reload, Selection, Skipped, StoreEvent};
@@ -32,26 +34,24 @@ pub const BUCKETS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// The error codes that get a label of their own.
-const ERRCODES: [i64; 28] = [
-    -1, 40001, 40003, 40007, 40013, 40014, 40029, 40097, 40125, 40163, 40164, 40243, 41001, 42001,
-    43002, 43004, 43101, 45009, 45011, 45015, 45047, 47001, 48001, 50002, 60020, 61007, 301002,
-    301042,
-];
-
-/// Counters of one account. Each is an offset into a `Block`.
+/// Counters of one account, and its problems.
 #[derive(Debug)]
-pub struct AccountMetrics(Block);
+pub struct AccountMetrics {
+    /// Each counter is an offset into it.
+    cells: Block,
+    errcodes: Errcodes,
+    /// What is wrong.
+    pub problems: Problems,
+}
 
 mod at {
     use crate::metrics::{
-        Cause, ENDPOINT_LABELS, ERRCODES, Fetched, Handed, Kept, Outcome, Selection, Skipped,
-        StoreEvent, Ticket,
+        Cause, ENDPOINT_LABELS, Fetched, Handed, Kept, Outcome, Selection, Skipped, StoreEvent,
+        Ticket,
     };
 
     pub(super) const CALLS: usize = 0;
-    pub(super) const ERRCODE: usize = CALLS + (ENDPOINT_LABELS + 1) * Outcome::ALL.len();
-    pub(super) const REFUSALS: usize = ERRCODE + ERRCODES.len() + 1;
+    pub(super) const REFUSALS: usize = CALLS + (ENDPOINT_LABELS + 1) * Outcome::ALL.len();
     pub(super) const REPLAYS: usize = REFUSALS + 1;
     pub(super) const SKIPPED: usize = REPLAYS + Outcome::ALL.len();
     pub(super) const FETCHES: usize = SKIPPED + Skipped::ALL.len();
@@ -66,66 +66,82 @@ mod at {
 
 impl Default for AccountMetrics {
     fn default() -> Self {
-        Self(Block::new(at::END))
+        Self {
+            cells: Block::new(at::END),
+            errcodes: Errcodes::default(),
+            problems: Problems::default(),
+        }
     }
 }
 
 impl AccountMetrics {
-    /// Counts a call to the endpoint with label `slot` that ended.
+    /// Those of the account with this id.
+    pub fn of(account: &str) -> Self {
+        Self {
+            problems: Problems::of(account),
+            ..Self::default()
+        }
+    }
+
+    /// A call to the endpoint with label `slot` ended.
     pub fn call(&self, slot: usize, outcome: Outcome) {
-        self.0
+        self.cells
             .add(at::CALLS + slot * Outcome::ALL.len() + outcome as usize);
     }
 
     /// Counts a call whose account was selected.
     pub fn selected(&self, way: Selection) {
-        self.0.add(at::SELECTED + way as usize);
+        self.cells.add(at::SELECTED + way as usize);
     }
 
-    /// Counts an errcode of WeChat's.
+    /// A request of our own, for a token or a ticket, was answered with `code`.
     pub fn errcode(&self, code: i64) {
-        let place = ERRCODES.iter().position(|known| *known == code);
-        self.0.add(at::ERRCODE + place.unwrap_or(ERRCODES.len()));
+        self.errcodes.add(OWN_REQUEST, code);
+    }
+
+    /// A call to the endpoint with label `slot` was answered with `code`.
+    pub fn errcode_of_call(&self, slot: usize, code: i64) {
+        self.errcodes.add(slot, code);
     }
 
     /// Counts a refusal of a token that the sidecar had put in.
     pub fn refusal(&self) {
-        self.0.add(at::REFUSALS);
+        self.cells.add(at::REFUSALS);
     }
 
     /// Counts a replay that ended.
     pub fn replay(&self, outcome: Outcome) {
-        self.0.add(at::REPLAYS + outcome as usize);
+        self.cells.add(at::REPLAYS + outcome as usize);
     }
 
     /// Counts a refused call that was not replayed.
     pub fn skipped(&self, reason: Skipped) {
-        self.0.add(at::SKIPPED + reason as usize);
+        self.cells.add(at::SKIPPED + reason as usize);
     }
 
     /// Counts a fetch of a token or a ticket that ended.
     pub fn fetch(&self, kept: Kept, cause: Cause, fetched: Fetched) {
-        self.0.add(fetches(kept, cause, fetched));
+        self.cells.add(fetches(kept, cause, fetched));
     }
 
     /// Counts a call for a ticket that was answered here.
     pub fn ticket(&self, ticket: Ticket, handed: Handed) {
-        self.0.add(tickets(ticket, handed));
+        self.cells.add(tickets(ticket, handed));
     }
 
     /// Counts a request for a forced refresh, which is ignored.
     pub fn forced(&self) {
-        self.0.add(at::FORCED);
+        self.cells.add(at::FORCED);
     }
 
     /// Counts an event at the store.
     pub fn store(&self, event: StoreEvent) {
-        self.0.add(at::STORE + event as usize);
+        self.cells.add(at::STORE + event as usize);
     }
 
     /// Counts a call whose body was not buffered.
     pub fn not_held(&self) {
-        self.0.add(at::NOT_HELD);
+        self.cells.add(at::NOT_HELD);
     }
 }
 
@@ -307,6 +323,9 @@ impl Labels {
     }
 
     fn name(&self, slot: usize) -> &'static str {
+        if slot == OWN_REQUEST {
+            return "own_request";
+        }
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         rows.get(slot).map_or("other", |row| endpoint::label(*row))
     }

@@ -42,7 +42,8 @@ use crate::{
         request_body::RequestBody,
     },
     client::{ResponseBody, pools::Pools},
-    metrics::{AccountMetrics, ENDPOINT_LABELS, Metrics, Outcome},
+    metrics::{ENDPOINT_LABELS, Metrics, Outcome},
+    problems::{Kind, Occurrence},
     token::encode,
     wechat::{endpoint::Credential, errcode::Verdict},
 };
@@ -146,9 +147,13 @@ impl Proxy {
         let (mut reply, replayable) = match pin!(self.answer(&call, body)).await {
             Ok(answered) => {
                 metrics.call(slot, answered.outcome);
+                if matches!(answered.outcome, Outcome::Refused | Outcome::Remembered) {
+                    let problems = &metrics.problems;
+                    problems.recurred(Kind::EndpointRefused, call.endpoint_label());
+                }
                 (answered.reply, answered.replayable)
             }
-            Err(Unanswered { error, replayable }) => (self.fail(metrics, slot, &error), replayable),
+            Err(Unanswered { error, replayable }) => (self.fail(Some(&call), &error), replayable),
         };
         if !replayable {
             metrics.not_held();
@@ -159,7 +164,7 @@ impl Proxy {
 
     /// The reply to a call that is rejected before it has an account.
     pub fn reject(&self, error: &ProxyError) -> Reply {
-        self.fail(&self.metrics.nobody, ENDPOINT_LABELS, error)
+        self.fail(None, error)
     }
 
     /// Lets the call pass the guard, and selects its account. The body of a token request may have to be read for
@@ -186,12 +191,31 @@ impl Proxy {
         self.options.errors_as_200
     }
 
-    fn fail(&self, metrics: &AccountMetrics, slot: usize, error: &ProxyError) -> Reply {
+    /// The reply to a call that ends with `error`; `None` for one whose account is not known.
+    fn fail(&self, call: Option<&Call<'_>>, error: &ProxyError) -> Reply {
+        let account = call.map(|call| &call.account);
+        let metrics = account.map_or(&self.metrics.nobody, |account| &*account.metrics);
+        let slot = call.map_or(ENDPOINT_LABELS, |call| {
+            self.metrics.slot(call.endpoint.row())
+        });
         metrics.call(slot, error.outcome());
+        let (account, errcode) = (account.map(|account| account.id()), error.code());
+        let endpoint = call.map(Call::endpoint_label);
         if error.is_of_the_app() {
-            tracing::info!(errcode = error.code(), %error, "a call was turned down");
+            tracing::debug!(account, endpoint, errcode, %error, "a call was turned down");
         } else {
-            tracing::warn!(errcode = error.code(), %error, "a call failed");
+            tracing::debug!(account, endpoint, errcode, %error, "a call failed");
+        }
+        if let Some(kind) = error.problem() {
+            metrics.problems.occurred(
+                kind,
+                Occurrence {
+                    endpoint,
+                    errcode: Some(errcode),
+                    cause: Some(error.cause()),
+                    ..Occurrence::default()
+                },
+            );
         }
         error.reply(self.options.errors_as_200)
     }
@@ -278,8 +302,12 @@ impl Proxy {
         match self.send(call, body, insertion, Turn::First).await {
             Ok(Attempt { verdict, reply }) => Ok(Answered {
                 outcome: match verdict {
-                    Verdict::Accepted => Outcome::Accepted,
+                    Verdict::Accepted => {
+                        call.account.metrics.problems.replied();
+                        Outcome::Accepted
+                    }
                     Verdict::Errcode(_) | Verdict::Refused(_) => Outcome::Errcode,
+                    Verdict::UpstreamError => Outcome::UpstreamError,
                 },
                 reply,
                 replayable,
@@ -296,7 +324,7 @@ impl Proxy {
         let buffered = BufferedBody::buffer(body, self.options.replay_limit, self.budget).await;
         buffered.map_err(|error| Unanswered {
             // A body that broke off would have been buffered.
-            replayable: matches!(error, BufferError::Broken(_)),
+            replayable: matches!(error, BufferError::Read(_)),
             error: error.into(),
         })
     }

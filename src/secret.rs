@@ -44,11 +44,22 @@ impl Secret {
 /// A secret that may change while the process runs. It is given as text, or loaded from a file.
 pub struct SecretSource {
     /// Locked while the secret is replaced.
-    path: Mutex<Option<PathBuf>>,
-    /// Whether the file is being read. A read that hangs is not started a second time.
+    origin: Mutex<SecretOrigin>,
+    /// Whether the file is being read, so that a read that hangs is not started twice.
     reading: AtomicBool,
+    /// Whether the file could not be read the last time, which is logged once.
+    is_unreadable: AtomicBool,
     /// The last secret that could be read.
     held: ArcSwap<Secret>,
+}
+
+/// Where a secret comes from.
+#[derive(Clone, Debug, Default)]
+struct SecretOrigin {
+    /// The file that holds it.
+    path: Option<PathBuf>,
+    /// The setting that holds it, or names the file.
+    setting: Option<Arc<str>>,
 }
 
 impl SecretSource {
@@ -66,9 +77,29 @@ impl SecretSource {
 
     fn new(path: Option<PathBuf>, secret: Secret) -> Self {
         Self {
-            path: Mutex::new(path),
+            origin: Mutex::new(SecretOrigin {
+                path,
+                setting: None,
+            }),
             reading: AtomicBool::new(false),
+            is_unreadable: AtomicBool::new(false),
             held: ArcSwap::from_pointee(secret),
+        }
+    }
+
+    /// The same secret, given by `setting`: a variable, or a key in a file.
+    pub fn given_by(self, setting: &str) -> Self {
+        self.lock().setting = Some(setting.into());
+        self
+    }
+
+    /// Where it was read from, for advice: the file, and the setting that names it. `None` if nobody said.
+    pub fn place(&self) -> Option<String> {
+        let SecretOrigin { path, setting } = self.lock().clone();
+        match (path, setting) {
+            (Some(path), Some(setting)) => Some(format!("the file {} ({setting})", path.display())),
+            (Some(path), None) => Some(format!("the file {}", path.display())),
+            (None, setting) => setting.as_deref().map(str::to_owned),
         }
     }
 
@@ -85,9 +116,9 @@ impl SecretSource {
 
     /// Uses the source of `other` from now on.
     pub fn replace_with(&self, other: &Self) {
-        let (path, held) = (other.path(), other.held());
+        let (origin, held) = (other.lock().clone(), other.held());
         let mut current = self.lock();
-        *current = path;
+        *current = origin;
         self.held.store(held);
     }
 
@@ -102,28 +133,31 @@ impl SecretSource {
         }
         let read = read(&path);
         self.reading.store(false, Ordering::Relaxed);
+        let was_unreadable = self.is_unreadable.swap(read.is_err(), Ordering::Relaxed);
         match read {
             Ok(secret) => {
                 let current = self.lock();
-                let changed = current.as_deref() == Some(&path) && secret != **self.held.load();
+                let changed = current.path.as_ref() == Some(&path) && secret != **self.held.load();
                 if changed {
                     self.held.store(Arc::new(secret));
                 }
                 changed
             }
             Err(error) => {
-                tracing::warn!(file = %path.display(), %error, "a secret file cannot be read; keeping the last good secret");
+                if !was_unreadable {
+                    tracing::warn!(file = %path.display(), %error, "a secret file cannot be read; keeping the last good secret");
+                }
                 false
             }
         }
     }
 
     fn path(&self) -> Option<PathBuf> {
-        self.lock().clone()
+        self.lock().path.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<PathBuf>> {
-        self.path.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, SecretOrigin> {
+        self.origin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -175,12 +209,14 @@ mod tests {
         fs::write(&path, "one").unwrap();
         let (source, fixed) = (
             SecretSource::fixed(Secret::new("zero")),
-            SecretSource::fixed(Secret::new("two")),
+            SecretSource::fixed(Secret::new("two")).given_by("WECHAT_SECRET"),
         );
         let file = SecretSource::file(&path).unwrap();
         assert!(!source.same_source(&file) && !source.same_source(&fixed));
         source.replace_with(&file);
         assert_eq!(source.held().expose(), "one");
+        let place = format!("the file {}", path.display());
+        assert_eq!(source.place(), Some(place));
         fs::write(&path, "three").unwrap();
         // A difference in the content of the file does not count.
         assert!(source.same_source(&SecretSource::file(&path).unwrap()));
@@ -188,6 +224,7 @@ mod tests {
         assert_eq!(source.held().expose(), "three");
         source.replace_with(&fixed);
         assert!(!source.reload() && source.same_source(&fixed));
+        assert_eq!(source.place().as_deref(), Some("WECHAT_SECRET"));
         assert_eq!(source.held().expose(), "two");
         fs::remove_file(&path).unwrap();
     }

@@ -1,12 +1,13 @@
 //! Accepts apps' connections, hands them to workers, and drains them when the process ends.
 
+mod app_connection;
 mod connection;
 mod context;
 mod error_reply;
 #[cfg(feature = "fast_path")]
 mod fast_path;
 mod framing_check;
-mod io;
+mod framing_reader;
 mod last_reply;
 mod listener;
 mod state;
@@ -68,11 +69,11 @@ impl Drain {
         self.draining.send_replace(true);
     }
 
-    /// Returns when no more calls are accepted. Each connection polls this at each call, so polling it again costs
+    /// Returns when the process begins to [drain](Self::drain): no more calls are accepted. Each connection polls this at each call, so polling it again costs
     /// next to nothing.
-    pub async fn drained(&self) {
+    pub async fn drain_started(&self) {
         let mut draining = self.draining.subscribe();
-        let mut drained = pin!(draining.wait_for(|draining| *draining));
+        let mut started = pin!(draining.wait_for(|draining| *draining));
         let mut registered: Option<Waker> = None;
         poll_fn(|cx| {
             let is_registered = registered
@@ -86,7 +87,7 @@ impl Drain {
                 registered = has_budget_remaining().then(|| cx.waker().clone());
             }
             // This cannot fail: the sender lives in `self`.
-            drained.as_mut().poll(cx).map(|_| ())
+            started.as_mut().poll(cx).map(|_| ())
         })
         .await;
     }

@@ -33,7 +33,9 @@ async fn it_has_started_when_the_first_fetch_has_ended_and_is_ready_with_a_token
         "{reason}"
     );
     assert_eq!(failing.metric("wechat_sidecar_ready").await, 0.0);
-    let code = format!("wechat_sidecar_errcodes_total{{account=\"{APPID}\",errcode=\"40164\"}}");
+    let code = format!(
+        "wechat_sidecar_errcodes_total{{account=\"{APPID}\",endpoint=\"own_request\",errcode=\"40164\"}}"
+    );
     assert!(failing.metric(&code).await >= 1.0);
     fine.until_ready().await;
     assert_eq!(statuses(&fine).await, [200, 200, 200, 200]);
@@ -94,14 +96,14 @@ async fn the_log_level_changes_while_it_runs() {
         assert_eq!(put(&sidecar, bad).await.status, 400, "{bad}");
     }
     assert_eq!(sidecar.admin("/log-level").await.text(), "warn\n");
-    // Each rejected call is a log line at the level info.
-    let lines = |sidecar: &Sidecar| sidecar.log().matches("turned down").count();
+    // Each turned down call is a line at the level debug.
+    let lines = |sidecar: &Sidecar| sidecar.log().matches("a call was turned down").count();
     assert_eq!(sidecar.get("/a//b").await.status, 400);
-    assert_eq!(put(&sidecar, " info ").await.status, 200);
+    assert_eq!(put(&sidecar, " debug ").await.status, 200);
     sidecar.line("the log level was changed").await;
     assert_eq!(lines(&sidecar), 0);
     assert_eq!(sidecar.get("/a//b").await.status, 400);
-    sidecar.line("turned down").await;
+    sidecar.line("a call was turned down").await;
 }
 
 #[tokio::test]

@@ -92,6 +92,10 @@ async fn counters_tell_what_happened() {
             &format!(",endpoint=\"{SEND}\",outcome=\"{outcome}\""),
         )
     };
+    let errcode = |code: &str| {
+        let labels = format!(",endpoint=\"{SEND}\",errcode=\"{code}\"");
+        account("errcodes_total", &labels)
+    };
     sidecar.post(SEND, "accepted").await;
     wechat.rotate();
     sidecar.post(SEND, "replayed").await;
@@ -117,9 +121,9 @@ async fn counters_tell_what_happened() {
             ),
             1.0,
         ),
-        (account("errcodes_total", ",errcode=\"45009\""), 1.0),
-        (account("errcodes_total", ",errcode=\"40001\""), 2.0),
-        (account("errcodes_total", ",errcode=\"other\""), 1.0),
+        (errcode("45009"), 1.0),
+        (errcode("40001"), 2.0),
+        (errcode("other"), 1.0),
         (account("refusals_total", ""), 2.0),
         (account("replays_total", ",outcome=\"accepted\""), 1.0),
         (

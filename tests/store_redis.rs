@@ -202,7 +202,7 @@ async fn what_is_no_token_is_not_overwritten() {
         Duration::from_secs(100),
     );
     let mut sidecar = sidecar(&wechat, &redis, &["--store-format", "wxjava"]).await;
-    let line = sidecar.line("the store of shared tokens is away").await;
+    let line = sidecar.line("kind=\"store_value\"").await;
     assert!(line.contains("store-format"), "{line}");
     call(&wechat, &sidecar).await;
     sleep(Duration::from_secs(3)).await;

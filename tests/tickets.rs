@@ -211,7 +211,7 @@ async fn an_error_of_wechats_is_passed_on_as_it_is_and_remembered_for_a_moment()
         assert_eq!(reply.json()["errmsg"], "api unauthorized rid: 655d");
     }
     assert_eq!(asked(&wechat), 1);
-    let errors = "wechat_sidecar_errcodes_total{account=\"wx0123456789abcdef\",errcode=\"48001\"}";
+    let errors = "wechat_sidecar_errcodes_total{account=\"wx0123456789abcdef\",endpoint=\"own_request\",errcode=\"48001\"}";
     assert_eq!(sidecar.metric(errors).await, 1.0);
     let fetches = "wechat_sidecar_ticket_fetches_total{account=\"wx0123456789abcdef\",cause=\"missing\",outcome=\"errcode\"}";
     assert_eq!(sidecar.metric(fetches).await, 1.0);

@@ -175,7 +175,7 @@ async fn an_ip_that_is_not_trusted_is_named_and_fetches_nothing() {
         .count();
     assert_eq!((wecom.token_requests().len(), warnings), (1, 1));
     let counted = sidecar
-        .metric("wechat_sidecar_errcodes_total{account=\"ww0123456789abcdef\",errcode=\"60020\"}");
+        .metric("wechat_sidecar_errcodes_total{account=\"ww0123456789abcdef\",endpoint=\"/cgi-bin/user/get\",errcode=\"60020\"}");
     assert_eq!(
         counted.await,
         20.0,
@@ -203,7 +203,7 @@ async fn a_wrong_secret_is_sent_once_and_not_again_for_minutes() {
         let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
         assert!(wait > 200, "{wait}");
         assert!(
-            reply.text().contains("secret or secret-file"),
+            reply.text().contains("does not know this secret"),
             "{}",
             reply.text()
         );

@@ -143,7 +143,8 @@ impl Options {
 
     /// Opens the account, without a token yet. Its fetches run on the current runtime.
     pub fn open(&self, factory: &AccountFactory) -> Result<Account, AccountError> {
-        self.open_with(factory, Arc::default(), self.history(factory))
+        let metrics = Arc::new(AccountMetrics::of(self.id()));
+        self.open_with(factory, metrics, self.history(factory))
     }
 
     /// The history for fingerprints of its tokens. WeCom accounts need none: there a call may carry a token
@@ -171,6 +172,7 @@ impl Options {
         };
         if self.same_upstream(&before.options) && self.daily_fetches == before.options.daily_fetches
         {
+            metrics.problems.set_places(options.credential_places());
             return Ok(Account {
                 secret: options.secret.clone(),
                 options,
@@ -210,6 +212,7 @@ impl Options {
         let client = ApiClient::new(upstream.client.clone(), upstream.connector.clone());
         let source = self.shared(self.source_over(upstream)?, factory, &metrics);
         let keeper = Keeper::with_history(source, options, metrics.clone(), history);
+        metrics.problems.set_places(self.credential_places());
         let tickets = TicketClient {
             appid: self.appid.clone(),
             api: self.api,
@@ -233,7 +236,6 @@ impl Options {
             metrics,
             endpoint_use: Arc::default(),
             refused_endpoints: Arc::default(),
-            ip_rejected: Arc::default(),
             upstream: key,
         })
     }

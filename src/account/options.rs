@@ -17,6 +17,8 @@ pub struct Options {
     pub name: Option<String>,
     /// WeChat's AppID, or WeCom's corpid.
     pub appid: String,
+    /// The variable, or the key in a file, that holds the AppID, for advice.
+    pub appid_place: Option<Arc<str>>,
     /// Which API it speaks.
     pub api: Api,
     /// WeChat's AppSecret, or WeCom's corpsecret; `None` where its tokens come from elsewhere.
@@ -55,6 +57,7 @@ impl Options {
         Self {
             name: None,
             appid: appid.into(),
+            appid_place: None,
             api: Api::Wechat,
             secret,
             token_api: TokenApi::Stable,

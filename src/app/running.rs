@@ -125,7 +125,7 @@ pub(super) async fn watch_secrets(directory: Directory, caller_key: Option<Arc<S
             (changed == Some(true)).then_some(secret)
         });
         for changed in join_all(reads).await.into_iter().flatten() {
-            tracing::info!("a secret file changed");
+            tracing::info!(from = changed.place(), "a secret file changed");
             for account in &accounts {
                 let secret = account.secret.as_ref();
                 if secret.is_some_and(|secret| Arc::ptr_eq(secret, changed)) {

@@ -4,6 +4,7 @@
 //! can be checked for an error code before it is passed on. Only a whole body can be copied.
 
 use std::{
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -16,10 +17,10 @@ use super::budget::{ByteBudget, Reservation};
 use crate::wechat::errcode;
 
 /// See the [module](self).
-#[derive(Debug)]
 pub enum BufferedBody<B> {
-    /// The whole body is buffered.
-    Whole(HeldBytes),
+    /// The whole body is buffered. The bytes of a call own their reservation. They keep it as long as a copy of them
+    /// exists, for example in the queue of a connection to a WeChat that does not read.
+    Whole(Bytes),
     /// The body did not fit.
     Partial {
         /// The bytes that were read already.
@@ -29,14 +30,7 @@ pub enum BufferedBody<B> {
     },
 }
 
-/// Bytes in memory. They keep their reservation as long as a copy of them exists, for example in the queue of a
-/// connection to a WeChat that does not read.
-#[derive(Clone, Debug, Default)]
-pub struct HeldBytes {
-    bytes: Bytes,
-}
-
-/// The owner of a body's bytes.
+/// The owner of a call's bytes.
 struct ReservedBytes {
     bytes: Bytes,
     _reservation: Reservation,
@@ -59,32 +53,51 @@ pub enum BufferError<E> {
     NoRoom,
     /// It could not be read.
     #[error("the body could not be read")]
-    Broken(#[source] E),
+    Read(#[source] E),
 }
 
 /// The step by which the reservation of a body of unknown length grows.
 const STEP: usize = 64 * 1024;
 
+impl<B> fmt::Debug for BufferedBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the bytes, which are data of the app's.
+        let (variant, bytes) = match self {
+            Self::Whole(bytes) => ("Whole", bytes),
+            Self::Partial { prefix, .. } => ("Partial", prefix),
+        };
+        f.debug_struct(variant)
+            .field("bytes", &bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<B> BufferedBody<B> {
     /// A body whose bytes are given.
     pub fn ready(bytes: impl Into<Bytes>) -> Self {
-        Self::Whole(HeldBytes {
-            bytes: bytes.into(),
-        })
+        Self::Whole(bytes.into())
     }
 
     /// All bytes, if the body is buffered whole.
     pub fn whole(&self) -> Option<&Bytes> {
         match self {
-            Self::Whole(held) => Some(&held.bytes),
+            Self::Whole(bytes) => Some(bytes),
             Self::Partial { .. } => None,
+        }
+    }
+
+    /// The bytes that are here: all of them, or those that were read.
+    pub fn start(&self) -> &Bytes {
+        match self {
+            Self::Whole(held) => &held.bytes,
+            Self::Partial { prefix, .. } => prefix,
         }
     }
 
     /// A copy for a second send. `None` if the body is not buffered whole.
     pub fn try_clone(&self) -> Option<Self> {
         match self {
-            Self::Whole(held) => Some(Self::Whole(held.clone())),
+            Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
             Self::Partial { .. } => None,
         }
     }
@@ -141,7 +154,7 @@ where
             && let Some(frame) = body.frame().await
         {
             // Trailers end a body. WeChat neither sends nor reads them.
-            let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else {
+            let Ok(data) = frame.map_err(BufferError::Read)?.into_data() else {
                 break;
             };
             read.push(data);
@@ -157,7 +170,7 @@ where
         let mut reservation = budget.reserve(0).ok_or(BufferError::NoRoom)?;
         let mut read = Vec::new();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else {
+            let Ok(data) = frame.map_err(BufferError::Read)?.into_data() else {
                 break;
             };
             let length = read.len() + data.len();
@@ -177,11 +190,10 @@ where
     }
 
     fn held(bytes: Bytes, reservation: Reservation) -> Self {
-        let bytes = Bytes::from_owner(ReservedBytes {
+        Self::Whole(Bytes::from_owner(ReservedBytes {
             bytes,
             _reservation: reservation,
-        });
-        Self::Whole(HeldBytes { bytes })
+        }))
     }
 
     fn partial(prefix: Bytes, rest: B) -> Self {
@@ -253,9 +265,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.get_mut() {
-            Self::Whole(HeldBytes { bytes, .. }) | Self::Partial { prefix: bytes, .. }
-                if !bytes.is_empty() =>
-            {
+            Self::Whole(bytes) | Self::Partial { prefix: bytes, .. } if !bytes.is_empty() => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
             }
             Self::Whole(_) => Poll::Ready(None),
@@ -265,14 +275,14 @@ where
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(held) => held.bytes.is_empty(),
+            Self::Whole(bytes) => bytes.is_empty(),
             Self::Partial { prefix, rest } => prefix.is_empty() && rest.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(held) => SizeHint::with_exact(held.bytes.len() as u64),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Partial { prefix, rest } => {
                 let (prefix, rest) = (prefix.len() as u64, rest.size_hint());
                 let mut hint = SizeHint::new();
@@ -314,6 +324,8 @@ mod tests {
             .await
             .unwrap();
         let again = body.try_clone().unwrap();
+        // The bytes are data of the app's.
+        assert_eq!(format!("{body:?}"), "Whole { bytes: 11, .. }");
         assert!(budget.held() >= 11);
         assert_eq!(text(body).await, "hello world");
         assert!(budget.held() >= 11);

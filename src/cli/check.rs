@@ -7,17 +7,13 @@ use std::{net::IpAddr, process::ExitCode, sync::Arc};
 use bytes::Bytes;
 use http::{Method, Response};
 use http_body_util::{BodyExt, Limited};
-use serde_json::Value;
 
-use super::{
-    admin_client::{AdminReply, AskError, request},
-    output::say,
-};
+use super::output::say;
 use crate::{
     account::{self, AccountError, AccountFactory, SourceOptions},
     body::buffered::BufferedBody,
     client::{ResponseBody, Upstream, UpstreamRequest},
-    config::{Config, from_here},
+    config::Config,
     metrics::{Cause, Metrics},
     net::connector::Connector,
     token::{
@@ -37,6 +33,7 @@ fn harmless(prefix: &str, query: &str) -> Option<UpstreamRequest> {
     UpstreamRequest::new(&Method::GET, body, |target| {
         target.extend_from_slice([prefix, HARMLESS, query].concat().as_bytes());
     })
+    .ok()
 }
 
 /// The largest reply that is read. Error pages may be larger, and are not needed.
@@ -128,35 +125,6 @@ impl Report {
             listen.join(" and "),
             config.admin
         ));
-    }
-
-    /// Reports whether a sidecar is running. Returns what it says about its accounts; `Null` if there is none.
-    async fn running(&self, config: &Config) -> Value {
-        let admin = from_here(config.admin);
-        match request(admin, Method::GET, "/readyz").await {
-            Err(problem @ AskError::Unreachable(..)) => {
-                self.ok(&format!("{problem}; none is running yet"));
-                return Value::Null;
-            }
-            Err(problem) => {
-                self.warning(&problem.to_string());
-                return Value::Null;
-            }
-            Ok(AdminReply { status: 200, .. }) => {
-                self.ok(&format!("the sidecar running at {admin} is ready"))
-            }
-            Ok(reply) => {
-                self.warning(&format!(
-                    "the sidecar running at {admin} is not ready: {}",
-                    reply.sentence()
-                ));
-            }
-        }
-        let accounts = request(admin, Method::GET, "/accounts").await;
-        let accounts = accounts.ok().filter(|reply| reply.status == 200);
-        accounts
-            .and_then(|reply| serde_json::from_str(&reply.body).ok())
-            .unwrap_or_default()
     }
 
     /// Reports whether the store answers, and whether it holds tokens.
@@ -298,7 +266,10 @@ impl Report {
                         .await;
                 }
             }
-            Err(error) => self.failed(&format!("no token for {}: {error}", account.names())),
+            Err(error) => {
+                let problem = account.explain(&error);
+                self.failed(&format!("no token for {}: {problem}", account.names()));
+            }
         }
     }
 

@@ -14,19 +14,19 @@ use http::{HeaderValue, Response};
 use tokio::{sync::OwnedSemaphorePermit, task::coop::has_budget_remaining, time::Duration};
 
 use super::{
-    Options,
+    Options, SendError,
     chunked::{ChunkedDecoder, take},
     request::UpstreamRequest,
     request_writer::{self, RequestWriter},
     response_head::{Framing, MAX_HEAD, ResponseHead, parse},
 };
 use crate::{
-    body::request_body::BodyError,
+    body::error::BodyError,
     metrics::{GaugeGuard, Metrics},
     net::{
         connection_error::ConnectionError,
         connector::Dialed,
-        stream::{BufStream, SMALL_READ},
+        stream::{SMALL_READ, UpstreamStream},
     },
     rt::task::Deadline,
 };
@@ -39,10 +39,12 @@ const MAX_READ: usize = 256 * 1024;
 
 /// One connection to WeChat.
 pub(super) struct Connection {
-    stream: BufStream,
+    stream: UpstreamStream,
     writer: RequestWriter,
     /// Why writing failed.
     write_error: Option<ConnectionError>,
+    /// Whether it was open before the current call came.
+    reused: bool,
     /// Bytes that were read, but not parsed yet.
     input: BytesMut,
     /// How much of a reply to read next.
@@ -64,17 +66,9 @@ pub(super) struct Connection {
 /// Held as long as the connection exists: its permit and its count in the metrics.
 pub(super) type Permits = (OwnedSemaphorePermit, GaugeGuard<Arc<Metrics>>);
 
-/// Why a call got no reply.
+/// The app's own body ended early.
 #[derive(Debug)]
-pub(super) enum Error {
-    TimedOut(Duration),
-    App,
-    Broken {
-        error: ConnectionError,
-        /// Whether it broke without any byte of a reply and within [`AT_ONCE`] after the request was written.
-        at_once: bool,
-    },
-}
+struct AppBodyEnded;
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,14 +84,15 @@ impl Connection {
     /// A connection for calls over a newly opened stream.
     pub(super) fn new(dialed: Dialed, permits: Permits) -> Box<Self> {
         Box::new(Self {
-            stream: BufStream::new(dialed.stream),
+            stream: UpstreamStream::new(dialed.stream),
             writer: RequestWriter::idle(),
             write_error: None,
+            reused: false,
             input: BytesMut::new(),
             read_size: SMALL_READ,
             is_head: false,
             answered: false,
-            framing: Framing::Ended,
+            framing: Framing::NoMoreData,
             keep_alive: true,
             authority: dialed.authority,
             deadline: Deadline::default(),
@@ -105,9 +100,10 @@ impl Connection {
         })
     }
 
-    /// Starts `call`. Nothing is written yet.
-    pub(super) fn begin(&mut self, call: UpstreamRequest) {
+    /// Starts `call`. Nothing is written yet. `reused` says whether the connection was open before the call came.
+    pub(super) fn begin(&mut self, call: UpstreamRequest, reused: bool) {
         self.deadline.stop();
+        self.reused = reused;
         self.is_head = call.is_head;
         self.answered = false;
         self.read_size = SMALL_READ;
@@ -121,9 +117,9 @@ impl Connection {
         &mut self,
         options: &Options,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Response<()>, Error>> {
-        if self.poll_write(cx) == Poll::Ready(false) {
-            return Poll::Ready(Err(Error::App));
+    ) -> Poll<Result<Response<()>, SendError>> {
+        if let Poll::Ready(Err(AppBodyEnded)) = self.poll_write(cx) {
+            return Poll::Ready(Err(SendError::AppBodyEnded));
         }
         // A reply may have arrived before writing failed. Reading a broken connection never blocks.
         match self.poll_head(cx) {
@@ -136,40 +132,51 @@ impl Connection {
             }
             Poll::Ready(Err(error)) => {
                 let error = self.write_error.unwrap_or(error);
-                let at_once = !self.answered && self.writer.last_write().elapsed() < AT_ONCE;
-                Poll::Ready(Err(Error::Broken { error, at_once }))
+                let at_once = self.writer.last_write().elapsed() < AT_ONCE;
+                let was_closing = self.reused && !self.answered && at_once;
+                Poll::Ready(Err(SendError::Broken { error, was_closing }))
             }
-            Poll::Pending => {
-                let (reply, idle) = (options.reply_timeout, options.idle_timeout);
-                let due = self.writer.deadline(reply, idle);
-                if self.deadline.poll_due(due, cx) {
-                    Poll::Ready(Err(Error::TimedOut(options.reply_timeout)))
-                } else {
-                    Poll::Pending
-                }
-            }
+            Poll::Pending => self.poll_time_limit(options, cx).map(Err),
         }
     }
 
-    /// Writes more of the request. Ready when nothing is left to write, with `false` if the app's body failed.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Ready when WeChat has taken no byte of the request, or has not answered, for too long. While the writer waits
+    /// for the app, there is no limit here, because the app's body has one of its own.
+    fn poll_time_limit(&mut self, options: &Options, cx: &mut Context<'_>) -> Poll<SendError> {
+        let (limit, error) = if self.writer.is_blocked() {
+            let limit = options.idle_timeout;
+            (limit, SendError::Stalled(limit))
+        } else if self.writer.is_finished() {
+            let limit = options.reply_timeout;
+            (limit, SendError::TimedOut(limit))
+        } else {
+            return Poll::Pending;
+        };
+        if self.deadline.poll_due(self.writer.last_write() + limit, cx) {
+            Poll::Ready(error)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Writes more of the request. Ready when nothing is left to write. An error of the connection counts as that: it
+    /// is kept, because WeChat may have answered before.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AppBodyEnded>> {
         if self.writer.is_finished() {
-            return Poll::Ready(true);
+            return Poll::Ready(Ok(()));
         }
-        match ready!(self.writer.poll(&mut self.stream, cx)) {
-            Ok(()) => Poll::Ready(true),
-            Err(error) => {
-                self.writer.abort();
-                self.keep_alive = false;
-                match error {
-                    request_writer::Error::App => Poll::Ready(false),
-                    request_writer::Error::Connection(error) => {
-                        self.write_error = Some(error);
-                        Poll::Ready(true)
-                    }
-                }
+        let Err(error) = ready!(self.writer.poll(&mut self.stream, cx)) else {
+            return Poll::Ready(Ok(()));
+        };
+        self.writer.abort();
+        self.keep_alive = false;
+        Poll::Ready(match error {
+            request_writer::Error::AppBodyEnded => Err(AppBodyEnded),
+            request_writer::Error::Connection(error) => {
+                self.write_error = Some(error);
+                Ok(())
             }
-        }
+        })
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, ConnectionError>> {
@@ -183,7 +190,7 @@ impl Connection {
             } = self;
             let polled = stream.poll_read_with(cx, |read| {
                 if read.is_empty() {
-                    return Err(ConnectionError::Ended);
+                    return Err(ConnectionError::ClosedEarly);
                 }
                 *answered = true;
                 // Nearly always the whole head arrives at once.
@@ -218,7 +225,7 @@ impl Connection {
         match self.poll_decoded(cx) {
             Poll::Ready(data) => {
                 self.deadline.stop();
-                Poll::Ready(data.map(|data| data.map_err(BodyError::Reply)))
+                Poll::Ready(data.map(|data| data.map_err(BodyError::Upstream)))
             }
             Poll::Pending if self.deadline.poll_elapsed(idle, cx) => {
                 Poll::Ready(Some(Err(BodyError::Idle(idle))))
@@ -234,7 +241,7 @@ impl Connection {
         loop {
             let Self { framing, input, .. } = self;
             let data = match framing {
-                Framing::Ended => return Poll::Ready(None),
+                Framing::NoMoreData => return Poll::Ready(None),
                 Framing::Length(left) => take(input, left),
                 Framing::Chunked(chunks) => {
                     // An error after the data is found again by the next poll.
@@ -252,14 +259,14 @@ impl Connection {
             if let Some(data) = data {
                 return Poll::Ready(Some(Ok(data)));
             }
-            if self.framing == Framing::Ended {
+            if self.framing == Framing::NoMoreData {
                 return Poll::Ready(None);
             }
             if ready!(self.poll_fill(cx))? == 0 {
                 if self.framing != Framing::UntilClose {
-                    return Poll::Ready(Some(Err(ConnectionError::Ended)));
+                    return Poll::Ready(Some(Err(ConnectionError::ClosedEarly)));
                 }
-                self.framing = Framing::Ended;
+                self.framing = Framing::NoMoreData;
             }
         }
     }
@@ -275,10 +282,10 @@ impl Connection {
                 *chunks == ChunkedDecoder::Ended
             }
             Framing::UntilClose => false,
-            Framing::Ended => true,
+            Framing::NoMoreData => true,
         };
         if ended {
-            self.framing = Framing::Ended;
+            self.framing = Framing::NoMoreData;
             self.keep_alive &= self.input.is_empty();
             self.input = BytesMut::new();
         }
@@ -306,7 +313,7 @@ impl Connection {
     pub(super) fn remaining(&self) -> Option<u64> {
         match self.framing {
             Framing::Length(left) => Some(left),
-            Framing::Ended => Some(0),
+            Framing::NoMoreData => Some(0),
             Framing::Chunked(_) | Framing::UntilClose => None,
         }
     }
@@ -335,17 +342,18 @@ impl Connection {
 
     /// Whether it can take another call.
     pub(super) fn is_free(&self) -> bool {
-        self.keep_alive && self.framing == Framing::Ended && self.writer.is_finished()
+        self.keep_alive && self.framing == Framing::NoMoreData && self.writer.is_finished()
     }
 
-    /// Whether it is certainly [open](Self::is_open). Unlike that, this does not register a waker.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.stream.is_quiet()
+    /// Whether the runtime knows of no event on it, so that it is certainly open. This is a cheap [check](Self::check_open)
+    /// that reads nothing and registers no waker.
+    pub(super) fn has_no_event(&self) -> bool {
+        self.stream.has_nothing()
     }
 
-    /// Whether WeChat has neither closed it nor sent unexpected bytes, as far as the runtime knows. If it is
-    /// open, the task of `cx` is woken when that changes.
-    pub(super) fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Checks by a read that WeChat has neither closed it nor sent unexpected bytes, as far as the runtime knows. If
+    /// not, it takes no more calls. If so, the task of `cx` is woken when that changes.
+    pub(super) fn check_open(&mut self, cx: &mut Context<'_>) -> bool {
         let polled = self.stream.poll_read_with(cx, <[u8]>::len);
         // Without budget the runtime returns `Pending` without checking the socket.
         let quiet = polled.is_pending() && has_budget_remaining();

@@ -11,15 +11,21 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, time::Duration};
 
 use super::connection::Connection;
-use crate::{
-    body::request_body::BodyError, net::connection_error::ConnectionError, rt::task::Deadline,
-};
+use crate::{body::error::BodyError, net::connection_error::ConnectionError, rt::task::Deadline};
 
 /// How long WeChat may accept nothing of a request that it has already answered.
 const STALL_LIMIT: Duration = Duration::from_secs(5);
 
 /// A part of the reply's body; `None` is its end.
 type EarlyEvent = Option<Result<Bytes, BodyError>>;
+
+/// What a call waits for while its request is still being sent.
+enum Next {
+    /// More of the reply's body, or its end.
+    Event(EarlyEvent),
+    /// The app no longer reads the reply.
+    AppGone,
+}
 
 /// The body of a reply whose request is still being sent by another task.
 #[derive(Debug)]
@@ -40,7 +46,9 @@ impl EarlyResponse {
     pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<EarlyEvent> {
         // If the task ended without an end of the body, the body is incomplete.
         let event = self.events.poll_recv(cx);
-        event.map(|event| event.unwrap_or(Some(Err(BodyError::Reply(ConnectionError::Ended)))))
+        event.map(|event| {
+            event.unwrap_or(Some(Err(BodyError::Upstream(ConnectionError::ClosedEarly))))
+        })
     }
 }
 
@@ -55,14 +63,16 @@ async fn continue_call(
             return;
         };
         let mut closed = pin!(events.closed());
-        let event = poll_fn(|cx| {
+        let next = poll_fn(|cx| {
             connection.write_more(cx);
             match closed.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(None),
-                Poll::Pending => connection.poll_data(idle, cx).map(Some),
+                Poll::Ready(()) => Poll::Ready(Next::AppGone),
+                Poll::Pending => connection.poll_data(idle, cx).map(Next::Event),
             }
         });
-        let Some(event) = event.await else { return };
+        let Next::Event(event) = next.await else {
+            return;
+        };
         let more = matches!(event, Some(Ok(_)));
         slot.send(event);
         if !more {

@@ -50,7 +50,9 @@ impl Pool {
                 // The runtime processes socket events before this task runs again.
                 yield_now().await;
             }
-            if connection.is_quiet() || poll_fn(|cx| Poll::Ready(connection.is_open(cx))).await {
+            if connection.has_no_event()
+                || poll_fn(|cx| Poll::Ready(connection.check_open(cx))).await
+            {
                 return Some(connection);
             }
             found_closed = true;
@@ -78,19 +80,26 @@ impl Pool {
         }
     }
 
-    /// Returns how many connections are idle, and how many of them, at most `most`, will still be usable after
-    /// `pause`. The task of `cx` is woken when one of these is closed.
-    pub(super) fn ready(
+    /// Checks connections until `max` are found that will still be usable after `pause`, and drops those that WeChat
+    /// has closed. Returns how many are idle, and how many of these were found usable. The task of `cx` is woken when
+    /// one of the latter is closed.
+    pub(super) fn evict_closed_and_count_ready(
         &self,
-        most: usize,
+        max: usize,
         pause: Duration,
         cx: &mut Context<'_>,
     ) -> (usize, usize) {
         let mut idle = self.lock();
-        let lasting = idle.iter_mut().rev().filter_map(|(connection, since)| {
-            (since.elapsed() + pause <= MAX_IDLE && connection.is_open(cx)).then_some(())
-        });
-        let ready = lasting.take(most).count();
+        let mut ready = 0;
+        for (connection, since) in idle.iter_mut().rev() {
+            if ready == max {
+                break;
+            }
+            if since.elapsed() + pause <= MAX_IDLE && connection.check_open(cx) {
+                ready += 1;
+            }
+        }
+        // A connection that the check found closed is not free.
         idle.retain(|(connection, _)| connection.is_free());
         (idle.len(), ready)
     }

@@ -68,6 +68,7 @@ impl Pools {
     ) -> Result<Response<ResponseBody>, SendError> {
         let own = key.map(|key| self.pool_of(key));
         let upstream = own.as_deref().unwrap_or(&self.common);
+        // A future that is pinned where it is made is not moved again, which would copy it.
         pin!(upstream.send(call, fresh)).await
     }
 

@@ -13,6 +13,17 @@ const HEAD_CAPACITY: usize = 1024;
 /// The longest target.
 const MAX_TARGET: usize = 65_534;
 
+/// Why a request cannot have a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// It is longer than most servers accept.
+    #[error("the target is too long")]
+    TooLong,
+    /// It is empty, or has a character that could end it.
+    #[error("the target is not sound")]
+    Malformed,
+}
+
 /// A request to WeChat.
 pub struct UpstreamRequest {
     pub(super) head: Vec<u8>,
@@ -32,13 +43,12 @@ impl fmt::Debug for UpstreamRequest {
 }
 
 impl UpstreamRequest {
-    /// A request with a `body` of known length. `target` writes the path and query. Returns `None` if they
-    /// are too long, or have a character that could end the target.
+    /// A request with a `body` of known length. `target` writes the path and query.
     pub fn new(
         method: &Method,
         body: BufferedBody<RequestBody>,
         target: impl FnOnce(&mut Vec<u8>),
-    ) -> Option<Self> {
+    ) -> Result<Self, TargetError> {
         let mut head = Vec::with_capacity(HEAD_CAPACITY);
         head.extend_from_slice(method.as_str().as_bytes());
         head.push(b' ');
@@ -48,11 +58,14 @@ impl UpstreamRequest {
         // Checking all bytes is faster than stopping early, because it vectorizes.
         let valid =
             (written.iter()).fold(true, |valid, byte| valid & (*byte > b' ') & (*byte != 0x7f));
-        if !valid || !(1..=MAX_TARGET).contains(&written.len()) {
-            return None;
+        if !valid || written.is_empty() {
+            return Err(TargetError::Malformed);
+        }
+        if written.len() > MAX_TARGET {
+            return Err(TargetError::TooLong);
         }
         head.extend_from_slice(b" HTTP/1.1\r\n");
-        Some(Self {
+        Ok(Self {
             head,
             is_head: method == Method::HEAD,
             length: body.size_hint().exact().unwrap_or_default(),
@@ -65,7 +78,7 @@ impl UpstreamRequest {
         self.length
     }
 
-    /// The head as far as it is written. It may hold the token.
+    /// The head as far as it is written, for tests and benches. It may hold the token.
     pub fn head(&self) -> &[u8] {
         &self.head
     }
@@ -84,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_be_more_than_a_target_is_none() {
+    fn what_could_be_more_than_a_target_is_refused() {
         let call = |target: &[u8]| {
             let body = BufferedBody::ready("");
             UpstreamRequest::new(&Method::GET, body, |whole| whole.extend_from_slice(target))
@@ -100,10 +113,12 @@ mod tests {
             b"/\0",
             b"/\x7f",
         ] {
-            assert!(call(target).is_none(), "{target:?}");
+            let refused = call(target).unwrap_err();
+            assert_eq!(refused, TargetError::Malformed, "{target:?}");
         }
-        assert!(call(&[b'/'; MAX_TARGET]).is_some());
-        assert!(call(&[b'/'; MAX_TARGET + 1]).is_none());
+        assert!(call(&[b'/'; MAX_TARGET]).is_ok());
+        let refused = call(&[b'/'; MAX_TARGET + 1]).unwrap_err();
+        assert_eq!(refused, TargetError::TooLong);
         // The token is in the head.
         assert!(!format!("{:?}", call(b"/TOK").unwrap()).contains("TOK"));
     }

@@ -10,12 +10,12 @@ use std::{
 use bytes::Bytes;
 use http::HeaderValue;
 use http_body::Body;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use super::request::UpstreamRequest;
 use crate::{
     body::{buffered::BufferedBody, request_body::RequestBody},
-    net::{connection_error::ConnectionError, stream::BufStream},
+    net::{connection_error::ConnectionError, stream::UpstreamStream},
 };
 
 /// A body of at most this size is written together with the head.
@@ -53,7 +53,7 @@ impl fmt::Debug for RequestWriter {
 #[derive(Debug)]
 pub(super) enum Error {
     /// The app's own body ended early.
-    App,
+    AppBodyEnded,
     /// The connection broke.
     Connection(ConnectionError),
 }
@@ -100,7 +100,7 @@ impl RequestWriter {
     /// Writes what can be written now. Ready when all is flushed.
     pub(super) fn poll(
         &mut self,
-        stream: &mut BufStream,
+        stream: &mut UpstreamStream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         loop {
@@ -116,12 +116,12 @@ impl RequestWriter {
             }
             let frame = ready!(Pin::new(body).poll_frame(cx));
             let Some(Ok(frame)) = frame else {
-                return Poll::Ready(Err(Error::App));
+                return Poll::Ready(Err(Error::AppBodyEnded));
             };
             // Trailers end a body. If data is missing, the next poll finds it.
             if let Ok(data) = frame.into_data() {
                 let Some(left) = self.left.checked_sub(data.len() as u64) else {
-                    return Poll::Ready(Err(Error::App));
+                    return Poll::Ready(Err(Error::AppBodyEnded));
                 };
                 self.left = left;
                 self.flushed = data.is_empty();
@@ -130,7 +130,11 @@ impl RequestWriter {
         }
     }
 
-    fn poll_write(&mut self, stream: &mut BufStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write(
+        &mut self,
+        stream: &mut UpstreamStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         while !self.flushed {
             let from = self.written.saturating_sub(self.head.len());
             let head = self.head.get(self.written..).unwrap_or_default();
@@ -174,9 +178,12 @@ impl RequestWriter {
         self.blocked = false;
     }
 
-    /// Drops the rest of the request.
+    /// Drops the rest of the request. The time of the last write stays.
     pub(super) fn abort(&mut self) {
-        *self = Self::idle();
+        *self = Self {
+            last_write: self.last_write,
+            ..Self::idle()
+        };
     }
 
     /// Whether there is nothing more to write.
@@ -192,15 +199,5 @@ impl RequestWriter {
     /// When bytes were last written.
     pub(super) fn last_write(&self) -> Instant {
         self.last_write
-    }
-
-    /// The deadline of the reply: `reply` after the last byte of the request is written, or `idle` after the
-    /// last byte that WeChat took. A slow app has a time limit of its own.
-    pub(super) fn deadline(&self, reply: Duration, idle: Duration) -> Instant {
-        match (self.blocked, self.is_finished()) {
-            (true, _) => self.last_write + idle,
-            (false, true) => self.last_write + reply,
-            (false, false) => Instant::now() + idle.min(reply),
-        }
     }
 }

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Duration;
 
 use super::{connection::Connection, early_response::EarlyResponse, pool::Pool};
-use crate::body::request_body::BodyError;
+use crate::body::error::BodyError;
 
 /// The unread part of a reply's body.
 #[derive(Debug)]

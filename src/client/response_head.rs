@@ -6,16 +6,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
 use super::chunked::ChunkedDecoder;
-use crate::net::connection_error::ConnectionError;
+use crate::{body::content_length, net::connection_error::ConnectionError};
 
 /// The largest head.
 pub(super) const MAX_HEAD: usize = 256 * 1024;
 
 /// The most headers.
 const MAX_HEADERS: usize = 100;
-
-/// The largest `Content-Length`.
-const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// How a body ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,8 +23,8 @@ pub(super) enum Framing {
     Chunked(ChunkedDecoder),
     /// With the end of the connection.
     UntilClose,
-    /// It has ended.
-    Ended,
+    /// It has ended, or there is none.
+    NoMoreData,
 }
 
 /// A parsed head.
@@ -88,8 +85,8 @@ impl ResponseHead {
         }
         let is_old = reply.version == Some(0);
         let framing = match status.as_u16() {
-            101 | 204 | 304 => Framing::Ended,
-            _ if is_head => Framing::Ended,
+            101 | 204 | 304 => Framing::NoMoreData,
+            _ if is_head => Framing::NoMoreData,
             _ => framing_headers.framing(is_old)?,
         };
         if framing_headers.chunked {
@@ -159,7 +156,7 @@ impl FramingHeaders {
             (Some(error), _) => Err(error),
             _ if self.chunked && is_old => Err(ConnectionError::Coding),
             _ if self.chunked => Ok(Framing::Chunked(ChunkedDecoder::default())),
-            (None, Some(0)) => Ok(Framing::Ended),
+            (None, Some(0)) => Ok(Framing::NoMoreData),
             (None, Some(length)) => Ok(Framing::Length(length)),
             (None, None) => Ok(Framing::UntilClose),
         }
@@ -178,7 +175,7 @@ impl FramingHeaders {
     fn content_length(&mut self, value: &[u8]) -> Option<u64> {
         let known = self.length;
         for length in value.split(|byte| *byte == b',') {
-            let length = number(length.trim_ascii());
+            let length = content_length::parse(length.trim_ascii());
             if length.is_none() || self.length.is_some_and(|known| Some(known) != length) {
                 self.error = Some(ConnectionError::Length);
                 return None;
@@ -202,13 +199,6 @@ impl FramingHeaders {
         }
         only_known
     }
-}
-
-/// Parses digits, and nothing else.
-fn number(digits: &[u8]) -> Option<u64> {
-    let valid = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    let text = std::str::from_utf8(digits).ok().filter(|_| valid)?;
-    text.parse().ok().filter(|length| *length <= MAX_LENGTH)
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ pub(super) fn accounts(
         None => {
             let (appid, secret) = secrets::account(given, warnings)?;
             let mut options = Options::new(appid, Some(secret));
+            options.appid_place = Some(secrets::APPID.into());
             presets(&mut options, settings, None)?;
             accounts.push(options);
         }
@@ -149,6 +150,8 @@ fn account(
     })?;
     let source = token_source::source(table, &connect.tls, warnings)?;
     let mut options = Options::new(appid, secret(table, &source, warnings)?);
+    let place = table.given.get("appid").map(|given| &given.place);
+    options.appid_place = place.map(|place| place.without_line().into());
     options.api = kind;
     options.source = source;
     options.name = table.optional("name", name)?;
@@ -169,7 +172,10 @@ fn secret(
 ) -> Result<Option<Arc<SecretSource>>, ConfigError> {
     match (table.text("secret"), table.text("secret-file")) {
         (Some((given, "")), None) => Err(given.error("the AppSecret is empty")),
-        (Some((_, text)), None) => Ok(Some(Arc::new(SecretSource::fixed(Secret::new(text))))),
+        (Some((given, text)), None) => {
+            let secret = SecretSource::fixed(Secret::new(text));
+            Ok(Some(Arc::new(secret.given_by(&given.place.without_line()))))
+        }
         (None, Some((given, path))) => secrets::open(path, &given.place, warnings).map(Some),
         (Some(_), Some((given, _))) => {
             Err(given.error("this account has secret as well: keep one of them"))

@@ -34,6 +34,17 @@ pub enum Provenance {
     Default(&'static str),
 }
 
+impl Provenance {
+    /// The same without a line, which may be another one when the file has changed.
+    pub fn without_line(&self) -> String {
+        match self {
+            Self::File { key, path, .. } => format!("{key} in {}", path.display()),
+            Self::Line { path, .. } => path.display().to_string(),
+            Self::Flag(_) | Self::Variable(_) | Self::Default(_) => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The variable with the AppID.
-const APPID: &str = "WECHAT_APPID";
+pub(super) const APPID: &str = "WECHAT_APPID";
 /// The variable with the AppSecret.
 const SECRET: &str = "WECHAT_SECRET";
 /// The variable with the path of a file that contains the AppSecret.
@@ -39,7 +39,10 @@ pub(super) fn account(
 ) -> Result<(String, Arc<SecretSource>), ConfigError> {
     let appid = appid(variable(sources, APPID))?;
     let secret = match (variable(sources, SECRET), variable(sources, SECRET_FILE)) {
-        (Some(text), None) => Arc::new(SecretSource::fixed(Secret::new(text))),
+        (Some(text), None) => {
+            let secret = SecretSource::fixed(Secret::new(text));
+            Arc::new(secret.given_by(SECRET))
+        }
         (None, Some(path)) => open(
             path,
             &Provenance::Variable(SECRET_FILE.to_owned()),
@@ -104,7 +107,7 @@ pub(super) fn open(
             "{place}: everybody on this machine can read the file; chmod 600 it"
         ));
     }
-    Ok(Arc::new(source))
+    Ok(Arc::new(source.given_by(&place.without_line())))
 }
 
 /// Whether everybody may read the file. Secrets that a container platform mounts are an exception, which is harmless.

@@ -26,6 +26,8 @@ labels! {
         Accepted = "accepted",
         /// WeChat answered an errcode that is the app's to read.
         Errcode = "errcode",
+        /// An error page of WeChat's gateway: no reply of the API.
+        UpstreamError = "upstream_error",
         /// WeChat refused the token, and the refusal reached the app.
         Refused = "refused",
         /// The sidecar answered: a token endpoint, a ticket, or an unknown token.

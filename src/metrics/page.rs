@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::{
-    AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, ERRCODES, Encoder, Family, Fetched, Handed,
-    Kept, Metrics, Outcome, Reload, Selection, Skipped, StoreEvent, Ticket, at, fetches, tickets,
+    AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, Encoder, Family, Fetched, Handed, Kept,
+    Metrics, Outcome, Reload, Selection, Skipped, StoreEvent, Ticket, at, fetches, tickets,
 };
 
 macro_rules! families {
@@ -25,7 +25,8 @@ families! {
     READY = "gauge" "ready": "1 while /readyz answers 200.";
     CALLS = "counter" "calls_total": "Calls, by account, endpoint and outcome.";
     SELECTED = "counter" "account_selections_total": "Calls, by account and by how it was known that they are its own.";
-    ERRCODE = "counter" "errcodes_total": "Error codes in replies of at most 4 KiB, those to token requests included, by account.";
+    ERRCODE = "counter" "errcodes_total": "Error codes in replies of at most 4 KiB, those to token requests included, by account and endpoint.";
+    PROBLEM = "gauge" "problem": "1 while a problem is open, by kind and account.";
     REFUSALS = "counter" "refusals_total": "Replies that refused the token put in, by account.";
     REPLAYS = "counter" "replays_total": "Calls sent once more, by account and final outcome.";
     SKIPPED = "counter" "replays_skipped_total": "Refused calls not sent again, by account and reason.";
@@ -58,7 +59,17 @@ pub struct AccountPage<'a> {
     pub token: Option<(f64, f64)>,
 }
 
-impl AccountPage<'_> {
+impl<'a> AccountPage<'a> {
+    /// What the process counts of no account's.
+    fn of_nobody(metrics: &'a Metrics) -> Self {
+        Self {
+            appid: "",
+            name: None,
+            metrics: &metrics.nobody,
+            token: None,
+        }
+    }
+
     fn labels(&self) -> Vec<(&str, &str)> {
         let name = self.name.map(|name| ("name", name));
         [("account", self.appid)].into_iter().chain(name).collect()
@@ -101,7 +112,8 @@ impl Page {
         let cells = Selection::ALL.iter();
         let cells = cells.map(|way| (at::SELECTED + *way as usize, way.label()));
         self.labelled(&SELECTED, accounts, "way", cells);
-        self.errcodes(accounts);
+        self.errcodes(metrics, accounts);
+        self.problems(metrics, accounts);
         self.plain(&REFUSALS, accounts, at::REFUSALS);
         let cells = Outcome::ALL.iter();
         let cells = cells.map(|outcome| (at::REPLAYS + *outcome as usize, outcome.label()));
@@ -128,14 +140,8 @@ impl Page {
     }
 
     fn calls(&mut self, metrics: &Metrics, accounts: &[AccountPage<'_>]) {
-        let nobody = AccountPage {
-            appid: "",
-            name: None,
-            metrics: &metrics.nobody,
-            token: None,
-        };
         self.0.family(&CALLS);
-        for account in accounts.iter().chain([&nobody]) {
+        for account in accounts.iter().chain([&AccountPage::of_nobody(metrics)]) {
             for slot in 0..=ENDPOINT_LABELS {
                 let endpoint = ("endpoint", metrics.labels.name(slot));
                 for outcome in Outcome::ALL {
@@ -147,12 +153,27 @@ impl Page {
         }
     }
 
-    fn errcodes(&mut self, accounts: &[AccountPage<'_>]) {
-        let codes = ERRCODES.iter().map(ToString::to_string);
-        let codes: Vec<_> = codes.chain(["other".to_owned()]).collect();
-        let cells = codes.iter().enumerate();
-        let cells = cells.map(|(at, code)| (at::ERRCODE + at, code.as_str()));
-        self.labelled(&ERRCODE, accounts, "errcode", cells);
+    fn errcodes(&mut self, metrics: &Metrics, accounts: &[AccountPage<'_>]) {
+        self.0.family(&ERRCODE);
+        for account in accounts {
+            for (slot, code, count) in account.metrics.errcodes.all() {
+                let endpoint = ("endpoint", metrics.labels.name(slot));
+                let mut labels = account.labels();
+                labels.extend([endpoint, ("errcode", &code)]);
+                self.0.sample(ERRCODE.name, &labels, count as f64);
+            }
+        }
+    }
+
+    fn problems(&mut self, metrics: &Metrics, accounts: &[AccountPage<'_>]) {
+        self.0.family(&PROBLEM);
+        for account in accounts.iter().chain([&AccountPage::of_nobody(metrics)]) {
+            for kind in account.metrics.problems.open_kinds() {
+                let mut labels = account.labels();
+                labels.push(("kind", kind.label()));
+                self.0.sample(PROBLEM.name, &labels, 1.0);
+            }
+        }
     }
 
     fn fetches(&mut self, family: &Family, kept: Kept, accounts: &[AccountPage<'_>]) {
@@ -209,7 +230,7 @@ impl Page {
     fn plain(&mut self, family: &Family, accounts: &[AccountPage<'_>], cell: usize) {
         self.0.family(family);
         for account in accounts {
-            let value = account.metrics.0.sum(cell) as f64;
+            let value = account.metrics.cells.sum(cell) as f64;
             self.0.sample(family.name, &account.labels(), value);
         }
     }
@@ -238,7 +259,7 @@ impl Page {
         labels: &[(&str, &str)],
         cell: usize,
     ) {
-        let value = account.metrics.0.sum(cell);
+        let value = account.metrics.cells.sum(cell);
         if value > 0 {
             let mut all = account.labels();
             all.extend_from_slice(labels);

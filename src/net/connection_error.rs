@@ -7,7 +7,7 @@ use std::io;
 pub enum ConnectionError {
     /// The connection was closed before a reply or in the middle of it.
     #[error("WeChat closed the connection too early")]
-    Ended,
+    ClosedEarly,
     /// The system or TLS reported an error.
     #[error("the connection to WeChat broke ({0})")]
     Io(io::ErrorKind),
@@ -32,7 +32,7 @@ impl From<io::Error> for ConnectionError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             // TLS reports a close without `close_notify` in this way.
-            io::ErrorKind::UnexpectedEof => Self::Ended,
+            io::ErrorKind::UnexpectedEof => Self::ClosedEarly,
             kind => Self::Io(kind),
         }
     }

@@ -74,9 +74,12 @@ pub enum DialError {
         /// The error of rustls.
         reason: String,
     },
+    /// There is no host, or it has no address.
+    #[error("there is no address to connect")]
+    NoAddress,
     /// The limit `max-upstream` is reached.
     #[error("all connections to WeChat are busy; see --max-upstream")]
-    Crowded,
+    AtCapacity,
 }
 
 /// Opens connections to one upstream. All workers share it.
@@ -105,7 +108,7 @@ pub(crate) struct Dialed {
 }
 
 /// How many bytes of an upload are encrypted before they are sent.
-const LARGEST_WRITE: usize = 256 * 1024;
+const MAX_WRITE: usize = 256 * 1024;
 
 /// How long the first host is skipped after it could not be connected.
 const FAILOVER_PERIOD: Duration = Duration::from_secs(30);
@@ -176,7 +179,7 @@ impl Connector {
                 other => return other,
             }
         }
-        Err(failure.unwrap_or(DialError::Crowded))
+        Err(failure.unwrap_or(DialError::NoAddress))
     }
 
     fn order(&self) -> impl Iterator<Item = usize> {
@@ -206,7 +209,7 @@ impl Connector {
                         .collect()
                 }
             };
-        let mut failure = DialError::Crowded;
+        let mut failure = DialError::NoAddress;
         for address in addresses {
             let limit = self.options.connect_timeout;
             let timed_out = || host.connect_error(&format!("no answer within {limit:?}"));
@@ -246,7 +249,7 @@ impl Connector {
                 .tls
                 .connect(host.server_name.clone(), ReadAhead::new(stream));
             let mut secured = connected.await.map_err(|error| host.tls_error(&error))?;
-            secured.get_mut().1.set_buffer_limit(Some(LARGEST_WRITE));
+            secured.get_mut().1.set_buffer_limit(Some(MAX_WRITE));
             Stream::Tls(Box::new(secured))
         } else {
             Stream::Plain(stream)

@@ -41,7 +41,7 @@ impl ReadAhead {
     }
 
     /// Whether the buffer is empty.
-    pub(crate) fn is_drained(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.taken == self.ahead.len()
     }
 
@@ -74,7 +74,7 @@ impl AsyncRead for ReadAhead {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.is_drained() {
+        if this.is_empty() {
             if this.read_size == 0 {
                 this.ahead = Vec::new();
                 this.taken = 0;

@@ -1,4 +1,13 @@
 //! The byte stream of a connection to WeChat: TLS or, to a loopback address, plain TCP.
+//!
+//! Large bodies are read in large pieces, and small ones without a buffer of their own. Each layer has a read size that
+//! grows when a read fills it, and shrinks again when reads do not fill it:
+//!
+//! | layer | bytes | read size |
+//! |---|---|---|
+//! | [`ReadAhead`], below rustls | TLS records | no buffer of its own, or 64 KiB to 256 KiB, where rustls alone reads 4 KiB |
+//! | `client::connection`, above this stream | a reply | 16 KiB ([`SMALL_READ`]) in a buffer of the thread, up to 256 KiB in a buffer of its own |
+//! | hyper, on the app's side | a call | up to 256 KiB, set by `server::connection` |
 
 use std::{
     cell::RefCell,
@@ -15,7 +24,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 use super::read_ahead::ReadAhead;
-use crate::rt::{socket, task::with_task_waker};
+use crate::rt::socket;
 
 /// A stream with TLS or without.
 #[derive(Debug)]
@@ -24,12 +33,13 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<ReadAhead>>),
 }
 
-/// A stream that knows when there is nothing to read, and reads small pieces through a shared buffer.
+/// A stream that knows when there is nothing to read, and reads small pieces through a buffer of the thread.
 #[derive(Debug)]
-pub(crate) struct BufStream {
+pub(crate) struct UpstreamStream {
     stream: Stream,
-    /// TLS holds no more bytes, so the readiness of the socket tells whether there is more to read.
-    drained: bool,
+    /// TLS holds no bytes, neither decrypted nor read ahead, so the readiness of the socket tells whether there is
+    /// something to read. If this were true while TLS holds bytes, a reply could wait for bytes that are here already.
+    tls_is_empty: bool,
     /// An error that occurred after the bytes that were read last. The next read returns it.
     read_error: Option<io::Error>,
 }
@@ -42,11 +52,11 @@ thread_local! {
     static SHARED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-impl BufStream {
+impl UpstreamStream {
     pub(crate) fn new(stream: Stream) -> Self {
         Self {
             stream,
-            drained: false,
+            tls_is_empty: false,
             read_error: None,
         }
     }
@@ -81,8 +91,8 @@ impl BufStream {
     }
 
     /// Whether there is certainly nothing to read now. This registers no waker.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let socket_tells = self.drained || matches!(self.stream, Stream::Plain(_));
+    pub(crate) fn has_nothing(&self) -> bool {
+        let socket_tells = self.tls_is_empty || matches!(self.stream, Stream::Plain(_));
         socket_tells && self.socket().try_io(Interest::READABLE, || Ok(())).is_err()
     }
 
@@ -96,9 +106,9 @@ impl BufStream {
     /// Waits until there may be something to read. If TLS holds no bytes, the readiness of the socket tells that, at a
     /// tenth of the cost of a read.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.drained {
-            ready!(with_task_waker(cx, |cx| self.socket().poll_read_ready(cx)))?;
-            self.drained = false;
+        if self.tls_is_empty {
+            ready!(self.socket().poll_read_ready(cx))?;
+            self.tls_is_empty = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -109,25 +119,23 @@ impl BufStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        with_task_waker(cx, |cx| match (&mut self.stream, bufs) {
+        match (&mut self.stream, bufs) {
             (Stream::Plain(stream), bufs) => socket::poll_write(stream, bufs, cx),
             (Stream::Tls(stream), [only]) => Pin::new(stream.as_mut()).poll_write(cx, only),
             (Stream::Tls(stream), bufs) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        })
+        }
     }
 
     /// Sends all bytes that TLS accepted.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(_) => Poll::Ready(Ok(())),
-            Stream::Tls(stream) => {
-                with_task_waker(cx, |cx| Pin::new(stream.as_mut()).poll_flush(cx))
-            }
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 }
 
-impl AsyncRead for BufStream {
+impl AsyncRead for UpstreamStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -136,30 +144,35 @@ impl AsyncRead for BufStream {
         let this = self.get_mut();
         match &mut this.stream {
             Stream::Plain(stream) if buf.initialized().len() < buf.capacity() => {
-                with_task_waker(cx, |cx| Pin::new(stream).poll_read(cx, buf))
+                Pin::new(stream).poll_read(cx, buf)
             }
             Stream::Plain(stream) => {
                 let unfilled = buf.initialize_unfilled();
-                let read = with_task_waker(cx, |cx| socket::poll_read(stream, unfilled, cx));
+                let read = socket::poll_read(stream, unfilled, cx);
                 read.map_ok(|read| buf.advance(read))
             }
             Stream::Tls(stream) => {
                 if let Some(error) = this.read_error.take() {
                     return Poll::Ready(Err(error));
                 }
-                let (drained, read_error) = (&mut this.drained, &mut this.read_error);
-                with_task_waker(cx, |cx| poll_read_tls(stream, drained, read_error, cx, buf))
+                poll_read_tls(
+                    stream,
+                    &mut this.tls_is_empty,
+                    &mut this.read_error,
+                    cx,
+                    buf,
+                )
             }
         }
     }
 }
 
-/// Reads all TLS records that are there, as far as `buf` has room. Sets `drained` and, if an error follows bytes that
+/// Reads all TLS records that are there, as far as `buf` has room. Sets `tls_is_empty` and, if an error follows bytes that
 /// were read, `read_error`.
 #[inline]
 fn poll_read_tls(
     stream: &mut TlsStream<ReadAhead>,
-    drained: &mut bool,
+    tls_is_empty: &mut bool,
     read_error: &mut Option<io::Error>,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
@@ -180,8 +193,8 @@ fn poll_read_tls(
         match read {
             // tokio-rustls returns one record at a time. Without this loop, each would be passed on alone.
             Poll::Ready(Ok(1..)) => {
-                *drained = drain(stream, buf);
-                if *drained || buf.remaining() == 0 {
+                *tls_is_empty = take_decrypted(stream, buf);
+                if *tls_is_empty || buf.remaining() == 0 {
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -192,7 +205,7 @@ fn poll_read_tls(
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {
-                *drained = true;
+                *tls_is_empty = true;
                 // TLS may have to answer a record. An error of this shows in the next call.
                 let _ = Pin::new(&mut *stream).poll_flush(cx);
                 return if some {
@@ -207,7 +220,7 @@ fn poll_read_tls(
 
 /// Takes the bytes that TLS has decrypted already. Returns whether no bytes are left in TLS and in the read-ahead
 /// buffer.
-fn drain(stream: &mut TlsStream<ReadAhead>, buf: &mut ReadBuf<'_>) -> bool {
+fn take_decrypted(stream: &mut TlsStream<ReadAhead>, buf: &mut ReadBuf<'_>) -> bool {
     let (read_ahead, session) = stream.get_mut();
     let mut reader = session.reader();
     while buf.remaining() > 0 {
@@ -220,7 +233,7 @@ fn drain(stream: &mut TlsStream<ReadAhead>, buf: &mut ReadBuf<'_>) -> bool {
                 reader.consume(some);
             }
             Err(error) => {
-                return error.kind() == io::ErrorKind::WouldBlock && read_ahead.is_drained();
+                return error.kind() == io::ErrorKind::WouldBlock && read_ahead.is_empty();
             }
         }
     }

@@ -3,7 +3,7 @@
 //! [`ProxyError`]: super::error::ProxyError
 
 use crate::{
-    body::request_body::BodyError, client::SendError, net::connector::DialError,
+    body::error::BodyError, client::SendError, net::connector::DialError,
     wechat::endpoint::PathError,
 };
 
@@ -101,7 +101,7 @@ pub enum Crowded {
     #[error("no room to hold a body without Content-Length")]
     Body,
     /// The connections to WeChat.
-    #[error("{}", DialError::Crowded)]
+    #[error("{}", DialError::AtCapacity)]
     Connections,
 }
 
@@ -141,7 +141,7 @@ impl From<BodyError> for SendFailure {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::Idle(_) => Self::ReplyStopped(error),
-            BodyError::Broken(_) | BodyError::Reply(_) => Self::ReplyBroken(error),
+            BodyError::App(_) | BodyError::Upstream(_) => Self::ReplyBroken(error),
         }
     }
 }

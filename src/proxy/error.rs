@@ -1,5 +1,7 @@
 //! The errors of the proxy, and the reply in WeChat's own shape that an app gets for each.
 
+use std::fmt::Display;
+
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use tokio::time::Duration;
@@ -13,11 +15,12 @@ use crate::{
     account::rules::Forbidden,
     body::{
         buffered::{BufferError, BufferedBody},
-        request_body::BodyError,
+        error::BodyError,
     },
     client::SendError,
     metrics::Outcome,
     net::connector::DialError,
+    problems::Kind,
     token::keeper::NoToken,
     wechat::errcode,
 };
@@ -205,7 +208,28 @@ impl ProxyError {
         self.status().is_client_error() || matches!(self, Self::ForeignAppid | Self::UnknownToken)
     }
 
-    /// The outcome that a call with this error is counted as.
+    /// The problem that it is a case of, if the sidecar has to tell of one.
+    pub fn problem(&self) -> Option<Kind> {
+        match self {
+            Self::Unreachable(_) => Some(Kind::Unreachable),
+            Self::TimedOut(_) => Some(Kind::Timeout),
+            Self::Broken(_) => Some(Kind::ReplyBroken),
+            // The keeper tells why there is no token. A token that is over is nothing wrong.
+            Self::NoToken(_) | Self::NoTicket(_) | Self::UnknownToken => None,
+            _ => Some(Kind::CallsRejected),
+        }
+    }
+
+    /// What happened, where the problem itself says the rest.
+    pub fn cause(&self) -> &dyn Display {
+        match self {
+            Self::Unreachable(error) => error,
+            Self::TimedOut(failure) | Self::Broken(failure) => failure,
+            other => other,
+        }
+    }
+
+    /// What a call that ends so counts as.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::UnknownToken => Outcome::Local,
@@ -265,11 +289,11 @@ impl From<SendFailure> for ProxyError {
         match failure {
             SendFailure::TargetTooLong => Malformed::TargetTooLong.into(),
             SendFailure::NoReply(error) => match error {
-                SendError::Dial(DialError::Crowded) => Crowded::Connections.into(),
+                SendError::Dial(DialError::AtCapacity) => Crowded::Connections.into(),
                 SendError::Dial(_) | SendError::Closed => Self::Unreachable(error),
-                SendError::TimedOut(_) => Self::TimedOut(error.into()),
+                SendError::TimedOut(_) | SendError::Stalled(_) => Self::TimedOut(error.into()),
                 SendError::Broken { .. } => Self::Broken(error.into()),
-                SendError::App => Self::BodyMissing(BodyMissing::Ended),
+                SendError::AppBodyEnded => Self::BodyMissing(BodyMissing::Ended),
             },
             SendFailure::ReplyStopped(_) => Self::TimedOut(failure),
             SendFailure::SwitchedProtocols | SendFailure::ReplyBroken(_) => Self::Broken(failure),
@@ -282,7 +306,7 @@ impl From<BufferError<BodyError>> for ProxyError {
         match error {
             BufferError::TooLarge => Self::TooLarge,
             BufferError::NoRoom => Crowded::Body.into(),
-            BufferError::Broken(error) => Self::BodyMissing(BodyMissing::Broken(error)),
+            BufferError::Read(error) => Self::BodyMissing(BodyMissing::Broken(error)),
         }
     }
 }

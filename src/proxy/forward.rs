@@ -2,14 +2,13 @@
 
 use std::pin::pin;
 
-use http::{Response, StatusCode, Version};
+use http::{Response, StatusCode, Version, header};
 
-use super::{
-    Proxy, Reply, ReplyBody, cause::SendFailure, headers, route::Call, target, target::Edit,
-};
+use super::{Proxy, Reply, cause::SendFailure, headers, route::Call, target, target::Edit};
 use crate::{
     body::{buffered::BufferedBody, request_body::RequestBody},
     client::{ResponseBody, SendError, UpstreamRequest},
+    problems::{Kind, Occurrence},
     token::Token,
     wechat::errcode::{self, Verdict},
 };
@@ -90,10 +89,40 @@ impl Proxy {
         headers::reply_headers(&mut head.headers);
         headers::clean_location(&mut head.headers, call.account.prefix(), secrets);
         let body = BufferedBody::peek(body, PEEK_LIMIT).await?;
+        let reply = Reply::from_parts(head, body);
         Ok(Attempt {
-            verdict: judge(call, &body),
-            reply: Reply::from_parts(head, body),
+            verdict: self.judge(call, &reply),
+            reply,
         })
+    }
+
+    /// What the reply says of the call. An error is counted, and logged where that is wanted.
+    fn judge(&self, call: &Call<'_>, reply: &Reply) -> Verdict {
+        let account = &call.account;
+        let endpoint = call.endpoint_label();
+        let body = reply.body().whole();
+        let verdict = body.map_or(Verdict::Accepted, |body| Verdict::of(account.api, body));
+        match (verdict, body) {
+            (Verdict::Errcode(code) | Verdict::Refused(code), Some(body)) => {
+                let slot = self.metrics.slot(call.endpoint.row());
+                account.metrics.errcode_of_call(slot, code);
+                account.note_errcode(code, endpoint, body);
+                let rid = errcode::rid(body);
+                tracing::debug!(
+                    account = account.id(),
+                    endpoint,
+                    code,
+                    rid,
+                    "WeChat answered an error"
+                );
+            }
+            (Verdict::Accepted, _) if is_error_page(reply) => {
+                note_error_page(call, reply.status());
+                return Verdict::UpstreamError;
+            }
+            _ => {}
+        }
+        verdict
     }
 }
 
@@ -107,7 +136,7 @@ fn upstream_request(
     let mut request = UpstreamRequest::new(method, body, |whole| {
         target::write(whole, call.account.prefix(), call.path, call.query, edit);
     })
-    .ok_or(SendFailure::TargetTooLong)?;
+    .map_err(|_| SendFailure::TargetTooLong)?;
     headers::request_headers(method, &call.head.headers, &mut request);
     Ok(request)
 }
@@ -126,22 +155,89 @@ fn was_closing(sent: &Result<Response<ResponseBody>, SendError>) -> bool {
     sent.as_ref().is_err_and(closing)
 }
 
-/// The verdict of a reply with this body. An error is counted and logged.
-fn judge(call: &Call<'_>, body: &ReplyBody) -> Verdict {
-    let Some(body) = body.whole() else {
-        return Verdict::Accepted;
-    };
-    let verdict = Verdict::of(call.account.api, body);
-    if let Verdict::Errcode(code) | Verdict::Refused(code) = verdict {
-        call.account.metrics.errcode(code);
-        call.account.note_ip(code, body);
-        tracing::debug!(
-            account = call.account.id(),
-            endpoint = call.endpoint_label(),
-            code,
-            rid = errcode::rid(body),
-            "WeChat answered an error"
-        );
+/// Whether a reply without an errcode is a page of a gateway in front of the API, and not the API's. Files that an
+/// endpoint returns can be HTML, too; they have a Content-Disposition.
+fn is_error_page(reply: &Reply) -> bool {
+    if reply.status().is_server_error() {
+        return true;
     }
-    verdict
+    let start = reply.body().start().trim_ascii_start();
+    if !start.is_empty() && !start.starts_with(b"<") {
+        return false;
+    }
+    let headers = reply.headers();
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let is_html = content_type.is_some_and(|value| {
+        let value = value.as_bytes().get(..b"text/html".len());
+        value.is_some_and(|value| value.eq_ignore_ascii_case(b"text/html"))
+    });
+    is_html && !headers.contains_key(header::CONTENT_DISPOSITION)
+}
+
+#[cold]
+fn note_error_page(call: &Call<'_>, status: StatusCode) {
+    let endpoint = call.endpoint_label();
+    let status = status.as_u16();
+    tracing::debug!(
+        account = call.account.id(),
+        endpoint,
+        status,
+        "WeChat's gateway answered an error page"
+    );
+    call.account.metrics.problems.occurred(
+        Kind::UpstreamError,
+        Occurrence {
+            endpoint: Some(endpoint),
+            cause: Some(&format_args!(
+                "HTTP status {status}, and no reply of the API"
+            )),
+            ..Occurrence::default()
+        },
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_the_gateway_is_told_from_what_the_api_answers() {
+        let disposition = "attachment; filename=\"a.html\"";
+        for (status, content_type, disposition, body, is_page) in [
+            (502, "text/html", "", "<html>502 Bad Gateway</html>", true),
+            (503, "", "", "", true),
+            (500, "application/json", "", "{}", true),
+            (
+                200,
+                "Text/HTML; charset=gbk",
+                "",
+                "\r\n<!DOCTYPE html>",
+                true,
+            ),
+            (404, "text/html", "", "<html>", true),
+            // All of it is still to come.
+            (200, "text/html", "", "", true),
+            (200, "text/html", "", "{\"errcode\":0}", false),
+            (200, "text/plain", "", "<xml/>", false),
+            (200, "text/html", disposition, "<html>", false),
+            (200, "image/jpeg", "", "", false),
+            (412, "", "", "", false),
+        ] {
+            let mut reply = Reply::new(BufferedBody::ready(body));
+            *reply.status_mut() = StatusCode::from_u16(status).unwrap();
+            for (name, value) in [
+                (header::CONTENT_TYPE, content_type),
+                (header::CONTENT_DISPOSITION, disposition),
+            ] {
+                if !value.is_empty() {
+                    reply.headers_mut().insert(name, value.parse().unwrap());
+                }
+            }
+            assert_eq!(
+                is_error_page(&reply),
+                is_page,
+                "{status} {content_type} {body}"
+            );
+        }
+    }
 }

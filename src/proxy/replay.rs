@@ -20,6 +20,7 @@ use crate::{
     },
     body::{buffered::BufferedBody, request_body::RequestBody},
     metrics::{Outcome, Skipped},
+    problems::Kind,
     token::{
         Token,
         keeper::{NoReplay, PathId, Refusal, ReplayToken},
@@ -132,11 +133,9 @@ impl Proxy {
             return Err(Skipped::Hopeless);
         }
         if refusal.weak {
-            tracing::debug!(
-                account = first.call.account.id(),
-                endpoint = first.call.endpoint_label(),
-                "a refused call has an access_token in its form body, which WeChat reads as a parameter: the app must leave it out"
-            );
+            first
+                .call
+                .note_problem(Kind::TokenInForm, &first.attempt.reply);
         }
         match keeper.replay_token(&first.token, refusal).await {
             Ok(second) => Ok(second),
@@ -196,7 +195,7 @@ impl Proxy {
             Verdict::Accepted => {
                 if attempt.reply.status().is_success() {
                     call.account.keeper.accepted(token);
-                    call.account.ip_rejected.clear();
+                    call.account.metrics.problems.accepted();
                     open.accepted(token);
                     call.account.refused_endpoints.forget(call.endpoint.path());
                 }
@@ -204,6 +203,7 @@ impl Proxy {
             }
             Verdict::Errcode(_) => Outcome::Errcode,
             Verdict::Refused(_) => Outcome::Refused,
+            Verdict::UpstreamError => Outcome::UpstreamError,
         }
     }
 
@@ -294,11 +294,7 @@ impl FirstSend<'_> {
         };
         let path = call.endpoint.path();
         if call.account.refused_endpoints.add(path, &refused, answer) {
-            tracing::warn!(
-                account = call.account.id(),
-                endpoint = call.endpoint_label(),
-                "an endpoint refuses every call, with any token: it may not be for this account"
-            );
+            call.note_problem(Kind::EndpointRefused, reply);
         }
     }
 }

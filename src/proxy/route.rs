@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Method, request::Parts};
 
 use super::{
-    ListenerInfo,
+    ListenerInfo, Reply,
     cause::Malformed,
     error::ProxyError,
     select_account::{self, Selected, select_account, with_one_slash},
@@ -14,9 +14,11 @@ use super::{
 use crate::{
     account::{Account, Accounts},
     metrics::Selection,
+    problems::{Kind, Occurrence},
     wechat::{
         api::Api,
         endpoint::{Endpoint, label},
+        errcode,
     },
 };
 
@@ -72,8 +74,22 @@ impl<'a> Call<'a> {
         self.endpoint.row().map_or("other", label)
     }
 
-    /// Whether a call may be sent again on a new connection if WeChat closed the one that it was sent on. It must
-    /// change nothing, and must not be a login, whose code works once.
+    /// Notes a problem that this call met, with what the reply says of it.
+    pub(super) fn note_problem(&self, kind: Kind, reply: &Reply) {
+        let body = reply.body().start();
+        self.account.metrics.problems.occurred(
+            kind,
+            Occurrence {
+                endpoint: Some(self.endpoint_label()),
+                errcode: errcode::errcode(body),
+                rid: errcode::rid(body),
+                ..Occurrence::default()
+            },
+        );
+    }
+
+    /// Whether a call can be sent again on a fresh connection when WeChat closed the one it was
+    /// sent on: it changes nothing, and is no login, whose code works once.
     pub(super) fn is_repeatable(&self) -> bool {
         let safe = matches!(self.head.method, Method::GET | Method::HEAD);
         safe && !self.endpoint.is_login()

@@ -77,7 +77,7 @@ pub(super) async fn answer(
     }
     if request.forced {
         call.account.metrics.forced();
-        tracing::info!(
+        tracing::debug!(
             account = call.account.id(),
             "an app asked for a forced refresh; ignored"
         );

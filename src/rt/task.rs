@@ -1,4 +1,4 @@
-//! The waker and the timer of the current task, for futures that are polled through combinators with wakers of their own.
+//! The timer of the current task, which all deadlines of its futures share.
 
 use std::{
     cell::RefCell,
@@ -14,27 +14,30 @@ use tokio::{
 };
 
 thread_local! {
-    static CURRENT: RefCell<Option<CurrentTask>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<TaskTimer>> = const { RefCell::new(None) };
 }
 
-/// The task that is being polled.
+/// The timer of a task. It wakes the task no later than requested. All deadlines of the task share it, so the task may
+/// be woken too early. It then sets the timer again.
 #[derive(Debug)]
-struct CurrentTask {
+struct TaskTimer {
+    /// The waker of the task. Deadlines wake the task itself, whatever waker they are polled with.
     waker: Waker,
-    timer: Timer,
-}
-
-/// A timer that wakes its task no later than requested. All deadlines of a task share it, so a task may be woken too
-/// early. It then sets the timer again.
-#[derive(Debug, Default)]
-struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
-    /// When it fires, if it is set.
+    /// The time at which it fires, if it is set.
     at: Option<Instant>,
 }
 
-impl Timer {
-    fn set(&mut self, due: Instant, now: Instant, waker: &Waker) {
+impl TaskTimer {
+    fn new(waker: &Waker) -> Self {
+        Self {
+            waker: waker.clone(),
+            sleep: None,
+            at: None,
+        }
+    }
+
+    fn set(&mut self, due: Instant, now: Instant) {
         if self.at.is_some_and(|at| now < at && at <= due) {
             return;
         }
@@ -44,27 +47,24 @@ impl Timer {
         }
         // Without budget the timer returns `Pending` and does not register the waker.
         self.at = has_budget_remaining().then_some(due);
-        let polled = sleep.as_mut().poll(&mut Context::from_waker(waker));
+        let polled = sleep.as_mut().poll(&mut Context::from_waker(&self.waker));
         if polled.is_ready() {
             self.at = None;
-            waker.wake_by_ref();
+            self.waker.wake_by_ref();
         }
     }
 }
 
-/// Makes the task available to the futures within `future`. The task must always be polled with the same waker, as
+/// Gives the deadlines within `future` a timer that they share. The task must always be polled with the same waker, as
 /// spawned tasks are.
-pub async fn scope<F: Future + Unpin>(mut future: F) -> F::Output {
-    let mut kept: Option<CurrentTask> = None;
+pub async fn share_timer<F: Future + Unpin>(mut future: F) -> F::Output {
+    let mut kept: Option<TaskTimer> = None;
     poll_fn(|cx| {
-        let polled = match kept.take() {
-            Some(polled) if polled.waker.will_wake(cx.waker()) => polled,
-            _ => CurrentTask {
-                waker: cx.waker().clone(),
-                timer: Timer::default(),
-            },
+        let timer = match kept.take() {
+            Some(timer) if timer.waker.will_wake(cx.waker()) => timer,
+            _ => TaskTimer::new(cx.waker()),
         };
-        let entered = ScopeGuard::now(polled);
+        let entered = TimerGuard::enter(timer);
         let ready = Pin::new(&mut future).poll(cx);
         kept = entered.leave();
         ready
@@ -72,44 +72,36 @@ pub async fn scope<F: Future + Unpin>(mut future: F) -> F::Output {
     .await
 }
 
-/// Calls `poll` with the waker of the task, whatever waker `cx` has. `poll` must not use the current task otherwise.
-pub fn with_task_waker<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
-    CURRENT.with_borrow(|polled| match polled {
-        Some(polled) => poll(&mut Context::from_waker(&polled.waker)),
-        None => poll(cx),
-    })
-}
-
-/// Wakes the task at `due`, which is later than `now`, or before. Returns false if there is no current task.
+/// Wakes the task at `due`, which is later than `now`, or before. Returns false if the task has no shared timer.
 fn wake_at(due: Instant, now: Instant) -> bool {
-    CURRENT.with_borrow_mut(|polled| match polled {
-        Some(CurrentTask { waker, timer }) => {
-            timer.set(due, now, waker);
+    CURRENT.with_borrow_mut(|timer| match timer {
+        Some(timer) => {
+            timer.set(due, now);
             true
         }
         None => false,
     })
 }
 
-/// Makes a task the current one while this lives. Dropping it, even by a panic, restores the one before.
-struct ScopeGuard {
-    outer: Option<CurrentTask>,
+/// Makes a timer the current one while this lives. Dropping it, even by a panic, restores the one before.
+struct TimerGuard {
+    outer: Option<TaskTimer>,
 }
 
-impl ScopeGuard {
-    fn now(polled: CurrentTask) -> Self {
-        let outer = CURRENT.replace(Some(polled));
+impl TimerGuard {
+    fn enter(timer: TaskTimer) -> Self {
+        let outer = CURRENT.replace(Some(timer));
         Self { outer }
     }
 
-    fn leave(mut self) -> Option<CurrentTask> {
-        let polled = CURRENT.replace(self.outer.take());
+    fn leave(mut self) -> Option<TaskTimer> {
+        let timer = CURRENT.replace(self.outer.take());
         mem::forget(self);
-        polled
+        timer
     }
 }
 
-impl Drop for ScopeGuard {
+impl Drop for TimerGuard {
     fn drop(&mut self) {
         CURRENT.replace(self.outer.take());
     }
@@ -119,7 +111,7 @@ impl Drop for ScopeGuard {
 #[derive(Debug, Default)]
 pub struct Deadline {
     since: Option<Instant>,
-    /// A timer of its own, if there is no current task.
+    /// A timer of its own, for a task without a shared one.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -209,7 +201,7 @@ mod tests {
             }
             Poll::<()>::Pending
         }));
-        let mut known = pin!(scope(asking));
+        let mut known = pin!(share_timer(asking));
         let mut poll = |seconds: &[u64]| {
             *asked.borrow_mut() = seconds.to_vec();
             let _ = known.as_mut().poll(&mut Context::from_waker(&waker));
@@ -233,27 +225,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_polled_past_others_wakes_the_task_itself() {
-        let (task, other) = (
-            Arc::new(WakeCount::default()),
-            Arc::new(WakeCount::default()),
-        );
-        let (of_task, of_other) = (Waker::from(task.clone()), Waker::from(other.clone()));
-        let mut between = Context::from_waker(&of_other);
-        let mut ring = || with_task_waker(&mut between, |cx| cx.waker().wake_by_ref());
-        ring();
-        assert_eq!((task.take(), other.take()), (0, 1));
-        let known = scope(Box::pin(poll_fn(|_| -> Poll<()> {
-            ring();
-            Poll::Pending
-        })));
-        let _ = pin!(known).poll(&mut Context::from_waker(&of_task));
-        assert_eq!((task.take(), other.take()), (1, 0));
-        let fails = super::scope(Box::pin(poll_fn(|_| -> Poll<()> {
+    fn a_task_that_panics_leaves_no_timer_behind() {
+        let fails = share_timer(Box::pin(poll_fn(|_| -> Poll<()> {
+            assert!(CURRENT.with_borrow(Option::is_some));
             panic!("of this task")
         })));
         let mut fails = Box::pin(fails);
-        let mut cx = Context::from_waker(&of_task);
+        let mut cx = Context::from_waker(Waker::noop());
         let failed = catch_unwind(AssertUnwindSafe(|| fails.as_mut().poll(&mut cx)));
         assert!(failed.is_err() && CURRENT.with_borrow(Option::is_none));
     }

@@ -1,4 +1,19 @@
 //! Serves an app's connection from its first call to its last, and parks it between calls.
+//!
+//! ```text
+//! serve_connection          until the connection ends
+//!   wait_for_call           parked, without hyper and without buffers
+//!   serve_calls             until it is to be parked, or has ended
+//!     serve_plain_calls     the fast path, until a call is not plain
+//!       answer_plain_call
+//!     serve_with_hyper      all calls
+//!       answer              the service that hyper calls
+//! ```
+//!
+//! Three loops wait for the next call, and each for other events. A parked connection waits long, and is closed in the
+//! end. The fast path reads the call itself when a byte arrives, and parks. hyper is polled for whatever it does, and
+//! only its [`ConnState`] tells that it is idle. So they share the events and no code: each is a `poll_fn` that asks for
+//! a call first, so that a call which has arrived is served, and then whether the process drains.
 
 use std::{
     convert::Infallible,
@@ -20,8 +35,8 @@ use tokio::time::{Duration, timeout};
 #[cfg(feature = "fast_path")]
 use super::fast_path::{self, Exit};
 use super::{
+    app_connection::AppConnection,
     context::{ConnContext, WorkerState},
-    io::TimedIo,
     last_reply::closing,
     state::{ConnState, GuardedBody},
     stream::AppStream,
@@ -46,23 +61,27 @@ const DRAIN_CHECK: Duration = Duration::from_millis(500);
 const MAX_HEAD_CHECKS: u32 = 6;
 
 /// Serves one connection to its end. Between calls it may be parked: it then exists without hyper and its buffers.
-pub(super) async fn converse(stream: AppStream, listener: ListenerInfo, worker: Arc<WorkerState>) {
+pub(super) async fn serve_connection(
+    stream: AppStream,
+    listener: ListenerInfo,
+    worker: Arc<WorkerState>,
+) {
     let context = ConnContext {
         worker,
         listener,
         state: ConnState::new(),
     };
     let worker = &context.worker;
-    let mut io = TimedIo::new(
+    let mut io = AppConnection::new(
         stream,
         context.state.clone(),
         worker.options.idle_timeout,
         worker.proxy.answers_errors_as_200(),
     );
-    while is_called(&mut io, worker).await {
+    while wait_for_call(&mut io, worker).await {
         let counted = worker.activate();
         // Boxed, so that a parked connection does not keep the memory that serving takes.
-        let served = Box::pin(active(io, &context)).await;
+        let served = Box::pin(serve_calls(io, &context)).await;
         drop(counted);
         match served {
             Some(parked) => io = parked,
@@ -72,27 +91,27 @@ pub(super) async fn converse(stream: AppStream, listener: ListenerInfo, worker: 
 }
 
 /// Serves calls until the connection is to be parked, and returns it. Returns `None` if it has ended.
-async fn active(
-    #[cfg_attr(not(feature = "fast_path"), allow(unused_mut))] mut io: TimedIo,
+async fn serve_calls(
+    #[cfg_attr(not(feature = "fast_path"), allow(unused_mut))] mut io: AppConnection,
     context: &ConnContext,
-) -> Option<TimedIo> {
+) -> Option<AppConnection> {
     #[cfg(feature = "fast_path")]
-    match fast_path::serve(&mut io, context).await {
+    match fast_path::serve_plain_calls(&mut io, context).await {
         Exit::Park => return Some(io),
         Exit::Other => {}
-        Exit::Ended => return None,
+        Exit::Closed => return None,
     }
-    serve(io, context).await
+    serve_with_hyper(io, context).await
 }
 
 /// Waits for the first byte of the next call. Returns whether it arrived before the connection is to be closed.
-async fn is_called(parked: &mut TimedIo, worker: &WorkerState) -> bool {
-    let mut drained = pin!(worker.drain.drained());
+async fn wait_for_call(parked: &mut AppConnection, worker: &WorkerState) -> bool {
+    let mut draining = pin!(worker.drain.drain_started());
     poll_fn(|cx| {
         if parked.poll_called(cx).is_ready() {
             return Poll::Ready(true);
         }
-        let over = drained.as_mut().poll(cx).is_ready() || parked.keep_alive_expired(cx);
+        let over = draining.as_mut().poll(cx).is_ready() || parked.keep_alive_expired(cx);
         if over {
             Poll::Ready(false)
         } else {
@@ -103,23 +122,23 @@ async fn is_called(parked: &mut TimedIo, worker: &WorkerState) -> bool {
 }
 
 /// Lets hyper serve calls until the connection is to be parked, and returns it. Returns `None` if it has ended.
-async fn serve(io: TimedIo, context: &ConnContext) -> Option<TimedIo> {
+async fn serve_with_hyper(io: AppConnection, context: &ConnContext) -> Option<AppConnection> {
     let service = service_fn(|call| answer(call, context));
     let mut connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_READ)
-        // `TimedIo` notices an app that hangs up.
+        // `AppConnection` notices an app that hangs up.
         .half_close(true)
         .serve_connection(TokioIo::new(io), service);
-    let ended = match until_woken(&mut connection, context).await {
-        Woken::Ended(ended) => ended,
-        Woken::Idle => {
+    let ended = match poll_until_idle(&mut connection, context).await {
+        Stop::Closed(ended) => ended,
+        Stop::Idle => {
             let parts = connection.into_parts();
             let mut io = parts.io.into_inner();
             io.rewind(&parts.read_buf);
             return Some(io);
         }
-        Woken::Drained => {
+        Stop::Draining => {
             Pin::new(&mut connection).graceful_shutdown();
             last_call(&mut connection, &context.state).await
         }
@@ -141,36 +160,36 @@ async fn serve(io: TimedIo, context: &ConnContext) -> Option<TimedIo> {
 }
 
 /// Why polling hyper's connection stopped.
-enum Woken {
+enum Stop {
     /// The connection has ended.
-    Ended(hyper::Result<()>),
+    Closed(hyper::Result<()>),
     /// The process is to end.
-    Drained,
+    Draining,
     /// No call arrived for a while.
     Idle,
 }
 
 /// Polls hyper's connection until it ends, has been idle, or the process drains.
-async fn until_woken(
+async fn poll_until_idle(
     connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
     context: &ConnContext,
-) -> Woken {
+) -> Stop {
     let (worker, state) = (&context.worker, &context.state);
-    let mut drained = pin!(worker.drain.drained());
+    let mut draining = pin!(worker.drain.drain_started());
     let mut pause = Deadline::default();
     let mut calls = 0;
     poll_fn(|cx| {
         if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
-            return Poll::Ready(Woken::Ended(ended));
+            return Poll::Ready(Stop::Closed(ended));
         }
-        if drained.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Woken::Drained);
+        if draining.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Stop::Draining);
         }
         if !state.is_idle() || calls != state.calls() {
             calls = state.calls();
             pause.stop();
         } else if pause.poll_elapsed(worker.park_after(), cx) {
-            return Poll::Ready(Woken::Idle);
+            return Poll::Ready(Stop::Idle);
         }
         Poll::Pending
     })

@@ -18,9 +18,9 @@ use crate::{
 /// buffers take ten times the memory of all the rest.
 const PARK_AFTER: Duration = Duration::from_millis(500);
 
-/// How many connections of a worker may wait that long. If there are more, each is parked sooner, so that the
+/// The most connections of a worker that may wait that long. If there are more, each is parked sooner, so that the
 /// memory of hyper's buffers grows no further.
-const MANY: usize = 64;
+const MAX_UNHURRIED: usize = 64;
 
 /// The state that the connections of a worker share.
 pub(super) struct WorkerState {
@@ -67,7 +67,7 @@ pub(super) struct ConnContext {
 }
 
 fn park_after(active: usize) -> Duration {
-    let share = u32::try_from(active.div_ceil(MANY)).unwrap_or(u32::MAX);
+    let share = u32::try_from(active.div_ceil(MAX_UNHURRIED)).unwrap_or(u32::MAX);
     PARK_AFTER / share.max(1)
 }
 
@@ -77,12 +77,12 @@ mod tests {
 
     #[test]
     fn a_few_connections_are_parked_late_and_many_hold_no_more_than_a_few_in_all() {
-        for few in [0, 1, MANY] {
+        for few in [0, 1, MAX_UNHURRIED] {
             assert_eq!(park_after(few), PARK_AFTER);
         }
         // Twice the connections are parked twice as soon, so about as many are active.
-        for many in [MANY + 1, 1_000, 9_000] {
-            assert!(park_after(many) * u32::try_from(many / MANY).unwrap() <= PARK_AFTER);
+        for many in [MAX_UNHURRIED + 1, 1_000, 9_000] {
+            assert!(park_after(many) * u32::try_from(many / MAX_UNHURRIED).unwrap() <= PARK_AFTER);
         }
         assert!(park_after(usize::MAX) < Duration::from_millis(1));
     }

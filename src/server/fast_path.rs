@@ -19,10 +19,8 @@ use http::{Request, Version};
 use tokio::io::AsyncWriteExt;
 
 use super::{
-    context::ConnContext,
-    io::{TimedIo, is_blank},
-    last_reply::closing,
-    state::Phase,
+    app_connection::AppConnection, context::ConnContext, framing_reader::is_blank,
+    last_reply::closing, state::Phase,
 };
 use crate::{body::request_body::RequestBody, rt::task::Deadline};
 use write::send;
@@ -41,16 +39,16 @@ pub(super) enum Exit {
     /// Something other than a plain call arrived. Its bytes were given back.
     Other,
     /// The connection has ended, or is to be dropped.
-    Ended,
+    Closed,
 }
 
 /// A call, and the bytes that came behind it.
 type Parsed = (Request<Bytes>, Bytes);
 
 /// Serves plain calls until something else arrives.
-pub(super) async fn serve(io: &mut TimedIo, context: &ConnContext) -> Exit {
+pub(super) async fn serve_plain_calls(io: &mut AppConnection, context: &ConnContext) -> Exit {
     let worker = &context.worker;
-    let mut drained = pin!(worker.drain.drained());
+    let mut draining = pin!(worker.drain.drain_started());
     let mut pause = Deadline::default();
     let mut head = Vec::new();
     loop {
@@ -58,8 +56,8 @@ pub(super) async fn serve(io: &mut TimedIo, context: &ConnContext) -> Exit {
             if io.poll_called(cx).is_ready() {
                 return Poll::Ready(take(io, cx));
             }
-            if drained.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(Exit::Ended));
+            if draining.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Exit::Closed));
             }
             if pause.poll_elapsed(worker.park_after(), cx) {
                 return Poll::Ready(Err(Exit::Park));
@@ -72,8 +70,8 @@ pub(super) async fn serve(io: &mut TimedIo, context: &ConnContext) -> Exit {
             Err(exit) => return exit,
         };
         pause.stop();
-        if !answer(io, call, &behind, context, &mut head).await {
-            return Exit::Ended;
+        if !answer_plain_call(io, call, &behind, context, &mut head).await {
+            return Exit::Closed;
         }
         if !behind.is_empty() {
             io.rewind(&behind);
@@ -83,14 +81,14 @@ pub(super) async fn serve(io: &mut TimedIo, context: &ConnContext) -> Exit {
 }
 
 /// Reads a plain call, if bytes have arrived.
-fn take(io: &mut TimedIo, cx: &mut Context<'_>) -> Result<Option<Parsed>, Exit> {
+fn take(io: &mut AppConnection, cx: &mut Context<'_>) -> Result<Option<Parsed>, Exit> {
     if io.has_rewound() {
         return Err(Exit::Other);
     }
     SHARED.with_borrow_mut(|shared| {
         shared.resize(READ_SIZE, 0);
         let bytes = match io.poll_take(shared, cx) {
-            Poll::Ready(Ok(0) | Err(_)) => return Err(Exit::Ended),
+            Poll::Ready(Ok(0) | Err(_)) => return Err(Exit::Closed),
             Poll::Ready(Ok(read)) => &shared[..read],
             Poll::Pending => return Ok(None),
         };
@@ -108,8 +106,8 @@ fn take(io: &mut TimedIo, cx: &mut Context<'_>) -> Result<Option<Parsed>, Exit> 
 /// Answers one call. Returns whether the connection can carry another. `buf` is empty, and is used for the reply's
 /// head.
 #[inline(always)]
-async fn answer(
-    io: &mut TimedIo,
+async fn answer_plain_call(
+    io: &mut AppConnection,
     call: Request<Bytes>,
     behind: &[u8],
     context: &ConnContext,

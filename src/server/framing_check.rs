@@ -2,6 +2,8 @@
 
 use memchr::memchr;
 
+use crate::body::content_length;
+
 /// The scan of a head whose bytes arrive in pieces.
 #[derive(Debug, Default)]
 pub(super) struct FramingCheck {
@@ -60,7 +62,7 @@ impl FramingCheck {
             }
             if is_length {
                 let is_sound = in_one_piece && !self.found;
-                self.length = is_sound.then(|| number(&line[NAME.len()..])).flatten();
+                self.length = is_sound.then(|| length(&line[NAME.len()..])).flatten();
             }
             self.any |= !is_empty;
             self.found |= is_length;
@@ -85,10 +87,9 @@ fn begins_with_name(line: &[u8]) -> bool {
         .is_some_and(|name| name.eq_ignore_ascii_case(NAME))
 }
 
-/// Parses the number in a header line, behind the name.
-fn number(value: &[u8]) -> Option<u64> {
-    let digits = value.strip_prefix(b":")?.trim_ascii();
-    std::str::from_utf8(digits).ok()?.parse().ok()
+/// Parses the length in a header line, behind the name.
+fn length(value: &[u8]) -> Option<u64> {
+    content_length::parse(value.strip_prefix(b":")?.trim_ascii())
 }
 
 #[cfg(test)]
@@ -131,6 +132,7 @@ mod tests {
             ("content-length:0 ", Some(0)),
             ("Content-Length: 1\r\nContent-Length: 2", None),
             ("Content-Length: 1, 2", None),
+            ("Content-Length: +1", None),
             ("Content-Length : 1", None),
             ("Host: a", None),
         ] {

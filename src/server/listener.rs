@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Duration, Instant, sleep},
+    time::{Duration, sleep},
 };
 
 use super::{Drain, ListenAddr, Workers, worker::AcceptedSocket};
@@ -97,11 +97,10 @@ impl Listener {
             ListenAddr::Tcp(_) => Exposure::Open,
         };
         let listener_info = |account| ListenerInfo { exposure, account };
-        let mut warned: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept(&room, &mut warned) => accepted,
-                () = drain.drained() => break,
+                accepted = self.accept(&room, &workers) => accepted,
+                () = drain.drain_started() => break,
                 kept = owner.changed() => match kept {
                     Ok(()) => continue,
                     Err(_) => break,
@@ -113,14 +112,15 @@ impl Listener {
                     workers.hand(socket, listener_info(account), permit);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection cannot be accepted; pausing");
+                    tracing::debug!(%error, "a connection cannot be accepted; pausing");
+                    workers.note_accept_error(&error);
                     sleep(Duration::from_millis(100)).await;
                 }
             }
         }
         // Connections that are in the queue when the listener closes are still served.
         for _ in 0..QUEUE {
-            let Some(Ok((socket, permit))) = self.accept(&room, &mut warned).now_or_never() else {
+            let Some(Ok((socket, permit))) = self.accept(&room, &workers).now_or_never() else {
                 break;
             };
             let account = owner.borrow().clone();
@@ -131,11 +131,10 @@ impl Listener {
     async fn accept(
         &self,
         room: &Arc<Semaphore>,
-        warned: &mut Option<Instant>,
+        workers: &Workers,
     ) -> io::Result<(AcceptedSocket, OwnedSemaphorePermit)> {
-        if room.available_permits() == 0 && warned.is_none_or(|at| at.elapsed().as_secs() >= 10) {
-            *warned = Some(Instant::now());
-            tracing::warn!("all connections are in use, the next ones wait; see --max-connections");
+        if room.available_permits() == 0 {
+            workers.note_accept_error(&"all connections are in use, the next ones wait");
         }
         let permit = room
             .clone()

@@ -1,4 +1,13 @@
 //! The phase of an app's connection: it waits for a call, reads its head, or carries the call.
+//!
+//! A call begins with [`begin_call`](ConnState::begin_call), whoever serves it, and ends in one of two ways:
+//!
+//! - The fast path holds the whole call and writes the whole reply in one function. At its end it enters
+//!   [`Phase::Waiting`].
+//! - hyper reads the body and writes the reply on its own, and tells nobody when it is done. So the body and the reply
+//!   each hold a [`CallGuard`]. The connection enters [`Phase::Waiting`] when the last guard of the call is dropped.
+//!
+//! Guards would do for both, but take two counts and an `Arc` for each plain call.
 
 use std::{
     pin::Pin,
@@ -14,7 +23,10 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::framing_check::FramingCheck;
 use crate::{
-    body::request_body::{BodyError, CallGuard, CallOwner},
+    body::{
+        error::BodyError,
+        request_body::{CallGuard, CallOwner},
+    },
     proxy::ReplyBody,
 };
 
@@ -30,7 +42,7 @@ pub(super) enum Phase {
     Calling,
 }
 
-/// The state of a connection, which its [`TimedIo`](super::io::TimedIo) and its calls share. All of them run on
+/// The state of a connection, which its [`AppConnection`](super::app_connection::AppConnection) and its calls share. All of them run on
 /// one worker thread, so a load and the store after it need not be one atomic operation.
 #[derive(Debug, Default)]
 pub(super) struct ConnState {

@@ -1,6 +1,7 @@
 //! The worker threads that serve calls. Each has its own runtime and its own connections to WeChat.
 
 use std::{
+    fmt::Display,
     io,
     sync::{
         Arc,
@@ -16,11 +17,14 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{Drain, Options, connection::converse, context::WorkerState, stream::AppStream};
+use super::{
+    Drain, Options, connection::serve_connection, context::WorkerState, stream::AppStream,
+};
 use crate::{
     metrics::{GaugeGuard, Metrics},
+    problems::{Kind, Occurrence},
     proxy::{ListenerInfo, Proxy},
-    rt::task::scope,
+    rt::task::share_timer,
 };
 
 /// A connection that the listener accepted and hands to a worker.
@@ -43,6 +47,8 @@ pub struct Workers {
     jobs: Vec<mpsc::UnboundedSender<Job>>,
     next: AtomicUsize,
     /// Is closed when all threads have ended.
+    metrics: Arc<Metrics>,
+    /// Ends when all threads have.
     ended: Mutex<mpsc::Receiver<()>>,
 }
 
@@ -74,6 +80,7 @@ impl Workers {
         Ok(Self {
             jobs,
             next: AtomicUsize::new(0),
+            metrics: metrics.clone(),
             ended: Mutex::new(ended),
         })
     }
@@ -101,6 +108,17 @@ impl Workers {
     }
 
     /// Hands an accepted connection to the next worker.
+    /// Notes that connections of apps wait or fail, and why.
+    pub(super) fn note_accept_error(&self, cause: &dyn Display) {
+        let cause = Some(cause);
+        let what = Occurrence {
+            cause,
+            ..Occurrence::default()
+        };
+        let problems = &self.metrics.nobody.problems;
+        problems.occurred(Kind::AcceptErrors, what);
+    }
+
     pub(super) fn hand(
         &self,
         socket: AcceptedSocket,
@@ -126,7 +144,7 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, state: Arc<WorkerState>) {
                 tokio::spawn(async move {
                     let counted =
                         GaugeGuard::new(state.metrics.clone(), |metrics| &metrics.app_connections);
-                    let served = scope(Box::pin(serve(socket, listener, state)));
+                    let served = share_timer(Box::pin(take_over(socket, listener, state)));
                     if let Err(error) = served.await {
                         tracing::debug!(%error, "a connection could not be taken over");
                     }
@@ -141,7 +159,7 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, state: Arc<WorkerState>) {
     let _ = all_gone.recv().await;
 }
 
-async fn serve(
+async fn take_over(
     socket: AcceptedSocket,
     listener: ListenerInfo,
     worker: Arc<WorkerState>,
@@ -150,6 +168,6 @@ async fn serve(
         AcceptedSocket::Tcp(stream) => AppStream::Tcp(TcpStream::from_std(stream)?),
         AcceptedSocket::Unix(stream) => AppStream::Unix(UnixStream::from_std(stream)?),
     };
-    converse(stream, listener, worker).await;
+    serve_connection(stream, listener, worker).await;
     Ok(())
 }

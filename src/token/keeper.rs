@@ -3,6 +3,7 @@
 mod adopt;
 pub mod backoff;
 pub mod confidence;
+mod problem;
 mod refusal;
 pub mod schedule;
 mod state;
@@ -75,7 +76,7 @@ pub struct Keeper<S> {
 
 /// Why there is no token, and when to retry.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{error}")]
+#[error("{}", .error.sentence())]
 pub struct NoToken {
     /// The error.
     #[source]
@@ -296,7 +297,9 @@ impl<S: TokenSource> Keeper<S> {
                     wait = Duration::ZERO;
                 }
                 let kept = self.source.kept();
-                tracing::warn!(%error, retry_in = ?wait, "no {}", kept.label());
+                let account = self.metrics.problems.account();
+                tracing::debug!(account, %error, retry_in = ?wait, "a request for a {} failed", kept.label());
+                problem::failed(&self.metrics.problems, kept, &error);
                 let fetched = match error.code().filter(|_| error.was_sent()) {
                     Some(code) => {
                         self.metrics.errcode(code);
@@ -360,7 +363,8 @@ impl<S: TokenSource> Keeper<S> {
         };
         let kept = self.source.kept();
         self.metrics.fetch(kept, cause, label);
-        tracing::info!(cause = cause.label(), same, expires_in = ?lifetime, next_in = ?pause, "{}", kept.label());
+        let account = self.metrics.problems.account();
+        tracing::info!(account, cause = cause.label(), same, expires_in = ?lifetime, next_in = ?pause, "{}", kept.label());
         token
     }
 

@@ -17,6 +17,7 @@ use tokio::time::Duration;
 use super::Token;
 use crate::{
     metrics::{Cause, Kept},
+    problems::WrongCredential,
     wechat::api::Api,
 };
 use file::TokenFile;
@@ -141,7 +142,7 @@ impl TokenSource for AccountSource {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// WeChat or WeCom answered with an error code.
-    #[error("the token request was refused: errcode {code} ({message}); {}", .kind.advice())]
+    #[error("the token request was refused: errcode {code} ({message})")]
     Refused {
         /// The error code.
         code: i64,
@@ -195,6 +196,36 @@ impl TokenError {
             | Self::Unusable(_)
             | Self::WithoutToken(_)
             | Self::Panicked => None,
+        }
+    }
+
+    /// What the operator can do about it, if an error code says so.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { kind, .. } => Some(kind.advice()),
+            Self::Elsewhere(error) | Self::WithoutToken(error) => error.advice(),
+            _ => None,
+        }
+    }
+
+    /// What of the account's configuration is wrong, if an error code says so.
+    pub fn wrong_credential(&self) -> Option<WrongCredential> {
+        match self.kind() {
+            TokenErrorKind::WrongSecret | TokenErrorKind::WrongCorpSecret => {
+                Some(WrongCredential::Secret)
+            }
+            TokenErrorKind::WrongRequest | TokenErrorKind::WrongCorpid => {
+                Some(WrongCredential::Appid)
+            }
+            _ => None,
+        }
+    }
+
+    /// The error and the advice as a sentence.
+    pub fn sentence(&self) -> String {
+        match self.advice() {
+            Some(advice) => format!("{self}; {advice}"),
+            None => self.to_string(),
         }
     }
 
@@ -357,10 +388,8 @@ impl TokenErrorKind {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Busy | Self::Local => "it is busy, the next attempt follows soon",
-            Self::WrongSecret => {
-                "the secret (WECHAT_SECRET, or the account's in the file) is not the AppSecret of this AppID: set the right one"
-            }
-            Self::WrongRequest => "check WECHAT_APPID",
+            Self::WrongSecret => "the secret is not the AppSecret of this AppID: set the right one",
+            Self::WrongRequest => "check the AppID",
             Self::NotWhitelisted => {
                 "add this IP to the account's IP whitelist (WeChat: 开发接口管理 → IP白名单; WeCom: 应用 → 企业可信IP)"
             }
@@ -376,7 +405,7 @@ impl TokenErrorKind {
                 "an administrator refused this IP: WeChat answers again in 24 hours"
             }
             Self::WrongCorpSecret => {
-                "secret or secret-file does not hold a secret of this corp that WeCom takes: set the right one (应用管理 → 应用 → Secret)"
+                "WeCom does not know this secret in this corp: set the right one (应用管理 → 应用 → Secret)"
             }
             Self::WrongCorpid => {
                 "check the account's appid, which is the corpid (我的企业 → 企业ID)"

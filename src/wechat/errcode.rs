@@ -37,6 +37,9 @@ pub enum Verdict {
     Errcode(i64),
     /// The token has expired or was replaced. Another one may be accepted.
     Refused(i64),
+    /// An error page of a gateway in front of the API, which says nothing of the token. [`of`](Self::of), which sees the
+    /// body alone, takes it for accepted.
+    UpstreamError,
 }
 
 impl Verdict {

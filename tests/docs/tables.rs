@@ -8,7 +8,8 @@ use wechat_sidecar::{
         keys::{self, ValueKind},
     },
     k8s::inject::setting,
-    metrics::FAMILIES,
+    metrics::{FAMILIES, Outcome},
+    problems::{Cure, Kind},
     proxy::{Mark, error::CODES},
     wechat::{api, endpoint},
 };
@@ -93,6 +94,36 @@ fn the_table_of_metrics_is_the_codes() {
             .map(|family| (family.name, family.kind))
             .collect();
         assert_eq!(listed, known, "{}", page.path);
+    }
+}
+
+#[test]
+fn the_table_of_outcomes_is_the_codes() {
+    for page in both("metrics") {
+        let rows = table(&page, "outcome", "结果");
+        let known: BTreeSet<&str> = Outcome::ALL.iter().map(|outcome| outcome.label()).collect();
+        assert_eq!(BTreeSet::from_iter(firsts(&rows)), known, "{}", page.path);
+    }
+}
+
+#[test]
+fn the_table_of_problems_is_the_codes() {
+    for page in both("operations") {
+        let rows = table(&page, "kind", "种类");
+        let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.label()).collect();
+        assert_eq!(firsts(&rows), known, "{}", page.path);
+        for (row, kind) in rows.iter().zip(Kind::ALL) {
+            let (ours, theirs) = match kind.cure() {
+                Cure::Acceptance => ("an accepted call", "一次被接受的调用"),
+                Cure::Reply => ("a call without an error", "一次没有出错的调用"),
+                Cure::Part => ("the next success", "下一次成功"),
+                Cure::Silence => ("silence", "不再发生"),
+            };
+            let chinese = page.is_chinese();
+            assert_eq!(row[3], if chinese { theirs } else { ours }, "{row:?}");
+            // The advice in Chinese is a translation.
+            assert!(chinese || row[2] == kind.advice(), "{row:?}");
+        }
     }
 }
 

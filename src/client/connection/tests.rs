@@ -16,6 +16,8 @@ use tokio::{
 use super::*;
 use crate::{body::buffered::BufferedBody, net::stream::Stream};
 
+mod failures;
+
 const OPTIONS: Options = Options {
     reply_timeout: Duration::from_secs(5),
     idle_timeout: Duration::from_secs(5),
@@ -51,8 +53,11 @@ fn call(method: &Method, body: &'static [u8]) -> UpstreamRequest {
     .unwrap()
 }
 
-async fn reply(connection: &mut Connection, call: UpstreamRequest) -> Result<Response<()>, Error> {
-    connection.begin(call);
+async fn reply(
+    connection: &mut Connection,
+    call: UpstreamRequest,
+) -> Result<Response<()>, SendError> {
+    connection.begin(call, true);
     poll_fn(|cx| connection.poll_reply(&OPTIONS, cx)).await
 }
 
@@ -250,7 +255,7 @@ async fn a_connection_is_free_when_the_whole_reply_has_come_and_nothing_else() {
 /// Whether the connection is open, asked until it is not, if it is to be closed.
 async fn sees(connection: &mut Connection, closed: bool) -> bool {
     for _ in 0..if closed { 1000 } else { 3 } {
-        if !connection.is_free() || !poll_fn(|cx| Poll::Ready(connection.is_open(cx))).await {
+        if !connection.is_free() || !poll_fn(|cx| Poll::Ready(connection.check_open(cx))).await {
             return false;
         }
         tokio::task::yield_now().await;
@@ -283,7 +288,7 @@ async fn calls_follow_each_other_and_each_gets_its_own_reply() {
             let sent = Bytes::from("b".repeat(size));
             let call =
                 UpstreamRequest::new(&Method::POST, BufferedBody::ready(sent), |to| to.push(b'/'));
-            assert!(poll_fn(|cx| Poll::Ready(connection.is_open(cx))).await);
+            assert!(poll_fn(|cx| Poll::Ready(connection.check_open(cx))).await);
             reply(&mut connection, call.unwrap()).await.unwrap();
             assert_eq!(
                 body(&mut connection).await.unwrap(),
@@ -308,7 +313,7 @@ async fn without_budget_a_connection_does_not_count_as_open() {
         while has_budget_remaining() {
             let _ = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx);
         }
-        assert!(!connection.is_open(cx));
+        assert!(!connection.check_open(cx));
         Poll::Ready(())
     })
     .await;
@@ -341,60 +346,4 @@ async fn while_a_call_has_not_left_its_connection_is_not_free() {
     });
     tokio::select! { () = reading => unreachable!(), () = sending => {} }
     assert!(connection.is_free());
-}
-
-#[tokio::test]
-async fn an_answer_that_came_before_the_connection_broke_is_read() {
-    let (ours, mut theirs) = pair().await;
-    let mut connection = connection(ours);
-    theirs.set_zero_linger().unwrap();
-    let huge: &'static [u8] = vec![b'x'; 64 << 20].leak();
-    let early = async {
-        theirs.read_exact(&mut [0; 100]).await.unwrap();
-        let said = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
-        theirs.write_all(said).await.unwrap();
-        drop(theirs);
-        // It has arrived by then, and so has the reset behind it.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    connection.begin(call(&Method::POST, huge));
-    let began = poll_fn(|cx| Poll::Ready(connection.poll_write(cx).is_pending())).await;
-    assert!(began);
-    early.await;
-    let head = poll_fn(|cx| connection.poll_reply(&OPTIONS, cx))
-        .await
-        .unwrap();
-    assert_eq!(head.status(), 413);
-    assert!(connection.is_sent() && !connection.is_free());
-}
-
-#[tokio::test]
-async fn a_head_may_come_in_drips_and_has_an_end() {
-    for (size, fits) in [(MAX_HEAD - 100, true), (MAX_HEAD + SMALL_READ, false)] {
-        let (ours, mut theirs) = pair().await;
-        let mut connection = connection(ours);
-        let long = format!(
-            "HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n",
-            "x".repeat(size)
-        );
-        let saying = async {
-            theirs.read_exact(&mut [0; 20]).await.unwrap();
-            for part in long.as_bytes().chunks(1000) {
-                if theirs.write_all(part).await.is_err() {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-            theirs
-        };
-        let reading = reply(&mut connection, call(&Method::GET, b""));
-        let (head, _theirs) = tokio::join!(reading, saying);
-        match head {
-            Ok(head) => assert!(fits && head.headers()["x"].len() == size),
-            Err(Error::Broken { error, .. }) => {
-                assert!(error == ConnectionError::LargeHead && !fits)
-            }
-            Err(error) => panic!("{error:?}"),
-        }
-    }
 }

@@ -24,7 +24,7 @@ fn a_head_says_how_its_body_ends_and_whether_the_connection_does() {
         ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-            Framing::Ended,
+            Framing::NoMoreData,
             true,
         ),
         (
@@ -66,7 +66,7 @@ fn a_head_says_how_its_body_ends_and_whether_the_connection_does() {
         ),
         (
             "HTTP/1.0 304 Not Modified\r\nTransfer-Encoding: gzip, chunked\r\nContent-Length: x\r\n\r\n",
-            Framing::Ended,
+            Framing::NoMoreData,
             false,
         ),
         // A server that says both may mean either.
@@ -77,28 +77,28 @@ fn a_head_says_how_its_body_ends_and_whether_the_connection_does() {
         ),
         (
             "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
-            Framing::Ended,
+            Framing::NoMoreData,
             true,
         ),
         // What it announces may come.
         (
             "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
-            Framing::Ended,
+            Framing::NoMoreData,
             false,
         ),
         (
             "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
-            Framing::Ended,
+            Framing::NoMoreData,
             false,
         ),
         (
             "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
-            Framing::Ended,
+            Framing::NoMoreData,
             true,
         ),
         (
             "HTTP/1.1 101 Switching Protocols\r\n\r\n",
-            Framing::Ended,
+            Framing::NoMoreData,
             false,
         ),
         (
@@ -116,7 +116,7 @@ fn a_head_says_how_its_body_ends_and_whether_the_connection_does() {
     }
     let (_, head) = parse(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true).unwrap();
     let head = head.unwrap();
-    assert_eq!((head.framing, head.keep_alive), (Framing::Ended, true));
+    assert_eq!((head.framing, head.keep_alive), (Framing::NoMoreData, true));
     assert_eq!(head.head.headers()[header::CONTENT_LENGTH], "5");
 }
 

@@ -5,14 +5,16 @@ use std::mem::MaybeUninit;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
-/// How many headers a plain call may have.
-const MOST_HEADERS: usize = 100;
+use crate::body::content_length;
+
+/// The most headers of a plain call.
+const MAX_HEADERS: usize = 100;
 
 /// Parses the call at the beginning of `bytes`. Returns it with its length. Returns `None` if the call is not
 /// complete or not plain: if it has another version, a transfer coding, two lengths, an `Expect`, an `Upgrade`
 /// or a `Connection` other than keep-alive.
 pub(super) fn read(bytes: &[u8]) -> Option<(Request<Bytes>, usize)> {
-    let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut []);
     let parsed = head.parse_with_uninit_headers(bytes, &mut room);
     let Ok(httparse::Status::Complete(start)) = parsed else {
@@ -59,19 +61,12 @@ fn length(fields: &[httparse::Header<'_>]) -> Option<usize> {
                 return None;
             }
             14 if is(header::CONTENT_LENGTH) && length.is_some() => return None,
-            14 if is(header::CONTENT_LENGTH) => length = Some(number(field.value)?),
+            14 if is(header::CONTENT_LENGTH) => length = Some(content_length::parse(field.value)?),
             17 if is(header::TRANSFER_ENCODING) => return None,
             _ => {}
         }
     }
-    Some(length.unwrap_or_default())
-}
-
-/// Parses a number of one to nine digits.
-fn number(digits: &[u8]) -> Option<usize> {
-    let sound = (1..=9).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-    let value = |number: usize, digit: &u8| number * 10 + usize::from(digit - b'0');
-    sound.then(|| digits.iter().fold(0, value))
+    usize::try_from(length.unwrap_or_default()).ok()
 }
 
 #[cfg(test)]

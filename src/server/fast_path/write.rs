@@ -16,7 +16,7 @@ use tokio::io::AsyncWrite;
 
 use crate::{
     proxy::{Reply, ReplyBody},
-    server::io::TimedIo,
+    server::app_connection::AppConnection,
 };
 
 /// How a reply's body ends.
@@ -46,7 +46,11 @@ enum NextChunk {
 const SMALL_BODY: usize = 2048;
 
 /// Sends all of `reply`. `ahead` is an empty buffer for its head.
-pub(super) async fn send(io: &mut TimedIo, reply: Reply, ahead: &mut Vec<u8>) -> Result<(), Error> {
+pub(super) async fn send(
+    io: &mut AppConnection,
+    reply: Reply,
+    ahead: &mut Vec<u8>,
+) -> Result<(), Error> {
     let (head, mut body) = reply.into_parts();
     let head = Response::from_parts(head, ());
     let mut framing = framing(&head, &body);
@@ -104,7 +108,7 @@ pub(super) async fn send(io: &mut TimedIo, reply: Reply, ahead: &mut Vec<u8>) ->
 #[inline(always)]
 fn poll_next(
     body: &mut ReplyBody,
-    io: &mut TimedIo,
+    io: &mut AppConnection,
     all_sent: bool,
     cx: &mut Context<'_>,
 ) -> Poll<Result<NextChunk, Error>> {
@@ -192,13 +196,17 @@ fn fields(bytes: &mut Vec<u8>, headers: &HeaderMap, status: StatusCode) -> bool 
 }
 
 /// Writes all of `parts`, however little the app takes at a time.
-async fn write(io: &mut TimedIo, parts: &mut [&[u8]]) -> Result<(), Error> {
+async fn write(io: &mut AppConnection, parts: &mut [&[u8]]) -> Result<(), Error> {
     poll_fn(|cx| poll_write(io, parts, cx))
         .await
         .map_err(|_| Error)
 }
 
-fn poll_write(io: &mut TimedIo, parts: &mut [&[u8]], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+fn poll_write(
+    io: &mut AppConnection,
+    parts: &mut [&[u8]],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     while parts.iter().any(|part| !part.is_empty()) {
         let mut slices = [IoSlice::new(&[]); 3];
         let mut filled = 0;

@@ -29,7 +29,7 @@ pub struct Status {
     pub known_dead: Option<KnownDead>,
 }
 
-/// WeChat refuses the token for every call, and no other can be had. Shown as a sentence.
+/// WeChat refuses the token for every call, and no other can be had. Shown as the reason why not.
 #[derive(Clone, Debug)]
 pub struct KnownDead {
     /// Why no other token can be had.
@@ -45,9 +45,10 @@ pub struct KnownDead {
 impl fmt::Display for KnownDead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.retry_after.as_secs();
-        f.write_str("WeChat refuses the access_token for every call, and ")?;
         match (self.because, &self.error) {
-            (DeadBecause::FetchFailed, Some(error)) => write!(f, "no other can be had: {error}"),
+            (DeadBecause::FetchFailed, Some(error)) => {
+                write!(f, "no other can be had: {}", error.sentence())
+            }
             (DeadBecause::FetchFailed, None) => f.write_str("no other can be had"),
             (DeadBecause::CeilingReached, _) => write!(
                 f,
@@ -55,11 +56,11 @@ impl fmt::Display for KnownDead {
             ),
             (DeadBecause::ReturnedAgain, _) if self.adopted => write!(
                 f,
-                "its source still has the same one: see what keeps that fresh; the next look follows in {seconds} s"
+                "the source of tokens still has the same one: see what keeps that fresh; the next look follows in {seconds} s"
             ),
             (DeadBecause::ReturnedAgain, _) => write!(
                 f,
-                "returns the same one again: the next token request follows in {seconds} s; see whether the account is blocked in WeChat's console"
+                "WeChat returns the same one again: the next token request follows in {seconds} s; see whether the account is blocked in WeChat's console"
             ),
         }
     }

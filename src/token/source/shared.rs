@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     metrics::{AccountMetrics, Cause, Kept, StoreEvent},
+    problems::{Kind, Occurrence},
     token::Token,
 };
 use replica_state::ReplicaState;
@@ -89,6 +90,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         }
         self.metrics.store(StoreEvent::Alone);
         tracing::warn!(
+            account = self.metrics.problems.account(),
             cause = request.cause.label(),
             "a token is fetched without the store"
         );
@@ -120,7 +122,6 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         field: fn(&mut ReplicaState) -> &mut Option<Instant>,
     ) -> Result<R, StoreError> {
         let mut state = self.state();
-        let was_unavailable = state.unavailable_since().is_some();
         match &answer {
             Ok(_) => *field(&mut state) = None,
             Err(_) => {
@@ -131,14 +132,18 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         let is_unavailable = state.unavailable_since().is_some();
         state.waited &= is_unavailable;
         drop(state);
-        match &answer {
-            Ok(_) if was_unavailable && !is_unavailable => {
-                tracing::info!("the store of shared tokens is back")
-            }
-            Err(error) if !was_unavailable => {
-                tracing::warn!(%error, "the store of shared tokens is away; tokens in hand go on");
-            }
-            Ok(_) | Err(_) => {}
+        // Its end is noticed by those who ask whether the store is available.
+        if let Err(error) = &answer {
+            let kind = match error {
+                StoreError::NotAToken => Kind::StoreValue,
+                _ => Kind::StoreAway,
+            };
+            let cause = Some(error as &dyn fmt::Display);
+            let what = Occurrence {
+                cause,
+                ..Occurrence::default()
+            };
+            self.metrics.problems.occurred(kind, what);
         }
         answer
     }

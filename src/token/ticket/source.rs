@@ -111,7 +111,7 @@ impl TicketClient {
         let body = body.inspect_err(|_| self.metrics.replay(Outcome::Failed))?;
         self.metrics.replay(match Verdict::of(self.api, &body) {
             Verdict::Accepted => Outcome::Accepted,
-            Verdict::Errcode(_) => Outcome::Errcode,
+            Verdict::Errcode(_) | Verdict::UpstreamError => Outcome::Errcode,
             Verdict::Refused(_) => Outcome::Refused,
         });
         if self.refuses(&body, &replay.token) {
@@ -137,7 +137,7 @@ impl TicketClient {
     fn refuses(&self, body: &[u8], token: &Token) -> bool {
         match Verdict::of(self.api, body) {
             Verdict::Accepted => self.keeper.accepted(token),
-            Verdict::Errcode(_) => {}
+            Verdict::Errcode(_) | Verdict::UpstreamError => {}
             Verdict::Refused(_) => {
                 self.metrics.refusal();
                 return true;

@@ -58,7 +58,7 @@ fn a_call_that_is_not_plain_is_left_to_hyper() {
     }
     let many = format!(
         "GET / HTTP/1.1\r\n{}\r\n",
-        "x: y\r\n".repeat(MOST_HEADERS + 1)
+        "x: y\r\n".repeat(MAX_HEADERS + 1)
     );
     assert!(read(many.as_bytes()).is_none());
 }

@@ -77,7 +77,8 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         if self.note_write(outcome) == Ok(SetOutcome::Done) {
             self.state().set_shared();
             self.metrics.store(StoreEvent::Restored);
-            tracing::info!("the token in hand was put into the store");
+            let account = self.metrics.problems.account();
+            tracing::info!(account, "the token in hand was put into the store");
         }
     }
 

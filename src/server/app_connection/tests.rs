@@ -10,17 +10,17 @@ use super::*;
 
 const IDLE: Duration = Duration::from_secs(60);
 
-fn timed_io(state: Arc<ConnState>) -> (UnixStream, TimedIo) {
+fn connect(state: Arc<ConnState>) -> (UnixStream, AppConnection) {
     let (app, stream) = UnixStream::pair().unwrap();
     (
         app,
-        TimedIo::new(AppStream::Unix(stream), state, IDLE, false),
+        AppConnection::new(AppStream::Unix(stream), state, IDLE, false),
     )
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_head_in_drips_ends_after_half_a_minute_and_a_quiet_connection_after_three() {
-    let (mut app, mut timed_io) = timed_io(ConnState::new());
+    let (mut app, mut connection) = connect(ConnState::new());
     let began = Instant::now();
     let drips = async {
         loop {
@@ -29,44 +29,44 @@ async fn a_head_in_drips_ends_after_half_a_minute_and_a_quiet_connection_after_t
         }
     };
     let error = tokio::select! {
-        error = async { loop { if let Err(error) = timed_io.read_u8().await { break error } } } => error,
+        error = async { loop { if let Err(error) = connection.read_u8().await { break error } } } => error,
         () = drips => unreachable!(),
     };
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     assert!(
-        (HEAD..HEAD * 2).contains(&began.elapsed()),
+        (HEAD_TIMEOUT..HEAD_TIMEOUT * 2).contains(&began.elapsed()),
         "{:?}",
         began.elapsed()
     );
 
-    let (_app, mut timed_io) = self::timed_io(ConnState::new());
+    let (_app, mut connection) = connect(ConnState::new());
     let began = Instant::now();
-    assert_eq!(timed_io.read(&mut [0; 8]).await.unwrap(), 0);
+    assert_eq!(connection.read(&mut [0; 8]).await.unwrap(), 0);
     assert_eq!(began.elapsed(), KEPT_ALIVE);
 }
 
 #[tokio::test]
 async fn ends_of_lines_begin_no_call_and_are_not_kept() {
     let state = ConnState::new();
-    let (mut app, mut timed_io) = timed_io(state.clone());
+    let (mut app, mut connection) = connect(state.clone());
     app.write_all(b"\r\n").await.unwrap();
-    timed_io.read_exact(&mut [0; 2]).await.unwrap();
+    connection.read_exact(&mut [0; 2]).await.unwrap();
     assert!(!state.is_reading());
-    timed_io.rewind(b"\r\n");
+    connection.rewind(b"\r\n");
     app.write_all(b"G").await.unwrap();
-    assert_eq!(timed_io.read_u8().await.unwrap(), b'G');
+    assert_eq!(connection.read_u8().await.unwrap(), b'G');
     assert!(state.is_reading());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_may_take_its_time() {
     let state = ConnState::new();
-    let (mut app, mut timed_io) = timed_io(state.clone());
+    let (mut app, mut connection) = connect(state.clone());
     app.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    timed_io.read_exact(&mut [0; 18]).await.unwrap();
+    connection.read_exact(&mut [0; 18]).await.unwrap();
     state.begin_call(Some(0)).unwrap();
     let guard = state.call_guard();
-    let waited = tokio::time::timeout(KEPT_ALIVE * 2, timed_io.read(&mut [0; 8])).await;
+    let waited = tokio::time::timeout(KEPT_ALIVE * 2, connection.read(&mut [0; 8])).await;
     assert!(waited.is_err());
     drop(guard);
     assert!(!state.is_reading() && !state.is_unused());
@@ -74,29 +74,29 @@ async fn a_call_may_take_its_time() {
 
 #[tokio::test]
 async fn rewound_bytes_come_before_those_that_were_rewound_earlier() {
-    let (_app, mut timed_io) = timed_io(ConnState::new());
-    timed_io.rewind(b"GET / HTTP/1.1\r\n\r\n");
+    let (_app, mut connection) = connect(ConnState::new());
+    connection.rewind(b"GET / HTTP/1.1\r\n\r\n");
     let mut some = [0; 4];
-    timed_io.read_exact(&mut some).await.unwrap();
-    timed_io.rewind(&some);
+    connection.read_exact(&mut some).await.unwrap();
+    connection.rewind(&some);
     let mut all = [0; 18];
-    timed_io.read_exact(&mut all).await.unwrap();
+    connection.read_exact(&mut all).await.unwrap();
     assert_eq!(&all, b"GET / HTTP/1.1\r\n\r\n");
 }
 
 #[tokio::test]
 async fn a_call_behind_a_body_of_known_length_is_read_and_checked_by_itself() {
     let state = ConnState::new();
-    let (mut app, mut timed_io) = timed_io(state.clone());
+    let (mut app, mut connection) = connect(state.clone());
     let first = "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}";
     let second = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
     app.write_all(format!("{first}{second}").as_bytes())
         .await
         .unwrap();
     let mut buf = [0; 256];
-    assert_eq!(timed_io.read(&mut buf).await.unwrap(), first.len());
+    assert_eq!(connection.read(&mut buf).await.unwrap(), first.len());
     state.begin_call(Some(2)).unwrap();
     drop(state.call_guard());
-    assert_eq!(timed_io.read(&mut buf).await.unwrap(), second.len());
+    assert_eq!(connection.read(&mut buf).await.unwrap(), second.len());
     assert_eq!(state.begin_call(None), Ok(()));
 }

@@ -1,0 +1,110 @@
+//! The problems of an account: those that its calls met, and those that its parts are in.
+
+use std::fmt::{self, Display};
+
+use super::{Account, Options, SourceOptions};
+use crate::{
+    problems::{CredentialPlaces, Kind, Occurrence, OpenProblem, Standing},
+    token::source::TokenError,
+    wechat::errcode,
+};
+
+/// The cause of [`Kind::IpRejected`].
+struct RejectedIp<'a> {
+    code: i64,
+    body: &'a [u8],
+}
+
+impl Display for RejectedIp<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match errcode::ip(self.body) {
+            Some(ip) => write!(f, "calls come from {ip}")?,
+            None => f.write_str("calls come from an IP")?,
+        }
+        let code = self.code;
+        write!(
+            f,
+            ", which is not on the account's whitelist (errcode {code})"
+        )
+    }
+}
+
+impl Account {
+    /// All problems that it has now.
+    pub fn problems(&self) -> Vec<OpenProblem> {
+        self.observe();
+        self.metrics.problems.open()
+    }
+
+    /// Asks its parts for the problems that are states of theirs, and no events of calls. To be called about once a
+    /// second.
+    pub fn observe(&self) {
+        let status = self.keeper.status();
+        let problems = &self.metrics.problems;
+        let fetches = format!("{} token requests were made today", status.fetches);
+        let is_used_up = self.options.source == SourceOptions::Wechat
+            && status.fetches >= self.options.daily_fetches;
+        let ceiling = match is_used_up {
+            true => Standing::There(&fetches),
+            false => Standing::Gone,
+        };
+        let failed = status.error.as_ref().map(|failure| &failure.error);
+        let (failed, ceiling) = match failed {
+            None => (Standing::Gone, ceiling),
+            Some(error @ TokenError::BudgetSpent(_)) => (Standing::Gone, Standing::There(error)),
+            Some(error) => (Standing::There(error), ceiling),
+        };
+        problems.observe(Kind::TokenRequestFailed, failed);
+        problems.observe(Kind::FetchCeiling, ceiling);
+        let refused = match &status.known_dead {
+            Some(dead) => Standing::There(dead),
+            None => Standing::Gone,
+        };
+        problems.observe(Kind::TokenRefused, refused);
+        let store = match self.keeper.source().store_is_available() {
+            Some(false) => Standing::Stays,
+            Some(true) | None => Standing::Gone,
+        };
+        problems.observe(Kind::StoreAway, store);
+        problems.observe(Kind::StoreValue, store);
+    }
+
+    /// Notes an error of WeChat's that is a problem, if `code` is one. `body` is that of the reply to a call to
+    /// `endpoint`.
+    pub fn note_errcode(&self, code: i64, endpoint: &'static str, body: &[u8]) {
+        let Some(kind) = Kind::of_errcode(self.api, code) else {
+            return;
+        };
+        let ip = RejectedIp { code, body };
+        self.metrics.problems.occurred(
+            kind,
+            Occurrence {
+                endpoint: Some(endpoint),
+                errcode: Some(code),
+                rid: errcode::rid(body),
+                cause: (kind == Kind::IpRejected).then_some(&ip as &dyn Display),
+                ..Occurrence::default()
+            },
+        );
+    }
+}
+
+impl Options {
+    /// Where its AppID and secret were given.
+    pub fn credential_places(&self) -> CredentialPlaces {
+        CredentialPlaces {
+            appid: self.appid_place.clone(),
+            secret: self.secret.clone(),
+        }
+    }
+
+    /// A failed token request as a sentence: the error, advice, and the place of what is wrong.
+    pub fn explain(&self, error: &TokenError) -> String {
+        let sentence = error.sentence();
+        let wrong = error.wrong_credential();
+        match wrong.and_then(|wrong| self.credential_places().name(wrong)) {
+            Some(place) => format!("{sentence}; {place}"),
+            None => sentence,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Asks for problems once a second, and lets the log be told of them.
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, MissedTickBehavior, interval};
+
+use crate::{
+    account::Directory,
+    log::Log,
+    metrics::Metrics,
+    problems::{Kind, Occurrence},
+};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Watches the accounts, and what is counted of none of them, for ever.
+pub(super) async fn watch_problems(directory: Directory, metrics: Arc<Metrics>, log: Option<Log>) {
+    let process = &metrics.nobody.problems;
+    let mut dropped = 0;
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for account in directory.now().iter() {
+            account.observe();
+            account.metrics.problems.tick();
+        }
+        let before = dropped;
+        dropped = log.as_ref().map_or(0, Log::dropped_lines);
+        if dropped > before {
+            process.occurred_times(Kind::LogDropped, dropped - before, Occurrence::default());
+        }
+        process.tick();
+    }
+}

@@ -1,0 +1,64 @@
+//! Error codes of WeChat's by endpoint. Only those that occur take memory.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use super::ENDPOINT_LABELS;
+
+/// The slot of requests of the sidecar's own, for tokens and tickets, beside those of endpoints.
+pub(super) const OWN_REQUEST: usize = ENDPOINT_LABELS + 1;
+
+/// The error codes that get a label of their own; the rest is `other`. It is sorted.
+const ERRCODES: [i64; 33] = [
+    -1, 40001, 40003, 40007, 40013, 40014, 40029, 40097, 40125, 40163, 40164, 40243, 41001, 42001,
+    43002, 43004, 43101, 45009, 45011, 45015, 45033, 45047, 47001, 48001, 48002, 48004, 50002,
+    60011, 60020, 61004, 61007, 301002, 301042,
+];
+
+/// How often each code was answered at each endpoint. The lock is taken only when WeChat answers an error.
+#[derive(Debug, Default)]
+pub(super) struct Errcodes(Mutex<BTreeMap<(usize, Option<i64>), u64>>);
+
+impl Errcodes {
+    pub(super) fn add(&self, slot: usize, code: i64) {
+        let code = ERRCODES.contains(&code).then_some(code);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry((slot, code)).or_default() += 1;
+    }
+
+    /// The slot, the label of the code, and the count of all that occurred.
+    pub(super) fn all(&self) -> Vec<(usize, String, u64)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = |((slot, code), count): (&(usize, Option<i64>), &u64)| {
+            let code = code.map_or("other".to_owned(), |code| code.to_string());
+            (*slot, code, *count)
+        };
+        counts.iter().map(shown).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_codes_that_occur_take_memory_and_unknown_ones_share_a_label() {
+        let errcodes = Errcodes::default();
+        for code in 100_000..110_000 {
+            errcodes.add(3, code);
+        }
+        errcodes.add(3, 45009);
+        errcodes.add(OWN_REQUEST, 40164);
+        assert_eq!(
+            errcodes.all(),
+            [
+                (3, "other".to_owned(), 10_000),
+                (3, "45009".to_owned(), 1),
+                (OWN_REQUEST, "40164".to_owned(), 1)
+            ]
+        );
+        assert!(ERRCODES.is_sorted());
+    }
+}
