@@ -24,7 +24,7 @@ use crate::{
     client::pools::UpstreamKey,
     metrics::AccountMetrics,
     secret::SecretSource,
-    token::{keeper::Keeper, source::AccountSource, ticket::Tickets},
+    token::{PLACEHOLDER, keeper::Keeper, source::AccountSource, ticket::Tickets},
     wechat::{api::Api, endpoint},
 };
 
@@ -72,9 +72,6 @@ pub struct Account {
     /// Its own upstream; `None` where it uses the common one.
     pub upstream: Option<Arc<UpstreamKey>>,
 }
-
-/// The placeholder that an app gets instead of a token is this, followed by the account's id.
-pub const PLACEHOLDER: &str = "sidecar-";
 
 impl Account {
     /// The path prefix of its upstream; usually empty.

@@ -16,6 +16,9 @@ use tokio::time::{Duration, Instant};
 
 use crate::secret::Secret;
 
+/// The placeholder that an app gets instead of a token is this, followed by the account's id.
+pub const PLACEHOLDER: &str = "sidecar-";
+
 /// Characters that a query value may contain unencoded (RFC 3986 §2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')

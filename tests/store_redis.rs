@@ -2,6 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "store_redis/access.rs"]
+mod access;
+#[path = "store_redis/failover.rs"]
+mod failover;
+#[path = "store_redis/foreign.rs"]
+mod foreign;
 mod support;
 
 use std::time::Duration;
@@ -189,42 +195,6 @@ async fn tls_is_checked() {
     let line = strange.line("the store of shared tokens is away").await;
     assert!(line.contains("TLS"), "{line}");
     call(&wechat, &strange).await;
-}
-
-#[tokio::test]
-#[ignore = "needs redis-server"]
-async fn what_is_no_token_is_not_overwritten() {
-    let (wechat, redis) = (Wechat::calm().await, Redis::start());
-    let key = format!("wx:access_token:{APPID}");
-    redis.set(
-        &key,
-        "\u{4}\u{9}an object of Java's",
-        Duration::from_secs(100),
-    );
-    let mut sidecar = sidecar(&wechat, &redis, &["--store-format", "wxjava"]).await;
-    let line = sidecar.line("kind=\"store_value\"").await;
-    assert!(line.contains("store-format"), "{line}");
-    call(&wechat, &sidecar).await;
-    sleep(Duration::from_secs(3)).await;
-    assert!(redis.get(&key).unwrap().contains("Java"));
-}
-
-#[tokio::test]
-#[ignore = "needs redis-server"]
-async fn a_token_is_shared_with_wxjava() {
-    let (wechat, redis) = (Wechat::calm().await, Redis::start());
-    let key = format!("wx:access_token:{APPID}");
-    // WxMpRedissonConfigImpl stores a token for 200 s less than its lifetime.
-    let theirs = mint(&wechat).await;
-    redis.set(&key, &theirs, Duration::from_secs(7000));
-    let sidecar = sidecar(&wechat, &redis, &["--store-format", "wxjava"]).await;
-    assert_eq!(call(&wechat, &sidecar).await, theirs);
-    wechat.rotate();
-    let ours = call(&wechat, &sidecar).await;
-    assert_eq!(redis.get(&key).unwrap(), ours);
-    let lives: i64 = redis.command(&["TTL", &key]);
-    assert!((7100..=7200).contains(&lives), "{lives}");
-    assert_eq!(fetches(&wechat), 2);
 }
 
 #[tokio::test]

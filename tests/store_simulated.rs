@@ -1,6 +1,8 @@
 //! Many replicas of one account share one store and one WeChat, on a paused clock.
 #![allow(clippy::unwrap_used)]
 
+#[path = "store_simulated/foreign.rs"]
+mod foreign;
 #[path = "store_simulated/memory.rs"]
 mod memory;
 #[path = "store_simulated/replica.rs"]

@@ -102,7 +102,7 @@ impl Options {
         let Some(redis) = &factory.store else {
             return source;
         };
-        let slot = redis.slot(self.api, &self.appid, self.id());
+        let slot = redis.slot(self.key_parts());
         let (daily, metrics) = (self.daily_fetches, metrics.clone());
         match source {
             AccountSource::Wechat(wechat) if self.token_api == TokenApi::Classic => {
@@ -170,8 +170,10 @@ impl Options {
             secret: secret.or_else(|| self.secret.clone()),
             ..self.clone()
         };
-        if self.same_upstream(&before.options) && self.daily_fetches == before.options.daily_fetches
-        {
+        let same_fetches = self.same_upstream(&before.options)
+            && self.daily_fetches == before.options.daily_fetches
+            && self.store_prefix == before.options.store_prefix;
+        if same_fetches {
             metrics.problems.set_places(options.credential_places());
             return Ok(Account {
                 secret: options.secret.clone(),
@@ -216,6 +218,7 @@ impl Options {
         let tickets = TicketClient {
             appid: self.appid.clone(),
             api: self.api,
+            store_prefix: self.store_prefix.clone(),
             keeper: keeper.clone(),
             client,
             metrics: metrics.clone(),

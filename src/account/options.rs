@@ -6,7 +6,7 @@ use super::rules::Rules;
 use crate::{
     net::{connector::ConnectOptions, listen_addr::ListenAddr, origin::Origin},
     secret::SecretSource,
-    token::source::{token_server, wechat::TokenApi},
+    token::source::{redis::KeyParts, token_server, wechat::TokenApi},
     wechat::api::Api,
 };
 
@@ -29,6 +29,8 @@ pub struct Options {
     pub daily_fetches: u32,
     /// Where its tokens come from.
     pub source: SourceOptions,
+    /// What its keys in the store begin with; `None` for the common prefix.
+    pub store_prefix: Option<String>,
     /// Its own upstream; `None` for the common one.
     pub upstream: Option<ConnectOptions>,
     /// Whether calls that name no account belong to it.
@@ -63,6 +65,7 @@ impl Options {
             token_api: TokenApi::Stable,
             daily_fetches: 500,
             source: SourceOptions::Wechat,
+            store_prefix: None,
             upstream: None,
             default: false,
             rules: Rules::default(),
@@ -97,6 +100,16 @@ impl Options {
     pub fn uses_store(&self) -> bool {
         self.fetch_revokes_others()
             || (self.api == Api::Wecom && self.source == SourceOptions::Wechat)
+    }
+
+    /// The parts of its keys in the store.
+    pub fn key_parts(&self) -> KeyParts<'_> {
+        KeyParts {
+            api: self.api,
+            appid: &self.appid,
+            id: self.id(),
+            prefix: self.store_prefix.as_deref(),
+        }
     }
 
     /// Whether a token of one is also valid for the other, so that it is kept when one replaces the other.
@@ -143,6 +156,7 @@ impl PartialEq for Options {
             && self.same_secret(other)
             && (&self.name, self.daily_fetches, self.default)
                 == (&other.name, other.daily_fetches, other.default)
+            && self.store_prefix == other.store_prefix
             && (&self.rules, &self.listen) == (&other.rules, &other.listen)
     }
 }

@@ -66,7 +66,12 @@ impl Account {
             Some(true) | None => Standing::Gone,
         };
         problems.observe(Kind::StoreAway, store);
-        problems.observe(Kind::StoreValue, store);
+        let foreign = self.keeper.source().foreign_value();
+        let value = match &foreign {
+            Some(foreign) => Standing::There(foreign),
+            None => Standing::Gone,
+        };
+        problems.observe(Kind::StoreValue, value);
     }
 
     /// Notes an error of WeChat's that is a problem, if `code` is one. `body` is that of the reply to a call to

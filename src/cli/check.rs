@@ -136,8 +136,8 @@ impl Report {
             .iter()
             .filter(|account| account.uses_store())
         {
-            let slot = redis.slot(account.api, &account.appid, account.id());
-            match slot.read().await {
+            let place = redis.slot(account.key_parts());
+            match place.read().await {
                 Ok(found) => {
                     let holds = if found.token.is_some() { "a" } else { "no" };
                     let appid = &account.appid;

@@ -34,6 +34,9 @@ pub(super) const TOKEN_EXPIRES_POINTER: Key = value("token-expires-pointer", "PO
     .like("/expires_in")
     .private();
 
+/// What the keys of its token begin with in the store.
+pub(super) const STORE_PREFIX: &str = "store-prefix";
+
 /// The keys of the account's own upstream.
 pub(super) const UPSTREAM: &str = "upstream";
 pub(super) const UPSTREAM_CA_FILE: &str = "upstream-ca-file";
@@ -62,6 +65,7 @@ static KEYS: &[Key] = &[
     TOKEN_POINTER,
     TOKEN_EXPIRES_POINTER,
     value("daily-fetches", "COUNT").like("500").private(),
+    value(STORE_PREFIX, "TEXT").like("wa").private(),
     value(UPSTREAM, "URL")
         .like("https://qyapi.weixin.qq.com")
         .private(),

@@ -4,13 +4,13 @@ use std::{path::Path, sync::Arc};
 
 use super::{
     Sources,
-    account_table::{CORPID, Table},
+    account_table::{CORPID, STORE_PREFIX, Table},
     account_upstreams::AccountUpstreams,
     error::ConfigError,
     keys::Id,
     network, secrets,
     settings::Settings,
-    token_source,
+    store, token_source,
 };
 use crate::{
     account::{self, Options, SourceOptions, rules::Pattern},
@@ -160,8 +160,19 @@ fn account(
         Some(given) => given.list(network::address)?,
         None => Vec::new(),
     };
+    options.store_prefix = store_prefix(table, settings)?;
     presets(&mut options, settings, Some(table))?;
     Ok(options)
+}
+
+fn store_prefix(table: &Table, settings: &Settings) -> Result<Option<String>, ConfigError> {
+    match table.given.get(STORE_PREFIX) {
+        Some(given) if !settings.is_set(Id::Store) => {
+            Err(given.error("there is no --store that it could be for"))
+        }
+        Some(given) => given.value(store::prefix).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The secret: one, as text or in a file; where tokens come from elsewhere it may be missing.

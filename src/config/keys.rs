@@ -229,6 +229,8 @@ keys! {
         Store = value("store", "URL").like("rediss://redis.internal:6379").private();
         /// A file with user:password for the store, or with a password alone
         StorePasswordFile = value("store-password-file", "FILE").like("/run/secrets/redis").private();
+        /// A file whose whole text, such as account:password, is the password for the store: AUTH with one argument
+        StoreAuthFile = value("store-auth-file", "FILE").like("/run/secrets/redis-auth").private();
         /// A PEM file with a root certificate to trust for the store, in addition to those of the system
         StoreCaFile = value("store-ca-file", "FILE").like("/etc/ssl/redis-root.pem");
         /// How tokens are written to the store: own, or as wxjava or wechatpy reads and writes them

@@ -6,7 +6,7 @@ use super::{error::ConfigError, keys::Id, secrets, settings::Settings};
 use crate::{
     account,
     net::{origin, tls},
-    token::source::redis::{Format, Options},
+    token::source::redis::{Credentials, Format, Options},
 };
 
 /// The warning about `redis://`.
@@ -24,8 +24,9 @@ const FORMATS: [(&str, Format); 3] = [
     ("wechatpy", Format::Wechatpy),
 ];
 
-const WANT_STORE: [Id; 4] = [
+const WANT_STORE: [Id; 5] = [
     Id::StorePasswordFile,
+    Id::StoreAuthFile,
     Id::StoreCaFile,
     Id::StoreFormat,
     Id::StorePrefix,
@@ -64,10 +65,26 @@ pub(super) fn store(
         port: url.port,
         database: url.database,
         tls,
-        credentials: secrets::secret(settings, Id::StorePasswordFile, warnings)?,
+        credentials: credentials(settings, warnings)?,
         format,
         prefix,
     }))
+}
+
+fn credentials(
+    settings: &Settings,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Credentials>, ConfigError> {
+    let pair = secrets::secret(settings, Id::StorePasswordFile, warnings)?;
+    let one = secrets::secret(settings, Id::StoreAuthFile, warnings)?;
+    match (pair, one) {
+        (Some(_), Some(_)) => {
+            let problem = "store-password-file is set as well: keep one of them";
+            Err(settings.error(Id::StoreAuthFile, problem))
+        }
+        (Some(pair), None) => Ok(Some(Credentials::UserAndPassword(pair))),
+        (None, one) => Ok(one.map(Credentials::OneArgument)),
+    }
 }
 
 /// Warnings about the store and these accounts.
@@ -135,7 +152,8 @@ fn parse(text: &str) -> Result<Url, &'static str> {
     })
 }
 
-fn prefix(text: &str) -> Result<String, &'static str> {
+/// What keys begin with.
+pub(super) fn prefix(text: &str) -> Result<String, &'static str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b);
     if text.is_empty() || text.len() > 100 || !text.bytes().all(plain) {
         return Err("is not what a key can begin with");

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use super::*;
+use crate::token::source::redis::Credentials;
 
 mod account_upstreams;
 mod accounts;
@@ -232,6 +233,27 @@ fn the_egress_proxy_takes_credentials_from_a_file_only() {
         error.contains("no user or password") && !error.contains("HUNTER2"),
         "{error}"
     );
+}
+
+#[test]
+fn the_store_takes_its_password_from_one_of_two_files() {
+    let file = std::env::temp_dir().join(format!("store-{}", std::process::id()));
+    fs::write(&file, "account:HUNTER2\n").unwrap();
+    let path = file.to_str().unwrap();
+    let store = || given().flag(Id::Store, "redis://localhost");
+    let one = store().flag(Id::StoreAuthFile, path).load().store.unwrap();
+    assert!(matches!(one.credentials, Some(Credentials::OneArgument(_))));
+    let two = store().flag(Id::StorePasswordFile, path);
+    let pair = two.load().store.unwrap().credentials;
+    assert!(matches!(pair, Some(Credentials::UserAndPassword(_))));
+    let error = two.flag(Id::StoreAuthFile, path).error();
+    assert!(
+        error.starts_with("--store-auth-file: store-password-file is set as well"),
+        "{error}"
+    );
+    let error = given().flag(Id::StoreAuthFile, path).error();
+    assert!(error.contains("there is no --store"), "{error}");
+    fs::remove_file(&file).unwrap();
 }
 
 #[test]

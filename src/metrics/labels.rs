@@ -112,7 +112,7 @@ labels! {
         Error = "error",
         /// The lease was acquired.
         Lease = "lease",
-        /// Another replica had the lease.
+        /// Another replica had the lease, or another program its lock, and was waited for.
         Wait = "wait",
         /// A token was fetched without the store.
         Alone = "alone",

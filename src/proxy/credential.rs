@@ -2,8 +2,8 @@
 
 use super::{cause::Malformed, error::ProxyError, route::Call, target::values};
 use crate::{
-    account::PLACEHOLDER,
     secret::Secret,
+    token::PLACEHOLDER,
     wechat::{api::Api, endpoint::Credential},
 };
 

@@ -12,8 +12,9 @@ use super::{
     target::{named, values},
 };
 use crate::{
-    account::{Account, Accounts, Lookup, PLACEHOLDER},
+    account::{Account, Accounts, Lookup},
     metrics::Selection,
+    token::PLACEHOLDER,
     wechat::{
         api::Api,
         endpoint::{Credential, Endpoint, STABLE_TOKEN},

@@ -85,6 +85,7 @@ fn error_of(none: NoToken) -> Result<Value, ProxyError> {
         | TokenError::Unusable(_)
         | TokenError::TimedOut
         | TokenError::Store(_)
+        | TokenError::ForeignValue(_)
         | TokenError::BudgetSpent(_)
         | TokenError::Panicked) => Err(ProxyError::NoTicket(NoToken { error, retry_after })),
     }

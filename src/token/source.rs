@@ -23,7 +23,7 @@ use crate::{
 use file::TokenFile;
 use redis::TokenSlot;
 use shared::Shared;
-use store::StoreError;
+use store::{ForeignValue, StoreError};
 use token_server::TokenServer;
 use wechat::Wechat;
 use wecom::Wecom;
@@ -119,6 +119,17 @@ impl AccountSource {
     }
 }
 
+impl AccountSource {
+    /// The value under the token's key in the store that is no token, if there is one.
+    pub fn foreign_value(&self) -> Option<store::ForeignValue> {
+        match self {
+            Self::Wechat(_) | Self::Wecom(_) | Self::File(_) | Self::Http(_) => None,
+            Self::SharedWechat(shared) => shared.foreign_value(),
+            Self::SharedWecom(shared) => shared.foreign_value(),
+        }
+    }
+}
+
 impl TokenSource for AccountSource {
     async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
         for_each_source!(self, source => source.fetch(request).await)
@@ -174,6 +185,9 @@ pub enum TokenError {
         "the store of shared tokens does not answer ({0}), and no token may be fetched without it now"
     )]
     Store(StoreError),
+    /// Under the token's key in the store is something that is no token.
+    #[error("the store of shared tokens has no token that can be read: {0}")]
+    ForeignValue(ForeignValue),
     /// All replicas together have made so many fetches today that refusals cause no more.
     #[error("all replicas together have made {0} token requests today: refusals cause no more")]
     BudgetSpent(u32),
@@ -192,6 +206,7 @@ impl TokenError {
             | Self::Invalid(_)
             | Self::TimedOut
             | Self::Store(_)
+            | Self::ForeignValue(_)
             | Self::BudgetSpent(_)
             | Self::Unusable(_)
             | Self::WithoutToken(_)
@@ -239,6 +254,7 @@ impl TokenError {
             | Self::Panicked => true,
             Self::Elsewhere(_)
             | Self::Store(_)
+            | Self::ForeignValue(_)
             | Self::BudgetSpent(_)
             | Self::Unusable(_)
             | Self::WithoutToken(_) => false,
@@ -257,7 +273,9 @@ impl TokenError {
             | Self::TimedOut
             | Self::Store(_)
             | Self::Panicked => TokenErrorKind::Busy,
-            Self::Unusable(_) | Self::WithoutToken(_) => TokenErrorKind::Local,
+            Self::ForeignValue(_) | Self::Unusable(_) | Self::WithoutToken(_) => {
+                TokenErrorKind::Local
+            }
         }
     }
 }

@@ -24,7 +24,11 @@ use source::{AccountTicketSource, TicketSource, without_token};
 use super::{
     Token,
     keeper::{self, Keeper, NoToken, schedule::Renewal},
-    source::{TokenError, redis::Redis, shared::Shared},
+    source::{
+        TokenError,
+        redis::{KeyParts, Redis},
+        shared::Shared,
+    },
 };
 use crate::{metrics::Ticket, wechat::api::Api};
 
@@ -48,7 +52,10 @@ const PUBLIC_WECOM: &str = "https://qyapi.weixin.qq.com:443";
 
 /// The corp tickets. All accounts of a corp share one.
 #[derive(Debug, Default)]
-pub struct Corps(Mutex<HashMap<String, Weak<CachedTicket>>>);
+pub struct Corps(Mutex<HashMap<CorpKey, Weak<CachedTicket>>>);
+
+/// The corp, and the prefix of its keys in the store.
+type CorpKey = (String, Option<String>);
 
 impl Tickets {
     /// The tickets of the account `id`. A call waits up to `patience` for one. Replicas share them in
@@ -168,16 +175,18 @@ impl Corps {
         corps.retain(|_, cached| cached.strong_count() > 0);
         // The same corpid at another deployment is another corp.
         let (corpid, hosts) = (&client.appid, client.client.hosts());
-        let key = match &*hosts {
+        let id = match &*hosts {
             PUBLIC_WECOM => corpid.clone(),
             hosts => format!("{corpid}@{hosts}"),
         };
+        // Replicas share it under the key that each of the accounts says.
+        let key = (id.clone(), client.store_prefix.clone());
         if let Some(cached) = corps.get(&key).and_then(Weak::upgrade) {
             return cached;
         }
         let cached = Arc::new(CachedTicket::new(
             Ticket::Corp,
-            &key,
+            &id,
             client,
             store,
             patience,
@@ -213,7 +222,13 @@ impl CachedTicket {
             None => TicketSource::Unshared(source),
             Some(redis) => {
                 let what = format!("ticket:{}", ticket.label());
-                let slot = redis.ticket_slot(client.api, &client.appid, id, &what);
+                let parts = KeyParts {
+                    api: client.api,
+                    appid: &client.appid,
+                    id,
+                    prefix: client.store_prefix.as_deref(),
+                };
+                let slot = redis.ticket_slot(parts, &what);
                 TicketSource::Shared(Box::new(Shared::new(
                     source,
                     slot,

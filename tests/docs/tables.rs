@@ -11,6 +11,7 @@ use wechat_sidecar::{
     metrics::{FAMILIES, Outcome},
     problems::{Cure, Kind},
     proxy::{Mark, error::CODES},
+    token::source::redis::COMMANDS,
     wechat::{api, endpoint},
 };
 
@@ -199,5 +200,18 @@ fn the_table_of_a_tokens_states_is_the_codes() {
                 page.path
             );
         }
+    }
+}
+
+#[test]
+fn the_acl_allows_the_commands_that_the_code_sends() {
+    for page in both("replicas") {
+        let lines = page.text.lines();
+        let acl: Vec<&str> = lines.filter(|line| line.starts_with("ACL ")).collect();
+        let [acl] = acl[..] else {
+            panic!("{}: {acl:?}", page.path);
+        };
+        let allowed: Vec<&str> = acl.split(" +").skip(1).collect();
+        assert_eq!(allowed, COMMANDS, "{}", page.path);
     }
 }

@@ -271,3 +271,34 @@ fn the_example_loads() {
     assert_eq!(config.warnings, Vec::<String>::new());
     fs::remove_file(&secret).unwrap();
 }
+
+#[test]
+fn an_accounts_prefix_in_the_store_is_its_own() {
+    let account = "[[accounts]]\nappid = 'wx1'\nsecret = 'one'\n";
+    let given = in_the_file(&format!(
+        "store = 'redis://localhost'\nstore-prefix = 'wx'\n{account}[[accounts]]\nappid = 'wx2'\nsecret = 'two'\nstore_prefix = 'wa:'\n"
+    ));
+    let config = given.load();
+    let prefixes = config.accounts.iter().map(|one| one.key_parts().prefix);
+    assert_eq!(prefixes.collect::<Vec<_>>(), [None, Some("wa")]);
+    let mut other = config.accounts[1].clone();
+    other.store_prefix = Some("wb".to_owned());
+    assert!(other != config.accounts[1] && other.same_tokens(&config.accounts[1]));
+    for (text, says) in [
+        (
+            format!("{account}store_prefix = 'wa'"),
+            "there is no --store that it could be for",
+        ),
+        (
+            format!("store = 'redis://localhost'\n{account}store_prefix = 'HUNTER2 HUNTER2'"),
+            "is not what a key can begin with",
+        ),
+    ] {
+        let error = in_the_file(&text).error();
+        assert!(
+            error.contains(says) && !error.contains("HUNTER2"),
+            "{error}"
+        );
+        assert!(error.contains("store_prefix"), "{error}");
+    }
+}

@@ -1,45 +1,34 @@
 //! A Redis server as the store in which replicas share tokens. Only this folder uses the redis crate.
-//!
-//! One connection carries the commands of all accounts. It is opened on demand with the current
-//! credentials, and dropped at the first error.
 
+mod connection;
+mod format;
 mod keys;
 mod reply_error;
+mod script;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use redis::{
-    AsyncConnectionConfig, FromRedisValue, RedisConnectionInfo, Script, aio::MultiplexedConnection,
-};
-use rustls::pki_types::ServerName;
-use tokio::{
-    net::TcpStream,
-    sync::Mutex,
-    task::spawn_blocking,
-    time::{Duration, Instant, timeout},
-};
-use tokio_rustls::TlsConnector;
+use redis::{FromRedisValue, aio::MultiplexedConnection};
+use tokio::time::{Duration, Instant};
 
 use super::store::{
-    FetchGrant, HEARTBEAT_TTL, LeaseId, Note, SetOutcome, Store, StoreError, StoreState,
-    StoredToken,
+    FetchGrant, ForeignValue, HEARTBEAT_TTL, LeaseId, Note, SetOutcome, Store, StoreError,
+    StoreState, StoredToken, ValueForm,
 };
-use crate::{
-    net::tls::TlsRoots,
-    secret::{Secret, SecretSource},
-    wechat::api::Api,
-};
-pub use keys::{Format, Keys};
-use reply_error::{is_lost, store_error};
-
-/// The time limit of a reply.
-const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// The time limit for connecting, including TLS and log-in.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The time limit of a script, including the wait for a connection that another task opens.
-const SCRIPT_TIMEOUT: Duration = Duration::from_millis(1500);
+use crate::{net::tls::TlsRoots, secret::Secret};
+pub use connection::Credentials;
+use connection::RedisConnection;
+use format::Decoded;
+pub use format::Format;
+pub use keys::{KeyParts, Keys};
+pub use script::COMMANDS;
+use script::StoreScript;
 
 /// The address of a Redis server, and how to use it.
 #[derive(Clone)]
@@ -52,8 +41,8 @@ pub struct Options {
     pub database: i64,
     /// The trusted roots, if it uses TLS.
     pub tls: Option<TlsRoots>,
-    /// `user:password`, or a password alone.
-    pub credentials: Option<Arc<SecretSource>>,
+    /// How to log in, if it asks for that.
+    pub credentials: Option<Credentials>,
     /// The format of tokens and keys.
     pub format: Format,
     /// The prefix of keys, instead of the format's own.
@@ -63,16 +52,7 @@ pub struct Options {
 /// A Redis server, which all accounts use.
 pub struct Redis {
     options: Options,
-    connection: Mutex<RedisConnection>,
-}
-
-#[derive(Default)]
-struct RedisConnection {
-    /// The open connection, and its number.
-    open: Option<MultiplexedConnection>,
-    number: u64,
-    /// When connecting failed the last time, and why.
-    failed: Option<(Instant, StoreError)>,
+    connection: RedisConnection,
 }
 
 impl Redis {
@@ -80,139 +60,39 @@ impl Redis {
     pub fn new(options: Options) -> Arc<Self> {
         Arc::new(Self {
             options,
-            connection: Mutex::default(),
+            connection: RedisConnection::default(),
         })
     }
 
-    /// The slot of an account's token. `id` tells it from other accounts with the same API and AppID.
-    pub fn slot(self: &Arc<Self>, api: Api, appid: &str, id: &str) -> TokenSlot {
-        let keys = Keys::of_token(self.options.format, self.prefix(), api, appid, id);
-        self.with_keys(keys)
+    /// The slot of the token of the account that `parts` describe.
+    pub fn slot(self: &Arc<Self>, parts: KeyParts<'_>) -> TokenSlot {
+        let parts = self.with_prefix(parts);
+        self.with_keys(Keys::of_token(self.options.format, parts))
     }
 
     /// The slot of something else that an account has, such as a ticket. It always has this program's own
     /// format.
-    pub fn ticket_slot(self: &Arc<Self>, api: Api, appid: &str, id: &str, what: &str) -> TokenSlot {
-        let prefix = self.prefix().filter(|_| self.options.format == Format::Own);
-        self.with_keys(Keys::own(prefix, api, appid, id, what))
+    pub fn ticket_slot(self: &Arc<Self>, parts: KeyParts<'_>, what: &str) -> TokenSlot {
+        let mut parts = self.with_prefix(parts);
+        if self.options.format != Format::Own {
+            // That prefix is for the keys of another program.
+            parts.prefix = None;
+        }
+        self.with_keys(Keys::own(parts, what))
     }
 
-    fn prefix(&self) -> Option<&str> {
-        self.options.prefix.as_deref()
+    /// `parts` with the common prefix, unless they have their own.
+    fn with_prefix<'a>(&'a self, parts: KeyParts<'a>) -> KeyParts<'a> {
+        let prefix = parts.prefix.or(self.options.prefix.as_deref());
+        KeyParts { prefix, ..parts }
     }
 
     fn with_keys(self: &Arc<Self>, keys: Keys) -> TokenSlot {
-        let redis = self.clone();
-        TokenSlot { redis, keys }
-    }
-
-    async fn run<T: FromRedisValue>(
-        &self,
-        script: &Script,
-        keys: &Keys,
-        arguments: &[&[u8]],
-    ) -> Result<T, StoreError> {
-        let step = async {
-            let (number, mut connection) = self.connected(Instant::now()).await?;
-            let mut call = script.prepare_invoke();
-            for key in keys.all() {
-                call.key(key);
-            }
-            for argument in arguments {
-                call.arg(*argument);
-            }
-            let reply = call.invoke_async(&mut connection).await;
-            if let Err(error) = &reply
-                && is_lost(error)
-            {
-                self.drop_connection(number).await;
-            }
-            reply.map_err(|error| store_error(&error))
-        };
-        let outcome = timeout(SCRIPT_TIMEOUT, step).await;
-        outcome.unwrap_or(Err(StoreError::NoReply))
-    }
-
-    /// Returns the connection, and opens one if there is none. If connecting failed after `since`, while
-    /// this task waited, it returns that error instead of trying again.
-    async fn connected(&self, since: Instant) -> Result<(u64, MultiplexedConnection), StoreError> {
-        let mut connection = self.connection.lock().await;
-        if let Some(open) = &connection.open {
-            return Ok((connection.number, open.clone()));
+        TokenSlot {
+            redis: self.clone(),
+            keys,
+            has_placeholder: Arc::default(),
         }
-        if let Some((at, error)) = &connection.failed
-            && *at > since
-        {
-            return Err(error.clone());
-        }
-        let opened = timeout(CONNECT_TIMEOUT, self.connect()).await;
-        match opened.unwrap_or(Err(StoreError::ConnectTimedOut)) {
-            Ok(opened) => {
-                connection.number += 1;
-                connection.open = Some(opened.clone());
-                Ok((connection.number, opened))
-            }
-            Err(error) => {
-                connection.failed = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        }
-    }
-
-    async fn drop_connection(&self, number: u64) {
-        let mut connection = self.connection.lock().await;
-        if connection.number == number {
-            connection.open = None;
-        }
-    }
-
-    async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
-        let Options {
-            host, port, tls, ..
-        } = &self.options;
-        let stream = TcpStream::connect((host.as_str(), *port)).await;
-        let stream = stream.map_err(|error| StoreError::Connect(error.kind()))?;
-        // Commands are small packets, which Nagle's algorithm would delay.
-        let _ = stream.set_nodelay(true);
-        match tls {
-            None => self.log_in(stream).await,
-            Some(roots) => {
-                let name =
-                    ServerName::try_from(host.clone()).map_err(|_| StoreError::ServerName)?;
-                let connector = TlsConnector::from(roots.config().clone());
-                let stream = connector.connect(name, stream).await;
-                self.log_in(stream.map_err(|error| StoreError::Tls(error.to_string()))?)
-                    .await
-            }
-        }
-    }
-
-    async fn log_in<S>(&self, stream: S) -> Result<MultiplexedConnection, StoreError>
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
-        let mut info = RedisConnectionInfo::default()
-            .set_db(self.options.database)
-            .set_skip_set_lib_name();
-        if let Some(source) = &self.options.credentials {
-            let password = source.clone();
-            // A file on a network may take its time.
-            let _ = timeout(
-                CONNECT_TIMEOUT / 4,
-                spawn_blocking(move || password.reload()),
-            )
-            .await;
-            let held = source.held();
-            info = match held.expose().split_once(':') {
-                Some((user, password)) => info.set_username(user).set_password(password),
-                None => info.set_password(held.expose()),
-            };
-        }
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(REPLY_TIMEOUT));
-        let opened = MultiplexedConnection::new_with_config(&info, stream, config).await;
-        let (connection, driver) = opened.map_err(|error| store_error(&error))?;
-        tokio::spawn(driver);
-        Ok(connection)
     }
 }
 
@@ -221,45 +101,74 @@ impl Redis {
 pub struct TokenSlot {
     redis: Arc<Redis>,
     keys: Keys,
-}
-
-/// A script from a file. Its hash is computed once.
-macro_rules! script {
-    ($text:literal) => {{
-        static SCRIPT: std::sync::LazyLock<Script> =
-            std::sync::LazyLock::new(|| Script::new(include_str!($text)));
-        &*SCRIPT
-    }};
+    /// Whether the last look found a placeholder in the token's place.
+    has_placeholder: Arc<AtomicBool>,
 }
 
 impl TokenSlot {
     async fn run<T: FromRedisValue>(
         &self,
-        script: &Script,
+        script: &'static StoreScript,
         arguments: &[&[u8]],
     ) -> Result<T, StoreError> {
-        self.redis.run(script, &self.keys, arguments).await
+        let redis = &self.redis;
+        let step = async |mut connection: MultiplexedConnection| {
+            let mut call = script.get().prepare_invoke();
+            for key in self.keys.all() {
+                call.key(key);
+            }
+            for argument in arguments {
+                call.arg(*argument);
+            }
+            call.invoke_async(&mut connection).await
+        };
+        let run = redis.connection.run(&redis.options, script.text, step);
+        run.await
+    }
+
+    /// Reads what is under the token's key.
+    fn decode(&self, kind: String, written: Option<Vec<u8>>) -> Result<Option<Secret>, StoreError> {
+        let decoded = match (kind.as_str(), written) {
+            ("none", _) | ("string", None) => None,
+            ("string", Some(written)) => Some(self.keys.format().decode(&written)),
+            (_, _) => Some(Decoded::Foreign(ValueForm::OtherType(kind))),
+        };
+        let is_placeholder = matches!(decoded, Some(Decoded::Placeholder));
+        if is_placeholder && !self.has_placeholder.swap(is_placeholder, Ordering::Relaxed) {
+            tracing::warn!(
+                key = self.keys.token(),
+                "the store held a placeholder of the sidecar's in the token's place, and the next token \
+                 replaces it: an app's SDK cached it there. Give that SDK another prefix or key, or \
+                 set --token-endpoint real"
+            );
+        }
+        self.has_placeholder
+            .store(is_placeholder, Ordering::Relaxed);
+        match decoded {
+            None | Some(Decoded::Placeholder) => Ok(None),
+            Some(Decoded::Token(token)) => Ok(Some(token)),
+            Some(Decoded::Foreign(form)) => Err(StoreError::ForeignValue(ForeignValue {
+                key: self.keys.token().to_owned(),
+                form,
+            })),
+        }
     }
 }
 
-/// The reply of `read.lua`: the token, its lifetime in milliseconds, a note, and whether there is a lease.
-type ReadReply = (Option<Vec<u8>>, i64, Option<Vec<u8>>, bool);
+/// The reply of `read.lua`: the type of the token's key, the token, its lifetime in milliseconds, a note, and
+/// whether there is a lease.
+type ReadReply = (String, Option<Vec<u8>>, i64, Option<Vec<u8>>, bool);
 
 impl Store for TokenSlot {
     async fn read(&self) -> Result<StoreState, StoreError> {
         let started = Instant::now();
-        let (token, remaining, note, leased): ReadReply =
-            self.run(script!("redis/read.lua"), &[]).await?;
+        let (kind, written, remaining, note, leased): ReadReply =
+            self.run(&script::READ, &[]).await?;
         let remaining = Duration::from_millis(u64::try_from(remaining).unwrap_or(0));
         // Redis read the lifetime at some time since the request was sent.
         let remaining = remaining.saturating_sub(started.elapsed());
-        let token = match token {
-            Some(written) => Some(StoredToken {
-                value: self.keys.format.decode(&written)?,
-                remaining,
-            }),
-            None => None,
-        };
+        let token = self.decode(kind, written)?;
+        let token = token.map(|value| StoredToken { value, remaining });
         let note = note.and_then(|text| keys::decode_note(&text));
         Ok(StoreState {
             token,
@@ -270,15 +179,13 @@ impl Store for TokenSlot {
 
     async fn acquire(&self, owner: &LeaseId, length: Duration) -> Result<bool, StoreError> {
         let arguments = [owner.as_str().as_bytes(), &millis(length)];
-        self.run(script!("redis/acquire.lua"), &arguments).await
+        self.run(&script::ACQUIRE, &arguments).await
     }
 
     async fn begin_fetch(&self, owner: &LeaseId) -> Result<Option<FetchGrant>, StoreError> {
         let started = Instant::now();
         let arguments = [owner.as_str().as_bytes()];
-        let (left, fetches): (i64, u32) = self
-            .run(script!("redis/begin_fetch.lua"), &arguments)
-            .await?;
+        let (left, fetches): (i64, u32) = self.run(&script::BEGIN_FETCH, &arguments).await?;
         let left = u64::try_from(left).ok().map(Duration::from_millis);
         Ok(left.map(|left| FetchGrant {
             left: left.saturating_sub(started.elapsed()),
@@ -288,7 +195,7 @@ impl Store for TokenSlot {
 
     async fn refund(&self, owner: &LeaseId) -> Result<(), StoreError> {
         let arguments = [owner.as_str().as_bytes()];
-        self.run(script!("redis/refund.lua"), &arguments).await
+        self.run(&script::REFUND, &arguments).await
     }
 
     async fn compare_and_set(
@@ -297,20 +204,20 @@ impl Store for TokenSlot {
         seen: Option<&Secret>,
         token: &StoredToken,
     ) -> Result<SetOutcome, StoreError> {
-        let format = self.keys.format;
+        let format = self.keys.format();
         let (seen, written) = (
             seen.map(|seen| format.encode(seen)),
             format.encode(&token.value),
         );
+        let placeholder = format.placeholder();
         let arguments = [
             owner.map_or("", LeaseId::as_str).as_bytes(),
             seen.as_ref().map_or("", |seen| seen.expose()).as_bytes(),
             written.expose().as_bytes(),
             &millis(token.remaining),
+            placeholder.as_bytes(),
         ];
-        let done: u8 = self
-            .run(script!("redis/compare_and_set.lua"), &arguments)
-            .await?;
+        let done: u8 = self.run(&script::COMPARE_AND_SET, &arguments).await?;
         Ok(match done {
             0 => SetOutcome::Done,
             1 => SetOutcome::Changed,
@@ -321,21 +228,33 @@ impl Store for TokenSlot {
     async fn publish(&self, note: &Note, length: Duration) -> Result<(), StoreError> {
         let note = keys::encode_note(note);
         let arguments = [note.as_bytes(), &millis(length)];
-        self.run(script!("redis/publish.lua"), &arguments).await
+        self.run(&script::PUBLISH, &arguments).await
     }
 
     async fn release(&self, owner: &LeaseId) -> Result<(), StoreError> {
         let arguments = [owner.as_str().as_bytes()];
-        self.run(script!("redis/release.lua"), &arguments).await
+        self.run(&script::RELEASE, &arguments).await
+    }
+
+    async fn is_locked_elsewhere(&self) -> Result<bool, StoreError> {
+        let Some(lock) = self.keys.foreign_lock() else {
+            return Ok(false);
+        };
+        let redis = &self.redis;
+        let step = async |mut connection: MultiplexedConnection| {
+            let mut command = redis::cmd("EXISTS");
+            command.arg(lock).query_async(&mut connection).await
+        };
+        redis.connection.run(&redis.options, "", step).await
     }
 
     async fn heartbeat(&self, replica: &LeaseId) -> Result<u32, StoreError> {
         let arguments = [replica.as_str().as_bytes(), &millis(HEARTBEAT_TTL)];
-        self.run(script!("redis/heartbeat.lua"), &arguments).await
+        self.run(&script::HEARTBEAT, &arguments).await
     }
 
     fn ttl_skew(&self) -> Duration {
-        self.keys.format.ttl_skew()
+        self.keys.format().ttl_skew()
     }
 }
 
@@ -362,5 +281,42 @@ impl fmt::Debug for Redis {
 impl fmt::Debug for TokenSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenSlot").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wechat::api::Api;
+
+    #[test]
+    fn an_accounts_own_prefix_comes_before_the_common_one() {
+        let redis = |format, prefix: Option<&str>| {
+            Redis::new(Options {
+                host: String::new(),
+                port: 0,
+                database: 0,
+                tls: None,
+                credentials: None,
+                format,
+                prefix: prefix.map(str::to_owned),
+            })
+        };
+        let parts = |prefix| KeyParts {
+            api: Api::Wechat,
+            appid: "wx1",
+            id: "wx1",
+            prefix,
+        };
+        let wxjava = redis(Format::Wxjava, Some("p"));
+        let key = |slot: TokenSlot| slot.keys.token().to_owned();
+        assert_eq!(key(wxjava.slot(parts(None))), "p:access_token:wx1");
+        assert_eq!(key(wxjava.slot(parts(Some("wa")))), "wa:access_token:wx1");
+        // These are beside the keys of the other program.
+        let ticket = key(wxjava.ticket_slot(parts(Some("wa")), "ticket:jsapi"));
+        assert_eq!(ticket, "wechat-sidecar:{wechat:wx1}:ticket:jsapi");
+        let own = redis(Format::Own, None);
+        let ticket = key(own.ticket_slot(parts(Some("a")), "ticket:jsapi"));
+        assert_eq!(ticket, "a:{wechat:wx1}:ticket:jsapi");
     }
 }

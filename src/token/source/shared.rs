@@ -2,7 +2,8 @@
 //!
 //! A replica that needs another token reads the store first. If it finds none, it acquires the lease, reads
 //! again, confirms the lease, fetches, and stores the token by compare-and-set. The others wait for that.
-//! While the store is unavailable, the current token stays in use, and a few fetches are allowed.
+//! While the store is unavailable, the current token stays in use, and a few fetches are allowed. A value under the
+//! token's key that is no token does not make it unavailable: others share a token there, which a fetch would revoke.
 
 mod budget;
 mod fetch;
@@ -18,7 +19,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::{
     FetchRequest, FetchedToken, TokenError, TokenSource,
-    store::{LeaseId, Store, StoreError},
+    store::{ForeignValue, LeaseId, Store, StoreError, StoreState},
 };
 use crate::{
     metrics::{AccountMetrics, Cause, Kept, StoreEvent},
@@ -65,6 +66,11 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         self.state().unavailable_since().is_none()
     }
 
+    /// The value under the token's key that is no token, if there is one.
+    pub fn foreign_value(&self) -> Option<ForeignValue> {
+        self.state().foreign.clone()
+    }
+
     /// Fetches while the store is unavailable. `error` is the store's.
     async fn fetch_unshared(
         &self,
@@ -79,10 +85,13 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         let deadline = Instant::now() + self.state().store_patience();
         while Instant::now() < deadline {
             sleep(Duration::from_millis(fastrand::u64(200..400))).await;
-            match self.fetch_leased(request, owner).await {
+            match self.fetch_through_store(request, owner).await {
                 Ok(outcome) => return outcome,
                 Err(latest) => error = latest,
             }
+        }
+        if let Some(foreign) = self.state().foreign.clone() {
+            return Err(TokenError::ForeignValue(foreign));
         }
         let refused = request.cause == Cause::Refusal;
         if !self.state().spend(self.daily_fetches, refused) {
@@ -106,9 +115,17 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         outcome
     }
 
-    /// Notes whether the store can be read.
-    fn note_read<R>(&self, answer: Result<R, StoreError>) -> Result<R, StoreError> {
-        self.note(answer, |state| &mut state.unreadable)
+    /// Notes whether the store can be read, and whether the value there is a token.
+    fn note_read(&self, answer: Result<StoreState, StoreError>) -> Result<StoreState, StoreError> {
+        let answer = self.note(answer, |state| &mut state.unreadable);
+        let found = match &answer {
+            Ok(_) => None,
+            Err(StoreError::ForeignValue(foreign)) => Some(foreign.clone()),
+            // What was found before may still be there.
+            Err(_) => return answer,
+        };
+        self.state().foreign = found;
+        answer
     }
 
     /// Notes whether the store can be written.
@@ -123,11 +140,14 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
     ) -> Result<R, StoreError> {
         let mut state = self.state();
         match &answer {
-            Ok(_) => *field(&mut state) = None,
+            // With a foreign value the store has answered.
+            Ok(_) | Err(StoreError::ForeignValue(_)) => *field(&mut state) = None,
             Err(_) => {
                 field(&mut state).get_or_insert_with(Instant::now);
-                self.metrics.store(StoreEvent::Error);
             }
+        }
+        if answer.is_err() {
+            self.metrics.store(StoreEvent::Error);
         }
         let is_unavailable = state.unavailable_since().is_some();
         state.waited &= is_unavailable;
@@ -135,7 +155,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         // Its end is noticed by those who ask whether the store is available.
         if let Err(error) = &answer {
             let kind = match error {
-                StoreError::NotAToken => Kind::StoreValue,
+                StoreError::ForeignValue(_) => Kind::StoreValue,
                 _ => Kind::StoreAway,
             };
             let cause = Some(error as &dyn fmt::Display);
@@ -157,7 +177,7 @@ impl<T: TokenSource, S: Store> TokenSource for Shared<T, S> {
     async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
         let guard = FetchGuard::begin(&self.state, &request);
         let owner = LeaseId::random();
-        let outcome = match self.fetch_leased(&request, &owner).await {
+        let outcome = match self.fetch_through_store(&request, &owner).await {
             Ok(outcome) => outcome,
             Err(error) => self.fetch_unshared(&request, &owner, error).await,
         };

@@ -1,6 +1,6 @@
 //! The interface of a store in which replicas share a token.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, future, io, sync::Arc};
 
 use tokio::time::Duration;
 
@@ -51,6 +51,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Releases the lease, if `owner` has it.
     fn release(&self, owner: &LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Whether another program has its own lock on fetching this token.
+    fn is_locked_elsewhere(&self) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        future::ready(Ok(false))
+    }
 
     /// Notes that `replica` is alive, and returns how many replicas were within [`HEARTBEAT_TTL`].
     fn heartbeat(&self, replica: &LeaseId) -> impl Future<Output = Result<u32, StoreError>> + Send;
@@ -170,10 +175,79 @@ pub enum StoreError {
     /// Redis replied with another error code.
     #[error("it answered {0}")]
     Reply(String),
-    /// The value under the token's key is not a token.
-    #[error("what is there under the token's key is no token: see store-format")]
-    NotAToken,
+    /// The store answers, but the value under the token's key is not a token.
+    #[error("{0}")]
+    ForeignValue(ForeignValue),
+    /// Its ACL does not allow a command.
+    #[error(
+        "its ACL forbids the command {0}: allow +{lower}, or all commands that \
+         'ACL' in the documents on replicas lists",
+        lower = .0.to_ascii_lowercase()
+    )]
+    ForbiddenCommand(String),
+    /// Its ACL does not allow a key.
+    #[error(
+        "its ACL forbids a key: allow those that 'ACL' in the documents on replicas lists, for \
+         this store-format and store-prefix"
+    )]
+    ForbiddenKey,
     /// Any other store, such as one of a test, failed.
     #[error("{0}")]
     Other(String),
+}
+
+/// A value under the token's key that is no token. Another program wrote it, and shares a token there in a way
+/// that is not understood. So it is neither overwritten, nor is a token fetched beside it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the key {key} holds {form}, which is no token: {}", .form.advice())]
+pub struct ForeignValue {
+    /// The key.
+    pub key: String,
+    /// What the value looks like.
+    pub form: ValueForm,
+}
+
+/// What a value looks like. It holds nothing of the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueForm {
+    /// No bytes.
+    #[error("an empty value")]
+    Empty,
+    /// What Redisson, or Spring's JdkSerializationRedisSerializer, makes of a string.
+    #[error("a string in a binary codec of Java's, such as Redisson's default")]
+    JavaCodec,
+    /// JSON in a format without it.
+    #[error("JSON")]
+    Json,
+    /// A text in a format of JSON.
+    #[error("a text that is not in JSON")]
+    NotJson,
+    /// A text with blanks, or a long one.
+    #[error("a text of {0} bytes that is not one word")]
+    Text(usize),
+    /// Other bytes.
+    #[error("{0} binary bytes")]
+    Binary(usize),
+    /// Not a string of Redis: the name of its type.
+    #[error("a {0} instead of a string")]
+    OtherType(String),
+}
+
+impl ValueForm {
+    /// What the operator can do about it.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::JavaCodec => {
+                "let that program write plain strings (StringCodec for Redisson, \
+                 StringRedisSerializer for Spring), then delete the key"
+            }
+            Self::Json | Self::NotJson => {
+                "set store-format to what that program writes, or store-prefix to keys that it does not \
+                 use, or delete the key"
+            }
+            Self::Empty | Self::Text(_) | Self::Binary(_) | Self::OtherType(_) => {
+                "delete the key, and set store-prefix if a program needs it"
+            }
+        }
+    }
 }

@@ -35,6 +35,8 @@ pub struct TicketClient {
     pub appid: String,
     /// Which API it speaks.
     pub api: Api,
+    /// What its keys in the store begin with; `None` for the common prefix.
+    pub store_prefix: Option<String>,
     /// Keeps its token.
     pub keeper: Arc<Keeper<AccountSource>>,
     /// Sends its requests.

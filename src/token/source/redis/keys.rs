@@ -1,66 +1,28 @@
-//! The keys of a token in Redis, and the formats of tokens and notes.
+//! The keys of a token in Redis, and the format of notes.
 
-use tokio::time::Duration;
-
+use super::format::Format;
 use crate::{
-    secret::Secret,
-    token::source::{
-        TokenError, TokenErrorKind,
-        store::{Note, StoreError},
-    },
+    token::source::{TokenError, TokenErrorKind, store::Note},
     wechat::api::Api,
 };
 
-/// The format of tokens, which other programs may share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// This program's own: the token alone.
-    Own,
-    /// WxJava's: the token alone, under WxJava's key.
-    Wxjava,
-    /// wechatpy's: the token in JSON, and its expiry under another key.
-    Wechatpy,
-}
-
-impl Format {
-    /// Writes `token` in this format.
-    pub(super) fn encode(self, token: &Secret) -> Secret {
-        match self {
-            Self::Own | Self::Wxjava => token.clone(),
-            Self::Wechatpy => Secret::new(serde_json::Value::from(token.expose()).to_string()),
-        }
-    }
-
-    /// Reads a token in this format.
-    pub(super) fn decode(self, written: &[u8]) -> Result<Secret, StoreError> {
-        let token = match self {
-            Self::Own | Self::Wxjava => std::str::from_utf8(written).ok().map(Secret::new),
-            Self::Wechatpy => serde_json::from_slice(written)
-                .ok()
-                .map(|text: String| Secret::new(text)),
-        };
-        // A value in another encoding, such as a serialized Java object, must not be overwritten.
-        let plain = |token: &Secret| {
-            let text = token.expose();
-            !text.is_empty() && text.len() <= 2048 && text.bytes().all(|b| b.is_ascii_graphic())
-        };
-        token.filter(plain).ok_or(StoreError::NotAToken)
-    }
-
-    /// How much too short the lifetimes may be that other programs write.
-    pub(super) fn ttl_skew(self) -> Duration {
-        match self {
-            Self::Own | Self::Wechatpy => Duration::from_secs(2),
-            // Most configurations of WxJava subtract 200 s.
-            Self::Wxjava => Duration::from_secs(210),
-        }
-    }
+/// The parts that an account's keys are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyParts<'a> {
+    /// The API that it speaks.
+    pub api: Api,
+    /// Its AppID.
+    pub appid: &'a str,
+    /// Tells it from other accounts with the same API and AppID.
+    pub id: &'a str,
+    /// The prefix of its keys, instead of the common one.
+    pub prefix: Option<&'a str>,
 }
 
 /// The keys of one token. In a Redis Cluster all of them are in one hash slot, except `expires_at`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
-    pub(super) format: Format,
+    format: Format,
     token: String,
     lease: String,
     note: String,
@@ -68,38 +30,53 @@ pub struct Keys {
     replicas: String,
     /// The key of the token's expiry, in seconds of Redis's clock.
     expires_at: Option<String>,
+    /// The key of the lock under which the other programs of the format fetch.
+    foreign_lock: Option<String>,
 }
 
 /// The prefix of this program's own keys.
 const PREFIX: &str = "wechat-sidecar";
 
 impl Keys {
-    /// The keys of an account's token. `id` tells it from other accounts with the same API and AppID.
-    pub fn of_token(format: Format, prefix: Option<&str>, api: Api, appid: &str, id: &str) -> Self {
-        match format {
-            Format::Own => Self::own(prefix, api, appid, id, "token"),
+    /// The keys of an account's token.
+    pub fn of_token(format: Format, parts: KeyParts<'_>) -> Self {
+        let KeyParts {
+            api,
+            appid,
+            id,
+            prefix,
+        } = parts;
+        match (format, api) {
+            (Format::Own, _) => Self::own(parts, "token"),
             // wechatpy's key for WeCom contains the beginning of the secret, which must not be in a key.
-            Format::Wechatpy if api == Api::Wecom => Self::own(None, api, appid, id, "token"),
-            Format::Wxjava => {
-                let token = match api {
-                    Api::Wechat => format!("{}:access_token:{appid}", prefix.unwrap_or("wx")),
-                    Api::Wecom => {
-                        let prefix = prefix.map(|prefix| format!("{prefix}:"));
-                        let prefix = prefix.unwrap_or_default();
-                        format!(
-                            "{prefix}wechat_cp_access_token_key:{}",
-                            unique_name(appid, id)
-                        )
-                    }
-                };
-                Self::beside(format, token)
+            (Format::Wechatpy, Api::Wecom) => Self::own(
+                KeyParts {
+                    prefix: None,
+                    ..parts
+                },
+                "token",
+            ),
+            (Format::Wxjava, Api::Wechat) => {
+                let prefix = prefix.unwrap_or("wx");
+                Self {
+                    foreign_lock: Some(format!("{prefix}:lock:{appid}:accessTokenLock")),
+                    ..Self::beside(format, format!("{prefix}:access_token:{appid}"))
+                }
             }
-            Format::Wechatpy => {
+            (Format::Wxjava, Api::Wecom) => {
+                let prefix = prefix.map(|prefix| format!("{prefix}:"));
+                let (prefix, name) = (prefix.unwrap_or_default(), unique_name(appid, id));
+                let token = format!("{prefix}wechat_cp_access_token_key:{name}");
+                Self {
+                    foreign_lock: Some(format!("{prefix}wechat_cp_lock:{name}:accessToken")),
+                    ..Self::beside(format, token)
+                }
+            }
+            (Format::Wechatpy, Api::Wechat) => {
                 let prefix = prefix.unwrap_or("wechatpy");
                 let token = format!("{prefix}:{appid}_access_token");
-                let expires_at = Some(format!("{token}_expires_at"));
                 Self {
-                    expires_at,
+                    expires_at: Some(format!("{token}_expires_at")),
                     ..Self::beside(format, token)
                 }
             }
@@ -107,13 +84,14 @@ impl Keys {
     }
 
     /// This program's own keys for a value of an account, such as its token or a ticket.
-    pub fn own(prefix: Option<&str>, api: Api, appid: &str, id: &str, what: &str) -> Self {
-        let api = match api {
+    pub fn own(parts: KeyParts<'_>, what: &str) -> Self {
+        let api = match parts.api {
             Api::Wechat => "wechat",
             Api::Wecom => "wecom",
         };
-        let tag = unique_name(appid, id);
-        let key = |name: &str| format!("{}:{{{api}:{tag}}}:{name}", prefix.unwrap_or(PREFIX));
+        let prefix = parts.prefix.unwrap_or(PREFIX);
+        let tag = unique_name(parts.appid, parts.id);
+        let key = |name: &str| format!("{prefix}:{{{api}:{tag}}}:{name}");
         let beside = |name: &str| match what {
             "token" => key(name),
             _ => key(&format!("{what}:{name}")),
@@ -126,6 +104,7 @@ impl Keys {
             fetches: beside("fetches"),
             replicas: beside("replicas"),
             expires_at: None,
+            foreign_lock: None,
         }
     }
 
@@ -139,8 +118,24 @@ impl Keys {
             fetches: key("fetches"),
             replicas: key("replicas"),
             expires_at: None,
+            foreign_lock: None,
             token,
         }
+    }
+
+    /// The format of the token.
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The key of the token.
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The key of the lock under which other programs fetch this token, if they have one.
+    pub(super) fn foreign_lock(&self) -> Option<&str> {
+        self.foreign_lock.as_deref()
     }
 
     /// All keys, in the order of the scripts' `KEYS`.
@@ -215,8 +210,17 @@ pub(super) fn decode_note(text: &[u8]) -> Option<Note> {
 mod tests {
     use super::*;
 
-    fn token_key(format: Format, prefix: Option<&str>, api: Api, id: &str) -> String {
-        Keys::of_token(format, prefix, api, "id1", id).token
+    fn keys(format: Format, prefix: Option<&str>, api: Api, id: &str) -> Keys {
+        let appid = "id1";
+        Keys::of_token(
+            format,
+            KeyParts {
+                api,
+                appid,
+                id,
+                prefix,
+            },
+        )
     }
 
     #[test]
@@ -269,34 +273,39 @@ mod tests {
                 "wechat-sidecar:{wecom:id1}:token",
             ),
         ] {
-            assert_eq!(token_key(format, prefix, api, id), key);
+            assert_eq!(keys(format, prefix, api, id).token, key);
         }
-        let keys = Keys::of_token(Format::Wechatpy, None, mp, "id1", "id1");
+        let keys = keys(Format::Wechatpy, None, mp, "id1");
         let all: Vec<_> = keys.all().collect();
         assert_eq!(all[1], "wechat-sidecar:{wechatpy:id1_access_token}:lease");
         assert_eq!(all[5], "wechatpy:id1_access_token_expires_at");
     }
 
+    /// As WxMpRedisConfigImpl, WxMaRedisBetterConfigImpl and AbstractWxCpInRedisConfigImpl name them.
     #[test]
-    fn tokens_are_written_as_others_read_them() {
-        let token = Secret::new("T-1_\"x");
-        for (format, written) in [
-            (Format::Own, "T-1_\"x"),
-            (Format::Wxjava, "T-1_\"x"),
-            (Format::Wechatpy, "\"T-1_\\\"x\""),
+    fn locks_are_those_of_wxjava_where_the_token_is() {
+        let (mp, cp) = (Api::Wechat, Api::Wecom);
+        for (prefix, api, id, key) in [
+            (None, mp, "id1", "wx:lock:id1:accessTokenLock"),
+            (Some("wa"), mp, "id1", "wa:lock:id1:accessTokenLock"),
+            (
+                None,
+                cp,
+                "1000002",
+                "wechat_cp_lock:id1:1000002:accessToken",
+            ),
+            (Some("p"), cp, "id1", "p:wechat_cp_lock:id1:accessToken"),
         ] {
-            assert_eq!(format.encode(&token).expose(), written);
-            assert!(
-                format
-                    .decode(written.as_bytes())
-                    .is_ok_and(|read| read == token)
-            );
+            let keys = keys(Format::Wxjava, prefix, api, id);
+            assert_eq!(keys.foreign_lock(), Some(key));
         }
-        for strange in [&b""[..], b"\x04\x09two words", b"\xff"] {
-            assert!(Format::Wxjava.decode(strange).is_err());
-            assert!(Format::Wechatpy.decode(strange).is_err());
+        for (format, api) in [
+            (Format::Own, mp),
+            (Format::Wechatpy, mp),
+            (Format::Wechatpy, cp),
+        ] {
+            assert_eq!(keys(format, None, api, "id1").foreign_lock(), None);
         }
-        assert!(Format::Wechatpy.decode(b"plain").is_err());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 -- ARGV: owner
-if redis.call('GET', KEYS[2]) == ARGV[1] and tonumber(redis.call('GET', KEYS[4]) or 0) > 0 then
-  redis.call('DECR', KEYS[4])
+local owner = redis.call('GET', KEYS[2])
+local fetches = redis.call('GET', KEYS[4])
+if owner == ARGV[1] and tonumber(fetches or 0) > 0 then
+    redis.call('DECR', KEYS[4])
 end
 return redis.status_reply('OK')

@@ -35,6 +35,10 @@ const MAX_WAIT: Duration = Duration::from_secs(45);
 /// The longest lifetime of a note.
 const MAX_NOTE: Duration = Duration::from_secs(3600);
 
+/// The longest wait for another program that has locked the fetching of this token. WxJava's locks last for up to a
+/// minute if their owner has died.
+const MAX_FOREIGN_LOCK: Duration = Duration::from_secs(10);
+
 /// A token with a longer remaining lifetime is not renewed after the day's fetches are spent.
 const EXPIRES_SOON: Duration = Duration::from_secs(600);
 
@@ -42,8 +46,21 @@ const EXPIRES_SOON: Duration = Duration::from_secs(600);
 const CONFIRMATION: Duration = Duration::from_secs(10);
 
 impl<T: TokenSource, S: Store> Shared<T, S> {
-    /// Fetches through the store. It returns an error of the store only if WeChat was not asked.
-    pub(super) async fn fetch_leased(
+    /// Fetches through the store, unless there is a foreign value. It returns an error of the store only if WeChat
+    /// was not asked.
+    pub(super) async fn fetch_through_store(
+        &self,
+        request: &FetchRequest,
+        owner: &LeaseId,
+    ) -> Result<Result<FetchedToken, TokenError>, StoreError> {
+        match self.fetch_leased(request, owner).await {
+            Err(StoreError::ForeignValue(foreign)) => Ok(Err(TokenError::ForeignValue(foreign))),
+            outcome => outcome,
+        }
+    }
+
+    /// Fetches under the lease, or waits for another replica. It returns an error of the store only if WeChat was not asked.
+    async fn fetch_leased(
         &self,
         request: &FetchRequest,
         owner: &LeaseId,
@@ -51,6 +68,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         let started = Instant::now();
         let deference = self.state().deference();
         let mut free_since = None;
+        let mut locked_since = None;
         let (mut pause, max_pause) = POLL_PAUSES;
         let mut waiting = false;
         loop {
@@ -62,6 +80,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
             if !found.leased || self.state().perhaps_leased {
                 let since = *free_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= deference
+                    && !self.must_wait(&mut locked_since).await?
                     && self.acquire(owner).await?
                     && let Some(outcome) = self.fetch_under_lease(request, owner).await?
                 {
@@ -79,6 +98,20 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
             sleep(pause.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
             pause = (pause * 3 / 2).min(max_pause);
         }
+    }
+
+    /// Whether another program is about to fetch, which may take [`MAX_FOREIGN_LOCK`] from `locked_since` on.
+    async fn must_wait(&self, locked_since: &mut Option<Instant>) -> Result<bool, StoreError> {
+        let answer = self.store.is_locked_elsewhere().await;
+        if !self.note(answer, |state| &mut state.unreadable)? {
+            *locked_since = None;
+            return Ok(false);
+        }
+        if locked_since.is_none() {
+            self.metrics.store(StoreEvent::Wait);
+        }
+        let since = *locked_since.get_or_insert_with(Instant::now);
+        Ok(since.elapsed() < MAX_FOREIGN_LOCK)
     }
 
     /// The outcome, if the token or the note in the store decides the request.

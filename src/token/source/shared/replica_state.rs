@@ -12,7 +12,7 @@ use crate::{
         Token,
         source::{
             FetchRequest, TokenError, TokenErrorKind,
-            store::{StoreState, StoredToken},
+            store::{ForeignValue, StoreState, StoredToken},
         },
     },
 };
@@ -37,6 +37,8 @@ pub(super) struct ReplicaState {
     past: VecDeque<Secret>,
     /// Whether the current token is not in the store, as far as is known.
     pub(super) unshared: bool,
+    /// The value that stands under the token's key, as far as is known, and is no token.
+    pub(super) foreign: Option<ForeignValue>,
     /// Since when reads of the store fail.
     pub(super) unreadable: Option<Instant>,
     /// Since when writes to the store fail.
@@ -314,6 +316,7 @@ fn scope(error: &TokenError) -> Scope {
         | TokenError::TimedOut
         | TokenError::Panicked
         | TokenError::Store(_)
+        | TokenError::ForeignValue(_)
         | TokenError::BudgetSpent(_)
         | TokenError::Unusable(_)
         | TokenError::WithoutToken(_) => Scope::Sender,

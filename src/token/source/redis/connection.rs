@@ -1,0 +1,259 @@
+//! The connection to Redis: opened on demand with the current credentials, and dropped when the server at its other
+//! end is gone or no longer the primary.
+
+use std::sync::Arc;
+
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult, aio::MultiplexedConnection};
+use rustls::pki_types::ServerName;
+use tokio::{
+    net::TcpStream,
+    sync::Mutex,
+    task::spawn_blocking,
+    time::{Duration, Instant, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    Options,
+    reply_error::{Fate, fate, store_error},
+};
+use crate::{
+    secret::{Secret, SecretSource},
+    token::source::store::StoreError,
+};
+
+/// The time limit of a reply.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The time limit for connecting, including TLS and log-in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The time limit of a command or a script, including the wait for a connection that another task opens.
+const COMMAND_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// The pause before connecting again to a name that led to a server that is not the primary. It is shorter than the
+/// shortest wait for an unavailable store.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
+
+/// How to log in.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// `user:password`, or a password alone.
+    UserAndPassword(Arc<SecretSource>),
+    /// All of it is the password, though it has a colon: AUTH gets one argument. ApsaraDB takes
+    /// `account:password` like this.
+    OneArgument(Arc<SecretSource>),
+}
+
+impl Credentials {
+    fn source(&self) -> &Arc<SecretSource> {
+        match self {
+            Self::UserAndPassword(source) | Self::OneArgument(source) => source,
+        }
+    }
+
+    /// The user, if there is one, and the password in `held`.
+    fn split<'a>(&self, held: &'a Secret) -> (Option<&'a str>, &'a str) {
+        let text = held.expose();
+        match self {
+            Self::OneArgument(_) => (None, text),
+            Self::UserAndPassword(_) => match text.split_once(':') {
+                Some((user, password)) => (Some(user), password),
+                None => (None, text),
+            },
+        }
+    }
+}
+
+/// The one connection that carries the commands of all accounts.
+#[derive(Default)]
+pub(super) struct RedisConnection(Mutex<Link>);
+
+#[derive(Default)]
+struct Link {
+    state: LinkState,
+    /// How many connections there have been.
+    number: u64,
+}
+
+#[derive(Default)]
+enum LinkState {
+    /// There is none, and nothing is known against connecting.
+    #[default]
+    Closed,
+    Open(MultiplexedConnection),
+    /// Connecting failed, or led to a server that is not the primary.
+    Failed {
+        at: Instant,
+        retry_at: Instant,
+        error: StoreError,
+    },
+}
+
+impl LinkState {
+    fn failed(error: StoreError, pause: Duration) -> Self {
+        let at = Instant::now();
+        Self::Failed {
+            at,
+            retry_at: at + pause,
+            error,
+        }
+    }
+
+    /// What a task gets that has waited for the state since `since`; `None` if it may connect.
+    fn settled(&self, since: Instant) -> Option<Result<MultiplexedConnection, StoreError>> {
+        match self {
+            Self::Closed => None,
+            Self::Open(open) => Some(Ok(open.clone())),
+            Self::Failed {
+                at,
+                retry_at,
+                error,
+            } => (*at > since || *retry_at > Instant::now()).then(|| Err(error.clone())),
+        }
+    }
+}
+
+impl RedisConnection {
+    /// Runs `step` on the connection. `script` is what it runs, for errors.
+    pub(super) async fn run<T, F>(
+        &self,
+        options: &Options,
+        script: &str,
+        step: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let step = async {
+            let (number, connection) = self.connected(options, Instant::now()).await?;
+            let reply = step(connection).await;
+            let (fate, reply) = match reply {
+                Ok(reply) => return Ok(reply),
+                Err(error) => (fate(&error), store_error(&error, script)),
+            };
+            match fate {
+                Fate::Kept => {}
+                Fate::Lost => self.drop_connection(number, LinkState::Closed).await,
+                Fate::Demoted => {
+                    let state = LinkState::failed(reply.clone(), RECONNECT_PAUSE);
+                    self.drop_connection(number, state).await;
+                }
+            }
+            Err(reply)
+        };
+        let outcome = timeout(COMMAND_TIMEOUT, step).await;
+        outcome.unwrap_or(Err(StoreError::NoReply))
+    }
+
+    /// Returns the connection, and opens one if there is none. If connecting failed after `since`, while
+    /// this task waited, it returns that error instead of trying again.
+    async fn connected(
+        &self,
+        options: &Options,
+        since: Instant,
+    ) -> Result<(u64, MultiplexedConnection), StoreError> {
+        let mut link = self.0.lock().await;
+        if let Some(settled) = link.state.settled(since) {
+            return Ok((link.number, settled?));
+        }
+        let opened = timeout(CONNECT_TIMEOUT, connect(options)).await;
+        match opened.unwrap_or(Err(StoreError::ConnectTimedOut)) {
+            Ok(opened) => {
+                link.number += 1;
+                link.state = LinkState::Open(opened.clone());
+                Ok((link.number, opened))
+            }
+            Err(error) => {
+                link.state = LinkState::failed(error.clone(), Duration::ZERO);
+                Err(error)
+            }
+        }
+    }
+
+    async fn drop_connection(&self, number: u64, state: LinkState) {
+        let mut link = self.0.lock().await;
+        if link.number == number {
+            link.state = state;
+        }
+    }
+}
+
+async fn connect(options: &Options) -> Result<MultiplexedConnection, StoreError> {
+    let Options {
+        host, port, tls, ..
+    } = options;
+    let stream = TcpStream::connect((host.as_str(), *port)).await;
+    let stream = stream.map_err(|error| StoreError::Connect(error.kind()))?;
+    // Commands are small packets, which Nagle's algorithm would delay.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => log_in(options, stream).await,
+        Some(roots) => {
+            let name = ServerName::try_from(host.clone()).map_err(|_| StoreError::ServerName)?;
+            let connector = TlsConnector::from(roots.config().clone());
+            let stream = connector.connect(name, stream).await;
+            let stream = stream.map_err(|error| StoreError::Tls(error.to_string()))?;
+            log_in(options, stream).await
+        }
+    }
+}
+
+async fn log_in<S>(options: &Options, stream: S) -> Result<MultiplexedConnection, StoreError>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let mut info = RedisConnectionInfo::default()
+        .set_db(options.database)
+        .set_skip_set_lib_name();
+    if let Some(credentials) = &options.credentials {
+        let source = credentials.source().clone();
+        // A file on a network may take its time.
+        let _ = timeout(CONNECT_TIMEOUT / 4, spawn_blocking(move || source.reload())).await;
+        let held = credentials.source().held();
+        let (user, password) = credentials.split(&held);
+        info = info.set_password(password);
+        if let Some(user) = user {
+            info = info.set_username(user);
+        }
+    }
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(REPLY_TIMEOUT));
+    let opened = MultiplexedConnection::new_with_config(&info, stream, config).await;
+    let (connection, driver) = opened.map_err(|error| store_error(&error, ""))?;
+    tokio::spawn(driver);
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_of_two_forms_of_credentials_has_a_user() {
+        let source = |text: &str| Arc::new(SecretSource::fixed(Secret::new(text)));
+        let split = |credentials: Credentials| {
+            let held = credentials.source().held();
+            let (user, password) = credentials.split(&held);
+            (user.map(str::to_owned), password.to_owned())
+        };
+        let pair = split(Credentials::UserAndPassword(source("u:p:q")));
+        assert_eq!(pair, (Some("u".to_owned()), "p:q".to_owned()));
+        let alone = split(Credentials::UserAndPassword(source("p")));
+        assert_eq!(alone, (None, "p".to_owned()));
+        let one = split(Credentials::OneArgument(source("u:p:q")));
+        assert_eq!(one, (None, "u:p:q".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_demotion_nobody_connects_for_a_moment() {
+        let began = Instant::now();
+        let demoted = LinkState::failed(StoreError::NoReply, RECONNECT_PAUSE);
+        tokio::time::advance(RECONNECT_PAUSE / 2).await;
+        assert!(demoted.settled(Instant::now()).is_some());
+        tokio::time::advance(RECONNECT_PAUSE).await;
+        assert!(demoted.settled(Instant::now()).is_none());
+        let failed = LinkState::failed(StoreError::NoReply, Duration::ZERO);
+        assert!(failed.settled(began).is_some(), "who waited tries again");
+        assert!(failed.settled(Instant::now()).is_none());
+    }
+}
