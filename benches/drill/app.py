@@ -48,7 +48,8 @@ def outcome_of(reply):
 
 
 class App:
-    """Sends `rate` calls a second, on as many connections as are busy at a time."""
+    """Sends `rate` calls a second, on as many connections as are busy at a time. In a path, {number} is different each
+    time."""
 
     def __init__(self, port, rate=5, headers=(), endpoints=ENDPOINTS, body=BODY, patience=70):
         self.port, self.rate, self.headers, self.endpoints = port, rate, headers, endpoints
@@ -64,8 +65,8 @@ class App:
 
     async def run(self):
         due = time.monotonic()
-        for method, path in itertools.cycle(self.endpoints):
-            call = asyncio.create_task(self.call(method, path))
+        for number, (method, path) in enumerate(itertools.cycle(self.endpoints)):
+            call = asyncio.create_task(self.call(method, path.replace("{number}", str(number))))
             self.calls.add(call)
             call.add_done_callback(self.calls.discard)
             due = max(due + 1 / self.rate, time.monotonic() - 1)

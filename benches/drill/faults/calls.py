@@ -24,8 +24,11 @@ async def seldom(scene):
     scene.app_options["app"] = {"rate": 2}
 
 
-async def with_hopeless(scene):
-    scene.app_options["app"] = {"endpoints": (*ENDPOINTS[:3], ("GET", HOPELESS))}
+def with_hopeless(path):
+    async def setup(scene):
+        scene.app_options["app"] = {"endpoints": (*ENDPOINTS[:3], ("GET", path))}
+
+    return setup
 
 
 async def bad_caller(scene):
@@ -51,6 +54,22 @@ async def histogram_tells(_scene, said):
     [(_, total)], [(_, count)] = (said.metric(f"wechat_sidecar_upstream_seconds_{part}") for part in ("sum", "count"))
     slow = count and total / count > 1
     return [] if slow else [("metrics", f"wechat_sidecar_upstream_seconds tells of {total} s in {count} calls")]
+
+
+def hopeless(name, text, path):
+    """Calls to one endpoint are refused whatever the token. Nobody is unready."""
+    refused = ("200 40001", "200 40001 replayed", "200 40001 remembered")
+    return turned(
+        name,
+        text,
+        Want("endpoint_refused", app=refused, words=(HOPELESS,), blames=("another service",)),
+        {"refuse_always": [HOPELESS]},
+        {"refuse_always": []},
+        setup=with_hopeless(path),
+        extra=others_are_well,
+        # The endpoint is tried again now and then.
+        over_within=150,
+    )
 
 
 FAULTS = [
@@ -100,22 +119,8 @@ FAULTS = [
         {"wecom_unlisted_ip": None},
         setup=wecom,
     ),
-    turned(
-        "hopeless-endpoint",
-        "one endpoint refuses every token; nobody is unready",
-        Want(
-            "endpoint_refused",
-            app=("200 40001", "200 40001 replayed", "200 40001 remembered"),
-            words=(HOPELESS,),
-            blames=("another service",),
-        ),
-        {"refuse_always": [HOPELESS]},
-        {"refuse_always": []},
-        setup=with_hopeless,
-        extra=others_are_well,
-        # The endpoint is tried again now and then.
-        over_within=150,
-    ),
+    hopeless("hopeless-endpoint", "one endpoint refuses every token, in different calls", f"{HOPELESS}?at={{number}}"),
+    hopeless("hopeless-call", "one endpoint refuses every token, in a call that is always the same", HOPELESS),
     Fault(
         "bad-caller",
         "one app calls for an account that is not there; nobody is unready",
