@@ -48,8 +48,10 @@ def outcome_of(reply):
 
 
 class App:
-    """Sends `rate` calls a second, on as many connections as are busy at a time. In a path, {number} is different each
-    time."""
+    """Sends `rate` calls a second, on as many connections as are busy at a time.
+
+    In a path, {number} is different each time.
+    """
 
     def __init__(self, port, rate=5, headers=(), endpoints=ENDPOINTS, body=BODY, patience=70):
         self.port, self.rate, self.headers, self.endpoints = port, rate, headers, endpoints

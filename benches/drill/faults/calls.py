@@ -119,8 +119,8 @@ FAULTS = [
         {"wecom_unlisted_ip": None},
         setup=wecom,
     ),
-    hopeless("hopeless-endpoint", "one endpoint refuses every token, in different calls", f"{HOPELESS}?at={{number}}"),
-    hopeless("hopeless-call", "one endpoint refuses every token, in a call that is always the same", HOPELESS),
+    hopeless("hopeless-endpoint", "one endpoint refuses every token, for different calls", HOPELESS + "?at={number}"),
+    hopeless("hopeless-call", "one endpoint refuses every token, for a call that is always the same", HOPELESS),
     Fault(
         "bad-caller",
         "one app calls for an account that is not there; nobody is unready",

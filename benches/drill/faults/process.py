@@ -93,7 +93,7 @@ FAULTS = [
     Fault(
         "log-stalled",
         "nobody reads the log any more",
-        Want("log_dropped", account="", app=("200 0 local",), words=("log shipper|reader",), log=False, over="dropped"),
+        Want("log_dropped", account="", app=("200 0 local",), words=("log shipper",), log=False, over="dropped"),
         setup=read_through_pipe,
         cause=stall,
         end=read_again,
