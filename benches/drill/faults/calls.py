@@ -6,6 +6,7 @@ from drill.scene import CORPID
 
 IP = "114.221.21.30"
 HOPELESS = "/cgi-bin/customservice/getkflist"
+DIFFERENT = HOPELESS + "?at={number}"
 
 
 def answered(name, errcode, kind, text, *words):
@@ -56,7 +57,7 @@ async def histogram_tells(_scene, said):
     return [] if slow else [("metrics", f"wechat_sidecar_upstream_seconds tells of {total} s in {count} calls")]
 
 
-def hopeless(name, text, path):
+def hopeless(name, text, path, at_start=True):
     """Calls to one endpoint are refused whatever the token. Nobody is unready."""
     refused = ("200 40001", "200 40001 replayed", "200 40001 remembered")
     return turned(
@@ -67,6 +68,7 @@ def hopeless(name, text, path):
         {"refuse_always": []},
         setup=with_hopeless(path),
         extra=others_are_well,
+        at_start=at_start,
         # The endpoint is tried again now and then.
         over_within=150,
     )
@@ -119,8 +121,9 @@ FAULTS = [
         {"wecom_unlisted_ip": None},
         setup=wecom,
     ),
-    hopeless("hopeless-endpoint", "one endpoint refuses every token, for different calls", HOPELESS + "?at={number}"),
-    hopeless("hopeless-call", "one endpoint refuses every token, for a call that is always the same", HOPELESS),
+    hopeless("hopeless-endpoint", "one endpoint always refuses every token, for different calls", DIFFERENT),
+    hopeless("hopeless-call", "one endpoint always refuses every token, for one and the same call", HOPELESS),
+    hopeless("endpoint-lost", "an endpoint that worked refuses every token from now on", DIFFERENT, at_start=False),
     Fault(
         "bad-caller",
         "one app calls for an account that is not there; nobody is unready",
