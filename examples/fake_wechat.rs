@@ -13,12 +13,14 @@ use tokio::time::Duration;
 use wechat::{APPID, CORPID, SECRET, Setup, Wechat};
 
 const USAGE: &str = "\
-Usage: fake_wechat [--wecom] [--listen ADDRESS] [--calm] [--lifetime SECONDS] [--tls DIR]
+Usage: fake_wechat [--wecom] [--listen ADDRESS] [--calm] [--lifetime SECONDS]
+                   [--overlap SECONDS] [--tls DIR]
 
   --wecom             be WeCom: a corp with one secret, and gettoken
   --listen ADDRESS    where to listen, such as 127.0.0.1:7090, which is the default
   --calm              refuse nothing by chance (otherwise 5 % of good tokens are refused once)
   --lifetime SECONDS  how long tokens live; 7200 unless given
+  --overlap SECONDS   how long a replaced token still works, at most a quarter of its life; 300 unless given
   --tls DIR           speak TLS, and write the root to trust to DIR/ca.pem";
 
 /// What was typed.
@@ -72,14 +74,8 @@ fn parse(mut typed: impl Iterator<Item = String>) -> Result<Arguments, String> {
                     )
                 })?;
             }
-            "--lifetime" => {
-                let value = value()?;
-                let seconds = value.parse().ok().filter(|seconds| *seconds > 0);
-                let seconds = seconds.ok_or_else(|| {
-                    format!("--lifetime wants a whole number of seconds, not {value}")
-                })?;
-                setup.lifetime = Duration::from_secs(seconds);
-            }
+            "--lifetime" => setup.lifetime = seconds(&flag, &value()?, 1)?,
+            "--overlap" => setup.overlap = seconds(&flag, &value()?, 0)?,
             "--tls" => {
                 setup.tls = true;
                 tls_dir = Some(PathBuf::from(value()?));
@@ -88,6 +84,13 @@ fn parse(mut typed: impl Iterator<Item = String>) -> Result<Arguments, String> {
         }
     }
     Ok(Arguments::Run(Box::new(setup), tls_dir))
+}
+
+/// A whole number of seconds, at least `least`.
+fn seconds(flag: &str, value: &str, least: u64) -> Result<Duration, String> {
+    let seconds = value.parse().ok().filter(|seconds| *seconds >= least);
+    let wants = || format!("{flag} wants a whole number of seconds from {least} on, not {value}");
+    seconds.map(Duration::from_secs).ok_or_else(wants)
 }
 
 async fn run(setup: Setup, tls_dir: Option<&Path>) -> Result<(), String> {

@@ -42,9 +42,9 @@ free_port.given = 0
 
 
 class Program:
-    """A running program and its children."""
+    """A running program and its children. Its output goes to its log, or to `output`."""
 
-    def __init__(self, name, command, cores=None, env=None):
+    def __init__(self, name, command, cores=None, env=None, output=None):
         RUN.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.log = RUN / f"{name}.log"
@@ -53,7 +53,7 @@ class Program:
             self.process = subprocess.Popen(
                 [str(part) for part in command],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output or log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
                 preexec_fn=pin,
@@ -109,6 +109,10 @@ class Program:
 
     def tail(self):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
+
+    def kill(self):
+        """Ends it at once."""
+        self.stop(signal.SIGKILL)
 
     def stop(self, how=signal.SIGTERM, patience=10):
         if self in running:

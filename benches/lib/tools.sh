@@ -37,7 +37,9 @@ sidecar() {
     CARGO_TARGET_DIR=$target "$root/pgo/build" --quiet
 }
 
+# FAKE_WECHAT names another binary, likewise.
 fake_wechat() {
+    [[ ${FAKE_WECHAT:-} ]] && return 0
     (cd "$root" && CARGO_TARGET_DIR=$target cargo build --quiet --release --locked --example fake_wechat)
     export FAKE_WECHAT=$target/release/examples/fake_wechat
 }

@@ -4,8 +4,8 @@ use serde_json::json;
 use tokio::time::advance;
 
 use super::{
-    Reply, call, get, post, raw, request, seconds, token,
-    wechat::{APPID, Place, Refusal, SECRET, Setup, Wechat, picture},
+    Reply, call, get, post, raw, request, seconds, stable, token,
+    wechat::{APPID, CORPID, Place, Refusal, SECRET, Setup, Wechat, picture},
 };
 
 #[tokio::test]
@@ -205,4 +205,48 @@ async fn the_control_calls_turn_knobs_and_count() {
     assert_eq!(call(&wechat, &good).await, 40001);
     let stats = get(&wechat, "/_fake/stats").await.json();
     assert_eq!((&stats["calls"], &stats["refused"]), (&json!(3), &json!(2)));
+}
+
+#[tokio::test]
+async fn the_control_calls_give_an_errcode_a_page_another_secret_and_an_ip_that_is_not_listed() {
+    let wechat = Wechat::calm().await;
+    let good = wechat.token();
+    let target = format!("/cgi-bin/user/get?access_token={good}");
+    let change = async |knobs| post(&wechat, "/_fake/change", &knobs).await.status;
+    assert_eq!(change(json!({ "errcode": 45009 })).await, 200);
+    assert_eq!(call(&wechat, &good).await, 45009);
+    assert_eq!(
+        change(json!({ "errcode": null, "page": true, "status": 502 })).await,
+        200
+    );
+    let page = get(&wechat, &target).await;
+    assert_eq!(page.status, 502);
+    assert!(page.head.contains("text/html") && page.body.starts_with(b"<html>"));
+    assert_eq!(change(json!({ "page": false, "status": null })).await, 200);
+    assert_eq!(call(&wechat, &good).await, 0);
+    assert_eq!(change(json!({ "wecom_unlisted_ip": "1.2.3.4" })).await, 400);
+
+    let reset = json!({ "appid": APPID, "secret": "another" });
+    assert_eq!(post(&wechat, "/_fake/secret", &reset).await.status, 200);
+    assert_eq!(stable(&wechat, false).await.errcode(), 40125);
+    assert_eq!(
+        post(&wechat, "/_fake/secret", &json!({ "appid": APPID }))
+            .await
+            .status,
+        400
+    );
+
+    let wecom = Wechat::with(Setup {
+        refusal_chance: 0.0,
+        ..Setup::wecom(&[SECRET])
+    })
+    .await;
+    let target = format!("/cgi-bin/gettoken?corpid={CORPID}&corpsecret={SECRET}");
+    let token = token(&get(&wecom, &target).await);
+    assert_eq!(call(&wecom, &token).await, 0);
+    for (ip, errcode) in [(json!("1.2.3.4"), 60020), (json!(null), 0)] {
+        let knobs = json!({ "wecom_unlisted_ip": ip });
+        assert_eq!(post(&wecom, "/_fake/change", &knobs).await.status, 200);
+        assert_eq!(call(&wecom, &token).await, errcode);
+    }
 }

@@ -165,6 +165,9 @@ fn overridden(state: &State, path: &str, mut reply: Reply) -> Reply {
     if let Some((content_type, body)) = behaviour.body_at.get(path).or(behaviour.body.as_ref()) {
         reply = Reply::bytes(content_type, body.clone());
     }
+    if let Some(errcode) = behaviour.errcode {
+        reply = Reply::error(errcode);
+    }
     reply.status = behaviour.status.unwrap_or(reply.status);
     reply
 }

@@ -70,6 +70,8 @@ pub struct Behaviour {
     pub early_reply: EarlyReply,
     /// Sends replies in chunks, without Content-Length.
     pub chunked_replies: bool,
+    /// The errcode of API calls that are not refused.
+    pub errcode: Option<i64>,
     /// The status of API calls that are not refused.
     pub status: Option<u16>,
     /// Content type and body of API calls that are not refused.
@@ -112,6 +114,7 @@ impl Default for Behaviour {
             split_writes: false,
             early_reply: EarlyReply::Never,
             chunked_replies: false,
+            errcode: None,
             status: None,
             body: None,
             body_at: HashMap::new(),

@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant};
 use super::{
     behaviour::{Behaviour, EarlyReply, HangUp},
     call::Call,
-    reply::Reply,
+    reply::{PAGE, Reply},
     state::State,
 };
 
@@ -17,23 +17,35 @@ pub fn answer(state: &mut State, path: &str, call: &Call) -> Reply {
         ("POST", "/_fake/expire") => state.tokens.expire(Instant::now()),
         ("POST", "/_fake/clear") => state.clear(),
         ("POST", "/_fake/change") => {
-            if let Err(problem) = change(&mut state.behaviour, call) {
-                return Reply {
-                    status: 400,
-                    ..Reply::json(&json!({ "error": problem }))
-                };
+            if let Err(problem) = change(state, call) {
+                return bad(400, &problem);
             }
         }
+        ("POST", "/_fake/secret") => match credentials(call) {
+            Some((appid, secret)) => state.tokens.set_secret(&appid, &secret),
+            None => return bad(400, "the body must be a JSON object with appid and secret"),
+        },
         ("GET", "/_fake/stats") => return Reply::json(&stats(state)),
         _ => {
-            let hint = "POST /_fake/rotate, /_fake/expire, /_fake/change or /_fake/clear; GET /_fake/stats";
-            return Reply {
-                status: 404,
-                ..Reply::json(&json!({ "error": hint }))
-            };
+            let hint = "POST /_fake/rotate, /_fake/expire, /_fake/change, /_fake/secret or /_fake/clear; GET /_fake/stats";
+            return bad(404, hint);
         }
     }
     Reply::json(&json!({ "done": true }))
+}
+
+fn bad(status: u16, problem: &str) -> Reply {
+    Reply {
+        status,
+        ..Reply::json(&json!({ "error": problem }))
+    }
+}
+
+/// The account that is added, or gets another secret.
+fn credentials(call: &Call) -> Option<(String, String)> {
+    let body = call.json()?;
+    let text = |key: &str| body[key].as_str().map(str::to_owned);
+    text("appid").zip(text("secret"))
 }
 
 fn stats(state: &State) -> Value {
@@ -51,16 +63,34 @@ fn stats(state: &State) -> Value {
 }
 
 /// Makes all of the changes, or none.
-fn change(behaviour: &mut Behaviour, call: &Call) -> Result<(), String> {
+fn change(state: &mut State, call: &Call) -> Result<(), String> {
     let Some(Value::Object(knobs)) = call.json() else {
         return Err("the body must be a JSON object of knobs".to_owned());
     };
-    let mut changed = behaviour.clone();
+    let mut changed = state.behaviour.clone();
+    let mut rules = state.wecom.as_ref().map(|wecom| wecom.rules.clone());
     for (knob, value) in &knobs {
-        turn(&mut changed, knob, value)?;
+        match knob.as_str() {
+            "wecom_unlisted_ip" => {
+                let rules = rules.as_mut().ok_or("this is not WeCom")?;
+                rules.unlisted = unlisted_ip(value)?;
+            }
+            _ => turn(&mut changed, knob, value)?,
+        }
     }
-    *behaviour = changed;
+    state.behaviour = changed;
+    if let (Some(wecom), Some(rules)) = (&mut state.wecom, rules) {
+        wecom.rules = rules;
+    }
     Ok(())
+}
+
+fn unlisted_ip(value: &Value) -> Result<Option<String>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(ip) => Ok(Some(ip.clone())),
+        _ => Err("wecom_unlisted_ip wants an IP or null".to_owned()),
+    }
 }
 
 fn turn(behaviour: &mut Behaviour, knob: &str, value: &Value) -> Result<(), String> {
@@ -134,6 +164,11 @@ fn turn(behaviour: &mut Behaviour, knob: &str, value: &Value) -> Result<(), Stri
                 .ok_or_else(|| wants("never, then_read, then_stop_reading or then_close"))?
         }
         "chunked_replies" => behaviour.chunked_replies = flag()?,
+        "errcode" => behaviour.errcode = code()?,
+        "page" => {
+            let page = || ("text/html".to_owned(), PAGE.into());
+            behaviour.body = flag()?.then(page);
+        }
         "status" => behaviour.status = status()?,
         "interim_100" => behaviour.interim_100 = flag()?,
         _ => return Err(format!("there is no knob {knob}")),

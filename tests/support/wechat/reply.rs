@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 pub const JSON: &str = "application/json; encoding=utf-8";
 /// The content type of all of /sns, and of errors if success would be a picture or a file.
 pub const TEXT: &str = "text/plain";
+/// What a gateway or a captive portal answers.
+pub const PAGE: &str = "<html><body><h1>Bad Gateway</h1></body></html>";
 
 /// A status, headers and a body. The framing is added when it is sent.
 #[derive(Clone, Debug)]
@@ -116,6 +118,7 @@ pub fn errmsg(errcode: i64) -> String {
         89501 | 89503 => "this IP is waiting for the confirmation of an administrator",
         89506 => "this IP was refused twice, ask again after 24 hours",
         89507 => "this IP was refused, ask again after 1 hour",
+        61004 => "access clientip is not registered, requestIP: 114.221.21.30",
         _ => "error",
     };
     let part = || fastrand::u32(..);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     call::{Call, TokenRequest},
     delivery::{Delivery, Fault},
-    reply::Reply,
+    reply::{PAGE, Reply},
     state::{Answer, State, lacks_length},
     tokens::Grant,
 };
@@ -86,16 +86,15 @@ pub fn answer(state: &mut State, path: &str, mut call: Call) -> Answer {
 
 /// The reply that is configured, if there is one.
 fn on_request(state: &State) -> Option<Reply> {
-    let page = "<html><body><h1>Bad Gateway</h1></body></html>";
     let behaviour = &state.behaviour;
     if let Some(status) = behaviour.token_status {
         return Some(Reply {
             status,
-            ..Reply::bytes("text/html", page)
+            ..Reply::bytes("text/html", PAGE)
         });
     }
     if behaviour.token_garbage {
-        return Some(Reply::bytes("text/html", page));
+        return Some(Reply::bytes("text/html", PAGE));
     }
     if let Some(body) = &behaviour.token_body {
         return Some(Reply::bytes(super::reply::JSON, body.clone()));
