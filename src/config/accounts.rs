@@ -15,7 +15,7 @@ use super::{
 use crate::{
     account::{self, Options, SourceOptions, rules::Pattern},
     net::connector::ConnectOptions,
-    secret::{Secret, SecretSource},
+    secret::{Secret, SecretSource, trim},
     settings::parse,
     token::source::wechat::TokenApi,
     wechat::{api::Api, endpoint},
@@ -148,7 +148,7 @@ fn account(
         ConfigError::new(table.place.clone(), format!("this account has no {word}"))
     })?;
     let source = token_source::source(table, &route.tls, warnings)?;
-    let mut options = Options::new(appid, secret(table, &source, warnings)?);
+    let mut options = Options::new(appid, secret(table, kind, &source, warnings)?);
     options.api = kind;
     options.source = source;
     options.name = table.optional("name", name)?;
@@ -164,24 +164,29 @@ fn account(
 /// The secret: one, as text or in a file; where tokens come from elsewhere it may be missing.
 fn secret(
     table: &Table,
+    api: Api,
     source: &SourceOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Arc<SecretSource>>, ConfigError> {
-    match (table.text("secret"), table.text("secret-file")) {
-        (Some((given, "")), None) => Err(given.error("the AppSecret is empty")),
-        (Some((_, text)), None) => Ok(Some(Arc::new(SecretSource::fixed(Secret::new(text))))),
-        (None, Some((given, path))) => secrets::open(path, &given.place, warnings).map(Some),
+    let (given, secret) = match (table.text("secret"), table.text("secret-file")) {
+        (Some((given, text)), None) => match trim(text) {
+            "" => return Err(given.error("the AppSecret is empty")),
+            text => (given, Arc::new(SecretSource::fixed(Secret::new(text)))),
+        },
+        (None, Some((given, path))) => (given, secrets::open(path, &given.place, warnings)?),
         (Some(_), Some((given, _))) => {
-            Err(given.error("this account has secret as well: keep one of them"))
+            return Err(given.error("this account has secret as well: keep one of them"));
         }
         (None, None) => match source {
             SourceOptions::Wechat => {
                 let problem = "this account has no AppSecret: name a file that holds it as secret_file, or set secret";
-                Err(ConfigError::new(table.place.clone(), problem))
+                return Err(ConfigError::new(table.place.clone(), problem));
             }
-            SourceOptions::File(_) | SourceOptions::Http(_) => Ok(None),
+            SourceOptions::File(_) | SourceOptions::Http(_) => return Ok(None),
         },
-    }
+    };
+    warnings.extend(secrets::odd_look(api, &secret, &given.place));
+    Ok(Some(secret))
 }
 
 /// A name that can be a segment of a path, and is none of WeChat's.

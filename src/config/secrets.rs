@@ -1,5 +1,7 @@
 //! Secrets: from files named by keys, and the account's from the environment.
 
+mod look;
+
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use super::{
@@ -10,8 +12,10 @@ use super::{
 };
 use crate::{
     account,
-    secret::{Secret, SecretSource},
+    secret::{Secret, SecretSource, trim},
+    wechat::api::Api,
 };
+use look::Look;
 
 /// The AppID.
 const APPID: &str = "WECHAT_APPID";
@@ -38,13 +42,13 @@ pub(super) fn account(
     warnings: &mut Vec<String>,
 ) -> Result<(String, Arc<SecretSource>), ConfigError> {
     let appid = appid(variable(sources, APPID))?;
-    let secret = match (variable(sources, SECRET), variable(sources, SECRET_FILE)) {
-        (Some(text), None) => Arc::new(SecretSource::fixed(Secret::new(text))),
-        (None, Some(path)) => open(
-            path,
-            &Provenance::Variable(SECRET_FILE.to_owned()),
-            warnings,
-        )?,
+    let variables = (variable(sources, SECRET), variable(sources, SECRET_FILE));
+    let (secret, name) = match variables {
+        (Some(text), None) => (Arc::new(SecretSource::fixed(Secret::new(text))), SECRET),
+        (None, Some(path)) => {
+            let place = Provenance::Variable(SECRET_FILE.to_owned());
+            (open(path, &place, warnings)?, SECRET_FILE)
+        }
         (Some(_), Some(_)) => {
             return Err(at(
                 SECRET_FILE,
@@ -58,7 +62,15 @@ pub(super) fn account(
             ));
         }
     };
+    let place = Provenance::Variable(name.to_owned());
+    warnings.extend(odd_look(Api::Wechat, &secret, &place));
     Ok((appid, secret))
+}
+
+/// A warning if an account's secret at `place` does not look like one of `api`.
+pub(super) fn odd_look(api: Api, secret: &SecretSource, place: &Provenance) -> Option<String> {
+    let look = Look::of(api, secret.held().expose())?;
+    Some(format!("{place}: the secret {look}"))
 }
 
 /// The first variable of an account that is set.
@@ -83,7 +95,7 @@ fn appid(given: Option<&str>) -> Result<String, ConfigError> {
 /// A variable that is neither unset nor empty, without white space around it.
 fn variable<'a>(sources: &'a Sources, name: &str) -> Option<&'a str> {
     let (_, text) = sources.env.iter().find(|(known, _)| known == name)?;
-    Some(text.trim()).filter(|text| !text.is_empty())
+    Some(trim(text)).filter(|text| !text.is_empty())
 }
 
 fn at(variable: &str, problem: &str) -> ConfigError {

@@ -6,8 +6,12 @@ use super::*;
 
 mod accounts;
 mod admin;
+mod secrets;
 mod sources;
 mod ways;
+
+/// As WeChat's are.
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// What the tests say, and the file that `--config` names.
 struct Given(Sources, PathBuf);
@@ -22,7 +26,7 @@ fn given() -> Given {
     let name = format!("config-{}-{}.toml", std::process::id(), fastrand::u64(..));
     let env = [
         ("WECHAT_APPID", "wx0123456789abcdef"),
-        ("WECHAT_SECRET", "0123456789abcdef"),
+        ("WECHAT_SECRET", SECRET),
     ];
     let given = Given(Sources::default(), std::env::temp_dir().join(name));
     env.into_iter()
