@@ -31,7 +31,7 @@ use crate::{
 
 use accounts::{Listeners, OpenListener, ServedAccounts};
 use reload::ConfigSource;
-use running::{Running, watch_secrets};
+use running::{Running, watch_secrets, watch_suspensions};
 
 /// A sidecar with its ports bound.
 #[derive(Debug)]
@@ -179,6 +179,7 @@ impl App {
         let mut tasks = JoinSet::new();
         let caller_key = config.proxy.guard.caller_key.clone();
         tasks.spawn(watch_secrets(directory.clone(), caller_key));
+        tasks.spawn(watch_suspensions(directory.clone()));
         let source = ConfigSource::new(&config).await;
         let source = source.map_err(StartError::Signals)?;
         let workers = Workers::start(config.server, &drain, &metrics, || {

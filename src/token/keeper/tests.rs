@@ -2,6 +2,7 @@
 
 mod late;
 mod shared;
+mod suspension;
 mod waiters;
 
 use std::sync::atomic::AtomicU64;
