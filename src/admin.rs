@@ -22,7 +22,7 @@ use crate::{
     metrics::{AccountPage, CONTENT_TYPE, Metrics, Page, ProcessPage, Ticket},
     proxy::{GuardOptions, HEADER, guard::Exposure},
     server::{Drain, Workers},
-    token::keeper,
+    token::{keeper, ticket::expires_in},
 };
 
 /// What the admin port shows, and what it can do.
@@ -342,7 +342,7 @@ fn describe(account: &Account, is_default: bool) -> Value {
 fn ticket((ticket, status): (Ticket, keeper::Status)) -> (String, Value) {
     let held = status.token.filter(|ticket| ticket.is_alive());
     let shown = json!({
-        "expires_seconds": held.map(|ticket| ticket.remaining().as_secs()),
+        "expires_seconds": held.map(|ticket| expires_in(&ticket)),
         "last_error": status.error.map(|error| error.to_string()),
     });
     (ticket.label().to_owned(), shown)

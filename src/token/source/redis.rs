@@ -250,10 +250,14 @@ impl Store for TokenSlot {
         // Redis read the lifetime at some time since the request was sent.
         let remaining = remaining.saturating_sub(started.elapsed());
         let token = match token {
-            Some(written) => Some(StoredToken {
-                value: self.keys.format.decode(&written)?,
-                remaining,
-            }),
+            Some(written) => {
+                let (value, expiry) = self.keys.decode(&written)?;
+                Some(StoredToken {
+                    value,
+                    remaining,
+                    expiry,
+                })
+            }
             None => None,
         };
         let note = note.and_then(|text| keys::decode_note(&text));
@@ -296,7 +300,7 @@ impl Store for TokenSlot {
         let format = self.keys.format;
         let (seen, written) = (
             seen.map(|seen| format.encode(seen)),
-            format.encode(&token.value),
+            self.keys.encode(token),
         );
         let arguments = [
             owner.map_or("", LeaseId::as_str).as_bytes(),

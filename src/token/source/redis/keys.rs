@@ -4,9 +4,12 @@ use tokio::time::Duration;
 
 use crate::{
     secret::Secret,
-    token::source::{
-        TokenError, TokenErrorKind,
-        store::{Note, StoreError},
+    token::{
+        Expiry,
+        source::{
+            TokenError, TokenErrorKind,
+            store::{Note, StoreError, StoredToken},
+        },
     },
     wechat::api::Api,
 };
@@ -68,7 +71,12 @@ pub struct Keys {
     replicas: String,
     /// The key of the token's expiry, in seconds of Redis's clock.
     expires_at: Option<String>,
+    /// Whether the token is a ticket.
+    is_ticket: bool,
 }
+
+/// Stands before a ticket that may expire at any time. The scripts know it, too.
+const MAY_EXPIRE: &str = "?";
 
 /// The prefix of this program's own keys.
 const PREFIX: &str = "wechat-sidecar";
@@ -126,6 +134,7 @@ impl Keys {
             fetches: beside("fetches"),
             replicas: beside("replicas"),
             expires_at: None,
+            is_ticket: what != "token",
         }
     }
 
@@ -139,7 +148,28 @@ impl Keys {
             fetches: key("fetches"),
             replicas: key("replicas"),
             expires_at: None,
+            is_ticket: false,
             token,
+        }
+    }
+
+    /// Writes `token`.
+    pub(super) fn encode(&self, token: &StoredToken) -> Secret {
+        let written = self.format.encode(&token.value);
+        match token.expiry {
+            Expiry::Unknown if self.is_ticket => {
+                Secret::new([MAY_EXPIRE, written.expose()].concat())
+            }
+            Expiry::Known | Expiry::Unknown => written,
+        }
+    }
+
+    /// Reads a token, and whether it is known when it expires.
+    pub(super) fn decode(&self, written: &[u8]) -> Result<(Secret, Expiry), StoreError> {
+        let may_expire = written.strip_prefix(MAY_EXPIRE.as_bytes());
+        match may_expire.filter(|_| self.is_ticket) {
+            Some(ticket) => Ok((self.format.decode(ticket)?, Expiry::Unknown)),
+            None => Ok((self.format.decode(written)?, Expiry::Known)),
         }
     }
 
@@ -297,6 +327,26 @@ mod tests {
             assert!(Format::Wechatpy.decode(strange).is_err());
         }
         assert!(Format::Wechatpy.decode(b"plain").is_err());
+    }
+
+    #[test]
+    fn a_ticket_says_whether_it_may_expire_at_any_time() {
+        use Expiry::{Known, Unknown};
+        for (what, expiry, written) in [
+            ("ticket:jsapi", Known, "T"),
+            ("ticket:jsapi", Unknown, "?T"),
+            ("token", Known, "T"),
+        ] {
+            let keys = Keys::own(None, Api::Wechat, "id1", "id1", what);
+            let token = StoredToken {
+                value: Secret::new("T"),
+                remaining: Duration::ZERO,
+                expiry,
+            };
+            assert_eq!(keys.encode(&token).expose(), written);
+            let (value, read) = keys.decode(written.as_bytes()).unwrap();
+            assert_eq!((value.expose(), read), ("T", expiry));
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{
         Token,
         source::{
             FetchRequest, FetchedToken, TokenError, TokenSource,
+            lifetime::USUAL,
             store::{LeaseId, Note, SetOutcome, Store, StoreError, StoreState, StoredToken},
         },
     },
@@ -40,6 +41,9 @@ const EXPIRES_SOON: Duration = Duration::from_secs(600);
 
 /// How long a refused token counts as confirmed, so that no replica asks again.
 const CONFIRMATION: Duration = Duration::from_secs(10);
+
+/// How long a ticket counts as confirmed at most.
+const TICKET_CONFIRMATION: Duration = Duration::from_secs(450);
 
 impl<T: TokenSource, S: Store> Shared<T, S> {
     /// Fetches through the store. It returns an error of the store only if WeChat was not asked.
@@ -90,7 +94,13 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         let mut state = self.state();
         let stored = found.token.as_ref();
         if let Some(stored) = stored.filter(|stored| state.is_usable(stored, request)) {
-            return Some(Ok(from_store(stored)));
+            return Some(Ok(self.from_store(stored)));
+        }
+        if self.source.kept() == Kept::Ticket
+            && let (Some(stored), Some(current)) = (stored, &request.current)
+            && state.is_newer_ticket(stored, current)
+        {
+            return Some(Ok(self.from_store(stored)));
         }
         match found.note.as_ref()? {
             Note::Confirmed => {
@@ -101,7 +111,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
                     Cause::Renewal => self.source.kept() == Kept::Ticket,
                     Cause::Missing => false,
                 };
-                decides.then(|| Ok(from_store(same)))
+                decides.then(|| Ok(self.from_store(same)))
             }
             Note::Refused {
                 error,
@@ -177,8 +187,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
     ) -> Result<FetchedToken, TokenError> {
         let started = Instant::now();
         let FetchedToken { token, fetched } = self.source.fetch(request.clone()).await?;
-        let remaining = token.remaining().saturating_sub(started.elapsed());
-        let token = Token::new(token.value().clone(), remaining);
+        let token = token.aged(started.elapsed());
         Ok(FetchedToken { token, fetched })
     }
 
@@ -224,7 +233,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         match (cause, self.source.kept()) {
             (Cause::Refusal, _) => CONFIRMATION,
             // The ticket stays the same for hours, and all replicas would ask each time.
-            (Cause::Renewal, Kept::Ticket) => token.remaining() / 4,
+            (Cause::Renewal, Kept::Ticket) => (token.remaining() / 4).min(TICKET_CONFIRMATION),
             (Cause::Missing | Cause::Renewal, _) => Duration::ZERO,
         }
     }
@@ -245,6 +254,30 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
             credential_fingerprint: self.source.credential_fingerprint(),
         };
         let _ = self.note_write(self.store.publish(&note, length).await);
+    }
+
+    /// The token in the store. A ticket counts as fetched when it may have been, at its earliest.
+    pub(super) fn token(&self, stored: &StoredToken) -> Token {
+        let StoredToken {
+            value,
+            remaining,
+            expiry,
+        } = stored.clone();
+        match self.source.kept() {
+            Kept::Token => Token::new(value, remaining),
+            Kept::Ticket => {
+                let lifetime = remaining.max(USUAL);
+                let token = Token::new(value, lifetime).with_expiry(expiry);
+                token.aged(lifetime - remaining)
+            }
+        }
+    }
+
+    fn from_store(&self, stored: &StoredToken) -> FetchedToken {
+        FetchedToken {
+            token: self.token(stored),
+            fetched: false,
+        }
     }
 
     pub(super) async fn release(&self, owner: &LeaseId) {
@@ -268,12 +301,6 @@ fn stored(token: &Token) -> StoredToken {
     StoredToken {
         value: token.value().clone(),
         remaining: token.remaining(),
-    }
-}
-
-fn from_store(stored: &StoredToken) -> FetchedToken {
-    FetchedToken {
-        token: Token::new(stored.value.clone(), stored.remaining),
-        fetched: false,
+        expiry: token.expiry(),
     }
 }
