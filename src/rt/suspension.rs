@@ -4,9 +4,12 @@
 //! Linux CLOCK_BOOTTIME goes on meanwhile: the difference of both clocks is the time of all suspensions. The wall clock
 //! would show a suspension as well, but it also moves when NTP or a person sets it.
 
-use std::io;
+use std::{io, os::fd::OwnedFd};
 
-use tokio::time::{Duration, sleep};
+use tokio::{
+    io::unix::AsyncFd,
+    time::{Duration, sleep},
+};
 
 /// How often the clocks are compared.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -68,26 +71,40 @@ impl Known {
 /// Ticks in each interval.
 #[derive(Debug)]
 struct Ticker {
-    /// `None` where the system has no such timer.
-    timer: Option<clock::Timer>,
+    /// A timer that counts the time of a suspension; `None` where the system has none.
+    timer: Option<AsyncFd<OwnedFd>>,
 }
 
 impl Ticker {
     fn new() -> Self {
-        let timer = clock::Timer::new(INTERVAL);
+        let timer = clock::timer(INTERVAL);
         if let Err(error) = &timer {
-            tracing::debug!(%error, "no timer that counts a suspension");
+            tracing::debug!(%error, "no timer counts the time of a suspension");
         }
         Self { timer: timer.ok() }
     }
 
     async fn tick(&self) {
         let ticked = match &self.timer {
-            Some(timer) => timer.tick().await,
-            None => Err(io::ErrorKind::Unsupported.into()),
+            Some(timer) => wait_for(timer).await.is_ok(),
+            None => false,
         };
-        if ticked.is_err() {
+        if !ticked {
             sleep(INTERVAL).await;
+        }
+    }
+}
+
+/// Waits until `timer` is due.
+async fn wait_for(timer: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    loop {
+        let mut ready = timer.readable().await?;
+        // How often it was due since the last read.
+        let mut count = [0; 8];
+        let read = |timer: &AsyncFd<_>| Ok(rustix::io::read(timer.get_ref(), &mut count)?);
+        // An error means that it was not readable after all.
+        if let Ok(read) = ready.try_io(read) {
+            return read.map(drop);
         }
     }
 }
@@ -112,36 +129,18 @@ mod clock {
     }
 
     /// A periodic timer on CLOCK_BOOTTIME.
-    #[derive(Debug)]
-    pub(super) struct Timer(AsyncFd<OwnedFd>);
-
-    impl Timer {
-        // What replaces `AsyncFd::new` is unsafe, for the sake of types that may close their file. This one does not.
-        #[expect(deprecated)]
-        pub(super) fn new(interval: Duration) -> io::Result<Self> {
-            let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-            let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
-            let interval = Timespec::try_from(interval).map_err(io::Error::other)?;
-            let spec = Itimerspec {
-                it_interval: interval,
-                it_value: interval,
-            };
-            timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
-            Ok(Self(AsyncFd::new(timer)?))
-        }
-
-        pub(super) async fn tick(&self) -> io::Result<()> {
-            loop {
-                let mut ready = self.0.readable().await?;
-                // The number of ticks since the last read.
-                let mut ticks = [0; 8];
-                let read = |timer: &AsyncFd<_>| Ok(rustix::io::read(timer.get_ref(), &mut ticks)?);
-                // An error means that it was not readable after all.
-                if let Ok(read) = ready.try_io(read) {
-                    return read.map(drop);
-                }
-            }
-        }
+    // What replaces `AsyncFd::new` is unsafe, for the sake of types that may close their file. This one does not.
+    #[expect(deprecated)]
+    pub(super) fn timer(interval: Duration) -> io::Result<AsyncFd<OwnedFd>> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
+        let interval = Timespec::try_from(interval).map_err(io::Error::other)?;
+        let spec = Itimerspec {
+            it_interval: interval,
+            it_value: interval,
+        };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
+        AsyncFd::new(timer)
     }
 }
 
@@ -149,9 +148,12 @@ mod clock {
 mod clock {
     //! How much further the wall clock went than the monotonic one, which may also mean that it was set.
 
-    use std::{future, io, sync::LazyLock, time::SystemTime};
+    use std::{io, os::fd::OwnedFd, sync::LazyLock, time::SystemTime};
 
-    use tokio::time::{Duration, Instant};
+    use tokio::{
+        io::unix::AsyncFd,
+        time::{Duration, Instant},
+    };
 
     /// The time of all suspensions since the first call.
     pub(super) fn suspended() -> Duration {
@@ -163,17 +165,8 @@ mod clock {
     }
 
     /// There is none.
-    #[derive(Debug)]
-    pub(super) struct Timer;
-
-    impl Timer {
-        pub(super) fn new(_: Duration) -> io::Result<Self> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        pub(super) async fn tick(&self) -> io::Result<()> {
-            future::pending().await
-        }
+    pub(super) fn timer(_: Duration) -> io::Result<AsyncFd<OwnedFd>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

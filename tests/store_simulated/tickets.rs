@@ -134,7 +134,7 @@ impl Replica {
                     assert!(is_current && told.expires_in <= left, "{}", told.expires_in);
                 }
                 Expiry::Unknown => {
-                    assert_eq!(told.expires_in, 1800);
+                    assert_eq!(told.expires_in, 1800, "after {:?}", began.elapsed());
                 }
             }
             if is_current {
@@ -150,11 +150,12 @@ impl Replica {
 
 #[tokio::test(start_paused = true)]
 async fn a_day_of_tickets_is_fifty_requests_by_any_number_of_replicas() {
-    for (count, age) in [(1, 0), (1, 4000), (1, 7100), (30, 0), (30, 3000)] {
+    for (count, age) in [(1, 0), (1, 4000), (1, 7100), (10, 0), (10, 3000)] {
         let (memory, asks) = (Memory::default(), Asks::new(age));
         let replicas = (0..count).map(|_| Replica::new(&asks, &memory));
         let replicas: Vec<Replica> = replicas.collect();
         let day = Duration::from_secs(86_400);
+        println!("{count} {age}");
         join_all(replicas.iter().map(|replica| replica.is_asked_for(day))).await;
         let requests = asks.requests();
         assert!(
