@@ -3,7 +3,7 @@
 pub mod api;
 pub mod file;
 pub(super) mod lenient;
-mod lifetime;
+pub(super) mod lifetime;
 pub mod redis;
 pub mod shared;
 pub mod store;

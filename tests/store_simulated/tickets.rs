@@ -155,7 +155,6 @@ async fn a_day_of_tickets_is_fifty_requests_by_any_number_of_replicas() {
         let replicas = (0..count).map(|_| Replica::new(&asks, &memory));
         let replicas: Vec<Replica> = replicas.collect();
         let day = Duration::from_secs(86_400);
-        println!("{count} {age}");
         join_all(replicas.iter().map(|replica| replica.is_asked_for(day))).await;
         let requests = asks.requests();
         assert!(

@@ -14,7 +14,7 @@ use crate::{
         keeper::{Keeper, NoToken},
         source::{
             AccountSource, FetchRequest, FetchedToken, TokenError, TokenErrorKind, TokenSource,
-            api::ApiClient, lenient, redis::TokenSlot, shared::Shared,
+            api::ApiClient, lenient, lifetime::TICKET_VOUCHED, redis::TokenSlot, shared::Shared,
         },
     },
     wechat::{
@@ -22,9 +22,6 @@ use crate::{
         errcode::{self, Verdict},
     },
 };
-
-/// The lifetime of a ticket that WeChat still returns when it may have expired.
-const VOUCHED: Duration = Duration::from_secs(240);
 
 /// Longer lifetimes are cut to this.
 const MAX_LIFETIME: u64 = 86_400;
@@ -179,7 +176,7 @@ pub fn fetched(ticket: Secret, claimed: Duration, before: Option<&Token>) -> Tok
         Some(before) if *before.value() == ticket => match before.expiry() {
             Expiry::Unknown => (claimed, Expiry::Unknown),
             Expiry::Known => {
-                let vouched = VOUCHED.min(claimed / 16);
+                let vouched = TICKET_VOUCHED.min(claimed / 16);
                 (before.remaining().max(vouched).min(claimed), Expiry::Known)
             }
         },

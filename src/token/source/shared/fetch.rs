@@ -9,10 +9,10 @@ use super::Shared;
 use crate::{
     metrics::{Cause, Kept, StoreEvent},
     token::{
-        Token,
+        Expiry, Token,
         source::{
             FetchRequest, FetchedToken, TokenError, TokenSource,
-            lifetime::USUAL,
+            lifetime::{TICKET_VOUCHED, USUAL},
             store::{LeaseId, Note, SetOutcome, Store, StoreError, StoreState, StoredToken},
         },
     },
@@ -256,21 +256,21 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         let _ = self.note_write(self.store.publish(&note, length).await);
     }
 
-    /// The token in the store. A ticket counts as fetched when it may have been, at its earliest.
+    /// The token in the store. A ticket counts as fetched at the earliest time at which it may have been returned last.
     pub(super) fn token(&self, stored: &StoredToken) -> Token {
         let StoredToken {
             value,
             remaining,
             expiry,
         } = stored.clone();
-        match self.source.kept() {
-            Kept::Token => Token::new(value, remaining),
-            Kept::Ticket => {
-                let lifetime = remaining.max(USUAL);
-                let token = Token::new(value, lifetime).with_expiry(expiry);
-                token.aged(lifetime - remaining)
-            }
+        if self.source.kept() == Kept::Token {
+            return Token::new(value, remaining);
         }
+        let is_vouched = expiry == Expiry::Known && remaining <= TICKET_VOUCHED;
+        let whole = if is_vouched { TICKET_VOUCHED } else { USUAL };
+        let lifetime = remaining.max(whole);
+        let token = Token::new(value, lifetime).with_expiry(expiry);
+        token.aged(lifetime - remaining)
     }
 
     fn from_store(&self, stored: &StoredToken) -> FetchedToken {

@@ -57,7 +57,7 @@ async fn another_ticket_is_as_old_as_the_last_request_at_most() {
         second = fetched("T2", Some(&second));
         assert_eq!(
             (second.remaining(), second.expiry()),
-            (VOUCHED, Expiry::Known)
+            (TICKET_VOUCHED, Expiry::Known)
         );
     }
 }
