@@ -150,7 +150,14 @@ impl Replica {
 
 #[tokio::test(start_paused = true)]
 async fn a_day_of_tickets_is_fifty_requests_by_any_number_of_replicas() {
-    for (count, age) in [(1, 0), (1, 4000), (1, 7100), (10, 0), (10, 3000)] {
+    for (count, age) in [
+        (1, 0),
+        (1, 4000),
+        (1, 7100),
+        (30, 0),
+        (30, 3000),
+        (10, 5000),
+    ] {
         let (memory, asks) = (Memory::default(), Asks::new(age));
         let replicas = (0..count).map(|_| Replica::new(&asks, &memory));
         let replicas: Vec<Replica> = replicas.collect();

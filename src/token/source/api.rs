@@ -135,15 +135,19 @@ pub(super) async fn body(reply: ApiResponse) -> Result<Vec<u8>, TokenError> {
 async fn read(api: Api, reply: ApiResponse, secret: &Secret) -> Result<Token, TokenError> {
     let status = reply.status();
     let body = body(reply).await?;
-    parse_token(api, &body, secret).ok_or_else(|| {
-        let (status, length) = (status.as_u16(), body.len());
-        TokenError::Invalid(match (status, length) {
-            // It was once WeChat's answer to wrong credentials.
-            (200, 0) => "HTTP status 200 and an empty reply, as if the AppID or secret were wrong"
-                .to_owned(),
-            _ => format!("HTTP status {status}, {length} bytes"),
-        })
-    })?
+    let token = parse_token(api, &body, secret);
+    token.ok_or_else(|| TokenError::Invalid(no_token_in(status.as_u16(), body.len())))?
+}
+
+/// What is said of a reply that has neither a token nor an error code.
+fn no_token_in(status: u16, length: usize) -> String {
+    match (status, length) {
+        // It was once WeChat's answer to wrong credentials.
+        (200, 0) => {
+            "HTTP status 200 and an empty reply, as if the AppID or secret were wrong".to_owned()
+        }
+        _ => format!("HTTP status {status}, {length} bytes"),
+    }
 }
 
 /// Returns `None` if the body has neither a token nor an error code.
@@ -215,6 +219,15 @@ mod tests {
             r#"{"access_token":7,"expires_in":7200}"#,
         ] {
             assert!(reading(nonsense).is_none(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_empty_reply_is_a_hint_at_the_credentials() {
+        let hint = "AppID or secret";
+        assert!(no_token_in(200, 0).contains(hint));
+        for (status, length) in [(200, 1), (502, 0)] {
+            assert!(!no_token_in(status, length).contains(hint));
         }
     }
 

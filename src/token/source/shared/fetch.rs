@@ -94,13 +94,13 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         let mut state = self.state();
         let stored = found.token.as_ref();
         if let Some(stored) = stored.filter(|stored| state.is_usable(stored, request)) {
-            return Some(Ok(self.from_store(stored)));
+            return Some(Ok(self.fetched_elsewhere(stored)));
         }
         if self.source.kept() == Kept::Ticket
             && let (Some(stored), Some(current)) = (stored, &request.current)
             && state.is_newer_ticket(stored, current)
         {
-            return Some(Ok(self.from_store(stored)));
+            return Some(Ok(self.fetched_elsewhere(stored)));
         }
         match found.note.as_ref()? {
             Note::Confirmed => {
@@ -111,7 +111,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
                     Cause::Renewal => self.source.kept() == Kept::Ticket,
                     Cause::Missing => false,
                 };
-                decides.then(|| Ok(self.from_store(same)))
+                decides.then(|| Ok(self.fetched_elsewhere(same)))
             }
             Note::Refused {
                 error,
@@ -273,7 +273,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         token.aged(lifetime - remaining)
     }
 
-    fn from_store(&self, stored: &StoredToken) -> FetchedToken {
+    fn fetched_elsewhere(&self, stored: &StoredToken) -> FetchedToken {
         FetchedToken {
             token: self.token(stored),
             fetched: false,
