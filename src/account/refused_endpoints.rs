@@ -117,9 +117,9 @@ struct EndpointState {
     until: Option<Instant>,
 }
 
-/// What is known about a call.
+/// How a call will end, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum Outlook {
     /// Nothing speaks against its endpoint.
     Nothing,
     /// Its endpoint has refused other calls for good.
@@ -184,18 +184,18 @@ impl EndpointState {
     }
 
     /// What is known about `call` with `token`.
-    fn known(&self, token: &Token, call: CallId, now: Instant) -> Known {
+    fn known(&self, token: &Token, call: CallId, now: Instant) -> Outlook {
         if !self.is_current(now) {
-            return Known::Nothing;
+            return Outlook::Nothing;
         }
         let this_token = self.token.is(token);
         match self.stage {
-            Stage::RefusingAny { .. } => Known::Hopeless,
-            Stage::Refusing if this_token => Known::Hopeless,
+            Stage::RefusingAny { .. } => Outlook::Hopeless,
+            Stage::Refusing if this_token => Outlook::Hopeless,
             Stage::Suspect if this_token && !self.worked && self.calls.contains(&call) => {
-                Known::Hopeless
+                Outlook::Hopeless
             }
-            Stage::Refusing | Stage::Suspect => Known::Suspect,
+            Stage::Refusing | Stage::Suspect => Outlook::Suspect,
         }
     }
 }
@@ -253,11 +253,11 @@ impl RefusedEndpoints {
 
     /// What is known about a call to `path` with `token`. `call` is asked for only if something is known about the
     /// endpoint.
-    pub fn known(&self, path: &[u8], token: &Token, call: impl FnOnce() -> CallId) -> Known {
+    pub fn known(&self, path: &[u8], token: &Token, call: impl FnOnce() -> CallId) -> Outlook {
         self.find(path, |entry| {
             entry.state.known(token, call(), Instant::now())
         })
-        .unwrap_or(Known::Nothing)
+        .unwrap_or(Outlook::Nothing)
     }
 
     /// Counts a call to `path` that is about to be sent with `token`. Returns the cached refusal if it is hopeless,
@@ -270,7 +270,7 @@ impl RefusedEndpoints {
     ) -> Option<CachedRefusal> {
         let now = Instant::now();
         self.find(path, |entry| {
-            if entry.state.known(token, call(), now) != Known::Hopeless {
+            if entry.state.known(token, call(), now) != Outlook::Hopeless {
                 return None;
             }
             if now - entry.second_began >= Duration::from_secs(1) {

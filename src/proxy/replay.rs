@@ -16,7 +16,7 @@ use super::{
 use crate::{
     account::{
         OpenCall,
-        refused_endpoints::{CachedRefusal, CallId, Known, RefusedCall},
+        refused_endpoints::{CachedRefusal, CallId, Outlook, RefusedCall},
     },
     body::{buffered::BufferedBody, request_body::RequestBody},
     metrics::{Outcome, Skipped},
@@ -129,7 +129,7 @@ impl Proxy {
         let keeper = &first.call.account.keeper;
         let in_hand = keeper.in_hand().filter(|token| token.is_alive());
         let unchanged = in_hand.is_none_or(|token| token.is(&first.token));
-        if unchanged && first.known() == Known::Hopeless {
+        if unchanged && first.known() == Outlook::Hopeless {
             return Err(Skipped::Hopeless);
         }
         if refusal.weak {
@@ -220,11 +220,11 @@ impl Proxy {
         let path = call.endpoint.path();
         let id = || CallId::of(call.query, &[]);
         let known = call.account.refused_endpoints.known(path, refused, id);
-        if known != Known::Hopeless {
+        if known != Outlook::Hopeless {
             let refusal = Refusal {
                 path: PathId::of(path),
                 worked: open.worked(),
-                suspect: known != Known::Nothing,
+                suspect: known != Outlook::Nothing,
                 weak: false,
             };
             // A failure is told where it happens, and an app that hangs up does not cancel the fetch.
@@ -258,7 +258,7 @@ impl Proxy {
 }
 
 impl FirstSend<'_> {
-    fn known(&self) -> Known {
+    fn known(&self) -> Outlook {
         let path = self.call.endpoint.path();
         let refused = &self.call.account.refused_endpoints;
         refused.known(path, &self.token, || self.id)
@@ -269,7 +269,7 @@ impl FirstSend<'_> {
         Refusal {
             path: PathId::of(self.call.endpoint.path()),
             worked: self.open.worked(),
-            suspect: self.known() != Known::Nothing,
+            suspect: self.known() != Outlook::Nothing,
             weak: has_own_token(self.call, &self.body),
         }
     }

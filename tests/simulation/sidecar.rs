@@ -15,7 +15,7 @@ use tokio::{
     time::{Duration, Instant, sleep, sleep_until, timeout},
 };
 use wechat_sidecar::{
-    account::refused_endpoints::{CachedRefusal, CallId, Known, RefusedCall, RefusedEndpoints},
+    account::refused_endpoints::{CachedRefusal, CallId, Outlook, RefusedCall, RefusedEndpoints},
     secret::Secret,
     token::{
         Token,
@@ -351,7 +351,7 @@ impl Incarnation {
         let in_hand = self.keeper.in_hand().filter(|token| token.is_alive());
         let unchanged = in_hand.is_none_or(|held| held.is(&token));
         let known = self.refused.known(path, &token, || id);
-        if unchanged && known == Known::Hopeless {
+        if unchanged && known == Outlook::Hopeless {
             if !worked() {
                 return self.gives_up();
             }
@@ -360,7 +360,7 @@ impl Incarnation {
         let refusal = Refusal {
             path: PathId::of(path),
             worked: worked(),
-            suspect: known != Known::Nothing,
+            suspect: known != Outlook::Nothing,
             weak: false,
         };
         let ReplayToken { token, confirmed } = match self.keeper.replay_token(&token, refusal).await

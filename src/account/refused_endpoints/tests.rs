@@ -54,7 +54,7 @@ impl KnownEndpoint {
         }
     }
 
-    fn known(&self, number: usize, token: &Token) -> Known {
+    fn known(&self, number: usize, token: &Token) -> Outlook {
         self.0.known(b"/x", token, || call(number))
     }
 }
@@ -64,8 +64,8 @@ async fn one_bad_call_spoils_nothing_for_others_and_is_itself_not_replayed() {
     let (endpoint, old) = (KnownEndpoint::new(), token("old"));
     for _ in 0..10 {
         assert!(!endpoint.add(&refused(1, &old)));
-        assert_eq!(endpoint.known(1, &old), Known::Hopeless);
-        assert_eq!(endpoint.known(2, &old), Known::Suspect);
+        assert_eq!(endpoint.known(1, &old), Outlook::Hopeless);
+        assert_eq!(endpoint.known(2, &old), Outlook::Suspect);
     }
     for _ in 0..100 {
         let cached = endpoint.0.cached_refusal(b"/x", &old, || call(2));
@@ -79,10 +79,10 @@ async fn three_different_calls_give_an_endpoint_up() {
     for (number, gives_up) in [(1, false), (2, false), (1, false), (3, true), (4, false)] {
         assert_eq!(endpoint.add(&refused(number, &old)), gives_up, "{number}");
     }
-    assert_eq!(endpoint.known(9, &token("old")), Known::Hopeless);
-    assert_eq!(endpoint.known(9, &token("new")), Known::Suspect);
+    assert_eq!(endpoint.known(9, &token("old")), Outlook::Hopeless);
+    assert_eq!(endpoint.known(9, &token("new")), Outlook::Suspect);
     endpoint.0.forget(b"/x");
-    assert_eq!(endpoint.known(9, &old), Known::Nothing);
+    assert_eq!(endpoint.known(9, &old), Outlook::Nothing);
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,7 +94,7 @@ async fn an_endpoint_that_may_work_is_never_given_up() {
             ..refused(number, &old)
         }));
     }
-    assert_eq!(endpoint.known(99, &old), Known::Suspect);
+    assert_eq!(endpoint.known(99, &old), Outlook::Suspect);
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,14 +106,14 @@ async fn an_endpoint_that_worked_is_given_up_only_for_a_token_confirmed_since() 
     };
     advance(Duration::from_secs(1)).await;
     endpoint.add_different(&worked);
-    assert_eq!(endpoint.known(1, &old), Known::Suspect);
+    assert_eq!(endpoint.known(1, &old), Outlook::Suspect);
     advance(Duration::from_secs(1)).await;
     let confirmed = RefusedCall {
         token: token("old"),
         ..worked
     };
     assert!(endpoint.add(&confirmed));
-    assert_eq!(endpoint.known(1, &old), Known::Hopeless);
+    assert_eq!(endpoint.known(1, &old), Outlook::Hopeless);
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,9 +121,9 @@ async fn an_endpoint_that_never_worked_and_refuses_another_token_refuses_any_for
     let endpoint = KnownEndpoint::new();
     endpoint.add_different(&refused(1, &token("one")));
     endpoint.add(&refused(1, &token("two")));
-    assert_eq!(endpoint.known(9, &token("three")), Known::Hopeless);
+    assert_eq!(endpoint.known(9, &token("three")), Outlook::Hopeless);
     advance(ANY_TOKEN).await;
-    assert_eq!(endpoint.known(9, &token("three")), Known::Nothing);
+    assert_eq!(endpoint.known(9, &token("three")), Outlook::Nothing);
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,9 +133,9 @@ async fn with_a_token_that_nobody_confirmed_it_counts_for_a_minute() {
         confirmed: false,
         ..refused(1, &old)
     });
-    assert_eq!(endpoint.known(9, &old), Known::Hopeless);
+    assert_eq!(endpoint.known(9, &old), Outlook::Hopeless);
     advance(UNCONFIRMED).await;
-    assert_eq!(endpoint.known(9, &old), Known::Nothing);
+    assert_eq!(endpoint.known(9, &old), Outlook::Nothing);
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,9 +143,9 @@ async fn suspicion_ends_ten_minutes_after_the_last_refusal() {
     let (endpoint, old) = (KnownEndpoint::new(), token("old"));
     endpoint.add(&refused(1, &old));
     advance(SUSPECT - Duration::from_secs(1)).await;
-    assert_eq!(endpoint.known(2, &old), Known::Suspect);
+    assert_eq!(endpoint.known(2, &old), Outlook::Suspect);
     advance(Duration::from_secs(1)).await;
-    assert_eq!(endpoint.known(2, &old), Known::Nothing);
+    assert_eq!(endpoint.known(2, &old), Outlook::Nothing);
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,6 +172,6 @@ async fn memory_is_bounded() {
     }
     endpoints.add(&[b'x'; 1000], &refused(1, &old), answer());
     assert_eq!(endpoints.lock().len(), MOST);
-    assert_eq!(known(b"/999"), Known::Hopeless);
-    assert_eq!(known(b"/0"), Known::Nothing);
+    assert_eq!(known(b"/999"), Outlook::Hopeless);
+    assert_eq!(known(b"/0"), Outlook::Nothing);
 }
