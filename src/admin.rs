@@ -24,7 +24,7 @@ use crate::{
     problems::Kind,
     proxy::{GuardOptions, HEADER, guard::Exposure},
     server::{Drain, Workers},
-    token::keeper,
+    token::{keeper, ticket::expires_in},
 };
 
 /// What the admin port serves.
@@ -355,7 +355,7 @@ fn describe(account: &Account, is_default: bool) -> Value {
 fn ticket((ticket, status): (Ticket, keeper::Status)) -> (String, Value) {
     let held = status.token.filter(|ticket| ticket.is_alive());
     let shown = json!({
-        "expires_seconds": held.map(|ticket| ticket.remaining().as_secs()),
+        "expires_seconds": held.map(|ticket| expires_in(&ticket)),
         "last_error": status.error.map(|error| error.to_string()),
     });
     (ticket.label().to_owned(), shown)

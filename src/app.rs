@@ -33,7 +33,7 @@ use crate::{
 use accounts::{Listeners, OpenListener, ServedAccounts};
 use problem_watch::watch_problems;
 use reload::ConfigSource;
-use running::{Running, watch_secrets};
+use running::{Running, watch_secrets, watch_suspensions};
 
 /// A sidecar with its ports bound.
 #[derive(Debug)]
@@ -183,6 +183,7 @@ impl App {
         tasks.spawn(watch_secrets(directory.clone(), caller_key));
         let (watched, log) = (directory.clone(), self.log.clone());
         tasks.spawn(watch_problems(watched, metrics.clone(), log));
+        tasks.spawn(watch_suspensions(directory.clone()));
         let source = ConfigSource::new(&config).await;
         let source = source.map_err(StartError::Signals)?;
         let workers = Workers::start(config.server, &drain, &metrics, || {

@@ -68,7 +68,7 @@ impl SecretSource {
         Self::new(None, secret)
     }
 
-    /// The secret in the file at `path`, without white space at its end. An empty file is an error.
+    /// The secret in the file at `path`, [trimmed](trim). An empty file is an error, and so is one that is not UTF-8.
     pub fn file(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let secret = read(&path)?;
@@ -170,15 +170,21 @@ impl fmt::Debug for SecretSource {
 }
 
 fn read(path: &Path) -> io::Result<Secret> {
-    let text = Zeroizing::new(fs::read_to_string(path)?);
-    let trimmed = text.trim_end();
-    if trimmed.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the file is empty",
-        ));
+    let invalid = |problem| io::Error::new(io::ErrorKind::InvalidData, problem);
+    let bytes = Zeroizing::new(fs::read(path)?);
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(invalid("the file is UTF-16: save it as UTF-8"));
     }
-    Ok(Secret::new(trimmed))
+    let text = std::str::from_utf8(&bytes);
+    match trim(text.map_err(|_| invalid("the file is not UTF-8"))?) {
+        "" => Err(invalid("the file is empty")),
+        secret => Ok(Secret::new(secret)),
+    }
+}
+
+/// `text` without the white space and byte order marks around it, which editors add.
+pub fn trim(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
 
 #[cfg(test)]
@@ -201,6 +207,26 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(!source.reload());
         assert!(SecretSource::file(&path).is_err());
+    }
+
+    #[test]
+    fn what_editors_put_around_a_secret_is_not_a_part_of_it() {
+        let path = std::env::temp_dir().join(format!("secret-around-{}", std::process::id()));
+        for bytes in ["\u{feff}one\r\n", " \n\tone \n\n", "\n\u{feff} one\u{a0}"] {
+            fs::write(&path, bytes).unwrap();
+            let source = SecretSource::file(&path).unwrap();
+            assert_eq!(source.held().expose(), "one", "{bytes:?}");
+        }
+        for (bytes, says) in [
+            (&b"\xef\xbb\xbf \n"[..], "empty"),
+            (b"\xff\xfeo\0n\0e\0", "UTF-16"),
+            (b"one\xff", "not UTF-8"),
+        ] {
+            fs::write(&path, bytes).unwrap();
+            let error = SecretSource::file(&path).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -33,8 +33,19 @@ pub struct Token {
     encoded: Secret,
     fetched_at: Instant,
     lifetime: Duration,
+    expiry: Expiry,
     accepted: AtomicBool,
     tag: u16,
+}
+
+/// Whether it is known when a token expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Expiry {
+    /// It works at least until the end of its lifetime.
+    #[default]
+    Known,
+    /// It may expire at any time within its lifetime: a ticket of unknown age.
+    Unknown,
 }
 
 impl Token {
@@ -48,7 +59,31 @@ impl Token {
             value,
             fetched_at: Instant::now(),
             lifetime,
+            expiry: Expiry::Known,
             accepted: AtomicBool::new(false),
+        }
+    }
+
+    /// The same token with this `expiry`.
+    pub fn with_expiry(self, expiry: Expiry) -> Self {
+        Self { expiry, ..self }
+    }
+
+    /// The same token as if it had been fetched earlier by `time`, which it has that much less to live.
+    pub fn aged(&self, time: Duration) -> Self {
+        // Where the clock does not reach back that far, its lifetime is shortened instead.
+        let (fetched_at, lifetime) = match self.fetched_at.checked_sub(time) {
+            Some(earlier) => (earlier, self.lifetime),
+            None => (self.fetched_at, self.lifetime.saturating_sub(time)),
+        };
+        Self {
+            value: self.value.clone(),
+            encoded: self.encoded.clone(),
+            fetched_at,
+            lifetime,
+            expiry: self.expiry,
+            tag: self.tag,
+            accepted: AtomicBool::new(self.was_accepted()),
         }
     }
 
@@ -91,6 +126,11 @@ impl Token {
     /// The time until it expires.
     pub fn remaining(&self) -> Duration {
         (self.fetched_at + self.lifetime).saturating_duration_since(Instant::now())
+    }
+
+    /// Whether it is known when it expires.
+    pub fn expiry(&self) -> Expiry {
+        self.expiry
     }
 
     /// Whether a call sent now arrives well before the token expires: not in its last 30 s, nor in the last
@@ -145,6 +185,21 @@ mod tests {
             assert!(!token.is_fresh() && token.is_alive(), "{lifetime}");
             advance(seconds(margin)).await;
             assert!(!token.is_alive(), "{lifetime}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_aged_expires_earlier_and_is_the_same_otherwise() {
+        let seconds = Duration::from_secs;
+        let token = Token::new(Secret::new("t"), seconds(100)).with_expiry(Expiry::Unknown);
+        token.accept();
+        advance(seconds(10)).await;
+        let aged = token.aged(seconds(30));
+        assert_eq!((aged.age(), aged.remaining()), (seconds(40), seconds(60)));
+        assert!(aged.is(&token) && aged.was_accepted() && aged.lifetime() == seconds(100));
+        assert_eq!(aged.expiry(), Expiry::Unknown);
+        for long in [seconds(90), Duration::MAX] {
+            assert!(!token.aged(long).is_alive(), "{long:?}");
         }
     }
 

@@ -215,6 +215,10 @@ fn what_is_unknown_is_named() {
     let odd = run(&mut odd);
     odd.says(1, "warning: WECHAT_SIDECAR_LISEN is ignored");
     assert!(!odd.text.contains("WECHAT_SIDECAR_PORT"));
+    let mut quoted = sidecar(&["check", "--upstream", "http://127.0.0.1:1"]);
+    let quoted = run(quoted.env("WECHAT_SECRET", "'HUNTER2'"));
+    quoted.says(1, "warning: WECHAT_SECRET: the secret has quotes around it");
+    assert!(!quoted.text.contains("HUNTER2"));
 }
 
 #[test]

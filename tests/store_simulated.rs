@@ -169,6 +169,22 @@ async fn a_stale_store_gets_the_newer_token_that_a_replica_has() {
     assert_eq!(mint.requests(), 2);
 }
 
+/// Its clock stood still, so its token would look newer than the store's.
+#[tokio::test(start_paused = true)]
+async fn a_replica_whose_machine_was_suspended_takes_the_newer_token() {
+    let (memory, mint, replicas) = many(1);
+    replicas[0].token().await;
+    replicas[0].run();
+    sleep(Duration::from_secs(1)).await;
+    let suspended = Duration::from_secs(3600);
+    memory.set(&mint.kick(), LIFE - suspended / 2);
+    replicas[0].keeper.suspended(suspended);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(memory.token().unwrap(), "t2");
+    assert_eq!(replicas[0].in_hand(), "t2");
+    assert_eq!(mint.requests(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_token_that_others_put_in_place_is_everybodys_within_a_minute() {
     let (memory, mint, replicas) = many(20);

@@ -325,6 +325,44 @@ async fn a_token_that_was_the_accounts_own_is_replaced_and_healed() {
 }
 
 #[tokio::test]
+async fn a_real_token_from_before_a_restart_is_refused_so_that_the_sdk_fetches_again() {
+    for (end, code) in [
+        (Wechat::rotate as fn(&Wechat), 40014),
+        (Wechat::expire, 42001),
+    ] {
+        let wecom = calm().await;
+        let real = async |sidecar: &Sidecar| {
+            let target = format!("/cgi-bin/gettoken?corpid={CORPID}&corpsecret=x");
+            let reply = sidecar.get(&target).await;
+            reply.json()["access_token"].as_str().unwrap().to_owned()
+        };
+        let with = |token: &str| format!("/cgi-bin/user/get?access_token={token}");
+        let flags = ["--token-endpoint", "real"];
+        let before = sidecar_with(&wecom, &flags).await;
+        let old = real(&before).await;
+        drop(before);
+        // While it is the corp's current one it is the account's, too.
+        let sidecar = sidecar_with(&wecom, &flags).await;
+        assert_eq!(sidecar.get(&with(&old)).await.errcode(), Some(0));
+        drop(sidecar);
+
+        end(&wecom);
+        let sidecar = sidecar_with(&wecom, &flags).await;
+        wecom.clear();
+        let get = sidecar.get(&with(&old)).await;
+        let post = sidecar.post(&with(&old), "{}").await;
+        for reply in [get, post] {
+            assert_eq!((reply.status, reply.errcode()), (200, Some(code)));
+            assert!(reply.marks().is_empty());
+        }
+        assert_eq!((wecom.calls().len(), wecom.token_requests().len()), (2, 0));
+        // The SDK fetches again, and goes on.
+        let new = real(&sidecar).await;
+        assert_eq!(sidecar.get(&with(&new)).await.errcode(), Some(0));
+    }
+}
+
+#[tokio::test]
 async fn an_apps_own_gettoken_is_answered_here_in_wecoms_shape() {
     let wecom = calm().await;
     let sidecar = sidecar(&wecom).await;

@@ -18,9 +18,10 @@ use crate::{
     admin::Reloads,
     config::{Config, ConfigError},
     metrics::{Metrics, Reload},
-    rt::file_watcher::off_runtime,
+    rt::{file_watcher::off_runtime, suspension::Suspensions},
     secret::SecretSource,
     server::{Drain, Workers},
+    token::ticket,
 };
 
 /// How often secret files are read.
@@ -107,6 +108,20 @@ async fn apply(
             );
             Err(error)
         }
+    }
+}
+
+/// Has tokens and tickets expire in time though the machine was suspended.
+pub(super) async fn watch_suspensions(directory: Directory) {
+    let mut suspensions = Suspensions::default();
+    loop {
+        let time = suspensions.next().await;
+        tracing::info!(?time, "the machine was suspended");
+        let accounts = directory.now();
+        for account in accounts.iter() {
+            account.keeper.suspended(time);
+        }
+        ticket::suspended(accounts.iter().map(|account| &*account.tickets), time);
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     account::{self, Options, SourceOptions, rules::Pattern},
     net::connector::ConnectOptions,
-    secret::{Secret, SecretSource},
+    secret::{Secret, SecretSource, trim},
     settings::parse,
     token::source::wechat::TokenApi,
     wechat::{api::Api, endpoint},
@@ -149,7 +149,7 @@ fn account(
         ConfigError::new(table.place.clone(), format!("this account has no {word}"))
     })?;
     let source = token_source::source(table, &connect.tls, warnings)?;
-    let mut options = Options::new(appid, secret(table, &source, warnings)?);
+    let mut options = Options::new(appid, secret(table, kind, &source, warnings)?);
     let place = table.given.get("appid").map(|given| &given.place);
     options.appid_place = place.map(|place| place.without_line().into());
     options.api = kind;
@@ -178,27 +178,33 @@ fn store_prefix(table: &Table, settings: &Settings) -> Result<Option<String>, Co
 /// The secret: one, as text or in a file; where tokens come from elsewhere it may be missing.
 fn secret(
     table: &Table,
+    api: Api,
     source: &SourceOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Arc<SecretSource>>, ConfigError> {
-    match (table.text("secret"), table.text("secret-file")) {
-        (Some((given, "")), None) => Err(given.error("the AppSecret is empty")),
-        (Some((given, text)), None) => {
-            let secret = SecretSource::fixed(Secret::new(text));
-            Ok(Some(Arc::new(secret.given_by(&given.place.without_line()))))
-        }
-        (None, Some((given, path))) => secrets::open(path, &given.place, warnings).map(Some),
+    let (given, secret) = match (table.text("secret"), table.text("secret-file")) {
+        (Some((given, text)), None) => match trim(text) {
+            "" => return Err(given.error("the AppSecret is empty")),
+            text => {
+                let secret = SecretSource::fixed(Secret::new(text));
+                let secret = secret.given_by(&given.place.without_line());
+                (given, Arc::new(secret))
+            }
+        },
+        (None, Some((given, path))) => (given, secrets::open(path, &given.place, warnings)?),
         (Some(_), Some((given, _))) => {
-            Err(given.error("this account has secret as well: keep one of them"))
+            return Err(given.error("this account has secret as well: keep one of them"));
         }
         (None, None) => match source {
             SourceOptions::Wechat => {
                 let problem = "this account has no AppSecret: name a file that holds it as secret_file, or set secret";
-                Err(ConfigError::new(table.place.clone(), problem))
+                return Err(ConfigError::new(table.place.clone(), problem));
             }
-            SourceOptions::File(_) | SourceOptions::Http(_) => Ok(None),
+            SourceOptions::File(_) | SourceOptions::Http(_) => return Ok(None),
         },
-    }
+    };
+    warnings.extend(secrets::odd_look(api, &secret, &given.place));
+    Ok(Some(secret))
 }
 
 /// A name that can be a segment of a path, and is none of WeChat's.

@@ -1,5 +1,7 @@
 //! Secrets in files that keys name, and the account of the environment.
 
+mod look;
+
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use super::{
@@ -10,8 +12,10 @@ use super::{
 };
 use crate::{
     account,
-    secret::{Secret, SecretSource},
+    secret::{Secret, SecretSource, trim},
+    wechat::api::Api,
 };
+use look::Look;
 
 /// The variable with the AppID.
 pub(super) const APPID: &str = "WECHAT_APPID";
@@ -38,16 +42,16 @@ pub(super) fn account(
     warnings: &mut Vec<String>,
 ) -> Result<(String, Arc<SecretSource>), ConfigError> {
     let appid = appid(variable(sources, APPID))?;
-    let secret = match (variable(sources, SECRET), variable(sources, SECRET_FILE)) {
+    let variables = (variable(sources, SECRET), variable(sources, SECRET_FILE));
+    let (secret, name) = match variables {
         (Some(text), None) => {
-            let secret = SecretSource::fixed(Secret::new(text));
-            Arc::new(secret.given_by(SECRET))
+            let secret = SecretSource::fixed(Secret::new(text)).given_by(SECRET);
+            (Arc::new(secret), SECRET)
         }
-        (None, Some(path)) => open(
-            path,
-            &Provenance::Variable(SECRET_FILE.to_owned()),
-            warnings,
-        )?,
+        (None, Some(path)) => {
+            let place = Provenance::Variable(SECRET_FILE.to_owned());
+            (open(path, &place, warnings)?, SECRET_FILE)
+        }
         (Some(_), Some(_)) => {
             return Err(at(
                 SECRET_FILE,
@@ -61,7 +65,15 @@ pub(super) fn account(
             ));
         }
     };
+    let place = Provenance::Variable(name.to_owned());
+    warnings.extend(odd_look(Api::Wechat, &secret, &place));
     Ok((appid, secret))
+}
+
+/// A warning if an account's secret at `place` does not look like one of `api`.
+pub(super) fn odd_look(api: Api, secret: &SecretSource, place: &Provenance) -> Option<String> {
+    let look = Look::of(api, secret.held().expose())?;
+    Some(format!("{place}: the secret {look}"))
 }
 
 /// The first variable of the account that is set.
@@ -86,7 +98,7 @@ fn appid(given: Option<&str>) -> Result<String, ConfigError> {
 /// The value of a variable, without white space around it, unless it is unset or empty.
 fn variable<'a>(sources: &'a Sources, name: &str) -> Option<&'a str> {
     let (_, text) = sources.env.iter().find(|(known, _)| known == name)?;
-    Some(text.trim()).filter(|text| !text.is_empty())
+    Some(trim(text)).filter(|text| !text.is_empty())
 }
 
 fn at(variable: &str, problem: &str) -> ConfigError {

@@ -8,7 +8,11 @@ use crate::token::source::redis::Credentials;
 mod account_upstreams;
 mod accounts;
 mod admin;
+mod secrets;
 mod sources;
+
+/// As WeChat's are.
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// The sources of a test, and the file that `--config` names.
 struct Given(Sources, PathBuf);
@@ -23,7 +27,7 @@ fn given() -> Given {
     let name = format!("config-{}-{}.toml", std::process::id(), fastrand::u64(..));
     let env = [
         ("WECHAT_APPID", "wx0123456789abcdef"),
-        ("WECHAT_SECRET", "0123456789abcdef"),
+        ("WECHAT_SECRET", SECRET),
     ];
     let given = Given(Sources::default(), std::env::temp_dir().join(name));
     env.into_iter()

@@ -8,6 +8,7 @@ mod refusal;
 pub mod schedule;
 mod state;
 mod status;
+mod timing;
 mod waiters;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -72,6 +73,8 @@ pub struct Keeper<S> {
     waiters: Waiters,
     /// Notified when the time of the next renewal may have changed.
     changed: Notify,
+    /// For how many milliseconds the machine was suspended.
+    suspended: AtomicU64,
 }
 
 /// Why there is no token, and when to retry.
@@ -109,6 +112,7 @@ impl<S: TokenSource> Keeper<S> {
             watching: AtomicBool::new(false),
             waiters: Waiters::default(),
             changed: Notify::new(),
+            suspended: AtomicU64::new(0),
         })
     }
 
@@ -252,11 +256,12 @@ impl<S: TokenSource> Keeper<S> {
             current: self.in_hand(),
         };
         let (landed, wait) = oneshot::channel();
+        let suspended = self.total_suspension();
         self.runtime.spawn(async move {
-            let result = AssertUnwindSafe(this.source.fetch(request))
-                .catch_unwind()
-                .await;
-            let outcome = this.land(cause, result.unwrap_or(Err(TokenError::Panicked)));
+            let fetch = AssertUnwindSafe(this.source.fetch(request)).catch_unwind();
+            let result = fetch.await.unwrap_or(Err(TokenError::Panicked));
+            let result = result.map(|fetched| this.count_suspension(fetched, suspended));
+            let outcome = this.land(cause, result);
             // Nobody may be waiting any more.
             let _ = landed.send(outcome);
         });
@@ -335,12 +340,7 @@ impl<S: TokenSource> Keeper<S> {
             Some(before) if before.was_accepted() => drop(token.accept()),
             Some(_) | None => {}
         }
-        let jitter = fastrand::f64();
-        let pause = if same && cause == Cause::Renewal {
-            schedule::ask_again_in(self.options.renewal, lifetime, jitter)
-        } else {
-            schedule::renew_in(self.options.renewal, lifetime, jitter)
-        };
+        let pause = self.next_fetch_in(state, &token, same && cause == Cause::Renewal);
         state.renew_at = Instant::now() + pause;
         state.failure = None;
         state.step(TokenEvent::Fetched(confidence::ReturnedToken {

@@ -3,7 +3,8 @@
 pub mod api;
 mod error_kind;
 pub mod file;
-mod lifetime;
+pub(super) mod lenient;
+pub(super) mod lifetime;
 pub mod redis;
 pub mod shared;
 pub mod store;
@@ -46,6 +47,11 @@ pub trait TokenSource: Send + Sync + 'static {
     /// How often to [`poll`](Self::poll); `None` for never.
     fn poll_interval(&self) -> Option<Duration> {
         None
+    }
+
+    /// Counts that the machine was suspended for `time`, in which tokio's clock stood still.
+    fn suspended(&self, time: Duration) {
+        let _ = time;
     }
 
     /// A number that changes with the secret, because a refusal may depend on it. It reveals nothing about the
@@ -142,6 +148,10 @@ impl TokenSource for AccountSource {
 
     fn poll_interval(&self) -> Option<Duration> {
         for_each_source!(self, source => source.poll_interval())
+    }
+
+    fn suspended(&self, time: Duration) {
+        for_each_source!(self, source => source.suspended(time));
     }
 
     fn credential_fingerprint(&self) -> u16 {

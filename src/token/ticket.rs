@@ -1,8 +1,9 @@
 //! Tickets, which sign pages and cards. They are cached like tokens, but with lifetimes of our own.
 //!
-//! WeChat claims a lifetime of 7200 s even for an old ticket, allows few requests for tickets, and does not
-//! revoke them with the token. So the age of a ticket counts from when we first saw it. A ticket is renewed
-//! after half of its remaining lifetime, and only as long as somebody asks for it.
+//! WeChat claims a lifetime of 7200 s even for an old ticket, returns the same one until it expires, and does not revoke
+//! it with the token. So the age of the first ticket after a start is unknown. Apps are told a short lifetime, and WeChat
+//! is asked every few minutes, until another ticket comes. The age of that one is known: it was created between two
+//! requests. All of this happens only as long as somebody asks for the ticket.
 //!
 //! <https://developers.weixin.qq.com/doc/service/guide/h5/jssdk.html> and, for WeCom,
 //! <https://developer.work.weixin.qq.com/document/path/90506>.
@@ -10,7 +11,7 @@
 mod source;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -18,12 +19,15 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::Duration;
 
-pub use source::TicketClient;
 use source::{AccountTicketSource, TicketSource, without_token};
+pub use source::{TicketClient, fetched};
 
 use super::{
-    Token,
-    keeper::{self, Keeper, NoToken, schedule::Renewal},
+    Expiry, Token,
+    keeper::{
+        self, Keeper, NoToken,
+        schedule::{LOW, Renewal},
+    },
     source::{
         TokenError,
         redis::{KeyParts, Redis},
@@ -33,7 +37,10 @@ use super::{
 use crate::{metrics::Ticket, wechat::api::Api};
 
 /// Fetches of a ticket by all replicas in a day. Above this, it is renewed only shortly before it expires.
-const DAILY_FETCHES: u32 = 500;
+const DAILY_FETCHES: u32 = 50;
+
+/// How long a call waits for a renewal in flight if little is left of the ticket's lifetime.
+const RENEWAL_WAIT: Duration = Duration::from_millis(1500);
 
 /// The tickets of one account. Each is fetched when it is first asked for.
 pub struct Tickets {
@@ -97,7 +104,7 @@ impl Tickets {
         current.is_some_and(|current| current.is_fresh())
     }
 
-    /// Returns the ticket. Waits only if there is none.
+    /// Returns the ticket. Waits if there is none, and for a moment if it expires soon and is being renewed.
     pub async fn get(&self, ticket: Ticket) -> Result<Arc<Token>, NoToken> {
         let cached = self.find(ticket).ok_or(NoToken {
             error: TokenError::Panicked,
@@ -112,6 +119,14 @@ impl Tickets {
         cached.client.store(self.client.clone());
         cached.keeper.renew_if_due();
         let result = cached.keeper.token().await;
+        let result = match result {
+            Ok(ticket) if expires_soon(&ticket) => {
+                cached.keeper.wait_for_fetch(RENEWAL_WAIT).await;
+                let newest = cached.keeper.in_hand().filter(|newest| newest.is_alive());
+                Ok(newest.unwrap_or(ticket))
+            }
+            result => result,
+        };
         let has_token = || {
             let token = self.client.keeper.in_hand();
             token.is_some_and(|token| token.is_alive())
@@ -158,10 +173,31 @@ fn requested(api: Api, path: &[u8], mut types: impl Iterator<Item = String>) -> 
     Some(ticket)
 }
 
-/// The `expires_in` that an app is told: three quarters of the remaining lifetime, because the ticket may
-/// be older than we know.
+/// The `expires_in` that an app is told, in seconds: the remaining lifetime, but at most a quarter of the lifetime if the
+/// ticket may expire at any time.
 pub fn expires_in(ticket: &Token) -> u64 {
-    (ticket.remaining().as_secs() * 3 / 4).max(1)
+    let remaining = ticket.remaining();
+    let told = match ticket.expiry() {
+        Expiry::Known => remaining,
+        Expiry::Unknown => remaining.min(ticket.lifetime() / 4).min(LOW),
+    };
+    told.as_secs().max(1)
+}
+
+/// Whether a renewal would help an app: SDKs subtract a margin from what they are told, and fail if nothing is left.
+fn expires_soon(ticket: &Token) -> bool {
+    ticket.expiry() == Expiry::Known && ticket.remaining() < LOW
+}
+
+/// Counts that the machine was suspended for `time`, for all tickets of some accounts.
+pub fn suspended<'a>(all: impl Iterator<Item = &'a Tickets>, time: Duration) {
+    // A corp's ticket is in several accounts.
+    let mut counted = HashSet::new();
+    for (_, cached) in all.flat_map(|tickets| &tickets.cached) {
+        if counted.insert(Arc::as_ptr(cached)) {
+            cached.keeper.suspended(time);
+        }
+    }
 }
 
 impl Corps {
@@ -206,7 +242,7 @@ impl CachedTicket {
         patience: Duration,
     ) -> Self {
         let options = keeper::Options {
-            renewal: Renewal::Halfway,
+            renewal: Renewal::Ticket,
             retry_same_token: false,
             // No refusal causes a fetch of a ticket.
             daily_fetches: u32::MAX,

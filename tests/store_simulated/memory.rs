@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant, sleep};
 use wechat_sidecar::{
     secret::Secret,
     token::{
-        Token,
+        Expiry, Token,
         source::{
             FetchRequest, FetchedToken, TokenError, TokenSource,
             store::{
@@ -33,6 +33,7 @@ pub struct Memory(Arc<Mutex<Contents>>);
 #[derive(Default)]
 pub struct Contents {
     pub token: Option<(Secret, Instant)>,
+    expiry: Expiry,
     note: Option<(Note, Instant)>,
     pub lease: Option<(LeaseId, Instant)>,
     present: HashMap<LeaseId, Instant>,
@@ -135,8 +136,11 @@ impl View {
 impl Store for View {
     async fn read(&self) -> Result<StoreState, StoreError> {
         self.step(|contents| StoreState {
-            token: living(&contents.token)
-                .map(|(value, remaining)| StoredToken { value, remaining }),
+            token: living(&contents.token).map(|(value, remaining)| StoredToken {
+                value,
+                remaining,
+                expiry: contents.expiry,
+            }),
             note: living(&contents.note).map(|(note, _)| note),
             leased: living(&contents.lease).is_some(),
         })
@@ -184,6 +188,7 @@ impl Store for View {
                 return SetOutcome::Changed;
             }
             contents.token = Some((token.value.clone(), Instant::now() + token.remaining));
+            contents.expiry = token.expiry;
             contents.lease = None;
             contents.note = None;
             SetOutcome::Done

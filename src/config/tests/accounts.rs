@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use super::{Given, given};
+use super::{Given, SECRET, given};
 use crate::{config::keys::Id, token::source::wechat::TokenApi};
 
 /// No account in the environment.
@@ -15,7 +15,9 @@ fn in_the_file(text: &str) -> Given {
 #[test]
 fn what_is_unwise_about_several_accounts_is_a_warning() {
     let real = |second: &str| {
-        let first = "[[accounts]]\nappid='wx1'\nsecret='HUNTER2'\n[[accounts]]\nsecret='b'\n";
+        let first = format!(
+            "[[accounts]]\nappid='wx1'\nsecret='{SECRET}'\n[[accounts]]\nsecret='{SECRET}'\n"
+        );
         in_the_file(&format!("{first}{second}")).flag(Id::TokenEndpoint, "real")
     };
     // WeChat's tokens identify their account.
@@ -32,7 +34,7 @@ fn what_is_unwise_about_several_accounts_is_a_warning() {
     fs::set_permissions(&given.1, fs::Permissions::from_mode(0o644)).unwrap();
     let warnings = given.load().warnings.concat();
     assert!(
-        warnings.contains("--config: everybody") && !warnings.contains("HUNTER2"),
+        warnings.contains("--config: everybody") && !warnings.contains(SECRET),
         "{warnings}"
     );
 }
@@ -40,12 +42,13 @@ fn what_is_unwise_about_several_accounts_is_a_warning() {
 #[test]
 fn accounts_stand_in_the_file() {
     let secret = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
-    fs::write(&secret, "two\n").unwrap();
+    fs::write(&secret, format!("{SECRET}\n")).unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     let file = format!(
-        "deny = '/cgi-bin/menu/*'\ndaily-fetches = 7\n[[accounts]]\nname = 'orders'\nappid = 'wx1'\nsecret = 'one'\n\
+        "deny = '/cgi-bin/menu/*'\ndaily-fetches = 7\n[[accounts]]\nname = 'orders'\nappid = 'wx1'\nsecret = '1{}'\n\
          default = true\ntoken_api = 'classic'\nallow = ['/cgi-bin/**']\nlisten = '127.0.0.1:7099'\n\
          [[accounts]]\nappid = 'wx2'\nsecret_file = '{}'\ndeny = '/Card/**'\n[accounts.token]\napi = 'stable'\nsource = 'wechat'\n",
+        &SECRET[1..],
         secret.display()
     );
     let config = in_the_file(&file).load();
@@ -62,12 +65,13 @@ fn accounts_stand_in_the_file() {
         "Rules { allow: [\"/cgi-bin/**\"], deny: [\"/cgi-bin/menu/*\"] }"
     );
     assert_eq!(one.listen[0].to_string(), "127.0.0.1:7099");
-    assert_eq!(one.secret.as_ref().unwrap().held().expose(), "one");
+    let own = format!("1{}", &SECRET[1..]);
+    assert_eq!(one.secret.as_ref().unwrap().held().expose(), own);
     assert_eq!(
         (two.name.as_deref(), &*two.appid, two.default),
         (None, "wx2", false)
     );
-    assert_eq!(two.secret.as_ref().unwrap().held().expose(), "two");
+    assert_eq!(two.secret.as_ref().unwrap().held().expose(), SECRET);
     assert_eq!(
         format!("{:?}", two.rules),
         "Rules { allow: [], deny: [\"/cgi-bin/menu/*\", \"/Card/**\"] }"
@@ -255,7 +259,7 @@ fn an_account_in_the_environment_and_others_in_the_file_contradict_each_other() 
 #[test]
 fn the_example_loads() {
     let secret = std::env::temp_dir().join(format!("example-{}", std::process::id()));
-    fs::write(&secret, "s").unwrap();
+    fs::write(&secret, SECRET).unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/accounts.toml");
     let example = fs::read_to_string(example).unwrap();

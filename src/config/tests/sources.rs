@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
-use super::Given;
+use super::{Given, SECRET};
 use crate::account::SourceOptions;
 
 const ACCOUNT: &str = "[[accounts]]\nappid = 'wx1'\n";
@@ -79,7 +79,7 @@ fn only_wechats_own_classic_tokens_cause_a_warning() {
         "{classic}token.source = 'file'\ntoken.file = '/x'"
     ));
     assert_eq!(given.load().warnings, Vec::<String>::new());
-    let given = of(&format!("{classic}secret = 's'"));
+    let given = of(&format!("{classic}secret = '{SECRET}'"));
     assert_eq!(given.load().warnings.len(), 1);
 }
 

@@ -2,7 +2,7 @@
 
 use tokio::time::Duration;
 
-use crate::token::source::TokenErrorKind;
+use crate::token::{Token, source::TokenErrorKind};
 
 /// When a token is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +15,27 @@ pub enum Renewal {
     /// WeCom's `gettoken`: most likely it returns the same token until that expires. Requests do no harm if
     /// they are not too frequent.
     Late,
-    /// A ticket: its age is unknown, so it is renewed after half of its remaining lifetime.
-    Halfway,
+    /// A ticket: WeChat returns the same one until it expires. So it is asked for when apps are told little of its
+    /// lifetime, and shortly before it expires. One that may expire at any time is asked for more often, see
+    /// [`ask_about_expiry_in`].
+    Ticket,
 }
 
 /// How long before its expiry a token of [`Renewal::Late`] is first fetched again.
 const LATE: Duration = Duration::from_secs(60);
+
+/// SDKs that subtract a margin from a ticket's lifetime need more than this.
+pub const LOW: Duration = Duration::from_secs(1800);
+
+/// How long before its expiry a ticket is fetched the last time.
+const LAST: Duration = Duration::from_secs(45);
+
+/// How often a ticket is asked for that may expire at any time.
+const ASK: Duration = Duration::from_secs(600);
+
+/// After so many fetches in a day such a ticket is asked for less often, by this factor: at most about 50 times a day.
+const MANY_FETCHES: u32 = 30;
+const SLOWER: u32 = 8;
 
 /// The period before its expiry in which a token with this `lifetime` is renewed.
 pub fn window(lifetime: Duration) -> Duration {
@@ -33,16 +48,31 @@ pub fn renew_in(renewal: Renewal, lifetime: Duration, jitter: f64) -> Duration {
         Renewal::Ahead => window(lifetime),
         Renewal::Inside => window(lifetime).mul_f64(0.95 - 0.45 * jitter),
         Renewal::Late => window(lifetime).min(LATE).mul_f64(0.95 - 0.45 * jitter),
-        Renewal::Halfway => lifetime.mul_f64(0.5 - 0.05 * jitter),
+        Renewal::Ticket if lifetime > LOW => LOW,
+        Renewal::Ticket => (lifetime / 8).min(LAST),
     };
     lifetime - ahead
+}
+
+/// How long from now to ask whether `ticket`, which may expire at any time, is still the current one. It was fetched
+/// `fetches` times today, in any way.
+pub fn ask_about_expiry_in(ticket: &Token, fetches: u32, jitter: f64) -> Duration {
+    let often = ASK.min(ticket.lifetime() / 12);
+    let interval = if fetches < MANY_FETCHES {
+        often
+    } else {
+        often * SLOWER
+    };
+    let interval = interval.mul_f64(1.0 - 0.1 * jitter);
+    // Replicas ask a while after the last of them did.
+    interval.saturating_sub(ticket.age())
 }
 
 /// How long to wait after a renewal returned the same token, which expires in `remaining`.
 pub fn ask_again_in(renewal: Renewal, remaining: Duration, jitter: f64) -> Duration {
     let (pause, share) = match renewal {
         Renewal::Late => (LATE, 2),
-        Renewal::Halfway => return renew_in(renewal, remaining, jitter),
+        Renewal::Ticket => return renew_in(renewal, remaining, jitter),
         Renewal::Inside | Renewal::Ahead => {
             let twenty = Duration::from_secs(20);
             (twenty + twenty.mul_f64(jitter), 4)
@@ -68,6 +98,7 @@ pub fn back_off(kind: TokenErrorKind, failures: u32, jitter: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -89,13 +120,28 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_is_renewed_after_half_of_what_is_left() {
-        for jitter in [0.0, 0.999] {
-            let at = renew_in(Renewal::Halfway, 2 * HOUR, jitter).as_secs();
-            assert!((3600..4000).contains(&at), "{at}");
+    fn a_ticket_is_renewed_when_little_is_left_and_shortly_before_its_end() {
+        for (left, fetched_in) in [(7000, 5200), (1801, 1), (1800, 1755), (240, 210), (8, 7)] {
+            let left = Duration::from_secs(left);
+            let fetched_in = Duration::from_secs(fetched_in);
+            assert_eq!(renew_in(Renewal::Ticket, left, 0.5), fetched_in);
+            assert_eq!(ask_again_in(Renewal::Ticket, left, 0.5), fetched_in);
         }
-        let again = ask_again_in(Renewal::Halfway, HOUR, 0.0);
-        assert_eq!(again, HOUR / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_that_may_end_at_any_time_is_asked_for_every_few_minutes_but_not_all_day() {
+        let ticket = |lifetime| Token::new(Secret::new("T"), lifetime);
+        let fresh = ticket(2 * HOUR);
+        let seconds = |fetches, jitter| ask_about_expiry_in(&fresh, fetches, jitter).as_secs();
+        assert_eq!((seconds(1, 0.0), seconds(29, 1.0)), (600, 540));
+        assert_eq!(seconds(30, 0.0), 4800);
+        // Another replica asked 100 s ago, or long ago.
+        let age = Duration::from_secs(100);
+        assert_eq!(ask_about_expiry_in(&fresh.aged(age), 1, 0.0).as_secs(), 500);
+        assert!(ask_about_expiry_in(&fresh.aged(HOUR), 1, 0.0).is_zero());
+        let short = ticket(Duration::from_secs(12));
+        assert_eq!(ask_about_expiry_in(&short, 1, 0.0).as_secs(), 1);
     }
 
     #[test]

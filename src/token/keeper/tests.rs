@@ -3,6 +3,7 @@
 mod late;
 mod shared;
 mod spurious;
+mod suspension;
 mod waiters;
 
 use std::sync::atomic::AtomicU64;

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 use tokio::time::Duration;
 
-use super::{TokenError, TokenErrorKind};
+use super::{TokenError, TokenErrorKind, lenient};
 pub use crate::client::api::{Client, ClientError};
 use crate::{
     client::api::{ApiRequest, ApiResponse, Error},
@@ -135,15 +135,24 @@ pub(super) async fn body(reply: ApiResponse) -> Result<Vec<u8>, TokenError> {
 async fn read(api: Api, reply: ApiResponse, secret: &Secret) -> Result<Token, TokenError> {
     let status = reply.status();
     let body = body(reply).await?;
-    parse_token(api, &body, secret).ok_or_else(|| {
-        let length = body.len();
-        TokenError::Invalid(format!("HTTP status {}, {length} bytes", status.as_u16()))
-    })?
+    let token = parse_token(api, &body, secret);
+    token.ok_or_else(|| TokenError::Invalid(no_token_in(status.as_u16(), body.len())))?
+}
+
+/// What is said of a reply that has neither a token nor an error code.
+fn no_token_in(status: u16, length: usize) -> String {
+    match (status, length) {
+        // It was once WeChat's answer to wrong credentials.
+        (200, 0) => {
+            "HTTP status 200 and an empty reply, as if the AppID or secret were wrong".to_owned()
+        }
+        _ => format!("HTTP status {status}, {length} bytes"),
+    }
 }
 
 /// Returns `None` if the body has neither a token nor an error code.
 fn parse_token(api: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, TokenError>> {
-    let reply: Option<Value> = serde_json::from_slice(body).ok();
+    let reply = lenient::json(body);
     let field = |name: &str| reply.as_ref()?.get(name);
     if let Some(code) = errcode::errcode(body).filter(|code| *code != 0) {
         let message = field("errmsg")
@@ -158,10 +167,7 @@ fn parse_token(api: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, T
     let token = field("access_token")?
         .as_str()
         .filter(|token| !token.is_empty())?;
-    let seconds = match field("expires_in")? {
-        Value::String(text) => text.parse().ok()?,
-        number => number.as_u64()?,
-    };
+    let seconds = lenient::seconds(field("expires_in")?)?;
     // A lifetime of 0 is not accepted. Long ones are cut to what an `Instant` can hold.
     let lifetime = Duration::from_secs(seconds.min(365 * 86_400));
     (!lifetime.is_zero()).then(|| Ok(Token::new(Secret::new(token), lifetime)))
@@ -192,11 +198,16 @@ mod tests {
             .unwrap();
         assert_eq!(token.value().expose(), "t");
         assert_eq!(token.lifetime(), Duration::from_secs(7200));
-        assert!(
-            reading(r#"{"errcode":0,"access_token":"t","expires_in":"60"}"#)
-                .unwrap()
-                .is_ok()
-        );
+        for (lenient, seconds) in [
+            (r#"{"errcode":0,"access_token":"t","expires_in":"60"}"#, 60),
+            (r#"{"access_token":"t","expires_in":7200.0}"#, 7200),
+            ("\u{feff}{\"access_token\":\"t\",\"expires_in\":7200}", 7200),
+        ] {
+            let token = reading(lenient).unwrap().unwrap();
+            assert_eq!(token.lifetime().as_secs(), seconds, "{lenient}");
+        }
+        let refused = reading("\u{feff}{\"errcode\":40013,\"errmsg\":\"invalid appid\"}");
+        assert_eq!(refused.unwrap().unwrap_err().code(), Some(40013));
         for nonsense in [
             "",
             "<html>",
@@ -208,6 +219,15 @@ mod tests {
             r#"{"access_token":7,"expires_in":7200}"#,
         ] {
             assert!(reading(nonsense).is_none(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_empty_reply_is_a_hint_at_the_credentials() {
+        let hint = "AppID or secret";
+        assert!(no_token_in(200, 0).contains(hint));
+        for (status, length) in [(200, 1), (502, 0)] {
+            assert!(!no_token_in(status, length).contains(hint));
         }
     }
 

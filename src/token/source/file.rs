@@ -23,10 +23,14 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{
-    FetchRequest, FetchedToken, TokenError, TokenSource,
+    FetchRequest, FetchedToken, TokenError, TokenSource, lenient,
     lifetime::{self, USUAL, VOUCHED},
 };
-use crate::{metrics::Cause, secret::Secret, token::Token};
+use crate::{
+    metrics::Cause,
+    secret::{self, Secret},
+    token::Token,
+};
 
 /// How often the file is polled.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -338,12 +342,12 @@ fn read(path: &Path) -> Result<TokenDocument, FileError> {
 
 /// Reads the token in `text`, and the rest of its lifetime, if the text states it.
 fn parse(text: &str, age: Duration) -> Result<(Secret, Option<Duration>), FileError> {
-    let text = text.trim();
+    let text = secret::trim(text);
     if text.is_empty() {
         return Err(FileError::Empty);
     }
     if !text.starts_with('{') {
-        return Ok((parse_value(text)?, None));
+        return Ok((parse_value(&lenient::unquoted(text))?, None));
     }
     let json: Value = serde_json::from_str(text).map_err(|_| FileError::NotJson)?;
     let token = json.get("access_token").and_then(Value::as_str);

@@ -12,6 +12,9 @@ pub(super) const USUAL: Duration = Duration::from_secs(7200);
 /// read again.
 pub(super) const VOUCHED: Duration = Duration::from_secs(300);
 
+/// The lifetime of a ticket that WeChat still returns when it may have expired.
+pub(in crate::token) const TICKET_VOUCHED: Duration = Duration::from_secs(240);
+
 /// Longer lifetimes are cut to this, which an `Instant` can hold.
 const MAX_SECONDS: f64 = 365.0 * 86_400.0;
 

@@ -21,7 +21,7 @@ use super::store::{
     FetchGrant, ForeignValue, HEARTBEAT_TTL, LeaseId, Note, SetOutcome, Store, StoreError,
     StoreState, StoredToken, ValueForm,
 };
-use crate::{net::tls::TlsRoots, secret::Secret};
+use crate::{net::tls::TlsRoots, secret::Secret, token::Expiry};
 pub use connection::Credentials;
 use connection::RedisConnection;
 use format::Decoded;
@@ -127,10 +127,19 @@ impl TokenSlot {
     }
 
     /// Reads what is under the token's key.
-    fn decode(&self, kind: String, written: Option<Vec<u8>>) -> Result<Option<Secret>, StoreError> {
+    fn decode(
+        &self,
+        kind: String,
+        written: Option<Vec<u8>>,
+    ) -> Result<Option<(Secret, Expiry)>, StoreError> {
+        let mut expiry = Expiry::Known;
         let decoded = match (kind.as_str(), written) {
             ("none", _) | ("string", None) => None,
-            ("string", Some(written)) => Some(self.keys.format().decode(&written)),
+            ("string", Some(written)) => {
+                let (bytes, is_known) = self.keys.expiry_of(&written);
+                expiry = is_known;
+                Some(self.keys.format().decode(bytes))
+            }
             (_, _) => Some(Decoded::Foreign(ValueForm::OtherType(kind))),
         };
         let is_placeholder = matches!(decoded, Some(Decoded::Placeholder));
@@ -146,7 +155,7 @@ impl TokenSlot {
             .store(is_placeholder, Ordering::Relaxed);
         match decoded {
             None | Some(Decoded::Placeholder) => Ok(None),
-            Some(Decoded::Token(token)) => Ok(Some(token)),
+            Some(Decoded::Token(token)) => Ok(Some((token, expiry))),
             Some(Decoded::Foreign(form)) => Err(StoreError::ForeignValue(ForeignValue {
                 key: self.keys.token().to_owned(),
                 form,
@@ -168,7 +177,11 @@ impl Store for TokenSlot {
         // Redis read the lifetime at some time since the request was sent.
         let remaining = remaining.saturating_sub(started.elapsed());
         let token = self.decode(kind, written)?;
-        let token = token.map(|value| StoredToken { value, remaining });
+        let token = token.map(|(value, expiry)| StoredToken {
+            value,
+            remaining,
+            expiry,
+        });
         let note = note.and_then(|text| keys::decode_note(&text));
         Ok(StoreState {
             token,
@@ -207,7 +220,7 @@ impl Store for TokenSlot {
         let format = self.keys.format();
         let (seen, written) = (
             seen.map(|seen| format.encode(seen)),
-            format.encode(&token.value),
+            self.keys.encode(token),
         );
         let placeholder = format.placeholder();
         let arguments = [

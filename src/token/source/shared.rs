@@ -198,6 +198,10 @@ impl<T: TokenSource, S: Store> TokenSource for Shared<T, S> {
         self.poll_store().await
     }
 
+    fn suspended(&self, time: Duration) {
+        self.state().suspended(time);
+    }
+
     fn credential_fingerprint(&self) -> u16 {
         self.source.credential_fingerprint()
     }

@@ -5,7 +5,7 @@ use std::{fmt, future, io, sync::Arc};
 use tokio::time::Duration;
 
 use super::TokenError;
-use crate::secret::Secret;
+use crate::{secret::Secret, token::Expiry};
 
 /// Holds one account's token, the lease under which one replica fetches it, and a note about the last
 /// failure. All times are relative, so that clocks of different machines are never compared. Every call
@@ -88,6 +88,8 @@ pub struct StoredToken {
     pub value: Secret,
     /// Its remaining lifetime.
     pub remaining: Duration,
+    /// Whether it is known when it expires. Only a ticket's may be unknown.
+    pub expiry: Expiry,
 }
 
 impl fmt::Debug for StoredToken {

@@ -13,12 +13,13 @@ use tokio::{
 use super::{
     FetchRequest, FetchedToken, TokenError, TokenSource,
     api::{Client, ClientError, body},
+    lenient,
     lifetime::{self, VOUCHED},
 };
 use crate::{
     metrics::Cause,
     net::tls::TlsRoots,
-    secret::{Secret, SecretSource},
+    secret::{self, Secret, SecretSource},
     token::Token,
     wechat::errcode,
 };
@@ -172,10 +173,10 @@ impl Options {
     /// Reads the token from a reply.
     fn parse_reply(&self, body: &[u8]) -> Result<Token, ReplyError> {
         if self.token_pointer.is_empty() {
-            let text = std::str::from_utf8(body).unwrap_or_default().trim();
-            return Ok(Token::new(parse_value(text)?, VOUCHED));
+            let text = secret::trim(std::str::from_utf8(body).unwrap_or_default());
+            return Ok(Token::new(parse_value(&lenient::unquoted(text))?, VOUCHED));
         }
-        let reply: Value = serde_json::from_slice(body).map_err(|_| ReplyError::NotJson)?;
+        let reply = lenient::json(body).ok_or(ReplyError::NotJson)?;
         let token = reply.pointer(&self.token_pointer).and_then(Value::as_str);
         let token = token.ok_or(ReplyError::TokenPointer)?;
         let token = parse_value(token)?;

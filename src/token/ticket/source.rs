@@ -1,20 +1,20 @@
-//! Fetches one ticket from WeChat with an account's token, and estimates its remaining lifetime.
+//! Fetches one ticket from WeChat with an account's token, and finds out how long it lives.
 
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 
 use crate::{
     metrics::{AccountMetrics, Kept, Outcome, Skipped, Ticket},
     secret::Secret,
     token::{
-        Token,
+        Expiry, Token,
         keeper::{Keeper, NoToken, PathId, Refusal},
         source::{
             AccountSource, FetchRequest, FetchedToken, TokenError, TokenErrorKind, TokenSource,
-            api::ApiClient, redis::TokenSlot, shared::Shared,
+            api::ApiClient, lenient, lifetime::TICKET_VOUCHED, redis::TokenSlot, shared::Shared,
         },
     },
     wechat::{
@@ -22,9 +22,6 @@ use crate::{
         errcode::{self, Verdict},
     },
 };
-
-/// The lifetime of a ticket that WeChat still returns although it should have expired.
-const VOUCHED: Duration = Duration::from_secs(60);
 
 /// Longer lifetimes are cut to this.
 const MAX_LIFETIME: u64 = 86_400;
@@ -78,9 +75,11 @@ impl TokenSource for AccountTicketSource {
     async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
         let client = self.client.load_full();
         let before = request.current;
+        let began = Instant::now();
         let body = client.request(self.ticket, before.is_some()).await?;
         let token = parse_ticket(client.api, &body, before.as_deref())?;
-        let fetched = true;
+        // It may be as old as the request.
+        let (token, fetched) = (token.aged(began.elapsed()), true);
         Ok(FetchedToken { token, fetched })
     }
 
@@ -151,7 +150,7 @@ impl TicketClient {
 
 /// Reads the ticket from `body`. It may be the same as `before`.
 fn parse_ticket(api: Api, body: &[u8], before: Option<&Token>) -> Result<Token, TokenError> {
-    let reply: Option<Value> = serde_json::from_slice(body).ok();
+    let reply = lenient::json(body);
     let field = |name: &str| reply.as_ref()?.get(name);
     if let Some(code) = errcode::errcode(body).filter(|code| *code != 0) {
         let message = field("errmsg").and_then(Value::as_str);
@@ -163,16 +162,11 @@ fn parse_ticket(api: Api, body: &[u8], before: Option<&Token>) -> Result<Token, 
         });
     }
     let ticket = field("ticket").and_then(Value::as_str);
-    let seconds = field("expires_in").and_then(|seconds| match seconds {
-        Value::String(text) => text.parse().ok(),
-        number => number.as_u64(),
-    });
+    let seconds = field("expires_in").and_then(lenient::seconds);
     match (ticket.filter(|ticket| !ticket.is_empty()), seconds) {
         (Some(ticket), Some(1..)) => {
             let claimed = Duration::from_secs(seconds.unwrap_or_default().min(MAX_LIFETIME));
-            let ticket = Secret::new(ticket);
-            let lifetime = lifetime(claimed, &ticket, before);
-            Ok(Token::new(ticket, lifetime))
+            Ok(fetched(Secret::new(ticket), claimed, before))
         }
         _ => {
             let length = body.len();
@@ -182,18 +176,25 @@ fn parse_ticket(api: Api, body: &[u8], before: Option<&Token>) -> Result<Token, 
     }
 }
 
-/// The remaining lifetime of a ticket of which WeChat claims that it lives for `claimed`.
-fn lifetime(claimed: Duration, ticket: &Secret, before: Option<&Token>) -> Duration {
-    match before {
-        // The same ticket again: its age continues.
-        Some(before) if before.value() == ticket => before
-            .remaining()
-            .max(VOUCHED.min(claimed / 16))
-            .min(claimed),
-        // It was created at some time after the previous one was fetched.
-        Some(before) if before.age() < claimed => (claimed - before.age()).max(claimed / 2),
-        _ => claimed,
-    }
+/// A ticket that WeChat returned after `before`, with a `claimed` lifetime that does not depend on its age.
+pub fn fetched(ticket: Secret, claimed: Duration, before: Option<&Token>) -> Token {
+    let (lifetime, expiry) = match before {
+        // Nobody knows how old the first one is.
+        None => (claimed, Expiry::Unknown),
+        Some(before) if *before.value() == ticket => match before.expiry() {
+            Expiry::Unknown => (claimed, Expiry::Unknown),
+            Expiry::Known => {
+                let vouched = TICKET_VOUCHED.min(claimed / 16);
+                (before.remaining().max(vouched).min(claimed), Expiry::Known)
+            }
+        },
+        // It was created at some time after the one before was fetched. If that was long ago, it says little.
+        Some(before) => match claimed.saturating_sub(before.age()) {
+            least if least >= claimed / 4 => (least, Expiry::Known),
+            _ => (claimed, Expiry::Unknown),
+        },
+    };
+    Token::new(ticket, lifetime).with_expiry(expiry)
 }
 
 /// The kind of error that an errcode of a ticket request means.

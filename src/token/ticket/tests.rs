@@ -1,6 +1,66 @@
-//! Tests of which calls ask for which ticket.
+//! Tests of which calls ask for which ticket, and of whose it is.
 
 use super::*;
+use crate::{
+    net::{
+        connector::{ConnectOptions, Connector},
+        dns::Resolver,
+        origin::Origin,
+        tls::load,
+    },
+    token::source::{
+        AccountSource,
+        api::{self, ApiClient},
+        file::TokenFile,
+    },
+};
+
+/// The tickets of an account of a corp.
+fn tickets(id: &str, corps: &Corps) -> Tickets {
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let second = Duration::from_secs(1);
+    let options = ConnectOptions {
+        origins: vec![Origin::parse("http://127.0.0.1:1").unwrap()],
+        dns: Resolver::new(None, second),
+        tls: load(None).unwrap(),
+        egress: None,
+        connect_timeout: second,
+    };
+    let keeper_options = keeper::Options {
+        renewal: Renewal::Late,
+        retry_same_token: false,
+        daily_fetches: 500,
+        patience: second,
+    };
+    let client = api::client(&options).unwrap();
+    let source = AccountSource::File(TokenFile::new("/nowhere"));
+    let client = TicketClient {
+        appid: "ww1".to_owned(),
+        store_prefix: None,
+        api: Api::Wecom,
+        keeper: Keeper::new(source, keeper_options, Arc::default()),
+        client: ApiClient::new(client, Arc::new(Connector::new(options).unwrap())),
+        metrics: Arc::default(),
+    };
+    Tickets::new(client, id, corps, None, second)
+}
+
+#[tokio::test]
+async fn a_suspension_is_counted_once_for_the_ticket_that_accounts_of_a_corp_share() {
+    let corps = Corps::default();
+    let all = ["one", "two"].map(|id| tickets(id, &corps));
+    let ticket = |at: usize, ticket| all[at].find(ticket).unwrap();
+    assert!(Arc::ptr_eq(
+        ticket(0, Ticket::Corp),
+        ticket(1, Ticket::Corp)
+    ));
+    let hour = Duration::from_secs(3600);
+    suspended(all.iter(), hour);
+    for (at, kind) in [(0, Ticket::Corp), (0, Ticket::Agent), (1, Ticket::Agent)] {
+        assert_eq!(ticket(at, kind).keeper.total_suspension(), hour, "{kind:?}");
+    }
+}
 
 #[test]
 fn only_the_tickets_that_are_kept_are_wanted() {

@@ -70,6 +70,13 @@ async fn a_file_holds_a_bare_token_or_json() {
     for (text, left) in [
         ("TOKEN\n", 7200),
         (" TOKEN\r\n\n", 7200),
+        ("\u{feff}TOKEN\n", 7200),
+        ("\"TOKEN\"\n", 7200),
+        ("'TOKEN'", 7200),
+        (
+            "\u{feff}{\"access_token\":\"TOKEN\",\"expires_in\":600.0}",
+            600,
+        ),
         (r#"{"access_token":"TOKEN"}"#, 7200),
         (r#"{"access_token":"TOKEN","expires_in":600}"#, 600),
         (

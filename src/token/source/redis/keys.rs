@@ -2,7 +2,14 @@
 
 use super::format::Format;
 use crate::{
-    token::source::{TokenError, TokenErrorKind, store::Note},
+    secret::Secret,
+    token::{
+        Expiry,
+        source::{
+            TokenError, TokenErrorKind,
+            store::{Note, StoredToken},
+        },
+    },
     wechat::api::Api,
 };
 
@@ -32,7 +39,12 @@ pub struct Keys {
     expires_at: Option<String>,
     /// The key of the lock under which the other programs of the format fetch.
     foreign_lock: Option<String>,
+    /// Whether the token is a ticket.
+    is_ticket: bool,
 }
+
+/// Stands before a ticket that may expire at any time. The scripts know it, too.
+const MAY_EXPIRE: &str = "?";
 
 /// The prefix of this program's own keys.
 const PREFIX: &str = "wechat-sidecar";
@@ -105,6 +117,7 @@ impl Keys {
             replicas: beside("replicas"),
             expires_at: None,
             foreign_lock: None,
+            is_ticket: what != "token",
         }
     }
 
@@ -119,6 +132,7 @@ impl Keys {
             replicas: key("replicas"),
             expires_at: None,
             foreign_lock: None,
+            is_ticket: false,
             token,
         }
     }
@@ -136,6 +150,26 @@ impl Keys {
     /// The key of the lock under which other programs fetch this token, if they have one.
     pub(super) fn foreign_lock(&self) -> Option<&str> {
         self.foreign_lock.as_deref()
+    }
+
+    /// Writes `token`.
+    pub(super) fn encode(&self, token: &StoredToken) -> Secret {
+        let written = self.format.encode(&token.value);
+        match token.expiry {
+            Expiry::Unknown if self.is_ticket => {
+                Secret::new([MAY_EXPIRE, written.expose()].concat())
+            }
+            Expiry::Known | Expiry::Unknown => written,
+        }
+    }
+
+    /// The value without its mark, and whether it is known when it expires.
+    pub(super) fn expiry_of<'a>(&self, written: &'a [u8]) -> (&'a [u8], Expiry) {
+        let may_expire = written.strip_prefix(MAY_EXPIRE.as_bytes());
+        match may_expire.filter(|_| self.is_ticket) {
+            Some(ticket) => (ticket, Expiry::Unknown),
+            None => (written, Expiry::Known),
+        }
     }
 
     /// All keys, in the order of the scripts' `KEYS`.
@@ -305,6 +339,31 @@ mod tests {
             (Format::Wechatpy, cp),
         ] {
             assert_eq!(keys(format, None, api, "id1").foreign_lock(), None);
+        }
+    }
+
+    #[test]
+    fn a_ticket_says_whether_it_may_expire_at_any_time() {
+        use Expiry::{Known, Unknown};
+        for (what, expiry, written) in [
+            ("ticket:jsapi", Known, "T"),
+            ("ticket:jsapi", Unknown, "?T"),
+            ("token", Known, "T"),
+        ] {
+            let parts = KeyParts {
+                api: Api::Wechat,
+                appid: "id1",
+                id: "id1",
+                prefix: None,
+            };
+            let keys = Keys::own(parts, what);
+            let token = StoredToken {
+                value: Secret::new("T"),
+                remaining: tokio::time::Duration::ZERO,
+                expiry,
+            };
+            assert_eq!(keys.encode(&token).expose(), written);
+            assert_eq!(keys.expiry_of(written.as_bytes()), (&b"T"[..], expiry));
         }
     }
 

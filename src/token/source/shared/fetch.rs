@@ -9,9 +9,10 @@ use super::Shared;
 use crate::{
     metrics::{Cause, Kept, StoreEvent},
     token::{
-        Token,
+        Expiry, Token,
         source::{
             FetchRequest, FetchedToken, TokenError, TokenSource,
+            lifetime::{TICKET_VOUCHED, USUAL},
             store::{LeaseId, Note, SetOutcome, Store, StoreError, StoreState, StoredToken},
         },
     },
@@ -44,6 +45,9 @@ const EXPIRES_SOON: Duration = Duration::from_secs(600);
 
 /// How long a refused token counts as confirmed, so that no replica asks again.
 const CONFIRMATION: Duration = Duration::from_secs(10);
+
+/// How long a ticket counts as confirmed at most.
+const TICKET_CONFIRMATION: Duration = Duration::from_secs(450);
 
 impl<T: TokenSource, S: Store> Shared<T, S> {
     /// Fetches through the store, unless there is a foreign value. It returns an error of the store only if WeChat
@@ -123,7 +127,13 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         let mut state = self.state();
         let stored = found.token.as_ref();
         if let Some(stored) = stored.filter(|stored| state.is_usable(stored, request)) {
-            return Some(Ok(from_store(stored)));
+            return Some(Ok(self.fetched_elsewhere(stored)));
+        }
+        if self.source.kept() == Kept::Ticket
+            && let (Some(stored), Some(current)) = (stored, &request.current)
+            && state.is_newer_ticket(stored, current)
+        {
+            return Some(Ok(self.fetched_elsewhere(stored)));
         }
         match found.note.as_ref()? {
             Note::Confirmed => {
@@ -134,7 +144,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
                     Cause::Renewal => self.source.kept() == Kept::Ticket,
                     Cause::Missing => false,
                 };
-                decides.then(|| Ok(from_store(same)))
+                decides.then(|| Ok(self.fetched_elsewhere(same)))
             }
             Note::Refused {
                 error,
@@ -210,8 +220,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
     ) -> Result<FetchedToken, TokenError> {
         let started = Instant::now();
         let FetchedToken { token, fetched } = self.source.fetch(request.clone()).await?;
-        let remaining = token.remaining().saturating_sub(started.elapsed());
-        let token = Token::new(token.value().clone(), remaining);
+        let token = token.aged(started.elapsed());
         Ok(FetchedToken { token, fetched })
     }
 
@@ -257,7 +266,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         match (cause, self.source.kept()) {
             (Cause::Refusal, _) => CONFIRMATION,
             // The ticket stays the same for hours, and all replicas would ask each time.
-            (Cause::Renewal, Kept::Ticket) => token.remaining() / 4,
+            (Cause::Renewal, Kept::Ticket) => (token.remaining() / 4).min(TICKET_CONFIRMATION),
             (Cause::Missing | Cause::Renewal, _) => Duration::ZERO,
         }
     }
@@ -278,6 +287,30 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
             credential_fingerprint: self.source.credential_fingerprint(),
         };
         let _ = self.note_write(self.store.publish(&note, length).await);
+    }
+
+    /// The token in the store. A ticket counts as fetched at the earliest time at which it may have been returned last.
+    pub(super) fn token(&self, stored: &StoredToken) -> Token {
+        let StoredToken {
+            value,
+            remaining,
+            expiry,
+        } = stored.clone();
+        if self.source.kept() == Kept::Token {
+            return Token::new(value, remaining);
+        }
+        let is_vouched = expiry == Expiry::Known && remaining <= TICKET_VOUCHED;
+        let whole = if is_vouched { TICKET_VOUCHED } else { USUAL };
+        let lifetime = remaining.max(whole);
+        let token = Token::new(value, lifetime).with_expiry(expiry);
+        token.aged(lifetime - remaining)
+    }
+
+    fn fetched_elsewhere(&self, stored: &StoredToken) -> FetchedToken {
+        FetchedToken {
+            token: self.token(stored),
+            fetched: false,
+        }
     }
 
     pub(super) async fn release(&self, owner: &LeaseId) {
@@ -301,12 +334,6 @@ fn stored(token: &Token) -> StoredToken {
     StoredToken {
         value: token.value().clone(),
         remaining: token.remaining(),
-    }
-}
-
-fn from_store(stored: &StoredToken) -> FetchedToken {
-    FetchedToken {
-        token: Token::new(stored.value.clone(), stored.remaining),
-        fetched: false,
+        expiry: token.expiry(),
     }
 }

@@ -36,12 +36,12 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
             }
             let action = state.reconcile(&found, self.store.ttl_skew());
             if let Reconcile::Take(stored) = &action {
-                state.set_current(&Token::new(stored.value.clone(), stored.remaining));
+                state.set_current(&self.token(stored));
             }
             action
         };
         match action {
-            Reconcile::Take(stored) => Some(Token::new(stored.value, stored.remaining)),
+            Reconcile::Take(stored) => Some(self.token(&stored)),
             Reconcile::Store { replaced, current } => {
                 let replaced = replaced.map(|stored| stored.value);
                 self.store_current(replaced.as_ref(), &current).await;
@@ -59,7 +59,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
         let action = self.state().reconcile(&found, self.store.ttl_skew());
         match action {
             Reconcile::Take(stored) => FetchedToken {
-                token: Token::new(stored.value, stored.remaining),
+                token: self.token(&stored),
                 ..fetched
             },
             Reconcile::Store { replaced, current } => {

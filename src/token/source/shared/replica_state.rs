@@ -9,7 +9,7 @@ use crate::{
     metrics::Cause,
     secret::Secret,
     token::{
-        Token,
+        Expiry, Token,
         source::{
             FetchRequest, TokenError, TokenErrorKind,
             store::{ForeignValue, StoreState, StoredToken},
@@ -19,6 +19,9 @@ use crate::{
 
 /// A token with a shorter remaining lifetime is not used.
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
+
+/// Shorter differences between the lifetimes of two tickets mean nothing.
+const INACCURACY: Duration = Duration::from_secs(5);
 
 /// How many past tokens are remembered.
 const MAX_PAST: usize = 8;
@@ -62,6 +65,7 @@ pub(super) struct ReplicaState {
 struct CurrentToken {
     value: Secret,
     until: Instant,
+    expiry: Expiry,
 }
 
 impl CurrentToken {
@@ -123,6 +127,18 @@ impl ReplicaState {
         })
     }
 
+    /// Whether another replica asked WeChat for the ticket later than this one did, which has `current`, and got it
+    /// again or another one. The lifetime of a ticket counts from such requests.
+    pub(super) fn is_newer_ticket(&self, stored: &StoredToken, current: &Token) -> bool {
+        let is_used = stored.remaining >= MIN_LIFETIME && !self.past.contains(&stored.value);
+        is_used
+            && if stored.value == *current.value() {
+                stored.remaining > current.remaining() + INACCURACY
+            } else {
+                stored.remaining + 3 * INACCURACY > current.remaining()
+            }
+    }
+
     /// `token` is the current one from now on.
     pub(super) fn set_current(&mut self, token: &Token) {
         let before = self.current.replace(current(token));
@@ -130,6 +146,14 @@ impl ReplicaState {
             self.retire(before.value);
         }
         self.past.retain(|past| past != token.value());
+    }
+
+    /// The machine was suspended for `time`. Otherwise an old token would look newer than the store's.
+    pub(super) fn suspended(&mut self, time: Duration) {
+        if let Some(current) = &mut self.current {
+            let earlier = current.until.checked_sub(time);
+            current.until = earlier.unwrap_or_else(Instant::now);
+        }
     }
 
     /// WeChat returned `token` while `seen` was in the store.
@@ -268,6 +292,7 @@ fn store(replaced: Option<&StoredToken>, current: &CurrentToken) -> Reconcile {
         current: StoredToken {
             value: current.value.clone(),
             remaining: current.remaining(),
+            expiry: current.expiry,
         },
     }
 }
@@ -276,6 +301,7 @@ fn current(token: &Token) -> CurrentToken {
     CurrentToken {
         value: token.value().clone(),
         until: Instant::now() + token.remaining(),
+        expiry: token.expiry(),
     }
 }
 

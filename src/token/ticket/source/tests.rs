@@ -15,33 +15,71 @@ fn fetched(ticket: &str, before: Option<&Token>) -> Token {
     parse_ticket(Api::Wechat, reply(ticket).as_bytes(), before).unwrap()
 }
 
+const TEN_MINUTES: Duration = Duration::from_secs(600);
+
 #[tokio::test(start_paused = true)]
-async fn a_ticket_that_comes_again_is_as_old_as_it_was_though_wechat_says_7200() {
+async fn a_ticket_of_unknown_age_is_told_to_live_for_half_an_hour_though_wechat_says_7200() {
     let mut ticket = fetched("T", None);
-    assert_eq!((ticket.lifetime(), expires_in(&ticket)), (HOURS, 5400));
-    for left in [5400, 3600, 1800] {
-        advance(Duration::from_secs(1800)).await;
+    for _ in 0..30 {
+        assert_eq!(ticket.expiry(), Expiry::Unknown);
+        assert_eq!((ticket.remaining(), expires_in(&ticket)), (HOURS, 1800));
+        advance(TEN_MINUTES).await;
+        assert_eq!(expires_in(&ticket), 1800);
         ticket = fetched("T", Some(&ticket));
-        assert_eq!(ticket.remaining().as_secs(), left);
-        assert_eq!(expires_in(&ticket), left * 3 / 4);
     }
-    // It does not expire when it should: each time it is returned, it is trusted for a minute.
+    // WeChat does not answer any more.
+    advance(HOURS - TEN_MINUTES).await;
+    assert_eq!(expires_in(&ticket), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_ticket_is_as_old_as_the_last_request_at_most() {
+    let first = fetched("T1", None);
+    advance(TEN_MINUTES).await;
+    let mut second = fetched("T2", Some(&first));
+    assert_eq!(second.expiry(), Expiry::Known);
+    assert_eq!(
+        (second.remaining(), expires_in(&second)),
+        (HOURS - TEN_MINUTES, 6600)
+    );
+    // It stays the same, and its end stays as well.
+    for left in [4800, 3000, 1200] {
+        advance(3 * TEN_MINUTES).await;
+        second = fetched("T2", Some(&second));
+        assert_eq!(
+            (second.expiry(), expires_in(&second)),
+            (Expiry::Known, left)
+        );
+    }
+    // It was created a little later than it could be: each time it is returned, it is trusted for a moment.
     for _ in 0..3 {
-        advance(Duration::from_secs(1800)).await;
-        ticket = fetched("T", Some(&ticket));
-        assert_eq!(ticket.remaining(), VOUCHED);
+        advance(3 * TEN_MINUTES).await;
+        second = fetched("T2", Some(&second));
+        assert_eq!(
+            (second.remaining(), second.expiry()),
+            (TICKET_VOUCHED, Expiry::Known)
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_ticket_may_be_as_old_as_the_last_fetch() {
+async fn a_change_that_was_seen_long_after_the_last_request_tells_no_age() {
     let first = fetched("T1", None);
-    advance(Duration::from_secs(600)).await;
-    assert_eq!(fetched("T2", Some(&first)).remaining().as_secs(), 6600);
-    advance(Duration::from_secs(6500)).await;
-    assert_eq!(fetched("T2", Some(&first)).remaining().as_secs(), 3600);
-    advance(HOURS).await;
-    assert_eq!(fetched("T2", Some(&first)).remaining(), HOURS);
+    advance(HOURS * 3 / 4).await;
+    let second = fetched("T2", Some(&first));
+    assert_eq!(
+        (second.expiry(), expires_in(&second)),
+        (Expiry::Known, 1800)
+    );
+    advance(Duration::from_secs(1)).await;
+    for _ in 0..2 {
+        let second = fetched("T2", Some(&first));
+        assert_eq!(
+            (second.expiry(), expires_in(&second)),
+            (Expiry::Unknown, 1800)
+        );
+        advance(HOURS * 10).await;
+    }
 }
 
 #[test]
