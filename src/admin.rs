@@ -304,8 +304,9 @@ fn is_loopback(address: SocketAddr) -> bool {
 fn has_token(account: &Arc<Account>) -> Result<(), String> {
     let status = account.keeper.status();
     if let Some(dead) = status.known_dead {
+        let reason = dead.reason(|error| account.options.explain(error));
         return Err(format!(
-            "no usable access_token for {}: WeChat refuses it for every call, and {dead}",
+            "no usable access_token for {}: WeChat refuses it for every call, and {reason}",
             account.names()
         ));
     }
@@ -342,7 +343,7 @@ fn describe(account: &Account, is_default: bool) -> Value {
         "token_age_seconds": token.as_ref().map(|token| token.age().as_secs()),
         "token_expires_seconds": token.as_ref().map(|token| token.remaining().as_secs()),
         "token_fetches_today": status.fetches,
-        "token_refused": status.known_dead.map(|dead| dead.to_string()),
+        "token_refused": status.known_dead.map(|dead| dead.reason(|error| account.options.explain(error))),
         "tickets": tickets,
         "ip_not_on_whitelist": account.metrics.problems.uncured_cause(Kind::IpRejected),
         "store_answers": account.keeper.source().store_is_available(),

@@ -52,6 +52,9 @@ const ANY_TOKEN: Duration = Duration::from_secs(3600);
 /// How many calls a second are still sent to an endpoint that refuses every call.
 const MAX_CALLS_PER_SECOND: u32 = 10;
 
+/// After so many calls that were refused for good in a row, the endpoint is reported.
+const REPORTED: u32 = 3;
+
 /// How much of a body tells calls from each other.
 const COMPARED: usize = 64 * 1024;
 
@@ -206,6 +209,8 @@ struct RefusedEndpoint {
     path: Box<[u8]>,
     state: EndpointState,
     answer: CachedRefusal,
+    /// How many calls were refused for good, and none accepted.
+    refusals: u32,
     /// The start of the current second, and the calls in it.
     second_began: Instant,
     calls: u32,
@@ -220,8 +225,7 @@ pub struct RefusedEndpoints {
 }
 
 impl RefusedEndpoints {
-    /// A call to `path` was refused for good, with this `answer`. Returns whether the endpoint is refusing every call
-    /// from now on.
+    /// A call to `path` was refused for good, with this `answer`. Returns whether this is the third in a row.
     pub fn add(&self, path: &[u8], refused: &RefusedCall, answer: CachedRefusal) -> bool {
         if path.len() > LONGEST_PATH {
             return false;
@@ -231,10 +235,7 @@ impl RefusedEndpoints {
         let before = entries.iter().position(|entry| *entry.path == *path);
         let before = before.map(|at| entries.remove(at));
         let state = EndpointState::step(before.as_ref().map(|before| &before.state), refused, now);
-        let was_refusing = before
-            .as_ref()
-            .is_some_and(|before| before.state.stage != Stage::Suspect);
-        let is_refusing = state.stage != Stage::Suspect;
+        let refusals = before.as_ref().map_or(0, |before| before.refusals) + 1;
         let (second_began, calls) =
             before.map_or((now, 0), |before| (before.second_began, before.calls));
         if entries.len() == MOST {
@@ -244,11 +245,12 @@ impl RefusedEndpoints {
             path: path.into(),
             state,
             answer,
+            refusals,
             second_began,
             calls,
         });
         self.count.store(entries.len(), Ordering::Relaxed);
-        is_refusing && !was_refusing
+        refusals == REPORTED
     }
 
     /// What is known about a call to `path` with `token`. `call` is asked for only if something is known about the

@@ -59,6 +59,9 @@ kinds! {
     /// WeChat refuses the token for every call, and no other can be had.
     TokenRefused = "token_refused", Part: "WeChat refuses the access_token for every call",
         "mend what the cause names; until another token can be had, every call fails, and the sidecar goes on asking for one by itself";
+    /// The token was revoked several times before it expired.
+    TokenRevoked = "token_revoked", Silence: "the token is revoked again and again before it expires",
+        "another service probably fetches tokens of this account with /cgi-bin/token or force_refresh: move it behind a sidecar, or to stable_token; the sidecar replaces the token each time";
     /// Refusals cause no more token requests today.
     FetchCeiling = "fetch_ceiling", Part: "refusals cause no more token requests today",
         "find the service that ends the tokens of this account again and again, or raise --daily-fetches";

@@ -130,6 +130,7 @@ impl Proxy {
         let in_hand = keeper.in_hand().filter(|token| token.is_alive());
         let unchanged = in_hand.is_none_or(|token| token.is(&first.token));
         if unchanged && first.known() == Outlook::Hopeless {
+            first.report_hopeless();
             return Err(Skipped::Hopeless);
         }
         if refusal.weak {
@@ -262,6 +263,15 @@ impl FirstSend<'_> {
         let path = self.call.endpoint.path();
         let refused = &self.call.account.refused_endpoints;
         refused.known(path, &self.token, || self.id)
+    }
+
+    /// Opens the problem of a hopeless call. How often it occurs is counted where calls end.
+    fn report_hopeless(&self) {
+        let problems = &self.call.account.metrics.problems;
+        if !problems.open_kinds().contains(&Kind::EndpointRefused) {
+            let reply = &self.attempt.reply;
+            self.call.note_problem(Kind::EndpointRefused, reply);
+        }
     }
 
     /// The evidence against the token.

@@ -336,7 +336,12 @@ impl<S: TokenSource> Keeper<S> {
         let same = before.as_ref().is_some_and(|before| before.is(&token));
         let lifetime = token.lifetime();
         match before {
-            Some(before) if !same => state.retire(before),
+            Some(before) if !same => {
+                state.retire(before);
+                if cause == Cause::Refusal && fetched && state.revoked() {
+                    problem::revoked(&self.metrics.problems);
+                }
+            }
             Some(before) if before.was_accepted() => drop(token.accept()),
             Some(_) | None => {}
         }

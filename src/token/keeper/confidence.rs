@@ -30,7 +30,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use tokio::time::{Duration, Instant};
 
 use super::backoff::RefreshBackoff;
-use transitions::fetch_if;
 
 /// The hash of an endpoint's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +174,7 @@ pub enum TokenEvent {
     /// No call was accepted while a refused call watched for that.
     NothingAccepted(Refusal),
     /// A fetch that had begun before the refusal returned the refused token.
-    FetchWasEarlier,
+    FetchWasEarlier(Refusal),
     /// The replay of a call was refused with the token in hand, too.
     RefusedAgain(Refusal),
     /// A fetch returned the refused token, and the call is not replayed with it.
@@ -230,6 +229,9 @@ pub struct TokenTraits {
 /// The first and the longest pause between two fetches of the keeper's own while its token is refused.
 const ASK_PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
+/// So many refused calls, and none accepted, are evidence against the token whatever the calls are.
+const SEVERAL_CALLS: u32 = 5;
+
 /// So many refusals of one endpoint that worked are refusals of every call, if no other endpoint is in use.
 const ONLY_PATH: u32 = 3;
 
@@ -265,10 +267,7 @@ impl TokenState {
             TokenEvent::Accepted { first } => self.accepted(first, now),
             TokenEvent::Refused(refusal) => action = self.refused(refusal, now),
             TokenEvent::NothingAccepted(refusal) => action = self.nothing_accepted(refusal, now),
-            TokenEvent::FetchWasEarlier => {
-                let allowed = self.backoff.allows(now) || self.backoff.follow_up(now);
-                action = fetch_if(allowed);
-            }
+            TokenEvent::FetchWasEarlier(refusal) => action = self.fetch_was_earlier(refusal, now),
             TokenEvent::RefusedAgain(refusal) => self.refused_again(refusal, now),
             TokenEvent::NotReplayed(refusal) => {
                 self.note(refusal, WhichSend::Last);

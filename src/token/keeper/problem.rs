@@ -1,4 +1,4 @@
-//! Tells the account's problems of a failed request for a token or a ticket.
+//! Tells the account's problems of failed requests for a token or a ticket, and of revoked tokens.
 
 use crate::{
     metrics::Kept,
@@ -28,4 +28,9 @@ pub(super) fn failed(problems: &Problems, kept: Kept, error: &TokenError) {
             ..Occurrence::default()
         },
     );
+}
+
+/// WeChat refused the token and issued another one, again and again.
+pub(super) fn revoked(problems: &Problems) {
+    problems.occurred(Kind::TokenRevoked, Occurrence::default());
 }

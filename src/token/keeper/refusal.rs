@@ -115,10 +115,10 @@ impl<S: TokenSource> Keeper<S> {
             if !token.is(refused) {
                 return Ok(Replacement::Another(token));
             }
-            if conclusive || matches!(event, TokenEvent::FetchWasEarlier) {
+            if conclusive || matches!(event, TokenEvent::FetchWasEarlier(_)) {
                 return Ok(Replacement::Same);
             }
-            event = TokenEvent::FetchWasEarlier;
+            event = TokenEvent::FetchWasEarlier(refusal);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use futures_util::future::{BoxFuture, Shared};
 use std::{collections::VecDeque, sync::Arc};
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::{
     NoToken, Options,
@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) token: TokenState,
     /// How many accepted calls were reported.
     pub(super) accepted: u64,
+    /// When the last tokens were replaced because WeChat refused them, the newest last.
+    revoked_at: VecDeque<Instant>,
     /// The previous tokens, the newest last.
     pub(super) past: VecDeque<Arc<Token>>,
 }
@@ -67,6 +69,7 @@ impl State {
             renew_at: now,
             token: TokenState::new(options.traits(), options.daily_fetches, now),
             accepted: 0,
+            revoked_at: VecDeque::new(),
             past: VecDeque::new(),
         }
     }
@@ -76,6 +79,18 @@ impl State {
         let (next, action) = self.token.clone().step(event, Instant::now());
         self.token = next;
         action
+    }
+
+    /// A refused token was replaced. Returns whether that happens again and again.
+    pub(super) fn revoked(&mut self) -> bool {
+        const TIMES: usize = 3;
+        const WITHIN: Duration = Duration::from_secs(600);
+        let now = Instant::now();
+        self.revoked_at.push_back(now);
+        if self.revoked_at.len() > TIMES {
+            self.revoked_at.pop_front();
+        }
+        self.revoked_at.len() == TIMES && now - self.revoked_at[0] < WITHIN
     }
 
     /// Adds a replaced token to the past ones.

@@ -42,6 +42,18 @@ pub struct KnownDead {
     pub retry_after: Duration,
 }
 
+impl KnownDead {
+    /// The reason, with a failed fetch told by `explain`.
+    pub fn reason(&self, explain: impl FnOnce(&TokenError) -> String) -> String {
+        match (self.because, &self.error) {
+            (DeadBecause::FetchFailed, Some(error)) => {
+                format!("no other can be had: {}", explain(error))
+            }
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for KnownDead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.retry_after.as_secs();

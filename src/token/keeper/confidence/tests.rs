@@ -296,3 +296,17 @@ fn a_bad_caller_with_many_endpoints_costs_a_fetch_in_a_while() {
     }
     assert_eq!(fetches, 0, "other calls were accepted all the while");
 }
+
+#[test]
+fn a_call_refused_by_chance_during_a_fetch_still_watches() {
+    let mut run = Run::after(STABLE, &[RENEWED, TokenEvent::Refused(never_worked(1))]);
+    run.step(TokenEvent::FetchBegins);
+    run.step(TokenEvent::Refused(never_worked(1)));
+    run.step(SAME);
+    let earlier = TokenEvent::FetchWasEarlier(never_worked(1));
+    assert_eq!(run.step(earlier), Action::Fetch);
+    run.step(TokenEvent::FetchBegins);
+    run.step(TokenEvent::Refused(never_worked(1)));
+    run.step(SAME);
+    assert_eq!(run.step(earlier), Action::Watch);
+}

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{
     ASK_PAUSES, Action, Before, Confidence, DeadBecause, Evidence, LastFetch, ONLY_PATH, Refusal,
-    RefusingPath, ReturnedToken, TokenState, WhichSend,
+    RefusingPath, ReturnedToken, SEVERAL_CALLS, TokenState, WhichSend,
 };
 
 impl TokenState {
@@ -117,11 +117,30 @@ impl TokenState {
         if !path_may_be_to_blame && self.backoff.allows(now) {
             return Action::Fetch;
         }
-        let hope = evidence.before == Before::Accepted && self.backoff.has_hope(now);
-        match self.confidence {
-            Confidence::Dead(..) => Action::Pass,
-            _ if self.traits.spurious_refusals || hope => Action::Watch,
-            _ => Action::Pass,
+        self.watch_or_pass(now)
+    }
+
+    /// The fetch in flight returned the refused token. It had begun before the refusal.
+    pub(super) fn fetch_was_earlier(&mut self, refusal: Refusal, now: Instant) -> Action {
+        if refusal.weak {
+            return Action::Pass;
+        }
+        if self.backoff.allows(now) || self.backoff.follow_up(now) {
+            return Action::Fetch;
+        }
+        self.watch_or_pass(now)
+    }
+
+    fn watch_or_pass(&self, now: Instant) -> Action {
+        let hope = match self.confidence {
+            Confidence::Dead(..) => return Action::Pass,
+            Confidence::Accepted => true,
+            Confidence::Refused(evidence) => evidence.before == Before::Accepted,
+            _ => false,
+        };
+        match self.traits.spurious_refusals || (hope && self.backoff.has_hope(now)) {
+            true => Action::Watch,
+            false => Action::Pass,
         }
     }
 
@@ -130,12 +149,18 @@ impl TokenState {
             return Action::Pass;
         }
         let evidence = self.note(refusal, WhichSend::StillFirst);
-        let is_weak = refusal.suspect || !refusal.worked;
-        let hope = evidence.before == Before::Accepted
-            && (!is_weak || self.backoff.weak_is_due(now))
-            && self.backoff.last_hope(now);
-        let every_call = refusal.worked || evidence.has_two_paths();
-        fetch_if(hope || (every_call && self.backoff.allows(now)))
+        // If several calls were refused and none accepted, it is hardly the call.
+        let several = evidence.has_two_paths() || evidence.calls >= SEVERAL_CALLS;
+        let hope = evidence.before == Before::Accepted && self.backoff.has_hope(now);
+        let every_call = (refusal.worked || several) && self.backoff.allows(now);
+        let is_weak = !several && (refusal.suspect || !refusal.worked);
+        if !(hope || every_call) || (is_weak && !self.backoff.weak_is_due(now)) {
+            return Action::Pass;
+        }
+        if !every_call {
+            self.backoff.last_hope(now);
+        }
+        Action::Fetch
     }
 
     /// The replay is practically never refused by chance.
@@ -201,7 +226,7 @@ impl TokenState {
     }
 }
 
-pub(super) fn fetch_if(allowed: bool) -> Action {
+fn fetch_if(allowed: bool) -> Action {
     match allowed {
         true => Action::Fetch,
         false => Action::Pass,

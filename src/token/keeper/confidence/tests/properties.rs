@@ -4,26 +4,31 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Any event; whatever happens at WeChat, at the app or in the store.
-fn any_event() -> impl Strategy<Value = TokenEvent> {
-    let refusal = (0..4_u64, any::<bool>(), any::<bool>(), 0..10_u8).prop_map(
-        |(path, worked, suspect, weak)| Refusal {
+/// A refusal of any call.
+fn refusal_of() -> impl Strategy<Value = Refusal> + Clone {
+    (0..4_u64, any::<bool>(), any::<bool>(), 0..10_u8).prop_map(|(path, worked, suspect, weak)| {
+        Refusal {
             path: PathId::from_hash(path),
             worked,
             suspect,
             weak: weak == 0,
-        },
-    );
+        }
+    })
+}
+
+/// Any event; whatever happens at WeChat, at the app or in the store.
+fn any_event() -> impl Strategy<Value = TokenEvent> {
+    let refusal = refusal_of();
     let fetched = (any::<bool>(), any::<bool>(), any::<bool>());
     prop_oneof![
         3 => refusal.clone().prop_map(TokenEvent::Refused),
         1 => refusal.clone().prop_map(TokenEvent::NothingAccepted),
         1 => refusal.clone().prop_map(TokenEvent::RefusedAgain),
-        1 => refusal.prop_map(TokenEvent::NotReplayed),
+        1 => refusal.clone().prop_map(TokenEvent::NotReplayed),
         2 => any::<bool>().prop_map(|first| TokenEvent::Accepted { first }),
         1 => fetched.prop_map(|(same, by_wechat, after)| super::fetched(same, by_wechat, after)),
         1 => any::<bool>().prop_map(|account| TokenEvent::FetchFailed { account }),
-        1 => Just(TokenEvent::FetchWasEarlier),
+        1 => refusal.prop_map(TokenEvent::FetchWasEarlier),
     ]
 }
 
