@@ -152,7 +152,7 @@ FAULTS = [
     Fault(
         "token-kicked",
         "another process fetches classic tokens every 3 s",
-        Want("token_refused", words=("another (process|service)",), also=("fetch_ceiling",)),
+        Want("token_revoked", words=("another (process|service)",), also=("fetch_ceiling",)),
         setup=classic,
         cause=kicked(3),
         end=stop_kicks,
@@ -160,7 +160,7 @@ FAULTS = [
     Fault(
         "fetch-ceiling",
         "the ceiling --daily-fetches is reached",
-        Want("fetch_ceiling", app=REFUSED, ready=False, words=("daily-fetches",), also=("token_refused",)),
+        Want("fetch_ceiling", app=REFUSED, ready=False, words=("daily-fetches",), also=("token_refused", "token_revoked")),
         setup=few_fetches,
         cause=kicked(1),
         end=more_fetches,
