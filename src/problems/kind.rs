@@ -51,7 +51,7 @@ macro_rules! kinds {
 
 kinds! {
     /// A token request failed. A token in hand goes on until it expires.
-    TokenRequestFailed = "token_request_failed", Part: "no token",
+    TokenRequestFailed = "token_request_failed", Part: "no token came of a token request",
         "the cause says whether WeChat refuses or cannot be reached; a token in hand goes on until it expires, and the sidecar tries again by itself";
     /// A ticket request failed.
     TicketRequestFailed = "ticket_request_failed", Silence: "no ticket",

@@ -136,17 +136,20 @@ async fn read(api: Api, reply: ApiResponse, secret: &Secret) -> Result<Token, To
     let status = reply.status();
     let body = body(reply).await?;
     let token = parse_token(api, &body, secret);
-    token.ok_or_else(|| TokenError::Invalid(no_token_in(status.as_u16(), body.len())))?
+    token.ok_or_else(|| TokenError::Invalid(no_token_in(status.as_u16(), &body)))?
 }
 
 /// What is said of a reply that has neither a token nor an error code.
-fn no_token_in(status: u16, length: usize) -> String {
-    match (status, length) {
+fn no_token_in(status: u16, body: &[u8]) -> String {
+    match (status, body.len()) {
+        _ if body.trim_ascii_start().starts_with(b"<") => {
+            format!("HTTP status {status} and a page in HTML, as of a captive portal or a gateway")
+        }
         // It was once WeChat's answer to wrong credentials.
         (200, 0) => {
             "HTTP status 200 and an empty reply, as if the AppID or secret were wrong".to_owned()
         }
-        _ => format!("HTTP status {status}, {length} bytes"),
+        (_, length) => format!("HTTP status {status}, {length} bytes"),
     }
 }
 
@@ -225,9 +228,9 @@ mod tests {
     #[test]
     fn an_empty_reply_is_a_hint_at_the_credentials() {
         let hint = "AppID or secret";
-        assert!(no_token_in(200, 0).contains(hint));
+        assert!(no_token_in(200, b"").contains(hint));
         for (status, length) in [(200, 1), (502, 0)] {
-            assert!(!no_token_in(status, length).contains(hint));
+            assert!(!no_token_in(status, &vec![b'x'; length]).contains(hint));
         }
     }
 

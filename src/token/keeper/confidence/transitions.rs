@@ -112,7 +112,7 @@ impl TokenState {
         if refusal.weak {
             return fetch_if(self.backoff.allows_weak(now));
         }
-        let evidence = self.note(refusal, WhichSend::First);
+        self.note(refusal, WhichSend::First);
         let path_may_be_to_blame = refusal.suspect || (!refusal.worked && self.proven);
         if !path_may_be_to_blame && self.backoff.allows(now) {
             return Action::Fetch;
@@ -152,15 +152,15 @@ impl TokenState {
         // If several calls were refused and none accepted, it is hardly the call.
         let several = evidence.has_two_paths() || evidence.calls >= SEVERAL_CALLS;
         let hope = evidence.before == Before::Accepted && self.backoff.has_hope(now);
-        let every_call = (refusal.worked || several) && self.backoff.allows(now);
-        let is_weak = !several && (refusal.suspect || !refusal.worked);
-        if !(hope || every_call) || (is_weak && !self.backoff.weak_is_due(now)) {
-            return Action::Pass;
+        let allowed = self.backoff.allows(now);
+        if allowed && (several || (refusal.worked && !refusal.suspect)) {
+            return Action::Fetch;
         }
-        if !every_call {
+        if hope && !refusal.suspect {
             self.backoff.last_hope(now);
+            return Action::Fetch;
         }
-        Action::Fetch
+        fetch_if((hope || allowed) && self.backoff.weak_is_due(now))
     }
 
     /// The replay is practically never refused by chance.
@@ -173,7 +173,9 @@ impl TokenState {
             self.backoff.in_vain(now);
         } else {
             let was_accepted = evidence.before == Before::Accepted;
-            self.backoff.died(was_accepted, refusal.worked);
+            // Once in a row of refusals.
+            let worked = refusal.worked && evidence.for_good == 1;
+            self.backoff.died(was_accepted, worked);
         }
         if let Some(evidence) = self.evidence()
             && evidence.before != Before::Adopted
