@@ -123,6 +123,8 @@ mod clock {
 
     /// The time of all suspensions since this was first asked, by `/proc/uptime`, which counts them, and the monotonic
     /// clock, which does not. (rustix reads clocks by the vDSO, which valgrind does not have.)
+    // The clocks of the system are compared here, which no test pauses.
+    #[allow(clippy::disallowed_types)]
     pub(super) fn suspended() -> Duration {
         static FIRST: OnceLock<(Duration, std::time::Instant)> = OnceLock::new();
         let Some(uptime) = uptime() else {
