@@ -450,7 +450,9 @@ fn one_file_knows_reqwest() {
 
 #[test]
 fn no_clock_is_one_that_tests_cannot_pause() {
-    for source in &sources() {
+    // One file compares the clocks of the machine.
+    let others = sources();
+    for source in others.iter().filter(|s| s.name != "rt/suspension.rs") {
         let code = source.code();
         let mut imports = code.split("use std::").skip(1);
         let imported = imports.any(|rest| rest.split(';').next().unwrap().contains("Instant"));
