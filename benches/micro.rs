@@ -20,7 +20,7 @@ mod headers;
 mod target;
 
 // What they take from their neighbours.
-const HEADER: HeaderName = HeaderName::from_static("x-wechat-sidecar");
+const STATUS_HEADER: HeaderName = HeaderName::from_static("x-wechat-sidecar");
 
 mod guard {
     pub(super) const KEY: &str = "x-wechat-sidecar-key";

@@ -22,7 +22,7 @@ use crate::{
     log::Log,
     metrics::{AccountPage, CONTENT_TYPE, Metrics, Page, ProcessPage, Ticket},
     problems::Kind,
-    proxy::{GuardOptions, HEADER, guard::Exposure},
+    proxy::{GuardOptions, STATUS_HEADER, guard::Exposure},
     server::{Drain, Workers},
     token::{keeper, ticket::expires_in},
 };
@@ -52,7 +52,7 @@ pub struct Admin {
 
 pub use reloads::Reloads;
 
-/// The value of [`HEADER`] in each reply of the admin port. A port for calls never sends it: its own values differ,
+/// The value of [`STATUS_HEADER`] in each reply of the admin port. A port for calls never sends it: its own values differ,
 /// and it removes the header from WeChat's replies.
 pub const MARK: &str = "admin";
 
@@ -101,7 +101,7 @@ impl Service for AdminService {
     async fn answer(&self, request: HostRequest) -> HostReply {
         let mut reply = self.admin.answer(request, self.open).await;
         let mark = HeaderValue::from_static(MARK);
-        reply.headers_mut().insert(HEADER, mark);
+        reply.headers_mut().insert(STATUS_HEADER, mark);
         reply
     }
 }

@@ -48,13 +48,15 @@ use crate::{
     wechat::{endpoint::Credential, errcode::Verdict},
 };
 use cause::Closed;
+use credential::{effective_credential, has_placeholder};
 use error::ProxyError;
 use forward::{Attempt, Insertion, Turn};
 pub use guard::ListenerInfo;
 pub use options::{GuardOptions, Options, TokenEndpoint};
 use route::Call;
+use select_account::BodyAppid;
 use status_header::mark;
-pub use status_header::{HEADER, Mark};
+pub use status_header::{Mark, STATUS_HEADER};
 use target::Edit;
 
 /// A reply to the app.
@@ -95,9 +97,9 @@ struct Unanswered {
     replayable: bool,
 }
 
-/// An error that occurs before the body is read.
-impl<E: Into<ProxyError>> From<E> for Unanswered {
-    fn from(error: E) -> Self {
+impl Unanswered {
+    /// An error that occurs before the body is read.
+    fn before_body(error: impl Into<ProxyError>) -> Self {
         Self {
             error: error.into(),
             replayable: true,
@@ -176,11 +178,11 @@ impl Proxy {
         listener: &ListenerInfo,
     ) -> Result<(Call<'a>, CallBody), ProxyError> {
         self.options.guard.check(head, listener.exposure)?;
-        if let Some(call) = Call::of(head, listener, &self.directory.now(), None)? {
+        if let Some(call) = Call::of(head, listener, &self.directory.now(), BodyAppid::Unread)? {
             return Ok((call, CallBody::Unread(body)));
         }
         let request = Box::pin(token_endpoint::read(self, body)).await?;
-        let appid = Some(&*request.appid);
+        let appid = BodyAppid::Read(request.appid.as_deref());
         let call = Call::of(head, listener, &self.directory.now(), appid)?;
         let call = call.ok_or(ProxyError::NoAccount)?;
         Ok((call, CallBody::TokenRequest(request)))
@@ -224,37 +226,43 @@ impl Proxy {
     /// enlarge that of every call.
     async fn answer(&self, call: &Call<'_>, body: CallBody) -> Result<Answered, Unanswered> {
         let rules = &call.account.options.rules;
-        match call.endpoint.credential {
-            Credential::TokenFetch => rules.check_denied(call.endpoint.path())?,
-            _ => rules.check(call.endpoint.path())?,
-        }
+        let allowed = match call.endpoint.credential {
+            Credential::TokenRequest => rules.check_denied(call.endpoint.path()),
+            _ => rules.check(call.endpoint.path()),
+        };
+        allowed.map_err(Unanswered::before_body)?;
         let body = match (body, call.endpoint.credential) {
             (CallBody::Unread(body), _) => body,
-            (CallBody::TokenRequest(request), Credential::TokenFetch) => {
+            (CallBody::TokenRequest(request), Credential::TokenRequest) => {
                 return self.token_request(call, request).await;
             }
             // The API of the default account has no such endpoint.
-            (CallBody::TokenRequest(_), _) => return Err(ProxyError::NoAccount.into()),
+            (CallBody::TokenRequest(_), _) => {
+                return Err(Unanswered::before_body(ProxyError::NoAccount));
+            }
         };
-        match credential::credential(call)? {
+        match effective_credential(call).map_err(Unanswered::before_body)? {
             Credential::AccessToken => match self.ticket_wanted(call, &body) {
                 Some(ticket) => Box::pin(self.with_ticket(call, ticket)).await,
                 None => pin!(self.with_token(call, body)).await,
             },
-            Credential::TokenFetch => {
-                let request = Box::pin(token_endpoint::read(self, body)).await?;
+            Credential::TokenRequest => {
+                let request = Box::pin(token_endpoint::read(self, body)).await;
+                let request = request.map_err(Unanswered::before_body)?;
                 self.token_request(call, request).await
             }
             Credential::QuotaReset if !self.options.allow_clear_quota => {
-                Err(Closed::QuotaReset.into())
+                Err(Unanswered::before_body(Closed::QuotaReset))
             }
             Credential::Nothing | Credential::QuotaReset => {
                 Box::pin(self.without_token(call, body, Edit::Without, &[])).await
             }
-            Credential::Own if credential::has_placeholder(call) => {
-                Err(ProxyError::Placeholder.into())
+            Credential::CallersToken if has_placeholder(call) => {
+                Err(Unanswered::before_body(ProxyError::Placeholder))
             }
-            Credential::Own => Box::pin(self.without_token(call, body, Edit::Keep, &[])).await,
+            Credential::CallersToken => {
+                Box::pin(self.without_token(call, body, Edit::Keep, &[])).await
+            }
             Credential::Secret => Box::pin(self.with_secret(call, body)).await,
         }
     }
@@ -264,8 +272,9 @@ impl Proxy {
         call: &Call<'_>,
         request: token_endpoint::TokenRequest,
     ) -> Result<Answered, Unanswered> {
+        let reply = token_endpoint::answer(self, call, request).await;
         Ok(Answered {
-            reply: token_endpoint::answer(self, call, request).await?,
+            reply: reply.map_err(Unanswered::before_body)?,
             outcome: Outcome::Local,
             replayable: true,
         })
@@ -277,8 +286,10 @@ impl Proxy {
         call: &Call<'_>,
         body: RequestBody,
     ) -> Result<Answered, Unanswered> {
-        let appid = (!call.names_appid()?).then_some(&*call.account.appid);
-        let secret = call.account.secret.as_ref().ok_or(Closed::Login)?.held();
+        let names_appid = call.names_appid().map_err(Unanswered::before_body)?;
+        let appid = (!names_appid).then_some(&*call.account.appid);
+        let secret = call.account.secret.as_ref().ok_or(Closed::Login);
+        let secret = secret.map_err(Unanswered::before_body)?.held();
         let encoded = encode(&secret);
         let edit = Edit::Secret {
             appid,

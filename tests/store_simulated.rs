@@ -230,7 +230,7 @@ async fn a_token_that_others_refused_and_took_away_is_not_put_back_while_they_fe
 }
 
 fn refused(code: i64) -> TokenError {
-    TokenError::Refused {
+    TokenError::Errcode {
         code,
         message: "no".to_owned(),
         kind: TokenErrorKind::of(Api::Wechat, code),

@@ -11,7 +11,7 @@ use tokio::time::{Duration, timeout};
 use crate::{
     admin::MARK,
     client::api::{Client, Error},
-    proxy::{HEADER, Mark, guard::FOR_ADMIN},
+    proxy::{Mark, STATUS_HEADER, guard::FOR_ADMIN},
 };
 
 /// The time limit of a request.
@@ -87,7 +87,7 @@ async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Result<Admin
     // The admin port only accepts loopback names, whatever its address is.
     let url = format!("http://localhost:{}{path}", admin.port());
     let request = client.request(method, url);
-    let request = request.header(HEADER, HeaderValue::from_static(FOR_ADMIN));
+    let request = request.header(STATUS_HEADER, HeaderValue::from_static(FOR_ADMIN));
     let reply = request.send().await.map_err(|error| match error {
         Error::Request(problem) => AskError::Question(problem),
         Error::Connect { cause, .. } => AskError::Unreachable(admin, cause),
@@ -104,7 +104,7 @@ async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Result<Admin
 
 /// Whether the reply comes from an admin port.
 fn recognise(headers: &HeaderMap, admin: SocketAddr) -> Result<(), AskError> {
-    let mut marks = headers.get_all(HEADER).iter();
+    let mut marks = headers.get_all(STATUS_HEADER).iter();
     match (marks.next(), marks.next()) {
         (Some(mark), None) if mark == MARK => Ok(()),
         (Some(mark), None) if mark == Mark::Error.word() => Err(AskError::Calls(admin)),

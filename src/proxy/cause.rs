@@ -10,25 +10,25 @@ use crate::{
 /// Why a call cannot be passed on as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
-    /// The head is too large to be sent.
+    /// The target does not fit into a request to WeChat.
     #[error("its target is too long")]
     TargetTooLong,
-    /// It is not clear which one is meant.
+    /// The call has two different tokens, and nothing says which one is meant.
     #[error("it carries the sidecar's access_token and another: send one")]
     TwoTokens,
     /// Two servers could interpret the path differently.
     #[error("{0}")]
     Path(#[from] PathError),
-    /// The reply to TRACE contains the call.
+    /// The reply to TRACE contains the call, and with it the token.
     #[error("TRACE could quote the token to the app")]
     Trace,
-    /// There is none, or several.
+    /// The call has no Host header, or several.
     #[error("it needs one Host header")]
     Host,
     /// The body is larger than any token request.
     #[error("a token request is not that long")]
     LongTokenRequest,
-    /// Its parameters are in the body.
+    /// The parameters of stable_token are in its body, which only a POST has.
     #[error("stable_token takes POST")]
     StableTokenMethod,
     /// Two servers could disagree about the end of the body.
@@ -42,7 +42,7 @@ pub enum Stranger {
     /// The sidecar cannot see the calls in a tunnel.
     #[error("CONNECT is not for this proxy: call http://…, so that the token can be put in")]
     Connect,
-    /// It is DNS rebinding, or a call for another server.
+    /// The Host header names another server. A browser sends such a call when a web page uses DNS rebinding.
     #[error(
         "this sidecar calls WeChat only: Host must be a loopback name, one of WeChat's hosts, or allowed by --allow-host"
     )]
@@ -50,10 +50,10 @@ pub enum Stranger {
     /// A command such as `health` was sent to the wrong port.
     #[error("this port carries calls to WeChat; the question is for the admin port, see --admin")]
     ForAdmin,
-    /// It comes from a web page.
+    /// The headers are those of a browser, so a web page sent the call.
     #[error("calls from a browser are not passed on")]
     Browser,
-    /// The other proxy may have received it from anybody.
+    /// Another proxy forwarded the call, and may have received it from anybody.
     #[error(
         "this call was forwarded by another proxy, so it may be a stranger's; if that is wanted, see --allow-forwarded"
     )]
@@ -63,44 +63,44 @@ pub enum Stranger {
 /// Why the configuration forbids a call.
 #[derive(Debug, thiserror::Error)]
 pub enum Closed {
-    /// It is `clear_quota/v2`.
+    /// The call is `clear_quota/v2`.
     #[error(
         "clear_quota/v2 resets the whole account's quota, an operator's act; see --allow-clear-quota"
     )]
     QuotaReset,
-    /// It is the login of a user, and the account has no AppSecret.
+    /// The call is the login of a user, and the account has no AppSecret.
     #[error(
         "a login takes the AppSecret, which this account has not: set its secret_file or secret"
     )]
     Login,
-    /// It is a token request.
+    /// The call is a token request.
     #[error(
         "the sidecar answers no token requests (--token-endpoint off): call the API without a token"
     )]
     TokenEndpoint,
 }
 
-/// Why the body of the app is missing.
+/// Why the app's body is incomplete.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyMissing {
-    /// It ended while it was sent to WeChat.
+    /// The body ended while it was sent to WeChat.
     #[error("it ended early")]
     Ended,
-    /// It ended while it was buffered.
+    /// The body ended while it was buffered.
     #[error("{0}")]
     Broken(#[source] BodyError),
 }
 
-/// What is used up.
+/// The limit that was reached.
 #[derive(Debug, thiserror::Error)]
 pub enum Crowded {
-    /// The budget, for a body that says which account is meant.
+    /// The budget has no room for a token request, whose body says which account is meant.
     #[error("no room for a token request")]
     TokenRequest,
-    /// The budget, for a body that must be buffered because WeChat needs a Content-Length.
+    /// The budget has no room for a body that must be buffered, because WeChat needs a Content-Length.
     #[error("no room to hold a body without Content-Length")]
     Body,
-    /// The connections to WeChat.
+    /// All connections to WeChat that may be open are busy.
     #[error("{}", DialError::AtCapacity)]
     Connections,
 }
@@ -111,10 +111,10 @@ pub enum SendFailure {
     /// The target of the call is too long.
     #[error("its target is too long")]
     TargetTooLong,
-    /// No byte of a reply arrived.
+    /// No reply arrived.
     #[error("{0}")]
     NoReply(#[from] SendError),
-    /// The app did not ask for that.
+    /// WeChat switched protocols, which the app did not ask for.
     #[error("WeChat switched protocols")]
     SwitchedProtocols,
     /// The reply stopped while its beginning was read, before any of it was passed on.

@@ -20,14 +20,14 @@ const OF_OTHERS: [&str; 4] = [
 /// A call to WeChat never keeps its `access_token`. A call to WeCom may have the token of another corp, from
 /// `/cgi-bin/corpgroup/corp/gettoken`. So a token that is neither a placeholder nor was ever the account's own is not
 /// replaced, and a refusal of it is not handled.
-pub(super) fn credential(call: &Call<'_>) -> Result<Credential, ProxyError> {
+pub(super) fn effective_credential(call: &Call<'_>) -> Result<Credential, ProxyError> {
     let takes = call.endpoint.credential;
     if call.account.api == Api::Wechat || takes != Credential::AccessToken {
         return Ok(takes);
     }
     let brings = |name| values(call.query, name).any(|token| !token.is_empty());
     if OF_OTHERS.into_iter().any(brings) {
-        return Ok(Credential::Own);
+        return Ok(Credential::CallersToken);
     }
     let (mut ours, mut theirs) = (false, false);
     for token in values(call.query, "access_token").filter(|token| !token.is_empty()) {
@@ -38,7 +38,7 @@ pub(super) fn credential(call: &Call<'_>) -> Result<Credential, ProxyError> {
     }
     match (ours, theirs) {
         (true, true) => Err(Malformed::TwoTokens.into()),
-        (false, true) => Ok(Credential::Own),
+        (false, true) => Ok(Credential::CallersToken),
         (_, false) => Ok(Credential::AccessToken),
     }
 }

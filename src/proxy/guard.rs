@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts, uri::Authority};
 
 use super::{
-    GuardOptions, HEADER,
+    GuardOptions, STATUS_HEADER,
     cause::{Malformed, Stranger},
     error::ProxyError,
 };
@@ -39,7 +39,7 @@ pub const KEY: &str = "x-wechat-sidecar-key";
 /// The header that names the account, by AppID or name.
 pub const APPID: &str = "x-wechat-appid";
 
-/// The value of [`HEADER`] on a request to the admin port. A port for calls rejects such a request.
+/// The value of [`STATUS_HEADER`] on a request to the admin port. A port for calls rejects such a request.
 pub const FOR_ADMIN: &str = "for-admin";
 
 /// The hosts of WeChat: the default one, the one for disaster recovery, the regional ones, and one that old SDKs use.
@@ -133,7 +133,10 @@ impl GuardOptions {
         if !headers.keys().any(tells_origin) {
             return Ok(());
         }
-        let is_for_admin = headers.get_all(HEADER).iter().any(|said| said == FOR_ADMIN);
+        let is_for_admin = headers
+            .get_all(STATUS_HEADER)
+            .iter()
+            .any(|said| said == FOR_ADMIN);
         if is_for_admin && exposure != Exposure::Admin {
             return Err(Stranger::ForAdmin.into());
         }
@@ -171,7 +174,7 @@ fn tells_origin(name: &HeaderName) -> bool {
     const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     matches!(*name, header::ORIGIN | header::FORWARDED)
-        || [SITE, FORWARDED_FOR, HEADER].contains(name)
+        || [SITE, FORWARDED_FOR, STATUS_HEADER].contains(name)
 }
 
 #[cfg(test)]

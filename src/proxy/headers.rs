@@ -84,7 +84,7 @@ fn stays_with_us(name: &HeaderName) -> bool {
     ) || [
         KEEP_ALIVE,
         PROXY_CONNECTION,
-        super::HEADER,
+        super::STATUS_HEADER,
         super::error::WECHAT_ERRCODE,
     ]
     .contains(name)

@@ -50,7 +50,8 @@ impl Proxy {
     ) -> Result<Answered, Unanswered> {
         let keeper = &call.account.keeper;
         // Get the token first, so that a call that waits for it holds no memory.
-        let mut token = keeper.token().await?;
+        let token = keeper.token().await;
+        let mut token = token.map_err(Unanswered::before_body)?;
         let body = self.buffer(body).await?;
         let replayable = body.whole().is_some();
         let answered = |(outcome, reply)| Answered {

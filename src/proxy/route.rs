@@ -8,7 +8,7 @@ use super::{
     ListenerInfo, Reply,
     cause::Malformed,
     error::ProxyError,
-    select_account::{self, Selected, select_account, with_one_slash},
+    select_account::{self, BodyAppid, Selected, select_account, with_one_slash},
     target::values,
 };
 use crate::{
@@ -34,13 +34,12 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Routes the call with this `head`. `in_body` is the AppID in the body of a token request, empty for none.
-    /// Returns `None` for a token request whose body must be read first.
+    /// Routes the call with this `head`. Returns `None` for a token request whose body must be read first.
     pub(super) fn of(
         head: &'a Parts,
         listener: &ListenerInfo,
         accounts: &Accounts,
-        in_body: Option<&str>,
+        in_body: BodyAppid<'_>,
     ) -> Result<Option<Self>, ProxyError> {
         let target = (with_one_slash(head.uri.path()), head.uri.query());
         let found = select_account(target, &head.headers, listener, accounts, in_body)?;

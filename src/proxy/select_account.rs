@@ -29,6 +29,15 @@ pub(super) struct Selected<'a> {
     pub(super) path: &'a str,
 }
 
+/// The AppID in the body of a token request.
+#[derive(Clone, Copy)]
+pub(super) enum BodyAppid<'a> {
+    /// The body was not read yet.
+    Unread,
+    /// The body was read, and this is in it.
+    Read(Option<&'a str>),
+}
+
 /// The hints at its account that were found in a call so far.
 struct Hints<'a> {
     accounts: &'a Accounts,
@@ -116,14 +125,13 @@ fn may_be_real(token: &str) -> bool {
     token.len() >= SHORTEST && token.bytes().all(is_of_its_alphabet)
 }
 
-/// Selects the account of a call to `path`, which begins with one slash. `in_body` is the AppID in the body of a
-/// token request. `None` for a call whose body must be read first.
+/// Selects the account of a call to `path`, which begins with one slash. `None` for a token request whose body must be read first.
 pub(super) fn select_account<'a>(
     (path, query): (&'a str, Option<&str>),
     headers: &HeaderMap,
     listener: &ListenerInfo,
     accounts: &Accounts,
-    in_body: Option<&str>,
+    in_body: BodyAppid<'_>,
 ) -> Result<Option<Selected<'a>>, ProxyError> {
     let mut hints = Hints {
         accounts,
@@ -211,7 +219,7 @@ pub(super) fn is_token_request_elsewhere(api: Api, endpoint: &Endpoint<'_>) -> b
         Api::Wecom => Api::Wechat,
     };
     let there = Endpoint::of(other, endpoint.path());
-    there.is_ok_and(|there| there.credential == Credential::TokenFetch)
+    there.is_ok_and(|there| there.credential == Credential::TokenRequest)
 }
 
 /// The path with exactly one slash at its beginning. An SDK whose base URL ends in a slash calls //cgi-bin/….
@@ -228,19 +236,19 @@ pub(super) fn with_one_slash(path: &str) -> &str {
 fn add_appid_or_tokens(
     path: &str,
     query: Option<&str>,
-    in_body: Option<&str>,
+    in_body: BodyAppid<'_>,
     hints: &mut Hints<'_>,
 ) -> Result<bool, ProxyError> {
     let at_wechat = Endpoint::of(Api::Wechat, path.as_bytes()).ok();
     let at_wecom = Endpoint::of(Api::Wecom, path.as_bytes()).ok();
     let request = add_appids([at_wechat.as_ref(), at_wecom.as_ref()], query, hints)?;
     match (in_body, request) {
-        (Some(""), _) => {}
-        (Some(appid), _) => hints.add(Selection::Appid, appid)?,
-        (None, Some(request)) => {
+        (BodyAppid::Read(None), _) => {}
+        (BodyAppid::Read(Some(appid)), _) => hints.add(Selection::Appid, appid)?,
+        (BodyAppid::Unread, Some(request)) => {
             return Ok(!hints.is_empty() || request.path() != STABLE_TOKEN.as_bytes());
         }
-        (None, None) => hints.add_tokens(at_wechat.as_ref(), query)?,
+        (BodyAppid::Unread, None) => hints.add_tokens(at_wechat.as_ref(), query)?,
     }
     Ok(true)
 }
@@ -268,7 +276,7 @@ fn add_appids<'a>(
 fn takes_secret(endpoint: &Endpoint<'_>) -> bool {
     matches!(
         endpoint.credential,
-        Credential::TokenFetch | Credential::Secret
+        Credential::TokenRequest | Credential::Secret
     )
 }
 

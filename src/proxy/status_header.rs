@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue};
 use super::Reply;
 
 /// The header on replies that says what the sidecar did.
-pub const HEADER: HeaderName = HeaderName::from_static("x-wechat-sidecar");
+pub const STATUS_HEADER: HeaderName = HeaderName::from_static("x-wechat-sidecar");
 
 /// A value of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,5 +48,5 @@ impl Mark {
 pub(super) fn mark(reply: &mut Reply, mark: Mark) {
     reply
         .headers_mut()
-        .append(HEADER, HeaderValue::from_static(mark.word()));
+        .append(STATUS_HEADER, HeaderValue::from_static(mark.word()));
 }

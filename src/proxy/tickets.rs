@@ -52,7 +52,10 @@ impl Proxy {
                 });
                 (Outcome::Local, answer)
             }
-            Err(none) => (Outcome::Errcode, error_of(none)?),
+            Err(none) => (
+                Outcome::Errcode,
+                error_of(none).map_err(Unanswered::before_body)?,
+            ),
         };
         let mut reply = json_reply(answer);
         mark(&mut reply, Mark::Local);
@@ -69,7 +72,7 @@ impl Proxy {
 fn error_of(none: NoToken) -> Result<Value, ProxyError> {
     let NoToken { error, retry_after } = none;
     match error {
-        TokenError::Refused { code, message, .. } => {
+        TokenError::Errcode { code, message, .. } => {
             Ok(json!({ "errcode": code, "errmsg": message }))
         }
         TokenError::Elsewhere(error) => {

@@ -29,8 +29,7 @@ const LARGEST: usize = 64 * 1024;
 /// The parameters in the body of a token request.
 #[derive(Debug, Default)]
 pub(super) struct TokenRequest {
-    /// Its AppID; empty if there is none.
-    pub(super) appid: String,
+    pub(super) appid: Option<String>,
     /// Whether it asks for a forced refresh.
     forced: bool,
 }
@@ -48,9 +47,10 @@ pub(super) async fn read(proxy: &Proxy, body: RequestBody) -> Result<TokenReques
     let body = body.ok_or(Malformed::LongTokenRequest)?;
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
     let appid = request.get("appid").and_then(Value::as_str);
+    let appid = appid.filter(|appid| !appid.is_empty());
     let forced = request.get("force_refresh");
     Ok(TokenRequest {
-        appid: appid.unwrap_or_default().to_owned(),
+        appid: appid.map(str::to_owned),
         forced: forced.is_some_and(|force| *force != Value::Bool(false)),
     })
 }
@@ -69,8 +69,8 @@ pub(super) async fn answer(
         return Err(Malformed::StableTokenMethod.into());
     }
     call.names_appid()?;
-    if !request.appid.is_empty() && !call.account.is_called(&request.appid) {
-        return Err(match proxy.directory.now().find(&request.appid) {
+    if let Some(appid) = request.appid.filter(|appid| !call.account.is_called(appid)) {
+        return Err(match proxy.directory.now().find(&appid) {
             Lookup::Unknown => ProxyError::ForeignAppid,
             Lookup::One(_) | Lookup::Ambiguous => ProxyError::TwoAccounts,
         });

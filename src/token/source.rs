@@ -165,7 +165,7 @@ impl TokenSource for AccountSource {
 pub enum TokenError {
     /// WeChat or WeCom answered with an error code.
     #[error("the token request was refused: errcode {code} ({message})")]
-    Refused {
+    Errcode {
         /// The error code.
         code: i64,
         /// Its errmsg, which names the IP to whitelist and the rid for its support.
@@ -211,7 +211,7 @@ impl TokenError {
     /// WeChat's error code, if it answered with one.
     pub fn code(&self) -> Option<i64> {
         match self {
-            Self::Refused { code, .. } => Some(*code),
+            Self::Errcode { code, .. } => Some(*code),
             Self::Elsewhere(error) => error.code(),
             Self::Unreachable(_)
             | Self::Invalid(_)
@@ -228,7 +228,7 @@ impl TokenError {
     /// What the operator can do about it, if an error code says so.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
-            Self::Refused { kind, .. } => Some(kind.advice()),
+            Self::Errcode { kind, .. } => Some(kind.advice()),
             Self::Elsewhere(error) | Self::WithoutToken(error) => error.advice(),
             _ => None,
         }
@@ -258,7 +258,7 @@ impl TokenError {
     /// Whether this process may have sent a request to WeChat.
     pub fn was_sent(&self) -> bool {
         match self {
-            Self::Refused { .. }
+            Self::Errcode { .. }
             | Self::Unreachable(_)
             | Self::Invalid(_)
             | Self::TimedOut
@@ -275,7 +275,7 @@ impl TokenError {
     /// What the error means for the next attempt.
     pub fn kind(&self) -> TokenErrorKind {
         match self {
-            Self::Refused { kind, .. } => *kind,
+            Self::Errcode { kind, .. } => *kind,
             Self::Elsewhere(error) => error.kind(),
             // All replicas get this error, and a token that is about to expire is still renewed.
             Self::BudgetSpent(_) => TokenErrorKind::MinuteQuota,

@@ -18,13 +18,13 @@ pub enum Credential {
     /// The account's access_token in the query: almost everything.
     AccessToken,
     /// A token that only the caller can have, such as a user's or a third party's. It is passed unchanged.
-    Own,
+    CallersToken,
     /// No token at all.
     Nothing,
     /// AppID and AppSecret in the query, for user logins.
     Secret,
     /// AppID and AppSecret, or corpid and secret, for a token request. It is answered here and never sent on.
-    TokenFetch,
+    TokenRequest,
     /// AppID and AppSecret, to reset the account's quota. That is for operators.
     QuotaReset,
 }
@@ -67,7 +67,7 @@ impl<'a> Endpoint<'a> {
     /// let call = Endpoint::of(Api::Wechat, b"/cgi-bin/user%2finfo");
     /// assert!(call.is_err());
     /// let call = Endpoint::of(Api::Wechat, b"/sns/%75serinfo").unwrap();
-    /// assert_eq!(call.credential, Credential::Own);
+    /// assert_eq!(call.credential, Credential::CallersToken);
     /// ```
     pub fn of(api: Api, path: &'a [u8]) -> Result<Self, PathError> {
         // Paths of the table are canonical.
@@ -121,8 +121,8 @@ pub fn is_top_level(segment: &str) -> bool {
 fn guess(api: Api, path: &[u8]) -> Credential {
     let begins = |starts: &[&[u8]]| starts.iter().any(|start| path.starts_with(start));
     match api {
-        Api::Wechat if begins(&OF_PLATFORMS) && !OURS.contains(&path) => Credential::Own,
-        Api::Wecom if begins(&OF_PROVIDERS) => Credential::Own,
+        Api::Wechat if begins(&OF_PLATFORMS) && !OURS.contains(&path) => Credential::CallersToken,
+        Api::Wecom if begins(&OF_PROVIDERS) => Credential::CallersToken,
         Api::Wecom if path.starts_with(OF_ROBOTS) => Credential::Nothing,
         Api::Wechat | Api::Wecom => Credential::AccessToken,
     }
@@ -228,10 +228,10 @@ mod tests {
 
     #[test]
     fn the_exceptions_of_the_documents_hold() {
-        use Credential::{AccessToken, Nothing, Own, QuotaReset, Secret, TokenFetch};
+        use Credential::{AccessToken, CallersToken, Nothing, QuotaReset, Secret, TokenRequest};
         for (path, wanted) in [
-            ("/cgi-bin/token", TokenFetch),
-            ("/cgi-bin/stable_token", TokenFetch),
+            ("/cgi-bin/token", TokenRequest),
+            ("/cgi-bin/stable_token", TokenRequest),
             ("/cgi-bin/clear_quota/v2", QuotaReset),
             ("/cgi-bin/component/clear_quota/v2", Nothing),
             ("/cgi-bin/component/api_component_token", Nothing),
@@ -239,17 +239,17 @@ mod tests {
             ("/sns/jscode2session", Secret),
             ("/sns/oauth2/access_token", Secret),
             ("/sns/oauth2/refresh_token", Nothing),
-            ("/sns/userinfo", Own),
-            ("/sns/auth", Own),
-            ("/sns/component/jscode2session", Own),
-            ("/sns/oauth2/component/access_token", Own),
-            ("/sns/something/new", Own),
-            ("/cgi-bin/component/api_query_auth", Own),
-            ("/cgi-bin/component/something_new", Own),
-            ("/componenttcb/something_new", Own),
-            ("/wxa/component/something_new", Own),
-            ("/wxa/gettemplatelist", Own),
-            ("/wxa/servicemarket/service/login_auth", Own),
+            ("/sns/userinfo", CallersToken),
+            ("/sns/auth", CallersToken),
+            ("/sns/component/jscode2session", CallersToken),
+            ("/sns/oauth2/component/access_token", CallersToken),
+            ("/sns/something/new", CallersToken),
+            ("/cgi-bin/component/api_query_auth", CallersToken),
+            ("/cgi-bin/component/something_new", CallersToken),
+            ("/componenttcb/something_new", CallersToken),
+            ("/wxa/component/something_new", CallersToken),
+            ("/wxa/gettemplatelist", CallersToken),
+            ("/wxa/servicemarket/service/login_auth", CallersToken),
             ("/cgi-bin/component/getprivacysetting", AccessToken),
             ("/cgi-bin/component/setprivacysetting", AccessToken),
             ("/cgi-bin/component/uploadprivacyextfile", AccessToken),
@@ -268,10 +268,10 @@ mod tests {
 
     #[test]
     fn wecom_has_paths_and_exceptions_of_its_own() {
-        use Credential::{AccessToken, Nothing, Own, TokenFetch};
+        use Credential::{AccessToken, CallersToken, Nothing, TokenRequest};
         for (path, wanted) in [
-            ("/cgi-bin/gettoken", TokenFetch),
-            ("/cgi-bin/GetToken/", TokenFetch),
+            ("/cgi-bin/gettoken", TokenRequest),
+            ("/cgi-bin/GetToken/", TokenRequest),
             ("/cgi-bin/message/send", AccessToken),
             ("/cgi-bin/miniprogram/jscode2session", AccessToken),
             ("/cgi-bin/auth/getuserinfo", AccessToken),
@@ -284,15 +284,18 @@ mod tests {
             ("/cgi-bin/openhw/get_model_token", Nothing),
             ("/cgi-bin/webhook/send", Nothing),
             ("/cgi-bin/webhook/something_new", Nothing),
-            ("/cgi-bin/service/get_corp_token", Own),
-            ("/cgi-bin/service/get_login_info", Own),
-            ("/cgi-bin/service/something_new", Own),
-            ("/cgi-bin/license/something_new", Own),
-            ("/cgi-bin/openhw/something_new", Own),
-            ("/cgi-bin/paytool/something_new", Own),
-            ("/cgi-bin/advanced_api/something_new", Own),
-            ("/cgi-bin/idconvert/upgrade_chatid_for_new_corp", Own),
-            ("/cgi-bin/hardware/get_device_feature", Own),
+            ("/cgi-bin/service/get_corp_token", CallersToken),
+            ("/cgi-bin/service/get_login_info", CallersToken),
+            ("/cgi-bin/service/something_new", CallersToken),
+            ("/cgi-bin/license/something_new", CallersToken),
+            ("/cgi-bin/openhw/something_new", CallersToken),
+            ("/cgi-bin/paytool/something_new", CallersToken),
+            ("/cgi-bin/advanced_api/something_new", CallersToken),
+            (
+                "/cgi-bin/idconvert/upgrade_chatid_for_new_corp",
+                CallersToken,
+            ),
+            ("/cgi-bin/hardware/get_device_feature", CallersToken),
             ("/cgi-bin/something/new", AccessToken),
         ] {
             let endpoint = Endpoint::of(Api::Wecom, path.as_bytes()).unwrap();
@@ -308,7 +311,7 @@ mod tests {
             "/CGI-bin/Token",
             "/%63gi-bin/token",
         ] {
-            assert_eq!(credential(path), Credential::TokenFetch, "{path}");
+            assert_eq!(credential(path), Credential::TokenRequest, "{path}");
         }
     }
 

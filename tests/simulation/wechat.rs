@@ -198,7 +198,7 @@ impl Wechat {
 }
 
 fn refused(code: i64) -> TokenError {
-    TokenError::Refused {
+    TokenError::Errcode {
         code,
         message: String::new(),
         kind: TokenErrorKind::of(Api::Wechat, code),

@@ -74,6 +74,9 @@ fn told(
         .split_once('?')
         .map_or((target, None), |(path, query)| (path, Some(query)));
     let target = (with_one_slash(path), query);
+    let in_body = in_body.map_or(BodyAppid::Unread, |appid| {
+        BodyAppid::Read(Some(appid).filter(|appid| !appid.is_empty()))
+    });
     match select_account(target, &map, &entrance, accounts, in_body) {
         Ok(Some(found)) => format!("{} {} {}", found.account.id(), found.by.label(), found.path),
         Ok(None) => "body".to_owned(),

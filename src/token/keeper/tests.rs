@@ -58,7 +58,7 @@ fn same(_: u64) -> Result<Token, TokenError> {
 }
 
 fn failing(_: u64) -> Result<Token, TokenError> {
-    Err(TokenError::Refused {
+    Err(TokenError::Errcode {
         code: 40125,
         message: "invalid appsecret".to_owned(),
         kind: TokenErrorKind::WrongSecret,

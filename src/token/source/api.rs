@@ -161,7 +161,7 @@ fn parse_token(api: Api, body: &[u8], secret: &Secret) -> Option<Result<Token, T
         let message = field("errmsg")
             .and_then(Value::as_str)
             .unwrap_or("no errmsg");
-        return Some(Err(TokenError::Refused {
+        return Some(Err(TokenError::Errcode {
             code,
             message: clean(message, secret),
             kind: TokenErrorKind::of(api, code),

@@ -155,7 +155,7 @@ fn parse_ticket(api: Api, body: &[u8], before: Option<&Token>) -> Result<Token, 
     if let Some(code) = errcode::errcode(body).filter(|code| *code != 0) {
         let message = field("errmsg").and_then(Value::as_str);
         let message = message.unwrap_or("no errmsg").chars();
-        return Err(TokenError::Refused {
+        return Err(TokenError::Errcode {
             code,
             message: message.filter(|c| !c.is_control()).take(300).collect(),
             kind: error_kind(api, code),

@@ -55,13 +55,13 @@ fn row(line: &'static str) -> Option<Row> {
         "access_token" => Credential::AccessToken,
         "none" => Credential::Nothing,
         "secret" => Credential::Secret,
-        "token_request" => Credential::TokenFetch,
+        "token_request" => Credential::TokenRequest,
         "quota_reset" => Credential::QuotaReset,
         "user_access_token" | "component_access_token" | "component_in_access_token" => {
-            Credential::Own
+            Credential::CallersToken
         }
-        "suite_access_token" | "provider_access_token" => Credential::Own,
-        "device_access_token" | "model_access_token" => Credential::Own,
+        "suite_access_token" | "provider_access_token" => Credential::CallersToken,
+        "device_access_token" | "model_access_token" => Credential::CallersToken,
         _ => return None,
     };
     Some(Row { label, credential })

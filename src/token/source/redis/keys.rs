@@ -202,7 +202,7 @@ pub(super) fn encode_note(note: &Note) -> String {
     match note {
         Note::Refused {
             error:
-                TokenError::Refused {
+                TokenError::Errcode {
                     code,
                     message,
                     kind,
@@ -230,7 +230,7 @@ pub(super) fn decode_note(text: &[u8]) -> Option<Note> {
     }
     let kind: TokenErrorKind = serde_json::from_value(note.get("meaning")?.clone()).ok()?;
     Some(Note::Refused {
-        error: TokenError::Refused {
+        error: TokenError::Errcode {
             code: note.get("errcode")?.as_i64()?,
             message: note.get("errmsg")?.as_str()?.to_owned(),
             kind,
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn notes_come_back_as_they_were() {
         let refused = Note::Refused {
-            error: TokenError::Refused {
+            error: TokenError::Errcode {
                 code: 40164,
                 message: "invalid ip 1.2.3.4".to_owned(),
                 kind: TokenErrorKind::NotWhitelisted,

@@ -274,7 +274,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
     /// Publishes a refusal to replicas that would send the same request.
     async fn publish_failure(&self, error: &TokenError) {
         let count = self.state().failed(error);
-        let TokenError::Refused { kind, .. } = error else {
+        let TokenError::Errcode { kind, .. } = error else {
             return;
         };
         let (first, most) = kind.back_off();

@@ -318,7 +318,7 @@ enum Scope {
 
 fn scope(error: &TokenError) -> Scope {
     match error {
-        TokenError::Refused { kind, .. } => match kind {
+        TokenError::Errcode { kind, .. } => match kind {
             TokenErrorKind::Busy
             | TokenErrorKind::Frozen
             | TokenErrorKind::DailyQuota

@@ -104,7 +104,7 @@ fn only_a_ticket_with_a_life_is_a_ticket() {
 #[test]
 fn an_error_keeps_its_code_and_its_message_and_is_remembered_by_its_kind() {
     let body = br#"{"errcode":48001,"errmsg":"api unauthorized\n rid: 1"}"#;
-    let Err(TokenError::Refused { code, message, .. }) = parse_ticket(Api::Wechat, body, None)
+    let Err(TokenError::Errcode { code, message, .. }) = parse_ticket(Api::Wechat, body, None)
     else {
         panic!()
     };
