@@ -206,14 +206,14 @@ impl Admin {
             }
         };
         if let Some(account) = account {
-            return has_token(account).map_err(unready);
+            return why_unready(account).map_or(Ok(()), |why| Err(unready(why)));
         }
         // Without a default, one account with a token is enough.
         let mut reason = "there is no account".to_owned();
         for account in accounts.iter() {
-            match has_token(account) {
-                Ok(()) => return Ok(()),
-                Err(why) => reason = why,
+            match why_unready(account) {
+                None => return Ok(()),
+                Some(why) => reason = why,
             }
         }
         Err(unready(reason))
@@ -301,23 +301,24 @@ fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-fn has_token(account: &Arc<Account>) -> Result<(), String> {
+/// The reason why calls of the account fail for want of a token, as a sentence.
+fn why_unready(account: &Arc<Account>) -> Option<String> {
     let status = account.keeper.status();
     if let Some(dead) = status.known_dead {
         let reason = dead.reason(|error| account.options.explain(error));
-        return Err(format!(
+        return Some(format!(
             "no usable access_token for {}: WeChat refuses it for every call, and {reason}",
             account.names()
         ));
     }
     if status.token.is_some_and(|token| token.is_alive()) {
-        return Ok(());
+        return None;
     }
     let reason = status.error.map_or_else(
         || "the first token request has not ended".to_owned(),
         |failure| account.options.explain(&failure.error),
     );
-    Err(format!("no access_token for {}: {reason}", account.names()))
+    Some(format!("no access_token for {}: {reason}", account.names()))
 }
 
 fn shown(account: &Account) -> AccountPage<'_> {

@@ -30,7 +30,7 @@ use crate::{
     token::source::{api, redis::Redis},
 };
 
-use accounts::{Listeners, OpenListener, ServedAccounts};
+use accounts::{AccountsError, Listeners, OpenListener, ServedAccounts};
 use problem_watch::watch_problems;
 use reload::ConfigSource;
 use running::{Running, watch_secrets, watch_suspensions};
@@ -76,9 +76,9 @@ pub enum StartError {
     /// The connector for calls cannot be built.
     #[error("upstream: {0}")]
     Connector(#[source] DialError),
-    /// An account cannot be opened. The text names it.
-    #[error("{0}")]
-    Account(String),
+    /// An account cannot be opened.
+    #[error(transparent)]
+    Account(#[from] AccountsError),
     /// The signal handler cannot be installed.
     #[error("SIGHUP cannot be handled: {0}")]
     Signals(#[source] io::Error),
@@ -176,7 +176,7 @@ impl App {
             factory.with_store(store),
             config.server.max_connections,
         );
-        let mut accounts = accounts.map_err(StartError::Account)?;
+        let mut accounts = accounts?;
         let directory = accounts.directory().clone();
         let mut tasks = JoinSet::new();
         let caller_key = config.proxy.guard.caller_key.clone();

@@ -59,7 +59,7 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
                 }
                 print(&done.stdout)
             }
-            Err(problem) => failed(&problem),
+            Err(error) => failed(&error.to_string()),
         },
     })
 }

@@ -1,19 +1,25 @@
 //! The life of one call, top to bottom.
 //!
 //! ```text
-//! guard           may the call be looked at          403
-//! route           call → account, endpoint           400 / 403 / 404
-//! token           waits only when there is none      503
-//! body            buffered whole, up to a limit      413 / 503 when it has no length either
-//! headers         head + token → the head to send
-//! forward         → the reply's head                 502 / 504
-//! errcode         the reply's beginning is read, if it can be a refusal
-//!                 → accepted: on to the app, done
-//! replay          → refused: another token, and the call is sent once more
+//! server          bytes → call, on a worker thread
+//! guard           may the call be looked at                        403
+//! route           call → account and endpoint                      400 / 403 / 404
+//! account::rules  may the app call this endpoint                   403
+//! tickets, token_endpoint
+//!                 a call for a ticket or a token is answered from what is kept here: done
+//! keeper          → token; waits only when there is none           503
+//! body            held whole up to a limit, to be sent again       413 / 503
+//! account::refused_endpoints
+//!                 a call that is refused whatever the token is answered so: done
+//! target, headers head + token → the head to send
+//! client          → the reply's head                               502 / 504
+//! forward         the reply's beginning is read, if it can be a refusal
+//!                 → accepted: it streams on to the app, done
+//! replay          → refused: keeper → another token, and the call is sent once more, never a third time
+//! error           a failure on the way becomes a reply in WeChat's shape
 //! ```
 //!
-//! A call for a ticket or a token ends earlier: `tickets` and `token_endpoint` answer it from what is kept here.
-//! Whatever goes wrong is a [`ProxyError`], which becomes a reply in WeChat's shape.
+//! `replay` has the steps from the token on, for the calls that take it.
 
 pub mod cause;
 mod credential;

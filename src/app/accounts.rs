@@ -1,6 +1,6 @@
 //! The accounts that are served. They are opened, changed and removed while calls go on.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use tokio::{
     sync::{Semaphore, watch},
@@ -8,11 +8,36 @@ use tokio::{
 };
 
 use crate::{
-    account::{Account, AccountFactory, Directory, Options},
+    account::{Account, AccountError, AccountFactory, Directory, Options},
     net::listen_addr::ListenAddr,
     secret::SecretSource,
     server::{Drain, Listener, SocketOwner, Workers},
 };
+
+/// Why the accounts cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("account {account}: {reason}")]
+pub struct AccountsError {
+    /// The name of the account.
+    account: String,
+    #[source]
+    reason: Unserved,
+}
+
+/// Why an account cannot be served.
+#[derive(Debug, thiserror::Error)]
+enum Unserved {
+    /// Its options do not fit together.
+    #[error(transparent)]
+    Options(#[from] AccountError),
+    /// Its listener cannot be opened.
+    #[error("listen: {address} cannot be listened on: {error}")]
+    Listen {
+        address: ListenAddr,
+        #[source]
+        error: io::Error,
+    },
+}
 
 /// All accounts, with their tasks and listeners.
 pub(super) struct ServedAccounts {
@@ -116,12 +141,12 @@ impl ServedAccounts {
         accounts: &[Options],
         factory: AccountFactory,
         max_connections: usize,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, AccountsError> {
         let mut kept = Vec::new();
         for options in accounts {
             let account = options.open(&factory);
             kept.push(ServedAccount::new(Arc::new(
-                account.map_err(|problem| of(options, &problem.to_string()))?,
+                account.map_err(|reason| AccountsError::of(options.id(), reason))?,
             )));
         }
         let all = kept.iter().map(|kept: &ServedAccount| kept.account.clone());
@@ -168,12 +193,12 @@ impl ServedAccounts {
         &mut self,
         accounts: Vec<Options>,
         listeners: &mut Listeners,
-    ) -> Result<Change, String> {
+    ) -> Result<Change, AccountsError> {
         let mut all = Vec::new();
         for options in accounts {
             let id = options.id().to_owned();
             let next = self.next(options).await;
-            all.push(next.map_err(|problem| format!("account {id}: {problem}"))?);
+            all.push(next.map_err(|reason| AccountsError::of(&id, reason))?);
         }
         // From here on nothing fails.
         let mut before = std::mem::take(&mut self.kept);
@@ -219,7 +244,7 @@ impl ServedAccounts {
         Ok(change)
     }
 
-    async fn next(&self, options: Options) -> Result<Update, String> {
+    async fn next(&self, options: Options) -> Result<Update, Unserved> {
         let before = self
             .kept
             .iter()
@@ -227,16 +252,8 @@ impl ServedAccounts {
         let before = before.map(|kept| &kept.account);
         let account = match before {
             Some(before) if before.options == options => before.clone(),
-            Some(before) => Arc::new(
-                options
-                    .open_after(before, &self.factory)
-                    .map_err(|error| error.to_string())?,
-            ),
-            None => Arc::new(
-                options
-                    .open(&self.factory)
-                    .map_err(|error| error.to_string())?,
-            ),
+            Some(before) => Arc::new(options.open_after(before, &self.factory)?),
+            None => Arc::new(options.open(&self.factory)?),
         };
         let is_open = |address: &ListenAddr| {
             let its =
@@ -256,8 +273,10 @@ impl ServedAccounts {
                 NewListener::Before(address.clone())
             } else {
                 let listener = Listener::bind(address).await;
-                let listener = listener
-                    .map_err(|error| format!("listen: {address} cannot be listened on: {error}"))?;
+                let listener = listener.map_err(|error| Unserved::Listen {
+                    address: address.clone(),
+                    error,
+                })?;
                 NewListener::New(address.clone(), listener)
             });
         }
@@ -322,6 +341,11 @@ fn take(open: &mut Vec<OpenListener>, address: &ListenAddr, id: &str) -> Option<
     Some(open)
 }
 
-fn of(options: &Options, problem: &str) -> String {
-    format!("account {}: {problem}", options.id())
+impl AccountsError {
+    fn of(account: &str, reason: impl Into<Unserved>) -> Self {
+        Self {
+            account: account.to_owned(),
+            reason: reason.into(),
+        }
+    }
 }

@@ -77,6 +77,7 @@ async fn apply(
         Ok(config) => {
             let keys = running.fixed_differences(&config);
             let changed = accounts.change(config.accounts, listeners).await;
+            let changed = changed.map_err(|error| error.to_string());
             changed.map(|change| (change, keys, config.warnings))
         }
         Err(error) => Err(error.to_string()),

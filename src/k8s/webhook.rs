@@ -6,11 +6,12 @@ pub mod bootstrap;
 mod ca_bundle;
 mod certificate;
 pub mod cluster;
+mod error;
 mod metrics;
 mod patch;
 mod review;
 
-use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
@@ -31,6 +32,7 @@ use crate::{
 };
 use certificate::Certificate;
 use cluster::Cluster;
+use error::{ClusterError, MalformedReview, ServeError};
 use metrics::{Reviewed, WebhookMetrics};
 use review::ReviewReply;
 
@@ -68,7 +70,34 @@ struct Webhook {
 }
 
 /// Why a review has no answer. Then failurePolicy decides.
-struct ReviewError(Reviewed, StatusCode, String);
+#[derive(Debug, thiserror::Error)]
+enum ReviewError {
+    /// The request is no review.
+    #[error(transparent)]
+    Malformed(#[from] MalformedReview),
+    /// The settings of the namespace cannot be read, and are not guessed.
+    #[error(transparent)]
+    Namespace(#[from] ClusterError),
+}
+
+impl ReviewError {
+    fn reviewed(&self) -> Reviewed {
+        match self {
+            Self::Malformed(_) => Reviewed::Malformed,
+            Self::Namespace(_) => Reviewed::Failed,
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(MalformedReview::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Malformed(MalformedReview::TooMany) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Malformed(MalformedReview::ContentType) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Namespace(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
 
 /// How long the body of a review may take. The API server does not wait that long for the answer.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -95,22 +124,24 @@ const HOST: http_host::Options = http_host::Options {
 pub async fn serve(options: Options, log: Log) -> ExitCode {
     match start(options, log).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            tracing::error!("{problem}");
+        Err(error) => {
+            tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn start(options: Options, log: Log) -> Result<(), String> {
+async fn start(options: Options, log: Log) -> Result<(), ServeError> {
     let certificate = Certificate::load(&options.certificate, &options.key)?;
     let certificate = Arc::new(certificate);
     let listener = TcpListener::bind(options.listen).await;
-    let listener = listener.map_err(|error| format!("--listen: {}: {error}", options.listen))?;
-    let at = |error: io::Error| error.to_string();
-    let address = listener.local_addr().map_err(at)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(at)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(at)?;
+    let listener = listener.map_err(|error| ServeError::Listen {
+        address: options.listen,
+        error,
+    })?;
+    let address = listener.local_addr().map_err(ServeError::System)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::System)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::System)?;
     let drain = Drain::default();
     let webhook = Arc::new(Webhook {
         injector: options.injector,
@@ -141,11 +172,11 @@ async fn start(options: Options, log: Log) -> Result<(), String> {
         drain.leave();
         sleep(options.shutdown_delay).await;
         drain.drain();
-        serving.await.map_err(|error| error.to_string())
+        serving.await.map_err(ServeError::Panicked)
     };
     tokio::select! {
         ended = end => ended,
-        () = signalled() => Err("a second signal: ending at once".to_owned()),
+        () = signalled() => Err(ServeError::SecondSignal),
     }
 }
 
@@ -192,9 +223,10 @@ impl Webhook {
                 self.metrics.count(reviewed, started.elapsed());
                 page("application/json", body)
             }
-            Err(ReviewError(reviewed, status, problem)) => {
+            Err(error) => {
+                let (status, problem) = (error.status(), error.to_string());
                 tracing::warn!(%status, problem, "a review cannot be answered");
-                self.metrics.count(reviewed, started.elapsed());
+                self.metrics.count(error.reviewed(), started.elapsed());
                 text(status, &problem)
             }
         }
@@ -202,17 +234,11 @@ impl Webhook {
 
     async fn review(&self, request: HostRequest) -> Result<ReviewReply, ReviewError> {
         let (body, _reservation) = self.read(request).await?;
-        let malformed =
-            |problem| ReviewError(Reviewed::Malformed, StatusCode::BAD_REQUEST, problem);
-        let review = review::Review::parse(&body).map_err(malformed)?;
+        let review = review::Review::parse(&body)?;
         drop(body);
         let namespace = match review.namespace() {
             Some(name) if self.namespaces && review.is_for_us() => {
-                let found = self.cluster.namespace(name).await;
-                // The settings cannot be read, and are not guessed. failurePolicy decides.
-                found.map_err(|problem| {
-                    ReviewError(Reviewed::Failed, StatusCode::INTERNAL_SERVER_ERROR, problem)
-                })?
+                self.cluster.namespace(name).await?
             }
             _ => Arc::default(),
         };
@@ -225,9 +251,7 @@ impl Webhook {
     async fn read(
         &self,
         request: HostRequest,
-    ) -> Result<(Vec<u8>, Option<Reservation>), ReviewError> {
-        let wrong =
-            |status, problem: &str| ReviewError(Reviewed::Malformed, status, problem.to_owned());
+    ) -> Result<(Vec<u8>, Option<Reservation>), MalformedReview> {
         let HostRequest { head, mut body, .. } = request;
         let (mut bytes, mut reservation) = (Vec::new(), self.bodies.reserve(0));
         let end = Instant::now() + PATIENCE;
@@ -235,33 +259,26 @@ impl Webhook {
             let frame = match timeout_at(end, body.frame()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(_))) | Err(_) => {
-                    return Err(wrong(StatusCode::BAD_REQUEST, "the body did not arrive"));
-                }
+                Ok(Some(Err(_))) | Err(_) => return Err(MalformedReview::NoBody),
             };
             let Ok(data) = frame.into_data() else {
                 continue;
             };
             if bytes.len() + data.len() > LARGEST_BODY {
-                return Err(wrong(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "the body is larger than 6 MiB",
-                ));
+                return Err(MalformedReview::TooLarge);
             }
             if !reservation
                 .as_mut()
                 .is_some_and(|held| held.grow(data.len()))
             {
-                let problem = "too many reviews at once";
-                return Err(wrong(StatusCode::SERVICE_UNAVAILABLE, problem));
+                return Err(MalformedReview::TooMany);
             }
             bytes.extend_from_slice(&data);
         }
         let kind = head.headers.get(header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if kind.split(';').next().map(str::trim) != Some("application/json") {
-            let problem = "the Content-Type is not application/json";
-            return Err(wrong(StatusCode::UNSUPPORTED_MEDIA_TYPE, problem));
+            return Err(MalformedReview::ContentType);
         }
         Ok((bytes, reservation))
     }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Injector,
-    stream::{self, Direction},
+    stream::{self, Direction, StreamError},
 };
 
 /// The options of a run.
@@ -20,6 +20,28 @@ pub struct Options {
     pub direction: Direction,
     /// The options of injection.
     pub injector: Injector,
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+enum InjectError {
+    /// A file cannot be read.
+    #[error("{file}: {error}")]
+    Read {
+        file: String,
+        #[source]
+        error: io::Error,
+    },
+    /// A file is binary.
+    #[error("{0}: it is not UTF-8")]
+    NotUtf8(String),
+    /// The files have a mistake.
+    #[error("{name}: {error}")]
+    Stream {
+        name: String,
+        #[source]
+        error: StreamError,
+    },
 }
 
 /// Writes all files to stdout as one stream, and what was done to stderr. If any of them has a mistake, nothing is
@@ -39,15 +61,15 @@ pub fn inject(options: &Options) -> ExitCode {
                 }
             }
         }
-        Err(problem) => {
-            complain(&problem);
+        Err(error) => {
+            complain(&error.to_string());
             complain("nothing was written");
             ExitCode::FAILURE
         }
     }
 }
 
-fn injected(options: &Options) -> Result<(String, Vec<String>), String> {
+fn injected(options: &Options) -> Result<(String, Vec<String>), InjectError> {
     // Namespace objects in one file apply to workloads in another.
     let mut whole = String::new();
     for file in &options.files {
@@ -69,18 +91,25 @@ fn injected(options: &Options) -> Result<(String, Vec<String>), String> {
         _ => "the files together",
     };
     let done = stream::transform(&options.injector, &whole, options.direction);
-    let done = done.map_err(|problem| format!("{name}: {problem}"))?;
+    let done = done.map_err(|error| InjectError::Stream {
+        name: name.to_owned(),
+        error,
+    })?;
     Ok((done.text, done.report))
 }
 
-fn read(file: &str) -> Result<String, String> {
+fn read(file: &str) -> Result<String, InjectError> {
     let mut bytes = Vec::new();
     let read = match file {
         "-" => io::stdin().lock().read_to_end(&mut bytes),
         path => fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
     };
-    read.map_err(|error| format!("{file}: {error}"))?;
-    String::from_utf8(bytes).map_err(|_| format!("{file}: it is not UTF-8"))
+    let named = || file.to_owned();
+    read.map_err(|error| InjectError::Read {
+        file: named(),
+        error,
+    })?;
+    String::from_utf8(bytes).map_err(|_| InjectError::NotUtf8(named()))
 }
 
 /// Prints a line on stderr. A failed write does not matter.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     InjectRefusal, InjectedPod, Injector, Outcome,
     workload::{self, Namespaces, PodTemplate},
-    yaml,
+    yaml::{self, YamlError},
 };
 
 /// What to do with the pods of a stream.
@@ -28,12 +28,35 @@ pub struct Transformed {
     pub report: Vec<String>,
 }
 
-/// Injects all workloads in `text`, or removes their sidecars. An error is a sentence, and then nothing was done.
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// A workload cannot have a sidecar as it is.
+    #[error("{name}: {refusal}")]
+    Workload {
+        /// Its kind and name.
+        name: String,
+        /// The reason.
+        #[source]
+        refusal: InjectRefusal,
+    },
+    /// A document cannot be read.
+    #[error("this is neither YAML nor JSON: {0}")]
+    Read(#[source] YamlError),
+    /// A changed document cannot be written as YAML.
+    #[error(transparent)]
+    Yaml(#[from] YamlError),
+    /// A changed document cannot be written as JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+/// Injects all workloads in `text`, or removes their sidecars. After an error nothing was done.
 pub fn transform(
     injector: &Injector,
     text: &str,
     direction: Direction,
-) -> Result<Transformed, String> {
+) -> Result<Transformed, StreamError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let chunks = split(text);
     let mut documents = Vec::new();
@@ -77,7 +100,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Changes the pods in `document`. Returns whether there were any to change.
-    fn change(&self, document: &mut Value, report: &mut Vec<String>) -> Result<bool, String> {
+    fn change(&self, document: &mut Value, report: &mut Vec<String>) -> Result<bool, StreamError> {
         let places = workload::places(document);
         if places.is_empty() && !document.is_null() {
             report.push(format!(
@@ -88,7 +111,10 @@ impl Work<'_> {
         let mut changed = false;
         for place in places {
             let new = self.changed(document, &place, report);
-            let new = new.map_err(|refusal| format!("{}: {refusal}", place.name))?;
+            let new = new.map_err(|refusal| StreamError::Workload {
+                name: place.name.clone(),
+                refusal,
+            })?;
             if let (Some(new), Some(old)) = (new, document.pointer_mut(&place.pointer)) {
                 *old = new;
                 changed = true;
@@ -220,7 +246,7 @@ fn is_bare(line: &str) -> bool {
 }
 
 impl Chunk<'_> {
-    fn parse(&self) -> Result<Document, String> {
+    fn parse(&self) -> Result<Document, StreamError> {
         let nothing = |line: &str| {
             let rest = line.strip_prefix("---").filter(|_| is_marker(line, "---"));
             is_bare(rest.unwrap_or(line)) || line.starts_with('%') || is_marker(line, "...")
@@ -243,8 +269,7 @@ impl Chunk<'_> {
         let padded: String = repeat_n('\n', self.line - 1)
             .chain(self.text.chars())
             .collect();
-        let value = yaml::read(&padded)
-            .map_err(|problem| format!("this is neither YAML nor JSON: {problem}"))?;
+        let value = yaml::read(&padded).map_err(StreamError::Read)?;
         Ok(Document {
             values: vec![value],
             json: false,
@@ -274,26 +299,25 @@ impl Chunk<'_> {
     }
 
     /// The new document, between the same lines.
-    fn write(&self, document: &Document) -> Result<String, String> {
+    fn write(&self, document: &Document) -> Result<String, StreamError> {
         let mut text = match self.header() {
             "" if is_marker(self.text, "---") => "---\n".to_owned(),
             header => header.to_owned(),
         };
         for value in &document.values {
             text.push_str(&if document.json {
-                json(value)
+                json(value)?
             } else {
-                yaml::write(value)
-            }?);
+                yaml::write(value)?
+            });
         }
         text.push_str(self.footer());
         Ok(text)
     }
 }
 
-fn json(value: &Value) -> Result<String, String> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
-    Ok(text + "\n")
+fn json(value: &Value) -> Result<String, serde_json::Error> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
 #[cfg(test)]

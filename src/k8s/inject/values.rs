@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::{
-    account, log,
+    account,
+    log::{self, LevelsError},
     settings::parse::{self, ParseError},
 };
 
@@ -99,9 +100,8 @@ pub(super) fn pull_policy(text: &str) -> Result<String, ParseError> {
     parse::one_of(&policies)(text).map(str::to_owned)
 }
 
-pub(super) fn log_level(text: &str) -> Result<String, String> {
-    log::parse(text).map_err(|error| error.to_string())?;
-    Ok(text.to_owned())
+pub(super) fn log_level(text: &str) -> Result<String, LevelsError> {
+    log::parse(text).map(|_| text.to_owned())
 }
 
 /// A Kubernetes quantity as it was written, and its value.

@@ -17,7 +17,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
-use super::ca_bundle;
+use super::{ca_bundle, error::BootstrapError};
 use crate::k8s::inject::{names::Prefix, yaml};
 
 /// The options of `webhook-certs`.
@@ -80,11 +80,10 @@ struct Certificates {
     key: String,
 }
 
-/// Makes a certificate and writes it. The key of the root is discarded, so the next certificate has another root. The
-/// error is a sentence.
-pub fn certificates(options: &Options) -> Result<Printed, String> {
+/// Makes a certificate and writes it. The key of the root is discarded, so the next certificate has another root.
+pub fn certificates(options: &Options) -> Result<Printed, BootstrapError> {
     let old = options.old_ca.as_deref().map(old_ca).transpose()?;
-    let made = make(options).map_err(|error| format!("no certificate can be made: {error}"))?;
+    let made = make(options).map_err(BootstrapError::Make)?;
     let bundle = ca_bundle::pem(&made.ca, &old.unwrap_or_default());
     let (stdout, stderr) = match &options.output {
         Output::Values => (yaml::write(&values(&made, &bundle))?, String::new()),
@@ -113,22 +112,31 @@ pub fn next(configuration: &str, patch: &dyn Display, secret: &dyn Display) -> S
 }
 
 /// The CAs that are trusted now, without expired ones.
-fn old_ca(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+fn old_ca(file: &str) -> Result<Vec<CertificateDer<'static>>, BootstrapError> {
     let mut text = String::new();
     let read = match file {
         "-" => io::stdin().lock().read_to_string(&mut text),
         path => File::open(path).and_then(|mut file| file.read_to_string(&mut text)),
     };
-    read.map_err(|error| format!("--old-ca: {file}: {error}"))?;
-    ca_bundle::read(&text).map_err(|problem| format!("--old-ca: {file}: {problem}"))
+    let named = || file.to_owned();
+    read.map_err(|error| BootstrapError::OldCa {
+        file: named(),
+        error,
+    })?;
+    ca_bundle::read(&text).map_err(|error| BootstrapError::OldBundle {
+        file: named(),
+        error,
+    })
 }
 
 /// Writes the texts of a patch and of a Secret. If one of the files cannot be opened, the other one is not written
 /// either, so that they match.
-fn write_both(patch: &Path, secret: &Path, texts: &[String; 2]) -> Result<(), String> {
+fn write_both(patch: &Path, secret: &Path, texts: &[String; 2]) -> Result<(), BootstrapError> {
     let files = [("--patch-file", patch), ("--secret-file", secret)];
-    let wrong = |(flag, path): (&str, &Path), error: io::Error| {
-        format!("{flag}: {}: {error}", path.display())
+    let wrong = |(flag, path): (&'static str, &Path), error| BootstrapError::Write {
+        flag,
+        path: path.to_owned(),
+        error,
     };
     let mut open = Vec::new();
     for (file, mode) in files.into_iter().zip([PUBLIC, PRIVATE]) {

@@ -5,33 +5,29 @@ use std::time::SystemTime;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::certificate::not_after;
+use super::{certificate::not_after, error::BundleError};
 
-/// The certificates of a bundle that have not expired. The error is a phrase without the text.
-pub(super) fn read(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates of a bundle that have not expired.
+pub(super) fn read(text: &str) -> Result<Vec<CertificateDer<'static>>, BundleError> {
     if text.trim().is_empty() {
-        return Err("it is empty; leave --old-ca out where nothing is trusted yet".to_owned());
+        return Err(BundleError::Empty);
     }
-    let none = || {
-        "it holds no certificate; what a webhook has for caBundle is wanted, as PEM or as PEM in base64"
-            .to_owned()
-    };
     let pem = if text.contains("-----BEGIN") {
         text.as_bytes().to_vec()
     } else {
         let text: String = text.split_whitespace().collect();
-        STANDARD.decode(text).map_err(|_| none())?
+        let decoded = STANDARD.decode(text);
+        decoded.map_err(|_| BundleError::NoCertificate)?
     };
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let found = found.map_err(|_| "a certificate in it is broken: its PEM cannot be read")?;
+    let found = found.map_err(|_| BundleError::BrokenPem)?;
     if found.is_empty() {
-        return Err(none());
+        return Err(BundleError::NoCertificate);
     }
     let now = SystemTime::now();
     let mut valid = Vec::new();
     for certificate in found {
-        let end = not_after(&certificate)
-            .ok_or("a certificate in it is broken: when it expires cannot be read")?;
+        let end = not_after(&certificate).ok_or(BundleError::NoExpiry)?;
         if end > now {
             valid.push(certificate);
         }

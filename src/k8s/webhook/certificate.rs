@@ -18,6 +18,7 @@ use rustls::{
 use tokio::time::{Duration, sleep};
 use x509_parser::parse_x509_certificate;
 
+use super::error::CertificateError;
 use crate::rt::file_watcher::FileWatcher;
 
 /// How often the files are read.
@@ -40,8 +41,8 @@ struct Pair {
 }
 
 impl Certificate {
-    /// Loads both files. The error is a sentence that names the flag.
-    pub(super) fn load(certificate: &Path, key: &Path) -> Result<Self, String> {
+    /// Loads both files.
+    pub(super) fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
         let pair = Pair::parse(read(certificate, key)?)?;
         Ok(Self {
             certificate: certificate.to_owned(),
@@ -60,7 +61,9 @@ impl Certificate {
             match files.read(move || this.reload()).await {
                 Some(Ok(true)) => tracing::info!("the certificate changed"),
                 Some(Ok(false)) => {}
-                Some(Err(problem)) => tracing::warn!(problem, "the certificate in use stays"),
+                Some(Err(problem)) => {
+                    tracing::warn!(%problem, "the certificate in use stays");
+                }
                 None => {
                     sleep(INTERVAL).await;
                     continue;
@@ -70,7 +73,7 @@ impl Certificate {
         }
     }
 
-    fn reload(&self) -> Result<bool, String> {
+    fn reload(&self) -> Result<bool, CertificateError> {
         let files = read(&self.certificate, &self.key)?;
         if files == self.pair.load().read {
             return Ok(false);
@@ -105,18 +108,15 @@ impl ResolvesServerCert for Certificate {
 }
 
 impl Pair {
-    fn parse(read: (Vec<u8>, Vec<u8>)) -> Result<Self, String> {
+    fn parse(read: (Vec<u8>, Vec<u8>)) -> Result<Self, CertificateError> {
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read.0)
             .collect::<Result<_, _>>()
-            .map_err(|_| "--tls-cert: the file is not PEM".to_owned())?;
-        let first = chain
-            .first()
-            .ok_or("--tls-cert: the file holds no certificate")?;
+            .map_err(|_| CertificateError::NotPem)?;
+        let first = chain.first().ok_or(CertificateError::NoCertificate)?;
         let expires = not_after(first);
-        let key = PrivateKeyDer::from_pem_slice(&read.1)
-            .map_err(|_| "--tls-key: the file holds no private key in PEM".to_owned())?;
+        let key = PrivateKeyDer::from_pem_slice(&read.1).map_err(|_| CertificateError::NoKey)?;
         let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
-            .map_err(|error| format!("--tls-key: the key does not fit --tls-cert: {error}"))?;
+            .map_err(CertificateError::Mismatch)?;
         Ok(Self {
             key: Arc::new(key),
             read,
@@ -125,9 +125,13 @@ impl Pair {
     }
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), String> {
-    let read = |flag: &str, path: &Path| {
-        fs::read(path).map_err(|error| format!("{flag}: {}: {error}", path.display()))
+fn read(certificate: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), CertificateError> {
+    let read = |flag, path: &Path| {
+        fs::read(path).map_err(|error| CertificateError::Read {
+            flag,
+            path: path.to_owned(),
+            error,
+        })
     };
     Ok((read("--tls-cert", certificate)?, read("--tls-key", key)?))
 }

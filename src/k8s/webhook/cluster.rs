@@ -16,8 +16,9 @@ use rustls::{
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
+use super::error::ClusterError;
 use crate::{
-    client::api::{Client, Error, trusts_nobody},
+    client::api::{Client, trusts_nobody},
     net::origin::Origin,
 };
 
@@ -74,9 +75,7 @@ impl Cluster {
         let mut failed = None;
         loop {
             let asked = self.get("/version").await;
-            let version = asked.and_then(|answer| {
-                version(&answer).ok_or_else(|| "/version has no version".to_owned())
-            });
+            let version = asked.and_then(|answer| version(&answer).ok_or(ClusterError::NoVersion));
             match version {
                 Ok(version) => {
                     if self.version() != Some(version) {
@@ -87,7 +86,8 @@ impl Cluster {
                     failed = None;
                     sleep(LATER).await;
                 }
-                Err(problem) => {
+                Err(error) => {
+                    let problem = error.to_string();
                     if failed.as_ref() != Some(&problem) && self.version().is_none() {
                         tracing::warn!(
                             problem,
@@ -101,8 +101,8 @@ impl Cluster {
         }
     }
 
-    /// The Namespace object called `name`, at most five seconds old. The error is a sentence.
-    pub(super) async fn namespace(&self, name: &str) -> Result<Arc<Value>, String> {
+    /// The Namespace object called `name`, at most five seconds old.
+    pub(super) async fn namespace(&self, name: &str) -> Result<Arc<Value>, ClusterError> {
         let known = |known: &Mutex<HashMap<String, (Instant, Arc<Value>)>>| {
             let known = known.lock().unwrap_or_else(PoisonError::into_inner);
             let fresh = known.get(name).filter(|(asked, _)| asked.elapsed() < KEPT);
@@ -113,11 +113,13 @@ impl Cluster {
         }
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if name.is_empty() || name.len() > 63 || !name.bytes().all(plain) {
-            return Err("the review's namespace is no name of one".to_owned());
+            return Err(ClusterError::NamespaceName);
         }
         let path = format!("/api/v1/namespaces/{name}");
-        let namespace = self.get(&path).await.map_err(|problem| {
-            format!("the annotations of the namespace {name} cannot be read (--namespace-annotations): {problem}")
+        let namespace = self.get(&path).await;
+        let namespace = namespace.map_err(|error| ClusterError::Namespace {
+            name: name.to_owned(),
+            error: Box::new(error),
         })?;
         let namespace = Arc::new(namespace);
         let mut known = self
@@ -131,24 +133,21 @@ impl Cluster {
         Ok(namespace)
     }
 
-    /// The error is a sentence, without the token.
-    async fn get(&self, path: &str) -> Result<Value, String> {
-        let Some(server) = &self.options.server else {
-            return Err("there is no API server: KUBERNETES_SERVICE_HOST is not set".to_owned());
-        };
+    async fn get(&self, path: &str) -> Result<Value, ClusterError> {
+        let server = self.options.server.as_ref();
+        let server = server.ok_or(ClusterError::NoServer)?;
         let asked = timeout(PATIENCE, self.exchange(server, path)).await;
-        asked.map_err(|_| format!("no answer from the API server within {PATIENCE:?}"))?
+        asked.map_err(|_| ClusterError::TimedOut(PATIENCE))?
     }
 
-    async fn exchange(&self, server: &Origin, path: &str) -> Result<Value, String> {
-        let broken = |error: String| format!("the API server cannot be asked: {error}");
+    async fn exchange(&self, server: &Origin, path: &str) -> Result<Value, ClusterError> {
         // It is read each time, like the token, because the kubelet renews both.
         let tls = match server.tls {
             true => trust(&self.options.service_account.join("ca.crt"))?,
             false => trusts_nobody(),
         };
         let client = Client::near(&tls, PATIENCE, PATIENCE);
-        let client = client.map_err(|error| broken(error.to_string()))?;
+        let client = client.map_err(ClusterError::Client)?;
         let json = HeaderValue::from_static("application/json");
         let mut request = client.get(format!("{server}{path}"));
         request = request.header(header::ACCEPT, json);
@@ -156,45 +155,46 @@ impl Cluster {
             request = request.header(header::AUTHORIZATION, bearer);
         }
         let reply = request.send().await;
-        let reply = reply.map_err(|error: Error| broken(error.to_string()))?;
+        let reply = reply.map_err(ClusterError::Request)?;
         let status = reply.status();
         let body = reply.body(LARGEST).await;
-        let body = body.map_err(|_| "the API server's answer broke off".to_owned())?;
+        let body = body.map_err(|_| ClusterError::BrokeOff)?;
         if !status.is_success() {
-            return Err(format!(
-                "the API server answered {path} with HTTP status {status}"
-            ));
+            return Err(ClusterError::Status {
+                path: path.to_owned(),
+                status,
+            });
         }
         let answer = serde_json::from_slice(&body);
-        answer.map_err(|_| "the API server's answer is no JSON".to_owned())
+        answer.map_err(|_| ClusterError::NotJson)
     }
 
     /// The header with the token, if there is one.
-    fn bearer(&self) -> Result<Option<HeaderValue>, String> {
+    fn bearer(&self) -> Result<Option<HeaderValue>, ClusterError> {
         match fs::read_to_string(self.options.service_account.join("token")) {
             Ok(token) => {
                 let bearer = HeaderValue::try_from(format!("Bearer {}", token.trim()));
-                let mut bearer =
-                    bearer.map_err(|_| "the service account's token is none".to_owned())?;
+                let mut bearer = bearer.map_err(|_| ClusterError::Token)?;
                 bearer.set_sensitive(true);
                 Ok(Some(bearer))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(format!(
-                "the service account's token cannot be read: {error}"
-            )),
+            Err(error) => Err(ClusterError::TokenFile(error)),
         }
     }
 }
 
 /// A TLS configuration that only trusts the cluster's own root.
-fn trust(ca: &Path) -> Result<ClientConfig, String> {
-    let pem = fs::read(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
+fn trust(ca: &Path) -> Result<ClientConfig, ClusterError> {
+    let pem = fs::read(ca).map_err(|error| ClusterError::Root {
+        path: ca.to_owned(),
+        error,
+    })?;
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
     let (added, _) = roots.add_parsable_certificates(certificates);
     if added == 0 {
-        return Err(format!("{}: it holds no certificate", ca.display()));
+        return Err(ClusterError::EmptyRoot(ca.to_owned()));
     }
     Ok(ClientConfig::builder()
         .with_root_certificates(roots)

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::{metrics::Reviewed, patch};
+use super::{error::MalformedReview, metrics::Reviewed, patch};
 use crate::k8s::inject::{InjectedPod, Injector, Outcome};
 
 const VERSION: &str = "admission.k8s.io/v1";
@@ -73,21 +73,22 @@ pub(super) struct ReviewReply {
 }
 
 impl Review {
-    /// Parses the body of a request. The error is a sentence.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
+    /// Parses the body of a request.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, MalformedReview> {
         let values = body.iter().filter(|byte| b"[{,".contains(byte)).count();
         if values > MOST_VALUES {
-            return Err(format!("the body has more than {MOST_VALUES} values"));
+            return Err(MalformedReview::TooManyValues(MOST_VALUES));
         }
-        let asked: RawReview = serde_json::from_slice(body).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            format!("the body is no AdmissionReview in JSON: line {line}, column {column}")
-        })?;
+        let asked: RawReview =
+            serde_json::from_slice(body).map_err(|error| MalformedReview::NotJson {
+                line: error.line(),
+                column: error.column(),
+            })?;
         if asked.kind != "AdmissionReview" || asked.api_version != VERSION {
-            return Err(format!("the body is no AdmissionReview of {VERSION}"));
+            return Err(MalformedReview::Kind(VERSION));
         }
         let request = asked.request;
-        let request = request.ok_or_else(|| "the AdmissionReview has no request".to_owned())?;
+        let request = request.ok_or(MalformedReview::NoRequest)?;
         Ok(Self(request))
     }
 
