@@ -351,7 +351,8 @@ mod tests {
     #[test]
     fn an_error_names_the_line_of_the_stream_and_nothing_on_it() {
         let stream = "kind: A\n---\nkind: Secret\nb: HUNTER2\nb: HUNTER2: 1\n";
-        let error = transform(&Injector::default(), stream, Direction::In).unwrap_err();
+        let transformed = transform(&Injector::default(), stream, Direction::In);
+        let error = transformed.unwrap_err().to_string();
         assert!(
             error.contains("line 5") && !error.contains("HUNTER2"),
             "{error}"
