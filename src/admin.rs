@@ -20,7 +20,7 @@ use crate::{
     body::budget::ByteBudget,
     http_host::{self, HostReply, HostRequest, Service, Visit, page, text},
     log::Log,
-    metrics::{AccountPage, CONTENT_TYPE, Metrics, Page, ProcessPage, Ticket},
+    metrics::{AccountPage, CONTENT_TYPE, Metrics, Page, ProcessPage, Ticket, TokenPage},
     problems::Kind,
     proxy::{GuardOptions, STATUS_HEADER, guard::Exposure},
     server::{Drain, Workers},
@@ -323,11 +323,16 @@ fn why_unready(account: &Arc<Account>) -> Option<String> {
 
 fn shown(account: &Account) -> AccountPage<'_> {
     let token = account.keeper.in_hand();
+    let fetches = account.keeper.status().fetches;
     AccountPage {
         appid: &account.appid,
         name: account.options.name.as_deref(),
         metrics: &account.metrics,
-        token: token.map(|token| (token.age().as_secs_f64(), token.remaining().as_secs_f64())),
+        token: token.map(|token| TokenPage {
+            age: token.age().as_secs_f64(),
+            remaining: token.remaining().as_secs_f64(),
+        }),
+        fetches: (fetches, account.options.daily_fetches),
     }
 }
 

@@ -137,8 +137,12 @@ impl Upstream {
             };
             let started = Instant::now();
             connection.begin(call, reused);
-            let reply = poll_fn(|cx| connection.poll_reply(&self.options, cx)).await?;
-            self.metrics.latency(started.elapsed());
+            let reply = poll_fn(|cx| connection.poll_reply(&self.options, cx)).await;
+            let given_up = matches!(reply, Err(SendError::TimedOut(_) | SendError::Stalled(_)));
+            if reply.is_ok() || given_up {
+                self.metrics.latency(started.elapsed());
+            }
+            let reply = reply?;
             let (idle, pool) = (self.options.idle_timeout, self.pool.clone());
             Ok(reply.map(|()| ResponseBody::new(connection, idle, pool)))
         }

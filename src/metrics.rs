@@ -6,6 +6,7 @@ mod encoder;
 mod errcodes;
 mod kept;
 mod page;
+pub mod process;
 
 use std::{
     cell::Cell,
@@ -24,14 +25,14 @@ use errcodes::{Errcodes, OWN_REQUEST};
 pub use kept::{Handed, Kept, Ticket};
 use kept::{fetches, tickets};
 pub use labels::{Cause, Fetched, Outcome, Reload, Selection, Skipped, StoreEvent};
-pub use page::{AccountPage, FAMILIES, Page, ProcessPage};
+pub use page::{AccountPage, FAMILIES, Page, ProcessPage, TokenPage};
 
 /// How many endpoints get a label of their own. All others share the label `other`.
 pub const ENDPOINT_LABELS: usize = 64;
 
 /// The upper bounds of the latency buckets, in seconds.
-pub const BUCKETS: [f64; 11] = [
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+pub const BUCKETS: [f64; 13] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
 /// Counters of one account, and its problems.
@@ -180,7 +181,7 @@ impl Metrics {
         row.map_or(ENDPOINT_LABELS, |row| self.labels.slot(row))
     }
 
-    /// Counts the time until the head of a reply arrived.
+    /// Counts the time until the head of a reply arrived, or until the call was given up.
     pub fn latency(&self, after: Duration) {
         let seconds = after.as_secs_f64();
         let bucket = BUCKETS.iter().position(|bound| seconds <= *bound);

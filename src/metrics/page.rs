@@ -1,10 +1,14 @@
 //! The metrics page of a sidecar.
 
-use std::sync::atomic::Ordering;
+use std::{
+    sync::atomic::Ordering,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use super::{
     AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, Encoder, Family, Fetched, Handed, Kept,
-    Metrics, Outcome, Reload, Selection, Skipped, StoreEvent, Ticket, at, fetches, tickets,
+    Metrics, Outcome, Reload, Selection, Skipped, StoreEvent, Ticket, at, fetches, process,
+    tickets,
 };
 
 macro_rules! families {
@@ -38,7 +42,11 @@ families! {
     STORE = "counter" "store_events_total": "What happened at the store of shared tokens, by account and event.";
     AGE = "gauge" "token_age_seconds": "Time since the token in hand was brought.";
     EXPIRY = "gauge" "token_expires_seconds": "Time until the token in hand expires; 0 without one.";
-    LATENCY = "histogram" "upstream_seconds": "Time from sending a call to the head of its reply.";
+    FETCHED_AT = "gauge" "token_fetched_timestamp_seconds": "When the token in hand was fetched, as seconds since 1970; 0 without one.";
+    EXPIRES_AT = "gauge" "token_expires_timestamp_seconds": "When the token in hand expires, as seconds since 1970; 0 without one.";
+    DAY_FETCHES = "gauge" "token_fetches_day": "Token requests of this process in the current 24 hours.";
+    DAY_LIMIT = "gauge" "token_fetches_day_limit": "From so many token requests in 24 hours on, refusals cause no more (--daily-fetches).";
+    LATENCY = "histogram" "upstream_seconds": "Time from sending a call to the head of its reply, or until it was given up.";
     CONNECTS = "counter" "upstream_connects_total": "Connections to WeChat that were tried, by outcome.";
     CONNECTIONS = "gauge" "connections": "Open connections, by side: app or upstream.";
     RELOADS = "counter" "config_reloads_total": "Readings of the configuration while running, by outcome: applied or rejected.";
@@ -55,8 +63,19 @@ pub struct AccountPage<'a> {
     pub name: Option<&'a str>,
     /// Its counters.
     pub metrics: &'a AccountMetrics,
-    /// Seconds since the token was fetched, and until it expires.
-    pub token: Option<(f64, f64)>,
+    /// The token in hand.
+    pub token: Option<TokenPage>,
+    /// Token requests in the current 24 hours, and the limit from which on refusals cause no more.
+    pub fetches: (u32, u32),
+}
+
+/// The times of a token, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenPage {
+    /// Since it was fetched.
+    pub age: f64,
+    /// Until it expires.
+    pub remaining: f64,
 }
 
 impl<'a> AccountPage<'a> {
@@ -67,6 +86,7 @@ impl<'a> AccountPage<'a> {
             name: None,
             metrics: &metrics.nobody,
             token: None,
+            fetches: (0, 0),
         }
     }
 
@@ -104,6 +124,7 @@ impl Page {
         page.0
             .single(&LOG_DROPPED, process.log_lines_dropped as f64);
         page.0.single(&HELD, process.held as f64);
+        process::write(&mut page.0);
         page.0.finish()
     }
 
@@ -129,11 +150,31 @@ impl Page {
         let cells = StoreEvent::ALL.iter();
         let cells = cells.map(|event| (at::STORE + *event as usize, event.label()));
         self.labelled(&STORE, accounts, "event", cells);
-        for (family, pick) in [(&AGE, 0), (&EXPIRY, 1)] {
+        self.tokens(accounts);
+    }
+
+    fn tokens(&mut self, accounts: &[AccountPage<'_>]) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs_f64();
+        let value: [(&Family, &dyn Fn(&TokenPage) -> f64); 4] = [
+            (&AGE, &|token| token.age),
+            (&EXPIRY, &|token| token.remaining),
+            (&FETCHED_AT, &|token| now - token.age),
+            (&EXPIRES_AT, &|token| now + token.remaining),
+        ];
+        for (family, value) in value {
             self.0.family(family);
             for account in accounts {
-                let token = account.token.unwrap_or_default();
-                let value = [token.0, token.1][pick];
+                let value = account.token.as_ref().map_or(0.0, value);
+                self.0.sample(family.name, &account.labels(), value);
+            }
+        }
+        for (family, limit) in [(&DAY_FETCHES, false), (&DAY_LIMIT, true)] {
+            self.0.family(family);
+            for account in accounts {
+                let (fetches, most) = account.fetches;
+                let value = if limit { most } else { fetches };
+                let value = f64::from(value);
                 self.0.sample(family.name, &account.labels(), value);
             }
         }

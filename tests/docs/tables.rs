@@ -8,7 +8,7 @@ use wechat_sidecar::{
         keys::{self, ValueKind},
     },
     k8s::inject::setting,
-    metrics::{FAMILIES, Outcome},
+    metrics::{FAMILIES, Outcome, process},
     problems::{Cure, Kind},
     proxy::{Mark, error::CODES},
     token::source::redis::COMMANDS,
@@ -91,6 +91,22 @@ fn the_table_of_metrics_is_the_codes() {
             .zip(rows.iter().map(|row| &*row[1]))
             .collect();
         let known: Vec<_> = FAMILIES
+            .iter()
+            .map(|family| (family.name, family.kind))
+            .collect();
+        assert_eq!(listed, known, "{}", page.path);
+    }
+}
+
+#[test]
+fn the_table_of_the_series_of_processes_is_the_codes() {
+    for page in both("metrics") {
+        let rows = table(&page, "series", "序列");
+        let listed: Vec<(&str, &str)> = firsts(&rows)
+            .into_iter()
+            .zip(rows.iter().map(|row| &*row[1]))
+            .collect();
+        let known: Vec<_> = process::FAMILIES
             .iter()
             .map(|family| (family.name, family.kind))
             .collect();

@@ -52,7 +52,7 @@ def unknown(source, expression):
         if not re.search(rf'\b({metric}|{bare})\b|"{bare.removeprefix("wechat_sidecar_")}"', source):
             yield f"no metric {metric}"
     for metric in re.findall(r"\b(?!wechat_)[a-z]+_[a-z_]+(?=\{)", expression):
-        if metric not in FOREIGN:
+        if metric not in FOREIGN and f'"{metric.removeprefix("process_")}"' not in source:
             yield f"no metric {metric}"
     for label, value in re.findall(r'\b(outcome|reason|cause|side)=~?"([^"]*)"', expression):
         yield from (f"no {label} {one}" for one in value.split("|") if f'"{one}"' not in source)

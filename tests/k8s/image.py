@@ -131,8 +131,8 @@ class Build:
 
 
 def main():
-    """Builds, with a target directory that stays, since only the project itself changes from one time to the next."""
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve() / "image"
+    """Builds, with the target directory of the checkout, where cargo doc has checked the dependencies already."""
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
     # Not below the project, whose Cargo.toml cargo would find as well.
     with tempfile.TemporaryDirectory(prefix="wechat-sidecar-image-") as folder:
         build = Build(ROOT, pathlib.Path(folder), target)

@@ -39,18 +39,18 @@ k8s_node() {
     cp "$list" "$node/made-for"
 }
 
-# promtool, in $sdk/promtool, out of Debian's package: installing that would start a Prometheus.
-k8s_promtool() {
-    local folder=$sdk/promtool
-    [[ -x $folder/promtool ]] && return
+# prometheus and promtool, in $sdk/prometheus, out of Debian's package: installing that would start a Prometheus.
+k8s_prometheus() {
+    local folder=$sdk/prometheus tool
+    [[ -x $folder/promtool && -x $folder/prometheus ]] && return
     rm -rf "$folder"
     mkdir -p "$folder"
-    if command -v promtool >/dev/null; then
-        ln -s "$(command -v promtool)" "$folder/promtool"
+    if command -v promtool >/dev/null && command -v prometheus >/dev/null; then
+        for tool in promtool prometheus; do ln -s "$(command -v "$tool")" "$folder/$tool"; done
         return
     fi
     if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
-        echo "tests/run needs promtool, which comes with Prometheus" >&2
+        echo "tests/run needs prometheus and promtool" >&2
         exit 1
     fi
     if [[ $EUID -eq 0 ]]; then apt-get update -qq; fi
@@ -59,25 +59,31 @@ k8s_promtool() {
         cat "$folder/errors" >&2
         exit 1
     fi
-    mv "$folder/usr/bin/promtool" "$folder/promtool"
+    mv "$folder/usr/bin/"{promtool,prometheus} "$folder"
     rm -rf "$folder"/{etc,lib,usr,var,errors} "$folder"/prometheus_*.deb
 }
 
 k8s_tools() {
     k8s_python
     k8s_node
-    k8s_promtool
+    k8s_prometheus
 }
 
 # Everything about k8s/, the Dockerfile and the examples that takes no program of this project.
 k8s_check_manifests() {
     "$sdk/k8s-venv/bin/python" -B tests/k8s/check_manifests.py \
         --helm "$sdk/k8s-node/helm/helm" --kubectl "$sdk/k8s-node/kubectl/kubectl" \
-        --promtool "$sdk/promtool/promtool" --hadolint "$sdk/k8s-venv/bin/hadolint"
+        --promtool "$sdk/prometheus/promtool" --hadolint "$sdk/k8s-venv/bin/hadolint"
 }
 
 # The golden files of injection, and the component against what the program $1 injects.
 k8s_check_golden() {
     "$sdk/k8s-venv/bin/python" -B tests/k8s/check_golden.py tests/inject/golden --binary "$1" \
         --kubectl "$sdk/k8s-node/kubectl/kubectl" --helm "$sdk/k8s-node/helm/helm"
+}
+
+# The dashboard and the alerts, asked of a real Prometheus that scrapes the program below $1, the folder of a build.
+k8s_check_prometheus() {
+    "$sdk/k8s-venv/bin/python" -B tests/k8s/check_prometheus.py --prometheus "$sdk/prometheus/prometheus" \
+        --binary "$1/wechat-sidecar" --fake "$1/examples/fake_wechat"
 }

@@ -1,10 +1,13 @@
 //! The webhook's own metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use tokio::time::Duration;
 
-use crate::metrics::{Encoder, Family};
+use crate::metrics::{Encoder, Family, process};
 
 const REVIEWS: Family = Family {
     name: "wechat_sidecar_webhook_reviews_total",
@@ -25,6 +28,12 @@ const CERTIFICATE: Family = Family {
     name: "wechat_sidecar_webhook_certificate_expires_seconds",
     kind: "gauge",
     help: "Time until the certificate expires.",
+};
+
+const CERTIFICATE_AT: Family = Family {
+    name: "wechat_sidecar_webhook_certificate_expires_timestamp_seconds",
+    kind: "gauge",
+    help: "When the certificate expires, as seconds since 1970.",
 };
 
 /// The result of a review.
@@ -105,7 +114,11 @@ impl WebhookMetrics {
         page.single(&LOG_DROPPED, log_lines_dropped as f64);
         if let Some(seconds) = certificate {
             page.single(&CERTIFICATE, seconds.round());
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let now = now.unwrap_or_default().as_secs_f64();
+            page.single(&CERTIFICATE_AT, (now + seconds).round());
         }
+        process::write(&mut page);
         page.finish()
     }
 }
