@@ -56,7 +56,9 @@ async fn the_metrics_page_is_what_prometheus_reads() {
                     && ["_bucket", "_sum", "_count"]
                         .iter()
                         .any(|end| name == format!("{family}{end}"));
-            assert!(belongs && name.starts_with("wechat_sidecar_"), "{line}");
+            let ours = ["wechat_sidecar_", "process_"].iter();
+            let ours = ours.copied().any(|prefix| name.starts_with(prefix));
+            assert!(belongs && ours, "{line}");
             assert!(samples.insert(series.to_owned()), "twice: {line}");
             let labels = series.strip_prefix(name).unwrap();
             assert!(

@@ -71,6 +71,7 @@ proptest! {
     fn a_token_that_worked_and_died_is_replaced_within_two_seconds_of_calls(
         traits in any_traits(),
         before in prop::collection::vec((any_event(), any_event(), 0..5_u64), 0..40),
+        in_vain in 0..6,
         paths in prop::collection::vec(0..3_u64, 20),
     ) {
         let mut run = Run::new(traits);
@@ -79,6 +80,11 @@ proptest! {
             run.later(Duration::from_secs(pause));
         }
         run.step(FIRST_ACCEPTED);
+        // A refusal by chance lets the next fetch wait for longer.
+        for _ in 0..in_vain {
+            apply(&mut run, TokenEvent::Refused(by(0)), SAME);
+            run.step(TokenEvent::Accepted { first: false });
+        }
         let mut watches = Vec::new();
         let replaced = paths.iter().any(|path| {
             run.later(Duration::from_millis(100));
