@@ -74,6 +74,12 @@ impl ApiClient {
     ) -> Result<ApiResponse, TokenError> {
         let mut failures = Vec::new();
         for origin in self.connector.origins() {
+            // Before the request begins, whose time limit is not for the look-up.
+            if let Err(error) = self.connector.resolve(origin).await {
+                self.connector.note(origin, false);
+                failures.push(error.to_string());
+                continue;
+            }
             match make(&self.client, origin).send().await {
                 Ok(reply) => {
                     self.connector.note(origin, true);

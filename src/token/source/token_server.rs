@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     metrics::Cause,
-    net::tls::TlsRoots,
+    net::{dns::Resolver, tls::TlsRoots},
     secret::{self, Secret, SecretSource},
     token::Token,
     wechat::errcode,
@@ -98,10 +98,10 @@ enum ReplyError {
 }
 
 impl TokenServer {
-    /// The server of `options`. Nothing is requested yet.
-    pub fn new(options: Options) -> Result<Self, ClientError> {
+    /// The server of `options`, whose name is resolved by `dns`. Nothing is requested yet.
+    pub fn new(options: Options, dns: Resolver) -> Result<Self, ClientError> {
         let tls = options.tls.config();
-        let client = Client::near(tls, REQUEST_TIMEOUT / 2, REQUEST_TIMEOUT)?;
+        let client = Client::near(tls, dns, REQUEST_TIMEOUT / 2, REQUEST_TIMEOUT)?;
         let refused = ArcSwapOption::empty();
         Ok(Self {
             client,
@@ -304,7 +304,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_named_by_its_key_only() {
-        let server = TokenServer::new(options("/a", "/b")).unwrap();
+        let server = TokenServer::new(options("/a", "/b"), Resolver::new(None)).unwrap();
         let error = server.token().await.unwrap_err().to_string();
         assert!(error.contains("token.url could not be reached"), "{error}");
         assert!(
