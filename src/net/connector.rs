@@ -206,6 +206,7 @@ mod tests {
         let address = SocketAddr::new(address.parse().unwrap(), port);
         socket.bind(address).unwrap();
         let (listener, mut queue) = (socket.listen(1).unwrap(), Vec::new());
+        let address = listener.local_addr().unwrap();
         let wait = Duration::from_millis(50);
         while let Ok(connected) = timeout(wait, TcpStream::connect(address)).await {
             queue.push(connected.unwrap());
