@@ -25,7 +25,7 @@ use tokio::{
 
 pub use error::LookupError;
 use files::{System, SystemFiles};
-use names::{Flight, Names};
+use names::{LookupFlight, Names};
 use order::FailedAddresses;
 
 use crate::rt::file_watcher::FileWatcher;
@@ -46,11 +46,11 @@ pub struct Resolver {
     fixed: Option<IpAddr>,
     /// Whether /etc/hosts is ignored.
     skip_hosts_file: bool,
-    shared: Arc<Shared>,
+    shared: Arc<ResolverState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ResolverState {
     files: SystemFiles,
     system: ArcSwap<System>,
     names: Names,
@@ -69,7 +69,7 @@ impl Resolver {
         Self {
             fixed,
             skip_hosts_file: false,
-            shared: Arc::new(Shared {
+            shared: Arc::new(ResolverState {
                 system: ArcSwap::from_pointee(files.read()),
                 files,
                 names: Names::default(),
@@ -174,14 +174,14 @@ fn is_localhost(host: &str) -> bool {
 }
 
 /// Waits for the end of a look-up.
-async fn landed(mut flight: Flight, patience: Duration) -> names::Outcome {
+async fn landed(mut flight: LookupFlight, patience: Duration) -> names::LookupOutcome {
     let landed = timeout(patience, flight.wait_for(Option::is_some)).await;
     let landed = landed.map_err(|_| LookupError::TimedOut(patience))?;
     let landed = landed.map_err(|_| LookupError::Stopped)?;
     landed.clone().unwrap_or(Err(LookupError::Stopped))
 }
 
-impl Shared {
+impl ResolverState {
     /// The runtime of all look-ups.
     fn runtime(self: &Arc<Self>) -> &Handle {
         let (runtime, _) = self.runtime.get_or_init(|| {
@@ -196,7 +196,7 @@ impl Shared {
     fn look_up(
         self: &Arc<Self>,
         host: &str,
-        sender: tokio::sync::watch::Sender<Option<names::Outcome>>,
+        sender: tokio::sync::watch::Sender<Option<names::LookupOutcome>>,
     ) {
         let (shared, host) = (self.clone(), host.to_owned());
         self.runtime().spawn(async move {
@@ -223,7 +223,7 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for ResolverState {
     fn drop(&mut self) {
         if let Some((_, watch)) = self.runtime.get() {
             watch.abort();
@@ -232,7 +232,7 @@ impl Drop for Shared {
 }
 
 /// Reads the system's files again when they change.
-async fn watch(shared: Weak<Shared>, files: SystemFiles) {
+async fn watch(shared: Weak<ResolverState>, files: SystemFiles) {
     let mut watcher = FileWatcher::new(files.paths(), FILES_INTERVAL).await;
     loop {
         let files = files.clone();

@@ -21,10 +21,10 @@ const MAX_TTL: Duration = Duration::from_secs(60);
 const FAILURE_TTL: Duration = Duration::from_secs(1);
 
 /// The addresses of a name, or why there are none. It is shared by all who asked.
-pub(super) type Outcome = Result<Arc<[IpAddr]>, LookupError>;
+pub(super) type LookupOutcome = Result<Arc<[IpAddr]>, LookupError>;
 
 /// The outcome of a look-up, when it ends.
-pub(super) type Flight = watch::Receiver<Option<Outcome>>;
+pub(super) type LookupFlight = watch::Receiver<Option<LookupOutcome>>;
 
 /// All names. There are as many as the configuration has hosts, so none is ever forgotten.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ struct NameState {
     known: Option<KnownAddresses>,
     /// The last failure, and until when it counts.
     failed: Option<(LookupError, Instant)>,
-    flight: Option<Flight>,
+    flight: Option<LookupFlight>,
 }
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub(super) struct Knowledge {
     /// The failure of a moment ago.
     pub(super) failed: Option<LookupError>,
     /// The look-up that runs, because the addresses are not fresh.
-    pub(super) flight: Option<Flight>,
+    pub(super) flight: Option<LookupFlight>,
 }
 
 impl Names {
@@ -61,7 +61,7 @@ impl Names {
     pub(super) fn get(
         &self,
         host: &str,
-        start: impl FnOnce(watch::Sender<Option<Outcome>>),
+        start: impl FnOnce(watch::Sender<Option<LookupOutcome>>),
     ) -> Knowledge {
         let now = Instant::now();
         let mut names = self.lock();
@@ -74,7 +74,7 @@ impl Names {
         let failed = failed.map(|(error, _)| error.clone());
         if !fresh && failed.is_none() {
             // The other end is gone if the runtime of the look-up has ended.
-            let runs = |flight: &Flight| flight.has_changed().is_ok();
+            let runs = |flight: &LookupFlight| flight.has_changed().is_ok();
             if !state.flight.as_ref().is_some_and(runs) {
                 let (sender, flight) = watch::channel(None);
                 state.flight = Some(flight);
@@ -89,7 +89,7 @@ impl Names {
     }
 
     /// Notes the end of a look-up. After a failure the old addresses stay in use.
-    pub(super) fn land(&self, host: &str, answer: Result<Answer, LookupError>) -> Outcome {
+    pub(super) fn land(&self, host: &str, answer: Result<Answer, LookupError>) -> LookupOutcome {
         let now = Instant::now();
         let mut names = self.lock();
         let state = names.entry(host.to_owned()).or_default();

@@ -1,3 +1,5 @@
+//! Look-ups at nameservers of these tests, most of them on a paused clock.
+
 use std::fs;
 
 use futures_util::future::join_all;

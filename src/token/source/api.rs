@@ -16,6 +16,7 @@ use crate::{
         connector::{ConnectOptions, Connector},
         origin::Origin,
     },
+    rt::blocking::blocking,
     secret::{Secret, SecretSource},
     token::Token,
     wechat::{api::Api, errcode},
@@ -114,7 +115,7 @@ impl TokenClient {
         make: impl Fn(&Client, &Origin, &Secret) -> ApiRequest,
     ) -> Result<Token, TokenError> {
         let source = self.secret.clone();
-        let reload = tokio::task::spawn_blocking(move || source.reload());
+        let reload = blocking(move || source.reload());
         let _ = tokio::time::timeout(RELOAD_TIMEOUT, reload).await;
         let secret = self.secret.held();
         let make = |client: &Client, origin: &Origin| make(client, origin, &secret);

@@ -5,10 +5,7 @@ use std::{fmt, sync::Arc};
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
-use tokio::{
-    task::spawn_blocking,
-    time::{Duration, timeout},
-};
+use tokio::time::{Duration, timeout};
 
 use super::{
     FetchRequest, FetchedToken, TokenError, TokenSource,
@@ -19,6 +16,7 @@ use super::{
 use crate::{
     metrics::Cause,
     net::{dns::Resolver, tls::TlsRoots},
+    rt::blocking::blocking,
     secret::{self, Secret, SecretSource},
     token::Token,
     wechat::errcode,
@@ -119,7 +117,7 @@ impl TokenServer {
         let mut request = self.client.get(self.options.url.expose());
         if let Some(file) = &self.options.header {
             let source = file.clone();
-            let reload = spawn_blocking(move || source.reload());
+            let reload = blocking(move || source.reload());
             let _ = timeout(RELOAD_TIMEOUT, reload).await;
             let (name, value) = header(&file.held()).map_err(ServerError::Header)?;
             request = request.header(name, value);

@@ -7,7 +7,6 @@ use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult, aio::Multip
 use rustls::pki_types::ServerName;
 use tokio::{
     sync::Mutex,
-    task::spawn_blocking,
     time::{Duration, Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
@@ -18,6 +17,7 @@ use super::{
 };
 use crate::{
     net::{dns::Resolver, race},
+    rt::blocking::blocking,
     secret::{Secret, SecretSource},
     token::source::store::StoreError,
 };
@@ -225,7 +225,7 @@ where
     if let Some(credentials) = &options.credentials {
         let source = credentials.source().clone();
         // A file on a network may take its time.
-        let _ = timeout(CONNECT_TIMEOUT / 4, spawn_blocking(move || source.reload())).await;
+        let _ = timeout(CONNECT_TIMEOUT / 4, blocking(move || source.reload())).await;
         let held = credentials.source().held();
         let (user, password) = credentials.split(&held);
         info = info.set_password(password);
