@@ -19,13 +19,14 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{
     runtime::Handle,
+    sync::watch,
     task::AbortHandle,
     time::{Duration, timeout},
 };
 
 pub use error::LookupError;
 use files::{System, SystemFiles};
-use names::{LookupFlight, Names};
+use names::{LookupFlight, LookupOutcome, Names};
 use order::FailedAddresses;
 
 use crate::rt::file_watcher::FileWatcher;
@@ -174,7 +175,7 @@ fn is_localhost(host: &str) -> bool {
 }
 
 /// Waits for the end of a look-up.
-async fn landed(mut flight: LookupFlight, patience: Duration) -> names::LookupOutcome {
+async fn landed(mut flight: LookupFlight, patience: Duration) -> LookupOutcome {
     let landed = timeout(patience, flight.wait_for(Option::is_some)).await;
     let landed = landed.map_err(|_| LookupError::TimedOut(patience))?;
     let landed = landed.map_err(|_| LookupError::Stopped)?;
@@ -186,18 +187,15 @@ impl ResolverState {
     fn runtime(self: &Arc<Self>) -> &Handle {
         let (runtime, _) = self.runtime.get_or_init(|| {
             let runtime = Handle::current();
-            let watch = runtime.spawn(watch(Arc::downgrade(self), self.files.clone()));
+            let watch = watch_files(Arc::downgrade(self), self.files.clone());
+            let watch = runtime.spawn(watch);
             (runtime, watch.abort_handle())
         });
         runtime
     }
 
     /// Starts to look `host` up.
-    fn look_up(
-        self: &Arc<Self>,
-        host: &str,
-        sender: tokio::sync::watch::Sender<Option<names::LookupOutcome>>,
-    ) {
+    fn look_up(self: &Arc<Self>, host: &str, sender: watch::Sender<Option<LookupOutcome>>) {
         let (shared, host) = (self.clone(), host.to_owned());
         self.runtime().spawn(async move {
             let system = shared.system.load_full();
@@ -205,7 +203,13 @@ impl ResolverState {
                 Ok(nameservers) => timeout(LOOKUP_LIMIT, nameservers.look_up(&host)).await,
                 Err(error) => Ok(Err(error.clone())),
             };
-            let answer = answer.unwrap_or(Err(LookupError::TimedOut(LOOKUP_LIMIT)));
+            let mut answer = answer.unwrap_or(Err(LookupError::TimedOut(LOOKUP_LIMIT)));
+            // The files have changed meanwhile.
+            if !Arc::ptr_eq(&system, &shared.system.load())
+                && let Ok(answer) = &mut answer
+            {
+                answer.ttl = Duration::ZERO;
+            }
             let outcome = shared.names.land(&host, answer);
             sender.send_replace(Some(outcome));
         });
@@ -232,7 +236,7 @@ impl Drop for ResolverState {
 }
 
 /// Reads the system's files again when they change.
-async fn watch(shared: Weak<ResolverState>, files: SystemFiles) {
+async fn watch_files(shared: Weak<ResolverState>, files: SystemFiles) {
     let mut watcher = FileWatcher::new(files.paths(), FILES_INTERVAL).await;
     loop {
         let files = files.clone();

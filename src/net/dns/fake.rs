@@ -37,9 +37,9 @@ pub(crate) enum Zone {
 
 /// A nameserver. Names that it was not told about do not exist.
 #[derive(Clone)]
-pub(crate) struct FakeDns(Arc<State>);
+pub(crate) struct FakeDns(Arc<FakeState>);
 
-struct State {
+struct FakeState {
     names: Mutex<HashMap<String, Zone>>,
     /// How long it takes to answer.
     delay: Mutex<Duration>,
@@ -137,7 +137,7 @@ impl FakeSystem {
         };
         let port = sockets[0].local_addr().unwrap().port();
         let servers = sockets.into_iter().map(|socket| {
-            let server = FakeDns(Arc::new(State {
+            let server = FakeDns(Arc::new(FakeState {
                 names: Mutex::default(),
                 delay: Mutex::default(),
                 asked: Mutex::default(),

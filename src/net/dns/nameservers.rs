@@ -65,7 +65,7 @@ pub(super) struct Answer {
 
 /// Why a server gave no addresses.
 #[derive(Debug)]
-enum Unanswered {
+enum NoAnswer {
     /// It says that there are none.
     Negative(LookupError),
     /// It failed, or does not answer. Another one may know better.
@@ -112,7 +112,7 @@ impl Nameservers {
         let names = self.names(host).ok_or(LookupError::Invalid)?;
         let mut waiting = self.in_order().enumerate();
         let mut asked = FuturesUnordered::new();
-        let mut replies: Vec<Option<Unanswered>> = Vec::new();
+        let mut replies: Vec<Option<NoAnswer>> = Vec::new();
         loop {
             let more = match waiting.next() {
                 Some((at, server)) => {
@@ -163,11 +163,11 @@ impl Nameservers {
 }
 
 /// The negative answer that counts: that of the first server that did not fail.
-fn settled(replies: &[Option<Unanswered>]) -> Option<LookupError> {
+fn settled(replies: &[Option<NoAnswer>]) -> Option<LookupError> {
     for reply in replies {
         match reply {
-            Some(Unanswered::Failed(_)) => {}
-            Some(Unanswered::Negative(error)) => return Some(error.clone()),
+            Some(NoAnswer::Failed(_)) => {}
+            Some(NoAnswer::Negative(error)) => return Some(error.clone()),
             None => return None,
         }
     }
@@ -175,9 +175,9 @@ fn settled(replies: &[Option<Unanswered>]) -> Option<LookupError> {
 }
 
 /// What is said when all servers have failed.
-fn failures(replies: Vec<Option<Unanswered>>) -> LookupError {
+fn failures(replies: Vec<Option<NoAnswer>>) -> LookupError {
     let failures = replies.into_iter().filter_map(|reply| match reply {
-        Some(Unanswered::Failed(failure)) => Some(failure),
+        Some(NoAnswer::Failed(failure)) => Some(failure),
         _ => None,
     });
     LookupError::Failed(failures.collect::<Vec<_>>().join("; "))
@@ -211,23 +211,23 @@ impl Nameserver {
     }
 
     /// Asks for one name after the other until one has addresses.
-    async fn ask(&self, names: &[Name], no_aaaa: bool) -> Result<Answer, Unanswered> {
-        let mut unanswered = None;
+    async fn ask(&self, names: &[Name], no_aaaa: bool) -> Result<Answer, NoAnswer> {
+        let mut no_answer = None;
         for name in names {
             match self.addresses(name, no_aaaa).await {
                 Ok(answer) => return Ok(answer),
                 // A failure says more: the name may have had addresses.
-                Err(reply) => match unanswered {
-                    Some(Unanswered::Failed(_)) => {}
-                    _ => unanswered = Some(reply),
+                Err(reply) => match no_answer {
+                    Some(NoAnswer::Failed(_)) => {}
+                    _ => no_answer = Some(reply),
                 },
             }
         }
-        Err(unanswered.unwrap_or(Unanswered::Negative(LookupError::Invalid)))
+        Err(no_answer.unwrap_or(NoAnswer::Negative(LookupError::Invalid)))
     }
 
     /// The addresses of both families.
-    async fn addresses(&self, name: &Name, no_aaaa: bool) -> Result<Answer, Unanswered> {
+    async fn addresses(&self, name: &Name, no_aaaa: bool) -> Result<Answer, NoAnswer> {
         let v4 = pin!(self.family(name, RecordType::A));
         if no_aaaa {
             return v4.await;
@@ -240,7 +240,7 @@ impl Nameserver {
         let Ok(mut answer) = first else {
             return match (other.await, first) {
                 // The name exists if one family says so.
-                (Err(Unanswered::Negative(_)), Err(first)) => Err(first),
+                (Err(NoAnswer::Negative(_)), Err(first)) => Err(first),
                 (other, _) => other,
             };
         };
@@ -256,29 +256,29 @@ impl Nameserver {
         Ok(answer)
     }
 
-    async fn family(&self, name: &Name, family: RecordType) -> Result<Answer, Unanswered> {
+    async fn family(&self, name: &Name, family: RecordType) -> Result<Answer, NoAnswer> {
         let lookup = self.resolver.lookup(name.clone(), family).await;
         match lookup.map(|lookup| Answer::of(&lookup)) {
             Ok(answer) if answer.addresses.is_empty() => {
                 let error = LookupError::NoAddress(self.ip.to_string());
-                Err(Unanswered::Negative(error))
+                Err(NoAnswer::Negative(error))
             }
             Ok(answer) => Ok(answer),
-            Err(error) => Err(self.unanswered(&error)),
+            Err(error) => Err(self.no_answer(&error)),
         }
     }
 
-    fn unanswered(&self, error: &NetError) -> Unanswered {
+    fn no_answer(&self, error: &NetError) -> NoAnswer {
         let ip = self.ip.to_string();
         match error {
             NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. })) => {
-                Unanswered::Negative(match response_code {
+                NoAnswer::Negative(match response_code {
                     ResponseCode::NXDomain => LookupError::NotFound(ip),
                     _ => LookupError::NoAddress(ip),
                 })
             }
-            NetError::Timeout => Unanswered::Failed(format!("{ip} does not answer")),
-            error => Unanswered::Failed(format!("{ip}: {error}")),
+            NetError::Timeout => NoAnswer::Failed(format!("{ip} does not answer")),
+            error => NoAnswer::Failed(format!("{ip}: {error}")),
         }
     }
 }
