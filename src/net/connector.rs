@@ -161,7 +161,7 @@ impl fmt::Debug for Connector {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::{future::pending, net::SocketAddr};
 
     use tokio::{
         io::AsyncWriteExt,
@@ -264,10 +264,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_ipv6_address_is_reached_though_there_are_four_ipv4_ones() {
+    async fn the_ipv6_address_is_reached_though_there_are_ten_ipv4_ones() {
         let system = FakeSystem::start(1).await;
-        let v4 = ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"];
-        system.servers[0].at("a.test.", &[v4.as_slice(), &["::1"]].concat());
+        let v4: Vec<String> = (2..12).map(|n| format!("127.0.0.{n}")).collect();
+        let all: Vec<&str> = v4.iter().map(String::as_str).chain(["::1"]).collect();
+        system.servers[0].at("a.test.", &all);
         let live = TcpListener::bind("[::1]:0").await.unwrap();
         let port = live.local_addr().unwrap().port();
         let connector = with(system.resolver(), vec![named(port)]);
@@ -302,13 +303,16 @@ mod tests {
         let connector = with(system.resolver(), vec![origin]);
         pause();
         let started = Instant::now();
-        let (_, dialed) = tokio::join!(
-            async {
-                let mut stream = other.accept().await.unwrap().0;
-                stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await
-            },
-            connector.dial(),
-        );
+        let answering = async {
+            let mut stream = other.accept().await.unwrap().0;
+            let answer = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            answer.await.unwrap();
+            pending::<()>().await
+        };
+        let dialed = tokio::select! {
+            dialed = connector.dial() => dialed,
+            () = answering => unreachable!(),
+        };
         assert!(matches!(dialed, Err(DialError::Tls { .. })), "{dialed:?}");
         assert!(
             started.elapsed() < Duration::from_secs(2),
