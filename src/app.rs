@@ -97,8 +97,9 @@ pub enum Ended {
 }
 
 impl App {
-    /// Binds all ports.
+    /// Binds all ports. Names are resolved on the current runtime.
     pub async fn bind(config: Config, log: Option<Log>) -> Result<Self, StartError> {
+        config.connect.dns.start();
         let mut listeners = Vec::new();
         let common = config.listen.iter().map(|address| (address, None));
         let own = config.accounts.iter().flat_map(|account| {
@@ -169,7 +170,8 @@ impl App {
     async fn start(self, shutdown: &Arc<Notify>) -> Result<Running, StartError> {
         let (config, metrics) = (self.config, Arc::new(Metrics::default()));
         let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
-        let store = config.store.clone().map(Redis::new);
+        let dns = config.connect.dns.nearby();
+        let store = config.store.clone().map(|store| Redis::new(store, dns));
         let factory = AccountFactory::new(self.client, self.connector.clone(), config.token_wait);
         let accounts = ServedAccounts::new(
             &config.accounts,

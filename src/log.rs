@@ -93,8 +93,18 @@ fn subscriber(options: Options, writer: LineWriter) -> (impl Subscriber + Send +
     } else {
         layer.boxed()
     };
-    let log = tracing_subscriber::registry().with(levels).with(lines);
+    let log = tracing_subscriber::registry()
+        .with(levels)
+        .with(without_chatter())
+        .with(lines);
     (log, LogLevels(handle))
+}
+
+/// Leaves out what the DNS library tells of each query and each of its bytes.
+fn without_chatter() -> Targets {
+    let chatty = ["hickory_net", "hickory_proto", "hickory_resolver"];
+    let levels = Targets::new().with_default(Level::TRACE);
+    levels.with_targets(chatty.map(|module| (module, Level::WARN)))
 }
 
 /// The writer of one event's line.

@@ -1,5 +1,7 @@
-//! A thin layer over tokio: task wakers, timers, sockets, file watchers and suspensions of the machine.
+//! A thin layer over tokio: task wakers, timers, sockets, file watchers, threads that may block, and suspensions of
+//! the machine.
 
+pub mod blocking;
 pub mod count_guard;
 pub mod file_watcher;
 pub mod socket;

@@ -275,6 +275,18 @@ async fn a_refusal_says_in_wechats_shape_what_to_do() {
 }
 
 #[tokio::test]
+async fn localhost_is_reached_by_ipv4_and_by_ipv6() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::with(&wechat, &["--listen", "localhost:0"]).await;
+    let (_, port) = sidecar.url.rsplit_once(':').unwrap();
+    for host in ["localhost", "127.0.0.1", "[::1]"] {
+        let url = format!("http://{host}:{port}/cgi-bin/user/get");
+        let reply = sidecar.send(sidecar.client.get(url)).await;
+        assert_eq!(reply.json()["total"], 2, "{host}: {}", reply.text());
+    }
+}
+
+#[tokio::test]
 async fn a_socket_in_the_file_system_serves_and_leaves_nothing_behind() {
     let wechat = Wechat::calm().await;
     let path = sidecar::temporary("app.sock");

@@ -9,10 +9,11 @@ mod support;
 #[path = "accounts/tokens.rs"]
 mod tokens;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Sidecar, Wechat, sidecar, wechat::Call};
+use tokio::time::sleep;
 
 // The accounts of these tests, with their secrets.
 const ONE: (&str, &str) = ("wx00000000000000a1", "11111111111111111111111111111111");
@@ -44,11 +45,42 @@ async fn served(wechat: &Wechat, file: &str, flags: &[&str]) -> (Sidecar, PathBu
     (sidecar, path.into())
 }
 
+#[tokio::test]
+async fn a_hundred_accounts_with_hosts_and_files_of_their_own_take_no_thread_each() {
+    let wechat = wechat().await;
+    let secret = sidecar::written("secret", THREE.1);
+    let others: String = (0..100)
+        .map(|n| {
+            format!(
+                "[[accounts]]\nappid = 'wx00000000000001{n:02}'\nsecret_file = '{secret}'\n\
+                 upstream = 'https://host-{n}.invalid'\n"
+            )
+        })
+        .collect();
+    let file = account(ONE, "default = true") + &others;
+    let (sidecar, _) = served(&wechat, &file, &[]).await;
+    loop {
+        let accounts = sidecar.admin("/accounts").await.json();
+        let accounts = accounts["accounts"].as_array().unwrap().clone();
+        let error = |account: &Value| account["last_error"].as_str().map(str::to_owned);
+        let errors: Vec<String> = accounts.iter().filter_map(error).collect();
+        if errors.len() == 100 {
+            let unresolved = |error: &String| error.contains("cannot be resolved");
+            assert!(errors.iter().all(unresolved), "{errors:?}");
+            break;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    // The main thread, two for the log, two workers, and a few that read files.
+    assert!(sidecar.threads() <= 12, "{} threads", sidecar.threads());
+    assert_eq!(sidecar.get(GET).await.status, 200);
+}
+
 /// Waits until `appid` has a token.
 async fn has_token(sidecar: &Sidecar, appid: &str) {
     let sample = format!("wechat_sidecar_token_expires_seconds{{account=\"{appid}\"");
     while sidecar.metric(&sample).await == 0.0 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -76,7 +76,12 @@ impl Options {
     fn resolve_upstream(&self, factory: &AccountFactory) -> Result<AccountUpstream, AccountError> {
         match &self.upstream {
             None => Ok(factory.common.clone()),
-            Some(own) => factory.own.get_or_create(own),
+            Some(own) => {
+                let mut own = own.clone();
+                // That of a reloaded configuration would know nothing yet.
+                own.dns = factory.common.connector.dns().clone().without_address();
+                factory.own.get_or_create(&own)
+            }
         }
     }
 
@@ -136,7 +141,9 @@ impl Options {
             }
             (SourceOptions::File(path), _) => Ok(AccountSource::File(TokenFile::new(path))),
             (SourceOptions::Http(options), _) => {
-                Ok(AccountSource::Http(TokenServer::new(options.clone())?))
+                let dns = connector.dns().nearby();
+                let server = TokenServer::new(options.clone(), dns)?;
+                Ok(AccountSource::Http(server))
             }
         }
     }

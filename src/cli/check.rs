@@ -130,7 +130,7 @@ impl Report {
     /// Reports whether the store answers, and whether it holds tokens.
     async fn store(&mut self, config: &Config) {
         let Some(options) = &config.store else { return };
-        let redis = Redis::new(options.clone());
+        let redis = Redis::new(options.clone(), config.connect.dns.nearby());
         for account in config
             .accounts
             .iter()

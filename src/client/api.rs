@@ -59,8 +59,13 @@ pub enum Error {
 impl Client {
     /// A client that connects as calls do. A request may take `time_out` in all.
     pub fn as_calls(options: &ConnectOptions, time_out: Duration) -> Result<Self, ClientError> {
+        // With a proxy, it is the proxy's name that is resolved here.
+        let dns = match &options.egress {
+            Some(_) => options.dns.nearby(),
+            None => options.dns.clone(),
+        };
         let mut builder = builder(options.tls.config())
-            .dns_resolver(DnsResolver(options.dns.clone()))
+            .dns_resolver(DnsResolver(dns))
             .connect_timeout(options.connect_timeout)
             .timeout(time_out);
         if let Some(egress) = &options.egress {
@@ -73,15 +78,16 @@ impl Client {
         build(builder)
     }
 
-    /// A client for servers nearby. It uses no proxy and the system's resolver. A connection may take
-    /// `connect_timeout`, and a request `time_out` in all.
+    /// A client for servers nearby. It uses no proxy, and resolves names by `dns`. A connection may take
+    /// `connect_timeout` with the look-up of its name, and a request `time_out` in all.
     pub fn near(
         tls: &ClientConfig,
+        dns: Resolver,
         connect_timeout: Duration,
         time_out: Duration,
     ) -> Result<Self, ClientError> {
-        let builder = builder(tls).connect_timeout(connect_timeout);
-        build(builder.timeout(time_out))
+        let builder = builder(tls).dns_resolver(DnsResolver(dns));
+        build(builder.connect_timeout(connect_timeout).timeout(time_out))
     }
 
     /// A client for the server at `address`, without TLS and by the name of `localhost`. A request has no time limit of its

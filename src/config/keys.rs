@@ -164,7 +164,7 @@ macro_rules! keys {
 
 keys! {
     "Where apps connect" {
-        /// Where apps connect: IP:port, localhost:port or unix:/path; repeatable
+        /// Where apps connect: IP:port, localhost:port (IPv4 and IPv6) or unix:/path; repeatable
         Listen = list("listen", "ADDRESS").by_default("127.0.0.1:7080");
         /// Listen on addresses that other machines can reach; also takes --caller-key-file or --no-caller-key
         UnsafeListen = switch("unsafe-listen");
@@ -195,7 +195,7 @@ keys! {
             .like("/run/secrets/egress-proxy").private();
         /// Ignore /etc/hosts when the names of WeChat's hosts are looked up
         SkipHostsFile = switch("skip-hosts-file");
-        /// How long a connection to one address may take, TLS included
+        /// How long connecting to a host may take when its addresses are known, TLS included
         ConnectTimeout = value("connect-timeout", "DURATION").by_default("3s");
         /// How long WeChat may take until the head of its reply
         UpstreamTimeout = value("upstream-timeout", "DURATION").by_default("30s");

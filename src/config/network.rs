@@ -40,7 +40,8 @@ pub(super) fn listen(settings: &Settings) -> Result<Vec<ListenAddr>, ConfigError
     }
     let admin = ListenAddr::Tcp(admin(settings)?);
     for (at, address) in addresses.iter().enumerate() {
-        if address.is_definite() && (addresses[..at].contains(address) || *address == admin) {
+        let mut others = addresses[..at].iter().chain([&admin]);
+        if address.is_definite() && others.any(|other| other.overlaps(address)) {
             let problem = format!("{address} is taken twice, by --listen or --admin");
             return Err(settings.error(Id::Listen, &problem));
         }
@@ -63,7 +64,7 @@ pub(super) fn check_also(
         let others = addresses[..at].iter().chain(&common).chain([&admin]);
         let is_taken = others
             .chain(taken.iter().copied())
-            .any(|other| other == address);
+            .any(|other| other.overlaps(address));
         if address.is_definite() && is_taken {
             return Err(given.error("an address is taken twice, by listen, admin or an account"));
         }
@@ -141,7 +142,7 @@ pub(super) fn connect(
     let tls =
         tls::load(extra).map_err(|problem| settings.error(Id::UpstreamCa, &problem.to_string()))?;
     let connect_timeout = settings.value(Id::ConnectTimeout, parse::duration)?;
-    let mut dns = Resolver::new(fixed, connect_timeout);
+    let mut dns = Resolver::new(fixed);
     if settings.switch(Id::SkipHostsFile)? {
         dns = dns.past_hosts_file();
     }
@@ -192,9 +193,13 @@ pub(super) fn address(text: &str) -> Result<ListenAddr, String> {
             Ok(ListenAddr::Unix(PathBuf::from(path)))
         }
         Some(_) => Err("is not unix: and an absolute path".to_owned()),
-        None => parse::address(text)
-            .map(ListenAddr::Tcp)
-            .map_err(|error| error.to_string()),
+        None => {
+            let address = parse::address(text).map_err(|error| error.to_string())?;
+            Ok(match text.starts_with("localhost:") {
+                true => ListenAddr::Localhost(address.port()),
+                false => ListenAddr::Tcp(address),
+            })
+        }
     }
 }
 
@@ -227,7 +232,7 @@ mod tests {
     fn an_address_is_an_ip_or_an_absolute_path() {
         for (text, shown) in [
             ("127.0.0.1:7080", "127.0.0.1:7080"),
-            ("localhost:0", "127.0.0.1:0"),
+            ("localhost:0", "localhost:0"),
             ("[::1]:80", "[::1]:80"),
             ("unix:/run/w.sock", "unix:/run/w.sock"),
         ] {

@@ -1,26 +1,20 @@
-//! Opens connections to WeChat: it picks the host and the address, and handles the proxy and TLS.
+//! Opens connections to WeChat. While the first host cannot be connected, the next one stands in for it.
 
 use std::{
-    fmt, io,
-    net::SocketAddr,
+    fmt,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use http::HeaderValue;
-use rustix::net::sockopt;
-use rustls::pki_types::ServerName;
-use tokio::{
-    net::TcpStream,
-    time::{Duration, Instant, timeout},
-};
+use tokio::time::{Duration, Instant};
 use tokio_rustls::TlsConnector;
 
+pub(crate) use super::dial::Dialed;
+pub use super::dial_error::DialError;
 use super::{
-    dns::{LookupError, Resolver},
+    dial::{Dialer, Host},
+    dns::Resolver,
     egress::Egress,
     origin::Origin,
-    read_ahead::ReadAhead,
-    stream::Stream,
     tls::TlsRoots,
 };
 
@@ -35,7 +29,7 @@ pub struct ConnectOptions {
     pub tls: TlsRoots,
     /// A forward proxy with a fixed IP, for WeChat's whitelist.
     pub egress: Option<Egress>,
-    /// The limit for one address: TCP, proxy and TLS together.
+    /// The limit for one host, when its addresses are known: TCP, proxy and TLS together.
     pub connect_timeout: Duration,
 }
 
@@ -44,42 +38,6 @@ impl ConnectOptions {
     pub fn same_target(&self, other: &Self) -> bool {
         self.origins == other.origins && self.tls == other.tls
     }
-}
-
-/// Why there is no connection. Nothing of the call was sent.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum DialError {
-    /// The name cannot be resolved.
-    #[error("the name {host} cannot be resolved: {source}")]
-    Resolve {
-        /// The host.
-        host: String,
-        /// The resolver's error.
-        #[source]
-        source: LookupError,
-    },
-    /// TCP or the egress proxy failed.
-    #[error("{host} cannot be connected: {reason}")]
-    Connect {
-        /// The host.
-        host: String,
-        /// Why.
-        reason: String,
-    },
-    /// The certificate is not valid, or the host does not speak TLS.
-    #[error("{host} has no certificate that can be trusted, or does not speak TLS: {reason}")]
-    Tls {
-        /// The host.
-        host: String,
-        /// The error of rustls.
-        reason: String,
-    },
-    /// There is no host, or it has no address.
-    #[error("there is no address to connect")]
-    NoAddress,
-    /// The limit `max-upstream` is reached.
-    #[error("all connections to WeChat are busy; see --max-upstream")]
-    AtCapacity,
 }
 
 /// Opens connections to one upstream. All workers share it.
@@ -91,24 +49,6 @@ pub struct Connector {
     /// Until when the first host is skipped, in milliseconds after `created_at`.
     first_down_until: AtomicU64,
 }
-
-#[derive(Debug)]
-struct Host {
-    origin: Origin,
-    authority: HeaderValue,
-    server_name: ServerName<'static>,
-}
-
-/// A connection ready for calls.
-#[derive(Debug)]
-pub(crate) struct Dialed {
-    pub(crate) stream: Stream,
-    /// The `Host` header of calls on it.
-    pub(crate) authority: HeaderValue,
-}
-
-/// How many bytes of an upload are encrypted before they are sent.
-const MAX_WRITE: usize = 256 * 1024;
 
 /// How long the first host is skipped after it could not be connected.
 const FAILOVER_PERIOD: Duration = Duration::from_secs(30);
@@ -135,7 +75,7 @@ impl Connector {
         self.hosts.first().map_or("", |host| &host.origin.prefix)
     }
 
-    /// The limit for connecting to one address.
+    /// The limit for connecting to one host.
     pub(crate) fn connect_timeout(&self) -> Duration {
         self.options.connect_timeout
     }
@@ -158,14 +98,25 @@ impl Connector {
         }
     }
 
-    /// Opens a connection. If an address cannot be connected, the next address is tried, then the next
-    /// host.
+    /// Resolves names as this connector does.
+    pub(crate) fn dns(&self) -> &Resolver {
+        &self.options.dns
+    }
+
+    /// Waits until the addresses of `origin`, or of the proxy in front of it, are known.
+    pub(crate) async fn resolve(&self, origin: &Origin) -> Result<(), DialError> {
+        let host = self.hosts.iter().find(|host| host.origin == *origin);
+        let host = host.ok_or(DialError::NoAddress)?;
+        self.dialer().resolve(host).await.map(drop)
+    }
+
+    /// Opens a connection. If a host cannot be connected, the next one is tried.
     pub(crate) async fn dial(&self) -> Result<Dialed, DialError> {
         // The error of the first host says more than that of its fallback.
         let mut failure = None;
         for at in self.order() {
             let host = &self.hosts[at];
-            let dialed = self.dial_host(host).await;
+            let dialed = self.dialer().dial(host).await;
             let unreachable = matches!(
                 dialed,
                 Err(DialError::Connect { .. } | DialError::Resolve { .. })
@@ -190,74 +141,13 @@ impl Connector {
         (0..count).map(move |at| (at + start) % count)
     }
 
-    async fn dial_host(&self, host: &Host) -> Result<Dialed, DialError> {
-        let addresses =
-            match &self.options.egress {
-                // The proxy resolves the name.
-                Some(_) => vec![None],
-                None => {
-                    let name = &host.origin.host;
-                    let found = self.options.dns.resolve(name).await.map_err(|error| {
-                        DialError::Resolve {
-                            host: name.clone(),
-                            source: error,
-                        }
-                    })?;
-                    found
-                        .iter()
-                        .map(|ip| Some(SocketAddr::new(*ip, host.origin.port)))
-                        .collect()
-                }
-            };
-        let mut failure = DialError::NoAddress;
-        for address in addresses {
-            let limit = self.options.connect_timeout;
-            let timed_out = || host.connect_error(&format!("no answer within {limit:?}"));
-            match timeout(limit, self.dial_address(host, address)).await {
-                Ok(Ok(dialed)) => return Ok(dialed),
-                Ok(Err(error @ DialError::Tls { .. })) => return Err(error),
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = timed_out(),
-            }
+    fn dialer(&self) -> Dialer<'_> {
+        Dialer {
+            dns: &self.options.dns,
+            tls: &self.tls,
+            egress: self.options.egress.as_ref(),
+            limit: self.options.connect_timeout,
         }
-        Err(failure)
-    }
-
-    async fn dial_address(
-        &self,
-        host: &Host,
-        address: Option<SocketAddr>,
-    ) -> Result<Dialed, DialError> {
-        let stream = match (&self.options.egress, address) {
-            (Some(egress), _) => {
-                let Origin {
-                    host: name, port, ..
-                } = &host.origin;
-                let through = egress.connect(name, *port).await;
-                through.map_err(|reason| {
-                    host.connect_error(&format!("the egress proxy {egress}: {reason}"))
-                })?
-            }
-            (None, Some(address)) => TcpStream::connect(address)
-                .await
-                .map_err(|error| host.connect_error(&error.to_string()))?,
-            (None, None) => return Err(host.connect_error("it has no address")),
-        };
-        set_options(&stream).map_err(|error| host.connect_error(&error.to_string()))?;
-        let stream = if host.origin.tls {
-            let connected = self
-                .tls
-                .connect(host.server_name.clone(), ReadAhead::new(stream));
-            let mut secured = connected.await.map_err(|error| host.tls_error(&error))?;
-            secured.get_mut().1.set_buffer_limit(Some(MAX_WRITE));
-            Stream::Tls(Box::new(secured))
-        } else {
-            Stream::Plain(stream)
-        };
-        Ok(Dialed {
-            stream,
-            authority: host.authority.clone(),
-        })
     }
 }
 
@@ -269,55 +159,18 @@ impl fmt::Debug for Connector {
     }
 }
 
-impl Host {
-    fn new(origin: &Origin) -> Result<Self, DialError> {
-        let server_name =
-            ServerName::try_from(origin.host.clone()).map_err(|_| DialError::Tls {
-                host: origin.host.clone(),
-                reason: "no certificate can have this name".to_owned(),
-            })?;
-        Ok(Self {
-            origin: origin.clone(),
-            authority: origin.authority(),
-            server_name,
-        })
-    }
-
-    fn connect_error(&self, reason: &str) -> DialError {
-        DialError::Connect {
-            host: self.origin.host.clone(),
-            reason: reason.to_owned(),
-        }
-    }
-
-    /// An error of a TLS handshake. A connection that broke counts as one that could not be connected.
-    fn tls_error(&self, error: &io::Error) -> DialError {
-        match error.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => DialError::Tls {
-                host: self.origin.host.clone(),
-                reason: error.to_string(),
-            },
-            _ => self.connect_error(&error.to_string()),
-        }
-    }
-}
-
-fn set_options(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{future::pending, net::SocketAddr};
+
     use tokio::{
-        net::TcpListener,
-        time::{advance, pause},
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpSocket, TcpStream},
+        time::{advance, pause, timeout},
     };
 
     use super::*;
-    use crate::net::tls::load;
+    use crate::net::{dns::fake::FakeSystem, tls::load};
 
     async fn open_port() -> (TcpListener, Origin) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -326,16 +179,146 @@ mod tests {
     }
 
     fn connector(origins: Vec<Origin>) -> Connector {
+        with(Resolver::new(None), origins)
+    }
+
+    fn with(dns: Resolver, origins: Vec<Origin>) -> Connector {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Connector::new(ConnectOptions {
             origins,
-            dns: Resolver::new(None, Duration::from_secs(3)),
+            dns,
             tls: load(None).unwrap(),
             egress: None,
             connect_timeout: Duration::from_secs(3),
         })
         .unwrap()
+    }
+
+    /// The host `a.test`, which the fake nameserver knows.
+    fn named(port: u16) -> Origin {
+        Origin::parse_private(&format!("http://a.test:{port}"), true).unwrap()
+    }
+
+    /// Listens on a port of `address`, and answers no attempt to connect, because its queue is full.
+    async fn dead(address: &str, port: u16) -> (TcpListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        let address = SocketAddr::new(address.parse().unwrap(), port);
+        socket.bind(address).unwrap();
+        let (listener, mut queue) = (socket.listen(1).unwrap(), Vec::new());
+        let address = listener.local_addr().unwrap();
+        let wait = Duration::from_millis(50);
+        while let Ok(connected) = timeout(wait, TcpStream::connect(address)).await {
+            queue.push(connected.unwrap());
+        }
+        (listener, queue)
+    }
+
+    #[tokio::test]
+    async fn a_dead_address_costs_a_moment_once_and_comes_last_from_then_on() {
+        let system = FakeSystem::start(1).await;
+        system.servers[0].at("a.test.", &["127.0.0.2", "127.0.0.3", "127.0.0.4"]);
+        let live = TcpListener::bind("127.0.0.4:0").await.unwrap();
+        let port = live.local_addr().unwrap().port();
+        let _dead = (dead("127.0.0.2", port).await, dead("127.0.0.3", port).await);
+        let connector = with(system.resolver(), vec![named(port)]);
+        pause();
+        let started = Instant::now();
+        connector.dial().await.unwrap();
+        assert!(
+            started.elapsed() < Duration::from_millis(550),
+            "{:?}",
+            started.elapsed()
+        );
+        let order = connector.dns().resolve("a.test").await.unwrap();
+        let order: Vec<_> = order.iter().map(ToString::to_string).collect();
+        assert_eq!(order, ["127.0.0.4", "127.0.0.2", "127.0.0.3"]);
+        let started = Instant::now();
+        connector.dial().await.unwrap();
+        assert!(
+            started.elapsed() < Duration::from_millis(100),
+            "{:?}",
+            started.elapsed()
+        );
+    }
+
+    #[tokio::test]
+    async fn the_time_limit_is_for_all_addresses_of_a_host_together() {
+        let system = FakeSystem::start(1).await;
+        system.servers[0].at("a.test.", &["127.0.0.2", "127.0.0.3"]);
+        system.servers[0].delay(Duration::from_secs(4));
+        let one = dead("127.0.0.2", 0).await;
+        let port = one.0.local_addr().unwrap().port();
+        let _other = dead("127.0.0.3", port).await;
+        let connector = with(system.resolver(), vec![named(port)]);
+        pause();
+        let started = Instant::now();
+        let error = connector.dial().await.unwrap_err().to_string();
+        assert!(error.contains("no answer within 3s"), "{error}");
+        // The look-up of the name has its own.
+        let (took, seven) = (started.elapsed(), Duration::from_secs(7));
+        assert!(
+            took >= seven && took < seven + Duration::from_millis(500),
+            "{took:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_ipv6_address_is_reached_though_there_are_ten_ipv4_ones() {
+        let system = FakeSystem::start(1).await;
+        let v4: Vec<String> = (2..12).map(|n| format!("127.0.0.{n}")).collect();
+        let all: Vec<&str> = v4.iter().map(String::as_str).chain(["::1"]).collect();
+        system.servers[0].at("a.test.", &all);
+        let live = TcpListener::bind("[::1]:0").await.unwrap();
+        let port = live.local_addr().unwrap().port();
+        let connector = with(system.resolver(), vec![named(port)]);
+        connector.dial().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_has_moved_is_found_by_the_first_call() {
+        let system = FakeSystem::start(1).await;
+        system.servers[0].at("a.test.", &["127.0.0.2"]);
+        let live = TcpListener::bind("127.0.0.3:0").await.unwrap();
+        let connector = with(
+            system.resolver(),
+            vec![named(live.local_addr().unwrap().port())],
+        );
+        let refused = connector.dial().await.unwrap_err();
+        assert!(matches!(refused, DialError::Connect { .. }), "{refused}");
+        system.servers[0].at("a.test.", &["127.0.0.3"]);
+        advance(Duration::from_secs(3600)).await;
+        connector.dial().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_in_the_handshake_is_not_waited_for_alone() {
+        let system = FakeSystem::start(1).await;
+        system.servers[0].at("a.test.", &["127.0.0.2", "127.0.0.3"]);
+        let silent = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let other = TcpListener::bind(("127.0.0.3", port)).await.unwrap();
+        let mut origin = named(port);
+        origin.tls = true;
+        let connector = with(system.resolver(), vec![origin]);
+        pause();
+        let started = Instant::now();
+        let answering = async {
+            let mut stream = other.accept().await.unwrap().0;
+            let answer = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            answer.await.unwrap();
+            pending::<()>().await
+        };
+        let dialed = tokio::select! {
+            dialed = connector.dial() => dialed,
+            () = answering => unreachable!(),
+        };
+        assert!(matches!(dialed, Err(DialError::Tls { .. })), "{dialed:?}");
+        assert!(
+            started.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            started.elapsed()
+        );
     }
 
     #[tokio::test]
@@ -369,7 +352,6 @@ mod tests {
         let connector = connector(vec![first, second]);
         let (nonsense, dialed) = tokio::join!(
             async {
-                use tokio::io::AsyncWriteExt;
                 let mut stream = listener.accept().await.unwrap().0;
                 stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await
             },

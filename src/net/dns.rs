@@ -1,68 +1,89 @@
-//! Resolves host names: IPv4 addresses come first, and answers are cached for a short time.
+//! The resolver of the house, for calls, token requests and the store: it resolves host names without a thread.
+//!
+//! A look-up is a task of its own on one runtime. It ends by itself: who waits for it may give up before, and its late
+//! answer is still kept for the next one.
+
+mod error;
+#[cfg(test)]
+pub(crate) mod fake;
+mod files;
+mod names;
+mod nameservers;
+mod order;
 
 use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{Arc, OnceLock, Weak},
 };
 
+use arc_swap::ArcSwap;
 use tokio::{
-    net::lookup_host,
-    sync::Mutex,
-    time::{Duration, Instant, timeout},
+    runtime::Handle,
+    sync::watch,
+    task::AbortHandle,
+    time::{Duration, timeout},
 };
 
-/// How long an answer is cached.
-const CACHE_TTL: Duration = Duration::from_secs(10);
+pub use error::LookupError;
+use files::{System, SystemFiles};
+use names::{LookupFlight, LookupOutcome, Names};
+use order::FailedAddresses;
 
-/// How long a failure is cached.
-const FAILURE_TTL: Duration = Duration::from_secs(1);
+use crate::rt::file_watcher::FileWatcher;
 
-/// The most addresses that are tried.
-const MAX_ADDRESSES: usize = 4;
+/// How long a caller waits for a look-up. The C library asks its second nameserver after 5 s.
+const PATIENCE: Duration = Duration::from_secs(6);
 
-/// Resolves the names of WeChat's hosts. Clones share one cache.
+/// How long a look-up may take when nobody waits for it any more.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often /etc/resolv.conf and /etc/hosts are read.
+const FILES_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Resolves names. Clones share what they know.
 #[derive(Clone, Debug)]
 pub struct Resolver {
     /// The address of every name, instead of a lookup.
     fixed: Option<IpAddr>,
     /// Whether /etc/hosts is ignored.
     skip_hosts_file: bool,
-    timeout: Duration,
-    cache: Arc<Mutex<Vec<CachedAddresses>>>,
+    shared: Arc<ResolverState>,
 }
 
 #[derive(Debug)]
-struct CachedAddresses {
-    host: String,
-    use_until: Instant,
-    addresses: Result<Arc<[IpAddr]>, LookupError>,
-}
-
-/// Why a name has no address. It is cached, so it is shared.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum LookupError {
-    /// The system's resolver failed.
-    #[error("{0}")]
-    System(Arc<io::Error>),
-    /// The system's resolver did not answer in time.
-    #[error("no answer within {0:?}")]
-    TimedOut(Duration),
-    /// The name exists, but has no address.
-    #[error("the name has no address")]
-    NoAddress,
+struct ResolverState {
+    files: SystemFiles,
+    system: ArcSwap<System>,
+    names: Names,
+    failed: FailedAddresses,
+    /// The runtime of the look-ups, and the task on it that watches the files.
+    runtime: OnceLock<(Handle, AbortHandle)>,
 }
 
 impl Resolver {
-    /// With `fixed`, every name has this one address, and there are no lookups. A lookup fails after
-    /// `timeout`.
-    pub fn new(fixed: Option<IpAddr>, timeout: Duration) -> Self {
+    /// With `fixed`, every name has this one address, and there are no lookups.
+    pub fn new(fixed: Option<IpAddr>) -> Self {
+        Self::with_files(fixed, SystemFiles::default())
+    }
+
+    fn with_files(fixed: Option<IpAddr>, files: SystemFiles) -> Self {
         Self {
             fixed,
             skip_hosts_file: false,
-            timeout,
-            cache: Arc::default(),
+            shared: Arc::new(ResolverState {
+                system: ArcSwap::from_pointee(files.read()),
+                files,
+                names: Names::default(),
+                failed: FailedAddresses::default(),
+                runtime: OnceLock::new(),
+            }),
         }
+    }
+
+    /// Runs look-ups on the current runtime, and watches the system's files from now on. Otherwise the runtime of the
+    /// first look-up is used for all.
+    pub fn start(&self) {
+        self.shared.runtime();
     }
 
     /// Ignores /etc/hosts. That file may redirect the app's calls to the sidecar, and must not redirect
@@ -78,62 +99,158 @@ impl Resolver {
         self
     }
 
-    /// The addresses of `host`, IPv4 first: IPv6 egress is often not on the account's whitelist.
-    pub async fn resolve(&self, host: &str) -> Result<Arc<[IpAddr]>, LookupError> {
-        if let Some(address) = host.parse().ok().or(self.fixed) {
-            return Ok(Arc::new([address]));
+    /// For servers nearby, such as a proxy or a store: without the fixed address, and with /etc/hosts.
+    pub fn nearby(&self) -> Self {
+        let mut nearby = self.clone().without_address();
+        nearby.skip_hosts_file = false;
+        nearby
+    }
+
+    /// The addresses of `host`, in the order in which to try them. Those that are known are returned at once, and
+    /// looked up again behind if they are old.
+    pub async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
+        self.find(host, PATIENCE, true).await
+    }
+
+    /// The addresses of `host`, but known ones that are old are returned only if there are no newer ones within
+    /// `patience`.
+    pub async fn resolve_fresh(
+        &self,
+        host: &str,
+        patience: Duration,
+    ) -> Result<Vec<IpAddr>, LookupError> {
+        self.find(host, patience, false).await
+    }
+
+    /// Notes whether `address` could be connected. One that could not comes after the others for a while.
+    pub(crate) fn note(&self, address: IpAddr, connected: bool) {
+        self.shared.failed.note(address, connected);
+    }
+
+    async fn find(
+        &self,
+        host: &str,
+        patience: Duration,
+        old_is_good: bool,
+    ) -> Result<Vec<IpAddr>, LookupError> {
+        let shared = &self.shared;
+        if let Some(addresses) = self.without_lookup(host) {
+            return Ok(shared.failed.sort(&addresses));
         }
-        // Locked while the lookup runs, so that a burst of connections causes one lookup.
-        let mut cache = self.cache.lock().await;
-        let cached = cache.iter().position(|entry| entry.host == host);
-        if let Some(at) = cached
-            && Instant::now() < cache[at].use_until
-        {
-            return cache[at].addresses.clone();
-        }
-        let looked_up = timeout(self.timeout, look_up(host, self.skip_hosts_file)).await;
-        let looked_up = looked_up.unwrap_or(Err(LookupError::TimedOut(self.timeout)));
-        let before = cached.map(|at| cache.swap_remove(at));
-        let entry = match looked_up {
-            Ok(addresses) => CachedAddresses::new(host, CACHE_TTL, Ok(addresses)),
-            // An old answer is better than none.
-            Err(error) => {
-                let old = before.and_then(|before| before.addresses.ok());
-                CachedAddresses::new(host, FAILURE_TTL, old.ok_or(error))
+        // A name with its root dot is not looked for in the search domains of a cluster.
+        let root = self.skip_hosts_file && !host.ends_with('.');
+        let host = format!("{host}{}", if root { "." } else { "" });
+        let known = shared
+            .names
+            .get(&host, |sender| shared.look_up(&host, sender));
+        let outcome = match (known.addresses, known.flight) {
+            (Some(addresses), None) => Ok(addresses),
+            (Some(addresses), _) if old_is_good => Ok(addresses),
+            (old, Some(flight)) => {
+                let landed = landed(flight, patience).await;
+                landed.or_else(|error| old.ok_or(error))
             }
+            (None, None) => Err(known.failed.unwrap_or(LookupError::Stopped)),
         };
-        let addresses = entry.addresses.clone();
-        cache.push(entry);
-        addresses
+        outcome.map(|addresses| shared.failed.sort(&addresses))
+    }
+
+    /// The addresses of a name that needs no nameserver.
+    fn without_lookup(&self, host: &str) -> Option<Vec<IpAddr>> {
+        if let Some(address) = host.parse().ok().or(self.fixed) {
+            return Some(vec![address]);
+        }
+        if is_localhost(host) {
+            return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        }
+        let system = (!self.skip_hosts_file).then(|| self.shared.system.load());
+        system?.hosts(host)
     }
 }
 
-async fn look_up(host: &str, skip_hosts_file: bool) -> Result<Arc<[IpAddr]>, LookupError> {
-    // A name with its root dot never matches a line of /etc/hosts, and the resolver does not append the
-    // search domains of a cluster to it.
-    let root = if skip_hosts_file && !host.ends_with('.') {
-        "."
-    } else {
-        ""
-    };
-    let name = format!("{host}{root}");
-    let found = lookup_host((name.as_str(), 0)).await;
-    let found = found.map_err(|error| LookupError::System(Arc::new(error)))?;
-    let mut addresses: Vec<IpAddr> = found.map(|address: SocketAddr| address.ip()).collect();
-    if addresses.is_empty() {
-        return Err(LookupError::NoAddress);
-    }
-    addresses.sort_by_key(IpAddr::is_ipv6);
-    addresses.truncate(MAX_ADDRESSES);
-    Ok(addresses.into())
+/// Whether `host` is this machine by RFC 6761.
+fn is_localhost(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
 }
 
-impl CachedAddresses {
-    fn new(host: &str, ttl: Duration, addresses: Result<Arc<[IpAddr]>, LookupError>) -> Self {
-        Self {
-            host: host.to_owned(),
-            use_until: Instant::now() + ttl,
-            addresses,
+/// Waits for the end of a look-up.
+async fn landed(mut flight: LookupFlight, patience: Duration) -> LookupOutcome {
+    let landed = timeout(patience, flight.wait_for(Option::is_some)).await;
+    let landed = landed.map_err(|_| LookupError::TimedOut(patience))?;
+    let landed = landed.map_err(|_| LookupError::Stopped)?;
+    landed.clone().unwrap_or(Err(LookupError::Stopped))
+}
+
+impl ResolverState {
+    /// The runtime of all look-ups.
+    fn runtime(self: &Arc<Self>) -> &Handle {
+        let (runtime, _) = self.runtime.get_or_init(|| {
+            let runtime = Handle::current();
+            let watch = watch_files(Arc::downgrade(self), self.files.clone());
+            let watch = runtime.spawn(watch);
+            (runtime, watch.abort_handle())
+        });
+        runtime
+    }
+
+    /// Starts to look `host` up.
+    fn look_up(self: &Arc<Self>, host: &str, sender: watch::Sender<Option<LookupOutcome>>) {
+        let (shared, host) = (self.clone(), host.to_owned());
+        self.runtime().spawn(async move {
+            let system = shared.system.load_full();
+            let answer = match &system.nameservers {
+                Ok(nameservers) => timeout(LOOKUP_LIMIT, nameservers.look_up(&host)).await,
+                Err(error) => Ok(Err(error.clone())),
+            };
+            let mut answer = answer.unwrap_or(Err(LookupError::TimedOut(LOOKUP_LIMIT)));
+            // The files have changed meanwhile.
+            if !Arc::ptr_eq(&system, &shared.system.load())
+                && let Ok(answer) = &mut answer
+            {
+                answer.ttl = Duration::ZERO;
+            }
+            let outcome = shared.names.land(&host, answer);
+            sender.send_replace(Some(outcome));
+        });
+    }
+
+    fn replace(&self, system: System) {
+        if !self.system.load().is_like(&system) {
+            tracing::info!("/etc/hosts or /etc/resolv.conf changed: names are looked up again");
+            if let Err(error) = &system.nameservers {
+                tracing::warn!(%error, "names outside of /etc/hosts cannot be resolved");
+            }
+            self.system.store(Arc::new(system));
+            self.names.expire();
         }
     }
 }
+
+impl Drop for ResolverState {
+    fn drop(&mut self) {
+        if let Some((_, watch)) = self.runtime.get() {
+            watch.abort();
+        }
+    }
+}
+
+/// Reads the system's files again when they change.
+async fn watch_files(shared: Weak<ResolverState>, files: SystemFiles) {
+    let mut watcher = FileWatcher::new(files.paths(), FILES_INTERVAL).await;
+    loop {
+        let files = files.clone();
+        let read = watcher.read(move || files.read()).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        if let Some(system) = read {
+            shared.replace(system);
+        }
+        drop(shared);
+        watcher.changed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

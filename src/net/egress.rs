@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     fmt, io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -13,12 +14,13 @@ use hyper_util::{
     client::legacy::connect::proxy::{SocksV5, Tunnel},
     rt::TokioIo,
 };
-use tokio::{net::TcpStream, time::Duration};
+use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::{
     dns::Resolver,
     origin::{OriginError, bracketed, parts},
+    race,
 };
 use crate::secret::Secret;
 
@@ -32,9 +34,6 @@ pub enum EgressError {
     #[error(transparent)]
     Proxy(Box<dyn Error + Send + Sync>),
 }
-
-/// How long the lookup of the proxy's name may take.
-const LOOKUP: Duration = Duration::from_secs(3);
 
 /// The protocol of the proxy. With both, the proxy resolves WeChat's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +54,6 @@ pub struct Egress {
     /// The port of the URL, or the protocol's default.
     pub port: u16,
     credentials: Option<(String, Secret)>,
-    /// It has no fixed address: `upstream-address` is WeChat's, not the proxy's.
-    resolver: Resolver,
 }
 
 impl Egress {
@@ -73,7 +70,6 @@ impl Egress {
             host,
             port: port.unwrap_or(default),
             credentials: None,
-            resolver: Resolver::new(None, LOOKUP),
         })
     }
 
@@ -99,15 +95,18 @@ impl Egress {
         Some(value)
     }
 
-    /// Connects to `host` through the proxy.
-    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, EgressError> {
+    /// Connects to `host` through the proxy, which has these `addresses`.
+    pub(super) async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        addresses: Vec<SocketAddr>,
+        dns: &Resolver,
+    ) -> Result<TcpStream, EgressError> {
         let target = format!("http://{}:{port}", bracketed(host));
         let target: Uri = target.parse().map_err(|_| EgressError::Name)?;
-        let proxy = ProxyConnector {
-            resolver: self.resolver.clone(),
-            host: self.host.clone(),
-            port: self.port,
-        };
+        let dns = dns.clone();
+        let proxy = ProxyConnector { dns, addresses };
         let stream = match self.protocol {
             Protocol::Http => {
                 let mut tunnel = Tunnel::new(self.uri(), proxy);
@@ -154,9 +153,8 @@ impl fmt::Debug for Egress {
 /// Connects to the egress proxy, whatever the target is.
 #[derive(Clone, Debug)]
 struct ProxyConnector {
-    resolver: Resolver,
-    host: String,
-    port: u16,
+    dns: Resolver,
+    addresses: Vec<SocketAddr>,
 }
 
 impl Service<Uri> for ProxyConnector {
@@ -171,16 +169,8 @@ impl Service<Uri> for ProxyConnector {
     fn call(&mut self, _: Uri) -> Self::Future {
         let proxy = self.clone();
         Box::pin(async move {
-            let addresses = proxy.resolver.resolve(&proxy.host).await;
-            let addresses = addresses.map_err(io::Error::other)?;
-            let mut failure = io::Error::from(io::ErrorKind::NotFound);
-            for ip in addresses.iter() {
-                match TcpStream::connect((*ip, proxy.port)).await {
-                    Ok(stream) => return Ok(TokioIo::new(stream)),
-                    Err(error) => failure = error,
-                }
-            }
-            Err(failure)
+            let connected = race::connect(&proxy.dns, proxy.addresses).await;
+            connected.map(TokioIo::new)
         })
     }
 }

@@ -13,10 +13,9 @@ use std::{
     },
 };
 
-use tokio::{
-    task::spawn_blocking,
-    time::{Duration, sleep, timeout},
-};
+use tokio::time::{Duration, sleep, timeout};
+
+use super::blocking::blocking;
 
 /// How long a changed file must stay unchanged, because it may be half written.
 const SETTLED: Duration = Duration::from_millis(300);
@@ -85,10 +84,10 @@ impl FileWatcher {
         if self.busy.swap(true, Ordering::Relaxed) {
             return None;
         }
-        let busy = self.busy.clone();
+        let busy = BusyGuard(self.busy.clone());
         off_runtime(move || {
             let read = read();
-            busy.store(false, Ordering::Relaxed);
+            drop(busy);
             read
         })
         .await
@@ -107,11 +106,20 @@ impl FileWatcher {
     }
 }
 
+/// Says that a read goes on, until this is dropped with it.
+struct BusyGuard(Arc<AtomicBool>);
+
+impl Drop for BusyGuard {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Calls `read`, which may block. Returns `None` if it takes too long.
 pub async fn off_runtime<T: Send + 'static>(
     read: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    timeout(TIME_LIMIT, spawn_blocking(read)).await.ok()?.ok()
+    timeout(TIME_LIMIT, blocking(read)).await.ok()?
 }
 
 #[cfg(test)]

@@ -2,20 +2,25 @@
 
 use std::{
     fs, io,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use futures_util::FutureExt;
+use rustix::io::Errno;
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Duration, sleep},
 };
 
 use super::{Drain, ListenAddr, Workers, worker::AcceptedSocket};
-use crate::proxy::{ListenerInfo, guard::Exposure};
+use crate::{
+    net::listen_addr::LOCALHOST,
+    proxy::{ListenerInfo, guard::Exposure},
+};
 
 /// A bound listener.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub type SocketOwner = watch::Sender<Option<Arc<str>>>;
 #[derive(Debug)]
 enum BoundSocket {
     Tcp(TcpListener),
+    /// Both families of localhost, with one port.
+    Localhost(TcpListener, TcpListener),
     Unix {
         listener: UnixListener,
         _file: RemovedOnDrop,
@@ -47,6 +54,9 @@ impl Drop for RemovedOnDrop {
     }
 }
 
+/// How often a port is chosen until it is free in both families.
+const ATTEMPTS: usize = 16;
+
 /// How many connections wait in the system's queue at most.
 const QUEUE: usize = 4096;
 
@@ -61,6 +71,11 @@ impl Listener {
                     address,
                     socket: BoundSocket::Tcp(socket),
                 })
+            }
+            ListenAddr::Localhost(port) => {
+                let (port, socket) = bind_localhost(*port).await?;
+                let address = ListenAddr::Localhost(port);
+                Ok(Self { address, socket })
             }
             ListenAddr::Unix(path) => {
                 remove_stale(path)?;
@@ -94,7 +109,7 @@ impl Listener {
         let exposure = match &self.address {
             ListenAddr::Unix(_) => Exposure::Unix,
             local if local.is_local() => Exposure::Loopback,
-            ListenAddr::Tcp(_) => Exposure::Open,
+            ListenAddr::Tcp(_) | ListenAddr::Localhost(_) => Exposure::Open,
         };
         let listener_info = |account| ListenerInfo { exposure, account };
         loop {
@@ -142,16 +157,61 @@ impl Listener {
             .await
             .map_err(io::Error::other)?;
         let socket = match &self.socket {
-            BoundSocket::Tcp(listener) => {
-                let stream = listener.accept().await?.0;
-                stream.set_nodelay(true)?;
-                AcceptedSocket::Tcp(stream.into_std()?)
-            }
+            BoundSocket::Tcp(listener) => accepted(listener.accept().await)?,
+            BoundSocket::Localhost(v4, v6) => accepted(tokio::select! {
+                accepted = v4.accept() => accepted,
+                accepted = v6.accept() => accepted,
+            })?,
             BoundSocket::Unix { listener, .. } => {
                 AcceptedSocket::Unix(listener.accept().await?.0.into_std()?)
             }
         };
         Ok((socket, permit))
+    }
+}
+
+fn accepted(stream: io::Result<(TcpStream, SocketAddr)>) -> io::Result<AcceptedSocket> {
+    let (stream, _) = stream?;
+    stream.set_nodelay(true)?;
+    Ok(AcceptedSocket::Tcp(stream.into_std()?))
+}
+
+/// Binds the loopback address of each family that this machine has. Returns the port, which both have.
+async fn bind_localhost(port: u16) -> io::Result<(u16, BoundSocket)> {
+    let mut attempts = ATTEMPTS;
+    loop {
+        let v4 = bind_loopback(LOCALHOST[0], port).await?;
+        let chosen = match &v4 {
+            Some(listener) => listener.local_addr()?.port(),
+            None => port,
+        };
+        attempts -= 1;
+        let v6 = match bind_loopback(LOCALHOST[1], chosen).await {
+            // The port that the system chose for one family may be taken in the other.
+            Err(_) if port == 0 && attempts > 0 => continue,
+            v6 => v6?,
+        };
+        return match (v4, v6) {
+            (Some(v4), Some(v6)) => Ok((chosen, BoundSocket::Localhost(v4, v6))),
+            (Some(one), None) | (None, Some(one)) => {
+                Ok((one.local_addr()?.port(), BoundSocket::Tcp(one)))
+            }
+            (None, None) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        };
+    }
+}
+
+/// Binds a loopback address. `None` if this machine does not have it.
+async fn bind_loopback(ip: IpAddr, port: u16) -> io::Result<Option<TcpListener>> {
+    match TcpListener::bind((ip, port)).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(None),
+        // The system knows no such family.
+        Err(error) if error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => Ok(None),
+        Err(error) => {
+            let address = SocketAddr::new(ip, port);
+            Err(io::Error::new(error.kind(), format!("{address}: {error}")))
+        }
     }
 }
 
@@ -168,5 +228,33 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             io::ErrorKind::AddrInUse,
             "another process listens on it",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn localhost_is_one_port_of_both_families() {
+        let listener = Listener::bind(&ListenAddr::Localhost(0)).await.unwrap();
+        let ListenAddr::Localhost(port) = *listener.address() else {
+            panic!("{:?}", listener.address())
+        };
+        assert_ne!(port, 0);
+        for ip in LOCALHOST {
+            TcpStream::connect((ip, port)).await.unwrap();
+        }
+        let taken = Listener::bind(&ListenAddr::Localhost(port)).await;
+        assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_another_program_has_in_one_family_is_not_shared_with_it() {
+        let other = TcpListener::bind((LOCALHOST[1], 0)).await.unwrap();
+        let port = other.local_addr().unwrap().port();
+        let taken = Listener::bind(&ListenAddr::Localhost(port)).await;
+        let error = taken.unwrap_err().to_string();
+        assert!(error.contains(&format!("[::1]:{port}")), "{error}");
     }
 }

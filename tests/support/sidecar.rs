@@ -317,12 +317,19 @@ impl Sidecar {
 
     /// Its memory in KiB, as the kernel counts it.
     pub fn rss(&self) -> u64 {
+        self.proc_status("VmRSS:")
+    }
+
+    /// The number of its threads.
+    pub fn threads(&self) -> u64 {
+        self.proc_status("Threads:")
+    }
+
+    /// A number that the kernel tells of its process.
+    fn proc_status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap()));
         let status = status.unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 

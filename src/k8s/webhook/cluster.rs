@@ -19,7 +19,7 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 use super::error::ClusterError;
 use crate::{
     client::api::{Client, trusts_nobody},
-    net::origin::Origin,
+    net::{dns::Resolver, origin::Origin},
 };
 
 /// The API server, and the credentials for it.
@@ -35,6 +35,7 @@ pub struct Options {
 #[derive(Debug)]
 pub(super) struct Cluster {
     options: Options,
+    dns: Resolver,
     version: ArcSwapOption<(u32, u32)>,
     namespaces: Mutex<HashMap<String, (Instant, Arc<Value>)>>,
 }
@@ -60,6 +61,7 @@ impl Cluster {
     pub(super) fn new(options: Options) -> Self {
         Self {
             options,
+            dns: Resolver::new(None),
             version: ArcSwapOption::empty(),
             namespaces: Mutex::default(),
         }
@@ -146,7 +148,7 @@ impl Cluster {
             true => trust(&self.options.service_account.join("ca.crt"))?,
             false => trusts_nobody(),
         };
-        let client = Client::near(&tls, PATIENCE, PATIENCE);
+        let client = Client::near(&tls, self.dns.clone(), PATIENCE, PATIENCE);
         let client = client.map_err(ClusterError::Client)?;
         let json = HeaderValue::from_static("application/json");
         let mut request = client.get(format!("{server}{path}"));

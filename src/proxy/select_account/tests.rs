@@ -25,7 +25,7 @@ fn accounts(more: &[(&str, &str)]) -> Accounts {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let connect = ConnectOptions {
         origins: vec![Origin::parse("http://127.0.0.1:1").unwrap()],
-        dns: Resolver::new(None, Duration::from_secs(3)),
+        dns: Resolver::new(None),
         tls: load(None).unwrap(),
         egress: None,
         connect_timeout: Duration::from_secs(3),

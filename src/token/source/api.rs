@@ -16,6 +16,7 @@ use crate::{
         connector::{ConnectOptions, Connector},
         origin::Origin,
     },
+    rt::blocking::blocking,
     secret::{Secret, SecretSource},
     token::Token,
     wechat::{api::Api, errcode},
@@ -74,6 +75,12 @@ impl ApiClient {
     ) -> Result<ApiResponse, TokenError> {
         let mut failures = Vec::new();
         for origin in self.connector.origins() {
+            // Before the request begins, whose time limit is not for the look-up.
+            if let Err(error) = self.connector.resolve(origin).await {
+                self.connector.note(origin, false);
+                failures.push(error.to_string());
+                continue;
+            }
             match make(&self.client, origin).send().await {
                 Ok(reply) => {
                     self.connector.note(origin, true);
@@ -108,7 +115,7 @@ impl TokenClient {
         make: impl Fn(&Client, &Origin, &Secret) -> ApiRequest,
     ) -> Result<Token, TokenError> {
         let source = self.secret.clone();
-        let reload = tokio::task::spawn_blocking(move || source.reload());
+        let reload = blocking(move || source.reload());
         let _ = tokio::time::timeout(RELOAD_TIMEOUT, reload).await;
         let secret = self.secret.held();
         let make = |client: &Client, origin: &Origin| make(client, origin, &secret);

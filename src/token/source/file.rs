@@ -17,7 +17,6 @@ use std::{
 use serde_json::Value;
 use tokio::{
     sync,
-    task::spawn_blocking,
     time::{Duration, Instant, sleep, timeout},
 };
 use zeroize::Zeroizing;
@@ -28,6 +27,7 @@ use super::{
 };
 use crate::{
     metrics::Cause,
+    rt::blocking::blocking,
     secret::{self, Secret},
     token::Token,
 };
@@ -152,7 +152,7 @@ impl TokenFile {
         let (path, reading) = (self.path.clone(), self.reading.clone());
         let read = async {
             let reading = reading.lock_owned().await;
-            spawn_blocking(move || {
+            blocking(move || {
                 let result = read(&path);
                 drop(reading);
                 result
@@ -160,8 +160,8 @@ impl TokenFile {
             .await
         };
         match timeout(READ_TIMEOUT, read).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(FileError::ReadPanicked),
+            Ok(Some(result)) => result,
+            Ok(None) => Err(FileError::ReadPanicked),
             Err(_) => Err(FileError::ReadTimedOut),
         }
     }

@@ -21,7 +21,11 @@ use super::store::{
     FetchGrant, ForeignValue, HEARTBEAT_TTL, LeaseId, Note, SetOutcome, Store, StoreError,
     StoreState, StoredToken, ValueForm,
 };
-use crate::{net::tls::TlsRoots, secret::Secret, token::Expiry};
+use crate::{
+    net::{dns::Resolver, tls::TlsRoots},
+    secret::Secret,
+    token::Expiry,
+};
 pub use connection::Credentials;
 use connection::RedisConnection;
 use format::Decoded;
@@ -56,11 +60,11 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// The server of `options`. It is not connected yet.
-    pub fn new(options: Options) -> Arc<Self> {
+    /// The server of `options`, whose name is resolved by `dns`. It is not connected yet.
+    pub fn new(options: Options, dns: Resolver) -> Arc<Self> {
         Arc::new(Self {
             options,
-            connection: RedisConnection::default(),
+            connection: RedisConnection::new(dns),
         })
     }
 
@@ -305,7 +309,7 @@ mod tests {
     #[test]
     fn an_accounts_own_prefix_comes_before_the_common_one() {
         let redis = |format, prefix: Option<&str>| {
-            Redis::new(Options {
+            let options = Options {
                 host: String::new(),
                 port: 0,
                 database: 0,
@@ -313,7 +317,8 @@ mod tests {
                 credentials: None,
                 format,
                 prefix: prefix.map(str::to_owned),
-            })
+            };
+            Redis::new(options, Resolver::new(None))
         };
         let parts = |prefix| KeyParts {
             api: Api::Wechat,

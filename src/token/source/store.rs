@@ -159,6 +159,9 @@ pub enum StoreError {
     /// It cannot be connected.
     #[error("it cannot be connected to: {0}")]
     Connect(io::ErrorKind),
+    /// Its name has no address.
+    #[error("its name cannot be resolved: {0}")]
+    Resolve(String),
     /// Connecting takes too long.
     #[error("it cannot be connected to in time")]
     ConnectTimedOut,

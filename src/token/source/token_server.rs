@@ -5,10 +5,7 @@ use std::{fmt, sync::Arc};
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
-use tokio::{
-    task::spawn_blocking,
-    time::{Duration, timeout},
-};
+use tokio::time::{Duration, timeout};
 
 use super::{
     FetchRequest, FetchedToken, TokenError, TokenSource,
@@ -18,7 +15,8 @@ use super::{
 };
 use crate::{
     metrics::Cause,
-    net::tls::TlsRoots,
+    net::{dns::Resolver, tls::TlsRoots},
+    rt::blocking::blocking,
     secret::{self, Secret, SecretSource},
     token::Token,
     wechat::errcode,
@@ -98,10 +96,10 @@ enum ReplyError {
 }
 
 impl TokenServer {
-    /// The server of `options`. Nothing is requested yet.
-    pub fn new(options: Options) -> Result<Self, ClientError> {
+    /// The server of `options`, whose name is resolved by `dns`. Nothing is requested yet.
+    pub fn new(options: Options, dns: Resolver) -> Result<Self, ClientError> {
         let tls = options.tls.config();
-        let client = Client::near(tls, REQUEST_TIMEOUT / 2, REQUEST_TIMEOUT)?;
+        let client = Client::near(tls, dns, REQUEST_TIMEOUT / 2, REQUEST_TIMEOUT)?;
         let refused = ArcSwapOption::empty();
         Ok(Self {
             client,
@@ -119,7 +117,7 @@ impl TokenServer {
         let mut request = self.client.get(self.options.url.expose());
         if let Some(file) = &self.options.header {
             let source = file.clone();
-            let reload = spawn_blocking(move || source.reload());
+            let reload = blocking(move || source.reload());
             let _ = timeout(RELOAD_TIMEOUT, reload).await;
             let (name, value) = header(&file.held()).map_err(ServerError::Header)?;
             request = request.header(name, value);
@@ -304,7 +302,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_named_by_its_key_only() {
-        let server = TokenServer::new(options("/a", "/b")).unwrap();
+        let server = TokenServer::new(options("/a", "/b"), Resolver::new(None)).unwrap();
         let error = server.token().await.unwrap_err().to_string();
         assert!(error.contains("token.url could not be reached"), "{error}");
         assert!(

@@ -22,7 +22,7 @@ fn tickets(id: &str, corps: &Corps) -> Tickets {
     let second = Duration::from_secs(1);
     let options = ConnectOptions {
         origins: vec![Origin::parse("http://127.0.0.1:1").unwrap()],
-        dns: Resolver::new(None, second),
+        dns: Resolver::new(None),
         tls: load(None).unwrap(),
         egress: None,
         connect_timeout: second,

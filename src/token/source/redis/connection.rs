@@ -1,14 +1,12 @@
 //! The connection to Redis: opened on demand with the current credentials, and dropped when the server at its other
 //! end is gone or no longer the primary.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult, aio::MultiplexedConnection};
 use rustls::pki_types::ServerName;
 use tokio::{
-    net::TcpStream,
     sync::Mutex,
-    task::spawn_blocking,
     time::{Duration, Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
@@ -18,6 +16,8 @@ use super::{
     reply_error::{Fate, fate, store_error},
 };
 use crate::{
+    net::{dns::Resolver, race},
+    rt::blocking::blocking,
     secret::{Secret, SecretSource},
     token::source::store::StoreError,
 };
@@ -27,6 +27,10 @@ const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The time limit for connecting, including TLS and log-in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long to wait for new addresses where old ones are known. The name of a primary moves with it, so old ones may
+/// lead to another server.
+const LOOKUP_TIMEOUT: Duration = Duration::from_millis(750);
 
 /// The time limit of a command or a script, including the wait for a connection that another task opens.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -66,8 +70,11 @@ impl Credentials {
 }
 
 /// The one connection that carries the commands of all accounts.
-#[derive(Default)]
-pub(super) struct RedisConnection(Mutex<Link>);
+pub(super) struct RedisConnection {
+    /// Resolves the server's name.
+    dns: Resolver,
+    link: Mutex<Link>,
+}
 
 #[derive(Default)]
 struct Link {
@@ -115,6 +122,12 @@ impl LinkState {
 }
 
 impl RedisConnection {
+    /// There is none yet. The server's name is resolved by `dns`.
+    pub(super) fn new(dns: Resolver) -> Self {
+        let link = Mutex::default();
+        Self { dns, link }
+    }
+
     /// Runs `step` on the connection. `script` is what it runs, for errors.
     pub(super) async fn run<T, F>(
         &self,
@@ -153,11 +166,11 @@ impl RedisConnection {
         options: &Options,
         since: Instant,
     ) -> Result<(u64, MultiplexedConnection), StoreError> {
-        let mut link = self.0.lock().await;
+        let mut link = self.link.lock().await;
         if let Some(settled) = link.state.settled(since) {
             return Ok((link.number, settled?));
         }
-        let opened = timeout(CONNECT_TIMEOUT, connect(options)).await;
+        let opened = timeout(CONNECT_TIMEOUT, connect(options, &self.dns)).await;
         match opened.unwrap_or(Err(StoreError::ConnectTimedOut)) {
             Ok(opened) => {
                 link.number += 1;
@@ -172,18 +185,21 @@ impl RedisConnection {
     }
 
     async fn drop_connection(&self, number: u64, state: LinkState) {
-        let mut link = self.0.lock().await;
+        let mut link = self.link.lock().await;
         if link.number == number {
             link.state = state;
         }
     }
 }
 
-async fn connect(options: &Options) -> Result<MultiplexedConnection, StoreError> {
+async fn connect(options: &Options, dns: &Resolver) -> Result<MultiplexedConnection, StoreError> {
     let Options {
         host, port, tls, ..
     } = options;
-    let stream = TcpStream::connect((host.as_str(), *port)).await;
+    let addresses = dns.resolve_fresh(host, LOOKUP_TIMEOUT).await;
+    let addresses = addresses.map_err(|error| StoreError::Resolve(error.to_string()))?;
+    let addresses = addresses.iter().map(|ip| SocketAddr::new(*ip, *port));
+    let stream = race::connect(dns, addresses.collect()).await;
     let stream = stream.map_err(|error| StoreError::Connect(error.kind()))?;
     // Commands are small packets, which Nagle's algorithm would delay.
     let _ = stream.set_nodelay(true);
@@ -209,7 +225,7 @@ where
     if let Some(credentials) = &options.credentials {
         let source = credentials.source().clone();
         // A file on a network may take its time.
-        let _ = timeout(CONNECT_TIMEOUT / 4, spawn_blocking(move || source.reload())).await;
+        let _ = timeout(CONNECT_TIMEOUT / 4, blocking(move || source.reload())).await;
         let held = credentials.source().held();
         let (user, password) = credentials.split(&held);
         info = info.set_password(password);
