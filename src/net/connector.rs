@@ -21,7 +21,7 @@ use super::{
     origin::Origin,
     read_ahead::ReadAhead,
     stream::Stream,
-    tls::TlsRoots,
+    tls::{self, TlsRoots},
 };
 
 /// Options of a connector.
@@ -67,11 +67,11 @@ pub enum DialError {
         reason: String,
     },
     /// The certificate is not valid, or the host does not speak TLS.
-    #[error("{host} has no certificate that can be trusted, or does not speak TLS: {reason}")]
+    #[error("TLS with {host} fails: {reason}")]
     Tls {
         /// The host.
         host: String,
-        /// The error of rustls.
+        /// A sentence about the host.
         reason: String,
     },
     /// There is no host, or it has no address.
@@ -86,7 +86,6 @@ pub enum DialError {
 pub struct Connector {
     options: ConnectOptions,
     hosts: Vec<Host>,
-    tls: TlsConnector,
     created_at: Instant,
     /// Until when the first host is skipped, in milliseconds after `created_at`.
     first_down_until: AtomicU64,
@@ -122,7 +121,6 @@ impl Connector {
             .map(Host::new)
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            tls: TlsConnector::from(options.tls.config().clone()),
             options,
             hosts,
             created_at: Instant::now(),
@@ -245,9 +243,8 @@ impl Connector {
         };
         set_options(&stream).map_err(|error| host.connect_error(&error.to_string()))?;
         let stream = if host.origin.tls {
-            let connected = self
-                .tls
-                .connect(host.server_name.clone(), ReadAhead::new(stream));
+            let tls = TlsConnector::from(self.options.tls.config());
+            let connected = tls.connect(host.server_name.clone(), ReadAhead::new(stream));
             let mut secured = connected.await.map_err(|error| host.tls_error(&error))?;
             secured.get_mut().1.set_buffer_limit(Some(MAX_WRITE));
             Stream::Tls(Box::new(secured))
@@ -295,7 +292,7 @@ impl Host {
         match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => DialError::Tls {
                 host: self.origin.host.clone(),
-                reason: error.to_string(),
+                reason: tls::reason(error),
             },
             _ => self.connect_error(&error.to_string()),
         }

@@ -100,7 +100,7 @@ enum ReplyError {
 impl TokenServer {
     /// The server of `options`. Nothing is requested yet.
     pub fn new(options: Options) -> Result<Self, ClientError> {
-        let tls = options.tls.config();
+        let tls = options.tls.following();
         let client = Client::near(tls, REQUEST_TIMEOUT / 2, REQUEST_TIMEOUT)?;
         let refused = ArcSwapOption::empty();
         Ok(Self {

@@ -18,6 +18,7 @@ use super::{
     reply_error::{Fate, fate, store_error},
 };
 use crate::{
+    net::tls,
     secret::{Secret, SecretSource},
     token::source::store::StoreError,
 };
@@ -180,20 +181,18 @@ impl RedisConnection {
 }
 
 async fn connect(options: &Options) -> Result<MultiplexedConnection, StoreError> {
-    let Options {
-        host, port, tls, ..
-    } = options;
+    let Options { host, port, .. } = options;
     let stream = TcpStream::connect((host.as_str(), *port)).await;
     let stream = stream.map_err(|error| StoreError::Connect(error.kind()))?;
     // Commands are small packets, which Nagle's algorithm would delay.
     let _ = stream.set_nodelay(true);
-    match tls {
+    match &options.tls {
         None => log_in(options, stream).await,
         Some(roots) => {
             let name = ServerName::try_from(host.clone()).map_err(|_| StoreError::ServerName)?;
-            let connector = TlsConnector::from(roots.config().clone());
+            let connector = TlsConnector::from(roots.config());
             let stream = connector.connect(name, stream).await;
-            let stream = stream.map_err(|error| StoreError::Tls(error.to_string()))?;
+            let stream = stream.map_err(|error| StoreError::Tls(tls::reason(&error)))?;
             log_in(options, stream).await
         }
     }
