@@ -6,7 +6,6 @@ use std::{
 };
 
 use tokio::time::{Duration, Instant};
-use tokio_rustls::TlsConnector;
 
 pub(crate) use super::dial::Dialed;
 pub use super::dial_error::DialError;
@@ -44,7 +43,6 @@ impl ConnectOptions {
 pub struct Connector {
     options: ConnectOptions,
     hosts: Vec<Host>,
-    tls: TlsConnector,
     created_at: Instant,
     /// Until when the first host is skipped, in milliseconds after `created_at`.
     first_down_until: AtomicU64,
@@ -62,7 +60,6 @@ impl Connector {
             .map(Host::new)
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            tls: TlsConnector::from(options.tls.config().clone()),
             options,
             hosts,
             created_at: Instant::now(),
@@ -144,7 +141,7 @@ impl Connector {
     fn dialer(&self) -> Dialer<'_> {
         Dialer {
             dns: &self.options.dns,
-            tls: &self.tls,
+            tls: &self.options.tls,
             egress: self.options.egress.as_ref(),
             limit: self.options.connect_timeout,
         }

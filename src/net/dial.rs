@@ -23,6 +23,7 @@ use super::{
     race::{Race, attempt},
     read_ahead::ReadAhead,
     stream::Stream,
+    tls::{self, TlsRoots},
 };
 
 /// How many bytes of an upload are encrypted before they are sent.
@@ -42,7 +43,7 @@ pub(super) struct Host {
 /// How hosts are connected.
 pub(super) struct Dialer<'a> {
     pub(super) dns: &'a Resolver,
-    pub(super) tls: &'a TlsConnector,
+    pub(super) tls: &'a TlsRoots,
     pub(super) egress: Option<&'a Egress>,
     /// The limit for all addresses of a host together. It begins when they are known.
     pub(super) limit: Duration,
@@ -194,9 +195,8 @@ impl Dialer<'_> {
     async fn secure(&self, host: &Host, stream: TcpStream) -> Result<Dialed, DialError> {
         set_options(&stream).map_err(|error| host.connect_error(&error.to_string()))?;
         let stream = if host.origin.tls {
-            let connected = self
-                .tls
-                .connect(host.server_name.clone(), ReadAhead::new(stream));
+            let tls = TlsConnector::from(self.tls.config());
+            let connected = tls.connect(host.server_name.clone(), ReadAhead::new(stream));
             let mut secured = connected.await.map_err(|error| host.tls_error(&error))?;
             secured.get_mut().1.set_buffer_limit(Some(MAX_WRITE));
             Stream::Tls(Box::new(secured))
@@ -241,7 +241,7 @@ impl Host {
         match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => DialError::Tls {
                 host: self.origin.host.clone(),
-                reason: error.to_string(),
+                reason: tls::reason(error),
             },
             _ => self.connect_error(&error.to_string()),
         }
