@@ -23,11 +23,13 @@
 
 pub mod cause;
 mod credential;
+mod cut_secrets;
 pub mod error;
 mod forward;
 pub mod guard;
 mod headers;
 mod options;
+mod private_headers;
 mod replay;
 mod route;
 mod select_account;
@@ -59,6 +61,7 @@ use error::ProxyError;
 use forward::{Attempt, Insertion, Turn};
 pub use guard::ListenerInfo;
 pub use options::{GuardOptions, Options, TokenEndpoint};
+pub use private_headers::{NAMES as PRIVATE_HEADERS, PrivateHeaders};
 use route::Call;
 use select_account::BodyAppid;
 use status_header::mark;
@@ -183,7 +186,9 @@ impl Proxy {
         body: RequestBody,
         listener: &ListenerInfo,
     ) -> Result<(Call<'a>, CallBody), ProxyError> {
-        self.options.guard.check(head, listener.exposure)?;
+        let is_upstream = |host: &str| self.directory.now().has_host(host);
+        let guard = &self.options.guard;
+        guard.check(head, listener.exposure, &is_upstream)?;
         if let Some(call) = Call::of(head, listener, &self.directory.now(), BodyAppid::Unread)? {
             return Ok((call, CallBody::Unread(body)));
         }
@@ -301,8 +306,8 @@ impl Proxy {
             appid,
             secret: encoded.expose(),
         };
-        let secrets = [secret.expose(), encoded.expose()];
-        self.without_token(call, body, edit, &secrets).await
+        self.without_token(call, body, edit, &[secret.expose()])
+            .await
     }
 
     /// Answers a call that takes no token of ours. A refusal of its token is not about ours.

@@ -53,16 +53,16 @@ const WECHAT_HOSTS: [&str; 6] = [
 ];
 
 impl GuardOptions {
-    /// Checks whether the call is accepted.
-    pub fn check(&self, head: &Parts, exposure: Exposure) -> Result<(), ProxyError> {
-        if head.method == Method::CONNECT {
-            return Err(Stranger::Connect.into());
-        }
-        if head.method == Method::TRACE {
-            return Err(Malformed::Trace.into());
-        }
+    /// Checks whether the call is accepted. `is_upstream` says whether an account's calls go to a host of this name.
+    pub fn check(
+        &self,
+        head: &Parts,
+        exposure: Exposure,
+        is_upstream: &impl Fn(&str) -> bool,
+    ) -> Result<(), ProxyError> {
+        check_method(&head.method)?;
         self.check_key(&head.headers)?;
-        self.check_host(head, exposure)?;
+        self.check_host(head, exposure, is_upstream)?;
         self.check_origin(&head.headers, exposure)
     }
 
@@ -79,7 +79,12 @@ impl GuardOptions {
 
     /// A page in a browser can make any name point to 127.0.0.1 (DNS rebinding), but it cannot
     /// change the name in `Host`.
-    fn check_host(&self, head: &Parts, exposure: Exposure) -> Result<(), ProxyError> {
+    fn check_host(
+        &self,
+        head: &Parts,
+        exposure: Exposure,
+        is_upstream: &impl Fn(&str) -> bool,
+    ) -> Result<(), ProxyError> {
         // One pass over the headers costs less than a lookup.
         let mut hosts = head
             .headers
@@ -90,20 +95,24 @@ impl GuardOptions {
             (None, _) if head.version < Version::HTTP_11 => None,
             _ => return Err(Malformed::Host.into()),
         };
-        if let Some(authority) = head.uri.authority()
-            && !self.knows(authority.as_str().as_bytes())
-        {
-            return Err(Stranger::Host.into());
+        let knows = |authority| self.knows(authority, is_upstream);
+        if let Some(authority) = head.uri.authority() {
+            if !matches!(head.uri.scheme_str(), Some("http" | "https")) {
+                return Err(Malformed::Target.into());
+            }
+            if !knows(authority.as_str().as_bytes()) {
+                return Err(Stranger::Host.into());
+            }
         }
         match (exposure, host) {
-            (Exposure::Loopback | Exposure::Admin, Some(host)) if !self.knows(host) => {
+            (Exposure::Loopback | Exposure::Admin, Some(host)) if !knows(host) => {
                 Err(Stranger::Host.into())
             }
             _ => Ok(()),
         }
     }
 
-    fn knows(&self, authority: &[u8]) -> bool {
+    fn knows(&self, authority: &[u8], is_upstream: &impl Fn(&str) -> bool) -> bool {
         if is_usual(authority) {
             return true;
         }
@@ -126,6 +135,7 @@ impl GuardOptions {
                 .allow_hosts
                 .iter()
                 .any(|known| host.eq_ignore_ascii_case(known))
+            || is_upstream(host)
     }
 
     fn check_origin(&self, headers: &HeaderMap, exposure: Exposure) -> Result<(), ProxyError> {
@@ -154,6 +164,25 @@ impl GuardOptions {
         }
         Ok(())
     }
+}
+
+/// Refuses methods that are not for this proxy. Some servers take their names in any case.
+fn check_method(method: &Method) -> Result<(), ProxyError> {
+    if matches!(
+        *method,
+        Method::GET | Method::POST | Method::PUT | Method::DELETE
+    ) {
+        return Ok(());
+    }
+    let is = |name: &str| method.as_str().eq_ignore_ascii_case(name);
+    if is("CONNECT") {
+        return Err(Stranger::Connect.into());
+    }
+    // Microsoft's servers call it TRACK.
+    if is("TRACE") || is("TRACK") {
+        return Err(Malformed::Trace.into());
+    }
+    Ok(())
 }
 
 /// Whether it is one of the usual values, byte for byte. They need no parser.
@@ -194,7 +223,7 @@ mod tests {
             call = call.header(*name, *value);
         }
         guard
-            .check(&call.body(()).unwrap().into_parts().0, exposure)
+            .check(&call.body(()).unwrap().into_parts().0, exposure, &|_| false)
             .is_ok()
     }
 
@@ -289,10 +318,42 @@ mod tests {
 
     #[test]
     fn a_method_that_could_quote_the_token_is_refused() {
-        let call = Request::trace("/x").header("host", "localhost");
-        let (head, ()) = call.body(()).unwrap().into_parts();
-        let refused = GuardOptions::default().check(&head, Exposure::Loopback);
-        assert!(matches!(refused, Err(ProxyError::Malformed(_))));
+        for (method, is_trace) in [
+            ("TRACE", true),
+            ("trace", true),
+            ("TRACK", true),
+            ("Track", true),
+            ("TRACKS", false),
+            ("get", false),
+            ("PATCH", false),
+        ] {
+            let call = Request::builder().method(method).uri("/x");
+            let call = call.header("host", "localhost").body(());
+            let (head, ()) = call.unwrap().into_parts();
+            let checked = GuardOptions::default().check(&head, Exposure::Loopback, &|_| false);
+            let refused = matches!(checked, Err(ProxyError::Malformed(Malformed::Trace)));
+            assert_eq!(refused, is_trace, "{method}");
+            assert_eq!(checked.is_ok(), !is_trace, "{method}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_path_or_a_whole_url_of_http() {
+        let guard = GuardOptions::default();
+        for (target, fine) in [
+            ("http://localhost/x", true),
+            ("HTTPS://localhost", true),
+            ("localhost:7080", false),
+            ("localhost", false),
+            ("ftp://localhost/x", false),
+            ("ws://localhost/x", false),
+        ] {
+            let call = Request::builder().uri(target).header("host", "localhost");
+            let (head, ()) = call.body(()).unwrap().into_parts();
+            let checked = guard.check(&head, Exposure::Loopback, &|_| false);
+            let refused = matches!(checked, Err(ProxyError::Malformed(Malformed::Target)));
+            assert_eq!((checked.is_ok(), refused), (fine, !fine), "{target}");
+        }
     }
 
     #[test]

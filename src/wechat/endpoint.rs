@@ -78,7 +78,10 @@ impl<'a> Endpoint<'a> {
                 credential: table::credential(row),
             });
         }
-        let path = canonical(path)?;
+        let path = match (api, path) {
+            (Api::Wecom, DOUBLED) => Cow::Borrowed(UNDOUBLED),
+            _ => canonical(path)?,
+        };
         let row = table::find(api, &path);
         let credential = row.map_or_else(|| guess(api, &path), table::credential);
         Ok(Self {
@@ -155,6 +158,12 @@ const OF_PROVIDERS: [&[u8]; 5] = [
 /// The prefix of paths for WeCom's group robots, which have a key of their own.
 const OF_ROBOTS: &[u8] = b"/cgi-bin/webhook/";
 
+/// A path of WeCom's as WxJava's constant has it. No other path may have two slashes in it.
+const DOUBLED: &[u8] = b"/cgi-bin/oa/meetingroom//book_by_meeting";
+
+/// The same path as its document has it.
+const UNDOUBLED: &[u8] = b"/cgi-bin/oa/meetingroom/book_by_meeting";
+
 fn canonical(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
     if raw.first() != Some(&b'/') {
         return Err(PathError::NotAPath);
@@ -173,15 +182,13 @@ fn canonical(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
             }
         };
     }
+    if path.iter().any(|byte| *byte == b';' || *byte <= b' ') {
+        path = Cow::Owned(plain(&path));
+    }
     for segment in path[1..].split(|byte| *byte == b'/') {
-        // Some servers take what follows a semicolon for a parameter of the segment.
-        match segment
-            .split(|byte| *byte == b';')
-            .next()
-            .unwrap_or_default()
-        {
+        match segment {
             b"." | b".." => return Err(PathError::DotSegment),
-            b"" if segment.is_empty() && path.len() > 1 => return Err(PathError::EmptySegment),
+            b"" if path.len() > 1 => return Err(PathError::EmptySegment),
             _ => {}
         }
     }
@@ -189,6 +196,21 @@ fn canonical(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
         path.to_mut().make_ascii_lowercase();
     }
     Ok(path)
+}
+
+/// `path` as servers read it that take what follows a semicolon for a parameter of the segment, and drop white space
+/// around a segment.
+fn plain(path: &[u8]) -> Vec<u8> {
+    let segments = path.split(|byte| *byte == b'/').map(|segment| {
+        let name = segment
+            .split(|byte| *byte == b';')
+            .next()
+            .unwrap_or_default();
+        let start = name.iter().take_while(|byte| **byte <= b' ').count();
+        let end = name.iter().rev().take_while(|byte| **byte <= b' ').count();
+        name.get(start..name.len() - end).unwrap_or_default()
+    });
+    segments.collect::<Vec<_>>().join(&b'/')
 }
 
 #[cfg(test)]
@@ -310,9 +332,23 @@ mod tests {
             "/cgi-bin/token/",
             "/CGI-bin/Token",
             "/%63gi-bin/token",
+            "/cgi-bin/token;",
+            "/cgi-bin;a=b/token;jsessionid=1;x/",
+            "/cgi-bin/token%20",
+            "/cgi-bin/%09token%20%0d%0A",
+            "/cgi-bin/token%20;%20",
+            "/cgi-bin/token%3Bx",
         ] {
             assert_eq!(credential(path), Credential::TokenRequest, "{path}");
         }
+        for path in ["/cgi-bin/clear_quota/v2;", "/cgi-bin/clear_quota/v2%20"] {
+            assert_eq!(credential(path), Credential::QuotaReset, "{path}");
+        }
+        for doubled in [DOUBLED, UNDOUBLED] {
+            let endpoint = Endpoint::of(Api::Wecom, doubled).unwrap();
+            assert!(endpoint.path() == UNDOUBLED && endpoint.row().is_some());
+        }
+        assert!(Endpoint::of(Api::Wechat, DOUBLED).is_err());
     }
 
     #[test]
@@ -328,6 +364,10 @@ mod tests {
             "/cgi-bin/token%00",
             "/cgi-bin//token",
             "/cgi-bin/..;/token",
+            "/cgi-bin/%20../token",
+            "/cgi-bin/;/token",
+            "/cgi-bin/%20/token",
+            "/cgi-bin/token/;",
             "/cgi-bin/token//",
             "cgi-bin/token",
             "*",
