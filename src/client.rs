@@ -4,6 +4,7 @@ pub mod api;
 mod chunked;
 mod connection;
 mod early_response;
+pub mod header_names;
 mod pool;
 pub mod pools;
 mod request;

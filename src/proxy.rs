@@ -199,11 +199,6 @@ impl Proxy {
         Ok((call, CallBody::TokenRequest(request)))
     }
 
-    /// Whether the sidecar's own errors have HTTP 200.
-    pub fn answers_errors_as_200(&self) -> bool {
-        self.options.errors_as_200
-    }
-
     /// The reply to a call that ends with `error`; `None` for one whose account is not known.
     fn fail(&self, call: Option<&Call<'_>>, error: &ProxyError) -> Reply {
         let account = call.map(|call| &call.account);

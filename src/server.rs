@@ -1,6 +1,7 @@
 //! Accepts apps' connections, hands them to workers, and drains them when the process ends.
 
 mod app_connection;
+mod body_end;
 mod connection;
 mod context;
 mod error_reply;
@@ -10,6 +11,8 @@ mod framing_check;
 mod framing_reader;
 mod last_reply;
 mod listener;
+mod request_line;
+mod respelled;
 mod state;
 mod stream;
 mod worker;

@@ -114,9 +114,8 @@ async fn answer_plain_call(
     buf: &mut Vec<u8>,
 ) -> bool {
     let (worker, state) = (&context.worker, &context.state);
-    let length = call.body().len() as u64;
-    let _ = state.begin_call(Some(length));
-    io.note_call(length, !behind.is_empty());
+    let _ = state.begin_call(false);
+    io.note_call(!behind.is_empty());
     let call = call.map(RequestBody::whole);
     let mut handling = pin!(worker.proxy.handle(call, &context.listener));
     let reply = poll_fn(|cx| match handling.as_mut().poll(cx) {
