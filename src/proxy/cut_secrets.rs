@@ -92,7 +92,7 @@ fn find(value: &[u8], secret: &[u8]) -> Option<Range<usize>> {
     if let Some(at) = memmem::find(value, secret) {
         return Some(at..at + secret.len());
     }
-    let mut decoded = Decoded::new(value);
+    let mut decoded = DecodedText::new(value);
     for _ in 0..MOST_ENCODINGS {
         if !decoded.decode() {
             return None;
@@ -105,13 +105,13 @@ fn find(value: &[u8], secret: &[u8]) -> Option<Range<usize>> {
 }
 
 /// A text that is percent-decoded, one time after the other.
-struct Decoded {
+struct DecodedText {
     bytes: Vec<u8>,
     /// Where each of the bytes begins in the original text, and where this ends.
     starts: Vec<usize>,
 }
 
-impl Decoded {
+impl DecodedText {
     fn new(text: &[u8]) -> Self {
         Self {
             bytes: text.to_vec(),
