@@ -9,6 +9,8 @@ mod accounts;
 mod admin;
 pub(crate) mod error;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod keys;
 mod layers;
 mod network;

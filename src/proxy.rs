@@ -26,6 +26,8 @@ mod credential;
 mod cut_secrets;
 pub mod error;
 mod forward;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod guard;
 mod headers;
 mod options;

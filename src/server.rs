@@ -9,6 +9,8 @@ mod error_reply;
 mod fast_path;
 mod framing_check;
 mod framing_reader;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod last_reply;
 mod listener;
 mod request_line;

@@ -45,6 +45,12 @@ pub(super) enum Exit {
 /// A call, and the bytes that came behind it.
 type Parsed = (Request<Bytes>, Bytes);
 
+/// What the fast path parses in `bytes`, for the fuzzer.
+#[cfg(fuzzing)]
+pub(super) fn parsed(bytes: &[u8]) -> Option<(Request<Bytes>, usize)> {
+    parse::read(bytes)
+}
+
 /// Serves plain calls until something else arrives.
 pub(super) async fn serve_plain_calls(io: &mut AppConnection, context: &ConnContext) -> Exit {
     let worker = &context.worker;
