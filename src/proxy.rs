@@ -233,11 +233,7 @@ impl Proxy {
     /// Answers the call with the credential that its endpoint takes. The rare futures are boxed, so that they do not
     /// enlarge that of every call.
     async fn answer(&self, call: &Call<'_>, body: CallBody) -> Result<Answered, Unanswered> {
-        let rules = &call.account.options.rules;
-        let allowed = match call.endpoint.credential {
-            Credential::TokenRequest => rules.check_denied(call.endpoint.path()),
-            _ => rules.check(call.endpoint.path()),
-        };
+        let allowed = (call.account.options.rules).check_endpoint(&call.endpoint);
         allowed.map_err(Unanswered::before_body)?;
         let body = match (body, call.endpoint.credential) {
             (CallBody::Unread(body), _) => body,

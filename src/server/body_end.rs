@@ -22,8 +22,16 @@ pub(super) enum ChunkScan {
     Extension(u64),
     /// So many bytes of a chunk with its line break.
     Data(u64),
-    /// A line of trailers, which is empty so far or is not. An empty one ends the body.
-    Trailer { is_empty: bool },
+    /// A line of trailers. An empty one ends the body.
+    Trailer(TrailerLine),
+}
+
+/// What was read of a line of trailers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TrailerLine {
+    Nothing,
+    OneCr,
+    Something,
 }
 
 impl BodyEnd {
@@ -65,7 +73,7 @@ impl ChunkScan {
         let then = |scan| BodyEnd::Chunked(scan);
         match (self, bytes[0]) {
             (Self::Size(Some(size)), b'\n') | (Self::Extension(size), b'\n') => match size {
-                0 => (1, then(Self::Trailer { is_empty: true })),
+                0 => (1, then(Self::Trailer(TrailerLine::Nothing))),
                 size => (1, then(Self::Data(size.saturating_add(2)))),
             },
             (Self::Size(read), byte) => match (char::from(byte).to_digit(16), read) {
@@ -88,10 +96,14 @@ impl ChunkScan {
                     left => (some, then(Self::Data(left))),
                 }
             }
-            (Self::Trailer { is_empty: true }, b'\n') => (1, BodyEnd::Left(0)),
-            (Self::Trailer { is_empty }, byte) => {
-                let is_empty = byte == b'\n' || (is_empty && byte == b'\r');
-                (1, then(Self::Trailer { is_empty }))
+            (Self::Trailer(line), byte) => {
+                let line = match (byte, line) {
+                    (b'\n', TrailerLine::Something) => TrailerLine::Nothing,
+                    (b'\n', _) => return (1, BodyEnd::Left(0)),
+                    (b'\r', TrailerLine::Nothing) => TrailerLine::OneCr,
+                    _ => TrailerLine::Something,
+                };
+                (1, then(Self::Trailer(line)))
             }
         }
     }
@@ -107,6 +119,8 @@ mod tests {
             (BodyEnd::Left(0), ""),
             (BodyEnd::Left(5), "hello"),
             (BodyEnd::CHUNKED, "0\r\n\r\n"),
+            // A fuzzer's: the first of these lines of trailers is not empty.
+            (BodyEnd::CHUNKED, "0\r\n\r\r\n\r\n"),
             (BodyEnd::CHUNKED, "5\r\nhello\r\n0\r\n\r\n"),
             (
                 BodyEnd::CHUNKED,

@@ -34,6 +34,7 @@ pub enum Credential {
 pub struct Endpoint<'a> {
     path: Cow<'a, [u8]>,
     row: Option<usize>,
+    is_trimmed: bool,
     /// The credential that it takes.
     pub credential: Credential,
 }
@@ -75,11 +76,12 @@ impl<'a> Endpoint<'a> {
             return Ok(Self {
                 path: Cow::Borrowed(path),
                 row: Some(row),
+                is_trimmed: false,
                 credential: table::credential(row),
             });
         }
-        let path = match (api, path) {
-            (Api::Wecom, DOUBLED) => Cow::Borrowed(UNDOUBLED),
+        let (path, is_trimmed) = match (api, path) {
+            (Api::Wecom, DOUBLED) => (Cow::Borrowed(UNDOUBLED), false),
             _ => canonical(path)?,
         };
         let row = table::find(api, &path);
@@ -87,6 +89,7 @@ impl<'a> Endpoint<'a> {
         Ok(Self {
             path,
             row,
+            is_trimmed,
             credential,
         })
     }
@@ -94,6 +97,11 @@ impl<'a> Endpoint<'a> {
     /// The decoded path, in lower case.
     pub fn path(&self) -> &[u8] {
         &self.path
+    }
+
+    /// Whether parameters or white space were removed from the path, which not all servers do.
+    pub fn is_trimmed(&self) -> bool {
+        self.is_trimmed
     }
 
     /// Whether it may take a code that works only once, so that a call must not be sent twice.
@@ -164,7 +172,8 @@ const DOUBLED: &[u8] = b"/cgi-bin/oa/meetingroom//book_by_meeting";
 /// The same path as its document has it.
 const UNDOUBLED: &[u8] = b"/cgi-bin/oa/meetingroom/book_by_meeting";
 
-fn canonical(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
+/// The canonical form of a path, and whether it was trimmed.
+fn canonical(raw: &[u8]) -> Result<(Cow<'_, [u8]>, bool), PathError> {
     if raw.first() != Some(&b'/') {
         return Err(PathError::NotAPath);
     }
@@ -182,7 +191,8 @@ fn canonical(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
             }
         };
     }
-    if path.iter().any(|byte| *byte == b';' || *byte <= b' ') {
+    let is_trimmed = path.iter().any(|byte| *byte == b';' || *byte <= b' ');
+    if is_trimmed {
         path = Cow::Owned(plain(&path));
     }
     for segment in path[1..].split(|byte| *byte == b'/') {
@@ -195,7 +205,7 @@ fn canonical(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
     if path.iter().any(u8::is_ascii_uppercase) {
         path.to_mut().make_ascii_lowercase();
     }
-    Ok(path)
+    Ok((path, is_trimmed))
 }
 
 /// `path` as servers read it that take what follows a semicolon for a parameter of the segment, and drop white space
