@@ -14,6 +14,9 @@ fuzz_target!(|text: &str| {
     };
     let again = transform(&injector, &done.text, Direction::In).expect("its own output is refused");
     assert_eq!(again.text, done.text, "a second injection changes something");
-    let out = transform(&injector, &done.text, Direction::Out);
-    assert!(out.is_ok(), "{out:?}");
+    // A stream that stays as it is may have a mistake where nobody looked.
+    if done.text != text.trim_start_matches('\u{feff}') {
+        let out = transform(&injector, &done.text, Direction::Out);
+        assert!(out.is_ok(), "{out:?}");
+    }
 });
