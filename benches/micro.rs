@@ -10,11 +10,14 @@ use wechat_sidecar::{
     wechat::{api::Api, endpoint::Endpoint, errcode},
 };
 
-// These two are no one's to call but the proxy's, so their files are compiled once more, for this alone,
+// These three are no one's to call but the proxy's, so their files are compiled once more, for this alone,
 // together with their tests, which have no harness here.
 #[allow(dead_code, unreachable_pub, unused_imports)]
 #[path = "../src/proxy/headers.rs"]
 mod headers;
+#[allow(dead_code, unreachable_pub, unused_imports)]
+#[path = "../src/proxy/private_headers.rs"]
+mod private_headers;
 #[allow(dead_code, unreachable_pub, unused_imports)]
 #[path = "../src/proxy/target.rs"]
 mod target;
@@ -90,13 +93,15 @@ fn headers(criterion: &mut Criterion) {
     .map(|(name, value)| (name, HeaderValue::from_static(value)))
     .into_iter()
     .collect();
+    let private = private_headers::PrivateHeaders::default();
     let mut group = criterion.benchmark_group("headers");
     group.bench_function("of a call", |bencher| {
         bencher.iter(|| {
             let body = BufferedBody::ready([b'x'; 200].as_slice());
             let call = UpstreamRequest::new(&Method::POST, body, |target| target.push(b'/'));
             let mut call = call.expect("a call");
-            headers::request_headers(&Method::POST, black_box(&came), &mut call);
+            let private = Some(&private);
+            headers::request_headers(&Method::POST, black_box(&came), private, &mut call);
             call
         });
     });

@@ -11,6 +11,7 @@ use wechat::{APPID, SECRET, Setup, Wechat};
 use wechat_sidecar::{
     app::App,
     config::{Config, Sources, keys::Id},
+    net::tls::TrustFiles,
 };
 
 const SEND: &str = "/cgi-bin/message/custom/send?lang=zh_CN";
@@ -85,6 +86,7 @@ impl Demo {
         let config = Config::load(&Sources {
             flags: flags.map(|(key, value)| (key, vec![value])).into(),
             env: env.map(|(name, value)| (name.into(), value.into())).into(),
+            trust: TrustFiles::default(),
         })?;
         let app = App::bind(config, None).await?;
         let (listening, _) = app.addresses().next().ok_or("it listens nowhere")?;

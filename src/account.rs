@@ -23,6 +23,7 @@ use refused_endpoints::RefusedEndpoints;
 use crate::{
     client::pools::UpstreamKey,
     metrics::AccountMetrics,
+    net::origin,
     secret::SecretSource,
     token::{PLACEHOLDER, keeper::Keeper, source::AccountSource, ticket::Tickets},
     wechat::{api::Api, endpoint},
@@ -79,6 +80,24 @@ impl Account {
         self.upstream
             .as_ref()
             .map_or("", |upstream| upstream.connector().prefix())
+    }
+
+    /// Whether its calls go to a private deployment, and not to Tencent.
+    pub fn has_private_upstream(&self) -> bool {
+        let upstream = self.upstream.as_ref();
+        upstream.is_some_and(|upstream| upstream.is_private())
+    }
+
+    /// Whether its calls go to `host`: that of its own upstream, or WeCom's.
+    pub fn has_host(&self, host: &str) -> bool {
+        if self.api == Api::Wecom && host.eq_ignore_ascii_case(origin::WECOM_HOST) {
+            return true;
+        }
+        let upstream = self.upstream.as_ref();
+        let mut origins = upstream
+            .into_iter()
+            .flat_map(|upstream| upstream.connector().origins());
+        origins.any(|origin| host.eq_ignore_ascii_case(&origin.host))
     }
 
     /// Its unique id.

@@ -4,6 +4,9 @@ pub mod api;
 mod chunked;
 mod connection;
 mod early_response;
+#[cfg(fuzzing)]
+pub mod fuzz;
+pub mod header_names;
 mod pool;
 pub mod pools;
 mod request;

@@ -9,6 +9,8 @@ mod accounts;
 mod admin;
 pub(crate) mod error;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod keys;
 mod layers;
 mod network;
@@ -37,7 +39,7 @@ use settings::Settings;
 use crate::{
     account, client, log,
     net::{connector::ConnectOptions, tls::TrustFiles},
-    proxy::{self, TokenEndpoint},
+    proxy::{self, PRIVATE_HEADERS, PrivateHeaders, TokenEndpoint},
     rt::memory_limit::memory_limit,
     server,
     settings::parse,
@@ -223,7 +225,20 @@ fn proxy(settings: &Settings, warnings: &mut Vec<String>) -> Result<proxy::Optio
         errors_as_200: settings.choice(Id::ErrorStatus, &[("http", false), ("200", true)])?,
         keep_tickets: !settings.switch(Id::NoTicketCache)?,
         allow_clear_quota: settings.switch(Id::AllowClearQuota)?,
+        private_headers: PrivateHeaders::forwarding(
+            settings.list(Id::ForwardHeader, private_header)?,
+        ),
         guard: network::guard(settings, warnings)?,
+    })
+}
+
+/// The place in [`PRIVATE_HEADERS`] of the header called `name`.
+fn private_header(name: &str) -> Result<usize, String> {
+    let mut all = PRIVATE_HEADERS.iter();
+    let place = all.position(|known| known.eq_ignore_ascii_case(name));
+    place.ok_or_else(|| {
+        let all = PRIVATE_HEADERS.join(", ");
+        format!("is none of the headers that stay here ({all}); all others are sent anyway")
     })
 }
 

@@ -23,11 +23,15 @@
 
 pub mod cause;
 mod credential;
+mod cut_secrets;
 pub mod error;
 mod forward;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod guard;
 mod headers;
 mod options;
+mod private_headers;
 mod replay;
 mod route;
 mod select_account;
@@ -59,6 +63,7 @@ use error::ProxyError;
 use forward::{Attempt, Insertion, Turn};
 pub use guard::ListenerInfo;
 pub use options::{GuardOptions, Options, TokenEndpoint};
+pub use private_headers::{NAMES as PRIVATE_HEADERS, PrivateHeaders};
 use route::Call;
 use select_account::BodyAppid;
 use status_header::mark;
@@ -189,7 +194,9 @@ impl Proxy {
         body: RequestBody,
         listener: &ListenerInfo,
     ) -> Result<(Call<'a>, CallBody), ProxyError> {
-        self.options.guard.check(head, listener.exposure)?;
+        let is_upstream = |host: &str| self.directory.now().has_host(host);
+        let guard = &self.options.guard;
+        guard.check(head, listener.exposure, &is_upstream)?;
         if let Some(call) = Call::of(head, listener, &self.directory.now(), BodyAppid::Unread)? {
             return Ok((call, CallBody::Unread(body)));
         }
@@ -198,11 +205,6 @@ impl Proxy {
         let call = Call::of(head, listener, &self.directory.now(), appid)?;
         let call = call.ok_or(ProxyError::NoAccount)?;
         Ok((call, CallBody::TokenRequest(request)))
-    }
-
-    /// Whether the sidecar's own errors have HTTP 200.
-    pub fn answers_errors_as_200(&self) -> bool {
-        self.options.errors_as_200
     }
 
     /// The reply to a call that ends with `error`; `None` for one whose account is not known.
@@ -237,11 +239,7 @@ impl Proxy {
     /// Answers the call with the credential that its endpoint takes. The rare futures are boxed, so that they do not
     /// enlarge that of every call.
     async fn answer(&self, call: &Call<'_>, body: CallBody) -> Result<Answered, Unanswered> {
-        let rules = &call.account.options.rules;
-        let allowed = match call.endpoint.credential {
-            Credential::TokenRequest => rules.check_denied(call.endpoint.path()),
-            _ => rules.check(call.endpoint.path()),
-        };
+        let allowed = (call.account.options.rules).check_endpoint(&call.endpoint);
         allowed.map_err(Unanswered::before_body)?;
         let body = match (body, call.endpoint.credential) {
             (CallBody::Unread(body), _) => body,
@@ -307,8 +305,8 @@ impl Proxy {
             appid,
             secret: encoded.expose(),
         };
-        let secrets = [secret.expose(), encoded.expose()];
-        self.without_token(call, body, edit, &secrets).await
+        self.without_token(call, body, edit, &[secret.expose()])
+            .await
     }
 
     /// Answers a call that takes no token of ours. A refusal of its token is not about ours.

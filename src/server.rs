@@ -1,6 +1,7 @@
 //! Accepts apps' connections, hands them to workers, and drains them when the process ends.
 
 mod app_connection;
+mod body_end;
 mod connection;
 mod context;
 mod error_reply;
@@ -8,8 +9,12 @@ mod error_reply;
 mod fast_path;
 mod framing_check;
 mod framing_reader;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod last_reply;
 mod listener;
+mod request_line;
+mod respelled;
 mod room;
 mod state;
 mod stream;

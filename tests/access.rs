@@ -254,7 +254,8 @@ async fn a_refusal_says_in_wechats_shape_what_to_do() {
     let sidecar = Sidecar::start(&wechat).await;
     for (header, advice) in [
         ("x-forwarded-for", "--allow-forwarded"),
-        ("origin", "browser"),
+        ("origin", "copies the headers of its own callers"),
+        ("sec-fetch-site", "copies the headers of its own callers"),
         ("host", "--allow-host"),
     ] {
         let request = sidecar

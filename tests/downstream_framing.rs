@@ -172,6 +172,112 @@ async fn what_comes_right_behind_a_call_is_the_next_one_whatever_its_framing() {
 }
 
 #[tokio::test]
+async fn a_chunked_call_may_follow_calls_that_did_not_wait_for_each_other() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    let get = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let head = format!("POST {SEND} HTTP/1.1\r\nHost: localhost\r\n");
+    let plain = format!("{head}Content-Length: 2\r\n\r\n{{}}");
+    let chunked =
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n2;x\r\n{{}}\r\n0\r\nX: 1\r\n\r\n");
+    for calls in [
+        vec![get, get, get],
+        vec![&plain, get, get],
+        vec![&chunked, get],
+        vec![get, &chunked, &plain],
+        vec![&chunked, &chunked, get, &chunked],
+    ] {
+        let all = calls.concat();
+        for size in [all.len(), 50] {
+            wechat.clear();
+            let mut app = App::to(&sidecar).await;
+            for piece in all.as_bytes().chunks(size) {
+                app.send(piece).await;
+                tokio::task::yield_now().await;
+            }
+            for call in &calls {
+                let reply = app.reply().await;
+                assert_eq!(reply.status, 200, "{calls:?} {size}: {call}: {reply}");
+            }
+            for pause in [Duration::from_millis(100), A_REST] {
+                sleep(pause).await;
+                app.send(&chunked).await;
+                let reply = app.reply().await;
+                assert_eq!(reply.status, 200, "{calls:?} {size} {pause:?}: {reply}");
+            }
+            let calls = wechat.calls();
+            let posts = calls.iter().filter(|call| call.method == "POST");
+            assert!(posts.clone().count() >= 2);
+            assert!(posts.into_iter().all(|call| call.body == "{}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_speaks_another_protocol_is_answered_and_told_of_at_once() {
+    let wechat = Wechat::calm().await;
+    for (bytes, says) in [
+        (
+            &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\x10\0\0"[..],
+            "it is HTTP/2",
+        ),
+        (b"PRI * HTTP/2.0\r\n", "it is HTTP/2"),
+        (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", "it is TLS"),
+    ] {
+        let mut sidecar = Sidecar::start(&wechat).await;
+        // The app goes on waiting for an answer.
+        let mut app = App::to(&sidecar).await;
+        app.send(bytes).await;
+        let reply = app.reply().await;
+        assert_eq!(reply.status, 400, "{reply}");
+        assert!(
+            reply.text().contains("990400") && reply.text().contains(says),
+            "{reply}"
+        );
+        let mut rest = Vec::new();
+        let ended = timeout(PATIENCE, app.0.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok() && rest.is_empty());
+        let line = sidecar.line("calls are turned down").await;
+        assert!(line.contains("WARN") && line.contains(says), "{line}");
+        let counted =
+            "wechat_sidecar_calls_total{account=\"\",endpoint=\"other\",outcome=\"rejected\"}";
+        assert_eq!(sidecar.metric(counted).await, 1.0);
+    }
+}
+
+#[tokio::test]
+async fn a_byte_that_may_not_stand_in_a_target_is_named() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    for (target, byte) in [
+        (&b"/x?name=\xd5\xc5&QUERY"[..], "0xD5"),
+        (b"/\xd5\xc5", "0xD5"),
+        (b"/x y?QUERY", "0x20"),
+        (b"/x?q=<QUERY>", "0x3C"),
+        (b"/x\x7f", "0x7F"),
+    ] {
+        for size in [1000, 1] {
+            let call = [b"GET ", target, b" HTTP/1.1\r\nHost: localhost\r\n\r\n"].concat();
+            let mut app = App::to(&sidecar).await;
+            for piece in call.chunks(size) {
+                if app.try_send(piece).await.is_err() {
+                    break;
+                }
+            }
+            let reply = app.reply().await;
+            let text = reply.text();
+            assert!(
+                text.contains(&format!("raw byte {byte}: percent-encode it")),
+                "{reply}"
+            );
+            assert!(reply.status == 400 && !text.contains("QUERY"), "{reply}");
+        }
+    }
+    assert!(wechat.calls().is_empty());
+}
+
+#[tokio::test]
 async fn calls_in_bursts_are_all_answered_while_many_others_wait() {
     let wechat = Wechat::calm().await;
     wechat.change(|behaviour| behaviour.stall = true);
@@ -521,7 +627,7 @@ async fn refused(sidecar: &Sidecar, call: &[u8], size: usize, what: &str) {
     }
     let reply = app.reply().await;
     assert!(
-        (400..500).contains(&reply.status) && reply.head.contains("x-wechat-sidecar: error"),
+        (400..500).contains(&reply.status) && reply.head.contains("X-Wechat-Sidecar: error"),
         "{what:?}: {} {}",
         reply.head,
         reply.text()

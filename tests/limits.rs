@@ -129,7 +129,7 @@ async fn without_room_a_declared_body_streams_and_another_is_asked_to_come_back(
     assert!(
         reply.head.starts_with("HTTP/1.1 503")
             && reply.text().contains("990501")
-            && reply.head.contains("retry-after: 1\r\n"),
+            && reply.head.contains("Retry-After: 1\r\n"),
         "{reply}"
     );
     assert_eq!(wechat.calls().len(), 1);

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{APPID, SECRET, Sidecar, Wechat};
+use support::{APPID, App, SECRET, Sidecar, Wechat};
 
 #[tokio::test]
 async fn a_path_with_two_meanings_is_refused_and_a_doubled_first_slash_is_not() {
@@ -253,6 +253,10 @@ async fn the_quota_reset_is_an_operators_act() {
         "/cgi-bin/clear_quota/v2",
         "/cgi-bin/clear_quota%2fv2",
         "/cgi-bin/clear%5Fquota/V2/",
+        "/cgi-bin/clear_quota/v2;",
+        "/cgi-bin/clear_quota;a=b/v2;c",
+        "/cgi-bin/clear_quota/v2%20",
+        "/cgi-bin/%20clear_quota/v2%09/",
     ] {
         let reply = sidecar.post(path, body.clone()).await;
         assert!([400, 403].contains(&reply.status), "{path}");
@@ -264,6 +268,37 @@ async fn the_quota_reset_is_an_operators_act() {
         200
     );
     assert_eq!(wechat.calls()[0].target, "/cgi-bin/clear_quota/v2");
+}
+
+#[tokio::test]
+async fn a_method_or_a_target_that_is_not_for_this_proxy_is_malformed() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.clear();
+    for (line, says) in [
+        ("TRACE /x", "TRACE"),
+        ("trace /x", "TRACE"),
+        ("TRACK /x", "TRACE"),
+        ("tRaCk http://api.weixin.qq.com/x", "TRACE"),
+        ("GET localhost:7080", "its target"),
+        ("GET api.weixin.qq.com", "its target"),
+        ("GET cgi-bin", "its target"),
+        ("GET ftp://api.weixin.qq.com/x", "its target"),
+        ("POST ws://localhost/x", "its target"),
+        ("OPTIONS *", "does not begin with a slash"),
+    ] {
+        for close in ["", "Connection: close\r\n"] {
+            let mut app = App::to(&sidecar).await;
+            app.send(format!(
+                "{line} HTTP/1.1\r\nHost: api.weixin.qq.com\r\n{close}\r\n"
+            ))
+            .await;
+            let reply = app.reply().await;
+            assert_eq!(reply.status, 400, "{line}: {reply}");
+            assert!(reply.text().contains(says), "{line}: {reply}");
+        }
+    }
+    assert!(wechat.calls().is_empty());
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn calls_in_flight_finish_and_no_new_ones_are_taken() {
         for app in [waiting, sending] {
             let reply = rest(app.0).await;
             assert!(
-                reply.contains("connection: close\r\n")
+                reply.contains("Connection: close\r\n")
                     && reply.ends_with("{\"errcode\":0,\"errmsg\":\"ok\"}"),
                 "{reply}"
             );
@@ -91,7 +91,7 @@ async fn during_the_delay_calls_are_still_taken_though_it_is_not_ready() {
         .unwrap();
     let mut first = [0; 512];
     let length = old.read(&mut first).await.unwrap();
-    assert!(!String::from_utf8_lossy(&first[..length]).contains("connection: close"));
+    assert!(!String::from_utf8_lossy(&first[..length]).contains("Connection: close"));
     let started = Instant::now();
     sidecar.signal("-TERM");
     sidecar.line("stopping").await;
@@ -106,14 +106,14 @@ async fn during_the_delay_calls_are_still_taken_though_it_is_not_ready() {
         .raw("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await;
     assert!(
-        reply.contains("connection: close\r\n") && reply.contains("\"errcode\":0"),
+        reply.contains("Connection: close\r\n") && reply.contains("\"errcode\":0"),
         "{reply}"
     );
     old.write_all(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await
         .unwrap();
     let reply = rest(&mut old).await;
-    assert!(reply.contains("connection: close\r\n"), "{reply}");
+    assert!(reply.contains("Connection: close\r\n"), "{reply}");
     assert!(
         started.elapsed() < Duration::from_secs(2),
         "too slow a machine for this test"

@@ -512,3 +512,60 @@ async fn files_go_up_and_come_down_byte_for_byte_and_in_ranges() {
     }
     assert!(down == file);
 }
+
+#[tokio::test]
+async fn its_host_is_accepted_and_a_private_deployment_gets_all_headers() {
+    let wecom = calm().await;
+    let sidecar = sidecar(&wecom).await;
+    wecom.clear();
+    let private = "Traceparent: 00-1-2-03\r\nCookie: a=1\r\nAuthorization: Basic eDp5";
+    for line in [
+        "GET /cgi-bin/getcallbackip",
+        "GET http://qyapi.weixin.qq.com/cgi-bin/getcallbackip",
+        "GET https://QYAPI.weixin.qq.com:443/cgi-bin/getcallbackip",
+        "GET http://127.0.0.1/cgi-bin/getcallbackip",
+    ] {
+        for host in ["qyapi.weixin.qq.com", "qyapi.weixin.qq.com.:443"] {
+            let call = format!(
+                "{line} HTTP/1.1\r\nHost: {host}\r\n{private}\r\nConnection: close\r\n\r\n"
+            );
+            let reply = sidecar.raw(call).await;
+            assert!(reply.contains("\"errcode\":0"), "{line} {host}: {reply}");
+        }
+    }
+    for call in wecom.calls() {
+        assert_eq!(call.header("traceparent"), Some("00-1-2-03"));
+        assert_eq!(call.header("cookie"), Some("a=1"));
+        assert_eq!(call.header("authorization"), Some("Basic eDp5"));
+    }
+    let call = "GET /x HTTP/1.1\r\nHost: yapi.weixin.qq.com\r\nConnection: close\r\n\r\n";
+    assert!(sidecar.raw(call).await.starts_with("HTTP/1.1 403"));
+}
+
+#[tokio::test]
+async fn a_path_that_wxjava_writes_with_two_slashes_passes_as_it_is() {
+    let wecom = calm().await;
+    let deny = "deny = ['/cgi-bin/oa/meetingroom/book_by_schedule']\n";
+    let file = format!("{}{deny}", account(&wecom, &secret()));
+    let sidecar = unready(&wecom, &file, &[]).await;
+    sidecar.until_ready().await;
+    wecom.clear();
+    let path = "/cgi-bin/oa/meetingroom//book_by_meeting";
+    assert_eq!(sidecar.post(path, "{}").await.status, 200);
+    assert!(
+        wecom.calls()[0]
+            .target
+            .starts_with(&format!("{path}?access_token="))
+    );
+    for other in [
+        "/cgi-bin/oa/meetingroom//book_by_schedule",
+        "/cgi-bin/oa//meetingroom/book_by_meeting",
+    ] {
+        assert_eq!(sidecar.post(other, "{}").await.status, 400, "{other}");
+    }
+    let file = format!("{}deny = ['/cgi-bin/oa/**']\n", account(&wecom, &secret()));
+    let sidecar = unready(&wecom, &file, &[]).await;
+    sidecar.until_ready().await;
+    assert_eq!(sidecar.post(path, "{}").await.status, 403);
+    assert_eq!(wecom.calls().len(), 1);
+}

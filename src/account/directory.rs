@@ -94,6 +94,11 @@ impl Accounts {
         histories.filter_map(|history| self.all.get(*self.histories.get(&history)?))
     }
 
+    /// Whether the calls of an account go to `host`.
+    pub fn has_host(&self, host: &str) -> bool {
+        self.iter().any(|account| account.has_host(host))
+    }
+
     /// All accounts, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.all.iter()

@@ -25,7 +25,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, StatusCode};
 use tokio::time::{Duration, Instant};
 
 use crate::token::Token;
@@ -78,6 +78,8 @@ pub struct CachedRefusal {
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
+    /// What else is known of its head.
+    pub extensions: Extensions,
     /// Its body, whole.
     pub body: Bytes,
 }

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::account_wide;
-use crate::wechat::{api::Api, endpoint};
+use crate::wechat::{
+    api::Api,
+    endpoint::{self, Credential, Endpoint},
+};
 
 /// Which endpoints an account may call. An endpoint is forbidden if a pattern of `deny` matches it, or if
 /// `allow` is not empty and none of its patterns matches.
@@ -67,9 +70,24 @@ impl Rules {
         Ok(())
     }
 
+    /// Checks whether `endpoint` may be called.
+    pub fn check_endpoint(&self, endpoint: &Endpoint<'_>) -> Result<(), Forbidden> {
+        if endpoint.is_trimmed() && !self.is_empty() {
+            return Err(Forbidden::Strange);
+        }
+        match endpoint.credential {
+            Credential::TokenRequest => self.check_denied(endpoint.path()),
+            _ => self.check(endpoint.path()),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
+
     /// Checks `deny` only, for endpoints that the sidecar answers itself. `allow` is about calls to WeChat.
     pub fn check_denied(&self, path: &[u8]) -> Result<(), Forbidden> {
-        if self.allow.is_empty() && self.deny.is_empty() {
+        if self.is_empty() {
             return Ok(());
         }
         if !path.iter().copied().all(is_plain) {

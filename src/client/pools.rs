@@ -14,17 +14,32 @@ use crate::{metrics::Metrics, net::connector::Connector};
 /// Identifies an upstream that accounts have of their own. Workers keep its connections as long as somebody
 /// holds the key.
 #[derive(Debug)]
-pub struct UpstreamKey(Arc<Connector>);
+pub struct UpstreamKey {
+    connector: Arc<Connector>,
+    is_private: bool,
+}
 
 impl UpstreamKey {
     /// A key for the upstream of `connector`. Several accounts may share it.
     pub fn new(connector: Arc<Connector>) -> Self {
-        Self(connector)
+        let is_private = !connector
+            .origins()
+            .iter()
+            .any(|origin| origin.is_tencents());
+        Self {
+            connector,
+            is_private,
+        }
     }
 
     /// The connector of the upstream.
     pub fn connector(&self) -> &Arc<Connector> {
-        &self.0
+        &self.connector
+    }
+
+    /// Whether it is a private deployment: none of its hosts is Tencent's.
+    pub fn is_private(&self) -> bool {
+        self.is_private
     }
 }
 
@@ -108,7 +123,7 @@ impl Pools {
         if let Some((_, upstream)) = known {
             return upstream.clone();
         }
-        let upstream = Upstream::new(key.0.clone(), self.options, self.metrics.clone());
+        let upstream = Upstream::new(key.connector.clone(), self.options, self.metrics.clone());
         let upstream = Arc::new(upstream);
         own.push((Arc::downgrade(key), upstream.clone()));
         upstream

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
-use super::chunked::ChunkedDecoder;
+use super::{chunked::ChunkedDecoder, header_names::HeaderNames};
 use crate::{body::content_length, net::connection_error::ConnectionError};
 
 /// The largest head.
@@ -82,6 +82,10 @@ impl ResponseHead {
             && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
         {
             head.extensions_mut().insert(reason);
+        }
+        let names = reply.headers.iter().map(|header| header.name.as_bytes());
+        if let Some(names) = HeaderNames::unusual(names) {
+            head.extensions_mut().insert(names);
         }
         let is_old = reply.version == Some(0);
         let framing = match status.as_u16() {

@@ -217,6 +217,8 @@ keys! {
         Allow = list("allow", "PATTERN").like("/cgi-bin/message/**");
         /// Endpoints that may not be called, even if they are allowed; repeatable
         Deny = list("deny", "PATTERN").like("/cgi-bin/menu/*");
+        /// Also send WeChat this header of calls, which stays here otherwise: authorization, baggage, cookie, traceparent, tracestate or x-real-ip; repeatable
+        ForwardHeader = list("forward-header", "NAME").like("traceparent");
         /// The largest body that is held, so that it can be sent again
         ReplayLimit = value("replay-limit", "SIZE").by_default("16MiB");
         /// The memory for all held bodies together, with what their calls take

@@ -88,6 +88,17 @@ fn the_defaults_are_those_of_the_manual() {
 }
 
 #[test]
+fn only_a_header_that_stays_here_can_be_an_exception() {
+    let given = |name| given().env("WECHAT_SIDECAR_FORWARD_HEADER", name);
+    given("Cookie, x-real-ip").load();
+    let error = given("cookie,traceparen").error();
+    for text in ["traceparen", "authorization, baggage, cookie"] {
+        assert!(error.contains(text), "{error}");
+    }
+    given("").load();
+}
+
+#[test]
 fn a_flag_beats_the_environment_which_beats_the_file() {
     let file = "workers = 3\nreplay_limit = '1KiB'\nlisten = ['127.0.0.1:1', '127.0.0.1:2']";
     let config = given().file(file).load();

@@ -7,6 +7,8 @@ mod ca_bundle;
 mod certificate;
 pub mod cluster;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod metrics;
 mod patch;
 mod review;

@@ -156,27 +156,36 @@ impl Page {
     fn tokens(&mut self, accounts: &[AccountPage<'_>]) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_secs_f64();
-        let value: [(&Family, &dyn Fn(&TokenPage) -> f64); 4] = [
-            (&AGE, &|token| token.age),
-            (&EXPIRY, &|token| token.remaining),
-            (&FETCHED_AT, &|token| now - token.age),
-            (&EXPIRES_AT, &|token| now + token.remaining),
-        ];
-        for (family, value) in value {
-            self.0.family(family);
-            for account in accounts {
-                let value = account.token.as_ref().map_or(0.0, value);
-                self.0.sample(family.name, &account.labels(), value);
-            }
-        }
-        for (family, limit) in [(&DAY_FETCHES, false), (&DAY_LIMIT, true)] {
-            self.0.family(family);
-            for account in accounts {
-                let (fetches, most) = account.fetches;
-                let value = if limit { most } else { fetches };
-                let value = f64::from(value);
-                self.0.sample(family.name, &account.labels(), value);
-            }
+        let of_token = |value: fn(TokenPage, f64) -> f64| {
+            move |account: &AccountPage<'_>| account.token.map_or(0.0, |token| value(token, now))
+        };
+        self.each(&AGE, accounts, of_token(|token, _| token.age));
+        self.each(&EXPIRY, accounts, of_token(|token, _| token.remaining));
+        self.each(
+            &FETCHED_AT,
+            accounts,
+            of_token(|token, now| now - token.age),
+        );
+        self.each(
+            &EXPIRES_AT,
+            accounts,
+            of_token(|token, now| now + token.remaining),
+        );
+        self.each(&DAY_FETCHES, accounts, |account| account.fetches.0.into());
+        self.each(&DAY_LIMIT, accounts, |account| account.fetches.1.into());
+    }
+
+    /// Adds a family with one sample for each account.
+    fn each(
+        &mut self,
+        family: &Family,
+        accounts: &[AccountPage<'_>],
+        value: impl Fn(&AccountPage<'_>) -> f64,
+    ) {
+        self.0.family(family);
+        for account in accounts {
+            self.0
+                .sample(family.name, &account.labels(), value(account));
         }
     }
 
@@ -269,11 +278,9 @@ impl Page {
     }
 
     fn plain(&mut self, family: &Family, accounts: &[AccountPage<'_>], cell: usize) {
-        self.0.family(family);
-        for account in accounts {
-            let value = account.metrics.cells.sum(cell) as f64;
-            self.0.sample(family.name, &account.labels(), value);
-        }
+        self.each(family, accounts, |account| {
+            account.metrics.cells.sum(cell) as f64
+        });
     }
 
     /// Adds a family with one more label than the account's. The values are in these cells.

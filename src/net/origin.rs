@@ -13,6 +13,12 @@ pub const FALLBACK: &str = "https://api2.weixin.qq.com";
 /// WeCom's host (developer.work.weixin.qq.com/document/path/90664). It has no fallback.
 pub const WECOM: &str = "https://qyapi.weixin.qq.com";
 
+/// Its name.
+pub const WECOM_HOST: &str = "qyapi.weixin.qq.com";
+
+/// The domains of Tencent's APIs.
+const TENCENTS: [&str; 3] = ["qq.com", "tencent.com", "wechat.com"];
+
 /// A base URL without query or credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -89,6 +95,15 @@ impl Origin {
             host,
             port,
             prefix,
+        })
+    }
+
+    /// Whether its host belongs to Tencent.
+    pub fn is_tencents(&self) -> bool {
+        let host = self.host.strip_suffix('.').unwrap_or(&self.host);
+        TENCENTS.iter().any(|domain| {
+            let below = host.strip_suffix(domain);
+            below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
         })
     }
 
@@ -247,6 +262,28 @@ mod tests {
         ] {
             let refused = Origin::parse_private(text, plain_http).unwrap_err();
             assert_eq!(refused, error, "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_of_tencents_are_known_by_their_domain() {
+        for (url, is_tencents) in [
+            (DEFAULT, true),
+            (FALLBACK, true),
+            (WECOM, true),
+            ("https://API.weixin.qq.com.", true),
+            ("https://qq.com", true),
+            ("https://api.wechat.com:8443", true),
+            ("https://notqq.com", false),
+            ("https://qq.com.example", false),
+            ("https://qyapi.corp", false),
+            ("http://127.0.0.1:1", false),
+        ] {
+            assert_eq!(
+                Origin::parse(url).unwrap().is_tencents(),
+                is_tencents,
+                "{url}"
+            );
         }
     }
 

@@ -19,8 +19,13 @@ pub enum Malformed {
     /// Two servers could interpret the path differently.
     #[error("{0}")]
     Path(#[from] PathError),
+    /// The target is neither a path nor a URL of HTTP.
+    #[error(
+        "its target is no path and no http URL: call /cgi-bin/… or http://api.weixin.qq.com/cgi-bin/…"
+    )]
+    Target,
     /// The reply to TRACE contains the call, and with it the token.
-    #[error("TRACE could quote the token to the app")]
+    #[error("TRACE and TRACK could quote the token to the app")]
     Trace,
     /// The call has no Host header, or several.
     #[error("it needs one Host header")]
@@ -34,6 +39,31 @@ pub enum Malformed {
     /// Two servers could disagree about the end of the body.
     #[error("{0}")]
     Framing(&'static str),
+    /// The head cannot be parsed.
+    #[error("{0}")]
+    Head(#[from] HeadFault),
+}
+
+/// Why the head of a call cannot be parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeadFault {
+    /// It is not HTTP, and nothing tells what it is.
+    #[error("it is not sound HTTP/1.1")]
+    Unsound,
+    /// A part of it is too long, or says that the body is.
+    #[error("its target or its headers are too long, or its Content-Length is too large")]
+    TooLong,
+    /// The target has a byte that may not stand there as it is.
+    #[error("its target has the raw byte 0x{0:02X}: percent-encode it, as %{0:02X}")]
+    RawByte(u8),
+    /// It is the beginning of HTTP/2.
+    #[error(
+        "it is HTTP/2, and this port speaks HTTP/1.1: tell the client to begin with HTTP/1.1, without prior knowledge of HTTP/2"
+    )]
+    Http2,
+    /// It is the beginning of TLS.
+    #[error("it is TLS, and this port speaks plain HTTP: call http://… instead of https://…")]
+    Tls,
 }
 
 /// Why a call may come from a stranger.
@@ -51,7 +81,9 @@ pub enum Stranger {
     #[error("this port carries calls to WeChat; the question is for the admin port, see --admin")]
     ForAdmin,
     /// The headers are those of a browser, so a web page sent the call.
-    #[error("calls from a browser are not passed on")]
+    #[error(
+        "calls from a browser are not passed on (Origin or Sec-Fetch-Site says that this is one); if an app sent it, it copies the headers of its own callers: send none of those"
+    )]
     Browser,
     /// Another proxy forwarded the call, and may have received it from anybody.
     #[error(

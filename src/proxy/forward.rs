@@ -4,7 +4,10 @@ use std::pin::pin;
 
 use http::{Response, StatusCode, Version, header};
 
-use super::{Proxy, Reply, cause::SendFailure, headers, route::Call, target, target::Edit};
+use super::{
+    Proxy, Reply, cause::SendFailure, cut_secrets::clean_reply, headers, route::Call, target,
+    target::Edit,
+};
 use crate::{
     body::{buffered::BufferedBody, request_body::RequestBody},
     client::{ResponseBody, SendError, UpstreamRequest},
@@ -35,7 +38,7 @@ pub(super) enum Turn {
 pub(super) struct Insertion<'a> {
     /// What is done to its query.
     pub(super) edit: Edit<'a>,
-    /// The secrets in it, which must not come back in a `Location`.
+    /// The secrets in it, which must not come back in a header. They are not percent-encoded.
     pub(super) secrets: &'a [&'a str],
 }
 
@@ -50,7 +53,7 @@ impl Proxy {
     ) -> Result<Attempt, SendFailure> {
         let insertion = Insertion {
             edit: Edit::Token(token.encoded()),
-            secrets: &[token.value().expose(), token.encoded()],
+            secrets: &[token.value().expose()],
         };
         pin!(self.send(call, body, insertion, turn)).await
     }
@@ -69,10 +72,10 @@ impl Proxy {
             Turn::First | Turn::Replay => None,
         };
         let upstream = call.account.upstream.as_ref();
-        let request = upstream_request(call, body, edit)?;
+        let request = self.upstream_request(call, body, edit)?;
         let mut sent = pin!(self.pools.send(upstream, request, false)).await;
         if let Some(body) = spare.filter(|_| was_closing(&sent)) {
-            let request = upstream_request(call, body, edit)?;
+            let request = self.upstream_request(call, body, edit)?;
             let again = self.pools.send(upstream, request, true);
             let again = Box::pin(again).await;
             // It is not known whether WeChat saw the first one.
@@ -87,13 +90,38 @@ impl Proxy {
         // The version of WeChat's connection does not matter to the app.
         head.version = Version::HTTP_11;
         headers::reply_headers(&mut head.headers);
-        headers::clean_location(&mut head.headers, call.account.prefix(), secrets);
+        if matches!(
+            head.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        ) {
+            // It would be the length of a body that is not sent, and hyper sends it sometimes.
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
+        clean_reply(&mut head.headers, call.account.prefix(), secrets);
         let body = BufferedBody::peek(body, PEEK_LIMIT).await?;
         let reply = Reply::from_parts(head, body);
         Ok(Attempt {
             verdict: self.judge(call, &reply),
             reply,
         })
+    }
+
+    /// The request to WeChat.
+    fn upstream_request(
+        &self,
+        call: &Call<'_>,
+        body: BufferedBody<RequestBody>,
+        edit: Edit<'_>,
+    ) -> Result<UpstreamRequest, SendFailure> {
+        let method = &call.head.method;
+        let mut request = UpstreamRequest::new(method, body, |whole| {
+            target::write(whole, call.account.prefix(), call.path, call.query, edit);
+        })
+        .map_err(|_| SendFailure::TargetTooLong)?;
+        let private = &self.options.private_headers;
+        let private = (!call.account.has_private_upstream()).then_some(private);
+        headers::request_headers(method, &call.head.headers, private, &mut request);
+        Ok(request)
     }
 
     /// What the reply says of the call. An error is counted, and logged where that is wanted.
@@ -124,21 +152,6 @@ impl Proxy {
         }
         verdict
     }
-}
-
-/// The request to WeChat.
-fn upstream_request(
-    call: &Call<'_>,
-    body: BufferedBody<RequestBody>,
-    edit: Edit<'_>,
-) -> Result<UpstreamRequest, SendFailure> {
-    let method = &call.head.method;
-    let mut request = UpstreamRequest::new(method, body, |whole| {
-        target::write(whole, call.account.prefix(), call.path, call.query, edit);
-    })
-    .map_err(|_| SendFailure::TargetTooLong)?;
-    headers::request_headers(method, &call.head.headers, &mut request);
-    Ok(request)
 }
 
 /// Whether WeChat was closing the connection when the call was sent, so that it may not have seen the call.

@@ -4,12 +4,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::{
     guard::{APPID, KEY},
-    target::named,
+    private_headers::PrivateHeaders,
 };
 use crate::client::UpstreamRequest;
 
-/// Adds the headers of a call to `sent`. The connection adds `Host`.
-pub(super) fn request_headers(method: &Method, headers: &HeaderMap, sent: &mut UpstreamRequest) {
+/// Adds the headers of a call to `sent`, without those that are `private` if it goes to a host of Tencent's. The
+/// connection adds `Host`.
+pub(super) fn request_headers(
+    method: &Method,
+    headers: &HeaderMap,
+    private: Option<&PrivateHeaders>,
+    sent: &mut UpstreamRequest,
+) {
     let names_others = |value: &HeaderValue| !is_usual(value);
     let named = if (headers.get_all(header::CONNECTION).iter()).any(names_others) {
         connection_options(headers)
@@ -22,6 +28,7 @@ pub(super) fn request_headers(method: &Method, headers: &HeaderMap, sent: &mut U
             header::HOST | header::ACCEPT_ENCODING | header::CONNECTION => {}
             header::CONTENT_LENGTH => declared = Some(value),
             _ if stays_here(name) || named.contains(name) => {}
+            _ if private.is_some_and(|private| private.hold_back(name)) => {}
             _ => sent.header(name, value),
         }
     }
@@ -90,50 +97,6 @@ fn stays_with_us(name: &HeaderName) -> bool {
     .contains(name)
 }
 
-/// Removes `secrets` from the headers that an app follows or logs. Also removes `prefix` from a path, because the
-/// sidecar adds it again when the app follows.
-pub(super) fn clean_location(headers: &mut HeaderMap, prefix: &str, secrets: &[&str]) {
-    for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        if !headers.keys().any(|known| *known == name) {
-            continue;
-        }
-        let Some(value) = headers.get(&name) else {
-            continue;
-        };
-        let mut text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        if let Some((base, query)) = text.split_once('?') {
-            let (query, fragment) = query
-                .split_once('#')
-                .map_or((query, None), |(q, f)| (q, Some(f)));
-            let kept: Vec<_> = query
-                .split('&')
-                .filter(|parameter| {
-                    let name = parameter.split('=').next().unwrap_or_default();
-                    !named(name, "access_token") && !named(name, "secret")
-                })
-                .collect();
-            let mark = if kept.is_empty() { "" } else { "?" };
-            let fragment = fragment
-                .map(|fragment| format!("#{fragment}"))
-                .unwrap_or_default();
-            text = format!("{base}{mark}{}{fragment}", kept.join("&"));
-        }
-        let behind = text.strip_prefix(prefix).filter(|_| !prefix.is_empty());
-        // Two slashes would begin another host.
-        let is_path = |behind: &&str| behind.starts_with('/') && !behind.starts_with("//");
-        if let Some(behind) = behind.filter(is_path) {
-            text = behind.to_owned();
-        }
-        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-            text = text.replace(secret, "");
-        }
-        match HeaderValue::try_from(text) {
-            Ok(clean) => headers.insert(name, clean),
-            Err(_) => headers.remove(name),
-        };
-    }
-}
-
 /// Whether a header of a request is not sent on. Headers that are set anew are not among them.
 fn stays_here(name: &HeaderName) -> bool {
     matches!(
@@ -171,7 +134,7 @@ mod tests {
     fn sent(method: &Method, headers: &HeaderMap, body: &'static str) -> Vec<String> {
         let body = BufferedBody::ready(body);
         let mut call = UpstreamRequest::new(method, body, |target| target.push(b'/')).unwrap();
-        request_headers(method, headers, &mut call);
+        request_headers(method, headers, None, &mut call);
         let head = String::from_utf8(call.head().to_owned()).unwrap();
         let mut lines: Vec<_> = head.lines().skip(1).map(str::to_owned).collect();
         lines.sort();
@@ -220,28 +183,5 @@ mod tests {
         let length = "content-length: 0".to_owned();
         assert!(sent(&Method::POST, &empty, "").contains(&length));
         assert!(!sent(&Method::GET, &empty, "").contains(&length));
-    }
-
-    #[test]
-    fn a_location_tells_no_secret() {
-        for (came, returned) in [
-            (
-                "https://h/x?a=1&access_token=TOK&b=2#f",
-                "https://h/x?a=1&b=2#f",
-            ),
-            ("/x?%61ccess_token=TOK", "/x"),
-            ("/x/TOK/y?z=TOK", "/x//y?z="),
-            ("/x?secret=SEC", "/x"),
-            ("/plain", "/plain"),
-            ("/wx/plain?a=1", "/plain?a=1"),
-            ("/wxplain", "/wxplain"),
-            ("/wx//host/plain", "/wx//host/plain"),
-            ("https://h/wx/plain", "https://h/wx/plain"),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::LOCATION, HeaderValue::from_static(came));
-            clean_location(&mut headers, "/wx", &["TOK", "SEC"]);
-            assert_eq!(headers[header::LOCATION], returned);
-        }
     }
 }

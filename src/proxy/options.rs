@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::private_headers::PrivateHeaders;
 use crate::secret::SecretSource;
 
 /// How the token endpoints answer an app.
@@ -28,6 +29,8 @@ pub struct Options {
     pub keep_tickets: bool,
     /// Passes calls of `/cgi-bin/clear_quota/v2` on.
     pub allow_clear_quota: bool,
+    /// Which headers of calls stay here.
+    pub private_headers: PrivateHeaders,
     /// Which calls are accepted.
     pub guard: GuardOptions,
 }

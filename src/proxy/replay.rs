@@ -254,6 +254,7 @@ impl Proxy {
         let mut reply = Reply::new(BufferedBody::ready(answer.body));
         *reply.status_mut() = answer.status;
         *reply.headers_mut() = answer.headers;
+        reply.extensions_mut().extend(answer.extensions);
         mark(&mut reply, Mark::Remembered);
         Some(reply)
     }
@@ -333,6 +334,7 @@ fn cached(reply: &Reply) -> Option<CachedRefusal> {
     Some(CachedRefusal {
         status: reply.status(),
         headers: reply.headers().clone(),
+        extensions: reply.extensions().clone(),
         body,
     })
 }

@@ -3,26 +3,28 @@
 //! - hyper has one timeout for both a kept-alive pause and a head that arrives slowly. Here each has its own, and an app
 //!   that reads nothing of its reply is given up.
 //! - hyper accepts a Content-Length beside a Transfer-Encoding. [`FramingReader`] checks each head.
-//! - hyper answers a head that it cannot parse with an empty body. That reply gets a body.
+//! - hyper answers a head that it cannot parse with an empty body. That reply is dropped, and another is sent.
 //! - hyper reads on to notice an app that hangs up, with another buffer for each call. Here a peek at the socket does.
 
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
+    mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Duration,
 };
 
 use super::{
-    error_reply::with_body,
+    error_reply::status_of,
     framing_reader::FramingReader,
+    request_line::RequestLine,
+    respelled::Respelled,
     state::{CallPhase, ConnState},
     stream::{AppStream, Peeked},
 };
@@ -46,19 +48,16 @@ pub(super) struct AppConnection {
     reading: Deadline,
     writing: Deadline,
     idle: Duration,
-    /// Error replies of our own have status 200.
-    as_200: bool,
-    /// The rest of our own error reply, which replaces hyper's.
-    error_reply: Bytes,
+    /// The status of hyper's reply to a head that it cannot parse, which was dropped.
+    dropped_reply: Option<u16>,
+    /// What replaces the next bytes of hyper's.
+    respelled: Respelled,
+    /// The reply that is being sent ends with the connection, which is reset if it ends early.
+    resets: bool,
 }
 
 impl AppConnection {
-    pub(super) fn new(
-        stream: AppStream,
-        state: Arc<ConnState>,
-        idle: Duration,
-        as_200: bool,
-    ) -> Self {
+    pub(super) fn new(stream: AppStream, state: Arc<ConnState>, idle: Duration) -> Self {
         Self {
             stream,
             state,
@@ -67,14 +66,25 @@ impl AppConnection {
             reading: Deadline::default(),
             writing: Deadline::default(),
             idle,
-            as_200,
-            error_reply: Bytes::new(),
+            dropped_reply: None,
+            respelled: Respelled::default(),
+            resets: false,
         }
     }
 
     /// [Gives back](FramingReader::rewind) bytes that were read and not parsed.
     pub(super) fn rewind(&mut self, bytes: &[u8]) {
         self.reader.rewind(bytes);
+    }
+
+    /// The first line of the head that was read last.
+    pub(super) fn request_line(&self) -> &RequestLine {
+        self.reader.request_line()
+    }
+
+    /// The status of hyper's reply to a head that it cannot parse. That reply is still to be replaced.
+    pub(super) fn take_dropped_reply(&mut self) -> Option<u16> {
+        self.dropped_reply.take()
     }
 
     /// Whether the connection has waited too long for its next call.
@@ -129,10 +139,9 @@ impl AppConnection {
         self.stream.poll_take(buf, cx)
     }
 
-    /// Records that the last bytes taken were a call with a body of `length` bytes. `has_next` says that bytes of
-    /// the next call came with it.
-    pub(super) fn note_call(&mut self, length: u64, has_next: bool) {
-        self.reader.note_call(length);
+    /// Records that the last bytes taken were a call. `has_next` says that bytes of the next call came with it.
+    pub(super) fn note_call(&mut self, has_next: bool) {
+        self.reader.note_call();
         self.unread_input = has_next;
     }
 }
@@ -179,13 +188,49 @@ impl AsyncRead for AppConnection {
 }
 
 impl AppConnection {
+    /// Writes what hyper or the fast path writes of a reply.
+    fn poll_reply(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(notes) = self.state.take_notes() {
+            if let (Some(names), Some(first)) = (notes.names, bufs.first()) {
+                self.respelled.take(first, &names);
+            }
+            if notes.ends_with_connection {
+                self.set_resets(true);
+            }
+        }
+        if self.respelled.is_empty() {
+            return self.poll_limited(cx, bufs);
+        }
+        let mut respelled = mem::take(&mut self.respelled);
+        let polled = self.poll_limited(cx, &respelled.instead_of(bufs));
+        if let Poll::Ready(Ok(written)) = polled {
+            respelled.written(written);
+        }
+        self.respelled = respelled;
+        polled
+    }
+
+    /// An app that does not speak HTTP/1.1 takes the end of the connection for the end of a reply of unknown length. Only a
+    /// reset tells it that the reply was cut, even where this process is killed.
+    fn set_resets(&mut self, resets: bool) {
+        if self.resets != resets {
+            self.resets = resets;
+            self.stream.reset_when_dropped(resets);
+        }
+    }
+
     /// Writes, and fails if the app has read nothing for too long.
     fn poll_limited(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut AppStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(written) = write(Pin::new(&mut self.stream), cx) {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(written) = polled {
             self.writing.stop();
             self.state.set_sending(false);
             return Poll::Ready(written);
@@ -197,23 +242,12 @@ impl AppConnection {
         Poll::Pending
     }
 
-    /// Sends the rest of our own error reply.
-    fn poll_error_reply(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.error_reply.is_empty() {
-            let error_reply = self.error_reply.clone();
-            let sent =
-                ready!(self.poll_limited(cx, |stream, cx| stream.poll_write(cx, &error_reply)))?;
-            self.error_reply.advance(sent);
-        }
-        Poll::Ready(Ok(()))
-    }
-
     /// Whether the app has hung up during a call. hyper would find that out by reading on, with another buffer for
     /// each call.
     pub(super) fn peer_closed(&mut self, cx: &mut Context<'_>) -> bool {
         // If bytes of the next call have been read already, an end behind them does not cancel this call. A
         // call that was read that way is not watched either.
-        let has_next = self.reader.has_passed_next(&self.state);
+        let has_next = self.reader.has_passed_next();
         if self.unread_input || has_next || self.state.phase() != CallPhase::Calling {
             return false;
         }
@@ -227,16 +261,13 @@ impl AppConnection {
         }
     }
 
-    /// Replaces hyper's reply to a head that it cannot parse by ours. Returns whether `bytes` are such a reply.
-    fn replace_error_reply(&mut self, bytes: &[u8]) -> bool {
-        if self.state.phase() != CallPhase::Reading {
-            return false;
+    /// Drops hyper's reply to a head that it cannot parse. Returns whether `bytes` are such a reply.
+    fn drop_error_reply(&mut self, bytes: &[u8]) -> bool {
+        if self.state.phase() == CallPhase::Reading && self.dropped_reply.is_none() {
+            self.dropped_reply = status_of(bytes);
+            return self.dropped_reply.is_some();
         }
-        let Some(error_reply) = with_body(bytes, self.as_200) else {
-            return false;
-        };
-        self.error_reply = error_reply;
-        true
+        false
     }
 }
 
@@ -247,10 +278,10 @@ impl AsyncWrite for AppConnection {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.replace_error_reply(buf) {
+        if this.drop_error_reply(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
-        this.poll_limited(cx, |stream, cx| stream.poll_write(cx, buf))
+        this.poll_reply(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -260,11 +291,11 @@ impl AsyncWrite for AppConnection {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if let [only] = bufs
-            && this.replace_error_reply(only)
+            && this.drop_error_reply(only)
         {
             return Poll::Ready(Ok(only.len()));
         }
-        this.poll_limited(cx, |stream, cx| stream.poll_write_vectored(cx, bufs))
+        this.poll_reply(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -275,7 +306,6 @@ impl AsyncWrite for AppConnection {
     /// it learns that.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_error_reply(cx))?;
         if this.peer_closed(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
@@ -284,7 +314,12 @@ impl AsyncWrite for AppConnection {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_error_reply(cx))?;
+        if this.dropped_reply.is_some() {
+            // Another reply is still to be sent.
+            return Poll::Ready(Ok(()));
+        }
+        // The reply is whole.
+        this.set_resets(false);
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }

@@ -23,27 +23,35 @@ use std::{
     task::Poll,
 };
 
-use http::{HeaderMap, HeaderValue, Request, Version, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
 use hyper::{
     body::{Body, Incoming},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::time::{Duration, timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Duration, timeout},
+};
 
 #[cfg(feature = "fast_path")]
 use super::fast_path::{self, Exit};
 use super::{
     app_connection::AppConnection,
     context::{ConnContext, WorkerState},
+    error_reply,
     last_reply::closing,
-    state::{ConnState, GuardedBody},
+    state::{ConnState, GuardedBody, ReplyNotes},
     stream::AppStream,
 };
 use crate::{
     body::request_body::{LARGEST_READ, RequestBody},
-    proxy::{ListenerInfo, cause::Malformed, error::ProxyError},
+    proxy::{
+        ListenerInfo,
+        cause::{HeadFault, Malformed},
+        error::ProxyError,
+    },
     rt::task::Deadline,
 };
 
@@ -68,12 +76,7 @@ pub(super) async fn serve_connection(
         state: ConnState::new(),
     };
     let worker = &context.worker;
-    let mut io = AppConnection::new(
-        stream,
-        context.state.clone(),
-        worker.options.idle_timeout,
-        worker.proxy.answers_errors_as_200(),
-    );
+    let mut io = AppConnection::new(stream, context.state.clone(), worker.options.idle_timeout);
     while wait_for_call(&mut io, worker).await {
         let counted = worker.activate();
         // Boxed, so that a parked connection does not keep the memory that serving takes.
@@ -128,6 +131,7 @@ async fn serve_with_hyper(io: AppConnection, context: &ConnContext) -> Option<Ap
         .max_buf_size(LARGEST_READ)
         // `AppConnection` notices an app that hangs up.
         .half_close(true)
+        .title_case_headers(true)
         .serve_connection(TokioIo::new(io), service);
     let ended = match poll_until_idle(&mut connection, context).await {
         Stop::Closed(ended) => ended,
@@ -142,20 +146,45 @@ async fn serve_with_hyper(io: AppConnection, context: &ConnContext) -> Option<Ap
             last_call(&mut connection, &context.state).await
         }
     };
-    let was_answered = match &ended {
-        Ok(()) => true,
-        Err(error) => {
-            // Not the error itself: its causes may quote bytes of the call.
-            let (timeout, parse) = (error.is_timeout(), error.is_parse());
-            tracing::debug!(timeout, parse, "an app's connection ended early");
-            parse
+    if let Err(error) = &ended {
+        // Not the error itself: its causes may quote bytes of the call.
+        let (timeout, parse) = (error.is_timeout(), error.is_parse());
+        tracing::debug!(timeout, parse, "an app's connection ended early");
+        if !parse {
+            return None;
         }
-    };
-    if was_answered {
-        let mut io = connection.into_parts().io.into_inner();
-        io.linger(context.worker.drain.is_leaving()).await;
     }
+    let mut io = connection.into_parts().io.into_inner();
+    if let Err(error) = ended {
+        reply_to_malformed_head(&mut io, &error, &context.worker).await;
+    }
+    io.linger(context.worker.drain.is_leaving()).await;
     None
+}
+
+/// Replies to a head that hyper cannot parse, if hyper would have.
+async fn reply_to_malformed_head(
+    io: &mut AppConnection,
+    error: &hyper::Error,
+    worker: &WorkerState,
+) {
+    let status = io.take_dropped_reply();
+    // hyper sends nothing to a client of HTTP/2.
+    if status.is_none() && !error.is_parse_version_h2() {
+        return;
+    }
+    let fault = match error.is_parse_too_large() {
+        true => HeadFault::TooLong,
+        false => io.request_line().fault(),
+    };
+    let mut reply = worker.proxy.reject(&Malformed::from(fault).into());
+    let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+    if let Some(status) = status.filter(|_| reply.status().is_client_error()) {
+        *reply.status_mut() = status;
+    }
+    // The app may be gone.
+    let _ = io.write_all(&error_reply::encode(&reply)).await;
+    let _ = io.shutdown().await;
 }
 
 /// Why polling hyper's connection stopped.
@@ -222,8 +251,7 @@ fn answer(
 ) -> impl Future<Output = Result<http::Response<GuardedBody>, Infallible>> {
     let (worker, state) = (&context.worker, &context.state);
     let (chunked, expects) = framing(call.headers());
-    let length = (!chunked).then(|| call.body().size_hint().exact().unwrap_or_default());
-    let framing = match state.begin_call(length) {
+    let framing = match state.begin_call(chunked) {
         Ok(()) if chunked && !only_chunked(call.headers()) => {
             Err("it has a Transfer-Encoding other than chunked")
         }
@@ -247,6 +275,13 @@ fn answer(
         let ends = version < Version::HTTP_11 && reply.body().size_hint().exact().is_none();
         if ends || worker.drain.is_leaving() {
             reply = closing(reply, version);
+        }
+        let names = reply.extensions_mut().remove();
+        if ends || names.is_some() {
+            state.leave_notes(ReplyNotes {
+                names,
+                ends_with_connection: ends,
+            });
         }
         Ok(reply.map(|body| GuardedBody::new(body, guard)))
     }

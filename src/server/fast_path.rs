@@ -17,7 +17,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Version};
-use http_body::Body;
 use tokio::io::AsyncWriteExt;
 
 use super::{
@@ -52,6 +51,13 @@ enum Parsed {
     Whole(Request<Bytes>, Bytes),
     /// A call, whose body is still to come.
     Begun(Box<Begun>),
+}
+
+/// What the fast path parses in `bytes`, for the fuzzer.
+#[cfg(fuzzing)]
+pub(super) fn parsed(bytes: &[u8]) -> Option<(Request<Bytes>, usize)> {
+    let plain = parse::read(bytes).filter(|plain| plain.end <= bytes.len())?;
+    Some((plain.call, plain.end))
 }
 
 /// Serves plain calls until something else arrives.
@@ -134,9 +140,8 @@ async fn answer_plain_call(
     buf: &mut Vec<u8>,
 ) -> bool {
     let (worker, state) = (&context.worker, &context.state);
-    let length = call.body().size_hint().exact().unwrap_or_default();
-    let _ = state.begin_call(Some(length));
-    io.note_call(length, !behind.is_empty());
+    let _ = state.begin_call(false);
+    io.note_call(!behind.is_empty());
     let mut handling = pin!(worker.proxy.handle(call, &context.listener));
     let reply = poll_fn(|cx| match handling.as_mut().poll(cx) {
         Poll::Ready(reply) => Poll::Ready(Some(reply)),

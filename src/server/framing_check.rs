@@ -1,20 +1,23 @@
-//! Scans heads for a Content-Length beside a Transfer-Encoding, which hyper accepts without telling.
+//! Scans heads for what frames the body. hyper accepts a Content-Length beside a Transfer-Encoding without telling.
 
 use memchr::memchr;
 
+use super::body_end::BodyEnd;
 use crate::body::content_length;
 
 /// The scan of a head whose bytes arrive in pieces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct FramingCheck {
     /// The beginning of a line whose end has not arrived.
-    begun: [u8; NAME.len()],
-    /// The length of this beginning, at most that of [`NAME`].
+    begun: [u8; LONGEST],
+    /// The length of this beginning.
     column: usize,
     /// Whether there was a Content-Length.
-    found: bool,
-    /// The value of the Content-Length, if there is one only and its line arrived in one piece.
+    has_length: bool,
+    /// The value of the Content-Length, if there is one only, and its line is not too long.
     length: Option<u64>,
+    /// Whether there was a Transfer-Encoding.
+    has_coding: bool,
     /// Whether a line was read that is not empty. Empty lines before it do not end the head.
     any: bool,
 }
@@ -24,13 +27,30 @@ pub(super) struct FramingCheck {
 pub(super) struct HeadEnd {
     /// [`FramingCheck::COMPLETE`], together with [`FramingCheck::CONTENT_LENGTH`] if the head has one.
     pub(super) bits: u8,
-    /// The value of its Content-Length, if it is known.
-    pub(super) length: Option<u64>,
+    /// The body behind it.
+    pub(super) body: BodyEnd,
     /// How many of the bytes read last follow the head.
     pub(super) after: usize,
 }
 
-const NAME: &[u8; 14] = b"content-length";
+/// How much of a line is kept whose end has not arrived: a name and a number.
+const LONGEST: usize = 48;
+
+const LENGTH: &[u8] = b"content-length";
+const CODING: &[u8] = b"transfer-encoding";
+
+impl Default for FramingCheck {
+    fn default() -> Self {
+        Self {
+            begun: [0; LONGEST],
+            column: 0,
+            has_length: false,
+            length: None,
+            has_coding: false,
+            any: false,
+        }
+    }
+}
 
 impl FramingCheck {
     pub(super) const COMPLETE: u8 = 1;
@@ -41,40 +61,61 @@ impl FramingCheck {
         while let Some(end) = memchr(b'\n', bytes) {
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             bytes = rest;
-            let (is_empty, is_length) = if self.column == 0 {
-                let is_length = matches!(line.first(), Some(b'c' | b'C')) && begins_with_name(line);
-                (matches!(line, [] | [b'\r']), is_length)
-            } else {
+            let ends = if self.column > 0 {
                 self.keep(line);
-                (false, begins_with_name(&self.begun[..self.column]))
+                let (begun, column) = (self.begun, self.column);
+                self.column = 0;
+                self.read_line(&begun[..column], column < LONGEST)
+            } else {
+                self.read_line(line, true)
             };
-            let in_one_piece = self.column == 0;
-            self.column = 0;
-            if is_empty && self.any {
-                let found = if self.found { Self::CONTENT_LENGTH } else { 0 };
-                let end = HeadEnd {
-                    bits: Self::COMPLETE | found,
-                    length: self.length,
-                    after: bytes.len(),
-                };
+            if ends {
+                let end = self.end(bytes.len());
                 *self = Self::default();
                 return Some(end);
             }
-            if is_length {
-                let is_sound = in_one_piece && !self.found;
-                self.length = is_sound.then(|| length(&line[NAME.len()..])).flatten();
-            }
-            self.any |= !is_empty;
-            self.found |= is_length;
         }
         self.keep(bytes);
         None
     }
 
+    /// Reads a line, or the beginning of one that is too long to be kept whole. Returns whether it ends the head.
+    fn read_line(&mut self, line: &[u8], is_whole: bool) -> bool {
+        if matches!(line, [] | [b'\r']) {
+            return self.any;
+        }
+        self.any = true;
+        match line.first() {
+            Some(b'c' | b'C') if begins_with(line, LENGTH) => {
+                let known = is_whole && !self.has_length;
+                self.length = known.then(|| length(&line[LENGTH.len()..])).flatten();
+                self.has_length = true;
+            }
+            Some(b't' | b'T') => self.has_coding |= begins_with(line, CODING),
+            _ => {}
+        }
+        false
+    }
+
+    fn end(&self, after: usize) -> HeadEnd {
+        let (bits, body) = match (self.has_length, self.has_coding) {
+            (false, false) => (0, BodyEnd::Left(0)),
+            (false, true) => (0, BodyEnd::CHUNKED),
+            (true, false) => {
+                let left = self.length.map_or(BodyEnd::Unknown, BodyEnd::Left);
+                (Self::CONTENT_LENGTH, left)
+            }
+            (true, true) => (Self::CONTENT_LENGTH, BodyEnd::Unknown),
+        };
+        HeadEnd {
+            bits: Self::COMPLETE | bits,
+            body,
+            after,
+        }
+    }
+
     /// Keeps the beginning of a line.
     fn keep(&mut self, part: &[u8]) {
-        // A line that is empty except for a CR must still count as empty.
-        let part = part.strip_suffix(b"\r").unwrap_or(part);
         let room = &mut self.begun[self.column..];
         let some = part.len().min(room.len());
         room[..some].copy_from_slice(&part[..some]);
@@ -82,9 +123,15 @@ impl FramingCheck {
     }
 }
 
-fn begins_with_name(line: &[u8]) -> bool {
-    line.get(..NAME.len())
-        .is_some_and(|name| name.eq_ignore_ascii_case(NAME))
+/// Whether `line` is the header `name`.
+fn begins_with(line: &[u8], name: &[u8]) -> bool {
+    let Some((begin, rest)) = line.split_at_checked(name.len()) else {
+        return false;
+    };
+    let ends = rest
+        .first()
+        .is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
+    ends && begin.eq_ignore_ascii_case(name)
 }
 
 /// Parses the length in a header line, behind the name.
@@ -113,7 +160,7 @@ mod tests {
                 FramingCheck::COMPLETE,
             ),
             (
-                "P / H\r\nContent-Lengt: 1\r\nxContent-Length: 1\r\n\r\n",
+                "P / H\r\nContent-Lengt: 1\r\nxContent-Length: 1\r\nContent-Length-X: 1\r\n\r\n",
                 FramingCheck::COMPLETE,
             ),
         ] {
@@ -127,18 +174,51 @@ mod tests {
                 assert_eq!(found, Some(bits), "{head} in pieces of {cut}");
             }
         }
-        for (fields, length) in [
-            ("Content-Length: 12", Some(12)),
-            ("content-length:0 ", Some(0)),
-            ("Content-Length: 1\r\nContent-Length: 2", None),
-            ("Content-Length: 1, 2", None),
-            ("Content-Length: +1", None),
-            ("Content-Length : 1", None),
-            ("Host: a", None),
+        for (fields, body) in [
+            ("Content-Length: 12", BodyEnd::Left(12)),
+            ("content-length:0 ", BodyEnd::Left(0)),
+            ("Content-Length: 1\r\nContent-Length: 2", BodyEnd::Unknown),
+            ("Content-Length: 1, 2", BodyEnd::Unknown),
+            ("Content-Length: +1", BodyEnd::Unknown),
+            ("Content-Length : 1", BodyEnd::Unknown),
+            ("Transfer-Encoding: chunked", BodyEnd::CHUNKED),
+            (
+                "transfer-encoding:chunked\r\nContent-Length: 1",
+                BodyEnd::Unknown,
+            ),
+            ("Transfer-Encodings: chunked", BodyEnd::Left(0)),
+            ("Host: a", BodyEnd::Left(0)),
+            // A fuzzer's: this line is not empty.
+            ("X: y\r\n\r\r\nHost: a", BodyEnd::Left(0)),
         ] {
             let head = format!("POST / HTTP/1.1\r\n{fields}\r\n\r\nhello");
-            let end = FramingCheck::default().read(head.as_bytes()).unwrap();
-            assert_eq!((end.length, end.after), (length, 5), "{fields}");
+            for cut in 1..head.len() {
+                let mut check = FramingCheck::default();
+                let mut read = 0;
+                let end = head.as_bytes().chunks(cut).find_map(|bytes| {
+                    read += bytes.len();
+                    check.read(bytes)
+                });
+                let end = end.unwrap();
+                assert_eq!(end.body, body, "{fields} in pieces of {cut}");
+                assert_eq!(
+                    read - end.after,
+                    head.len() - 5,
+                    "{fields} in pieces of {cut}"
+                );
+            }
+        }
+        let long = format!(
+            "POST / HTTP/1.1\r\nContent-Length: {}1\r\n\r\n",
+            " ".repeat(40)
+        );
+        for (size, body) in [(long.len(), BodyEnd::Left(1)), (30, BodyEnd::Unknown)] {
+            let mut check = FramingCheck::default();
+            let end = long
+                .as_bytes()
+                .chunks(size)
+                .find_map(|bytes| check.read(bytes));
+            assert_eq!(end.unwrap().body, body);
         }
         assert_eq!(
             FramingCheck::default().read(b"POST / HTTP/1.1\r\nHost: a\r\n"),

@@ -2,16 +2,19 @@
 //!
 //! Apps may send a call before they have the reply to the one before. hyper would parse both from one buffer. A head
 //! that came together with an earlier call could then not be checked, because nobody knows where it begins. So the
-//! reader ends the bytes that it passes on where a body of known length ends. The rest is rewound: it is read, and
-//! checked, when the next call is.
+//! reader ends the bytes that it passes on where a call ends. The rest is rewound: it is read, and checked, when the next
+//! call is.
 //!
-//! The end of a chunked body is not known here. A head behind such a body in the same read is [`HeadSeen::Partly`].
+//! Where the framing is not sound, the end of the body is not known. hyper refuses such a call. If it did not, a head
+//! behind it would be [`HeadSeen::Partly`].
 
 use bytes::{Buf, Bytes};
 use tokio::io::ReadBuf;
 
 use super::{
+    body_end::BodyEnd,
     framing_check::FramingCheck,
+    request_line::RequestLine,
     state::{CallPhase, ConnState},
 };
 
@@ -28,13 +31,15 @@ enum HeadSeen {
 #[derive(Debug)]
 pub(super) struct FramingReader {
     check: FramingCheck,
+    /// The first line of the current head.
+    line: RequestLine,
     head_seen: HeadSeen,
     /// The current head is complete.
     head_complete: bool,
-    /// How many bytes were read after the last head. Those beyond its body belong to the next call.
-    bytes_after_head: u64,
-    /// The last four of these bytes. A chunked body ends with an empty line, and a part of a head does not.
-    last_bytes: [u8; 4],
+    /// What is left of the body behind the last head.
+    body: BodyEnd,
+    /// Bytes were passed on that are not known to belong to the current call.
+    passed_more: bool,
     /// Bytes of the next call that were read too early. They are read and checked again.
     rewound: Bytes,
 }
@@ -43,10 +48,11 @@ impl FramingReader {
     pub(super) fn new() -> Self {
         Self {
             check: FramingCheck::default(),
+            line: RequestLine::default(),
             head_seen: HeadSeen::Whole,
             head_complete: false,
-            bytes_after_head: 0,
-            last_bytes: [0; 4],
+            body: BodyEnd::Left(0),
+            passed_more: false,
             rewound: Bytes::new(),
         }
     }
@@ -56,8 +62,7 @@ impl FramingReader {
     pub(super) fn rewind(&mut self, bytes: &[u8]) {
         // Bytes that were given back before come after these.
         let bytes = [bytes, &self.rewound].concat();
-        self.bytes_after_head = 0;
-        self.last_bytes = *b"\r\n\r\n";
+        self.body = BodyEnd::Left(0);
         self.rewound = if is_blank(&bytes) {
             Bytes::new()
         } else {
@@ -90,81 +95,76 @@ impl FramingReader {
         bytes_of_this_call
     }
 
-    /// Records a call with a body of `length` bytes that was read without this.
+    /// Records a call that was read without this.
     #[cfg(feature = "fast_path")]
-    pub(super) fn note_call(&mut self, length: u64) {
-        self.bytes_after_head = length;
+    pub(super) fn note_call(&mut self) {
+        self.body = BodyEnd::Left(0);
+        self.passed_more = false;
     }
 
-    /// Whether bytes of the next call were passed on with this call.
-    pub(super) fn has_passed_next(&self, state: &ConnState) -> bool {
-        self.bytes_after_head > state.body_length()
+    /// Whether bytes that may be the next call's were passed on with this call.
+    pub(super) fn has_passed_next(&self) -> bool {
+        self.passed_more
+    }
+
+    /// The first line of the head that was read last.
+    pub(super) fn request_line(&self) -> &RequestLine {
+        &self.line
     }
 
     /// Follows the phases through bytes that are being read, and checks heads. Returns how many of the bytes belong to
-    /// this call. Those behind a body of known length are the next call.
+    /// this call.
     fn scan_head_and_split(&mut self, bytes: &[u8], state: &ConnState) -> usize {
         match state.phase() {
             // Some apps send a line break after a body. It does not begin a call.
             CallPhase::Waiting if is_blank(bytes) => return bytes.len(),
             CallPhase::Waiting => self.begin_head(state),
             CallPhase::Reading if !self.head_complete => {}
-            CallPhase::Reading | CallPhase::Calling => {
-                self.count_after_head(bytes);
-                return bytes.len();
-            }
+            CallPhase::Reading | CallPhase::Calling => match self.split_body(bytes) {
+                // hyper wants more than the call has, so one of us is wrong. No bytes at all would mean the end.
+                0 => self.body = BodyEnd::Unknown,
+                some => return some,
+            },
         }
+        if self.head_complete {
+            return self.split_body(bytes);
+        }
+        self.line.read(bytes);
         let Some(end) = self.check.read(bytes) else {
             return bytes.len();
         };
         self.head_complete = true;
-        self.bytes_after_head = 0;
-        let head = bytes.len() - end.after;
-        let length = end.length.and_then(|length| usize::try_from(length).ok());
-        let body = length.map_or(end.after, |length| length.min(end.after));
-        let bytes_of_this_call = if is_blank(&bytes[head + body..]) {
-            bytes.len()
-        } else {
-            head + body
-        };
-        self.count_after_head(&bytes[head..bytes_of_this_call]);
+        self.body = end.body;
+        self.passed_more = false;
         state.set_head(match self.head_seen {
             HeadSeen::Whole => end.bits,
             HeadSeen::Partly => 0,
         });
-        bytes_of_this_call
+        let head = bytes.len() - end.after;
+        if end.after == 0 {
+            return head;
+        }
+        head + self.split_body(&bytes[head..])
     }
 
     fn begin_head(&mut self, state: &ConnState) {
-        let follows_a_call = match state.body_length() {
-            u64::MAX => self.last_bytes == *b"\r\n\r\n",
-            length => self.is_blank_after(length),
-        };
-        self.head_seen = if follows_a_call {
-            HeadSeen::Whole
-        } else {
-            HeadSeen::Partly
+        self.head_seen = match self.body {
+            BodyEnd::Unknown => HeadSeen::Partly,
+            BodyEnd::Left(_) | BodyEnd::Chunked(_) => HeadSeen::Whole,
         };
         self.check = FramingCheck::default();
+        self.line = RequestLine::default();
         self.head_complete = false;
         state.enter(CallPhase::Reading);
     }
 
-    /// Counts bytes that were read after a head, and keeps the last four.
-    fn count_after_head(&mut self, bytes: &[u8]) {
-        self.bytes_after_head += bytes.len() as u64;
-        let new = &bytes[bytes.len().saturating_sub(4)..];
-        self.last_bytes.rotate_left(new.len());
-        self.last_bytes[4 - new.len()..].copy_from_slice(new);
-    }
-
-    /// Whether only line breaks were read after a body of `length` bytes.
-    fn is_blank_after(&self, length: u64) -> bool {
-        let surplus = usize::try_from(self.bytes_after_head.saturating_sub(length));
-        let last = surplus
-            .ok()
-            .and_then(|surplus| self.last_bytes.len().checked_sub(surplus));
-        last.is_some_and(|at| is_blank(&self.last_bytes[at..]))
+    /// Follows a body through `bytes`. Returns how many belong to this call.
+    fn split_body(&mut self, bytes: &[u8]) -> usize {
+        let some = self.body.read(bytes);
+        let rest = &bytes[some..];
+        let is_more = !rest.is_empty() && is_blank(rest);
+        self.passed_more |= is_more || self.body == BodyEnd::Unknown;
+        if is_more { bytes.len() } else { some }
     }
 }
 

@@ -12,7 +12,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -27,6 +27,7 @@ use crate::{
         error::BodyError,
         request_body::{CallGuard, CallOwner},
     },
+    client::header_names::HeaderNames,
     proxy::ReplyBody,
 };
 
@@ -50,8 +51,6 @@ pub(super) struct ConnState {
     phase: AtomicU8,
     /// What the last head contained: the bits of [`FramingCheck`].
     head: AtomicU8,
-    /// The length of the current call's body.
-    body_length: AtomicU64,
     /// A phase began since [`take_phase_changed`](Self::take_phase_changed) was called last.
     phase_changed: AtomicBool,
     /// How many calls have begun.
@@ -60,6 +59,18 @@ pub(super) struct ConnState {
     guards: AtomicU32,
     /// A part of a reply waits until the app reads.
     sending: AtomicBool,
+    /// There are notes.
+    has_notes: AtomicBool,
+    notes: Mutex<ReplyNotes>,
+}
+
+/// What the connection has to know of the reply that hyper writes next.
+#[derive(Debug, Default)]
+pub(super) struct ReplyNotes {
+    /// The names of its headers, if any is spelt in an unusual way.
+    pub(super) names: Option<HeaderNames>,
+    /// Only the end of the connection ends its body.
+    pub(super) ends_with_connection: bool,
 }
 
 impl CallOwner for ConnState {
@@ -81,24 +92,21 @@ impl ConnState {
         Arc::default()
     }
 
-    /// Begins a call whose head has been parsed. `length` is that of its body, `None` if it is chunked. Returns an
-    /// error if the framing is not sound: a chunked call must have no `Content-Length`, which is known only if
-    /// all of its head passed through the check.
-    pub(super) fn begin_call(&self, length: Option<u64>) -> Result<(), &'static str> {
+    /// Begins a call whose head has been parsed. Returns an error if the framing is not sound: a chunked call must have no
+    /// `Content-Length`, which is known only if all of its head passed through the check.
+    pub(super) fn begin_call(&self, chunked: bool) -> Result<(), &'static str> {
         let head = self.head.load(Ordering::Relaxed);
         self.head.store(0, Ordering::Relaxed);
-        self.body_length
-            .store(length.unwrap_or(u64::MAX), Ordering::Relaxed);
         let calls = self.calls.load(Ordering::Relaxed);
         self.calls.store(calls + 1, Ordering::Relaxed);
         self.guards.store(0, Ordering::Relaxed);
         self.enter(CallPhase::Calling);
-        match (length, head) {
-            (Some(_), _) | (None, FramingCheck::COMPLETE) => Ok(()),
-            (None, 0) => Err(
-                "it is chunked, and calls before it were sent without waiting for their replies: send it on another connection",
+        match (chunked, head) {
+            (false, _) | (true, FramingCheck::COMPLETE) => Ok(()),
+            (true, 0) => Err(
+                "it is chunked, and the end of the call before it is not known: send it on another connection",
             ),
-            (None, _) => Err("it has both Content-Length and Transfer-Encoding"),
+            (true, _) => Err("it has both Content-Length and Transfer-Encoding"),
         }
     }
 
@@ -129,11 +137,6 @@ impl ConnState {
         self.phase() == CallPhase::Reading
     }
 
-    /// The length of the last call's body; `u64::MAX` if it is chunked.
-    pub(super) fn body_length(&self) -> u64 {
-        self.body_length.load(Ordering::Relaxed)
-    }
-
     /// Records what the head contains that has just been read: the bits of [`FramingCheck`].
     pub(super) fn set_head(&self, bits: u8) {
         self.head.store(bits, Ordering::Relaxed);
@@ -146,6 +149,22 @@ impl ConnState {
             self.phase_changed.store(false, Ordering::Relaxed);
         }
         phase_changed
+    }
+
+    /// Leaves notes on the reply that hyper writes next.
+    pub(super) fn leave_notes(&self, notes: ReplyNotes) {
+        *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
+        self.has_notes.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the notes on the reply that hyper is writing, if there are any.
+    pub(super) fn take_notes(&self) -> Option<ReplyNotes> {
+        if !self.has_notes.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.has_notes.store(false, Ordering::Relaxed);
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(std::mem::take(&mut *notes))
     }
 
     /// Records whether a part of a reply waits until the app reads.

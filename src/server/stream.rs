@@ -7,10 +7,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, recv, sockopt::set_socket_linger};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
+    time::Duration,
 };
 
 use crate::rt::socket;
@@ -75,6 +76,15 @@ impl AppStream {
         match self {
             Self::Tcp(stream) => socket::poll_read(stream, buf, cx),
             Self::Unix(stream) => socket::poll_read(stream, buf, cx),
+        }
+    }
+
+    /// Sets whether the connection is reset when this is dropped, or the process ends, instead of closed. A Unix socket
+    /// cannot be reset.
+    pub(super) fn reset_when_dropped(&self, reset: bool) {
+        if let Self::Tcp(stream) = self {
+            // This cannot fail on a socket.
+            let _ = set_socket_linger(stream, reset.then_some(Duration::ZERO));
         }
     }
 

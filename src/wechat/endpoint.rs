@@ -34,6 +34,7 @@ pub enum Credential {
 pub struct Endpoint<'a> {
     path: Cow<'a, [u8]>,
     row: Option<usize>,
+    is_trimmed: bool,
     /// The credential that it takes.
     pub credential: Credential,
 }
@@ -75,15 +76,20 @@ impl<'a> Endpoint<'a> {
             return Ok(Self {
                 path: Cow::Borrowed(path),
                 row: Some(row),
+                is_trimmed: false,
                 credential: table::credential(row),
             });
         }
-        let path = canonical(path)?;
+        let (path, is_trimmed) = match (api, path) {
+            (Api::Wecom, DOUBLED) => (Cow::Borrowed(UNDOUBLED), false),
+            _ => canonical(path)?,
+        };
         let row = table::find(api, &path);
         let credential = row.map_or_else(|| guess(api, &path), table::credential);
         Ok(Self {
             path,
             row,
+            is_trimmed,
             credential,
         })
     }
@@ -91,6 +97,11 @@ impl<'a> Endpoint<'a> {
     /// The decoded path, in lower case.
     pub fn path(&self) -> &[u8] {
         &self.path
+    }
+
+    /// Whether parameters or white space were removed from the path, which not all servers do.
+    pub fn is_trimmed(&self) -> bool {
+        self.is_trimmed
     }
 
     /// Whether it may take a code that works only once, so that a call must not be sent twice.
@@ -155,7 +166,14 @@ const OF_PROVIDERS: [&[u8]; 5] = [
 /// The prefix of paths for WeCom's group robots, which have a key of their own.
 const OF_ROBOTS: &[u8] = b"/cgi-bin/webhook/";
 
-fn canonical(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
+/// A path of WeCom's as WxJava's constant has it. No other path may have two slashes in it.
+const DOUBLED: &[u8] = b"/cgi-bin/oa/meetingroom//book_by_meeting";
+
+/// The same path as its document has it.
+const UNDOUBLED: &[u8] = b"/cgi-bin/oa/meetingroom/book_by_meeting";
+
+/// The canonical form of a path, and whether it was trimmed.
+fn canonical(raw: &[u8]) -> Result<(Cow<'_, [u8]>, bool), PathError> {
     if raw.first() != Some(&b'/') {
         return Err(PathError::NotAPath);
     }
@@ -173,22 +191,36 @@ fn canonical(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
             }
         };
     }
+    let is_trimmed = path.iter().any(|byte| *byte == b';' || *byte <= b' ');
+    if is_trimmed {
+        path = Cow::Owned(plain(&path));
+    }
     for segment in path[1..].split(|byte| *byte == b'/') {
-        // Some servers take what follows a semicolon for a parameter of the segment.
-        match segment
-            .split(|byte| *byte == b';')
-            .next()
-            .unwrap_or_default()
-        {
+        match segment {
             b"." | b".." => return Err(PathError::DotSegment),
-            b"" if segment.is_empty() && path.len() > 1 => return Err(PathError::EmptySegment),
+            b"" if path.len() > 1 => return Err(PathError::EmptySegment),
             _ => {}
         }
     }
     if path.iter().any(u8::is_ascii_uppercase) {
         path.to_mut().make_ascii_lowercase();
     }
-    Ok(path)
+    Ok((path, is_trimmed))
+}
+
+/// `path` as servers read it that take what follows a semicolon for a parameter of the segment, and drop white space
+/// around a segment.
+fn plain(path: &[u8]) -> Vec<u8> {
+    let segments = path.split(|byte| *byte == b'/').map(|segment| {
+        let name = segment
+            .split(|byte| *byte == b';')
+            .next()
+            .unwrap_or_default();
+        let start = name.iter().take_while(|byte| **byte <= b' ').count();
+        let end = name.iter().rev().take_while(|byte| **byte <= b' ').count();
+        name.get(start..name.len() - end).unwrap_or_default()
+    });
+    segments.collect::<Vec<_>>().join(&b'/')
 }
 
 #[cfg(test)]
@@ -310,9 +342,23 @@ mod tests {
             "/cgi-bin/token/",
             "/CGI-bin/Token",
             "/%63gi-bin/token",
+            "/cgi-bin/token;",
+            "/cgi-bin;a=b/token;jsessionid=1;x/",
+            "/cgi-bin/token%20",
+            "/cgi-bin/%09token%20%0d%0A",
+            "/cgi-bin/token%20;%20",
+            "/cgi-bin/token%3Bx",
         ] {
             assert_eq!(credential(path), Credential::TokenRequest, "{path}");
         }
+        for path in ["/cgi-bin/clear_quota/v2;", "/cgi-bin/clear_quota/v2%20"] {
+            assert_eq!(credential(path), Credential::QuotaReset, "{path}");
+        }
+        for doubled in [DOUBLED, UNDOUBLED] {
+            let endpoint = Endpoint::of(Api::Wecom, doubled).unwrap();
+            assert!(endpoint.path() == UNDOUBLED && endpoint.row().is_some());
+        }
+        assert!(Endpoint::of(Api::Wechat, DOUBLED).is_err());
     }
 
     #[test]
@@ -328,6 +374,10 @@ mod tests {
             "/cgi-bin/token%00",
             "/cgi-bin//token",
             "/cgi-bin/..;/token",
+            "/cgi-bin/%20../token",
+            "/cgi-bin/;/token",
+            "/cgi-bin/%20/token",
+            "/cgi-bin/token/;",
             "/cgi-bin/token//",
             "cgi-bin/token",
             "*",

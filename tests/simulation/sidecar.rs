@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, StatusCode};
 use tokio::{
     task::AbortHandle,
     time::{Duration, Instant, sleep, sleep_until, timeout},
@@ -381,6 +381,7 @@ impl Incarnation {
                     let answer = CachedRefusal {
                         status: StatusCode::OK,
                         headers: HeaderMap::new(),
+                        extensions: Extensions::new(),
                         body: Bytes::new(),
                     };
                     let refused = RefusedCall {

@@ -69,8 +69,9 @@ impl App {
         let head = self.head().await;
         let length = head
             .lines()
-            .find_map(|line| line.strip_prefix("content-length: "));
-        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+            .filter_map(|line| line.split_once(": "))
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        let mut body = vec![0; length.map_or(0, |(_, length)| length.parse().unwrap())];
         timeout(PATIENCE, self.0.read_exact(&mut body))
             .await
             .expect("no body")

@@ -17,6 +17,7 @@ fn answer() -> CachedRefusal {
     CachedRefusal {
         status: StatusCode::OK,
         headers: HeaderMap::new(),
+        extensions: http::Extensions::new(),
         body: Bytes::from_static(b"{\"errcode\":40001}"),
     }
 }

@@ -12,10 +12,8 @@ const IDLE: Duration = Duration::from_secs(60);
 
 fn connect(state: Arc<ConnState>) -> (UnixStream, AppConnection) {
     let (app, stream) = UnixStream::pair().unwrap();
-    (
-        app,
-        AppConnection::new(AppStream::Unix(stream), state, IDLE, false),
-    )
+    let connection = AppConnection::new(AppStream::Unix(stream), state, IDLE);
+    (app, connection)
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,7 +62,7 @@ async fn a_call_may_take_its_time() {
     let (mut app, mut connection) = connect(state.clone());
     app.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     connection.read_exact(&mut [0; 18]).await.unwrap();
-    state.begin_call(Some(0)).unwrap();
+    state.begin_call(false).unwrap();
     let guard = state.call_guard();
     let waited = tokio::time::timeout(KEPT_ALIVE * 2, connection.read(&mut [0; 8])).await;
     assert!(waited.is_err());
@@ -95,8 +93,8 @@ async fn a_call_behind_a_body_of_known_length_is_read_and_checked_by_itself() {
         .unwrap();
     let mut buf = [0; 256];
     assert_eq!(connection.read(&mut buf).await.unwrap(), first.len());
-    state.begin_call(Some(2)).unwrap();
+    state.begin_call(false).unwrap();
     drop(state.call_guard());
     assert_eq!(connection.read(&mut buf).await.unwrap(), second.len());
-    assert_eq!(state.begin_call(None), Ok(()));
+    assert_eq!(state.begin_call(true), Ok(()));
 }

@@ -15,6 +15,7 @@ use hyper::ext::ReasonPhrase;
 use tokio::io::AsyncWrite;
 
 use crate::{
+    client::header_names::{HeaderNames, write_usual},
     proxy::{Reply, ReplyBody},
     server::app_connection::AppConnection,
 };
@@ -143,7 +144,7 @@ fn framing(head: &Response<()>, body: &ReplyBody) -> ReplyFraming {
     }
 }
 
-/// Writes a reply's head.
+/// Writes a reply's head into `bytes`, which is empty.
 fn encode(bytes: &mut Vec<u8>, head: &Response<()>, framing: ReplyFraming) {
     let status = head.status();
     let reason = head.extensions().get::<ReasonPhrase>();
@@ -160,35 +161,37 @@ fn encode(bytes: &mut Vec<u8>, head: &Response<()>, framing: ReplyFraming) {
     ] {
         bytes.extend_from_slice(part);
     }
-    let dated = fields(bytes, head.headers(), status);
+    let dated = fields(bytes, head.headers());
     match framing {
         ReplyFraming::Nothing => {}
         ReplyFraming::Length(length) => {
-            bytes.extend_from_slice(b"content-length: ");
+            bytes.extend_from_slice(b"Content-Length: ");
             bytes.extend_from_slice(length.to_string().as_bytes());
             bytes.extend_from_slice(b"\r\n");
         }
-        ReplyFraming::Chunked => bytes.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        ReplyFraming::Chunked => bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
     }
     if !dated {
         let now = httpdate::fmt_http_date(SystemTime::now());
-        bytes.extend_from_slice(format!("date: {now}\r\n").as_bytes());
+        bytes.extend_from_slice(format!("Date: {now}\r\n").as_bytes());
     }
     bytes.extend_from_slice(b"\r\n");
+    if let Some(names) = head.extensions().get::<HeaderNames>() {
+        names.restore(bytes);
+    }
 }
 
 /// Writes all headers except those that frame a body. Returns whether there is a date.
-fn fields(bytes: &mut Vec<u8>, headers: &HeaderMap, status: StatusCode) -> bool {
+fn fields(bytes: &mut Vec<u8>, headers: &HeaderMap) -> bool {
     let mut dated = false;
     for (name, value) in headers {
         match *name {
-            header::TRANSFER_ENCODING => continue,
-            // A 304 may state the length that the body would have.
-            header::CONTENT_LENGTH if status != StatusCode::NOT_MODIFIED => continue,
+            header::TRANSFER_ENCODING | header::CONTENT_LENGTH => continue,
             header::DATE => dated = true,
             _ => {}
         }
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        write_usual(bytes, name.as_str());
+        for part in [b": ", value.as_bytes(), b"\r\n"] {
             bytes.extend_from_slice(part);
         }
     }
