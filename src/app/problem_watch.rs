@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
+use super::trust_watch::UnusableFiles;
 use crate::{
     account::Directory,
     log::Log,
@@ -14,7 +15,12 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Watches the accounts, and what is counted of none of them, for ever.
-pub(super) async fn watch_problems(directory: Directory, metrics: Arc<Metrics>, log: Option<Log>) {
+pub(super) async fn watch_problems(
+    directory: Directory,
+    metrics: Arc<Metrics>,
+    log: Option<Log>,
+    files: UnusableFiles,
+) {
     let process = &metrics.nobody.problems;
     let mut dropped = 0;
     let mut ticks = interval(INTERVAL);
@@ -30,6 +36,7 @@ pub(super) async fn watch_problems(directory: Directory, metrics: Arc<Metrics>, 
         if dropped > before {
             process.occurred_times(Kind::LogDropped, dropped - before, Occurrence::default());
         }
+        files.observe(process);
         process.tick();
     }
 }

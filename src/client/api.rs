@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use tokio::time::Duration;
 
-use crate::net::{connector::ConnectOptions, dns::Resolver};
+use crate::net::{connector::ConnectOptions, dns::Resolver, tls};
 
 /// Sends requests. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl Client {
             Some(_) => options.dns.nearby(),
             None => options.dns.clone(),
         };
-        let mut builder = builder(options.tls.config())
+        let mut builder = builder(options.tls.following())
             .dns_resolver(DnsResolver(dns))
             .connect_timeout(options.connect_timeout)
             .timeout(time_out);
@@ -210,8 +210,15 @@ fn causes<'a>(
 
 /// An error and its causes, as one sentence.
 fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes: Vec<_> = causes(error).map(ToString::to_string).collect();
-    causes.join(": ")
+    let mut texts = Vec::new();
+    for cause in causes(error) {
+        if let Some(reason) = tls::explain(cause) {
+            texts.push(reason);
+            break;
+        }
+        texts.push(cause.to_string());
+    }
+    texts.join(": ")
 }
 
 /// Resolves names as calls do.

@@ -1,6 +1,6 @@
 //! The upstreams that accounts have of their own: WeCom, or a private deployment.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use super::{
     account_table::{Table, UPSTREAM, UPSTREAM_CA_FILE, UPSTREAM_PLAIN_HTTP},
@@ -10,7 +10,7 @@ use crate::{
     net::{
         connector::{ConnectOptions, Connector},
         origin::{self, Origin},
-        tls::{TlsRoots, load},
+        tls::{TlsRoots, TrustFiles},
     },
     settings::parse,
     wechat::api::Api,
@@ -19,22 +19,18 @@ use crate::{
 /// Reads the upstreams of accounts.
 pub(super) struct AccountUpstreams<'a> {
     common: &'a ConnectOptions,
-    /// The trusted roots by file, because loading the platform's roots takes time.
-    trusted: BTreeMap<String, TlsRoots>,
+    trust: &'a TrustFiles,
 }
 
 impl<'a> AccountUpstreams<'a> {
     /// Uses the options of `common` for what an account does not set.
-    pub(super) fn new(common: &'a ConnectOptions) -> Self {
-        Self {
-            common,
-            trusted: BTreeMap::new(),
-        }
+    pub(super) fn new(common: &'a ConnectOptions, trust: &'a TrustFiles) -> Self {
+        Self { common, trust }
     }
 
     /// The upstream of the account in `table`; `None` for the common one.
     pub(super) fn of(
-        &mut self,
+        &self,
         table: &Table,
         api: Api,
     ) -> Result<Option<ConnectOptions>, ConfigError> {
@@ -83,20 +79,15 @@ impl<'a> AccountUpstreams<'a> {
         }
     }
 
-    fn tls_roots(&mut self, table: &Table, origin: &Origin) -> Result<TlsRoots, ConfigError> {
+    fn tls_roots(&self, table: &Table, origin: &Origin) -> Result<TlsRoots, ConfigError> {
         let Some((given, path)) = table.text(UPSTREAM_CA_FILE) else {
             return Ok(self.common.tls.clone());
         };
         if !origin.tls {
             return Err(given.error("upstream is plain http and shows no certificate"));
         }
-        if let Some(known) = self.trusted.get(path) {
-            return Ok(known.clone());
-        }
-        let tls =
-            load(Some(Path::new(path))).map_err(|problem| given.error(&problem.to_string()))?;
-        self.trusted.insert(path.to_owned(), tls.clone());
-        Ok(tls)
+        let tls = self.trust.load(Some(Path::new(path)), "upstream_ca_file");
+        tls.map_err(|problem| given.error(&problem.to_string()))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
         dns::Resolver,
         egress::Egress,
         origin::{self, Origin, OriginError},
-        tls,
+        tls::TrustFiles,
     },
     proxy::GuardOptions,
     server::ListenAddr,
@@ -118,6 +118,7 @@ pub(super) fn guard(
 /// The options of the connection to WeChat.
 pub(super) fn connect(
     settings: &Settings,
+    trust: &TrustFiles,
     warnings: &mut Vec<String>,
 ) -> Result<ConnectOptions, ConfigError> {
     let upstream = settings.value(Id::Upstream, |text| Origin::parse(text).map_err(refusal))?;
@@ -139,8 +140,8 @@ pub(super) fn connect(
     }
     let ca = settings.text(Id::UpstreamCa);
     let extra = ca.map(|(_, path)| Path::new(path));
-    let tls =
-        tls::load(extra).map_err(|problem| settings.error(Id::UpstreamCa, &problem.to_string()))?;
+    let tls = trust.load(extra, Id::UpstreamCa.key().name);
+    let tls = tls.map_err(|problem| settings.error(Id::UpstreamCa, &problem.to_string()))?;
     let connect_timeout = settings.value(Id::ConnectTimeout, parse::duration)?;
     let mut dns = Resolver::new(fixed);
     if settings.switch(Id::SkipHostsFile)? {

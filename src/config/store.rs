@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{error::ConfigError, keys::Id, secrets, settings::Settings};
 use crate::{
     account,
-    net::{origin, tls},
+    net::{origin, tls::TrustFiles},
     token::source::redis::{Credentials, Format, Options},
 };
 
@@ -35,6 +35,7 @@ const WANT_STORE: [Id; 5] = [
 /// The options of the store, if there is one.
 pub(super) fn store(
     settings: &Settings,
+    trust: &TrustFiles,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Options>, ConfigError> {
     let format = settings.choice(Id::StoreFormat, &FORMATS)?;
@@ -55,8 +56,8 @@ pub(super) fn store(
     let extra = settings.text(Id::StoreCaFile).map(|(_, path)| path);
     let tls = match url.tls {
         true => {
-            let trust = tls::load(extra.map(Path::new));
-            Some(trust.map_err(|problem| settings.error(Id::StoreCaFile, &problem.to_string()))?)
+            let tls = trust.load(extra.map(Path::new), Id::StoreCaFile.key().name);
+            Some(tls.map_err(|problem| settings.error(Id::StoreCaFile, &problem.to_string()))?)
         }
         false => None,
     };

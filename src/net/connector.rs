@@ -44,7 +44,6 @@ impl ConnectOptions {
 pub struct Connector {
     options: ConnectOptions,
     hosts: Vec<Host>,
-    tls: TlsConnector,
     created_at: Instant,
     /// Until when the first host is skipped, in milliseconds after `created_at`.
     first_down_until: AtomicU64,
@@ -62,7 +61,6 @@ impl Connector {
             .map(Host::new)
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            tls: TlsConnector::from(options.tls.config().clone()),
             options,
             hosts,
             created_at: Instant::now(),
@@ -144,7 +142,7 @@ impl Connector {
     fn dialer(&self) -> Dialer<'_> {
         Dialer {
             dns: &self.options.dns,
-            tls: &self.tls,
+            tls: TlsConnector::from(self.options.tls.config()),
             egress: self.options.egress.as_ref(),
             limit: self.options.connect_timeout,
         }

@@ -23,6 +23,7 @@ use super::{
     race::{Race, attempt},
     read_ahead::ReadAhead,
     stream::Stream,
+    tls,
 };
 
 /// How many bytes of an upload are encrypted before they are sent.
@@ -42,7 +43,7 @@ pub(super) struct Host {
 /// How hosts are connected.
 pub(super) struct Dialer<'a> {
     pub(super) dns: &'a Resolver,
-    pub(super) tls: &'a TlsConnector,
+    pub(super) tls: TlsConnector,
     pub(super) egress: Option<&'a Egress>,
     /// The limit for all addresses of a host together. It begins when they are known.
     pub(super) limit: Duration,
@@ -241,7 +242,7 @@ impl Host {
         match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => DialError::Tls {
                 host: self.origin.host.clone(),
-                reason: error.to_string(),
+                reason: tls::reason(error),
             },
             _ => self.connect_error(&error.to_string()),
         }

@@ -23,11 +23,11 @@ pub enum DialError {
         reason: String,
     },
     /// The certificate is not valid, or the host does not speak TLS.
-    #[error("{host} has no certificate that can be trusted, or does not speak TLS: {reason}")]
+    #[error("TLS with {host} fails: {reason}")]
     Tls {
         /// The host.
         host: String,
-        /// The error of rustls.
+        /// A sentence about the host.
         reason: String,
     },
     /// There is no host, or it has no address.

@@ -101,6 +101,9 @@ kinds! {
     /// What the store holds is no token.
     StoreValue = "store_value", Part: "the store of shared tokens holds something else than a token",
         "give the sidecar a key of its own, or set --store-format to what the other program writes; nothing is overwritten";
+    /// A file that was read again holds nothing of use, or cannot be read any more.
+    FileUnusable = "file_unusable", Part: "a file that has changed cannot be used",
+        "put the file right: until then, what was read from it before stays in use";
     /// Calls were turned down by the sidecar itself.
     CallsRejected = "calls_rejected", Silence: "calls are turned down",
         "the app calls in a way that the sidecar's rules or limits do not allow: the cause says which";

@@ -98,7 +98,7 @@ enum ReplyError {
 impl TokenServer {
     /// The server of `options`, whose name is resolved by `dns`. Nothing is requested yet.
     pub fn new(options: Options, dns: Resolver) -> Result<Self, ClientError> {
-        let tls = options.tls.config();
+        let tls = options.tls.following();
         let client = Client::near(tls, dns, REQUEST_TIMEOUT / 2, REQUEST_TIMEOUT)?;
         let refused = ArcSwapOption::empty();
         Ok(Self {

@@ -16,7 +16,7 @@ use super::{
     reply_error::{Fate, fate, store_error},
 };
 use crate::{
-    net::{dns::Resolver, race},
+    net::{dns::Resolver, race, tls},
     rt::blocking::blocking,
     secret::{Secret, SecretSource},
     token::source::store::StoreError,
@@ -194,7 +194,7 @@ impl RedisConnection {
 
 async fn connect(options: &Options, dns: &Resolver) -> Result<MultiplexedConnection, StoreError> {
     let Options {
-        host, port, tls, ..
+        host, port, ..
     } = options;
     let addresses = dns.resolve_fresh(host, LOOKUP_TIMEOUT).await;
     let addresses = addresses.map_err(|error| StoreError::Resolve(error.to_string()))?;
@@ -203,13 +203,13 @@ async fn connect(options: &Options, dns: &Resolver) -> Result<MultiplexedConnect
     let stream = stream.map_err(|error| StoreError::Connect(error.kind()))?;
     // Commands are small packets, which Nagle's algorithm would delay.
     let _ = stream.set_nodelay(true);
-    match tls {
+    match &options.tls {
         None => log_in(options, stream).await,
         Some(roots) => {
             let name = ServerName::try_from(host.clone()).map_err(|_| StoreError::ServerName)?;
-            let connector = TlsConnector::from(roots.config().clone());
+            let connector = TlsConnector::from(roots.config());
             let stream = connector.connect(name, stream).await;
-            let stream = stream.map_err(|error| StoreError::Tls(error.to_string()))?;
+            let stream = stream.map_err(|error| StoreError::Tls(tls::reason(&error)))?;
             log_in(options, stream).await
         }
     }
