@@ -86,7 +86,8 @@ async fn a_file_is_followed_and_wechat_is_asked_for_nothing() {
     wechat.change(|behaviour| behaviour.refusal_chance = 0.0);
     let path = temporary("token");
     let sidecar = sidecar(&wechat, &of_file(&path)).await;
-    not_ready(&sidecar, "token.file cannot be read: No such file").await;
+    let missing = format!("token.file {} cannot be read: No such file", path.display());
+    not_ready(&sidecar, &missing).await;
     let reply = sidecar.get(CALL).await;
     assert_eq!((reply.status, reply.errcode()), (503, Some(990503)));
     assert!(reply.text().contains("token.file"), "{}", reply.text());
@@ -181,22 +182,28 @@ async fn a_file_that_breaks_leaves_the_last_good_token_in_use() {
     put(&path, &wechat.token());
     let mut sidecar = sidecar(&wechat, &of_file(&path)).await;
     sidecar.until_ready().await;
+    let problem =
+        format!("wechat_sidecar_problem{{account=\"{APPID}\",kind=\"token_request_failed\"}}");
     for (broken, says) in [
-        (Some(""), "token.file is empty; keeping"),
+        (Some(""), "is empty; the cause says"),
         (
             Some("{\"access_token\":\"HUNTER2"),
-            "token.file begins like JSON and is none; keeping",
+            "begins like JSON and is none; keeping",
         ),
-        (None, "token.file cannot be read: No such file"),
+        (None, "cannot be read: No such file"),
     ] {
         match broken {
             Some(text) => put(&path, text),
             None => fs::remove_file(&path).unwrap(),
         }
-        sidecar.line(says).await;
+        let line = sidecar.line(says).await;
+        assert!(line.contains(path.to_str().unwrap()), "{line}");
         works(&sidecar).await;
         assert_eq!(sidecar.admin("/readyz").await.status, 200);
+        sidecar.becomes(&problem, 1.0).await;
     }
+    put(&path, &wechat.token());
+    sidecar.becomes(&problem, 0.0).await;
     assert!(!sidecar.log().contains("HUNTER2"));
 }
 
@@ -417,7 +424,9 @@ async fn check_says_where_tokens_come_from() {
         "--config",
         &config,
         "--admin",
-        "127.0.0.1:1",
+        "127.0.0.1:0",
+        "--listen",
+        "127.0.0.1:0",
     ]);
     let output = check.output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -431,7 +440,7 @@ async fn check_says_where_tokens_come_from() {
     let output = check.output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        !output.status.success() && said.contains("token.file is empty"),
+        !output.status.success() && said.contains("token.file") && said.contains("is empty"),
         "{said}"
     );
 }

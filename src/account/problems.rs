@@ -48,7 +48,10 @@ impl Account {
             true => Standing::There(&fetches),
             false => Standing::Gone,
         };
+        // A file that is gone is told of while its last token still lives.
+        let file = self.keeper.source().file_problem();
         let failed = status.error.as_ref().map(|failure| &failure.error);
+        let failed = failed.or(file.as_ref());
         let (failed, ceiling) = match failed {
             None => (Standing::Gone, ceiling),
             Some(error @ TokenError::BudgetSpent(_)) => (Standing::Gone, Standing::There(error)),

@@ -127,6 +127,14 @@ impl AccountSource {
 }
 
 impl AccountSource {
+    /// What is wrong with the token file, though a token of it may be in use.
+    pub fn file_problem(&self) -> Option<TokenError> {
+        match self {
+            Self::File(file) => file.problem(),
+            _ => None,
+        }
+    }
+
     /// The value under the token's key in the store that is no token, if there is one.
     pub fn foreign_value(&self) -> Option<store::ForeignValue> {
         match self {

@@ -89,8 +89,7 @@ struct TokenDocument {
     age: Duration,
 }
 
-/// Why the file has no usable token. The text goes on after `token.file`. It holds neither the path, which may
-/// be a secret by mistake, nor anything of the content.
+/// Why the file has no usable token. The text goes on after `token.file` and its path. It holds nothing of the content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum FileError {
     #[error("cannot be read: {0}")]
@@ -127,12 +126,6 @@ impl From<io::Error> for FileError {
     }
 }
 
-impl From<FileError> for TokenError {
-    fn from(error: FileError) -> Self {
-        Self::Unusable(format!("token.file {error}"))
-    }
-}
-
 impl TokenFile {
     /// The file at `path`, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -141,6 +134,22 @@ impl TokenFile {
             reading: Arc::default(),
             last_read: Mutex::default(),
         }
+    }
+
+    /// What is wrong with the file since the last poll, though a token of it may be in use.
+    pub fn problem(&self) -> Option<TokenError> {
+        let error = self.last_read().error.clone()?;
+        Some(self.token_error(&error))
+    }
+
+    /// The error as a sentence that names the file. A path without a slash may be a token by mistake, and is not
+    /// repeated.
+    fn token_error(&self, error: &FileError) -> TokenError {
+        let path = self.path.display().to_string();
+        TokenError::Unusable(match path.contains('/') {
+            true => format!("token.file {path} {error}"),
+            false => format!("token.file {error}"),
+        })
     }
 
     /// Calls `read` with the path, on a thread that may block. There is one such thread at a time: the next read
@@ -223,11 +232,15 @@ impl TokenSource for TokenFile {
             match (self.read().await, &refused) {
                 (Ok(document), Some(refused)) if document.token == *refused.value() => {
                     if last {
-                        return Ok(self.take_refused(document)?);
+                        let taken = self.take_refused(document);
+                        return taken.map_err(|error| self.token_error(&error));
                     }
                 }
-                (Ok(document), _) => return Ok(self.take(document)?),
-                (Err(error), _) if last => return Err(error.into()),
+                (Ok(document), _) => {
+                    let taken = self.take(document);
+                    return taken.map_err(|error| self.token_error(&error));
+                }
+                (Err(error), _) if last => return Err(self.token_error(&error)),
                 (Err(_), _) => {}
             }
             sleep(REFUSAL_POLL).await;
@@ -243,10 +256,13 @@ impl TokenSource for TokenFile {
                 token
             }
             Err(error) => {
-                if last.error.as_ref() != Some(&error) {
-                    tracing::warn!("token.file {error}; keeping the last good token");
-                    last.error = Some(error);
+                // The account's problems tell of the first one.
+                let is_another = last.error.as_ref().is_some_and(|known| *known != error);
+                if is_another {
+                    let error = self.token_error(&error);
+                    tracing::warn!("{error}; keeping the last good token");
                 }
+                last.error = Some(error);
                 None
             }
         }
