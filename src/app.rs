@@ -1,17 +1,18 @@
 //! The whole sidecar: a configuration becomes bound ports, which serve until they are told to stop, and drain.
 
 mod accounts;
+pub(crate) mod open_files;
 mod problem_watch;
 mod reload;
 mod running;
+mod trust_watch;
 
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::{Notify, Semaphore},
+    signal::unix::Signal,
+    sync::Notify,
     task::JoinSet,
     time::{Duration, timeout},
 };
@@ -26,6 +27,7 @@ use crate::{
     metrics::Metrics,
     net::connector::{Connector, DialError},
     proxy::Proxy,
+    rt::signals::{Signals, hangup},
     server::{Drain, ListenAddr, Listener, Workers},
     token::source::{api, redis::Redis},
 };
@@ -34,6 +36,7 @@ use accounts::{AccountsError, Listeners, OpenListener, ServedAccounts};
 use problem_watch::watch_problems;
 use reload::ConfigSource;
 use running::{Running, watch_secrets, watch_suspensions};
+use trust_watch::{UnusableFiles, watch_trust};
 
 /// A sidecar with its ports bound.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct App {
     admin: TcpListener,
     connector: Arc<Connector>,
     client: api::Client,
+    /// SIGHUP, if it was taken over already.
+    hangup: Option<Signal>,
 }
 
 /// A bound listener that accepts no connections yet.
@@ -126,6 +131,7 @@ impl App {
             listeners,
             admin,
             client,
+            hangup: None,
         })
     }
 
@@ -184,10 +190,13 @@ impl App {
         let caller_key = config.proxy.guard.caller_key.clone();
         tasks.spawn(watch_secrets(directory.clone(), caller_key));
         let (watched, log) = (directory.clone(), self.log.clone());
-        tasks.spawn(watch_problems(watched, metrics.clone(), log));
+        let files = UnusableFiles::default();
+        tasks.spawn(watch_problems(watched, metrics.clone(), log, files.clone()));
+        tasks.spawn(watch_trust(config.trust().clone(), files));
         tasks.spawn(watch_suspensions(directory.clone()));
-        let source = ConfigSource::new(&config).await;
-        let source = source.map_err(StartError::Signals)?;
+        let hangup = self.hangup.map_or_else(hangup, Ok);
+        let hangup = hangup.map_err(StartError::Signals)?;
+        let source = ConfigSource::new(&config, hangup).await;
         let workers = Workers::start(config.server, &drain, &metrics, || {
             let upstream = each_workers(config.upstream, config.server.workers);
             let pools = Pools::new(self.connector.clone(), upstream, metrics.clone());
@@ -209,8 +218,7 @@ impl App {
             readings: reloads.clone(),
         };
         tasks.spawn(admin.serve(self.admin));
-        let permits = Arc::new(Semaphore::new(config.server.max_connections));
-        let mut listeners = Listeners::new(workers.clone(), permits, drain.clone());
+        let mut listeners = Listeners::new(workers.clone(), drain.clone());
         let common = open(self.listeners, &mut accounts, &mut listeners);
         Ok(Running {
             config,
@@ -254,18 +262,17 @@ fn each_workers(upstream: client::Options, workers: usize) -> client::Options {
 }
 
 /// Serves until a signal. The first one drains, and a second one ends the process at once.
-pub async fn serve(config: Config, log: Log) -> ExitCode {
-    raise_file_limit();
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-        tracing::error!("signals cannot be handled");
-        return ExitCode::FAILURE;
-    };
+pub async fn serve(mut config: Config, log: Log, signals: Signals) -> ExitCode {
+    open_files::raise_limit();
+    if let Some(warning) = open_files::fit(&mut config) {
+        tracing::warn!("{warning}");
+    }
+    let Signals { mut stop, hangup } = signals;
     let app = match App::bind(config, Some(log)).await {
-        Ok(app) => app,
+        Ok(app) => App {
+            hangup: Some(hangup),
+            ..app
+        },
         Err(error) => {
             tracing::error!(%error, "cannot start");
             return ExitCode::FAILURE;
@@ -280,14 +287,11 @@ pub async fn serve(config: Config, log: Log) -> ExitCode {
     if let Ok(address) = app.admin() {
         tracing::info!(%address, "admin");
     }
-    let stop = Arc::new(Notify::new());
-    let first = stop.clone();
+    let stopped = Arc::new(Notify::new());
+    let first = stopped.clone();
     let second_signal = async move {
         for _ in 0..2 {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            stop.recv().await;
             first.notify_one();
         }
     };
@@ -297,7 +301,7 @@ pub async fn serve(config: Config, log: Log) -> ExitCode {
             tracing::warn!("a second signal: ending at once");
             ExitCode::FAILURE
         }
-        ended = app.run(stop.notified()) => match ended {
+        ended = app.run(stopped.notified()) => match ended {
             Ok(Ended::Drained) => ExitCode::SUCCESS,
             Ok(Ended::CutShort) => {
                 tracing::warn!("some calls did not finish in time; see --shutdown-grace");
@@ -308,17 +312,6 @@ pub async fn serve(config: Config, log: Log) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-    }
-}
-
-/// Each connection takes a file descriptor, and the usual limit is 1,024.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current < limit.maximum {
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the limit of open files cannot be raised");
-        }
     }
 }
 

@@ -11,10 +11,11 @@ mod k8s_args;
 pub mod operation;
 pub mod output;
 mod probe;
+pub mod process;
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{io, net::SocketAddr, process::ExitCode};
 
-use tokio::runtime;
+use tokio::task::spawn_blocking;
 
 use crate::{
     app,
@@ -28,29 +29,31 @@ use crate::{
 use args::Invocation;
 use operation::Operation;
 use output::{eprint, print};
+use process::Process;
 
 /// Executes the command.
 ///
 /// # Errors
 /// If the configuration is wrong.
-pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
+pub fn run(invocation: Invocation, mut process: Process) -> Result<ExitCode, ConfigError> {
     // This fails only if a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Invocation { operation, flags } = invocation;
-    Ok(match operation {
-        Operation::Serve => serve(Config::load(&Sources::of_process(flags)?)?),
+    let code = match operation {
+        Operation::Serve => serve(flags, &mut process)?,
         Operation::Check { mint } => {
             let config = Config::load(&Sources::of_process(flags)?)?;
-            block_on(check::check(&config, mint))
+            process.block_on(check::check(&config, mint))
         }
-        Operation::Health => block_on(probe::health(admin_port(flags)?)),
+        Operation::Health => process.block_on(probe::health(admin_port(flags)?)),
         Operation::Wait { until, timeout } => {
-            block_on(probe::wait(admin_port(flags)?, until, timeout))
+            process.block_on(probe::wait(admin_port(flags)?, until, timeout))
         }
-        Operation::Shutdown => block_on(probe::shutdown(admin_port(flags)?)),
+        Operation::Shutdown => process.block_on(probe::shutdown(admin_port(flags)?)),
         Operation::Inject(options) => offline::inject(&options),
         Operation::Webhook(options) => {
-            webhook(*options, Config::log(&Sources::of_process(flags)?)?)
+            let lines = Config::log(&Sources::of_process(flags)?)?;
+            webhook(*options, lines, &mut process)
         }
         Operation::WebhookCerts(options) => match bootstrap::certificates(&options) {
             Ok(done) => {
@@ -61,7 +64,9 @@ pub fn run(invocation: Invocation) -> Result<ExitCode, ConfigError> {
             }
             Err(error) => failed(&error.to_string()),
         },
-    })
+    };
+    process.end();
+    Ok(code)
 }
 
 /// The address of the admin port of the sidecar to ask.
@@ -73,17 +78,42 @@ fn admin_port(flags: Vec<(Id, Vec<String>)>) -> Result<SocketAddr, ConfigError> 
     Ok(address)
 }
 
-fn serve(config: Config) -> ExitCode {
-    with_log(config.log.clone(), |log| {
+fn serve(flags: Vec<(Id, Vec<String>)>, process: &mut Process) -> Result<ExitCode, ConfigError> {
+    let mut signals = match process.signals() {
+        Ok(signals) => signals,
+        Err(error) => return Ok(no_signals(&error)),
+    };
+    let loaded = process.block_on(async {
+        // A file on a network that hangs does not keep a signal from ending the process.
+        let loading = spawn_blocking(|| Config::load(&Sources::of_process(flags)?));
+        tokio::select! {
+            loaded = loading => loaded.ok(),
+            () = signals.stop.recv() => None,
+        }
+    });
+    let Some(config) = loaded.transpose()? else {
+        eprint("ended before anything was served");
+        return Ok(ExitCode::SUCCESS);
+    };
+    Ok(with_log(config.log.clone(), |log| {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        block_on(app::serve(config, log))
-    })
+        process.block_on(app::serve(config, log, signals))
+    }))
 }
 
-fn webhook(options: webhook::Options, lines: log::Options) -> ExitCode {
-    with_log(lines, |log| block_on(webhook::serve(options, log)))
+fn webhook(options: webhook::Options, lines: log::Options, process: &mut Process) -> ExitCode {
+    match process.signals() {
+        Ok(signals) => with_log(lines, |log| {
+            process.block_on(webhook::serve(options, log, signals))
+        }),
+        Err(error) => no_signals(&error),
+    }
+}
+
+fn no_signals(error: &io::Error) -> ExitCode {
+    failed(&format!("signals cannot be handled: {error}"))
 }
 
 /// Runs `work` with the log installed, and then writes its last lines.
@@ -95,18 +125,6 @@ fn with_log(options: log::Options, work: impl FnOnce(Log) -> ExitCode) -> ExitCo
             code
         }
         Err(error) => failed(&format!("the log does not start: {error}")),
-    }
-}
-
-fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
-    match runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => {
-            let code = runtime.block_on(work);
-            // A read of a file on a network that hangs does not keep the process from ending.
-            runtime.shutdown_background();
-            code
-        }
-        Err(error) => failed(&format!("the runtime does not start: {error}")),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    io,
     net::SocketAddr,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -24,7 +25,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::server::Drain;
+use crate::{rt::spare_files::SpareFiles, server::Drain};
 
 /// A request.
 #[derive(Debug)]
@@ -77,6 +78,9 @@ pub struct Visit {
 /// How often idle connections are checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How many files are kept for peers that come when no more may be opened.
+const SPARE_FILES: usize = 4;
+
 /// The pause after an error of `accept`, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -86,6 +90,8 @@ struct HttpHost<S> {
     options: Options,
     service: S,
     places: Arc<Semaphore>,
+    /// For peers that come when no more files may be opened.
+    spare: SpareFiles,
     drain: Drain,
 }
 
@@ -115,12 +121,13 @@ pub async fn serve<S: Service>(
         options,
         service,
         places,
+        spare: SpareFiles::new(SPARE_FILES),
         drain,
     });
     loop {
         let next = async {
             let permit = host.places.clone().acquire_owned().await;
-            (listener.accept().await, permit)
+            (host.accept(&listener).await, permit)
         };
         let next = tokio::select! {
             next = next => next,
@@ -133,6 +140,7 @@ pub async fn serve<S: Service>(
         let (host, tls) = (host.clone(), tls.clone());
         tokio::spawn(async move {
             host.connection(stream, tls, peer).await;
+            host.spare.refill();
             drop(permit);
         });
     }
@@ -142,6 +150,16 @@ pub async fn serve<S: Service>(
 }
 
 impl<S: Service> HttpHost<S> {
+    /// Accepts a connection, with a spare file if no more may be opened.
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            match listener.accept().await {
+                Err(error) if self.spare.give_way(&error) => {}
+                accepted => return accepted,
+            }
+        }
+    }
+
     async fn connection(&self, stream: TcpStream, tls: Option<TlsAcceptor>, peer: SocketAddr) {
         let idle = Idle::new();
         let exchange = async {
@@ -173,7 +191,7 @@ impl<S: Service> HttpHost<S> {
             let request = HostRequest { head, body, peer };
             let mut reply = self.service.answer(request).await;
             idle.begins();
-            if last.is_some_and(|last| Instant::now() >= last) {
+            if last.is_some_and(|last| Instant::now() >= last) || self.spare.is_short() {
                 let close = HeaderValue::from_static("close");
                 reply.headers_mut().insert(header::CONNECTION, close);
             }

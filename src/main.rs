@@ -1,10 +1,11 @@
 //! The program: it parses the arguments, runs the command, and returns the exit code.
 
-use std::{env, process::ExitCode};
+use std::{env, ffi::OsString, process::ExitCode};
 
 use wechat_sidecar::cli::{
     args::{self, UsageError},
     output::{eprint, print},
+    process::Process,
     run,
 };
 
@@ -12,8 +13,19 @@ use wechat_sidecar::cli::{
 const MISUSED: u8 = 64;
 
 fn main() -> ExitCode {
-    match args::parse(env::args_os()) {
-        Ok(invocation) => run(invocation).unwrap_or_else(|error| misused(&error.to_string())),
+    let args: Vec<OsString> = env::args_os().collect();
+    // This is the first thing, because signals may come early.
+    let process = match Process::begin(&args) {
+        Ok(process) => process,
+        Err(error) => {
+            eprint(&format!("the process cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match args::parse(args) {
+        Ok(invocation) => {
+            run(invocation, process).unwrap_or_else(|error| misused(&error.to_string()))
+        }
         Err(UsageError::Wrong(problem)) => misused(&problem),
         // A failed write does not matter.
         Err(UsageError::Said(text)) => {

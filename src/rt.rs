@@ -1,9 +1,12 @@
-//! A thin layer over tokio: task wakers, timers, sockets, file watchers, threads that may block, and suspensions of
-//! the machine.
+//! A thin layer over tokio: task wakers, timers, sockets, signals, file watchers, threads that may block, and suspensions
+//! of the machine.
 
 pub mod blocking;
 pub mod count_guard;
 pub mod file_watcher;
+pub mod memory_limit;
+pub mod signals;
 pub mod socket;
+pub mod spare_files;
 pub mod suspension;
 pub mod task;

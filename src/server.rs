@@ -10,6 +10,7 @@ mod framing_check;
 mod framing_reader;
 mod last_reply;
 mod listener;
+mod room;
 mod state;
 mod stream;
 mod worker;

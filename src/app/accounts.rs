@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::watch,
     task::{AbortHandle, JoinSet},
 };
 
@@ -75,7 +75,6 @@ pub(super) struct OpenListener {
 /// Opens listeners, and waits for their end.
 pub(super) struct Listeners {
     workers: Arc<Workers>,
-    permits: Arc<Semaphore>,
     drain: Drain,
     tasks: JoinSet<()>,
 }
@@ -103,10 +102,9 @@ pub(super) struct Change {
 }
 
 impl Listeners {
-    pub(super) fn new(workers: Arc<Workers>, permits: Arc<Semaphore>, drain: Drain) -> Self {
+    pub(super) fn new(workers: Arc<Workers>, drain: Drain) -> Self {
         Self {
             workers,
-            permits,
             drain,
             tasks: JoinSet::new(),
         }
@@ -120,12 +118,8 @@ impl Listeners {
         account: Option<&str>,
     ) -> OpenListener {
         let (owner, owned) = watch::channel(account.map(Into::into));
-        self.tasks.spawn(listener.serve(
-            self.workers.clone(),
-            self.permits.clone(),
-            self.drain.clone(),
-            owned,
-        ));
+        self.tasks
+            .spawn(listener.serve(self.workers.clone(), self.drain.clone(), owned));
         OpenListener { address, owner }
     }
 

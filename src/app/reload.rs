@@ -1,9 +1,9 @@
 //! Reloads the configuration on SIGHUP, or when its file has changed.
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::Signal,
     task::spawn_blocking,
     time::{Duration, sleep},
 };
@@ -24,16 +24,14 @@ pub(super) struct ConfigSource {
 }
 
 impl ConfigSource {
-    /// The source of `config`, which was read when the process started. From now on, SIGHUP no longer ends the
-    /// process.
-    pub(super) async fn new(config: &Config) -> io::Result<Self> {
-        let hangups = signal(SignalKind::hangup())?;
+    /// The source of `config`, which was read when the process started.
+    pub(super) async fn new(config: &Config, hangups: Signal) -> Self {
         let file = config.file().map(Path::to_owned);
-        Ok(Self {
+        Self {
             hangups,
             file: FileWatcher::new(file, INTERVAL).await,
             config: config.clone(),
-        })
+        }
     }
 
     /// Waits for a reason to reload, and returns the new configuration.

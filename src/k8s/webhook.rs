@@ -17,7 +17,6 @@ use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
     time::{Duration, Instant, sleep, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
@@ -28,6 +27,7 @@ use crate::{
     http_host::{self, HostReply, HostRequest, Service, page, text},
     log::Log,
     metrics::CONTENT_TYPE,
+    rt::signals::{Signals, StopSignals},
     server::Drain,
 };
 use certificate::Certificate;
@@ -121,8 +121,8 @@ const HOST: http_host::Options = http_host::Options {
 };
 
 /// Serves until a signal. The first one drains, and a second one ends the process at once.
-pub async fn serve(options: Options, log: Log) -> ExitCode {
-    match start(options, log).await {
+pub async fn serve(options: Options, log: Log, signals: Signals) -> ExitCode {
+    match start(options, log, signals.stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -131,7 +131,7 @@ pub async fn serve(options: Options, log: Log) -> ExitCode {
     }
 }
 
-async fn start(options: Options, log: Log) -> Result<(), ServeError> {
+async fn start(options: Options, log: Log, mut stop: StopSignals) -> Result<(), ServeError> {
     let certificate = Certificate::load(&options.certificate, &options.key)?;
     let certificate = Arc::new(certificate);
     let listener = TcpListener::bind(options.listen).await;
@@ -140,8 +140,6 @@ async fn start(options: Options, log: Log) -> Result<(), ServeError> {
         error,
     })?;
     let address = listener.local_addr().map_err(ServeError::System)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::System)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::System)?;
     let drain = Drain::default();
     let webhook = Arc::new(Webhook {
         injector: options.injector,
@@ -160,13 +158,7 @@ async fn start(options: Options, log: Log) -> Result<(), ServeError> {
     let tls = TlsAcceptor::from(certificate.server());
     let serving = http_host::serve(listener, Some(tls), webhook, HOST, drain.clone());
     let serving = tokio::spawn(serving);
-    let mut signalled = async || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    signalled().await;
+    stop.recv().await;
     tracing::info!(delay = ?options.shutdown_delay, "stopping");
     let end = async {
         drain.leave();
@@ -176,7 +168,7 @@ async fn start(options: Options, log: Log) -> Result<(), ServeError> {
     };
     tokio::select! {
         ended = end => ended,
-        () = signalled() => Err(ServeError::SecondSignal),
+        () = stop.recv() => Err(ServeError::SecondSignal),
     }
 }
 

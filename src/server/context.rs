@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::time::Duration;
 
-use super::{Drain, Options, state::ConnState};
+use super::{Drain, Options, room::Room, state::ConnState};
 use crate::{
     metrics::Metrics,
     proxy::{ListenerInfo, Proxy},
@@ -28,6 +28,7 @@ pub(super) struct WorkerState {
     pub(super) options: Options,
     pub(super) drain: Drain,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) room: Arc<Room>,
     /// How many connections are not parked now.
     active: AtomicUsize,
 }
@@ -38,12 +39,14 @@ impl WorkerState {
         options: Options,
         drain: Drain,
         metrics: Arc<Metrics>,
+        room: Arc<Room>,
     ) -> Arc<Self> {
         Arc::new(Self {
             proxy,
             options,
             drain,
             metrics,
+            room,
             active: AtomicUsize::new(0),
         })
     }

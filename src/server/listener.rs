@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use rustix::io::Errno;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, watch},
     time::{Duration, sleep},
 };
 
@@ -97,12 +97,11 @@ impl Listener {
         &self.address
     }
 
-    /// Hands connections to `workers` until `drain` drains, or the sender of `owner` is dropped. `room` limits the
-    /// connections; when it is used up, the next ones wait in the system's queue.
+    /// Hands connections to `workers` until `drain` drains, or the sender of `owner` is dropped. When there is no
+    /// room for one more, one that has been accepted waits, and the next ones in the system's queue.
     pub async fn serve(
         self,
         workers: Arc<Workers>,
-        room: Arc<Semaphore>,
         drain: Drain,
         mut owner: watch::Receiver<Option<Arc<str>>>,
     ) {
@@ -112,16 +111,17 @@ impl Listener {
             ListenAddr::Tcp(_) | ListenAddr::Localhost(_) => Exposure::Open,
         };
         let listener_info = |account| ListenerInfo { exposure, account };
+        let mut waiting = None;
         loop {
-            let accepted = tokio::select! {
-                accepted = self.accept(&room, &workers) => accepted,
+            let entered = tokio::select! {
+                entered = self.next(&mut waiting, &workers) => entered,
                 () = drain.drain_started() => break,
                 kept = owner.changed() => match kept {
                     Ok(()) => continue,
                     Err(_) => break,
                 },
             };
-            match accepted {
+            match entered {
                 Ok((socket, permit)) => {
                     let account = owner.borrow().clone();
                     workers.hand(socket, listener_info(account), permit);
@@ -129,13 +129,16 @@ impl Listener {
                 Err(error) => {
                     tracing::debug!(%error, "a connection cannot be accepted; pausing");
                     workers.note_accept_error(&error);
+                    // Perhaps too many files are open.
+                    workers.room().ask_one_to_leave();
                     sleep(Duration::from_millis(100)).await;
                 }
             }
         }
         // Connections that are in the queue when the listener closes are still served.
         for _ in 0..QUEUE {
-            let Some(Ok((socket, permit))) = self.accept(&room, &workers).now_or_never() else {
+            let next = self.next(&mut waiting, &workers).now_or_never();
+            let Some(Ok((socket, permit))) = next else {
                 break;
             };
             let account = owner.borrow().clone();
@@ -143,20 +146,29 @@ impl Listener {
         }
     }
 
-    async fn accept(
+    /// The next connection and its place. If this is dropped, a connection that was accepted stays in `waiting`.
+    async fn next(
         &self,
-        room: &Arc<Semaphore>,
+        waiting: &mut Option<AcceptedSocket>,
         workers: &Workers,
     ) -> io::Result<(AcceptedSocket, OwnedSemaphorePermit)> {
-        if room.available_permits() == 0 {
-            workers.note_accept_error(&"all connections are in use, the next ones wait");
+        if waiting.is_none() {
+            *waiting = Some(self.accept().await?);
         }
-        let permit = room
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
-        let socket = match &self.socket {
+        let room = workers.room();
+        let permit = match room.try_enter() {
+            Some(permit) => permit,
+            None => {
+                workers.note_accept_error(&"all connections are in use, the next ones wait");
+                room.enter().await.ok_or_else(closed)?
+            }
+        };
+        let socket = waiting.take().ok_or_else(closed)?;
+        Ok((socket, permit))
+    }
+
+    async fn accept(&self) -> io::Result<AcceptedSocket> {
+        Ok(match &self.socket {
             BoundSocket::Tcp(listener) => accepted(listener.accept().await)?,
             BoundSocket::Localhost(v4, v6) => accepted(tokio::select! {
                 accepted = v4.accept() => accepted,
@@ -165,8 +177,7 @@ impl Listener {
             BoundSocket::Unix { listener, .. } => {
                 AcceptedSocket::Unix(listener.accept().await?.0.into_std()?)
             }
-        };
-        Ok((socket, permit))
+        })
     }
 }
 
@@ -213,6 +224,9 @@ async fn bind_loopback(ip: IpAddr, port: u16) -> io::Result<Option<TcpListener>>
             Err(io::Error::new(error.kind(), format!("{address}: {error}")))
         }
     }
+/// The error for what cannot happen.
+fn closed() -> io::Error {
+    io::Error::other("the listener is closed")
 }
 
 /// Removes a Unix socket that no process listens on any more.

@@ -18,7 +18,8 @@ use tokio::{
 };
 
 use super::{
-    Drain, Options, connection::serve_connection, context::WorkerState, stream::AppStream,
+    Drain, Options, connection::serve_connection, context::WorkerState, room::Room,
+    stream::AppStream,
 };
 use crate::{
     metrics::{GaugeGuard, Metrics},
@@ -46,6 +47,7 @@ enum Job {
 pub struct Workers {
     jobs: Vec<mpsc::UnboundedSender<Job>>,
     next: AtomicUsize,
+    room: Arc<Room>,
     /// Is closed when all threads have ended.
     metrics: Arc<Metrics>,
     /// Ends when all threads have.
@@ -62,9 +64,11 @@ impl Workers {
     ) -> io::Result<Self> {
         let mut jobs = Vec::new();
         let (alive, ended) = mpsc::channel(1);
+        let room = Arc::new(Room::new(options.max_connections));
         for at in 0..options.workers {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let state = WorkerState::new(proxy(), options, drain.clone(), metrics.clone());
+            let (drain, metrics) = (drain.clone(), metrics.clone());
+            let state = WorkerState::new(proxy(), options, drain, metrics, room.clone());
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
@@ -80,6 +84,7 @@ impl Workers {
         Ok(Self {
             jobs,
             next: AtomicUsize::new(0),
+            room,
             metrics: metrics.clone(),
             ended: Mutex::new(ended),
         })
@@ -107,7 +112,11 @@ impl Workers {
         true
     }
 
-    /// Hands an accepted connection to the next worker.
+    /// The room for connections of apps.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
+    }
+
     /// Notes that connections of apps wait or fail, and why.
     pub(super) fn note_accept_error(&self, cause: &dyn Display) {
         let cause = Some(cause);
@@ -119,6 +128,7 @@ impl Workers {
         problems.occurred(Kind::AcceptErrors, what);
     }
 
+    /// Hands an accepted connection to the next worker.
     pub(super) fn hand(
         &self,
         socket: AcceptedSocket,

@@ -149,7 +149,14 @@ impl Sidecar {
     }
 
     /// Starts `command` on ports that the system chooses, and waits until it listens.
-    pub async fn spawn(mut command: Command, wechat: Option<Wechat>) -> Self {
+    pub async fn spawn(command: Command, wechat: Option<Wechat>) -> Self {
+        let mut sidecar = Self::begin(command, wechat);
+        sidecar.until_listening().await;
+        sidecar
+    }
+
+    /// Starts `command` on ports that the system chooses.
+    pub fn begin(mut command: Command, wechat: Option<Wechat>) -> Self {
         let has = |flag: &str, command: &Command| {
             command.as_std().get_args().any(|argument| argument == flag)
         };
@@ -167,7 +174,7 @@ impl Sidecar {
             keep(child.stdout.take().unwrap(), log.clone(), count.clone()),
             keep(child.stderr.take().unwrap(), log.clone(), count),
         ];
-        let mut sidecar = Self {
+        Self {
             url: String::new(),
             admin: String::new(),
             client: client(),
@@ -176,10 +183,18 @@ impl Sidecar {
             log,
             lines,
             readers,
-        };
-        sidecar.url = format!("http://{}", sidecar.address("listening").await);
-        sidecar.admin = format!("http://{}", sidecar.address("admin").await);
-        sidecar
+        }
+    }
+
+    /// Waits until it listens.
+    pub async fn until_listening(&mut self) {
+        self.url = format!("http://{}", self.address("listening").await);
+        self.admin = format!("http://{}", self.address("admin").await);
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     async fn address(&mut self, word: &str) -> String {
@@ -297,6 +312,18 @@ impl Sidecar {
             assert!(
                 started.elapsed() < PATIENCE,
                 "{sample} is {now}, not {value}"
+            );
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until the metric whose line begins with `sample` has at least this value.
+    pub async fn reaches(&self, sample: &str, value: f64) {
+        let started = Instant::now();
+        while self.metric(sample).await < value {
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{sample} is less than {value}"
             );
             sleep(Duration::from_millis(10)).await;
         }

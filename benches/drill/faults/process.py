@@ -84,7 +84,7 @@ FAULTS = [
     Fault(
         "no-files",
         "the sidecar may open no more files",
-        Want("accept_errors", account="", app=LEFT_ALONE, words=("files",), slowest=6, admin=False),
+        Want("accept_errors", account="", app=LEFT_ALONE, words=("files",), slowest=6),
         setup=impatient,
         cause=limit_files,
         go_on=25,

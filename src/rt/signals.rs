@@ -1,0 +1,49 @@
+//! The signals that a server obeys. They are taken over before anything else that takes time.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals of a server. One that arrives early is kept until somebody waits for it.
+#[derive(Debug)]
+pub struct Signals {
+    /// Those that ask it to stop.
+    pub stop: StopSignals,
+    /// SIGHUP, which asks it to read its configuration again.
+    pub hangup: Signal,
+}
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on none of them ends the process. This must be called on a runtime.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self {
+            stop: StopSignals {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
+            hangup: hangup()?,
+        })
+    }
+}
+
+/// SIGHUP. From now on it does not end the process.
+pub fn hangup() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
+impl StopSignals {
+    /// Waits for the next of them.
+    pub async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
