@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod buffered;
+mod collected;
 pub mod content_length;
 pub mod error;
 pub mod linger;

@@ -43,9 +43,9 @@ use http::{Method, Request, Response, request::Parts};
 use crate::{
     account::Directory,
     body::{
-        budget::ByteBudget,
+        budget::{ByteBudget, Reservation},
         buffered::{BufferError, BufferedBody},
-        request_body::RequestBody,
+        request_body::{CALL, RequestBody},
     },
     client::{ResponseBody, pools::Pools},
     metrics::{ENDPOINT_LABELS, Metrics, Outcome},
@@ -134,6 +134,12 @@ impl Proxy {
     /// This worker's connections to WeChat.
     pub fn pools(&self) -> &Pools {
         &self.pools
+    }
+
+    /// Memory for a call of so many bytes, if it may be held and there is room.
+    pub fn reserve_for(&self, length: usize) -> Option<Reservation> {
+        let fits = length <= self.options.replay_limit;
+        fits.then(|| self.budget.reserve(length + CALL)).flatten()
     }
 
     /// Answers `call` in any case.
@@ -338,7 +344,8 @@ impl Proxy {
 
     /// Reads the call's body so that it can be sent again, if the budget allows that.
     async fn buffer(&self, body: RequestBody) -> Result<BufferedBody<RequestBody>, Unanswered> {
-        let buffered = BufferedBody::buffer(body, self.options.replay_limit, self.budget).await;
+        let (overhead, limit) = (body.overhead(), self.options.replay_limit);
+        let buffered = BufferedBody::buffer(body, overhead, limit, self.budget).await;
         buffered.map_err(|error| Unanswered {
             // A body that broke off would have been buffered.
             replayable: matches!(error, BufferError::Read(_)),

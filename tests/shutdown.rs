@@ -40,7 +40,8 @@ async fn calls_in_flight_finish_and_no_new_ones_are_taken() {
             .unwrap();
         assert_eq!(reading.read_u8().await.unwrap(), b'H');
         wechat.wait_for_calls(2).await;
-        sidecar.becomes("wechat_sidecar_held_bytes", 6.0).await;
+        // Both are held, each with what its call takes.
+        sidecar.reaches("wechat_sidecar_held_bytes", 24_000.0).await;
 
         sidecar.signal(signal);
         sidecar.line("stopping").await;

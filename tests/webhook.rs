@@ -154,6 +154,20 @@ async fn what_is_wrong_is_refused_by_name_and_what_cannot_be_is_said() {
         assert!(message.contains(annotation), "{message}");
         assert!(refused.get("patch").is_none() && refused["uid"].is_string());
     }
+    // A limit that does not fit is no reason to refuse the pod.
+    let tight = pod(json!({ "wechat.example/memory-limit": "40Mi" }));
+    let tight = webhook.ask(&review(&tight)).await.response();
+    let warning = tight["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.contains("wechat.example/memory-limit is 40Mi: 10 MiB") && warning.len() <= 256,
+        "{warning}"
+    );
+    let patched = patch(&tight).unwrap().to_string();
+    assert!(
+        patched.contains("\\\"warnings\\\":[\\\"wechat.example/memory-limit"),
+        "{patched}"
+    );
+
     let mut host = pod(json!({}));
     host["spec"]["hostNetwork"] = json!(true);
     let skipped = webhook.ask(&review(&host)).await.response();
@@ -178,7 +192,7 @@ async fn what_is_wrong_is_refused_by_name_and_what_cannot_be_is_said() {
 
     let page = webhook.get(&webhook.client, "/metrics").await.unwrap().text;
     for (outcome, count) in [
-        ("injected", 1),
+        ("injected", 2),
         ("skipped", 1),
         ("refused", 2),
         ("malformed", 0),
@@ -188,7 +202,7 @@ async fn what_is_wrong_is_refused_by_name_and_what_cannot_be_is_said() {
         assert!(page.contains(&line), "{page}");
     }
     assert!(
-        page.contains("wechat_sidecar_webhook_review_seconds_count 4\n"),
+        page.contains("wechat_sidecar_webhook_review_seconds_count 5\n"),
         "{page}"
     );
     let expires = "wechat_sidecar_webhook_certificate_expires_seconds 3153"; // 3,650 days

@@ -13,7 +13,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use super::budget::{ByteBudget, Reservation};
+use super::{
+    budget::{ByteBudget, Reservation},
+    collected::Collected,
+};
 use crate::wechat::errcode;
 
 /// See the [module](self).
@@ -131,21 +134,28 @@ where
 
     /// Reads a call's body, so that the call can be sent again.
     ///
-    /// A declared length is reserved at once. If that fails, or if the length is larger than `limit`, the body is
+    /// A declared length is reserved at once, with `overhead` for what the call takes beside it; without one, all of
+    /// this is reserved already. If that fails, or if the length is larger than `limit`, the body is
     /// returned unread. A body without a declared length must be buffered, because WeChat needs a Content-Length.
     pub async fn buffer(
         mut body: B,
+        overhead: Option<usize>,
         limit: usize,
         budget: &'static ByteBudget,
     ) -> Result<Self, BufferError<B::Error>> {
         if body.is_end_stream() {
             return Ok(Self::ready(Bytes::new()));
         }
+        let Some(overhead) = overhead else {
+            let bytes = body.collect().await.map_err(BufferError::Read)?;
+            return Ok(Self::Whole(bytes.to_bytes()));
+        };
         let Some(length) = body.size_hint().exact() else {
-            return Self::buffer_undeclared(body, limit, budget).await;
+            return Self::buffer_undeclared(body, overhead, limit, budget).await;
         };
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let reservation = (length <= limit).then(|| budget.reserve(length));
+        let reservation =
+            (length <= limit).then(|| budget.reserve(length.saturating_add(overhead)));
         let Some(reservation) = reservation.flatten() else {
             return Ok(Self::partial(Bytes::new(), body));
         };
@@ -164,10 +174,11 @@ where
 
     async fn buffer_undeclared(
         mut body: B,
+        overhead: usize,
         limit: usize,
         budget: &'static ByteBudget,
     ) -> Result<Self, BufferError<B::Error>> {
-        let mut reservation = budget.reserve(0).ok_or(BufferError::NoRoom)?;
+        let mut reservation = budget.reserve(overhead).ok_or(BufferError::NoRoom)?;
         let mut read = Vec::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(BufferError::Read)?.into_data() else {
@@ -190,10 +201,7 @@ where
     }
 
     fn held(bytes: Bytes, reservation: Reservation) -> Self {
-        Self::Whole(Bytes::from_owner(ReservedBytes {
-            bytes,
-            _reservation: reservation,
-        }))
+        Self::Whole(reserved(bytes, reservation))
     }
 
     fn partial(prefix: Bytes, rest: B) -> Self {
@@ -202,55 +210,12 @@ where
     }
 }
 
-/// Joins frames. A single frame is not copied.
-#[derive(Default)]
-struct Collected {
-    first: Bytes,
-    all: Vec<u8>,
-    capacity: usize,
-}
-
-impl Collected {
-    fn with_capacity(capacity: usize) -> Self {
-        Self {
-            capacity,
-            ..Self::default()
-        }
-    }
-
-    fn push(&mut self, data: Bytes) {
-        if self.len() == 0 {
-            self.first = data;
-            return;
-        }
-        if self.all.is_empty() {
-            self.all
-                .reserve_exact(self.capacity.max(self.first.len() + data.len()));
-            self.all.extend_from_slice(&self.first);
-            self.first = Bytes::new();
-        }
-        self.all.extend_from_slice(&data);
-    }
-
-    fn len(&self) -> usize {
-        self.bytes().len()
-    }
-
-    fn bytes(&self) -> &[u8] {
-        if self.all.is_empty() {
-            &self.first
-        } else {
-            &self.all
-        }
-    }
-
-    fn into_bytes(self) -> Bytes {
-        if self.all.is_empty() {
-            self.first
-        } else {
-            self.all.into()
-        }
-    }
+/// The same bytes, which keep the reservation as long as a copy of them exists.
+pub fn reserved(bytes: Bytes, reservation: Reservation) -> Bytes {
+    Bytes::from_owner(ReservedBytes {
+        bytes,
+        _reservation: reservation,
+    })
 }
 
 impl<B> Body for BufferedBody<B>
@@ -320,7 +285,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_fits_is_held_and_sent_twice() {
         let budget = ByteBudget::new(1 << 20);
-        let body = BufferedBody::buffer(chunks(&["hello ", "world"]), 11, budget)
+        let body = BufferedBody::buffer(chunks(&["hello ", "world"]), Some(0), 11, budget)
             .await
             .unwrap();
         let again = body.try_clone().unwrap();
@@ -336,10 +301,11 @@ mod tests {
     #[tokio::test]
     async fn a_call_of_unknown_length_is_held_or_refused() {
         let budget = ByteBudget::new(3 * STEP);
-        let large = BufferedBody::buffer(chunks(&["hello ", "world"]), 10, budget).await;
+        let large = BufferedBody::buffer(chunks(&["hello ", "world"]), Some(0), 10, budget).await;
         assert!(matches!(large, Err(BufferError::TooLarge)));
         let _taken = budget.reserve(3 * STEP - 10).unwrap();
-        let crowded = BufferedBody::buffer(chunks(&["hello ", "world"]), 1 << 20, budget).await;
+        let crowded =
+            BufferedBody::buffer(chunks(&["hello ", "world"]), Some(0), 1 << 20, budget).await;
         assert!(matches!(crowded, Err(BufferError::NoRoom)));
         assert_eq!(budget.held(), 3 * STEP - 10);
     }
@@ -349,12 +315,30 @@ mod tests {
         let budget = ByteBudget::new(8);
         for limit in [4, 100] {
             let body = Full::new(Bytes::from_static(b"0123456789"));
-            let body = BufferedBody::buffer(body, limit, budget).await.unwrap();
+            let body = BufferedBody::buffer(body, Some(0), limit, budget)
+                .await
+                .unwrap();
             assert!(matches!(&body, BufferedBody::Partial { prefix, .. } if prefix.is_empty()));
             assert!(body.try_clone().is_none() && !body.is_end_stream());
             assert_eq!(body.size_hint().exact(), Some(10));
             assert_eq!(budget.held(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_call_takes_beside_its_body_counts() {
+        let budget = ByteBudget::new(100);
+        let body = || Full::<Bytes>::from("0123456789");
+        let held = BufferedBody::buffer(body(), Some(50), 10, budget)
+            .await
+            .unwrap();
+        assert!(held.whole().is_some() && budget.held() == 60);
+        let second = BufferedBody::buffer(body(), Some(50), 10, budget)
+            .await
+            .unwrap();
+        assert!(second.whole().is_none() && budget.held() == 60);
+        let chunked = BufferedBody::buffer(chunks(&["x"]), Some(50), 10, budget).await;
+        assert!(matches!(chunked, Err(BufferError::NoRoom)));
     }
 
     #[tokio::test]

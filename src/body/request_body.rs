@@ -15,6 +15,16 @@ use tokio::{runtime::Handle, time::Duration};
 use super::{error::BodyError, linger::linger};
 use crate::rt::task::Deadline;
 
+/// How far hyper's buffer of a connection grows while a large body arrives. It shrinks again by itself, and is dropped
+/// when the connection is parked.
+pub const LARGEST_READ: usize = 256 * 1024;
+
+/// What a call in flight takes without its body: its task, its connections and their state. This was measured.
+pub const CALL: usize = 8 * 1024;
+
+/// The buffer in which hyper has read the head. The headers keep it.
+const HEAD: usize = 8 * 1024;
+
 /// The app's connection, as the guards of its calls use it. It is a trait because bodies know nothing of the server.
 pub trait CallOwner: fmt::Debug + Send + Sync {
     /// A guard of the call with this number was dropped.
@@ -46,8 +56,12 @@ pub struct RequestBody(Arrival);
 
 /// How a body arrives.
 enum Arrival {
-    /// It came whole, with the head. The bytes are empty when they have been taken.
-    Whole(Bytes),
+    /// It is all here. The bytes are empty when they have been taken.
+    Whole {
+        bytes: Bytes,
+        /// They own a reservation of memory already.
+        reserved: bool,
+    },
     /// hyper reads it.
     Streaming(StreamingBody),
 }
@@ -84,7 +98,34 @@ impl RequestBody {
 
     /// A body that arrived with its head.
     pub fn whole(bytes: Bytes) -> Self {
-        Self(Arrival::Whole(bytes))
+        Self(Arrival::Whole {
+            bytes,
+            reserved: false,
+        })
+    }
+
+    /// A body that is all here, and owns a reservation for itself and its call.
+    pub fn reserved(bytes: Bytes) -> Self {
+        Self(Arrival::Whole {
+            bytes,
+            reserved: true,
+        })
+    }
+}
+
+impl RequestBody {
+    /// The memory that the call takes beside the bytes of its body, as long as the body is held. `None` if all of it
+    /// is reserved already.
+    pub fn overhead(&self) -> Option<usize> {
+        match (&self.0, self.size_hint().exact()) {
+            (Arrival::Whole { reserved, .. }, _) => (!reserved).then_some(CALL),
+            // hyper's buffer grows with a body that comes fast, and stays as large while the call lasts.
+            (Arrival::Streaming(_), length) => {
+                let length = length.and_then(|length| usize::try_from(length).ok());
+                let buffer = length.and_then(usize::checked_next_power_of_two);
+                Some(CALL + HEAD + buffer.map_or(LARGEST_READ, |size| size.min(LARGEST_READ)))
+            }
+        }
     }
 }
 
@@ -106,22 +147,22 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().0 {
-            Arrival::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Arrival::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(mem::take(bytes))))),
+            Arrival::Whole { bytes, .. } if bytes.is_empty() => Poll::Ready(None),
+            Arrival::Whole { bytes, .. } => Poll::Ready(Some(Ok(Frame::data(mem::take(bytes))))),
             Arrival::Streaming(body) => body.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Arrival::Whole(bytes) => bytes.is_empty(),
+            Arrival::Whole { bytes, .. } => bytes.is_empty(),
             Arrival::Streaming(body) => body.incoming.as_ref().is_none_or(Body::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Arrival::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Arrival::Whole { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
             Arrival::Streaming(body) => match &body.incoming {
                 Some(incoming) => incoming.size_hint(),
                 None => SizeHint::with_exact(0),

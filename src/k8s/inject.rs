@@ -3,6 +3,7 @@
 //! The additions are recorded in an annotation of the pod. So a second injection changes nothing, and
 //! [`Injector::uninject`] removes exactly what was added.
 
+mod limits;
 pub mod names;
 mod object;
 pub mod offline;

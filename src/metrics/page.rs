@@ -51,7 +51,7 @@ families! {
     CONNECTIONS = "gauge" "connections": "Open connections, by side: app or upstream.";
     RELOADS = "counter" "config_reloads_total": "Readings of the configuration while running, by outcome: applied or rejected.";
     LOG_DROPPED = "counter" "log_lines_dropped_total": "Log lines that were dropped, since nobody read them in time, or could not be written.";
-    HELD = "gauge" "held_bytes": "Bytes of calls held so that they can be sent again.";
+    HELD = "gauge" "held_bytes": "Memory of calls whose bodies are held so that they can be sent again.";
 }
 
 /// The metrics of one account.

@@ -36,7 +36,8 @@ pub(super) struct TokenRequest {
 
 /// Reads the body of a token request.
 pub(super) async fn read(proxy: &Proxy, body: RequestBody) -> Result<TokenRequest, ProxyError> {
-    let body = BufferedBody::buffer(body, LARGEST, proxy.budget).await?;
+    let overhead = body.overhead();
+    let body = BufferedBody::buffer(body, overhead, LARGEST, proxy.budget).await?;
     let body = match &body {
         BufferedBody::Whole(_) => body.whole(),
         BufferedBody::Partial { rest, .. } if rest.size_hint().lower() > LARGEST as u64 => None,

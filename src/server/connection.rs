@@ -42,17 +42,13 @@ use super::{
     stream::AppStream,
 };
 use crate::{
-    body::request_body::RequestBody,
+    body::request_body::{LARGEST_READ, RequestBody},
     proxy::{ListenerInfo, cause::Malformed, error::ProxyError},
     rt::task::Deadline,
 };
 
 /// The largest head of a call.
 const MAX_HEAD: usize = 64 * 1024;
-
-/// How far hyper's buffer of a connection grows while a large body arrives. It shrinks again by itself, and is
-/// dropped when the connection is parked.
-const MAX_READ: usize = 256 * 1024;
 
 /// How often the state of a connection is checked while the process ends.
 const DRAIN_CHECK: Duration = Duration::from_millis(500);
@@ -107,11 +103,14 @@ async fn serve_calls(
 /// Waits for the first byte of the next call. Returns whether it arrived before the connection is to be closed.
 async fn wait_for_call(parked: &mut AppConnection, worker: &WorkerState) -> bool {
     let mut draining = pin!(worker.drain.drain_started());
+    let mut leaving = pin!(worker.room.asked_to_leave());
     poll_fn(|cx| {
         if parked.poll_called(cx).is_ready() {
             return Poll::Ready(true);
         }
-        let over = draining.as_mut().poll(cx).is_ready() || parked.keep_alive_expired(cx);
+        let over = draining.as_mut().poll(cx).is_ready()
+            || leaving.as_mut().poll(cx).is_ready()
+            || parked.keep_alive_expired(cx);
         if over {
             Poll::Ready(false)
         } else {
@@ -126,7 +125,7 @@ async fn serve_with_hyper(io: AppConnection, context: &ConnContext) -> Option<Ap
     let service = service_fn(|call| answer(call, context));
     let mut connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)
-        .max_buf_size(MAX_READ)
+        .max_buf_size(LARGEST_READ)
         // `AppConnection` notices an app that hangs up.
         .half_close(true)
         .serve_connection(TokioIo::new(io), service);

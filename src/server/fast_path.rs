@@ -1,9 +1,10 @@
-//! Serves plain calls past hyper: HTTP/1.1, kept alive, small, and received whole.
+//! Serves plain calls past hyper: HTTP/1.1, kept alive, small, and received at once.
 //!
 //! hyper makes a channel, a waker and a buffer for each call. A plain call needs none of them, which saves
 //! 1,900 of 26,100 user instructions, and 6 % of the CPU where the upstream has no TLS (docs/performance-notes.md).
 //! The feature `fast_path` turns it on. Without it, and for all other calls, hyper does the same work.
 
+mod body;
 mod parse;
 mod write;
 
@@ -16,6 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Version};
+use http_body::Body;
 use tokio::io::AsyncWriteExt;
 
 use super::{
@@ -23,6 +25,7 @@ use super::{
     last_reply::closing, state::CallPhase,
 };
 use crate::{body::request_body::RequestBody, rt::task::Deadline};
+use body::Begun;
 use write::send;
 
 /// How much is read at once, into a buffer that all connections of a thread share.
@@ -42,8 +45,13 @@ pub(super) enum Exit {
     Closed,
 }
 
-/// A call, and the bytes that came behind it.
-type Parsed = (Request<Bytes>, Bytes);
+/// What was read.
+enum Parsed {
+    /// A call, and the bytes that came behind it.
+    Whole(Request<Bytes>, Bytes),
+    /// A call, whose body is still to come.
+    Begun(Box<Begun>),
+}
 
 /// Serves plain calls until something else arrives.
 pub(super) async fn serve_plain_calls(io: &mut AppConnection, context: &ConnContext) -> Exit {
@@ -65,7 +73,11 @@ pub(super) async fn serve_plain_calls(io: &mut AppConnection, context: &ConnCont
             Poll::Pending
         });
         let (call, behind) = match parsed.await {
-            Ok(Some(parsed)) => parsed,
+            Ok(Some(Parsed::Whole(call, behind))) => (call.map(RequestBody::whole), behind),
+            Ok(Some(Parsed::Begun(begun))) => match begun.read(io, &worker.proxy).await {
+                Ok(call) => (call, Bytes::new()),
+                Err(exit) => return exit,
+            },
             Ok(None) => continue,
             Err(exit) => return exit,
         };
@@ -92,14 +104,21 @@ fn take(io: &mut AppConnection, cx: &mut Context<'_>) -> Result<Option<Parsed>, 
             Poll::Ready(Ok(read)) => &shared[..read],
             Poll::Pending => return Ok(None),
         };
-        let Some((call, length)) = parse::read(bytes) else {
-            io.rewind(bytes);
-            return Err(Exit::Other);
+        let (call, length) = match parse::read(bytes) {
+            Some(plain) if plain.end <= bytes.len() => (plain.call, plain.end),
+            Some(plain) if plain.end <= body::LARGEST => {
+                let begun = Begun::new(plain, bytes);
+                return Ok(Some(Parsed::Begun(Box::new(begun))));
+            }
+            _ => {
+                io.rewind(bytes);
+                return Err(Exit::Other);
+            }
         };
         let behind = &bytes[length..];
         // Some apps send a line break after a body. It does not begin a call.
         let behind = if is_blank(behind) { &[] } else { behind };
-        Ok(Some((call, Bytes::copy_from_slice(behind))))
+        Ok(Some(Parsed::Whole(call, Bytes::copy_from_slice(behind))))
     })
 }
 
@@ -108,16 +127,15 @@ fn take(io: &mut AppConnection, cx: &mut Context<'_>) -> Result<Option<Parsed>, 
 #[inline(always)]
 async fn answer_plain_call(
     io: &mut AppConnection,
-    call: Request<Bytes>,
+    call: Request<RequestBody>,
     behind: &[u8],
     context: &ConnContext,
     buf: &mut Vec<u8>,
 ) -> bool {
     let (worker, state) = (&context.worker, &context.state);
-    let length = call.body().len() as u64;
+    let length = call.body().size_hint().exact().unwrap_or_default();
     let _ = state.begin_call(Some(length));
     io.note_call(length, !behind.is_empty());
-    let call = call.map(RequestBody::whole);
     let mut handling = pin!(worker.proxy.handle(call, &context.listener));
     let reply = poll_fn(|cx| match handling.as_mut().poll(cx) {
         Poll::Ready(reply) => Poll::Ready(Some(reply)),

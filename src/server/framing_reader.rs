@@ -77,6 +77,10 @@ impl FramingReader {
         let bytes_of_this_call = self.scan_head_and_split(&bytes, state);
         buf.put_slice(&bytes[..bytes_of_this_call]);
         self.rewound.advance(bytes_of_this_call);
+        if self.rewound.is_empty() {
+            // An empty rest would keep the memory of all of it.
+            self.rewound = Bytes::new();
+        }
     }
 
     /// Takes note of `bytes` that the socket had. Returns how many belong to this call. The others are held back.

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::{
-    HELD, SEND,
+    HELD, OVERHEAD, SEND,
     support::{
         App, PATIENCE, Sidecar, Wechat,
         scripted::{Script, before},
@@ -56,7 +56,9 @@ async fn what_wechat_has_not_read_yet_still_takes_room() {
     // This endpoint takes a token of its own, so the sidecar keeps no copy for a replay.
     let calls = (0..20).map(|_| sidecar.post("/wxa/component/foo", vec![b'x'; 14 << 20]));
     let measuring = async {
-        sidecar.becomes(HELD, f64::from(28 << 20)).await;
+        sidecar
+            .becomes(HELD, f64::from(28 << 20) + 2.0 * OVERHEAD)
+            .await;
         sidecar.rss()
     };
     let rss = tokio::select! {

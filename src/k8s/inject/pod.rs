@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::time::Duration;
 
 use super::{
-    CONTAINER, InjectRefusal,
+    CONTAINER, InjectRefusal, limits,
     names::{Prefix, text},
     object::{BASE_URL, CONTAINERS, DEFAULT_CONTAINER, annotate, items, list},
     other_sidecars::{has_mesh, is_stranger},
@@ -43,8 +43,10 @@ pub(super) fn inject(
         sidecar: settings.sidecar.to_string(),
         base_url: settings.base_url(),
         volumes: names.map(str::to_owned).collect(),
+        warnings: limits::unfit(settings, prefix),
         ..InjectionStatus::default()
     };
+    warnings.extend(status.warnings.iter().cloned());
     tell(&mut pod, &mut status);
     add_volumes(&mut pod, volumes)?;
     let container = sidecar::container(settings, context);

@@ -27,6 +27,9 @@ pub(super) struct InjectionStatus {
     /// The Secret for pulling images that was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) pull_secret: Option<String>,
+    /// What about the limits does not fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<String>,
     /// Whether WeChat's host name was pointed to the pod.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) host_alias: bool,

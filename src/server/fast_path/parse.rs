@@ -1,4 +1,4 @@
-//! Parses a plain call that arrived whole, head and body. hyper parses all others.
+//! Parses a plain call whose head arrived whole. hyper parses all others.
 
 use std::mem::MaybeUninit;
 
@@ -10,10 +10,19 @@ use crate::body::content_length;
 /// The most headers of a plain call.
 const MAX_HEADERS: usize = 100;
 
-/// Parses the call at the beginning of `bytes`. Returns it with its length. Returns `None` if the call is not
-/// complete or not plain: if it has another version, a transfer coding, two lengths, an `Expect`, an `Upgrade`
+/// A plain call.
+pub(super) struct Plain {
+    /// Without its body, if not all of it is here.
+    pub(super) call: Request<Bytes>,
+    /// Where its body begins.
+    pub(super) start: usize,
+    /// Where it ends. There may be fewer bytes.
+    pub(super) end: usize,
+}
+
+/// Parses the call at the beginning of `bytes`. Returns `None` if its head is not complete, or not plain: if it has another version, a transfer coding, two lengths, an `Expect`, an `Upgrade`
 /// or a `Connection` other than keep-alive.
-pub(super) fn read(bytes: &[u8]) -> Option<(Request<Bytes>, usize)> {
+pub(super) fn read(bytes: &[u8]) -> Option<Plain> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut []);
     let parsed = head.parse_with_uninit_headers(bytes, &mut room);
@@ -30,7 +39,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Request<Bytes>, usize)> {
     let length = length(head.headers)?;
     let end = start.checked_add(length)?;
     // One copy. The target, the header values and the body are slices of it.
-    let all = Bytes::copy_from_slice(bytes.get(..end)?);
+    let all = Bytes::copy_from_slice(bytes.get(..end).unwrap_or(&bytes[..start]));
     let part = |part: &[u8]| {
         let at = part.as_ptr().addr() - bytes.as_ptr().addr();
         all.slice(at..at + part.len())
@@ -46,7 +55,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Request<Bytes>, usize)> {
     *call.method_mut() = method;
     *call.uri_mut() = target;
     *call.headers_mut() = headers;
-    Some((call, end))
+    Some(Plain { call, start, end })
 }
 
 /// The length of the body that the headers state; zero if they state none. `None` if the call is not plain.

@@ -15,17 +15,32 @@ use super::*;
 
 const POST: &str = "POST /x?a=%20b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
 
+/// A call that is all there, with its length.
+fn whole(bytes: &[u8]) -> Option<(Request<Bytes>, usize)> {
+    let plain = read(bytes).filter(|plain| plain.end <= bytes.len())?;
+    Some((plain.call, plain.end))
+}
+
 #[test]
 fn a_plain_call_is_read_once_all_of_it_is_here() {
     let all = format!("{POST}GET / HTTP/1.1\r\n");
     for cut in 0..POST.len() {
-        assert!(read(&POST.as_bytes()[..cut]).is_none(), "{cut}");
+        assert!(whole(&POST.as_bytes()[..cut]).is_none(), "{cut}");
     }
     for end in POST.len()..all.len() {
-        let (call, length) = read(&all.as_bytes()[..end]).unwrap();
+        let (call, length) = whole(&all.as_bytes()[..end]).unwrap();
         assert_eq!(length, POST.len());
         assert_eq!(call.uri(), "/x?a=%20b");
         assert_eq!(call.body(), "hello");
+    }
+    let head = POST.len() - 5;
+    for end in head..POST.len() {
+        let begun = read(&POST.as_bytes()[..end]).unwrap();
+        assert_eq!((begun.start, begun.end), (head, POST.len()));
+        assert_eq!(
+            (begun.call.uri().path(), begun.call.body()),
+            ("/x", &Bytes::new())
+        );
     }
 }
 
@@ -52,7 +67,7 @@ fn a_call_that_is_not_plain_is_left_to_hyper() {
         "GET /a b HTTP/1.1",
     ] {
         assert!(
-            read(format!("{line}\r\n\r\n").as_bytes()).is_none(),
+            whole(format!("{line}\r\n\r\n").as_bytes()).is_none(),
             "{line}"
         );
     }
@@ -60,7 +75,7 @@ fn a_call_that_is_not_plain_is_left_to_hyper() {
         "GET / HTTP/1.1\r\n{}\r\n",
         "x: y\r\n".repeat(MAX_HEADERS + 1)
     );
-    assert!(read(many.as_bytes()).is_none());
+    assert!(whole(many.as_bytes()).is_none());
 }
 
 /// The first call that hyper parses in `bytes`.
@@ -132,7 +147,7 @@ fn calls() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn hyper_would_read_the_same(bytes in calls()) {
-        if let Some((ours, length)) = read(&bytes) {
+        if let Some((ours, length)) = whole(&bytes) {
             prop_assert!(length <= bytes.len());
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let theirs = runtime.block_on(by_hyper(&bytes));
