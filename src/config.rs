@@ -36,8 +36,9 @@ use settings::Settings;
 
 use crate::{
     account, client, log,
-    net::connector::ConnectOptions,
+    net::{connector::ConnectOptions, tls::TrustFiles},
     proxy::{self, TokenEndpoint},
+    rt::memory_limit::memory_limit,
     server,
     settings::parse,
     token::source::redis,
@@ -50,6 +51,8 @@ pub struct Sources {
     pub flags: Vec<(Id, Vec<String>)>,
     /// The environment variables. Variables of other programs are ignored.
     pub env: Vec<(String, String)>,
+    /// The files of trusted certificates, which a reload uses again.
+    pub trust: TrustFiles,
 }
 
 /// The whole configuration, checked.
@@ -91,6 +94,12 @@ pub struct Config {
 const TOKEN_WAIT: Duration = Duration::from_secs(15);
 const MOST_CONNECTIONS: u32 = 1_000_000;
 
+/// The most memory for held bodies by default.
+const MOST_REPLAY_MEMORY: usize = 64 << 20;
+
+/// What the process takes beside it: at its start, and for connections.
+const OTHER_MEMORY: usize = 24 << 20;
+
 /// The most connections that may be kept warm.
 const MOST_WARM: u32 = 64;
 const MOST_WORKERS: u32 = 256;
@@ -106,7 +115,8 @@ impl Sources {
             )),
         });
         let env = env.collect::<Result<_, _>>()?;
-        Ok(Self { flags, env })
+        let trust = TrustFiles::default();
+        Ok(Self { flags, env, trust })
     }
 
     /// The same for a command that needs only a few keys: mistakes in other variables are ignored.
@@ -114,7 +124,8 @@ impl Sources {
         let env = our_variables()
             .map(|(name, value)| (name, value.to_string_lossy().into_owned()))
             .collect();
-        Self { flags, env }
+        let trust = TrustFiles::default();
+        Self { flags, env, trust }
     }
 }
 
@@ -140,8 +151,8 @@ impl Config {
             mut warnings,
         } = layers::gather(sources)?;
         let idle_timeout = settings.value(Id::IdleTimeout, parse::duration)?;
-        let connect = network::connect(&settings, &mut warnings)?;
-        let store = store::store(&settings, &mut warnings)?;
+        let connect = network::connect(&settings, &sources.trust, &mut warnings)?;
+        let store = store::store(&settings, &sources.trust, &mut warnings)?;
         let accounts = accounts::accounts(&settings, &tables, sources, &connect, &mut warnings)?;
         warnings.extend(store::advise(store.as_ref(), &accounts).map(str::to_owned));
         Ok(Self {
@@ -149,7 +160,7 @@ impl Config {
             admin: network::admin(&settings)?,
             enable_shutdown: settings.switch(Id::EnableShutdown)?,
             proxy: proxy(&settings, &mut warnings)?,
-            replay_memory: replay_memory(&settings, &mut warnings)?,
+            replay_memory: replay_memory(&settings, memory_limit(), &mut warnings)?,
             server: server(&settings, idle_timeout)?,
             upstream: upstream(&settings, idle_timeout)?,
             shutdown_delay: settings.value(Id::ShutdownDelay, parse::pause)?,
@@ -167,6 +178,11 @@ impl Config {
     /// Reads all sources again, and checks everything.
     pub fn reload(&self) -> Result<Self, ConfigError> {
         Self::load(&self.sources)
+    }
+
+    /// The files of trusted certificates that are in use.
+    pub fn trust(&self) -> &TrustFiles {
+        &self.sources.trust
     }
 
     /// The file, if there is one.
@@ -211,14 +227,45 @@ fn proxy(settings: &Settings, warnings: &mut Vec<String>) -> Result<proxy::Optio
     })
 }
 
-fn replay_memory(settings: &Settings, warnings: &mut Vec<String>) -> Result<usize, ConfigError> {
-    let memory = settings.value(Id::ReplayMemory, parse::size)?;
+/// The memory for held bodies, with warnings if it does not fit. `limit` is that of the process.
+fn replay_memory(
+    settings: &Settings,
+    limit: Option<u64>,
+    warnings: &mut Vec<String>,
+) -> Result<usize, ConfigError> {
+    let limit = limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    let given = settings.optional(Id::ReplayMemory, parse::size)?;
+    warnings.extend(
+        [Id::ReplayLimit, Id::ReplayMemory]
+            .into_iter()
+            .filter_map(|id| bare_size(settings, id)),
+    );
+    let memory = given.unwrap_or_else(|| MOST_REPLAY_MEMORY.min(limit / 4));
     if settings.value(Id::ReplayLimit, parse::size)? > memory {
         let warning =
             "--replay-limit is larger than --replay-memory: no body that large can be held";
         warnings.push(warning.to_owned());
     }
+    if memory.saturating_add(OTHER_MEMORY) > limit {
+        warnings.push(format!(
+            "the memory limit of this process is {} MiB, and --replay-memory {} MiB: when many bodies are held, the \
+             system may end the process; a quarter of the limit is enough, and the default",
+            limit >> 20,
+            memory >> 20
+        ));
+    }
     Ok(memory)
+}
+
+/// A warning about a size that is a number alone.
+fn bare_size(settings: &Settings, id: Id) -> Option<String> {
+    let (given, text) = settings.text(id).filter(|(_, text)| *text != "0")?;
+    let place = &given.place;
+    parse::has_no_unit(text).then(|| {
+        format!("{place}: {text} has no unit, and counts as bytes; write one, as KiB or MiB")
+    })
 }
 
 fn server(settings: &Settings, idle_timeout: Duration) -> Result<server::Options, ConfigError> {

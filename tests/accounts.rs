@@ -388,7 +388,7 @@ async fn check_says_of_each_account_whether_it_works() {
     let mut command = sidecar::command();
     command.args(["check", "--config", &path, "--upstream", &wechat.url()]);
     let output = command
-        .args(["--admin", "127.0.0.1:1"])
+        .args(["--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0"])
         .output()
         .await
         .unwrap();

@@ -105,7 +105,7 @@ impl Drop for File {
 
 /// Runs `check` against WeChat at `url`. No sidecar is running, unless `more` sets another admin port.
 fn check(url: &str, more: &[&str]) -> Run {
-    let mut command = sidecar(&["check", "--upstream", url]);
+    let mut command = sidecar(&["check", "--listen", "127.0.0.1:0", "--upstream", url]);
     run(command
         .args(more)
         .env("WECHAT_SIDECAR_ADMIN", nowhere().to_string()))
@@ -491,9 +491,27 @@ async fn check_says_what_is_wrong_with_a_certificate() {
     let wechat = Wechat::start_tls().await;
     let url = wechat.url();
     let check = |more: &[&str]| check(&url, more);
-    check(&[]).says(1, "has no certificate that can be trusted");
+    check(&[]).says(1, "is issued by");
     let ca = File::new(&wechat.ca_pem().unwrap());
     check(&["--upstream-ca", ca.path()]).says(0, "ok: WeChat issues a token");
     let none = File::new("HUNTER2");
     check(&["--upstream-ca", none.path()]).says(64, "--upstream-ca: it holds no certificate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_which_port_is_taken_and_goes_on_to_accounts_with_an_upstream_of_their_own() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let wechat = Wechat::calm().await;
+    check(&wechat.url(), &["--listen", &address]).says(1, &format!("FAILED: listen: {address}"));
+    let accounts = File::new(&format!(
+        "[[accounts]]\nappid = 'wx0000000000000001'\nsecret = '{SECRET}'\ndefault = true\n\
+         [[accounts]]\nappid = '{APPID}'\nsecret = '{SECRET}'\nupstream = '{}'\n",
+        wechat.url()
+    ));
+    let mut command = bare(&["check", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let down = format!("http://{}", nowhere());
+    let checked = run(command.args(["--upstream", &down, "--config", accounts.path()]));
+    checked.says(1, "FAILED: WeChat cannot be reached");
+    checked.says(1, "ok: WeChat issues a token to wx0123456789abcdef");
 }

@@ -64,6 +64,7 @@ async fn check(sidecar: &Sidecar, wechat: &Wechat) -> (Option<i32>, String) {
     let mut command = sidecar::with_account();
     let admin = sidecar.admin.strip_prefix("http://").unwrap();
     command.args(["check", "--admin", admin, "--upstream", &wechat.url()]);
+    command.args(["--listen", "127.0.0.1:0"]);
     let Output { status, stdout, .. } = command.output().await.unwrap();
     (status.code(), String::from_utf8(stdout).unwrap())
 }

@@ -255,6 +255,7 @@ async fn a_check_says_whether_the_store_answers_and_the_status_does_too() {
     let check = || async {
         let mut check = support::sidecar::with_account();
         check.args(["check", "--token-api", "classic", "--store", &url]);
+        check.args(["--listen", "127.0.0.1:0"]);
         check.args(["--upstream", &wechat.url()]);
         let output = check.output().await.unwrap();
         String::from_utf8(output.stdout).unwrap()

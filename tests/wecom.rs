@@ -218,7 +218,10 @@ async fn check_tests_whether_calls_are_accepted_from_here() {
     let file = written("check.toml", &account(&wecom, &secret()));
     let check = async || {
         let mut command = command();
-        let output = command.args(["check", "--config", &file]).output().await;
+        let output = command
+            .args(["check", "--listen", "127.0.0.1:0", "--config", &file])
+            .output()
+            .await;
         let output = output.unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(!said.contains(SECRET) && !said.contains("COM1-"), "{said}");

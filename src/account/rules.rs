@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::account_wide;
+use crate::wechat::{api::Api, endpoint};
 
 /// Which endpoints an account may call. An endpoint is forbidden if a pattern of `deny` matches it, or if
 /// `allow` is not empty and none of its patterns matches.
@@ -98,6 +99,12 @@ impl Pattern {
     /// Whether it is the name of a list.
     pub fn is_preset(&self) -> bool {
         self.text == ACCOUNT_WIDE
+    }
+
+    /// Whether it matches a documented path of `api`, so that it is probably spelt as it was meant.
+    pub fn is_known(&self, api: Api) -> bool {
+        let mut paths = endpoint::rows_of(api).map(endpoint::label);
+        self.is_preset() || paths.any(|path| self.matches(path.to_ascii_lowercase().as_bytes()))
     }
 
     /// Whether it matches `path`.

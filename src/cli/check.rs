@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Limited};
 use super::output::say;
 use crate::{
     account::{self, AccountError, AccountFactory, SourceOptions},
+    app::open_files,
     body::buffered::BufferedBody,
     client::{ResponseBody, Upstream, UpstreamRequest},
     config::Config,
@@ -44,6 +45,7 @@ const MAX_REPLY: usize = 64 * 1024;
 pub(super) async fn check(config: &Config, mint: bool) -> ExitCode {
     let mut report = Report { failed: false };
     report.configuration(config);
+    report.open_files(config);
     let running = report.running(config).await;
     let connector = match Connector::new(config.connect.clone()) {
         Ok(connector) => Arc::new(connector),
@@ -53,15 +55,17 @@ pub(super) async fn check(config: &Config, mint: bool) -> ExitCode {
         }
     };
     report.store(config).await;
+    let mut is_reachable = true;
     let is_common = |account: &account::Options| account.upstream.is_none();
     if config.accounts.iter().any(is_common) {
         report.dns(config).await;
-        if !report.upstream(config, &connector).await {
-            report.warning("no token was requested, since WeChat cannot be reached");
-            return report.end();
+        is_reachable = report.upstream(config, &connector).await;
+        if !is_reachable {
+            report.warning("no token was requested from there, since WeChat cannot be reached");
         }
     }
-    for account in &config.accounts {
+    let reachable = |account: &&account::Options| is_reachable || !is_common(account);
+    for account in config.accounts.iter().filter(reachable) {
         match reason_not_to_request(account, &running) {
             Some(reason) if !mint => report.ok(&reason),
             _ => report.token(config, &connector, account).await,
@@ -125,6 +129,14 @@ impl Report {
             listen.join(" and "),
             config.admin
         ));
+    }
+
+    /// Reports whether all connections may be open at once.
+    fn open_files(&self, config: &Config) {
+        open_files::raise_limit();
+        if let Some(warning) = open_files::fit(&mut config.clone()) {
+            self.warning(&warning);
+        }
     }
 
     /// Reports whether the store answers, and whether it holds tokens.

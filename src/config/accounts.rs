@@ -32,7 +32,7 @@ pub(super) fn accounts(
     connect: &ConnectOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Options>, ConfigError> {
-    let mut upstreams = AccountUpstreams::new(connect);
+    let upstreams = AccountUpstreams::new(connect, &given.trust);
     let mut accounts = Vec::new();
     match tables.first() {
         None => {
@@ -71,6 +71,7 @@ fn unwise(settings: &Settings, tables: &[Table], accounts: &[Options]) -> Vec<St
             accounts each call for one of WeCom has to, by X-Wechat-Appid, its path or its listener";
         warnings.push(warning.to_owned());
     }
+    warnings.extend(unknown_rules(accounts));
     let has_secret = |table: &Table| table.given.contains_key("secret");
     if let Some((given, path)) = settings.text(Id::Config)
         && tables.iter().any(has_secret)
@@ -82,6 +83,32 @@ fn unwise(settings: &Settings, tables: &[Table], accounts: &[Options]) -> Vec<St
         ));
     }
     warnings
+}
+
+/// Warnings about rules that match no documented path of any account that they are for.
+fn unknown_rules(accounts: &[Options]) -> Vec<String> {
+    let mut found: Vec<(&'static str, &Pattern, Vec<Api>)> = Vec::new();
+    for account in accounts {
+        let rules = &account.rules;
+        let allow = rules.allow.iter().map(|pattern| ("allow", pattern));
+        let deny = rules.deny.iter().map(|pattern| ("deny", pattern));
+        for (key, pattern) in allow.chain(deny) {
+            let same =
+                |found: &&mut (&str, &Pattern, Vec<Api>)| (found.0, found.1) == (key, pattern);
+            match found.iter_mut().find(same) {
+                Some((_, _, apis)) => apis.push(account.api),
+                None => found.push((key, pattern, vec![account.api])),
+            }
+        }
+    }
+    let unknown = found
+        .iter()
+        .filter(|(_, pattern, apis)| !apis.iter().any(|api| pattern.is_known(*api)));
+    unknown
+        .map(|(key, pattern, _)| {
+            format!("{key} = {pattern:?} matches no documented path: is it misspelt?")
+        })
+        .collect()
 }
 
 /// What an account has by the keys at the top of the file, the flags and the environment, unless its

@@ -43,9 +43,24 @@ pub(super) fn read(path: &Path, named_at: &Provenance) -> Result<Contents, Confi
             contents.accounts = tables(&file, value.get_ref(), &place)?;
         }
     }
+    no_misspelt_accounts(&file, table.get_ref())?;
     let others = flat(&file, table.get_ref(), "", &|name| name == ACCOUNTS)?;
     contents.layer = gather(others, find, |key| key.id)?;
     Ok(contents)
+}
+
+/// Refuses tables whose name is nearly that of the accounts.
+fn no_misspelt_accounts(file: &File<'_>, table: &DeTable<'_>) -> Result<(), ConfigError> {
+    for (name, value) in table {
+        let (text, value) = (name.get_ref(), value.get_ref());
+        let is_table = matches!(value, DeValue::Array(_) | DeValue::Table(_));
+        let is_near = suggest::nearest(text, [ACCOUNTS].into_iter()).is_some();
+        if is_table && is_near && *text != ACCOUNTS && keys::named(text).is_none() {
+            let problem = suggest::did_you_mean(keys::UNKNOWN, "[[accounts]]");
+            return Err(ConfigError::new(file.key(text, name.span().start), problem));
+        }
+    }
+    Ok(())
 }
 
 fn unreadable(error: &io::Error, named_at: &Provenance) -> ConfigError {
@@ -299,6 +314,14 @@ mod tests {
             (
                 "[accounts]\nsecret = 'HUNTER2'",
                 "each below a line [[accounts]]",
+            ),
+            (
+                "[[account]]\nsecret = 'HUNTER2'",
+                "line 1: there is no such key; did you mean [[accounts]]?",
+            ),
+            (
+                "[acounts]\nsecret = 'HUNTER2'",
+                "did you mean [[accounts]]?",
             ),
             ("accounts = ['HUNTER2']", "each below a line [[accounts]]"),
             (

@@ -184,7 +184,7 @@ keys! {
     "The connection to WeChat" {
         /// The base URL of WeChat; plain http is for loopback addresses only
         Upstream = value("upstream", "URL").by_default("https://api.weixin.qq.com").private();
-        /// A PEM file with a root certificate to trust, in addition to those of the system
+        /// A PEM file with a certificate to trust beside the system's: a root, or a server's own; read again when it changes
         UpstreamCa = value("upstream-ca", "FILE").like("/etc/ssl/private-root.pem");
         /// The IP address of WeChat; DNS is then not asked
         UpstreamAddress = value("upstream-address", "IP").like("203.0.113.7");
@@ -219,8 +219,9 @@ keys! {
         Deny = list("deny", "PATTERN").like("/cgi-bin/menu/*");
         /// The largest body that is held, so that it can be sent again
         ReplayLimit = value("replay-limit", "SIZE").by_default("16MiB");
-        /// The memory for all held bodies together
-        ReplayMemory = value("replay-memory", "SIZE").by_default("64MiB");
+        /// The memory for all held bodies together, with what their calls take
+        ReplayMemory = value("replay-memory", "SIZE")
+            .depending("64MiB, or a quarter of the memory limit if that is less").like("64MiB");
         /// The HTTP status of the sidecar's own errors: http (a fitting one) or 200
         ErrorStatus = value("error-status", "STATUS").by_default("http");
     }
@@ -231,7 +232,7 @@ keys! {
         StorePasswordFile = value("store-password-file", "FILE").like("/run/secrets/redis").private();
         /// A file whose whole text, such as account:password, is the password for the store: AUTH with one argument
         StoreAuthFile = value("store-auth-file", "FILE").like("/run/secrets/redis-auth").private();
-        /// A PEM file with a root certificate to trust for the store, in addition to those of the system
+        /// The same for the store: a PEM file with a root certificate, or that of the server
         StoreCaFile = value("store-ca-file", "FILE").like("/etc/ssl/redis-root.pem");
         /// How tokens are written to the store: own, or as wxjava or wechatpy reads and writes them
         StoreFormat = value("store-format", "FORMAT").by_default("own");
@@ -239,9 +240,9 @@ keys! {
         StorePrefix = value("store-prefix", "TEXT").like("wa");
     }
     "The process" {
-        /// Connections of apps at the same time
+        /// Connections of apps at the same time, or fewer if the limit of open files is too low
         MaxConnections = value("max-connections", "COUNT").by_default("4096");
-        /// Connections to WeChat at the same time
+        /// Connections to WeChat at the same time, or fewer if the limit of open files is too low
         MaxUpstream = value("max-upstream", "COUNT").by_default("1024");
         /// Connections to WeChat that each worker keeps open even if nobody calls; the first call after a quiet time then needs no handshake; 0 for none
         KeepWarm = value("keep-warm", "COUNT").by_default("0");

@@ -279,3 +279,67 @@ fn what_is_unwise_is_a_warning() {
         .load();
     assert!(lost.warnings[0].contains("--upstream-address"));
 }
+
+#[test]
+fn the_memory_for_bodies_follows_the_limit_of_the_process() {
+    let mib = |count: u64| count << 20;
+    for (given_memory, limit, memory, warned) in [
+        (None, None, 64, 0),
+        (None, Some(1024), 64, 0),
+        (None, Some(128), 32, 0),
+        // No body as large as --replay-limit can be held.
+        (None, Some(32), 8, 1),
+        (Some("64MiB"), Some(128), 64, 0),
+        (Some("64MiB"), Some(80), 64, 1),
+        (Some("64MiB"), Some(48), 64, 1),
+    ] {
+        let mut given = given();
+        if let Some(text) = given_memory {
+            given = given.flag(Id::ReplayMemory, text);
+        }
+        let settings = layers::gather(&given.0).ok().unwrap().settings;
+        let mut warnings = Vec::new();
+        let read = replay_memory(&settings, limit.map(mib), &mut warnings).unwrap();
+        assert_eq!(
+            (read as u64, warnings.len()),
+            (mib(memory), warned),
+            "{limit:?}"
+        );
+    }
+}
+
+#[test]
+fn a_size_without_a_unit_is_refused_or_warned_of() {
+    let error = given().flag(Id::ReplayLimit, "16").error();
+    assert!(
+        error.contains("--replay-limit") && error.contains("write the unit"),
+        "{error}"
+    );
+    let warnings = given().flag(Id::ReplayLimit, "1048576").load().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("--replay-limit: 1048576 has no unit"),
+        "{warnings:?}"
+    );
+    assert!(
+        given()
+            .flag(Id::ReplayLimit, "0")
+            .load()
+            .warnings
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_rule_that_matches_no_known_path_is_warned_of() {
+    let known = given()
+        .flag(Id::Deny, "/cgi-bin/menu/*")
+        .flag(Id::Allow, "/cgi-bin/**");
+    assert!(known.load().warnings.is_empty());
+    let unknown = given().flag(Id::Deny, "/cgi-bin/mneu/*").load().warnings;
+    assert_eq!(unknown.len(), 1, "{unknown:?}");
+    assert!(
+        unknown[0].contains("deny = \"/cgi-bin/mneu/*\" matches no"),
+        "{unknown:?}"
+    );
+}

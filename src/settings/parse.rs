@@ -31,6 +31,9 @@ pub(crate) enum ParseError {
     /// It is not a size.
     #[error("is not a size")]
     NoSize,
+    /// It is a small number without a unit, which was probably forgotten.
+    #[error("is a number of bytes: write the unit, as KiB or MiB")]
+    NoUnit,
     /// It is too large.
     #[error("is more than 64GiB")]
     TooLarge,
@@ -88,11 +91,19 @@ pub(crate) fn duration(text: &str) -> Result<Duration, ParseError> {
     Ok(duration)
 }
 
-/// A number of bytes, with a unit or without.
+/// A number of bytes, with a unit, or without if it is none or so large that no unit can be missing.
 pub(crate) fn size(text: &str) -> Result<usize, ParseError> {
     let size: ByteSize = text.parse().map_err(|_| ParseError::NoSize)?;
+    if has_no_unit(text) && (1..1024).contains(&size.0) {
+        return Err(ParseError::NoUnit);
+    }
     let fits = usize::try_from(size.0).ok().filter(|_| size.0 <= LARGEST);
     fits.ok_or(ParseError::TooLarge)
+}
+
+/// Whether a size is a number alone.
+pub(crate) fn has_no_unit(text: &str) -> bool {
+    text.trim().bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A number from 1 to `most`.
@@ -165,6 +176,11 @@ mod tests {
         assert_eq!(size("16MiB").unwrap(), 16 << 20);
         assert_eq!(size("16 MB").unwrap(), 16_000_000);
         assert_eq!(size("0").unwrap(), 0);
+        assert_eq!(size("1024").unwrap(), 1024);
+        assert_eq!(size("16 B").unwrap(), 16);
+        for bad in ["1", "16", " 64", "1023"] {
+            assert_eq!(size(bad), Err(ParseError::NoUnit), "{bad}");
+        }
         assert_eq!(size("64GiB").unwrap() as u64, LARGEST);
         for bad in [
             "",

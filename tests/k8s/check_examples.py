@@ -76,6 +76,7 @@ def check_compose(report):
         assert sidecar["network_mode"] == "service:app" and "ports" not in sidecar
         (secret,) = sidecar["secrets"]
         assert sidecar["environment"]["WECHAT_SECRET_FILE"] == f"/run/secrets/{secret}" and secret in compose["secrets"]
+        assert compose["secrets"][secret]["file"].startswith("${WECHAT_SECRET_PATH:?")
         assert sidecar["healthcheck"]["test"] == ["CMD", BINARY, "health"] and sidecar["restart"] == "unless-stopped"
         assert app["environment"]["WECHAT_API_BASE_URL"] == "http://127.0.0.1:7080"
         mounted = app["volumes"][0].split(":")[0]

@@ -2,12 +2,14 @@
 
 use http::Method;
 use serde_json::Value;
+use tokio::net::TcpListener;
 
 use super::Report;
 use crate::{
     account::{self, SourceOptions},
     cli::admin_client::{AdminReply, AskError, request},
     config::{Config, from_here},
+    server::Listener,
     token::source::wechat::TokenApi,
 };
 
@@ -21,12 +23,32 @@ pub(super) fn reason_not_to_request(account: &account::Options, running: &Value)
 }
 
 impl Report {
+    /// Reports the addresses that a sidecar could not listen on.
+    async fn ports(&mut self, config: &Config) {
+        let of_accounts = config.accounts.iter().flat_map(|account| &account.listen);
+        for address in config.listen.iter().chain(of_accounts) {
+            if let Err(error) = Listener::bind(address).await {
+                self.failed(&format!("listen: {address} cannot be listened on: {error}"));
+            }
+        }
+        if let Err(error) = TcpListener::bind(config.admin).await {
+            let admin = config.admin;
+            self.failed(&format!("admin: {admin} cannot be listened on: {error}"));
+        }
+    }
+
     /// What a running sidecar says about its accounts; `Null` when there is none. Each of its problems is a failure.
     pub(super) async fn running(&mut self, config: &Config) -> Value {
         let admin = from_here(config.admin);
         match request(admin, Method::GET, "/readyz").await {
             Err(problem @ AskError::Unreachable(..)) => {
                 self.ok(&format!("{problem}; none is running yet"));
+                self.ports(config).await;
+                return Value::Null;
+            }
+            // It runs, and does not do its work.
+            Err(problem @ (AskError::Silent(_) | AskError::Broken(_))) => {
+                self.failed(&problem.to_string());
                 return Value::Null;
             }
             Err(problem) => {
