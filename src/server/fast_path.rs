@@ -45,7 +45,8 @@ pub(super) enum Exit {
     Closed,
 }
 
-/// What was read.
+/// What was read. The large variant is the usual one, and a box would cost an allocation a call.
+#[allow(clippy::large_enum_variant)]
 enum Parsed {
     /// A call, and the bytes that came behind it.
     Whole(Request<Bytes>, Bytes),

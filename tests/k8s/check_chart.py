@@ -198,6 +198,10 @@ def check_values(report, tools):
             notes = tools.run("helm", *args, input=json.dumps(values)).stdout.partition("NOTES:")[2]
             assert f"{values.get('prefix', 'wechat-sidecar.dev')}/inject" in notes, notes
             assert ("webhook-certs --service wechat-sidecar-injector --namespace w " in notes) == told, notes
+    with report.check("a budget for disruptions stands beside several replicas only, for one could never be moved"):
+        for replicas in (1, 2):
+            kinds = {thing["kind"] for thing in rendered(tools, {"replicas": replicas})}
+            assert ("PodDisruptionBudget" in kinds) == (replicas > 1), (replicas, kinds)
     things = {thing["kind"]: thing for thing in rendered(tools, GOOD["everything"], "elsewhere")}
     args = things["Deployment"]["spec"]["template"]["spec"]["containers"][0]["args"]
     with report.check("defaults become --set, after an image that is the injector's"):
