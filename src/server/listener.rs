@@ -224,6 +224,8 @@ async fn bind_loopback(ip: IpAddr, port: u16) -> io::Result<Option<TcpListener>>
             Err(io::Error::new(error.kind(), format!("{address}: {error}")))
         }
     }
+}
+
 /// The error for what cannot happen.
 fn closed() -> io::Error {
     io::Error::other("the listener is closed")

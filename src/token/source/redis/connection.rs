@@ -193,9 +193,7 @@ impl RedisConnection {
 }
 
 async fn connect(options: &Options, dns: &Resolver) -> Result<MultiplexedConnection, StoreError> {
-    let Options {
-        host, port, ..
-    } = options;
+    let Options { host, port, .. } = options;
     let addresses = dns.resolve_fresh(host, LOOKUP_TIMEOUT).await;
     let addresses = addresses.map_err(|error| StoreError::Resolve(error.to_string()))?;
     let addresses = addresses.iter().map(|ip| SocketAddr::new(*ip, *port));
