@@ -147,6 +147,9 @@ where
             return Ok(Self::ready(Bytes::new()));
         }
         let Some(overhead) = overhead else {
+            if body.size_hint().lower() > limit as u64 {
+                return Ok(Self::partial(Bytes::new(), body));
+            }
             let bytes = body.collect().await.map_err(BufferError::Read)?;
             return Ok(Self::Whole(bytes.to_bytes()));
         };
