@@ -92,11 +92,11 @@ async fn sighup_does_not_end_a_sidecar_that_is_still_reading_its_configuration()
     let mut sidecar = Sidecar::begin(command, Some(wechat));
     until_caught(sidecar.pid(), &[1, 15]).await;
     sidecar.signal("-HUP");
-    let mut feed = timeout(PATIENCE, feeder)
+    let feed = timeout(PATIENCE, feeder)
         .await
         .expect("it does not read")
         .unwrap();
-    spawn_blocking(move || feed()).await.unwrap();
+    spawn_blocking(feed).await.unwrap();
     sidecar.until_listening().await;
     // It was not forgotten.
     sidecar

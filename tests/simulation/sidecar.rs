@@ -352,9 +352,6 @@ impl Incarnation {
         let unchanged = in_hand.is_none_or(|held| held.is(&token));
         let known = self.refused.known(path, &token, || id);
         if unchanged && known == Outlook::Hopeless {
-            if !worked() {
-                return self.gives_up();
-            }
             return self.fails("is hopeless", None);
         }
         let refusal = Refusal {
@@ -443,13 +440,6 @@ impl Incarnation {
             let index = self.index;
             self.world.note(format_args!("{index} is healed"));
         }
-    }
-
-    /// Records a refused call to a path that never worked here. The sidecar does not replay it, because the account
-    /// seems to have no permission for the path. A call to another path ends that.
-    fn gives_up(&self) {
-        let mut calls = self.world.calls();
-        *calls.excused.entry("a path given up").or_default() += 1;
     }
 
     /// Records a call that failed. `second` is the token of its second send, and whether it was valid then.

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::roots::{RootsState, TlsError, TlsRoots};
 
-/// See the [module](self). Clones share the files.
+/// The files of trusted certificates, each read once for all who use it. Clones share the files.
 #[derive(Clone, Default)]
 pub struct TrustFiles(Arc<Files>);
 
