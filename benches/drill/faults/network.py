@@ -87,7 +87,7 @@ FAULTS = [
     Fault(
         "tls-wrong-name",
         "the certificate of the upstream is for another name",
-        no_token("TLS|certificate", "name", blames=("AppSecret", "whitelist")),
+        no_token("TLS|certificate", "is for .*, and not for", blames=("AppSecret", "whitelist")),
         setup=over_tls("other-name"),
         end=presented("good"),
         at_start=True,
