@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod labels;
+#[macro_use]
 mod encoder;
 mod errcodes;
 mod kept;

@@ -16,6 +16,20 @@ pub struct Family {
     pub help: &'static str,
 }
 
+/// Declares families whose names begin with a prefix, and `FAMILIES`, the list of all of them.
+macro_rules! families {
+    ($prefix:literal; $($id:ident = $kind:literal $name:literal: $help:literal;)+) => {
+        $(const $id: Family = Family {
+            name: concat!($prefix, $name),
+            kind: $kind,
+            help: $help,
+        };)+
+
+        /// All families that are declared here.
+        pub const FAMILIES: &[&Family] = &[$(&$id),+];
+    };
+}
+
 /// A page that is being written.
 #[derive(Debug, Default)]
 pub struct Encoder(String);

@@ -11,20 +11,8 @@ use super::{
     tickets,
 };
 
-macro_rules! families {
-    ($($id:ident = $kind:literal $name:literal: $help:literal;)+) => {
-        $(const $id: Family = Family {
-            name: concat!("wechat_sidecar_", $name),
-            kind: $kind,
-            help: $help,
-        };)+
-
-        /// All families of the page.
-        pub const FAMILIES: &[&Family] = &[$(&$id),+];
-    };
-}
-
 families! {
+    "wechat_sidecar_";
     BUILD = "gauge" "build_info": "Always 1; the version and commit are labels.";
     READY = "gauge" "ready": "1 while /readyz answers 200.";
     CALLS = "counter" "calls_total": "Calls, by account, endpoint and outcome.";

@@ -8,20 +8,8 @@ use rustix::param;
 
 use super::{Encoder, Family};
 
-macro_rules! series {
-    ($($id:ident = $kind:literal $name:literal: $help:literal;)+) => {
-        $(const $id: Family = Family {
-            name: concat!("process_", $name),
-            kind: $kind,
-            help: $help,
-        };)+
-
-        /// All series of the process.
-        pub const FAMILIES: &[&Family] = &[$(&$id),+];
-    };
-}
-
-series! {
+families! {
+    "process_";
     CPU = "counter" "cpu_seconds_total": "CPU time of the process, in user and kernel mode.";
     OPEN_FDS = "gauge" "open_fds": "Open file descriptors.";
     MAX_FDS = "gauge" "max_fds": "The most file descriptors that the process may open.";
