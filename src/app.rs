@@ -47,6 +47,7 @@ pub struct App {
     admin: TcpListener,
     connector: Arc<Connector>,
     client: api::Client,
+    metrics: Arc<Metrics>,
     /// SIGHUP, if it was taken over already.
     hangup: Option<Signal>,
 }
@@ -122,7 +123,8 @@ impl App {
         }
         let admin = TcpListener::bind(config.admin).await;
         let admin = admin.map_err(|error| cannot_listen("admin", config.admin, error))?;
-        let client = api::client(&config.connect).map_err(StartError::Client)?;
+        let metrics = Arc::new(Metrics::default());
+        let client = api::client(&config.connect, metrics.clone()).map_err(StartError::Client)?;
         let connector = Connector::new(config.connect.clone()).map_err(StartError::Connector)?;
         Ok(Self {
             connector: Arc::new(connector),
@@ -131,6 +133,7 @@ impl App {
             listeners,
             admin,
             client,
+            metrics,
             hangup: None,
         })
     }
@@ -174,11 +177,16 @@ impl App {
 
     /// Starts workers that serve the accounts, opens the listeners, and accepts shutdown requests at the admin port.
     async fn start(self, shutdown: &Arc<Notify>) -> Result<Running, StartError> {
-        let (config, metrics) = (self.config, Arc::new(Metrics::default()));
+        let (config, metrics) = (self.config, self.metrics);
         let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
         let dns = config.connect.dns.nearby();
         let store = config.store.clone().map(|store| Redis::new(store, dns));
-        let factory = AccountFactory::new(self.client, self.connector.clone(), config.token_wait);
+        let factory = AccountFactory::new(
+            self.client,
+            self.connector.clone(),
+            config.token_wait,
+            metrics.clone(),
+        );
         let accounts = ServedAccounts::new(
             &config.accounts,
             factory.with_store(store),

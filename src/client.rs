@@ -3,6 +3,7 @@
 pub mod api;
 mod chunked;
 mod connection;
+mod counted_connects;
 mod early_response;
 #[cfg(fuzzing)]
 pub mod fuzz;

@@ -183,3 +183,19 @@ async fn at_most_64_endpoints_have_a_label() {
         "{labels:?}"
     );
 }
+
+#[tokio::test]
+async fn connections_for_token_requests_are_counted() {
+    const CONNECTS: &str = "wechat_sidecar_upstream_connects_total";
+    let made = format!("{CONNECTS}{{outcome=\"made\"}}");
+    let failed = format!("{CONNECTS}{{outcome=\"failed\"}}");
+    let wechat = Wechat::calm().await;
+    let fine = Sidecar::start(&wechat).await;
+    assert_eq!(
+        (fine.metric(&made).await, fine.metric(&failed).await),
+        (1.0, 0.0)
+    );
+    wechat.stop();
+    let failing = Sidecar::unready(&wechat, &[], &[]).await;
+    failing.becomes(&failed, 1.0).await;
+}

@@ -440,3 +440,65 @@ async fn a_webhook_that_is_to_end_answers_on_for_a_while_and_then_ends() {
         .unwrap();
     assert_eq!(ended.code(), Some(0));
 }
+
+#[tokio::test]
+async fn a_label_that_is_neither_word_is_refused_with_a_sentence() {
+    let webhook = Webhook::start(&[]).await;
+    let refusal = async |review: &Value| {
+        let response = webhook.ask_in_unclear_namespace(review).await.response();
+        assert_eq!(response["status"]["code"], 422, "{response}");
+        response["status"]["message"].as_str().unwrap().to_owned()
+    };
+    let silent = review(&pod(json!({})));
+    let said = refusal(&silent).await;
+    let sentence =
+        "the namespace's label wechat-sidecar.dev/injection is neither enabled nor disabled";
+    assert!(said.contains(sentence), "{said}");
+    let mut unclear = pod(json!({}));
+    for word in ["True", "yes", ""] {
+        unclear["metadata"]["labels"] = json!({ "wechat-sidecar.dev/inject": word });
+        let said = webhook.ask(&review(&unclear)).await.response();
+        let said = said["status"]["message"].as_str().unwrap().to_owned();
+        let sentence = format!("the pod's label wechat-sidecar.dev/inject: {word:?} is neither");
+        assert!(said.contains(&sentence), "{said}");
+        assert_eq!(refusal(&review(&unclear)).await, said);
+    }
+    // A pod that decides for itself, or that can have no sidecar at all, does not depend on its namespace.
+    for (word, patched) in [("false", false), ("true", true)] {
+        let decided = pod(json!({ "wechat-sidecar.dev/inject": word }));
+        let response = webhook.ask_in_unclear_namespace(&review(&decided)).await;
+        let response = response.response();
+        assert_eq!(response["allowed"], true, "{response}");
+        assert_eq!(patch(&response).is_some(), patched, "{word}");
+    }
+    let mut host = pod(json!({}));
+    host["spec"]["hostNetwork"] = json!(true);
+    let response = webhook
+        .ask_in_unclear_namespace(&review(&host))
+        .await
+        .response();
+    assert_eq!(
+        (&response["allowed"], patch(&response)),
+        (&json!(true), None)
+    );
+}
+
+#[tokio::test]
+async fn the_label_of_a_namespace_that_can_be_read_is_named() {
+    let api = ApiServer::start("33", None).await;
+    let labels = json!({ "wechat-sidecar.dev/injection": "on" });
+    let namespace =
+        json!({ "kind": "Namespace", "metadata": { "name": "shop", "labels": labels } });
+    let path = "/api/v1/namespaces/shop".to_owned();
+    api.answers.lock().unwrap().insert(path, namespace);
+    let flags = ["--namespace-annotations", "--api-server", &api.url];
+    let webhook = Webhook::start(&flags).await;
+    let refused = webhook
+        .ask_in_unclear_namespace(&review(&pod(json!({}))))
+        .await;
+    let said = refused.response()["status"]["message"].to_string();
+    assert!(
+        said.contains("\\\"on\\\" is neither enabled nor disabled"),
+        "{said}"
+    );
+}

@@ -147,6 +147,8 @@ fn the_patch_has_names_and_a_ca_and_is_no_object() {
     let wanted = [
         "namespace.inject.wechat.example",
         "pod.inject.wechat.example",
+        "unclear-namespace.inject.wechat.example",
+        "unclear-pod.inject.wechat.example",
     ]
     .map(webhook);
     assert_eq!(yaml(&folder.patch()), json!({ "webhooks": wanted }));

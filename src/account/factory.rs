@@ -9,7 +9,7 @@ use super::{
     upstreams::{AccountUpstream, Upstreams},
 };
 use crate::{
-    metrics::AccountMetrics,
+    metrics::{AccountMetrics, Metrics},
     net::connector::Connector,
     token::{
         fingerprints::{Fingerprints, TokenHistory},
@@ -43,8 +43,14 @@ pub struct AccountFactory {
 
 impl AccountFactory {
     /// Accounts without an upstream of their own use `connector` for calls, and `client` for token
-    /// requests. A call waits for up to `token_wait` when there is no token.
-    pub fn new(client: Client, connector: Arc<Connector>, token_wait: Duration) -> Self {
+    /// requests. A call waits for up to `token_wait` when there is no token. Connections of token requests to other
+    /// upstreams are counted in `metrics`.
+    pub fn new(
+        client: Client,
+        connector: Arc<Connector>,
+        token_wait: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let key = None;
         Self {
             common: AccountUpstream {
@@ -52,7 +58,7 @@ impl AccountFactory {
                 connector,
                 key,
             },
-            own: Arc::default(),
+            own: Arc::new(Upstreams::new(metrics)),
             corps: Arc::default(),
             fingerprints: Fingerprints::default(),
             token_wait,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::AccountError;
 use crate::{
     client::pools::UpstreamKey,
+    metrics::Metrics,
     net::connector::{ConnectOptions, Connector},
     token::source::api::{self, Client},
 };
@@ -21,8 +22,11 @@ pub(super) struct AccountUpstream {
 }
 
 /// All upstreams that accounts have of their own.
-#[derive(Debug, Default)]
-pub(super) struct Upstreams(Mutex<Vec<KnownUpstream>>);
+#[derive(Debug)]
+pub(super) struct Upstreams {
+    known: Mutex<Vec<KnownUpstream>>,
+    metrics: Arc<Metrics>,
+}
 
 #[derive(Debug)]
 struct KnownUpstream {
@@ -32,13 +36,19 @@ struct KnownUpstream {
 }
 
 impl Upstreams {
+    /// None yet. The connections of their token requests are counted in `metrics`.
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        let known = Mutex::default();
+        Self { known, metrics }
+    }
+
     /// Returns the upstream with this target, or creates it. It is shared for as long as somebody holds
     /// its key.
     pub(super) fn get_or_create(
         &self,
         options: &ConnectOptions,
     ) -> Result<AccountUpstream, AccountError> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|known| known.key.strong_count() > 0);
         let same = known
             .iter()
@@ -52,7 +62,7 @@ impl Upstreams {
                 key: Some(key),
             });
         }
-        let client = api::client(options)?;
+        let client = api::client(options, self.metrics.clone())?;
         let connector = Arc::new(Connector::new(options.clone())?);
         let key = Arc::new(UpstreamKey::new(connector.clone()));
         known.push(KnownUpstream {

@@ -239,11 +239,12 @@ impl Report {
         connector: &Arc<Connector>,
         account: &account::Options,
     ) {
-        let client = match api::client(&config.connect) {
+        let metrics = Arc::new(Metrics::default());
+        let client = match api::client(&config.connect, metrics.clone()) {
             Ok(client) => client,
             Err(problem) => return self.failed(&problem.to_string()),
         };
-        let factory = AccountFactory::new(client, connector.clone(), config.token_wait);
+        let factory = AccountFactory::new(client, connector.clone(), config.token_wait, metrics);
         let of_account = |problem: AccountError| format!("{}: {problem}", account.names());
         let opened = (account.token_source(&factory), account.connector(&factory));
         let (source, connector) = match opened {

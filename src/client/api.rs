@@ -1,7 +1,7 @@
 //! The small client for requests of our own: for tokens, to the cluster, to the admin port. The only file that
 //! knows reqwest. Its errors show no URL, which may hold a secret.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::{ClientBuilder, Proxy, RequestBuilder, Response, redirect::Policy, retry};
@@ -9,7 +9,11 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use tokio::time::Duration;
 
-use crate::net::{connector::ConnectOptions, dns::Resolver, tls};
+use super::counted_connects::CountConnects;
+use crate::{
+    metrics::Metrics,
+    net::{connector::ConnectOptions, dns::Resolver, tls},
+};
 
 /// Sends requests. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -57,8 +61,13 @@ pub enum Error {
 }
 
 impl Client {
-    /// A client that connects as calls do. A request may take `time_out` in all.
-    pub fn as_calls(options: &ConnectOptions, time_out: Duration) -> Result<Self, ClientError> {
+    /// A client that connects as calls do, and counts its connections in `metrics` as theirs are. A request may take
+    /// `time_out` in all.
+    pub fn as_calls(
+        options: &ConnectOptions,
+        time_out: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ClientError> {
         // With a proxy, it is the proxy's name that is resolved here.
         let dns = match &options.egress {
             Some(_) => options.dns.nearby(),
@@ -66,6 +75,7 @@ impl Client {
         };
         let mut builder = builder(options.tls.following())
             .dns_resolver(DnsResolver(dns))
+            .connector_layer(CountConnects(metrics))
             .connect_timeout(options.connect_timeout)
             .timeout(time_out);
         if let Some(egress) = &options.egress {

@@ -70,6 +70,17 @@ pub enum Outcome {
     Skipped(String),
 }
 
+/// What a pod says about a sidecar, by a label or an annotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PodLabel {
+    /// It asks for one.
+    Wants,
+    /// It asks for none, by this: a label or an annotation.
+    Declines(&'static str),
+    /// It says nothing, so its namespace decides.
+    Silent,
+}
+
 /// Why a pod is refused, as a sentence that names the annotation or the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -156,26 +167,34 @@ impl Injector {
         })
     }
 
+    /// The same for a pod in a namespace whose label is neither `enabled` nor `disabled`, although its object may not be
+    /// known. The pod is refused, unless it decides for itself.
+    pub fn inject_in_unclear_namespace(
+        &self,
+        pod: InjectedPod<'_>,
+    ) -> Result<Outcome, InjectRefusal> {
+        let decides = self.pod_label(pod.object)? != PodLabel::Silent;
+        if decides || !pod.namespace.is_null() {
+            return self.inject(pod);
+        }
+        if let Some(reason) = impossible(pod.object) {
+            return Ok(Outcome::Skipped(reason));
+        }
+        Err(InjectRefusal::new(format!(
+            "the namespace's label {} is neither enabled nor disabled: correct or remove it",
+            self.prefix.key("injection")
+        )))
+    }
+
     /// Whether the pod, or else its namespace, asks for no sidecar.
     fn unwanted(&self, pod: InjectedPod<'_>) -> Result<Option<String>, InjectRefusal> {
-        let key = self.prefix.key("inject");
-        let mut wanted = false;
-        // The cluster selects pods by the label. An annotation can also ask for no sidecar.
-        for kind in ["labels", "annotations"] {
-            let what = kind.trim_end_matches('s');
-            match word(pod.object, kind, &key, "the pod's")? {
-                None => {}
-                Some("true") => wanted = true,
-                Some("false") => return Ok(Some(format!("its {what} {key} is false"))),
-                Some(other) => {
-                    return Err(InjectRefusal::new(format!(
-                        "the pod's {what} {key}: {other:?} is neither true nor false"
-                    )));
-                }
+        match self.pod_label(pod.object)? {
+            PodLabel::Wants => return Ok(None),
+            PodLabel::Declines(what) => {
+                let key = self.prefix.key("inject");
+                return Ok(Some(format!("its {what} {key} is false")));
             }
-        }
-        if wanted {
-            return Ok(None);
+            PodLabel::Silent => {}
         }
         let key = self.prefix.key("injection");
         match word(pod.namespace, "labels", &key, "the namespace's")? {
@@ -185,6 +204,27 @@ impl Injector {
                 "the namespace's label {key}: {other:?} is neither enabled nor disabled"
             ))),
         }
+    }
+
+    /// What the pod itself says about a sidecar.
+    fn pod_label(&self, pod: &Value) -> Result<PodLabel, InjectRefusal> {
+        let key = self.prefix.key("inject");
+        let mut said = PodLabel::Silent;
+        // The cluster selects pods by the label. An annotation can also ask for no sidecar.
+        for kind in ["labels", "annotations"] {
+            let what = kind.trim_end_matches('s');
+            match word(pod, kind, &key, "the pod's")? {
+                None => {}
+                Some("true") => said = PodLabel::Wants,
+                Some("false") => return Ok(PodLabel::Declines(what)),
+                Some(other) => {
+                    return Err(InjectRefusal::new(format!(
+                        "the pod's {what} {key}: {other:?} is neither true nor false"
+                    )));
+                }
+            }
+        }
+        Ok(said)
     }
 
     /// Checks that depend on the cluster's version and on the rest of the pod.

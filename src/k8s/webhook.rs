@@ -36,7 +36,7 @@ use certificate::Certificate;
 use cluster::Cluster;
 use error::{ClusterError, MalformedReview, ServeError};
 use metrics::{Reviewed, WebhookMetrics};
-use review::ReviewReply;
+use review::{NamespaceLabel, ReviewReply};
 
 /// The options of the webhook.
 #[derive(Clone, Debug)]
@@ -100,6 +100,9 @@ impl ReviewError {
         }
     }
 }
+
+/// The path for pods of namespaces whose label is neither of the two words. Only the API server's selectors know that.
+const UNCLEAR_NAMESPACE: &str = "/inject/unclear-namespace";
 
 /// How long the body of a review may take. The API server does not wait that long for the answer.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -190,8 +193,13 @@ impl Webhook {
     async fn dispatch(&self, request: HostRequest) -> HostReply {
         let (path, method) = (request.head.uri.path(), &request.head.method);
         match (path, method) {
-            ("/inject", &Method::POST) => self.inject(request).await,
-            ("/inject", _) => text(StatusCode::METHOD_NOT_ALLOWED, "POST an AdmissionReview"),
+            ("/inject", &Method::POST) => self.inject(request, NamespaceLabel::Clear).await,
+            (UNCLEAR_NAMESPACE, &Method::POST) => {
+                self.inject(request, NamespaceLabel::Unclear).await
+            }
+            ("/inject" | UNCLEAR_NAMESPACE, _) => {
+                text(StatusCode::METHOD_NOT_ALLOWED, "POST an AdmissionReview")
+            }
             ("/livez" | "/healthz", _) => text(StatusCode::OK, "ok"),
             ("/readyz", _) if self.drain.is_leaving() => text(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -210,9 +218,9 @@ impl Webhook {
         }
     }
 
-    async fn inject(&self, request: HostRequest) -> HostReply {
+    async fn inject(&self, request: HostRequest, label: NamespaceLabel) -> HostReply {
         let started = Instant::now();
-        match self.review(request).await {
+        match self.review(request, label).await {
             Ok(ReviewReply { body, reviewed }) => {
                 self.metrics.count(reviewed, started.elapsed());
                 page("application/json", body)
@@ -226,7 +234,11 @@ impl Webhook {
         }
     }
 
-    async fn review(&self, request: HostRequest) -> Result<ReviewReply, ReviewError> {
+    async fn review(
+        &self,
+        request: HostRequest,
+        label: NamespaceLabel,
+    ) -> Result<ReviewReply, ReviewError> {
         let (body, _reservation) = self.read(request).await?;
         let review = review::Review::parse(&body)?;
         drop(body);
@@ -238,7 +250,7 @@ impl Webhook {
         };
         let mut injector = self.injector.clone();
         injector.cluster = self.cluster.version();
-        Ok(review.answer(&injector, &namespace))
+        Ok(review.answer(&injector, &namespace, label))
     }
 
     /// Reads all of the body before the review is answered, because a peer that still sends may not read.

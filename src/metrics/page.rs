@@ -35,7 +35,7 @@ families! {
     DAY_FETCHES = "gauge" "token_fetches_day": "Token requests of this process in the current 24 hours.";
     DAY_LIMIT = "gauge" "token_fetches_day_limit": "From so many token requests in 24 hours on, refusals cause no more (--daily-fetches).";
     LATENCY = "histogram" "upstream_seconds": "Time from sending a call to the head of its reply, or until it was given up.";
-    CONNECTS = "counter" "upstream_connects_total": "Connections to WeChat that were tried, by outcome.";
+    CONNECTS = "counter" "upstream_connects_total": "Attempts to connect to WeChat, for calls and for token requests, by outcome.";
     CONNECTIONS = "gauge" "connections": "Open connections, by side: app or upstream.";
     RELOADS = "counter" "config_reloads_total": "Readings of the configuration while running, by outcome: applied or rejected.";
     LOG_DROPPED = "counter" "log_lines_dropped_total": "Log lines that were dropped, since nobody read them in time, or could not be written.";

@@ -35,13 +35,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end }}
 
-{{/* What both webhooks have in common, after their selectors. */}}
+{{/* What all webhooks have in common, after their selectors. The path is that of the review. */}}
 {{- define "injector.webhook" -}}
 clientConfig:
   service:
     name: {{ include "injector.name" . }}
     namespace: {{ .Release.Namespace }}
-    path: /inject
+    path: {{ .path }}
     port: 443
   {{- if ne .Values.certificates.source "cert-manager" }}
   {{- with include "injector.caBundle" . }}

@@ -13,7 +13,7 @@ pub(super) const SECRET_VOLUME: &str = "wechat-sidecar-secret";
 /// The volume that holds the configuration file.
 pub(super) const CONFIG_VOLUME: &str = "wechat-sidecar-config";
 
-const SECRETS: &str = "/run/secrets/wechat-sidecar";
+const SECRETS: &str = "/run/secrets";
 const CONFIGURATION: &str = "/etc/wechat-sidecar";
 const CONFIGURATION_FILE: &str = "wechat-sidecar.toml";
 const BINARY: &str = "/usr/local/bin/wechat-sidecar";
@@ -77,7 +77,8 @@ pub(super) fn container(settings: &SidecarSettings, context: PodContext) -> Valu
 
 /// The volumes.
 pub(super) fn volumes(settings: &SidecarSettings) -> Vec<Value> {
-    let item = json!({ "key": settings.secret_key, "path": "secret" });
+    let key = &settings.secret_key;
+    let item = json!({ "key": key, "path": key });
     let mut volumes = vec![json!({
         "name": SECRET_VOLUME,
         "secret": { "secretName": settings.secret, "defaultMode": READABLE, "items": [item] },
@@ -93,11 +94,16 @@ pub(super) fn volumes(settings: &SidecarSettings) -> Vec<Value> {
 fn mounts(settings: &SidecarSettings) -> Value {
     let mount =
         |name: &str, path: &str| json!({ "name": name, "mountPath": path, "readOnly": true });
-    let mut mounts = vec![mount(SECRET_VOLUME, SECRETS)];
+    let mut mounts = vec![mount(SECRET_VOLUME, &secret_folder(settings))];
     if settings.config_map.is_some() {
         mounts.push(mount(CONFIG_VOLUME, CONFIGURATION));
     }
     Value::Array(mounts)
+}
+
+/// Where the Secret is mounted. The path names it, so that an error about the file says which Secret to correct.
+fn secret_folder(settings: &SidecarSettings) -> String {
+    format!("{SECRETS}/{}", settings.secret)
 }
 
 fn environment(settings: &SidecarSettings, context: PodContext) -> Value {
@@ -112,7 +118,10 @@ fn environment(settings: &SidecarSettings, context: PodContext) -> Value {
     let listens: Vec<String> = settings.listens().iter().map(ToString::to_string).collect();
     let mut environment = vec![
         appid,
-        variable("WECHAT_SECRET_FILE", format!("{SECRETS}/secret")),
+        variable(
+            "WECHAT_SECRET_FILE",
+            format!("{}/{}", secret_folder(settings), settings.secret_key),
+        ),
         variable("WECHAT_SIDECAR_ADMIN", settings.admin.to_string()),
         variable("WECHAT_SIDECAR_LISTEN", listens.join(",")),
     ];

@@ -64,8 +64,13 @@ pub struct Printed {
     pub stderr: String,
 }
 
-/// The names of both webhooks, without the prefix.
-pub const WEBHOOKS: [&str; 2] = ["namespace.inject", "pod.inject"];
+/// The names of all webhooks, without the prefix.
+pub const WEBHOOKS: [&str; 4] = [
+    "namespace.inject",
+    "pod.inject",
+    "unclear-namespace.inject",
+    "unclear-pod.inject",
+];
 
 /// A clock in the cluster may be slow.
 const EARLIER: Duration = Duration::from_secs(3600);

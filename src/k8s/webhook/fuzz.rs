@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::review::Review;
+use super::review::{NamespaceLabel, Review};
 use crate::k8s::inject::{InjectedPod, Injector, Outcome};
 
 /// Reads `data` as an AdmissionReview, and answers it.
@@ -11,7 +11,7 @@ pub fn review(data: &[u8]) {
         return;
     };
     let injector = Injector::default();
-    let reply = review.answer(&injector, &Value::Null);
+    let reply = review.answer(&injector, &Value::Null, NamespaceLabel::Clear);
     let reply: Value = serde_json::from_slice(&reply.body).expect("a reply that is no JSON");
     assert!(reply["response"]["allowed"].is_boolean());
     // A number that is too large is one to `Review`, which skips it, and none to this parser.

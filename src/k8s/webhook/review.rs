@@ -19,6 +19,15 @@ const MOST_VALUES: usize = 600_000;
 #[derive(Debug)]
 pub(super) struct Review(ReviewRequest);
 
+/// What is known of the label of a pod's namespace, by the webhook that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NamespaceLabel {
+    /// The pod or its namespace asks for a sidecar.
+    Clear,
+    /// It is neither `enabled` nor `disabled`.
+    Unclear,
+}
+
 /// The parts that matter. All others are skipped.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,11 +112,18 @@ impl Review {
     }
 
     /// The answer of `injector` about the pod. `namespace` is the Namespace object, if it is known.
-    pub(super) fn answer(&self, injector: &Injector, namespace: &Value) -> ReviewReply {
+    pub(super) fn answer(
+        &self,
+        injector: &Injector,
+        namespace: &Value,
+        label: NamespaceLabel,
+    ) -> ReviewReply {
         let object = &self.0.object;
-        let outcome = match self.not_for_us() {
-            Some(reason) => Ok(Outcome::Unchanged(reason)),
-            None => injector.inject(InjectedPod { object, namespace }),
+        let pod = InjectedPod { object, namespace };
+        let outcome = match (self.not_for_us(), label) {
+            (Some(reason), _) => Ok(Outcome::Unchanged(reason)),
+            (None, NamespaceLabel::Clear) => injector.inject(pod),
+            (None, NamespaceLabel::Unclear) => injector.inject_in_unclear_namespace(pod),
         };
         let mut response = json!({ "uid": self.0.uid, "allowed": true });
         let (reviewed, said) = match outcome {
@@ -221,7 +237,7 @@ mod tests {
         });
         let reviewed = |request: &Value| {
             review(request)
-                .answer(&Injector::default(), &Value::Null)
+                .answer(&Injector::default(), &Value::Null, NamespaceLabel::Clear)
                 .reviewed
         };
         assert_eq!(reviewed(&request), Reviewed::Injected);

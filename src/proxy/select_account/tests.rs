@@ -30,9 +30,9 @@ fn accounts(more: &[(&str, &str)]) -> Accounts {
         egress: None,
         connect_timeout: Duration::from_secs(3),
     };
-    let client = api::client(&connect).unwrap();
+    let client = api::client(&connect, Arc::default()).unwrap();
     let connector = Arc::new(Connector::new(connect).unwrap());
-    let factory = AccountFactory::new(client, connector, Duration::from_secs(1));
+    let factory = AccountFactory::new(client, connector, Duration::from_secs(1), Arc::default());
     let open = |(appid, name): &(&str, &str)| {
         let secret = Arc::new(SecretSource::fixed(Secret::new("s")));
         let mut options = Options::new(*appid, Some(secret));

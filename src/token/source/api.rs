@@ -12,6 +12,7 @@ use super::{TokenError, TokenErrorKind, lenient};
 pub use crate::client::api::{Client, ClientError};
 use crate::{
     client::api::{ApiRequest, ApiResponse, Error},
+    metrics::Metrics,
     net::{
         connector::{ConnectOptions, Connector},
         origin::Origin,
@@ -31,9 +32,9 @@ const MAX_REPLY: usize = 64 * 1024;
 /// How long to wait for a secret file to be read again. It may be on a network.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A client for token requests, which connects as calls do.
-pub fn client(options: &ConnectOptions) -> Result<Client, ClientError> {
-    Client::as_calls(options, REQUEST_TIMEOUT)
+/// A client for token requests, which connects as calls do. Its connections are counted in `metrics`.
+pub fn client(options: &ConnectOptions, metrics: Arc<Metrics>) -> Result<Client, ClientError> {
+    Client::as_calls(options, REQUEST_TIMEOUT, metrics)
 }
 
 /// Sends the sidecar's own requests to the API of one account, over the same upstream as its calls.

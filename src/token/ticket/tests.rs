@@ -33,7 +33,7 @@ fn tickets(id: &str, corps: &Corps) -> Tickets {
         daily_fetches: 500,
         patience: second,
     };
-    let client = api::client(&options).unwrap();
+    let client = api::client(&options, Arc::default()).unwrap();
     let source = AccountSource::File(TokenFile::new("/nowhere"));
     let client = TicketClient {
         appid: "ww1".to_owned(),
