@@ -125,13 +125,14 @@ impl Upstream {
     }
 
     /// Sends `call`, and returns when the head of the reply has arrived. With `fresh`, a new connection is
-    /// opened.
+    /// opened. `observe` is told how long the reply took, or how long it was waited for.
     // Not an `async fn`, because those copy their arguments once more.
     #[allow(clippy::manual_async_fn)]
     pub fn send(
         &self,
         call: UpstreamRequest,
         fresh: bool,
+        observe: impl FnOnce(Duration),
     ) -> impl Future<Output = Result<Response<ResponseBody>, SendError>> {
         async move {
             let idle = if fresh { None } else { self.pool.take().await };
@@ -144,7 +145,9 @@ impl Upstream {
             let reply = poll_fn(|cx| connection.poll_reply(&self.options, cx)).await;
             let given_up = matches!(reply, Err(SendError::TimedOut(_) | SendError::Stalled(_)));
             if reply.is_ok() || given_up {
-                self.metrics.latency(started.elapsed());
+                let after = started.elapsed();
+                self.metrics.latency(after);
+                observe(after);
             }
             let reply = reply?;
             let (idle, pool) = (self.options.idle_timeout, self.pool.clone());

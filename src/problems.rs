@@ -9,7 +9,7 @@ mod kind;
 mod phase;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt::Display,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -28,6 +28,12 @@ use phase::{Notice, Phase, ProblemEvent};
 /// How much of a cause is kept, in characters.
 const LONGEST_CAUSE: usize = 400;
 
+/// How many problems that ended are kept, of each account.
+const PAST_PROBLEMS: usize = 5;
+
+/// How long they are kept.
+const PAST_PROBLEMS_LIFE: Duration = Duration::from_secs(3600);
+
 /// How much of a rid is kept, in characters.
 const LONGEST_RID: usize = 64;
 
@@ -44,6 +50,8 @@ pub struct Problems {
 #[derive(Debug, Default)]
 struct ProblemList {
     problems: BTreeMap<Kind, Problem>,
+    /// Those that ended last, the newest first.
+    past: VecDeque<PastProblem>,
     places: CredentialPlaces,
 }
 
@@ -110,6 +118,15 @@ pub struct OpenProblem {
     pub cause: Option<String>,
     /// Whose fault it is, and what to do.
     pub advice: String,
+}
+
+/// A problem that is over.
+#[derive(Clone, Debug)]
+pub struct PastProblem {
+    /// What was known of it at its end.
+    pub problem: OpenProblem,
+    /// When it ended.
+    pub ended_at: Instant,
 }
 
 impl Problems {
@@ -211,6 +228,13 @@ impl Problems {
         kinds.filter_map(|kind| self.report(&list, *kind)).collect()
     }
 
+    /// The last problems that ended within the hour, the newest first.
+    pub fn past(&self) -> Vec<PastProblem> {
+        let list = self.lock();
+        let recent = |past: &&PastProblem| past.ended_at.elapsed() < PAST_PROBLEMS_LIFE;
+        list.past.iter().filter(recent).cloned().collect()
+    }
+
     /// The kinds of the open problems.
     pub fn open_kinds(&self) -> Vec<Kind> {
         let list = self.lock();
@@ -230,10 +254,18 @@ impl Problems {
 
     /// Puts a problem into its next phase. The log is told without the lock.
     fn advance(&self, mut list: MutexGuard<'_, ProblemList>, kind: Kind, event: ProblemEvent) {
-        let problem = list.problem(kind);
-        let before = problem.phase;
-        let (phase, notice) = before.after(event, Instant::now());
-        problem.phase = phase;
+        let before = list.problem(kind).phase;
+        let now = Instant::now();
+        let (phase, notice) = before.after(event, now);
+        if before.is_open()
+            && !phase.is_open()
+            && let Some(problem) = self.report(&list, kind)
+        {
+            let ended_at = now;
+            list.past.truncate(PAST_PROBLEMS - 1);
+            list.past.push_front(PastProblem { problem, ended_at });
+        }
+        list.problem(kind).phase = phase;
         let curable = matches!(phase, Phase::Open { cured: false, .. });
         let bit = Kinds::of(kind).0;
         match curable {

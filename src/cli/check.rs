@@ -187,7 +187,7 @@ impl Report {
         let Some(call) = harmless("", "") else {
             return false;
         };
-        let sent = upstream.send(call, true).await;
+        let sent = upstream.send(call, true, drop).await;
         let answered = sent.is_ok();
         match sent {
             Ok(reply) => self.upstream_reply(config, connector, reply).await,
@@ -300,7 +300,7 @@ impl Report {
             config.upstream,
             Arc::new(Metrics::default()),
         );
-        match upstream.send(call, true).await {
+        match upstream.send(call, true, drop).await {
             Ok(reply) => {
                 if query.is_empty()
                     && let Some(origin) = connector.origins().first()

@@ -80,11 +80,12 @@ impl Pools {
         key: Option<&Arc<UpstreamKey>>,
         call: UpstreamRequest,
         fresh: bool,
+        observe: impl FnOnce(Duration),
     ) -> Result<Response<ResponseBody>, SendError> {
         let own = key.map(|key| self.pool_of(key));
         let upstream = own.as_deref().unwrap_or(&self.common);
         // A future that is pinned where it is made is not moved again, which would copy it.
-        pin!(upstream.send(call, fresh)).await
+        pin!(upstream.send(call, fresh, observe)).await
     }
 
     /// Closes connections that were idle for too long, drops upstreams that no account uses any more, and

@@ -28,6 +28,16 @@ impl Errcodes {
         *counts.entry((slot, code)).or_default() += 1;
     }
 
+    /// How often each code was answered at all endpoints, and in requests of the sidecar's own. `None` is the rest.
+    pub(super) fn by_code(&self) -> BTreeMap<Option<i64>, u64> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sums = BTreeMap::new();
+        for ((_, code), count) in counts.iter() {
+            *sums.entry(*code).or_default() += count;
+        }
+        sums
+    }
+
     /// The slot, the label of the code, and the count of all that occurred.
     pub(super) fn all(&self) -> Vec<(usize, String, u64)> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -41,6 +41,20 @@ labels! {
     }
 }
 
+impl Outcome {
+    /// Whether the app did not get what it asked for, and WeChat's API gave no reason of the app's.
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Accepted | Self::Errcode | Self::Local => false,
+            Self::UpstreamError
+            | Self::Refused
+            | Self::Remembered
+            | Self::Rejected
+            | Self::Failed => true,
+        }
+    }
+}
+
 labels! {
     /// How the account of a call was selected.
     Selection {

@@ -7,8 +7,10 @@ use std::{
 
 use super::{
     AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, Encoder, Family, Fetched, Handed, Kept,
-    Metrics, Outcome, Reload, Selection, Skipped, StoreEvent, Ticket, at, fetches, process,
-    tickets,
+    Metrics, Outcome, Reload, Selection, Skipped, StoreEvent, Ticket,
+    account::at,
+    kept::{fetches, tickets},
+    process,
 };
 
 families! {
@@ -240,10 +242,9 @@ impl Page {
     }
 
     fn process(&mut self, metrics: &Metrics) {
-        let counts = (0..=BUCKETS.len()).map(|at| metrics.latency.sum(at));
-        let micros = metrics.latency.sum(BUCKETS.len() + 1);
+        let (counts, sum) = (metrics.latency.counts(), metrics.latency.sum());
         self.0
-            .histogram(&LATENCY, &BUCKETS, counts, micros as f64 / 1e6);
+            .histogram(&LATENCY, &BUCKETS, counts.into_iter(), sum);
         self.0.family(&CONNECTS);
         for (at, outcome) in ["failed", "made"].into_iter().enumerate() {
             let value = metrics.connects.sum(at) as f64;

@@ -226,3 +226,27 @@ fn what_recurs_elsewhere_is_another_matter() {
     let open = problems.open();
     assert_eq!((open[0].count, &open[0].endpoints[..]), (2, &["/0"][..]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_problem_that_ended_is_told_of_for_an_hour() {
+    let problems = Problems::default();
+    problems.occurred_times(Kind::Timeout, 7, at("/0"));
+    pass(&problems, 20).await;
+    assert!(problems.past().is_empty());
+    pass(&problems, 41).await;
+    let past = problems.past();
+    let ended = &past[0].problem;
+    assert_eq!((past.len(), ended.kind, ended.count), (1, Kind::Timeout, 7));
+    assert_eq!(ended.endpoints, ["/0"]);
+    assert!(ended.lasts >= Duration::from_secs(60) && problems.open().is_empty());
+    // The newest come first, and no more than five.
+    for _ in 0..10 {
+        problems.occurred(Kind::Busy, Occurrence::default());
+        pass(&problems, 61).await;
+    }
+    let past = problems.past();
+    assert_eq!((past.len(), past[0].problem.kind), (5, Kind::Busy));
+    assert!(past[0].ended_at > past[1].ended_at);
+    pass(&problems, 3600).await;
+    assert!(problems.past().is_empty());
+}

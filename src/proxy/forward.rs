@@ -72,11 +72,12 @@ impl Proxy {
             Turn::First | Turn::Replay => None,
         };
         let upstream = call.account.upstream.as_ref();
+        let observe = |after| call.account.metrics.latency(after);
         let request = self.upstream_request(call, body, edit)?;
-        let mut sent = pin!(self.pools.send(upstream, request, false)).await;
+        let mut sent = pin!(self.pools.send(upstream, request, false, observe)).await;
         if let Some(body) = spare.filter(|_| was_closing(&sent)) {
             let request = self.upstream_request(call, body, edit)?;
-            let again = self.pools.send(upstream, request, true);
+            let again = self.pools.send(upstream, request, true, observe);
             let again = Box::pin(again).await;
             // It is not known whether WeChat saw the first one.
             if !again.as_ref().is_err_and(SendError::nothing_sent) {

@@ -1,0 +1,202 @@
+//! The counters of one account.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Duration;
+
+use super::{
+    Cause, ENDPOINT_LABELS, Fetched, Handed, Kept, Outcome, Selection, Skipped, StoreEvent, Ticket,
+    block::Block,
+    errcodes::{Errcodes, OWN_REQUEST},
+    history::{History, LastHour, Tally},
+    kept::{fetches, tickets},
+    latency::Latency,
+    recent_fetches::{RecentFetch, RecentFetches},
+};
+use crate::problems::Problems;
+
+/// Counters of one account, and its problems.
+#[derive(Debug)]
+pub struct AccountMetrics {
+    /// Each counter is an offset into it.
+    pub(super) cells: Block,
+    pub(super) errcodes: Errcodes,
+    latency: Latency,
+    recent_fetches: RecentFetches,
+    history: Mutex<History>,
+    /// What is wrong.
+    pub problems: Problems,
+}
+
+/// The cells.
+pub(super) mod at {
+    use crate::metrics::{
+        Cause, ENDPOINT_LABELS, Fetched, Handed, Kept, Outcome, Selection, Skipped, StoreEvent,
+        Ticket,
+    };
+
+    pub(in crate::metrics) const CALLS: usize = 0;
+    pub(in crate::metrics) const REFUSALS: usize = CALLS + (ENDPOINT_LABELS + 1) * Outcome::ALL.len();
+    pub(in crate::metrics) const REPLAYS: usize = REFUSALS + 1;
+    pub(in crate::metrics) const SKIPPED: usize = REPLAYS + Outcome::ALL.len();
+    pub(in crate::metrics) const FETCHES: usize = SKIPPED + Skipped::ALL.len();
+    pub(in crate::metrics) const FORCED: usize =
+        FETCHES + Kept::ALL.len() * Cause::ALL.len() * Fetched::ALL.len();
+    pub(in crate::metrics) const NOT_HELD: usize = FORCED + 1;
+    pub(in crate::metrics) const STORE: usize = NOT_HELD + 1;
+    pub(in crate::metrics) const TICKETS: usize = STORE + StoreEvent::ALL.len();
+    pub(in crate::metrics) const SELECTED: usize = TICKETS + Ticket::ALL.len() * Handed::ALL.len();
+    pub(in crate::metrics) const END: usize = SELECTED + Selection::ALL.len();
+}
+
+impl Default for AccountMetrics {
+    fn default() -> Self {
+        Self {
+            cells: Block::new(at::END),
+            errcodes: Errcodes::default(),
+            latency: Latency::default(),
+            recent_fetches: RecentFetches::default(),
+            history: Mutex::default(),
+            problems: Problems::default(),
+        }
+    }
+}
+
+impl AccountMetrics {
+    /// Those of the account with this id.
+    pub fn of(account: &str) -> Self {
+        Self {
+            problems: Problems::of(account),
+            ..Self::default()
+        }
+    }
+
+    /// A call to the endpoint with label `slot` ended.
+    pub fn call(&self, slot: usize, outcome: Outcome) {
+        self.cells
+            .add(at::CALLS + slot * Outcome::ALL.len() + outcome as usize);
+    }
+
+    /// Counts a call whose account was selected.
+    pub fn selected(&self, way: Selection) {
+        self.cells.add(at::SELECTED + way as usize);
+    }
+
+    /// A request of our own, for a token or a ticket, was answered with `code`.
+    pub fn errcode(&self, code: i64) {
+        self.errcodes.add(OWN_REQUEST, code);
+    }
+
+    /// A call to the endpoint with label `slot` was answered with `code`.
+    pub fn errcode_of_call(&self, slot: usize, code: i64) {
+        self.errcodes.add(slot, code);
+    }
+
+    /// Counts a refusal of a token that the sidecar had put in.
+    pub fn refusal(&self) {
+        self.cells.add(at::REFUSALS);
+    }
+
+    /// Counts a replay that ended.
+    pub fn replay(&self, outcome: Outcome) {
+        self.cells.add(at::REPLAYS + outcome as usize);
+    }
+
+    /// Counts a refused call that was not replayed.
+    pub fn skipped(&self, reason: Skipped) {
+        self.cells.add(at::SKIPPED + reason as usize);
+    }
+
+    /// Counts the time until the head of a reply arrived, or until the call was given up.
+    pub fn latency(&self, after: Duration) {
+        self.latency.observe(after);
+    }
+
+    /// Counts a fetch of a token or a ticket that ended.
+    pub fn fetch(&self, kept: Kept, cause: Cause, fetched: Fetched) {
+        self.cells.add(fetches(kept, cause, fetched));
+        if kept == Kept::Token {
+            self.recent_fetches.add(cause, fetched);
+        }
+    }
+
+    /// The last fetches of a token, the newest first.
+    pub fn recent_fetches(&self) -> Vec<RecentFetch> {
+        self.recent_fetches.all()
+    }
+
+    /// Counts a call for a ticket that was answered here.
+    pub fn ticket(&self, ticket: Ticket, handed: Handed) {
+        self.cells.add(tickets(ticket, handed));
+    }
+
+    /// Counts a request for a forced refresh, which is ignored.
+    pub fn forced(&self) {
+        self.cells.add(at::FORCED);
+    }
+
+    /// Counts an event at the store.
+    pub fn store(&self, event: StoreEvent) {
+        self.cells.add(at::STORE + event as usize);
+    }
+
+    /// Counts a call whose body was not buffered.
+    pub fn not_held(&self) {
+        self.cells.add(at::NOT_HELD);
+    }
+
+    /// How often calls were sent once more, by their final outcome. Outcomes that did not occur are left out.
+    pub fn replays(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let cells = Outcome::ALL.iter().map(|outcome| (outcome.label(), at::REPLAYS + *outcome as usize));
+        self.occurred(cells)
+    }
+
+    /// How often refused calls were not sent again, by the reason. Reasons that did not occur are left out.
+    pub fn replays_skipped(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let cells = Skipped::ALL.iter().map(|reason| (reason.label(), at::SKIPPED + *reason as usize));
+        self.occurred(cells)
+    }
+
+    fn occurred(
+        &self,
+        cells: impl Iterator<Item = (&'static str, usize)>,
+    ) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = cells.map(|(label, cell)| (label, self.cells.sum(cell)));
+        counts.filter(|(_, count)| *count > 0)
+    }
+
+    /// Puts what was counted since the last time into the history, as of `minute`. To be called at the end of each
+    /// minute at least.
+    pub fn record(&self, minute: u64) {
+        let tally = self.tally();
+        self.history().record(minute, tally);
+    }
+
+    /// The last hour, up to and with `minute`.
+    pub fn last_hour(&self, minute: u64) -> LastHour {
+        let tally = self.tally();
+        let mut history = self.history();
+        history.record(minute, tally);
+        history.last_hour(minute)
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that was counted since the start.
+    fn tally(&self) -> Tally {
+        let ended = |outcome: &Outcome| {
+            let slots = 0..=ENDPOINT_LABELS;
+            let cells = slots.map(|slot| at::CALLS + slot * Outcome::ALL.len() + *outcome as usize);
+            cells.map(|cell| self.cells.sum(cell)).sum::<u64>()
+        };
+        let failed = Outcome::ALL.iter().filter(|outcome| outcome.is_failure());
+        Tally {
+            calls: Outcome::ALL.iter().map(ended).sum(),
+            failed: failed.map(ended).sum(),
+            latency: self.latency.counts(),
+            errcodes: self.errcodes.by_code(),
+        }
+    }
+}
