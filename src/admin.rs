@@ -1,14 +1,16 @@
 //! The admin port. Everybody who reaches it may read probes and metrics; all else is for loopback peers only.
 
+mod accounts;
 mod problems;
 mod reloads;
+mod status;
+mod status_page;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use serde_json::{Map, Value, json};
 use tokio::{
     net::TcpListener,
     sync::Notify,
@@ -20,11 +22,9 @@ use crate::{
     body::budget::ByteBudget,
     http_host::{self, HostReply, HostRequest, Service, Visit, page, text},
     log::Log,
-    metrics::{AccountPage, CONTENT_TYPE, Metrics, Page, ProcessPage, Ticket, TokenPage},
-    problems::Kind,
+    metrics::{AccountPage, CONTENT_TYPE, Metrics, Page, ProcessPage, TokenPage},
     proxy::{GuardOptions, STATUS_HEADER, guard::Exposure},
     server::{Drain, Workers},
-    token::{keeper, ticket::expires_in},
 };
 
 /// What the admin port serves.
@@ -48,9 +48,23 @@ pub struct Admin {
     pub allow_hosts: Vec<String>,
     /// The last reload of the configuration.
     pub readings: Arc<Reloads>,
+    /// The limits in force.
+    pub limits: Limits,
+}
+
+/// The limits that the status page shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most connections of apps.
+    pub app_connections: usize,
+    /// The most connections to WeChat.
+    pub upstream_connections: usize,
+    /// The threads that serve calls.
+    pub workers: usize,
 }
 
 pub use reloads::Reloads;
+use status::StatusQuery;
 
 /// The value of [`STATUS_HEADER`] in each reply of the admin port. A port for calls never sends it: its own values differ,
 /// and it removes the header from WeChat's replies.
@@ -85,6 +99,8 @@ GET  /readyz     200 while the default account has a token that WeChat takes, or
                  process is not about to end; ?account=APPID or NAME asks about one
 GET  /startupz   200 once every account's first token request has ended, well or badly
 GET  /metrics    Prometheus text
+GET  /status.json
+                 loopback only: all that the page shows, which a browser gets at / from this machine
 GET  /accounts   loopback only: what is wrong; each account's token, its age and expiry; how the configuration was read
 GET  /log-level  loopback only: the level of the log; PUT sets it
 POST /shutdown   loopback only, with --enable-shutdown: drain and exit (/quitquitquit is the same)
@@ -139,6 +155,9 @@ impl Admin {
             ("/readyz", true) => return self.ready(head.uri.query()),
             ("/startupz", true) => return self.started(),
             ("/metrics", true) => return self.metrics(),
+            ("/", true) if is_loopback(peer) && status_page::is_wanted(&head.headers) => {
+                return status_page::answer();
+            }
             ("/", true) => return text(StatusCode::OK, INDEX.trim_end()),
             _ => {}
         }
@@ -152,6 +171,10 @@ impl Admin {
             );
         }
         match (path, &head.method) {
+            ("/status.json", _) if get => {
+                let query = StatusQuery::of(head.uri.query());
+                page("application/json", self.status(&query).to_string())
+            }
             ("/accounts", _) if get => self.accounts(),
             ("/log-level", _) if get => match &self.log {
                 Some(log) => text(StatusCode::OK, &log.levels.get()),
@@ -159,7 +182,7 @@ impl Admin {
             },
             ("/log-level", &Method::PUT) => self.set_log_level(body).await,
             ("/shutdown" | "/quitquitquit", &Method::POST) => self.shut_down(),
-            ("/accounts" | "/log-level" | "/shutdown" | "/quitquitquit", _) => {
+            ("/accounts" | "/status.json" | "/log-level" | "/shutdown" | "/quitquitquit", _) => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "see GET /")
             }
             _ => text(StatusCode::NOT_FOUND, "see GET /"),
@@ -248,22 +271,6 @@ impl Admin {
         page(CONTENT_TYPE, Page::of(&self.metrics, process, &accounts))
     }
 
-    fn accounts(&self) -> HostReply {
-        let accounts = self.directory.now();
-        let default = accounts.default_account();
-        let is_default = |account| default.is_some_and(|default| Arc::ptr_eq(default, account));
-        let accounts: Vec<Value> = accounts
-            .iter()
-            .map(|account| describe(account, is_default(account)))
-            .collect();
-        let status = json!({
-            "problems": problems::describe(&self.directory, &self.metrics),
-            "accounts": accounts,
-            "configuration": self.readings.describe(),
-        });
-        page("application/json", format!("{status}\n"))
-    }
-
     async fn set_log_level(&self, body: Incoming) -> HostReply {
         let body = timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect()).await;
         let Ok(Ok(body)) = body else {
@@ -334,36 +341,4 @@ fn shown(account: &Account) -> AccountPage<'_> {
         }),
         fetches: (fetches, account.options.daily_fetches),
     }
-}
-
-fn describe(account: &Account, is_default: bool) -> Value {
-    let status = account.keeper.status();
-    let token = status.token.filter(|token| token.is_alive());
-    let tickets: Map<String, Value> = account.tickets.status().map(ticket).collect();
-    json!({
-        "appid": account.appid,
-        "name": account.options.name,
-        "kind": account.api.name(),
-        "default": is_default,
-        "has_token": token.is_some(),
-        "token_age_seconds": token.as_ref().map(|token| token.age().as_secs()),
-        "token_expires_seconds": token.as_ref().map(|token| token.remaining().as_secs()),
-        "token_fetches_today": status.fetches,
-        "token_refused": status.known_dead.map(|dead| dead.reason(|error| account.options.explain(error))),
-        "tickets": tickets,
-        "ip_not_on_whitelist": account.metrics.problems.uncured_cause(Kind::IpRejected),
-        "store_answers": account.keeper.source().store_is_available(),
-        "last_error": status.error.as_ref().map(|failure| account.options.explain(&failure.error)),
-        "retry_in_seconds": status.error.as_ref().map(|error| error.retry_after.as_secs()),
-    })
-}
-
-/// The status of a ticket that was asked for before.
-fn ticket((ticket, status): (Ticket, keeper::Status)) -> (String, Value) {
-    let held = status.token.filter(|ticket| ticket.is_alive());
-    let shown = json!({
-        "expires_seconds": held.map(|ticket| expires_in(&ticket)),
-        "last_error": status.error.map(|error| error.to_string()),
-    });
-    (ticket.label().to_owned(), shown)
 }

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     account::AccountFactory,
-    admin::{Admin, Reloads},
+    admin::{Admin, Limits, Reloads},
     body::budget::ByteBudget,
     client::{self, api::ClientError, pools::Pools},
     config::Config,
@@ -224,6 +224,11 @@ impl App {
             shutdown: config.enable_shutdown.then(|| shutdown.clone()),
             allow_hosts: config.proxy.guard.allow_hosts.clone(),
             readings: reloads.clone(),
+            limits: Limits {
+                app_connections: config.server.max_connections,
+                upstream_connections: config.upstream.max_connections,
+                workers: config.server.workers,
+            },
         };
         tasks.spawn(admin.serve(self.admin));
         let mut listeners = Listeners::new(workers.clone(), drain.clone());

@@ -1,4 +1,4 @@
-//! Asks for problems once a second, and lets the log be told of them.
+//! Asks for problems once a second, and lets the log be told of them. Records the history once a minute.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) async fn watch_problems(
     files: UnusableFiles,
 ) {
     let process = &metrics.nobody.problems;
-    let mut dropped = 0;
+    let (mut dropped, mut minute) = (0, metrics.minute());
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -30,6 +30,13 @@ pub(super) async fn watch_problems(
         for account in directory.now().iter() {
             account.observe();
             account.metrics.problems.tick();
+        }
+        if metrics.minute() > minute {
+            for account in directory.now().iter() {
+                account.metrics.record(minute);
+            }
+            metrics.nobody.record(minute);
+            minute = metrics.minute();
         }
         let before = dropped;
         dropped = log.as_ref().map_or(0, Log::dropped_lines);

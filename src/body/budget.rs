@@ -24,6 +24,11 @@ impl ByteBudget {
         Box::leak(Box::new(Self { limit, held }))
     }
 
+    /// How many bytes may be held.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// How many bytes are held now.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)

@@ -36,7 +36,8 @@ pub(super) mod at {
     };
 
     pub(in crate::metrics) const CALLS: usize = 0;
-    pub(in crate::metrics) const REFUSALS: usize = CALLS + (ENDPOINT_LABELS + 1) * Outcome::ALL.len();
+    pub(in crate::metrics) const REFUSALS: usize =
+        CALLS + (ENDPOINT_LABELS + 1) * Outcome::ALL.len();
     pub(in crate::metrics) const REPLAYS: usize = REFUSALS + 1;
     pub(in crate::metrics) const SKIPPED: usize = REPLAYS + Outcome::ALL.len();
     pub(in crate::metrics) const FETCHES: usize = SKIPPED + Skipped::ALL.len();
@@ -147,13 +148,17 @@ impl AccountMetrics {
 
     /// How often calls were sent once more, by their final outcome. Outcomes that did not occur are left out.
     pub fn replays(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let cells = Outcome::ALL.iter().map(|outcome| (outcome.label(), at::REPLAYS + *outcome as usize));
+        let cells = Outcome::ALL
+            .iter()
+            .map(|outcome| (outcome.label(), at::REPLAYS + *outcome as usize));
         self.occurred(cells)
     }
 
     /// How often refused calls were not sent again, by the reason. Reasons that did not occur are left out.
     pub fn replays_skipped(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let cells = Skipped::ALL.iter().map(|reason| (reason.label(), at::SKIPPED + *reason as usize));
+        let cells = Skipped::ALL
+            .iter()
+            .map(|reason| (reason.label(), at::SKIPPED + *reason as usize));
         self.occurred(cells)
     }
 

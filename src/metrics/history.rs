@@ -84,9 +84,7 @@ impl Tally {
         Self {
             calls: self.calls.saturating_sub(before.calls),
             failed: self.failed.saturating_sub(before.failed),
-            latency: std::array::from_fn(|at| {
-                self.latency[at].saturating_sub(before.latency[at])
-            }),
+            latency: std::array::from_fn(|at| self.latency[at].saturating_sub(before.latency[at])),
             errcodes: codes.filter(|(_, count)| *count > 0).collect(),
         }
     }

@@ -26,9 +26,8 @@ pub fn write(page: &mut Encoder) {
     };
     let ticks = param::clock_ticks_per_second() as f64;
     page.single(&CPU, stat.cpu_ticks / ticks);
-    if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // Reading the folder takes one.
-        page.single(&OPEN_FDS, open.count().saturating_sub(1) as f64);
+    if let Some(open) = open_files() {
+        page.single(&OPEN_FDS, open as f64);
     }
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     page.single(&MAX_FDS, most.map_or(f64::INFINITY, |most| most as f64));
@@ -38,6 +37,36 @@ pub fn write(page: &mut Encoder) {
     if let Some(boot) = boot_time() {
         page.single(&START, boot + stat.start_ticks / ticks);
     }
+}
+
+/// What the status page shows of the process. What the system does not tell is `None`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessUse {
+    /// Resident memory, in bytes.
+    pub memory: Option<u64>,
+    /// Open file descriptors.
+    pub open_files: Option<u64>,
+    /// The most file descriptors that the process may open.
+    pub max_open_files: Option<u64>,
+}
+
+impl ProcessUse {
+    /// Reads it.
+    pub fn read() -> Self {
+        let memory = Stat::read().map(|stat| stat.resident_pages * param::page_size() as f64);
+        Self {
+            memory: memory.map(|bytes| bytes as u64),
+            open_files: open_files(),
+            max_open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+        }
+    }
+}
+
+/// How many file descriptors are open.
+fn open_files() -> Option<u64> {
+    let open = fs::read_dir("/proc/self/fd").ok()?;
+    // Reading the folder takes one.
+    Some(open.count().saturating_sub(1) as u64)
 }
 
 /// What is taken from `/proc/self/stat`. See proc_pid_stat(5).

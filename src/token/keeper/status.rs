@@ -19,6 +19,8 @@ use crate::token::{
 pub struct Status {
     /// The current token, expired or not.
     pub token: Option<Arc<Token>>,
+    /// The time until the next fetch that no call causes.
+    pub renews_in: Duration,
     /// The last failure since the last success.
     pub error: Option<NoToken>,
     /// Whether the first fetch has ended.
@@ -84,6 +86,7 @@ impl<S: TokenSource> Keeper<S> {
         let state = self.lock();
         Status {
             token: self.in_hand(),
+            renews_in: state.due().saturating_duration_since(Instant::now()),
             error: state.failure.as_ref().map(FetchFailure::report),
             tried: state.tried,
             fetches: state.token.fetches(),

@@ -1,0 +1,65 @@
+//! `/accounts`: what is wrong, and each account's token.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::{Admin, problems};
+use crate::{
+    account::Account,
+    http_host::{HostReply, page},
+    metrics::Ticket,
+    problems::Kind,
+    token::{keeper, ticket::expires_in},
+};
+
+impl Admin {
+    /// The reply to a GET of it.
+    pub(super) fn accounts(&self) -> HostReply {
+        let accounts = self.directory.now();
+        let default = accounts.default_account();
+        let is_default = |account| default.is_some_and(|default| Arc::ptr_eq(default, account));
+        let accounts: Vec<Value> = accounts
+            .iter()
+            .map(|account| describe(account, is_default(account)))
+            .collect();
+        let status = json!({
+            "problems": problems::describe(&self.directory, &self.metrics),
+            "accounts": accounts,
+            "configuration": self.readings.describe(),
+        });
+        page("application/json", format!("{status}\n"))
+    }
+}
+
+fn describe(account: &Account, is_default: bool) -> Value {
+    let status = account.keeper.status();
+    let token = status.token.filter(|token| token.is_alive());
+    let tickets: Map<String, Value> = account.tickets.status().map(ticket).collect();
+    json!({
+        "appid": account.appid,
+        "name": account.options.name,
+        "kind": account.api.name(),
+        "default": is_default,
+        "has_token": token.is_some(),
+        "token_age_seconds": token.as_ref().map(|token| token.age().as_secs()),
+        "token_expires_seconds": token.as_ref().map(|token| token.remaining().as_secs()),
+        "token_fetches_today": status.fetches,
+        "token_refused": status.known_dead.map(|dead| dead.reason(|error| account.options.explain(error))),
+        "tickets": tickets,
+        "ip_not_on_whitelist": account.metrics.problems.uncured_cause(Kind::IpRejected),
+        "store_answers": account.keeper.source().store_is_available(),
+        "last_error": status.error.as_ref().map(|failure| account.options.explain(&failure.error)),
+        "retry_in_seconds": status.error.as_ref().map(|error| error.retry_after.as_secs()),
+    })
+}
+
+/// The status of a ticket that was asked for before.
+pub(super) fn ticket((ticket, status): (Ticket, keeper::Status)) -> (String, Value) {
+    let held = status.token.filter(|ticket| ticket.is_alive());
+    let shown = json!({
+        "expires_seconds": held.map(|ticket| expires_in(&ticket)),
+        "last_error": status.error.map(|error| error.to_string()),
+    });
+    (ticket.label().to_owned(), shown)
+}

@@ -1,0 +1,287 @@
+//! `/status.json`: all that the status page shows. docs/metrics.md describes it.
+
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use serde_json::{Map, Value, json};
+
+use super::{Admin, accounts::ticket, problems, why_unready};
+use crate::{
+    account::{Account, SourceOptions},
+    metrics::{LastHour, Tally, process::ProcessUse},
+    token::source::wechat::TokenApi,
+    wechat::api::Api,
+};
+
+/// How many accounts are shown at once.
+const ACCOUNTS: usize = 20;
+
+/// How many error codes are shown of all accounts, and of each.
+const ERRCODES: usize = 32;
+const ACCOUNT_ERRCODES: usize = 8;
+
+/// What is asked for.
+#[derive(Debug, Default)]
+pub(super) struct StatusQuery {
+    /// The first account shown.
+    from: usize,
+    /// A part of an AppID or a name.
+    search: String,
+}
+
+impl StatusQuery {
+    /// Reads the query of a request. What it does not know is ignored.
+    pub(super) fn of(query: Option<&str>) -> Self {
+        let mut asked = Self::default();
+        for pair in query.into_iter().flat_map(|query| query.split('&')) {
+            match pair.split_once('=') {
+                Some(("from", text)) => asked.from = text.parse().unwrap_or_default(),
+                Some(("search", text)) => {
+                    let text = text.replace('+', " ");
+                    let text = percent_encoding::percent_decode_str(&text).decode_utf8_lossy();
+                    asked.search = text.trim().to_lowercase();
+                }
+                _ => {}
+            }
+        }
+        asked
+    }
+
+    fn matches(&self, account: &Account) -> bool {
+        let has = |text: &str| text.to_lowercase().contains(&self.search);
+        has(&account.appid) || account.options.name.as_deref().is_some_and(has)
+    }
+}
+
+impl Admin {
+    /// The document.
+    pub(super) fn status(&self, query: &StatusQuery) -> Value {
+        let minute = self.metrics.minute();
+        let accounts = self.directory.now();
+        let mut traffic = self.metrics.nobody.last_hour(minute);
+        let mut found = Vec::new();
+        for account in accounts.iter() {
+            let hour = account.metrics.last_hour(minute);
+            for (sum, more) in traffic.iter_mut().zip(&hour) {
+                sum.add(more);
+            }
+            if query.matches(account) {
+                found.push((account, hour));
+            }
+        }
+        // The sort keeps the order of the configuration among equals.
+        found.sort_by_key(|(account, _)| Reverse(is_troubled(account)));
+        let shown = found.iter().skip(query.from).take(ACCOUNTS);
+        let default = accounts.default_account();
+        let shown: Vec<Value> = shown
+            .map(|(account, hour)| {
+                let is_default = default.is_some_and(|default| Arc::ptr_eq(default, account));
+                self.account_status(account, is_default, hour)
+            })
+            .collect();
+        let problems = problems::Recent::of(&self.directory, &self.metrics);
+        let readiness = self.readiness(None);
+        json!({
+            "version": crate::VERSION,
+            "commit": crate::COMMIT,
+            "now": seconds_since_1970(),
+            "uptime_seconds": self.metrics.started_at.elapsed().as_secs_f64(),
+            "ready": readiness.is_ok(),
+            "not_ready_because": readiness.err().map(|(_, reason)| reason),
+            "problems": problems.describe(),
+            "problems_open": problems.open.len(),
+            "process": self.process_status(),
+            "traffic": self.traffic(&traffic, ERRCODES),
+            "accounts_total": accounts.iter().count(),
+            "accounts_found": found.len(),
+            "accounts_from": query.from,
+            "accounts": shown,
+        })
+    }
+
+    fn process_status(&self) -> Value {
+        let used = ProcessUse::read();
+        let open =
+            |gauge: &std::sync::atomic::AtomicI64| gauge.load(std::sync::atomic::Ordering::Relaxed);
+        json!({
+            "connections": {
+                "app": open(&self.metrics.app_connections),
+                "upstream": open(&self.metrics.upstream_connections),
+            },
+            "max_connections": {
+                "app": self.limits.app_connections,
+                "upstream": self.limits.upstream_connections,
+            },
+            "held_bytes": self.budget.held(),
+            "held_limit_bytes": self.budget.limit(),
+            "memory_bytes": used.memory,
+            "open_files": used.open_files,
+            "max_open_files": used.max_open_files,
+            "workers": self.limits.workers,
+            "log_lines_dropped": self.log.as_ref().map_or(0, crate::log::Log::dropped_lines),
+            "configuration": self.readings.describe(),
+        })
+    }
+
+    fn account_status(&self, account: &Account, is_default: bool, hour: &LastHour) -> Value {
+        let status = account.keeper.status();
+        let metrics = &account.metrics;
+        let token = status.token.filter(|token| token.is_alive());
+        let tickets: Map<String, Value> = account.tickets.status().map(ticket).collect();
+        let recent = metrics.recent_fetches().into_iter().map(|fetch| {
+            json!({
+                "seconds_ago": rounded(fetch.at.elapsed().as_secs_f64()),
+                "cause": fetch.cause.label(),
+                "outcome": fetch.outcome.label(),
+            })
+        });
+        let counts = |counts: &mut dyn Iterator<Item = (&'static str, u64)>| {
+            counts
+                .map(|(label, count)| (label.to_owned(), json!(count)))
+                .collect::<Map<_, _>>()
+        };
+        json!({
+            "appid": account.appid,
+            "name": account.options.name,
+            "api": account.api.name(),
+            "default": is_default,
+            "token": token.map(|token| json!({
+                "age_seconds": rounded(token.age().as_secs_f64()),
+                "expires_seconds": rounded(token.remaining().as_secs_f64()),
+                "renews_seconds": rounded(status.renews_in.as_secs_f64()),
+            })),
+            "token_error": status.error.as_ref().map(|failure| account.options.explain(&failure.error)),
+            "retry_seconds": status.error.as_ref().map(|error| rounded(error.retry_after.as_secs_f64())),
+            "token_source": token_source(account),
+            "fetches": {
+                "day": status.fetches,
+                "day_limit": account.options.daily_fetches,
+                "recent": recent.collect::<Vec<_>>(),
+            },
+            "store_answers": account.keeper.source().store_is_available(),
+            "tickets": tickets,
+            "replays": counts(&mut metrics.replays()),
+            "replays_skipped": counts(&mut metrics.replays_skipped()),
+            "problems_open": metrics.problems.open_kinds().len(),
+            "traffic": self.traffic(hour, ACCOUNT_ERRCODES),
+        })
+    }
+
+    /// The last hour in columns, with the most frequent error codes.
+    fn traffic(&self, hour: &LastHour, errcodes: usize) -> Value {
+        let quantiles = |part: f64| -> Vec<Option<f64>> {
+            hour.iter()
+                .map(|tally| tally.quantile(part).map(rounded))
+                .collect()
+        };
+        json!({
+            "current_seconds": rounded(self.metrics.started_at.elapsed().as_secs_f64() % 60.0),
+            "calls": column(hour, |tally| tally.calls),
+            "failed": column(hour, |tally| tally.failed),
+            "p50_seconds": quantiles(0.5),
+            "p99_seconds": quantiles(0.99),
+            "errcodes": most_frequent(hour, errcodes),
+        })
+    }
+}
+
+/// Whether the operator should look at the account first.
+fn is_troubled(account: &Arc<Account>) -> bool {
+    why_unready(account).is_some() || !account.metrics.problems.open_kinds().is_empty()
+}
+
+fn token_source(account: &Account) -> &'static str {
+    match (
+        &account.options.source,
+        account.api,
+        account.options.token_api,
+    ) {
+        (SourceOptions::File(_), ..) => "file",
+        (SourceOptions::Http(_), ..) => "http",
+        (SourceOptions::Wechat, Api::Wecom, _) => "wecom",
+        (SourceOptions::Wechat, Api::Wechat, TokenApi::Stable) => "wechat_stable",
+        (SourceOptions::Wechat, Api::Wechat, TokenApi::Classic) => "wechat_classic",
+    }
+}
+
+fn column(hour: &LastHour, count: impl Fn(&Tally) -> u64) -> Vec<u64> {
+    hour.iter().map(count).collect()
+}
+
+/// So many error codes by minute, the most frequent first. The others are summed up as `other`.
+fn most_frequent(hour: &LastHour, most: usize) -> Vec<Value> {
+    let mut sums = BTreeMap::<Option<i64>, u64>::new();
+    for (code, count) in hour.iter().flat_map(|tally| &tally.errcodes) {
+        *sums.entry(*code).or_default() += count;
+    }
+    let mut codes: Vec<i64> = sums.keys().filter_map(|code| *code).collect();
+    codes.sort_by_key(|code| Reverse(sums[&Some(*code)]));
+    let (named, others) = codes.split_at(codes.len().min(most - 1));
+    let row = |label: String, counts: Vec<u64>| {
+        let sum: u64 = counts.iter().sum();
+        json!({ "errcode": label, "counts": counts, "sum": sum })
+    };
+    let count_of =
+        |tally: &Tally, code: Option<i64>| tally.errcodes.get(&code).copied().unwrap_or(0);
+    let mut rows: Vec<Value> = named
+        .iter()
+        .map(|code| {
+            row(
+                code.to_string(),
+                column(hour, |tally| count_of(tally, Some(*code))),
+            )
+        })
+        .collect();
+    if !others.is_empty() || sums.contains_key(&None) {
+        let counts = column(hour, |tally| {
+            let others = others.iter().map(|code| count_of(tally, Some(*code)));
+            count_of(tally, None) + others.sum::<u64>()
+        });
+        rows.push(row("other".to_owned(), counts));
+    }
+    rows
+}
+
+/// To a tenth of a millisecond, since a longer number says no more.
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 1e4).round() / 1e4
+}
+
+fn seconds_since_1970() -> f64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    rounded(now.unwrap_or_default().as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_frequent_codes_are_named_and_the_others_summed_up() {
+        let codes = (1..=40).map(|code| (Some(code), u64::try_from(code).unwrap()));
+        let tally = Tally {
+            errcodes: codes.chain([(None, 1000)]).collect(),
+            ..Tally::default()
+        };
+        let hour = vec![Tally::default(), tally];
+        let rows = most_frequent(&hour, 8);
+        assert_eq!(rows.len(), 8);
+        assert_eq!(
+            rows[0],
+            json!({ "errcode": "40", "counts": [0, 40], "sum": 40 })
+        );
+        let others: u64 = (1..=33).sum::<u64>() + 1000;
+        assert_eq!(
+            rows[7],
+            json!({ "errcode": "other", "counts": [0, others], "sum": others })
+        );
+        assert!(most_frequent(&vec![Tally::default()], 8).is_empty());
+    }
+
+    #[test]
+    fn a_query_is_read_and_nonsense_in_it_ignored() {
+        let query = StatusQuery::of(Some("from=20&search=%E5%95%86+WX&x&from"));
+        assert_eq!((query.from, &*query.search), (20, "商 wx"));
+        let query = StatusQuery::of(Some("from=-1&search"));
+        assert_eq!((query.from, &*query.search), (0, ""));
+    }
+}
