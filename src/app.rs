@@ -1,12 +1,14 @@
 //! The whole sidecar: a configuration becomes bound ports, which serve until they are told to stop, and drain.
 
 mod accounts;
+mod first_line;
 pub(crate) mod open_files;
 mod problem_watch;
 mod reload;
 mod running;
 mod trust_watch;
 
+pub use first_line::say_start;
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use tokio::{
@@ -166,7 +168,8 @@ impl App {
             }
         };
         let grace = running.config.server.shutdown_grace;
-        tracing::info!(?delay, ?grace, "stopping");
+        let (delay_seconds, grace_seconds) = (delay.as_secs_f64(), grace.as_secs_f64());
+        tracing::info!(delay_seconds, grace_seconds, "stopping");
         running.drain.leave();
         if !delay.is_zero() {
             // A shutdown may be requested during the delay after a signal.
@@ -205,10 +208,13 @@ impl App {
         let hangup = self.hangup.map_or_else(hangup, Ok);
         let hangup = hangup.map_err(StartError::Signals)?;
         let source = ConfigSource::new(&config, hangup).await;
+        let access = self.log.as_ref().and_then(|log| log.access.clone());
         let workers = Workers::start(config.server, &drain, &metrics, || {
             let upstream = each_workers(config.upstream, config.server.workers);
             let pools = Pools::new(self.connector.clone(), upstream, metrics.clone());
-            let (options, metrics) = (config.proxy.clone(), metrics.clone());
+            let mut options = config.proxy.clone();
+            options.access = access.clone();
+            let metrics = metrics.clone();
             Proxy::new(options, directory.clone(), pools, budget, metrics)
         });
         let workers = workers.map_err(StartError::Workers)?;

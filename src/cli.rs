@@ -96,6 +96,7 @@ fn serve(flags: Vec<(Id, Vec<String>)>, process: &mut Process) -> Result<ExitCod
         return Ok(ExitCode::SUCCESS);
     };
     Ok(with_log(config.log.clone(), |log| {
+        app::say_start(&config);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }

@@ -187,6 +187,11 @@ impl Config {
         &self.sources.trust
     }
 
+    /// The names of the keys that are not as they are by default.
+    pub fn unusual(&self) -> Vec<&'static str> {
+        self.reading.unusual()
+    }
+
     /// The file, if there is one.
     pub fn file(&self) -> Option<&Path> {
         self.reading.file()
@@ -229,6 +234,7 @@ fn proxy(settings: &Settings, warnings: &mut Vec<String>) -> Result<proxy::Optio
             settings.list(Id::ForwardHeader, private_header)?,
         ),
         guard: network::guard(settings, warnings)?,
+        access: None,
     })
 }
 
@@ -305,11 +311,14 @@ fn upstream(settings: &Settings, idle_timeout: Duration) -> Result<client::Optio
 }
 
 fn log(settings: &Settings) -> Result<log::Options, ConfigError> {
+    let access = settings.switch(Id::AccessLog)?;
+    let part = settings.value(Id::AccessLogSample, parse::part)?;
     Ok(log::Options {
         json: settings.choice(Id::LogFormat, &[("plain", false), ("json", true)])?,
         levels: settings.value(Id::LogLevel, |text| {
             log::parse(text).map_err(|error| error.to_string())
         })?,
+        access: access.then_some(part),
     })
 }
 

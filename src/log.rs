@@ -1,5 +1,6 @@
 //! The log: plain or JSON lines on stdout. Levels can change while the process runs. Logging never blocks.
 
+pub mod access;
 mod line_writer;
 
 use std::{
@@ -22,6 +23,7 @@ use tracing_subscriber::{
     reload,
 };
 
+use access::AccessLog;
 use line_writer::{LineWriter, Priority};
 
 /// The format of lines, and the levels that are written.
@@ -31,6 +33,8 @@ pub struct Options {
     pub json: bool,
     /// The lowest level written, by module.
     pub levels: Targets,
+    /// Which part of the calls that go well has a line in the access log, from 0 to 1; `None` if there is no such log.
+    pub access: Option<f64>,
 }
 
 /// The log of this process. Clones share it.
@@ -38,6 +42,8 @@ pub struct Options {
 pub struct Log {
     /// The levels while the process runs.
     pub levels: LogLevels,
+    /// The access log, if it is wanted.
+    pub access: Option<AccessLog>,
     stdout: LineWriter,
     stderr: LineWriter,
 }
@@ -59,11 +65,16 @@ impl Log {
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let stdout = LineWriter::start(stdout, report_dropped)?;
         let stderr = LineWriter::start(stderr, report_dropped)?;
+        let json = options.json;
+        let access = options
+            .access
+            .map(|part| AccessLog::new(stdout.clone(), json, part));
         let (log, levels) = subscriber(options, stdout.clone());
         tracing::subscriber::set_global_default(log).map_err(io::Error::other)?;
         panic::set_hook(Box::new(panic_hook(stderr.clone())));
         Ok(Self {
             levels,
+            access,
             stdout,
             stderr,
         })
@@ -298,6 +309,7 @@ mod tests {
         let options = Options {
             json: true,
             levels: parse("info").unwrap(),
+            access: None,
         };
         let writer = LineWriter::start(io::sink(), |_| {}).unwrap();
         let (log, levels) = subscriber(options, writer);

@@ -382,7 +382,15 @@ impl OpenProblem {
                 "still: {sentence}"
             ),
             Notice::Over(lasted, count) => {
-                tracing::info!(account, kind, endpoint, count, ?lasted, "over: {title}");
+                let lasted_seconds = lasted.as_secs_f64();
+                tracing::info!(
+                    account,
+                    kind,
+                    endpoint,
+                    count,
+                    lasted_seconds,
+                    "over: {title}"
+                );
             }
         }
     }

@@ -21,6 +21,7 @@
 //!
 //! `replay` has the steps from the token on, for the calls that take it.
 
+mod access;
 pub mod cause;
 mod credential;
 mod cut_secrets;
@@ -42,7 +43,7 @@ mod token_endpoint;
 
 use std::{pin::pin, sync::Arc};
 
-use http::{Method, Request, Response, request::Parts};
+use http::{HeaderMap, Method, Request, Response, request::Parts};
 
 use crate::{
     account::Directory,
@@ -150,40 +151,59 @@ impl Proxy {
     /// Answers `call` in any case.
     pub async fn handle(&self, call: Request<RequestBody>, listener: &ListenerInfo) -> Reply {
         let (head, body) = call.into_parts();
+        let access = self.options.access.as_ref();
+        let mut record = access.map(|log| log.begin(Some(&head.method), &head.headers));
         let (call, body) = match self.admit(&head, body, listener).await {
             Ok(admitted) => admitted,
             Err(error) => {
-                let mut reply = self.reject(&error);
+                let mut reply = self.fail(None, &error);
                 if head.method == Method::CONNECT {
                     // A reply with status 200 would open a tunnel.
                     *reply.status_mut() = error.status();
                 }
+                if let Some(record) = record {
+                    access::record(record, None, error.outcome(), &mut reply);
+                }
                 return reply;
             }
         };
+        if let Some(record) = &mut record {
+            record.routed(call.account.id(), call.endpoint_label());
+        }
         let metrics = &call.account.metrics;
         let slot = self.metrics.slot(call.endpoint.row());
-        let (mut reply, replayable) = match pin!(self.answer(&call, body)).await {
+        let (mut reply, replayable, outcome) = match pin!(self.answer(&call, body)).await {
             Ok(answered) => {
                 metrics.call(slot, answered.outcome);
                 if matches!(answered.outcome, Outcome::Refused | Outcome::Remembered) {
                     let problems = &metrics.problems;
                     problems.recurred(Kind::EndpointRefused, call.endpoint_label());
                 }
-                (answered.reply, answered.replayable)
+                (answered.reply, answered.replayable, answered.outcome)
             }
-            Err(Unanswered { error, replayable }) => (self.fail(Some(&call), &error), replayable),
+            Err(Unanswered { error, replayable }) => {
+                let reply = self.fail(Some(&call), &error);
+                (reply, replayable, error.outcome())
+            }
         };
         if !replayable {
             metrics.not_held();
             mark(&mut reply, Mark::NotReplayable);
+        }
+        if let Some(record) = record {
+            access::record(record, Some(&call), outcome, &mut reply);
         }
         reply
     }
 
     /// The reply to a call that is rejected before it has an account.
     pub fn reject(&self, error: &ProxyError) -> Reply {
-        self.fail(None, error)
+        let mut reply = self.fail(None, error);
+        if let Some(log) = &self.options.access {
+            let record = log.begin(None, &HeaderMap::new());
+            access::record(record, None, error.outcome(), &mut reply);
+        }
+        reply
     }
 
     /// Lets the call pass the guard, and selects its account. The body of a token request may have to be read for

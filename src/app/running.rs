@@ -117,7 +117,8 @@ pub(super) async fn watch_suspensions(directory: Directory) {
     let mut suspensions = Suspensions::default();
     loop {
         let time = suspensions.next().await;
-        tracing::info!(?time, "the machine was suspended");
+        let seconds = time.as_secs_f64();
+        tracing::info!(seconds, "the machine was suspended");
         let accounts = directory.now();
         for account in accounts.iter() {
             account.keeper.suspended(time);

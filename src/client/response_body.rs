@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Duration;
 
 use super::{connection::Connection, early_response::EarlyResponse, pool::Pool};
-use crate::body::error::BodyError;
+use crate::{body::error::BodyError, log::access::AccessRecord};
 
 /// The unread part of a reply's body.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct ResponseBody {
     had_data: bool,
     idle: Duration,
     pool: Arc<Pool>,
+    /// Is told of its bytes and of its end.
+    record: Option<Box<AccessRecord>>,
 }
 
 /// The source of a body.
@@ -49,9 +51,25 @@ impl ResponseBody {
             had_data: false,
             idle,
             pool,
+            record: None,
         };
         body.release_at_end();
         body
+    }
+
+    /// Lets `record` know of the body from now on.
+    pub fn record(&mut self, record: Box<AccessRecord>) {
+        self.record = Some(record);
+        self.note_end();
+    }
+
+    /// Completes the record when the body has ended.
+    fn note_end(&mut self) {
+        if matches!(self.source, BodySource::Ended)
+            && let Some(record) = self.record.take()
+        {
+            record.complete();
+        }
     }
 
     fn release_at_end(&mut self) {
@@ -92,9 +110,16 @@ impl Body for ResponseBody {
             data => data,
         };
         this.release_at_end();
+        match (&data, &mut this.record) {
+            (Some(Ok(data)), Some(record)) => record.add_bytes(data.len()),
+            // A body that breaks off is not complete.
+            (Some(Err(_)), record) => drop(record.take()),
+            _ => {}
+        }
         if !matches!(data, Some(Ok(_))) {
             this.source = BodySource::Ended;
         }
+        this.note_end();
         Poll::Ready(data.map(|data| data.map(Frame::data)))
     }
 

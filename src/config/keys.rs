@@ -258,6 +258,10 @@ keys! {
         LogFormat = value("log-format", "FORMAT").by_default("plain");
         /// The lowest level that is logged, by module if wanted: info,hyper=warn
         LogLevel = value("log-level", "LEVEL").by_default("info");
+        /// Log each call: its account, endpoint, outcome and durations; never a query or a body
+        AccessLog = switch("access-log");
+        /// Which part of the calls that go well is in the access log: 1% or 0.01; all others always are
+        AccessLogSample = value("access-log-sample", "PART").by_default("100%");
         /// A TOML file with these keys; only a flag or the environment can name it
         Config = value("config", "FILE").like("/etc/wechat-sidecar.toml");
     }

@@ -35,6 +35,21 @@ impl Reading {
         Self(keys::keys().iter().map(texts).collect())
     }
 
+    /// The names of the keys that are not as they are by default, except for the file's.
+    pub(super) fn unusual(&self) -> Vec<&'static str> {
+        let texts = |key: &Key| match key.default {
+            DefaultValue::Text(text) => vec![text.to_owned()],
+            DefaultValue::Unset | DefaultValue::Depends(_) => Vec::new(),
+        };
+        let keys = keys::keys().iter().filter(|key| key.id != Id::Config);
+        let is_off = |texts: &[String]| matches!(texts, [text] if text == "false");
+        let unusual = keys.filter(|key| {
+            let read = self.0.get(&key.id).map(Vec::as_slice).unwrap_or_default();
+            read != texts(key) && !(key.kind == ValueKind::Switch && is_off(read))
+        });
+        unusual.map(|key| key.name).collect()
+    }
+
     pub(super) fn file(&self) -> Option<&Path> {
         self.0.get(&Id::Config)?.last().map(Path::new)
     }

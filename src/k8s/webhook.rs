@@ -164,7 +164,8 @@ async fn start(options: Options, log: Log, mut stop: StopSignals) -> Result<(), 
     let serving = http_host::serve(listener, Some(tls), webhook, HOST, drain.clone());
     let serving = tokio::spawn(serving);
     stop.recv().await;
-    tracing::info!(delay = ?options.shutdown_delay, "stopping");
+    let delay_seconds = options.shutdown_delay.as_secs_f64();
+    tracing::info!(delay_seconds, "stopping");
     let end = async {
         drain.leave();
         sleep(options.shutdown_delay).await;

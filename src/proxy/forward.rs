@@ -72,11 +72,16 @@ impl Proxy {
             Turn::First | Turn::Replay => None,
         };
         let upstream = call.account.upstream.as_ref();
-        let observe = |after| call.account.metrics.latency(after);
+        let observe = |after| {
+            call.account.metrics.latency(after);
+            call.sends.took(after);
+        };
         let request = self.upstream_request(call, body, edit)?;
+        call.sends.begin();
         let mut sent = pin!(self.pools.send(upstream, request, false, observe)).await;
         if let Some(body) = spare.filter(|_| was_closing(&sent)) {
             let request = self.upstream_request(call, body, edit)?;
+            call.sends.begin();
             let again = self.pools.send(upstream, request, true, observe);
             let again = Box::pin(again).await;
             // It is not known whether WeChat saw the first one.
@@ -140,7 +145,7 @@ impl Proxy {
                 tracing::debug!(
                     account = account.id(),
                     endpoint,
-                    code,
+                    errcode = code,
                     rid,
                     "WeChat answered an error"
                 );

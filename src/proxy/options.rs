@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::private_headers::PrivateHeaders;
-use crate::secret::SecretSource;
+use crate::{log::access::AccessLog, secret::SecretSource};
 
 /// How the token endpoints answer an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Options {
     pub private_headers: PrivateHeaders,
     /// Which calls are accepted.
     pub guard: GuardOptions,
+    /// The access log, if there is one.
+    pub access: Option<AccessLog>,
 }
 
 /// Which calls are accepted.

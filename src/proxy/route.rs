@@ -6,6 +6,7 @@ use http::{Method, request::Parts};
 
 use super::{
     ListenerInfo, Reply,
+    access::Sends,
     cause::Malformed,
     error::ProxyError,
     select_account::{self, BodyAppid, Selected, select_account, with_one_slash},
@@ -31,6 +32,8 @@ pub(super) struct Call<'a> {
     pub(super) query: Option<&'a str>,
     pub(super) endpoint: Endpoint<'a>,
     pub(super) account: Arc<Account>,
+    /// Its sends so far.
+    pub(super) sends: Sends,
 }
 
 impl<'a> Call<'a> {
@@ -65,6 +68,7 @@ impl<'a> Call<'a> {
             query: head.uri.query(),
             endpoint,
             account,
+            sends: Sends::default(),
         }))
     }
 

@@ -40,12 +40,28 @@ pub(crate) enum ParseError {
     /// It is not a number, or out of this range.
     #[error("is not a number from {0} to {1}")]
     NoCount(u32, u32),
+    /// It is not a part of a whole.
+    #[error("is no part of a whole, such as 5% or 0.05")]
+    NoPart,
     /// It is not an address.
     #[error("is not an IP address and a port")]
     NoAddress,
     /// It is not a port either.
     #[error("is neither an IP address and a port nor a port")]
     NoAddressOrPort,
+}
+
+/// A part of a whole, from 0 to 1: `5%` or `0.05`.
+pub(crate) fn part(text: &str) -> Result<f64, ParseError> {
+    let (number, whole) = match text.strip_suffix('%') {
+        Some(number) => (number.trim_end(), 100.0),
+        None => (text, 1.0),
+    };
+    let part = number.parse::<f64>().map_err(|_| ParseError::NoPart)? / whole;
+    (0.0..=1.0)
+        .contains(&part)
+        .then_some(part)
+        .ok_or(ParseError::NoPart)
 }
 
 /// The value that a name stands for.

@@ -303,7 +303,9 @@ impl<S: TokenSource> Keeper<S> {
                 }
                 let kept = self.source.kept();
                 let account = self.metrics.problems.account();
-                tracing::debug!(account, %error, retry_in = ?wait, "a request for a {} failed", kept.label());
+                let retry_seconds = wait.as_secs_f64();
+                let errcode = error.code();
+                tracing::debug!(account, errcode, %error, retry_seconds, "a request for a {} failed", kept.label());
                 problem::failed(&self.metrics.problems, kept, &error);
                 let fetched = match error.code().filter(|_| error.was_sent()) {
                     Some(code) => {
@@ -369,7 +371,16 @@ impl<S: TokenSource> Keeper<S> {
         let kept = self.source.kept();
         self.metrics.fetch(kept, cause, label);
         let account = self.metrics.problems.account();
-        tracing::info!(account, cause = cause.label(), same, expires_in = ?lifetime, next_in = ?pause, "{}", kept.label());
+        let (expires_seconds, next_seconds) = (lifetime.as_secs_f64(), pause.as_secs_f64());
+        tracing::info!(
+            account,
+            cause = cause.label(),
+            same,
+            expires_seconds,
+            next_seconds,
+            "{}",
+            kept.label()
+        );
         token
     }
 

@@ -198,10 +198,15 @@ impl Sidecar {
     }
 
     async fn address(&mut self, word: &str) -> String {
-        let word = format!("{word} address=");
-        let line = self.line(&word).await;
-        let (_, address) = line.split_once(&word).unwrap();
-        address.split_whitespace().next().unwrap().to_owned()
+        let is_json = self.line("wechat-sidecar starts").await.starts_with('{');
+        let text = match is_json {
+            true => format!("\"message\":\"{word}\",\"address\":\""),
+            false => format!("{word} address="),
+        };
+        let line = self.line(&text).await;
+        let (_, address) = line.split_once(&text).unwrap();
+        let end = |c: char| c.is_whitespace() || c == '"';
+        address.split(end).next().unwrap().to_owned()
     }
 
     /// Waits for a line of the log that contains `text`, and returns the first one.
