@@ -6,6 +6,7 @@
 mod admin_client;
 pub mod args;
 mod check;
+pub mod explain;
 mod flag;
 mod k8s_args;
 pub mod operation;
@@ -50,6 +51,7 @@ pub fn run(invocation: Invocation, mut process: Process) -> Result<ExitCode, Con
             process.block_on(probe::wait(admin_port(flags)?, until, timeout))
         }
         Operation::Shutdown => process.block_on(probe::shutdown(admin_port(flags)?)),
+        Operation::Explain(options) => explain::explain(&options),
         Operation::Inject(options) => offline::inject(&options),
         Operation::Webhook(options) => {
             let lines = Config::log(&Sources::of_process(flags)?)?;

@@ -6,6 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 use tokio::time::Duration;
 
 use super::{
+    explain::{self, ArgumentError},
     flag::flag,
     k8s_args,
     operation::{Operation, Until},
@@ -37,6 +38,18 @@ pub enum UsageError {
     Wrong(String),
 }
 
+impl From<ConfigError> for UsageError {
+    fn from(error: ConfigError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+impl From<ArgumentError> for UsageError {
+    fn from(error: ArgumentError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
 /// Parses a command line, which begins with the name of the program.
 pub fn parse<I>(args: I) -> Result<Invocation, UsageError>
 where
@@ -47,7 +60,7 @@ where
         .try_get_matches_from(&args)
         .map_err(|error| answer(&error, &args))?;
     let (name, inner) = matches.subcommand().unwrap_or(("serve", &matches));
-    let operation = operation(name, inner).map_err(|error| UsageError::Wrong(error.to_string()))?;
+    let operation = operation(name, inner)?;
     let flags = flags(&matches, name, inner)?;
     Ok(Invocation { operation, flags })
 }
@@ -73,7 +86,7 @@ fn flags(
     Ok(flags)
 }
 
-fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, ConfigError> {
+fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, UsageError> {
     Ok(match name {
         "check" => Operation::Check {
             mint: matches.get_flag("mint"),
@@ -87,6 +100,7 @@ fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, ConfigError>
             timeout: time_to_wait(matches)?,
         },
         "shutdown" => Operation::Shutdown,
+        "explain" => Operation::Explain(explain::options(matches)?),
         "inject" | "webhook" | "webhook-certs" => k8s_args::operation(name, matches)?,
         _ => Operation::Serve,
     })
@@ -140,6 +154,7 @@ pub fn command() -> Command {
         .args(keys::keys().iter().map(flag))
         .disable_help_subcommand(true)
         .subcommands(sidecars().map(|command| command.args(keys::keys().iter().map(flag))))
+        .subcommand(explain::command())
         .subcommands(k8s_args::subcommands())
 }
 

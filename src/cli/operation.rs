@@ -2,6 +2,7 @@
 
 use tokio::time::Duration;
 
+use super::explain;
 use crate::k8s::{
     inject::offline,
     webhook::{self, bootstrap},
@@ -28,6 +29,8 @@ pub enum Operation {
     },
     /// Ask a running sidecar to stop.
     Shutdown,
+    /// Say what error codes mean.
+    Explain(explain::Options),
     /// Add sidecars to Kubernetes objects in files.
     Inject(offline::Options),
     /// Add sidecars to the pods of a cluster.

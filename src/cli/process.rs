@@ -7,8 +7,9 @@ use tokio::runtime::{self, Runtime};
 use crate::rt::signals::Signals;
 
 /// The words of command lines that start no server. A signal ends what these do, as usual.
-const NO_SERVER: [&str; 10] = [
+const NO_SERVER: [&str; 11] = [
     "check",
+    "explain",
     "health",
     "inject",
     "shutdown",

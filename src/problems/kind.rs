@@ -168,6 +168,7 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wechat::codes;
 
     #[test]
     fn an_errcode_stands_for_a_problem_by_the_api_that_answers_it() {
@@ -187,6 +188,24 @@ mod tests {
         ] {
             assert_eq!(Kind::of_errcode(Api::Wechat, code), of_wechat, "{code}");
             assert_eq!(Kind::of_errcode(Api::Wecom, code), of_wecom, "{code}");
+        }
+    }
+
+    #[test]
+    fn each_errcode_that_stands_for_a_problem_is_explained() {
+        use codes::CodeList::{Component, Wechat, Wecom};
+        // WeCom documents no such code, but would mean the same by it.
+        let undocumented = [(Api::Wecom, 45011)];
+        for (api, lists) in [
+            (Api::Wechat, &[Wechat, Component][..]),
+            (Api::Wecom, &[Wecom]),
+        ] {
+            let named = (-10..1_000_000).filter(|code| Kind::of_errcode(api, *code).is_some());
+            let unexplained = named.filter(|code| {
+                let mut rows = codes::meanings(*code);
+                !rows.any(|row| lists.contains(&row.list)) && !undocumented.contains(&(api, *code))
+            });
+            assert_eq!(unexplained.collect::<Vec<_>>(), [0; 0], "{api}");
         }
     }
 

@@ -159,3 +159,25 @@ impl TokenErrorKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wechat::codes::{self, CodeList};
+
+    #[test]
+    fn each_code_of_a_token_request_is_explained() {
+        for (api, list) in [
+            (Api::Wechat, CodeList::Wechat),
+            (Api::Wecom, CodeList::Wecom),
+        ] {
+            let known = |code: &i64| TokenErrorKind::of(api, *code) != TokenErrorKind::Unknown;
+            for code in (-10..1_000_000).filter(known) {
+                assert!(
+                    codes::meanings(code).any(|row| row.list == list),
+                    "{api} {code}"
+                );
+            }
+        }
+    }
+}
