@@ -19,6 +19,7 @@ use std::{
 
 use tokio::time::{Duration, Instant};
 
+use crate::lang::{Lang, Text};
 use busiest::BusiestEndpoints;
 pub use credentials::{CredentialPlaces, WrongCredential};
 use kind::Kinds;
@@ -55,7 +56,7 @@ struct Problem {
     rid: Option<String>,
     cause: Option<String>,
     /// Advice that says more than that of the kind.
-    advice: Option<&'static str>,
+    advice: Option<Text>,
     wrong: Option<WrongCredential>,
 }
 
@@ -72,7 +73,7 @@ pub struct Occurrence<'a> {
     /// What happened, without a secret, a token or a query.
     pub cause: Option<&'a dyn Display>,
     /// Advice that says more than that of the kind.
-    pub advice: Option<&'static str>,
+    pub advice: Option<Text>,
     /// What of the account's configuration is wrong.
     pub wrong: Option<WrongCredential>,
 }
@@ -109,7 +110,9 @@ pub struct OpenProblem {
     /// The last cause.
     pub cause: Option<String>,
     /// Whose fault it is, and what to do.
-    pub advice: String,
+    pub advice: Text,
+    /// What of the account's configuration is wrong, and where that was read from.
+    pub wrong: Option<(WrongCredential, String)>,
 }
 
 impl Problems {
@@ -261,11 +264,9 @@ impl Problems {
             Phase::Open { since, count, .. } => (since.elapsed(), count),
             Phase::Over { .. } => (Duration::ZERO, 0),
         };
-        let place = problem.wrong.and_then(|wrong| list.places.name(wrong));
-        let mut advice = problem.advice.unwrap_or(kind.advice()).to_owned();
-        if let Some(place) = place {
-            advice = format!("{advice}; {place}");
-        }
+        let wrong = problem
+            .wrong
+            .and_then(|wrong| Some((wrong, list.places.place(wrong)?)));
         Some(OpenProblem {
             kind,
             account: self.account.as_deref().map(str::to_owned),
@@ -275,7 +276,8 @@ impl Problems {
             errcode: problem.errcode,
             rid: problem.rid.clone(),
             cause: problem.cause.clone(),
-            advice,
+            advice: problem.advice.unwrap_or(kind.advice_text()),
+            wrong,
         })
     }
 
@@ -313,10 +315,28 @@ impl Problem {
 impl OpenProblem {
     /// What is wrong and why, on one line.
     pub fn sentence(&self) -> String {
-        let title = self.kind.title();
-        match &self.cause {
-            Some(cause) => format!("{title}: {cause}"),
-            None => title.to_owned(),
+        self.sentence_in(Lang::En)
+    }
+
+    /// The same in `lang`. The cause is in English.
+    pub fn sentence_in(&self, lang: Lang) -> String {
+        let title = self.kind.title_in(lang);
+        match (&self.cause, lang) {
+            (Some(cause), Lang::En) => format!("{title}: {cause}"),
+            (Some(cause), Lang::Zh) => format!("{title}：{cause}"),
+            (None, _) => title.to_owned(),
+        }
+    }
+
+    /// Whose fault it is, what to do, and where what is wrong was read from.
+    pub fn advice_in(&self, lang: Lang) -> String {
+        let advice = self.advice.of(lang);
+        let place = self.wrong.as_ref();
+        let place = place.map(|(wrong, place)| wrong.read_from(place, lang));
+        match (place, lang) {
+            (Some(place), Lang::En) => format!("{advice}; {place}"),
+            (Some(place), Lang::Zh) => format!("{advice}；{place}"),
+            (None, _) => advice.to_owned(),
         }
     }
 
@@ -338,7 +358,7 @@ impl OpenProblem {
                 errcode,
                 rid,
                 "{sentence}; {}",
-                self.advice
+                self.advice_in(Lang::En)
             ),
             Notice::GoesOn(count) => tracing::warn!(
                 account,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{account::Directory, metrics::Metrics, problems::OpenProblem};
+use crate::{account::Directory, lang::Lang, metrics::Metrics, problems::OpenProblem};
 
 /// All open problems: those of the accounts, and those of the process, whose account is null.
 pub(super) fn describe(directory: &Directory, metrics: &Metrics) -> Vec<Value> {
@@ -22,6 +22,6 @@ fn describe_one(report: &OpenProblem) -> Value {
         "last_errcode": report.errcode,
         "last_rid": report.rid,
         "problem": report.sentence(),
-        "advice": report.advice,
+        "advice": report.advice_in(Lang::En),
     })
 }
