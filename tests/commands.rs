@@ -1,9 +1,15 @@
 //! The small commands, as a person types them: they need no configuration, no network and no server.
 #![allow(clippy::unwrap_used)]
 
-use std::process::{Command, Output};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
 
 use serde_json::Value;
+use wechat_sidecar::{cli::args, config::keys::keys};
 
 /// Runs the program with nothing of this process's environment but `variables`.
 fn run(args: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -100,5 +106,156 @@ fn a_code_that_is_not_known_and_what_is_no_code_end_differently() {
     }
     for args in [&["explain"][..], &["explain", "--lang", "fr", "1"]] {
         assert_eq!(ended(run(args, &[])).0, Some(64), "{args:?}");
+    }
+}
+
+/// The subcommands, without `help`.
+fn subcommands() -> BTreeSet<String> {
+    let command = args::command();
+    let names = command
+        .get_subcommands()
+        .map(|one| one.get_name().to_owned());
+    names.collect()
+}
+
+#[test]
+fn the_help_of_a_small_subcommand_shows_what_it_looks_at() {
+    let names = subcommands();
+    assert!(names.len() > 10, "{names:?}");
+    for (name, most) in [
+        ("health", 3),
+        ("wait", 5),
+        ("shutdown", 3),
+        ("check", 21),
+        ("explain", 3),
+    ] {
+        let help = printed(&[name, "--help"]);
+        assert_eq!(printed(&["help", name]), help);
+        let is_flag = |line: &&str| line.trim_start().starts_with('-');
+        let flags = help.lines().filter(is_flag).count();
+        assert!(flags <= most, "{name} shows {flags} flags: {help}");
+    }
+    for name in ["health", "wait", "shutdown", "check"] {
+        let help = printed(&[name, "--help"]);
+        assert!(
+            help.contains("--admin") && help.contains("--config"),
+            "{help}"
+        );
+        // What is not shown is taken all the same.
+        for key in keys() {
+            let flag = format!("--{}={}", key.name, key.example);
+            let parsed = args::parse(["x", name, &flag].map(Into::into));
+            assert!(parsed.is_ok(), "{name} {flag}");
+        }
+    }
+    let serve = printed(&["help", "serve"]);
+    let shown = |key: &str| serve.contains(&format!("--{key}"));
+    assert!(keys().iter().all(|key| shown(key.name)));
+}
+
+#[test]
+fn completions_know_every_subcommand_and_no_other_shell_has_some() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = printed(&["completions", shell]);
+        for name in subcommands() {
+            assert!(script.contains(&name), "{shell}: {name}");
+        }
+    }
+    let (code, text, problem) = ended(run(&["completions", "HUNTER2"], &[]));
+    assert_eq!((code, &*text), (Some(64), ""));
+    assert!(problem.contains("none of bash, zsh and fish") && !problem.contains("HUNTER2"));
+}
+
+/// A folder that does not exist, and is removed when this is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let name = format!("sidecar-{}-{}", std::process::id(), fastrand::u64(..));
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn every_subcommand_has_a_man_page() {
+    let folder = Folder::new();
+    assert_eq!(printed(&["man", "--dir", folder.0.to_str().unwrap()]), "");
+    let written = fs::read_dir(&folder.0).unwrap();
+    let written = written.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let expected = subcommands()
+        .into_iter()
+        .map(|name| format!("wechat-sidecar-{name}.1"));
+    let expected = expected.chain(["wechat-sidecar.1".to_owned()]);
+    assert_eq!(written.collect::<BTreeSet<_>>(), expected.collect());
+    for name in subcommands() {
+        let file = folder.0.join(format!("wechat-sidecar-{name}.1"));
+        let page = fs::read_to_string(file).unwrap();
+        assert_eq!(printed(&["man", &name]), page);
+        assert!(
+            page.contains(&format!(".TH wechat-sidecar-{name} 1 ")),
+            "{page}"
+        );
+    }
+    let whole = fs::read_to_string(folder.0.join("wechat-sidecar.1")).unwrap();
+    assert_eq!(printed(&["man"]), whole);
+    assert_eq!(ended(run(&["man", "serv"], &[])).0, Some(64));
+    let (code, _, problem) = ended(run(&["man", "--dir", "/dev/null/x"], &[]));
+    assert_eq!(code, Some(1));
+    assert!(problem.contains("man: "), "{problem}");
+}
+
+/// What a program prints that ends well and says nothing on stderr.
+#[track_caller]
+fn output_of(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{program}: {output:?}"
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+#[ignore = "needs bash, zsh and fish"]
+fn shells_can_read_their_completions() {
+    let folder = Folder::new();
+    fs::create_dir(&folder.0).unwrap();
+    for (shell, read_only) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {
+        let file = folder.0.join(shell);
+        fs::write(&file, printed(&["completions", shell])).unwrap();
+        output_of(shell, &[read_only, file.to_str().unwrap()]);
+    }
+    let completed = |words: &str, at: usize, word: &str| {
+        let script = format!(
+            "source '{}'; COMP_WORDS=({words}); COMP_CWORD={at}; _wechat__sidecar wechat-sidecar '{word}'; echo \"${{COMPREPLY[@]}}\"",
+            folder.0.join("bash").display(),
+        );
+        output_of("bash", &["-c", &script])
+    };
+    let flags = completed("wechat-sidecar health --", 2, "--");
+    assert_eq!(flags.trim(), "--admin --config --help");
+    assert_eq!(
+        completed("wechat-sidecar expl", 1, "expl").trim(),
+        "explain"
+    );
+}
+
+#[test]
+#[ignore = "needs groff"]
+fn man_pages_can_be_set() {
+    let folder = Folder::new();
+    printed(&["man", "--dir", folder.0.to_str().unwrap()]);
+    for entry in fs::read_dir(&folder.0).unwrap() {
+        let page = entry.unwrap().path();
+        let args = ["-man", "-Tutf8", "-Kutf8", "-ww", page.to_str().unwrap()];
+        let text = output_of("groff", &args);
+        assert!(text.contains("wechat-sidecar 0."), "{text}");
     }
 }

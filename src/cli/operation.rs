@@ -2,7 +2,7 @@
 
 use tokio::time::Duration;
 
-use super::explain;
+use super::{explain, manual};
 use crate::k8s::{
     inject::offline,
     webhook::{self, bootstrap},
@@ -31,6 +31,10 @@ pub enum Operation {
     Shutdown,
     /// Say what error codes mean.
     Explain(explain::Options),
+    /// Print the completions of a shell.
+    Completions(manual::CompletedShell),
+    /// Make man pages.
+    Man(manual::Pages),
     /// Add sidecars to Kubernetes objects in files.
     Inject(offline::Options),
     /// Add sidecars to the pods of a cluster.
