@@ -155,8 +155,13 @@ fn the_help_of_a_small_subcommand_shows_what_it_looks_at() {
 
 #[test]
 fn completions_know_every_subcommand_and_no_other_shell_has_some() {
-    for shell in ["bash", "zsh", "fish"] {
+    for (shell, words) in [
+        ("bash", "complete -F "),
+        ("zsh", "#compdef wechat-sidecar"),
+        ("fish", "complete -c wechat-sidecar "),
+    ] {
         let script = printed(&["completions", shell]);
+        assert!(script.contains(words), "{shell}: {script}");
         for name in subcommands() {
             assert!(script.contains(&name), "{shell}: {name}");
         }
