@@ -6,8 +6,10 @@
 mod admin_client;
 pub mod args;
 mod check;
+pub mod explain;
 mod flag;
 mod k8s_args;
+pub mod manual;
 pub mod operation;
 pub mod output;
 mod probe;
@@ -50,6 +52,9 @@ pub fn run(invocation: Invocation, mut process: Process) -> Result<ExitCode, Con
             process.block_on(probe::wait(admin_port(flags)?, until, timeout))
         }
         Operation::Shutdown => process.block_on(probe::shutdown(admin_port(flags)?)),
+        Operation::Explain(options) => explain::explain(&options),
+        Operation::Completions(shell) => manual::completions(args::shown(), shell),
+        Operation::Man(pages) => manual::man(args::shown(), &pages),
         Operation::Inject(options) => offline::inject(&options),
         Operation::Webhook(options) => {
             let lines = Config::log(&Sources::of_process(flags)?)?;

@@ -15,6 +15,7 @@ pub const COMMIT: &str = env!("SIDECAR_BUILD_COMMIT");
 // `tests/floors.rs` reads this list and holds the code to it.
 
 // The ground.
+pub mod lang;
 pub mod log;
 pub mod rt;
 pub mod secret;

@@ -6,6 +6,7 @@
 mod busiest;
 mod credentials;
 mod kind;
+mod open;
 mod phase;
 
 use std::{
@@ -19,11 +20,13 @@ use std::{
 
 use tokio::time::{Duration, Instant};
 
+use crate::lang::Text;
 use busiest::BusiestEndpoints;
 pub use credentials::{CredentialPlaces, WrongCredential};
 use kind::Kinds;
 pub use kind::{Cure, Kind};
-use phase::{Notice, Phase, ProblemEvent};
+pub use open::{OpenProblem, PastProblem};
+use phase::{Phase, ProblemEvent};
 
 /// How much of a cause is kept, in characters.
 const LONGEST_CAUSE: usize = 400;
@@ -63,7 +66,7 @@ struct Problem {
     rid: Option<String>,
     cause: Option<String>,
     /// Advice that says more than that of the kind.
-    advice: Option<&'static str>,
+    advice: Option<Text>,
     wrong: Option<WrongCredential>,
 }
 
@@ -80,7 +83,7 @@ pub struct Occurrence<'a> {
     /// What happened, without a secret, a token or a query.
     pub cause: Option<&'a dyn Display>,
     /// Advice that says more than that of the kind.
-    pub advice: Option<&'static str>,
+    pub advice: Option<Text>,
     /// What of the account's configuration is wrong.
     pub wrong: Option<WrongCredential>,
 }
@@ -95,38 +98,6 @@ pub enum Standing<'a> {
     Stays,
     /// It is not there.
     Gone,
-}
-
-/// An open problem, for those who ask.
-#[derive(Clone, Debug)]
-pub struct OpenProblem {
-    /// Its kind.
-    pub kind: Kind,
-    /// The account's id; `None` if it is the process's.
-    pub account: Option<String>,
-    /// How long it has been there.
-    pub lasts: Duration,
-    /// How often it occurred.
-    pub count: u64,
-    /// The labels of the endpoints that it concerns most.
-    pub endpoints: Vec<&'static str>,
-    /// The last error code.
-    pub errcode: Option<i64>,
-    /// The last rid.
-    pub rid: Option<String>,
-    /// The last cause.
-    pub cause: Option<String>,
-    /// Whose fault it is, and what to do.
-    pub advice: String,
-}
-
-/// A problem that is over.
-#[derive(Clone, Debug)]
-pub struct PastProblem {
-    /// What was known of it at its end.
-    pub problem: OpenProblem,
-    /// When it ended.
-    pub ended_at: Instant,
 }
 
 impl Problems {
@@ -293,11 +264,9 @@ impl Problems {
             Phase::Open { since, count, .. } => (since.elapsed(), count),
             Phase::Over { .. } => (Duration::ZERO, 0),
         };
-        let place = problem.wrong.and_then(|wrong| list.places.name(wrong));
-        let mut advice = problem.advice.unwrap_or(kind.advice()).to_owned();
-        if let Some(place) = place {
-            advice = format!("{advice}; {place}");
-        }
+        let wrong = problem
+            .wrong
+            .and_then(|wrong| Some((wrong, list.places.place(wrong)?)));
         Some(OpenProblem {
             kind,
             account: self.account.as_deref().map(str::to_owned),
@@ -307,7 +276,8 @@ impl Problems {
             errcode: problem.errcode,
             rid: problem.rid.clone(),
             cause: problem.cause.clone(),
-            advice,
+            advice: problem.advice.unwrap_or(kind.advice_text()),
+            wrong,
         })
     }
 
@@ -339,60 +309,6 @@ impl Problem {
         self.cause = cause;
         self.advice = what.advice;
         self.wrong = what.wrong;
-    }
-}
-
-impl OpenProblem {
-    /// What is wrong and why, on one line.
-    pub fn sentence(&self) -> String {
-        let title = self.kind.title();
-        match &self.cause {
-            Some(cause) => format!("{title}: {cause}"),
-            None => title.to_owned(),
-        }
-    }
-
-    fn log(&self, notice: Notice) {
-        // The log tells of its own dropped lines, also where there are no problems, as in the webhook.
-        if self.kind == Kind::LogDropped {
-            return;
-        }
-        let (account, kind) = (self.account.as_deref(), self.kind.label());
-        let endpoint = (!self.endpoints.is_empty()).then(|| self.endpoints.join(" "));
-        let endpoint = endpoint.as_deref();
-        let (errcode, rid) = (self.errcode, self.rid.as_deref());
-        let (sentence, title) = (self.sentence(), self.kind.title());
-        match notice {
-            Notice::Began => tracing::warn!(
-                account,
-                kind,
-                endpoint,
-                errcode,
-                rid,
-                "{sentence}; {}",
-                self.advice
-            ),
-            Notice::GoesOn(count) => tracing::warn!(
-                account,
-                kind,
-                endpoint,
-                errcode,
-                rid,
-                count,
-                "still: {sentence}"
-            ),
-            Notice::Over(lasted, count) => {
-                let lasted_seconds = lasted.as_secs_f64();
-                tracing::info!(
-                    account,
-                    kind,
-                    endpoint,
-                    count,
-                    lasted_seconds,
-                    "over: {title}"
-                );
-            }
-        }
     }
 }
 

@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use crate::{
     account::Directory,
+    lang::Lang,
     metrics::Metrics,
     problems::{OpenProblem, PastProblem, Problems},
+    wechat::api::Api,
 };
 
 /// How many problems `/status.json` shows.
@@ -14,13 +16,26 @@ const SHOWN: usize = 100;
 /// All open problems: those of the accounts, and those of the process, whose account is null.
 pub(super) fn describe(directory: &Directory, metrics: &Metrics) -> Vec<Value> {
     let all = open(directory, metrics);
-    all.iter().map(describe_one).collect()
+    all.iter()
+        .map(|(_, problem)| describe_one(problem))
+        .collect()
 }
 
-fn open(directory: &Directory, metrics: &Metrics) -> Vec<OpenProblem> {
+/// The open problems, each with the API of its account.
+fn open(directory: &Directory, metrics: &Metrics) -> Vec<(Api, OpenProblem)> {
     let accounts = directory.now();
-    let all = accounts.iter().flat_map(|account| account.problems());
-    all.chain(metrics.nobody.problems.open()).collect()
+    let mut all = Vec::new();
+    for account in accounts.iter() {
+        all.extend(
+            account
+                .problems()
+                .into_iter()
+                .map(|problem| (account.api, problem)),
+        );
+    }
+    let process = metrics.nobody.problems.open();
+    all.extend(process.into_iter().map(|problem| (Api::Wechat, problem)));
+    all
 }
 
 fn describe_one(report: &OpenProblem) -> Value {
@@ -33,46 +48,51 @@ fn describe_one(report: &OpenProblem) -> Value {
         "last_errcode": report.errcode,
         "last_rid": report.rid,
         "problem": report.sentence(),
-        "advice": report.advice,
+        "advice": report.advice_in(Lang::En),
     })
 }
 
-/// The open problems, and those that ended within the hour.
+/// The open problems, and those that ended within the hour. Each has the API of its account.
 pub(super) struct Recent {
     /// Open ones, the newest first.
-    pub(super) open: Vec<OpenProblem>,
-    past: Vec<PastProblem>,
+    pub(super) open: Vec<(Api, OpenProblem)>,
+    past: Vec<(Api, PastProblem)>,
 }
 
 impl Recent {
     /// Those of the accounts and of the process.
     pub(super) fn of(directory: &Directory, metrics: &Metrics) -> Self {
         let mut open = open(directory, metrics);
-        open.sort_by_key(|problem| problem.lasts);
+        open.sort_by_key(|(_, problem)| problem.lasts);
         let accounts = directory.now();
-        let past = |problems: &Problems| problems.past();
-        let mut past: Vec<PastProblem> = accounts
-            .iter()
-            .flat_map(|account| past(&account.metrics.problems))
-            .chain(past(&metrics.nobody.problems))
-            .collect();
-        past.sort_by_key(|past| past.ended_at.elapsed());
+        let mut past = Vec::new();
+        let mut add = |api, problems: &Problems| {
+            past.extend(problems.past().into_iter().map(|past| (api, past)));
+        };
+        for account in accounts.iter() {
+            add(account.api, &account.metrics.problems);
+        }
+        add(Api::Wechat, &metrics.nobody.problems);
+        past.sort_by_key(|(_, past)| past.ended_at.elapsed());
         Self { open, past }
     }
 
-    /// Open ones first.
-    pub(super) fn describe(&self) -> Vec<Value> {
-        let open = self.open.iter().map(|problem| shown(problem, None));
-        let past = self.past.iter().map(|past| {
+    /// Open ones first, with their texts in `lang`.
+    pub(super) fn describe(&self, lang: Lang) -> Vec<Value> {
+        let open = self
+            .open
+            .iter()
+            .map(|(api, problem)| shown(*api, problem, None, lang));
+        let past = self.past.iter().map(|(api, past)| {
             let ended = past.ended_at.elapsed().as_secs_f64();
-            shown(&past.problem, Some(ended))
+            shown(*api, &past.problem, Some(ended), lang)
         });
         open.chain(past).take(SHOWN).collect()
     }
 }
 
 /// A problem for the page. `ended` is how long ago it ended.
-fn shown(problem: &OpenProblem, ended: Option<f64>) -> Value {
+fn shown(api: Api, problem: &OpenProblem, ended: Option<f64>, lang: Lang) -> Value {
     let began = problem.lasts.as_secs_f64() + ended.unwrap_or_default();
     json!({
         "kind": problem.kind.label(),
@@ -84,8 +104,9 @@ fn shown(problem: &OpenProblem, ended: Option<f64>) -> Value {
         "endpoints": problem.endpoints,
         "errcode": problem.errcode,
         "rid": problem.rid,
-        "title": problem.kind.title(),
+        "title": problem.kind.title_in(lang),
         "cause": problem.cause,
-        "advice": problem.advice,
+        "advice": problem.advice_in(lang),
+        "link": problem.kind.link(api),
     })
 }

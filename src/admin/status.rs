@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Admin, accounts::ticket, problems, why_unready};
 use crate::{
     account::{Account, SourceOptions},
+    lang::Lang,
     metrics::{LastHour, Tally, process::ProcessUse},
     token::source::wechat::TokenApi,
     wechat::api::Api,
@@ -26,6 +27,8 @@ pub(super) struct StatusQuery {
     from: usize,
     /// A part of an AppID or a name.
     search: String,
+    /// The language of the problems' texts; English unless it is asked for.
+    lang: Option<Lang>,
 }
 
 impl StatusQuery {
@@ -34,6 +37,7 @@ impl StatusQuery {
         let mut asked = Self::default();
         for pair in query.into_iter().flat_map(|query| query.split('&')) {
             match pair.split_once('=') {
+                Some(("lang", name)) => asked.lang = Lang::named(name),
                 Some(("from", text)) => asked.from = text.parse().unwrap_or_default(),
                 Some(("search", text)) => {
                     let text = text.replace('+', " ");
@@ -87,7 +91,7 @@ impl Admin {
             "uptime_seconds": self.metrics.started_at.elapsed().as_secs_f64(),
             "ready": readiness.is_ok(),
             "not_ready_because": readiness.err().map(|(_, reason)| reason),
-            "problems": problems.describe(),
+            "problems": problems.describe(query.lang.unwrap_or(Lang::En)),
             "problems_open": problems.open.len(),
             "process": self.process_status(),
             "traffic": self.traffic(&traffic, ERRCODES),

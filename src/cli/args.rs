@@ -6,8 +6,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 use tokio::time::Duration;
 
 use super::{
+    explain::{self, ArgumentError},
     flag::flag,
     k8s_args,
+    manual::{self, ManualError},
     operation::{Operation, Until},
 };
 use crate::{
@@ -37,6 +39,24 @@ pub enum UsageError {
     Wrong(String),
 }
 
+impl From<ConfigError> for UsageError {
+    fn from(error: ConfigError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+impl From<ArgumentError> for UsageError {
+    fn from(error: ArgumentError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+impl From<ManualError> for UsageError {
+    fn from(error: ManualError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
 /// Parses a command line, which begins with the name of the program.
 pub fn parse<I>(args: I) -> Result<Invocation, UsageError>
 where
@@ -47,7 +67,7 @@ where
         .try_get_matches_from(&args)
         .map_err(|error| answer(&error, &args))?;
     let (name, inner) = matches.subcommand().unwrap_or(("serve", &matches));
-    let operation = operation(name, inner).map_err(|error| UsageError::Wrong(error.to_string()))?;
+    let operation = operation(name, inner)?;
     let flags = flags(&matches, name, inner)?;
     Ok(Invocation { operation, flags })
 }
@@ -73,7 +93,7 @@ fn flags(
     Ok(flags)
 }
 
-fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, ConfigError> {
+fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, UsageError> {
     Ok(match name {
         "check" => Operation::Check {
             mint: matches.get_flag("mint"),
@@ -87,6 +107,9 @@ fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, ConfigError>
             timeout: time_to_wait(matches)?,
         },
         "shutdown" => Operation::Shutdown,
+        "explain" => Operation::Explain(explain::options(matches)?),
+        "completions" => Operation::Completions(manual::shell(matches)?),
+        "man" => Operation::Man(manual::pages(matches, &shown())?),
         "inject" | "webhook" | "webhook-certs" => k8s_args::operation(name, matches)?,
         _ => Operation::Serve,
     })
@@ -133,31 +156,97 @@ fn answer(error: &clap::Error, args: &[OsString]) -> UsageError {
 
 /// The command line for clap. Clap checks no values, because its messages would repeat them.
 pub fn command() -> Command {
+    assembled(true)
+}
+
+/// The same without the flags that a subcommand takes and does not show.
+pub(super) fn shown() -> Command {
+    assembled(false)
+}
+
+fn assembled(with_hidden: bool) -> Command {
+    let of_sidecars = sidecars().map(|(command, own)| command.args(flags_of(own, with_hidden)));
     Command::new("wechat-sidecar")
         .version(format!("{} (commit {})", crate::VERSION, crate::COMMIT))
         .about("A reverse proxy beside your app that appends WeChat's access_token, renews it, and heals an expiry")
         .after_help(AFTERWORD)
         .args(keys::keys().iter().map(flag))
-        .disable_help_subcommand(true)
-        .subcommands(sidecars().map(|command| command.args(keys::keys().iter().map(flag))))
+        .subcommands(of_sidecars)
+        .subcommand(explain::command())
         .subcommands(k8s_args::subcommands())
+        .subcommands(manual::subcommands())
 }
 
-/// The subcommands that take the keys of the sidecar.
-fn sidecars() -> [Command; 5] {
+/// The subcommands that take the keys of the sidecar, and the keys that their help shows; `None` for all.
+fn sidecars() -> [(Command, Option<&'static [Id]>); 5] {
+    let check = Command::new("check")
+        .about("Say what of the configuration works, and call WeChat")
+        .arg(mint())
+        .after_help(OF_CHECK);
+    let health = Command::new("health")
+        .about("Ask a running sidecar whether it is alive, for images without a shell")
+        .after_help(OF_PROBES);
+    let wait = Command::new("wait")
+        .about("Wait until a running sidecar is ready")
+        .args([started(), timeout()])
+        .after_help(OF_PROBES);
+    let shutdown = Command::new("shutdown")
+        .about("Ask a running sidecar to stop; takes --enable-shutdown")
+        .after_help(OF_PROBES);
+    let serve = Command::new("serve").about("Serve apps; this is the default");
     [
-        Command::new("serve").about("Serve apps; this is the default"),
-        Command::new("check")
-            .about("Say what of the configuration works, and call WeChat")
-            .arg(mint()),
-        Command::new("health")
-            .about("Ask a running sidecar whether it is alive, for images without a shell"),
-        Command::new("wait")
-            .about("Wait until a running sidecar is ready")
-            .args([started(), timeout()]),
-        Command::new("shutdown").about("Ask a running sidecar to stop; takes --enable-shutdown"),
+        (serve.after_help(AFTERWORD), None),
+        (check, Some(&CHECKED)),
+        (health, Some(&ASKED)),
+        (wait, Some(&ASKED)),
+        (shutdown, Some(&ASKED)),
     ]
 }
+
+/// The flags of the keys. Those that are not in `own` are hidden, or left out.
+fn flags_of(own: Option<&[Id]>, with_hidden: bool) -> Vec<Arg> {
+    let is_shown = |key: &Key| own.is_none_or(|own| own.contains(&key.id));
+    let taken = keys::keys()
+        .iter()
+        .filter(|key| with_hidden || is_shown(key));
+    taken.map(|key| flag(key).hide(!is_shown(key))).collect()
+}
+
+/// The keys that say which sidecar to ask.
+const ASKED: [Id; 2] = [Id::Admin, Id::Config];
+
+/// The keys that decide what `check` meets: ports, the way to WeChat, tokens and the store.
+const CHECKED: [Id; 18] = [
+    Id::Listen,
+    Id::Admin,
+    Id::Upstream,
+    Id::UpstreamCa,
+    Id::UpstreamAddress,
+    Id::EgressProxy,
+    Id::EgressProxyCredentialsFile,
+    Id::SkipHostsFile,
+    Id::ConnectTimeout,
+    Id::UpstreamTimeout,
+    Id::TokenApi,
+    Id::Store,
+    Id::StorePasswordFile,
+    Id::StoreAuthFile,
+    Id::StoreCaFile,
+    Id::StoreFormat,
+    Id::StorePrefix,
+    Id::Config,
+];
+
+const OF_CHECK: &str = "\
+It takes all other keys of the sidecar, too, and says what is wrong with them; \
+wechat-sidecar help serve lists them.
+
+Exit codes: 0 all works, 1 something does not, 64 wrong usage or configuration.";
+
+const OF_PROBES: &str = "\
+It takes all other keys of the sidecar, too, and looks at none of them.
+
+Exit codes: 0 done, 1 failed, 64 wrong usage.";
 
 const AFTERWORD: &str = "\
 Each flag is also an environment variable, named WECHAT_SIDECAR_ and the flag in upper snake case,

@@ -2,6 +2,7 @@
 
 use tokio::time::Duration;
 
+use super::{explain, manual};
 use crate::k8s::{
     inject::offline,
     webhook::{self, bootstrap},
@@ -28,6 +29,12 @@ pub enum Operation {
     },
     /// Ask a running sidecar to stop.
     Shutdown,
+    /// Say what error codes mean.
+    Explain(explain::Options),
+    /// Print the completions of a shell.
+    Completions(manual::CompletedShell),
+    /// Make man pages.
+    Man(manual::Pages),
     /// Add sidecars to Kubernetes objects in files.
     Inject(offline::Options),
     /// Add sidecars to the pods of a cluster.

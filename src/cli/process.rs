@@ -7,10 +7,14 @@ use tokio::runtime::{self, Runtime};
 use crate::rt::signals::Signals;
 
 /// The words of command lines that start no server. A signal ends what these do, as usual.
-const NO_SERVER: [&str; 10] = [
+const NO_SERVER: [&str; 14] = [
     "check",
+    "completions",
+    "explain",
     "health",
+    "help",
     "inject",
+    "man",
     "shutdown",
     "wait",
     "webhook-certs",

@@ -52,6 +52,7 @@ impl Errcodes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wechat::codes;
 
     #[test]
     fn only_codes_that_occur_take_memory_and_unknown_ones_share_a_label() {
@@ -70,5 +71,12 @@ mod tests {
             ]
         );
         assert!(ERRCODES.is_sorted());
+    }
+
+    #[test]
+    fn each_code_with_a_label_is_explained() {
+        for code in ERRCODES {
+            assert!(codes::meanings(code).next().is_some(), "{code}");
+        }
     }
 }

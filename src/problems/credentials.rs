@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::secret::SecretSource;
+use crate::{lang::Lang, secret::SecretSource};
 
 /// What of an account's configuration is wrong, by a reply of WeChat's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,18 @@ pub enum WrongCredential {
     Appid,
     /// The secret.
     Secret,
+}
+
+impl WrongCredential {
+    /// A sentence about its place.
+    pub(super) fn read_from(self, place: &str, lang: Lang) -> String {
+        match (self, lang) {
+            (Self::Appid, Lang::En) => format!("the AppID was read from {place}"),
+            (Self::Secret, Lang::En) => format!("the secret was read from {place}"),
+            (Self::Appid, Lang::Zh) => format!("AppID 读自 {place}"),
+            (Self::Secret, Lang::Zh) => format!("secret 读自 {place}"),
+        }
+    }
 }
 
 /// Where both were given.
@@ -25,15 +37,14 @@ pub struct CredentialPlaces {
 impl CredentialPlaces {
     /// A sentence about the place of what is wrong, if it is known.
     pub fn name(&self, wrong: WrongCredential) -> Option<String> {
+        Some(wrong.read_from(&self.place(wrong)?, Lang::En))
+    }
+
+    /// The place of what is wrong, if it is known.
+    pub(super) fn place(&self, wrong: WrongCredential) -> Option<String> {
         match wrong {
-            WrongCredential::Appid => {
-                let place = self.appid.as_deref()?;
-                Some(format!("the AppID was read from {place}"))
-            }
-            WrongCredential::Secret => {
-                let place = self.secret.as_ref()?.place()?;
-                Some(format!("the secret was read from {place}"))
-            }
+            WrongCredential::Appid => self.appid.as_deref().map(str::to_owned),
+            WrongCredential::Secret => self.secret.as_ref()?.place(),
         }
     }
 }

@@ -182,13 +182,22 @@ fn two_accounts_with_a_wrong_secret_are_told_apart() {
         problems.occurred(
             Kind::TokenRequestFailed,
             Occurrence {
-                advice: Some("set the right one"),
+                advice: Some(Text {
+                    en: "set the right one",
+                    zh: "设置正确的",
+                }),
                 wrong: Some(WrongCredential::Secret),
                 ..Occurrence::default()
             },
         );
         let advice = format!("set the right one; the secret was read from {place}");
-        assert_eq!(problems.open()[0].advice, advice);
+        let open = &problems.open()[0];
+        assert_eq!(open.advice_in(Lang::En), advice);
+        assert_eq!(
+            open.advice_in(Lang::Zh),
+            format!("设置正确的；secret 读自 {place}")
+        );
+        assert_eq!(open.sentence_in(Lang::Zh), "token 请求失败");
         let line = &lines.all()[0];
         assert!(line.contains(&advice) && line.contains(account), "{line}");
         assert!(!line.contains("WECHAT_APPID") && !line.contains("HUNTER2"));

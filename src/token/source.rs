@@ -18,6 +18,7 @@ use tokio::time::Duration;
 
 use super::Token;
 use crate::{
+    lang::Text,
     metrics::{Cause, Kept},
     problems::WrongCredential,
 };
@@ -234,7 +235,7 @@ impl TokenError {
     }
 
     /// What the operator can do about it, if an error code says so.
-    pub fn advice(&self) -> Option<&'static str> {
+    pub fn advice(&self) -> Option<Text> {
         match self {
             Self::Errcode { kind, .. } => Some(kind.advice()),
             Self::Elsewhere(error) | Self::WithoutToken(error) => error.advice(),
@@ -258,7 +259,7 @@ impl TokenError {
     /// The error and the advice as a sentence.
     pub fn sentence(&self) -> String {
         match self.advice() {
-            Some(advice) => format!("{self}; {advice}"),
+            Some(advice) => format!("{self}; {}", advice.en),
             None => self.to_string(),
         }
     }

@@ -8,11 +8,16 @@ use wechat_sidecar::{
         keys::{self, ValueKind},
     },
     k8s::inject::setting,
+    lang::Lang,
     metrics::{FAMILIES, Outcome, process},
     problems::{Cure, Kind},
     proxy::{Mark, error::CODES},
     token::source::redis::COMMANDS,
-    wechat::{api, endpoint},
+    wechat::{
+        api,
+        codes::{self, CodeList},
+        endpoint,
+    },
 };
 
 use super::page::{self, Page};
@@ -136,10 +141,12 @@ fn the_table_of_problems_is_the_codes() {
                 Cure::Part => ("the next success", "下一次成功"),
                 Cure::Silence => ("silence", "不再发生"),
             };
-            let chinese = page.is_chinese();
-            assert_eq!(row[3], if chinese { theirs } else { ours }, "{row:?}");
-            // The advice in Chinese is a translation.
-            assert!(chinese || row[2] == kind.advice(), "{row:?}");
+            let (cure, lang) = match page.is_chinese() {
+                true => (theirs, Lang::Zh),
+                false => (ours, Lang::En),
+            };
+            assert_eq!(row[3], cure, "{row:?}");
+            assert_eq!(row[2], kind.advice_in(lang), "{}", page.path);
         }
     }
 }
@@ -152,12 +159,27 @@ fn the_table_of_errors_is_the_codes() {
             .iter()
             .map(|row| (row[0].parse().unwrap(), row[1].parse().unwrap()))
             .collect();
-        let known: Vec<_> = CODES
-            .iter()
-            .map(|(code, status, _)| (*code, *status))
-            .collect();
-        assert_eq!(listed, known, "{}", page.path);
+        assert_eq!(listed, CODES, "{}", page.path);
+        let ours = codes::all().filter(|row| row.list == CodeList::Sidecar);
+        assert_eq!(ours.count(), CODES.len(), "rows of the table of codes");
+        for row in &rows {
+            let meaning = codes::meanings(row[0].parse().unwrap())
+                .find(|row| row.list == CodeList::Sidecar)
+                .unwrap_or_else(|| panic!("{row:?}"))
+                .meaning;
+            let sentence = match page.is_chinese() {
+                true => format!("{}。", meaning.zh),
+                false => format!("{}.", capitalised(meaning.en)),
+            };
+            assert_eq!(row[2].replace('`', ""), sentence, "{}", page.path);
+        }
     }
+}
+
+/// The clause with a capital letter at its beginning.
+fn capitalised(clause: &str) -> String {
+    let (first, rest) = clause.split_at(1);
+    first.to_ascii_uppercase() + rest
 }
 
 #[test]

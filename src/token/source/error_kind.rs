@@ -2,7 +2,7 @@
 
 use tokio::time::Duration;
 
-use crate::wechat::api::Api;
+use crate::{lang::Text, wechat::api::Api};
 
 /// What an errcode of the token endpoints means for the next attempt. See
 /// <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken.html> and
@@ -127,35 +127,85 @@ impl TokenErrorKind {
     }
 
     /// What the operator can do about it.
-    pub fn advice(self) -> &'static str {
-        match self {
-            Self::Busy | Self::Local => "it is busy, the next attempt follows soon",
-            Self::WrongSecret => "the secret is not the AppSecret of this AppID: set the right one",
-            Self::WrongRequest => "check the AppID",
-            Self::NotWhitelisted => {
-                "add this IP to the account's IP whitelist (WeChat: 开发接口管理 → IP白名单; WeCom: 应用 → 企业可信IP)"
+    pub fn advice(self) -> Text {
+        let (en, zh) = match self {
+            Self::Busy | Self::Local => (
+                "it is busy, the next attempt follows soon",
+                "系统繁忙，很快会再次尝试",
+            ),
+            Self::WrongSecret => (
+                "the secret is not the AppSecret of this AppID: set the right one",
+                "secret 不是这个 AppID 的 AppSecret：请设置正确的",
+            ),
+            Self::WrongRequest => ("check the AppID", "检查 AppID"),
+            Self::NotWhitelisted => (
+                "add this IP to the account's IP whitelist (WeChat: 开发接口管理 → IP白名单; WeCom: 应用 → 企业可信IP)",
+                "把该 IP 加入账号的 IP 白名单（微信：开发接口管理 → IP白名单；企业微信：应用 → 企业可信IP）",
+            ),
+            Self::Frozen => (
+                "the AppSecret is frozen: unfreeze it in WeChat's console",
+                "AppSecret 已被冻结：请在微信后台解冻",
+            ),
+            Self::DailyQuota => (
+                "the day's quota of token requests is used up",
+                "当天的 token 请求配额已用完",
+            ),
+            Self::MinuteQuota => (
+                "too many token requests in this minute",
+                "这一分钟内的 token 请求过多",
+            ),
+            Self::Forbidden => (
+                "no tokens are issued to this account: see its console",
+                "该账号得不到 token：请查看其后台",
+            ),
+            Self::AwaitsAdmin => (
+                "an administrator of the account has to confirm this IP",
+                "需要账号的管理员确认该 IP",
+            ),
+            Self::RefusedForAnHour => (
+                "an administrator refused this IP: WeChat answers again in an hour",
+                "管理员拒绝了该 IP：1 小时后微信才会再次应答",
+            ),
+            Self::RefusedForADay => (
+                "an administrator refused this IP: WeChat answers again in 24 hours",
+                "管理员拒绝了该 IP：24 小时后微信才会再次应答",
+            ),
+            Self::WrongCorpSecret => (
+                "WeCom does not know this secret in this corp: set the right one (应用管理 → 应用 → Secret)",
+                "该企业没有这个 secret：请设置正确的（应用管理 → 应用 → Secret）",
+            ),
+            Self::WrongCorpid => (
+                "check the account's appid, which is the corpid (我的企业 → 企业ID)",
+                "检查账号的 appid，也就是企业ID（我的企业 → 企业ID）",
+            ),
+            Self::TooOften => (
+                "too many token requests; perhaps a wrong secret was sent from this IP, which is then blocked for an hour",
+                "token 请求过多；可能有人从该 IP 发送了错误的 secret，IP 因此被封一小时",
+            ),
+            Self::Unknown => ("see the list of return codes", "查阅返回码列表"),
+        };
+        Text { en, zh }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wechat::codes::{self, CodeList};
+
+    #[test]
+    fn each_code_of_a_token_request_is_explained() {
+        for (api, list) in [
+            (Api::Wechat, CodeList::Wechat),
+            (Api::Wecom, CodeList::Wecom),
+        ] {
+            let known = |code: &i64| TokenErrorKind::of(api, *code) != TokenErrorKind::Unknown;
+            for code in (-10..1_000_000).filter(known) {
+                assert!(
+                    codes::meanings(code).any(|row| row.list == list),
+                    "{api} {code}"
+                );
             }
-            Self::Frozen => "the AppSecret is frozen: unfreeze it in WeChat's console",
-            Self::DailyQuota => "the day's quota of token requests is used up",
-            Self::MinuteQuota => "too many token requests in this minute",
-            Self::Forbidden => "no tokens are issued to this account: see its console",
-            Self::AwaitsAdmin => "an administrator of the account has to confirm this IP",
-            Self::RefusedForAnHour => {
-                "an administrator refused this IP: WeChat answers again in an hour"
-            }
-            Self::RefusedForADay => {
-                "an administrator refused this IP: WeChat answers again in 24 hours"
-            }
-            Self::WrongCorpSecret => {
-                "WeCom does not know this secret in this corp: set the right one (应用管理 → 应用 → Secret)"
-            }
-            Self::WrongCorpid => {
-                "check the account's appid, which is the corpid (我的企业 → 企业ID)"
-            }
-            Self::TooOften => {
-                "too many token requests; perhaps a wrong secret was sent from this IP, which is then blocked for an hour"
-            }
-            Self::Unknown => "see the list of return codes",
         }
     }
 }
