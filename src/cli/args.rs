@@ -6,6 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 use tokio::time::Duration;
 
 use super::{
+    check::CheckOptions,
     flag::flag,
     k8s_args,
     operation::{Operation, Until},
@@ -75,9 +76,10 @@ fn flags(
 
 fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, ConfigError> {
     Ok(match name {
-        "check" => Operation::Check {
+        "check" => Operation::Check(CheckOptions {
             mint: matches.get_flag("mint"),
-        },
+            json: matches.get_flag("json"),
+        }),
         "health" => Operation::Health,
         "wait" => Operation::Wait {
             until: match matches.get_flag("started") {
@@ -148,8 +150,8 @@ fn sidecars() -> [Command; 5] {
     [
         Command::new("serve").about("Serve apps; this is the default"),
         Command::new("check")
-            .about("Say what of the configuration works, and call WeChat")
-            .arg(mint()),
+            .about("Say what works and what does not: configuration, files, limits, network and tokens")
+            .args([mint(), json()]),
         Command::new("health")
             .about("Ask a running sidecar whether it is alive, for images without a shell"),
         Command::new("wait")
@@ -174,6 +176,13 @@ fn mint() -> Arg {
         .long("mint")
         .action(ArgAction::SetTrue)
         .help("Request a token in any case, even a classic one, which ends the token of everybody else")
+}
+
+fn json() -> Arg {
+    Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Print what was found as one JSON document")
 }
 
 fn started() -> Arg {
@@ -225,7 +234,10 @@ mod tests {
         let invocation = parsing("x --admin a check --mint").unwrap_or_else(|_| panic!());
         assert!(matches!(
             invocation.operation,
-            Operation::Check { mint: true }
+            Operation::Check(CheckOptions {
+                mint: true,
+                json: false
+            })
         ));
         assert_eq!(invocation.flags, [(Id::Admin, vec!["a".to_owned()])]);
         let wait = parsing("x wait --timeout 1s")

@@ -24,6 +24,14 @@ const SECRET: &str = "WECHAT_SECRET";
 /// The variable with the path of a file that contains the AppSecret.
 const SECRET_FILE: &str = "WECHAT_SECRET_FILE";
 
+/// What a warning about a file says that everybody can read.
+pub(super) const OPEN_TO_ALL: &str = "everybody on this machine can read the file";
+
+/// Whether a warning is about a file that everybody can read.
+pub fn is_about_an_open_file(warning: &str) -> bool {
+    warning.contains(OPEN_TO_ALL)
+}
+
 /// The secret in the file that `id` names, if it is set.
 pub(super) fn secret(
     settings: &Settings,
@@ -115,9 +123,7 @@ pub(super) fn open(
         ConfigError::new(place.clone(), format!("the file cannot be used: {error}"))
     })?;
     if is_open_to_all(Path::new(path)) {
-        warnings.push(format!(
-            "{place}: everybody on this machine can read the file; chmod 600 it"
-        ));
+        warnings.push(format!("{place}: {OPEN_TO_ALL}; chmod 600 it"));
     }
     Ok(Arc::new(source.given_by(&place.without_line())))
 }
