@@ -66,14 +66,14 @@ pub(super) async fn check(config: &Config, options: CheckOptions) -> ExitCode {
     report.extend(states.iter().flat_map(|state| state.findings.clone()));
     report.extend(upstream::clock(&states));
     report.extend(store.findings.clone());
-    let known = token::Known {
+    let tokens = token::TokenChecks {
         config,
         mint: options.mint,
         running: &running,
         store: &store,
         upstreams: &upstreams.into_iter().zip(states).collect::<Vec<_>>(),
     };
-    report.extend(known.findings().await);
+    report.extend(tokens.findings().await);
     report.end()
 }
 

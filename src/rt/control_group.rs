@@ -13,19 +13,19 @@ const LARGEST: u64 = 1 << 50;
 
 /// A resource that a control group limits.
 #[derive(Clone, Copy, Debug)]
-struct Resource {
+struct LimitedResource {
     /// The name of its controller.
     controller: &'static str,
     /// The file that holds the limit in version 2, and in version 1.
     files: (&'static str, &'static str),
 }
 
-const MEMORY: Resource = Resource {
+const MEMORY: LimitedResource = LimitedResource {
     controller: "memory",
     files: ("memory.max", "memory.limit_in_bytes"),
 };
 
-const PIDS: Resource = Resource {
+const PIDS: LimitedResource = LimitedResource {
     controller: "pids",
     files: ("pids.max", "pids.max"),
 };
@@ -77,7 +77,7 @@ fn tightest_pids(mount: &Path, groups: &str) -> Option<PidsLimit> {
 
 /// The files that hold the limits of the groups in `groups`, which is the text of `/proc/self/cgroup`, and of those
 /// above them. In a container the mount may show the container's own group as its top, whatever `groups` says.
-fn files(mount: &Path, groups: &str, resource: Resource) -> Vec<PathBuf> {
+fn files(mount: &Path, groups: &str, resource: LimitedResource) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
         let mut parts = line.splitn(3, ':').skip(1);

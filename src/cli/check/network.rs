@@ -205,7 +205,8 @@ impl SeenHost {
             _ if host.parse::<IpAddr>().is_ok() => return None,
             Ok(found) => {
                 let found: Vec<String> = found.iter().map(ToString::to_string).collect();
-                let sentence = format!("{host} is at {}", found.join(", "));
+                let (at, took) = (found.join(", "), millis(*took));
+                let sentence = format!("{host} is at {at}, found in {took} ms");
                 Finding::ok(Check::Dns, host, sentence).detail("addresses", found)
             }
             Err(error) => {

@@ -152,7 +152,7 @@ pub(super) struct Report {
 
 /// The JSON document.
 #[derive(Serialize)]
-struct Document<'a> {
+struct JsonDocument<'a> {
     findings: &'a [Finding],
     ok: bool,
 }
@@ -213,7 +213,7 @@ impl Report {
     }
 
     fn document(&self) -> String {
-        let document = Document {
+        let document = JsonDocument {
             findings: &self.findings,
             ok: !self.has_failed(),
         };

@@ -33,7 +33,7 @@ const AT_ONCE: usize = 8;
 
 /// What is known before tokens are asked for.
 #[derive(Debug)]
-pub(super) struct Known<'a> {
+pub(super) struct TokenChecks<'a> {
     pub(super) config: &'a Config,
     /// Whether a token is requested even if that ends the token of others.
     pub(super) mint: bool,
@@ -42,7 +42,7 @@ pub(super) struct Known<'a> {
     pub(super) upstreams: &'a [(CheckedUpstream<'a>, UpstreamState)],
 }
 
-impl Known<'_> {
+impl TokenChecks<'_> {
     /// Tests the token of each account whose upstream answers, and of each whose tokens come from elsewhere.
     pub(super) async fn findings(&self) -> Vec<Finding> {
         let config = self.config;
@@ -65,8 +65,14 @@ impl Known<'_> {
         let factory = AccountFactory::new(client, connector, config.token_wait, metrics);
         let accounts = config.accounts.iter();
         let tested = accounts.map(|account| self.of_account(account, &factory));
-        let tested: Vec<Vec<Finding>> = stream::iter(tested).buffered(AT_ONCE).collect().await;
-        tested.into_iter().flatten().collect()
+        let mut tested = stream::iter(tested).buffered(AT_ONCE);
+        let mut findings: Vec<Finding> = Vec::new();
+        while let Some(found) = tested.next().await {
+            // All accounts of an upstream that cannot be reached have the same.
+            let new = |finding: &Finding| !findings.contains(finding);
+            findings.extend(found.into_iter().filter(new).collect::<Vec<_>>());
+        }
+        findings
     }
 
     async fn of_account(
@@ -88,11 +94,10 @@ impl Known<'_> {
             return [token].into_iter().chain(revoked).collect();
         }
         if !state.answers && account.source == SourceOptions::Wechat {
-            let sentence = format!(
-                "no token was requested for {}, since its upstream cannot be reached",
-                account.names()
-            );
-            return vec![Finding::warning(Check::Token, account.id(), sentence)];
+            let (host, names) = (upstream.host(), upstream.names());
+            let sentence =
+                format!("no token was requested for {names}, since {host} cannot be reached");
+            return vec![Finding::warning(Check::Token, host, sentence)];
         }
         let source = match account.token_source(factory) {
             Ok(source) => source,

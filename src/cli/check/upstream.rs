@@ -70,16 +70,18 @@ impl CheckedUpstream<'_> {
 
     /// Calls it. There is no later answer than at `deadline`.
     pub(super) async fn look(&self, config: &Config, deadline: Instant) -> UpstreamState {
-        let first = self.options.origins.first();
-        let subject = first.map_or("", |origin| &origin.host);
+        let subject = self.host();
         let cannot = |why: &str| {
             let who = match self.is_common {
                 true => "WeChat".to_owned(),
                 false => format!("the upstream of {}", self.names()),
             };
             let sentence = format!("{who} cannot be reached: {why}");
+            let failed = Finding::failed(Check::Upstream, subject, sentence).advise(
+                "look at what the cause names: DNS, the egress proxy, the firewall or a NetworkPolicy",
+            );
             UpstreamState {
-                findings: vec![Finding::failed(Check::Upstream, subject, sentence)],
+                findings: vec![failed],
                 ..UpstreamState::default()
             }
         };
@@ -143,8 +145,14 @@ impl CheckedUpstream<'_> {
         }
     }
 
+    /// Its first host.
+    pub(super) fn host(&self) -> &str {
+        let first = self.options.origins.first();
+        first.map_or("", |origin| &origin.host)
+    }
+
     /// The first of its accounts, and how many more there are.
-    fn names(&self) -> String {
+    pub(super) fn names(&self) -> String {
         let names: Vec<String> = self
             .accounts
             .iter()

@@ -1,3 +1,5 @@
+//! Tests of the hosts that are used, with a nameserver and servers of their own.
+
 use std::{fs, sync::Arc, time::SystemTime};
 
 use rcgen::{CertificateParams, KeyPair};
@@ -55,8 +57,13 @@ async fn one_dead_address_of_two_is_a_warning_and_two_are_a_failure() {
     let (live, port) = listening("127.0.0.3:0").await;
     let url = format!("http://a.test:{port}");
     let findings = say(&system, vec![host(&url, None)]).await;
-    let found = of(&findings, Check::Dns);
-    assert_eq!(found, [(Severity::Ok, "a.test is at 127.0.0.2, 127.0.0.3")]);
+    let [(Severity::Ok, found)] = of(&findings, Check::Dns)[..] else {
+        panic!("{findings:?}")
+    };
+    assert!(
+        found.starts_with("a.test is at 127.0.0.2, 127.0.0.3, found in "),
+        "{found}"
+    );
     let [dead, good] = of(&findings, Check::Connect)[..] else {
         panic!("{findings:?}")
     };
