@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use wechat_sidecar::{
+    cli::check::Check,
     config::{
         account_keys,
         keys::{self, ValueKind},
@@ -141,6 +142,15 @@ fn the_table_of_problems_is_the_codes() {
             // The advice in Chinese is a translation.
             assert!(chinese || row[2] == kind.advice(), "{row:?}");
         }
+    }
+}
+
+#[test]
+fn the_table_of_checks_is_the_codes() {
+    for page in both("operations") {
+        let rows = table(&page, "check", "检查");
+        let known: Vec<&str> = Check::ALL.iter().map(|check| check.name()).collect();
+        assert_eq!(firsts(&rows), known, "{}", page.path);
     }
 }
 
