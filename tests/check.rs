@@ -355,7 +355,7 @@ async fn with_a_proxy_hosts_are_reached_through_it_alone() {
         "ok",
         "api2.weixin.qq.com:443 through the egress proxy http://",
     );
-    found.says("connect", "ok", "http://127.0.0.1:");
+    found.says("connect", "ok", "the egress proxy 127.0.0.1:");
     let found = check("HUNTER2-wrong").await;
     assert_eq!(found.code, 1);
     found.says("connect", "failed", "look at the proxy, its credentials");

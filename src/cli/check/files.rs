@@ -189,9 +189,9 @@ fn of_account(account: &account::Options) -> Vec<NamedFile> {
 
 /// Whether its mode is chosen by a platform, which mounts it or leads to it by a symbolic link.
 fn is_mounted(path: &Path) -> bool {
-    let below = |mount: &&str| path.starts_with(mount);
+    let below = |mount: &str| path.starts_with(mount);
     let is_link = || fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
-    MOUNTS.iter().any(|mount| below(&mount)) || is_link()
+    MOUNTS.iter().any(|mount| below(mount)) || is_link()
 }
 
 /// What there is to say of a file. A token file that is missing is told of by the check of the token.

@@ -20,6 +20,7 @@ use crate::{
         egress::Egress,
         inspect::{InspectError, InspectedHost, Inspection},
         origin::Origin,
+        tls::TlsRoots,
     },
 };
 
@@ -29,6 +30,8 @@ const AT_ONCE: usize = 16;
 /// Hosts of which one must work, in the order in which they are tried.
 #[derive(Debug)]
 struct HostGroup {
+    /// What they are, if not WeChat's.
+    what: Option<&'static str>,
     hosts: Vec<InspectedHost>,
     dns: Resolver,
     egress: Option<Egress>,
@@ -37,6 +40,7 @@ struct HostGroup {
 /// What was seen of a host.
 #[derive(Debug)]
 struct SeenHost {
+    what: Option<&'static str>,
     origin: Origin,
     /// The look-up of its name, and how long it took; `None` if the proxy does that.
     lookup: Option<(Result<Vec<IpAddr>, LookupError>, Duration)>,
@@ -66,34 +70,42 @@ fn groups(config: &Config) -> Vec<HostGroup> {
             upstreams.push(own);
         }
     }
-    let nearby = config.connect.dns.nearby();
-    let limit = config.connect.connect_timeout;
     let proxy = upstreams.iter().find_map(|options| options.egress.as_ref());
-    let proxy = proxy.map(|egress| (egress.host.clone(), egress.port, None));
-    let store = config.store.as_ref();
-    let store = store.map(|store| (store.host.clone(), store.port, store.tls.clone()));
-    let nearby = proxy
-        .into_iter()
-        .chain(store)
-        .map(|(host, port, tls)| HostGroup {
-            hosts: vec![InspectedHost {
-                origin: Origin {
-                    tls: tls.is_some(),
-                    host,
-                    port,
-                    prefix: String::new(),
-                },
-                tls,
-                limit,
-            }],
-            dns: nearby.clone(),
-            egress: None,
-        });
-    upstreams
-        .into_iter()
-        .map(of_upstream)
-        .chain(nearby)
-        .collect()
+    let proxy = proxy.map(|egress| {
+        let (host, port) = (&egress.host, egress.port);
+        nearby(config, "the egress proxy", (host, port), None)
+    });
+    let store = config.store.as_ref().map(|store| {
+        let (host, port) = (&store.host, store.port);
+        nearby(config, "the store", (host, port), store.tls.clone())
+    });
+    let upstreams = upstreams.into_iter().map(of_upstream);
+    upstreams.chain(proxy).chain(store).collect()
+}
+
+/// A server other than WeChat's.
+fn nearby(
+    config: &Config,
+    what: &'static str,
+    (host, port): (&str, u16),
+    tls: Option<TlsRoots>,
+) -> HostGroup {
+    let origin = Origin {
+        tls: tls.is_some(),
+        host: host.to_owned(),
+        port,
+        prefix: String::new(),
+    };
+    HostGroup {
+        what: Some(what),
+        hosts: vec![InspectedHost {
+            origin,
+            tls,
+            limit: config.connect.connect_timeout,
+        }],
+        dns: config.connect.dns.nearby(),
+        egress: None,
+    }
 }
 
 fn of_upstream(options: &ConnectOptions) -> HostGroup {
@@ -103,6 +115,7 @@ fn of_upstream(options: &ConnectOptions) -> HostGroup {
         limit: options.connect_timeout,
     });
     HostGroup {
+        what: None,
         hosts: hosts.collect(),
         dns: options.dns.clone(),
         egress: options.egress.clone(),
@@ -145,6 +158,7 @@ impl HostGroup {
         // The proxy's own name is looked up as that of another host.
         let lookup = self.egress.is_none().then_some((found, took));
         SeenHost {
+            what: self.what,
             origin,
             lookup,
             through: self.egress.clone(),
@@ -166,7 +180,10 @@ impl SeenHost {
 
     /// It with its port, and with the address or the proxy where it was met.
     fn name(&self, ip: Option<IpAddr>) -> String {
-        let name = self.origin.to_string();
+        let name = match self.what {
+            Some(what) => format!("{what} {}:{}", self.origin.host, self.origin.port),
+            None => self.origin.to_string(),
+        };
         match (ip, &self.through) {
             (Some(ip), _) if ip.to_string() != self.origin.host => format!("{name} at {ip}"),
             (None, Some(egress)) => format!("{name} through the egress proxy {egress}"),

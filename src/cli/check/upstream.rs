@@ -64,8 +64,7 @@ pub(super) fn all(config: &Config) -> Result<Vec<CheckedUpstream<'_>>, DialError
 impl CheckedUpstream<'_> {
     /// Whether calls of `account` go there.
     pub(super) fn serves(&self, account: &account::Options) -> bool {
-        let is_it = |one: &&account::Options| std::ptr::eq(*one, account);
-        self.accounts.iter().any(|one| is_it(&one))
+        self.accounts.iter().any(|one| std::ptr::eq(*one, account))
     }
 
     /// Calls it. There is no later answer than at `deadline`.

@@ -12,7 +12,7 @@ use crate::{
     cli::check::report::Severity,
     net::{
         dns::fake::{FakeSystem, Zone},
-        tls::{TlsRoots, load},
+        tls::load,
     },
 };
 
@@ -30,6 +30,7 @@ fn host(url: &str, tls: Option<TlsRoots>) -> InspectedHost {
 /// What is said of these hosts, which stand in for each other.
 async fn say(system: &FakeSystem, hosts: Vec<InspectedHost>) -> Vec<Finding> {
     let group = HostGroup {
+        what: None,
         hosts,
         dns: system.resolver(),
         egress: None,
