@@ -5,7 +5,7 @@
 
 mod admin_client;
 pub mod args;
-mod check;
+pub mod check;
 pub mod explain;
 mod flag;
 mod k8s_args;
@@ -43,9 +43,12 @@ pub fn run(invocation: Invocation, mut process: Process) -> Result<ExitCode, Con
     let Invocation { operation, flags } = invocation;
     let code = match operation {
         Operation::Serve => serve(flags, &mut process)?,
-        Operation::Check { mint } => {
-            let config = Config::load(&Sources::of_process(flags)?)?;
-            process.block_on(check::check(&config, mint))
+        Operation::Check(options) => {
+            let loaded = Sources::of_process(flags).and_then(|sources| Config::load(&sources));
+            if let (Err(error), true) = (&loaded, options.json) {
+                check::refuse(error);
+            }
+            process.block_on(check::check(&loaded?, options))
         }
         Operation::Health => process.block_on(probe::health(admin_port(flags)?)),
         Operation::Wait { until, timeout } => {

@@ -34,13 +34,14 @@ pub use admin::AdminPort;
 pub use error::{ConfigError, Provenance};
 use keys::Id;
 use layers::{Gathered, Reading};
+pub use secrets::is_about_an_open_file;
 use settings::Settings;
 
 use crate::{
     account, client, log,
     net::{connector::ConnectOptions, tls::TrustFiles},
     proxy::{self, PRIVATE_HEADERS, PrivateHeaders, TokenEndpoint},
-    rt::memory_limit::memory_limit,
+    rt::control_group::memory_limit,
     server,
     settings::parse,
     token::source::redis,
@@ -194,7 +195,12 @@ impl Config {
 
     /// The file, if there is one.
     pub fn file(&self) -> Option<&Path> {
-        self.reading.file()
+        self.path(Id::Config)
+    }
+
+    /// The file that the key `id` names, if it is set.
+    pub fn path(&self, id: Id) -> Option<&Path> {
+        self.reading.path(id)
     }
 
     /// The keys that differ in `other`, except for those of accounts. A change of these needs a restart.

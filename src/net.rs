@@ -6,6 +6,7 @@ mod dial;
 mod dial_error;
 pub mod dns;
 pub mod egress;
+pub mod inspect;
 pub mod listen_addr;
 pub mod origin;
 pub(crate) mod race;

@@ -2,9 +2,9 @@
 //! suspensions of the machine.
 
 pub mod blocking;
+pub mod control_group;
 pub mod count_guard;
 pub mod file_watcher;
-pub mod memory_limit;
 pub mod signals;
 pub mod socket;
 pub mod spare_files;

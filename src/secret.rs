@@ -103,6 +103,16 @@ impl SecretSource {
         }
     }
 
+    /// The file that it is read from, if there is one.
+    pub fn file_path(&self) -> Option<PathBuf> {
+        self.lock().path.clone()
+    }
+
+    /// The variable, or the key in a file, that holds it or names its file. `None` if nobody said.
+    pub fn setting(&self) -> Option<Arc<str>> {
+        self.lock().setting.clone()
+    }
+
     /// The secret as it was last read.
     pub fn held(&self) -> Arc<Secret> {
         self.held.load_full()
@@ -110,8 +120,8 @@ impl SecretSource {
 
     /// Whether both come from the same source: the same file, or the same text.
     pub fn same_source(&self, other: &Self) -> bool {
-        let (path, same_text) = (self.path(), || *self.held() == *other.held());
-        path == other.path() && (path.is_some() || same_text())
+        let (path, same_text) = (self.file_path(), || *self.held() == *other.held());
+        path == other.file_path() && (path.is_some() || same_text())
     }
 
     /// Uses the source of `other` from now on.
@@ -125,7 +135,7 @@ impl SecretSource {
     /// Reads the file again, if there is one. Returns whether the secret has changed. If the file cannot be read,
     /// for example in the middle of a rotation, the last good secret stays in use.
     pub fn reload(&self) -> bool {
-        let Some(path) = self.path() else {
+        let Some(path) = self.file_path() else {
             return false;
         };
         if self.reading.swap(true, Ordering::Relaxed) {
@@ -152,10 +162,6 @@ impl SecretSource {
         }
     }
 
-    fn path(&self) -> Option<PathBuf> {
-        self.lock().path.clone()
-    }
-
     fn lock(&self) -> MutexGuard<'_, SecretOrigin> {
         self.origin.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -164,7 +170,7 @@ impl SecretSource {
 impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SecretSource")
-            .field("path", &self.path())
+            .field("path", &self.file_path())
             .finish_non_exhaustive()
     }
 }

@@ -266,6 +266,12 @@ async fn a_check_says_whether_the_store_answers_and_the_status_does_too() {
         "{text}"
     );
     assert!(!text.contains("kick out"), "{text}");
+    let accepted = "ok: WeChat accepts the token that the store holds of";
+    assert!(text.contains(accepted), "{text}");
+    wechat.rotate();
+    let text = check().await;
+    let refused = format!("warning: WeChat refuses the token of {APPID} that the store holds");
+    assert!(text.contains(&refused), "{text}");
     redis.kill();
     let text = check().await;
     assert!(

@@ -108,11 +108,19 @@ impl Options {
 
     /// A failed token request as a sentence: the error, advice, and the place of what is wrong.
     pub fn explain(&self, error: &TokenError) -> String {
-        let sentence = error.sentence();
+        match self.advice(error) {
+            Some(advice) => format!("{error}; {advice}"),
+            None => error.to_string(),
+        }
+    }
+
+    /// What the operator can do about a failed token request, with the place of what is wrong.
+    pub fn advice(&self, error: &TokenError) -> Option<String> {
         let wrong = error.wrong_credential();
-        match wrong.and_then(|wrong| self.credential_places().name(wrong)) {
-            Some(place) => format!("{sentence}; {place}"),
-            None => sentence,
+        let place = wrong.and_then(|wrong| self.credential_places().name(wrong));
+        match (error.advice().map(|advice| advice.en), place) {
+            (Some(advice), Some(place)) => Some(format!("{advice}; {place}")),
+            (advice, place) => advice.map(str::to_owned).or(place),
         }
     }
 }

@@ -6,6 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 use tokio::time::Duration;
 
 use super::{
+    check::CheckOptions,
     explain::{self, ArgumentError},
     flag::flag,
     k8s_args,
@@ -95,9 +96,10 @@ fn flags(
 
 fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, UsageError> {
     Ok(match name {
-        "check" => Operation::Check {
+        "check" => Operation::Check(CheckOptions {
             mint: matches.get_flag("mint"),
-        },
+            json: matches.get_flag("json"),
+        }),
         "health" => Operation::Health,
         "wait" => Operation::Wait {
             until: match matches.get_flag("started") {
@@ -180,8 +182,8 @@ fn assembled(with_hidden: bool) -> Command {
 /// The subcommands that take the keys of the sidecar, and the keys that their help shows; `None` for all.
 fn sidecars() -> [(Command, Option<&'static [Id]>); 5] {
     let check = Command::new("check")
-        .about("Say what of the configuration works, and call WeChat")
-        .arg(mint())
+        .about("Say what works and what does not: configuration, files, limits, network and tokens")
+        .args([mint(), json()])
         .after_help(OF_CHECK);
     let health = Command::new("health")
         .about("Ask a running sidecar whether it is alive, for images without a shell")
@@ -265,6 +267,13 @@ fn mint() -> Arg {
         .help("Request a token in any case, even a classic one, which ends the token of everybody else")
 }
 
+fn json() -> Arg {
+    Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Print what was found as one JSON document")
+}
+
 fn started() -> Arg {
     Arg::new("started")
         .long("started")
@@ -314,7 +323,10 @@ mod tests {
         let invocation = parsing("x --admin a check --mint").unwrap_or_else(|_| panic!());
         assert!(matches!(
             invocation.operation,
-            Operation::Check { mint: true }
+            Operation::Check(CheckOptions {
+                mint: true,
+                json: false
+            })
         ));
         assert_eq!(invocation.flags, [(Id::Admin, vec!["a".to_owned()])]);
         let wait = parsing("x wait --timeout 1s")

@@ -2,7 +2,7 @@
 
 use tokio::time::Duration;
 
-use super::{explain, manual};
+use super::{check::CheckOptions, explain, manual};
 use crate::k8s::{
     inject::offline,
     webhook::{self, bootstrap},
@@ -14,10 +14,7 @@ pub enum Operation {
     /// Serve apps.
     Serve,
     /// Test the configuration.
-    Check {
-        /// Request a token even if that ends the token of others.
-        mint: bool,
-    },
+    Check(CheckOptions),
     /// Ask a running sidecar whether it is alive.
     Health,
     /// Wait for a running sidecar.

@@ -79,7 +79,8 @@ fn unwise(settings: &Settings, tables: &[Table], accounts: &[Options]) -> Vec<St
     {
         let place = &given.place;
         warnings.push(format!(
-            "{place}: everybody on this machine can read the file, which has an AppSecret in it; chmod 600 it"
+            "{place}: {}, which has an AppSecret in it; chmod 600 it",
+            secrets::OPEN_TO_ALL
         ));
     }
     warnings

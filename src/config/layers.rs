@@ -50,8 +50,9 @@ impl Reading {
         unusual.map(|key| key.name).collect()
     }
 
-    pub(super) fn file(&self) -> Option<&Path> {
-        self.0.get(&Id::Config)?.last().map(Path::new)
+    /// The path that the key `id` holds.
+    pub(super) fn path(&self, id: Id) -> Option<&Path> {
+        self.0.get(&id)?.last().map(Path::new)
     }
 
     pub(super) fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {

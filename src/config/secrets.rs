@@ -2,7 +2,14 @@
 
 mod look;
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+};
+
+use rustix::process::geteuid;
 
 use super::{
     Sources,
@@ -23,6 +30,14 @@ pub(super) const APPID: &str = "WECHAT_APPID";
 const SECRET: &str = "WECHAT_SECRET";
 /// The variable with the path of a file that contains the AppSecret.
 const SECRET_FILE: &str = "WECHAT_SECRET_FILE";
+
+/// What a warning about a file says that everybody can read.
+pub(super) const OPEN_TO_ALL: &str = "everybody on this machine can read the file";
+
+/// Whether a warning is about a file that everybody can read.
+pub fn is_about_an_open_file(warning: &str) -> bool {
+    warning.contains(OPEN_TO_ALL)
+}
 
 /// The secret in the file that `id` names, if it is set.
 pub(super) fn secret(
@@ -112,14 +127,33 @@ pub(super) fn open(
     warnings: &mut Vec<String>,
 ) -> Result<Arc<SecretSource>, ConfigError> {
     let source = SecretSource::file(path).map_err(|error| {
-        ConfigError::new(place.clone(), format!("the file cannot be used: {error}"))
+        let why = match error.kind() {
+            io::ErrorKind::PermissionDenied => denied(Path::new(path)),
+            _ => String::new(),
+        };
+        ConfigError::new(
+            place.clone(),
+            format!("the file cannot be used: {error}{why}"),
+        )
     })?;
     if is_open_to_all(Path::new(path)) {
-        warnings.push(format!(
-            "{place}: everybody on this machine can read the file; chmod 600 it"
-        ));
+        warnings.push(format!("{place}: {OPEN_TO_ALL}; chmod 600 it"));
     }
     Ok(Arc::new(source.given_by(&place.without_line())))
+}
+
+/// Whose the file is that this process may not read, and whose the process is.
+fn denied(path: &Path) -> String {
+    let me = geteuid().as_raw();
+    match fs::metadata(path) {
+        Ok(found) => format!(
+            "; it belongs to the user {} and the group {}, with the mode {:04o}, and this process to the user {me}",
+            found.uid(),
+            found.gid(),
+            found.mode() & 0o7777
+        ),
+        Err(_) => format!("; the user {me} of this process may not search a directory above it"),
+    }
 }
 
 /// Whether everybody may read the file. Secrets that a container platform mounts are an exception, which is harmless.

@@ -1,10 +1,12 @@
 //! Trusted certificates. Certificates of servers are always verified.
 
+mod certificate;
 mod files;
 mod reason;
 mod roots;
 mod verifier;
 
+pub use certificate::PeerCertificate;
 pub use files::{TrustFiles, WatchedRoots};
 pub use reason::{explain, reason};
 pub use roots::{TlsError, TlsRoots, load};

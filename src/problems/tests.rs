@@ -9,7 +9,10 @@ use tokio::time::advance;
 use tracing::subscriber::DefaultGuard;
 
 use super::*;
-use crate::secret::{Secret, SecretSource};
+use crate::{
+    lang::Lang,
+    secret::{Secret, SecretSource},
+};
 
 /// The lines of the log of one test.
 #[derive(Clone, Default)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use wechat_sidecar::{
+    cli::check::Check,
     config::{
         account_keys,
         keys::{self, ValueKind},
@@ -148,6 +149,15 @@ fn the_table_of_problems_is_the_codes() {
             assert_eq!(row[3], cure, "{row:?}");
             assert_eq!(row[2], kind.advice_in(lang), "{}", page.path);
         }
+    }
+}
+
+#[test]
+fn the_table_of_checks_is_the_codes() {
+    for page in both("operations") {
+        let rows = table(&page, "check", "检查");
+        let known: Vec<&str> = Check::ALL.iter().map(|check| check.name()).collect();
+        assert_eq!(firsts(&rows), known, "{}", page.path);
     }
 }
 

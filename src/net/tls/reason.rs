@@ -138,7 +138,7 @@ fn date(time: UnixTime) -> String {
 }
 
 /// A text of the server's on one line of bounded length.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     plain.take(LONGEST).collect()
 }

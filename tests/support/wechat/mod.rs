@@ -130,7 +130,7 @@ impl Wechat {
         let fake = Arc::new(Fake::new(state));
         let tls = setup
             .tls
-            .then(|| tls::prepare(&setup.tls_names))
+            .then(|| tls::prepare_until(&setup.tls_names, setup.tls_days))
             .transpose()?;
         let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
         let listener = TcpListener::bind(setup.listen).await?;

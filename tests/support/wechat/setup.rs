@@ -13,6 +13,8 @@ pub struct Setup {
     pub tls: bool,
     /// The host names and addresses in the certificate.
     pub tls_names: Vec<String>,
+    /// In how many days the certificate ends; `None` for never.
+    pub tls_days: Option<u64>,
     /// See [`Behaviour::refusal_chance`].
     pub refusal_chance: f64,
     /// How long tokens live.
@@ -54,6 +56,7 @@ impl Default for Setup {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tls: false,
             tls_names: names.map(str::to_owned).to_vec(),
+            tls_days: None,
             refusal_chance: 0.05,
             lifetime: Duration::from_secs(7200),
             overlap: Duration::from_secs(300),

@@ -1,6 +1,10 @@
 //! The fake's own certificate authority, and a server certificate from it.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::{
@@ -17,6 +21,11 @@ pub struct Tls {
 
 /// A new authority and a certificate for `names`, which may be host names or IP addresses.
 pub fn prepare(names: &[String]) -> io::Result<Tls> {
+    prepare_until(names, None)
+}
+
+/// The same, with a certificate that ends in so many days.
+pub fn prepare_until(names: &[String], days: Option<u64>) -> io::Result<Tls> {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -27,9 +36,11 @@ pub fn prepare(names: &[String]) -> io::Result<Tls> {
     let issuer = Issuer::new(ca, ca_key);
 
     let key = KeyPair::generate().map_err(io::Error::other)?;
-    let certificate = CertificateParams::new(names.to_vec())
-        .and_then(|params| params.signed_by(&key, &issuer))
-        .map_err(io::Error::other)?;
+    let mut params = CertificateParams::new(names.to_vec()).map_err(io::Error::other)?;
+    if let Some(days) = days {
+        params.not_after = (SystemTime::now() + Duration::from_secs(days * 86_400)).into();
+    }
+    let certificate = params.signed_by(&key, &issuer).map_err(io::Error::other)?;
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
