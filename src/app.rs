@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    account::AccountFactory,
+    account::{AccountFactory, Directory},
     admin::{Admin, Limits, Reloads},
     body::budget::ByteBudget,
     client::{self, api::ClientError, pools::Pools},
@@ -197,14 +197,7 @@ impl App {
         );
         let mut accounts = accounts?;
         let directory = accounts.directory().clone();
-        let mut tasks = JoinSet::new();
-        let caller_key = config.proxy.guard.caller_key.clone();
-        tasks.spawn(watch_secrets(directory.clone(), caller_key));
-        let (watched, log) = (directory.clone(), self.log.clone());
-        let files = UnusableFiles::default();
-        tasks.spawn(watch_problems(watched, metrics.clone(), log, files.clone()));
-        tasks.spawn(watch_trust(config.trust().clone(), files));
-        tasks.spawn(watch_suspensions(directory.clone()));
+        let mut tasks = watches(&config, &directory, &metrics, self.log.clone());
         let hangup = self.hangup.map_or_else(hangup, Ok);
         let hangup = hangup.map_err(StartError::Signals)?;
         let source = ConfigSource::new(&config, hangup).await;
@@ -230,11 +223,7 @@ impl App {
             shutdown: config.enable_shutdown.then(|| shutdown.clone()),
             allow_hosts: config.proxy.guard.allow_hosts.clone(),
             readings: reloads.clone(),
-            limits: Limits {
-                app_connections: config.server.max_connections,
-                upstream_connections: config.upstream.max_connections,
-                workers: config.server.workers,
-            },
+            limits: limits(&config),
         };
         tasks.spawn(admin.serve(self.admin));
         let mut listeners = Listeners::new(workers.clone(), drain.clone());
@@ -251,6 +240,37 @@ impl App {
             _common: common,
             _tasks: tasks,
         })
+    }
+}
+
+/// The tasks that watch what changes by itself, for ever.
+fn watches(
+    config: &Config,
+    directory: &Directory,
+    metrics: &Arc<Metrics>,
+    log: Option<Log>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let caller_key = config.proxy.guard.caller_key.clone();
+    tasks.spawn(watch_secrets(directory.clone(), caller_key));
+    let files = UnusableFiles::default();
+    tasks.spawn(watch_problems(
+        directory.clone(),
+        metrics.clone(),
+        log,
+        files.clone(),
+    ));
+    tasks.spawn(watch_trust(config.trust().clone(), files));
+    tasks.spawn(watch_suspensions(directory.clone()));
+    tasks
+}
+
+/// The limits that the status page shows.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        app_connections: config.server.max_connections,
+        upstream_connections: config.upstream.max_connections,
+        workers: config.server.workers,
     }
 }
 

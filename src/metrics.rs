@@ -5,6 +5,7 @@ mod labels;
 #[macro_use]
 mod encoder;
 mod account;
+mod at;
 mod block;
 mod endpoint_labels;
 mod errcodes;

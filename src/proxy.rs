@@ -36,6 +36,7 @@ mod private_headers;
 mod replay;
 mod route;
 mod select_account;
+mod sends;
 mod status_header;
 mod target;
 mod tickets;

@@ -24,7 +24,7 @@ pub(super) struct Counted<S> {
 }
 
 /// Counts an attempt when it is dropped. A time-out drops it while it still connects.
-struct Attempt {
+struct ConnectAttempt {
     metrics: Arc<Metrics>,
     made: bool,
 }
@@ -53,7 +53,7 @@ where
 
     fn call(&mut self, request: R) -> Self::Future {
         let connecting = self.inner.call(request);
-        let mut attempt = Attempt {
+        let mut attempt = ConnectAttempt {
             metrics: self.metrics.clone(),
             made: false,
         };
@@ -65,13 +65,13 @@ where
     }
 }
 
-impl Attempt {
+impl ConnectAttempt {
     fn note(&mut self, made: bool) {
         self.made = made;
     }
 }
 
-impl Drop for Attempt {
+impl Drop for ConnectAttempt {
     fn drop(&mut self) {
         self.metrics.connect(self.made);
     }

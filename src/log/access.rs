@@ -14,7 +14,6 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Duration, Instant};
 
 use super::line_writer::{LineWriter, Priority};
-use crate::metrics::Outcome;
 
 /// See the [module](self). Clones share it.
 #[derive(Clone, Debug)]
@@ -57,8 +56,10 @@ pub struct AccessRecord {
 /// What became of a call.
 #[derive(Clone, Debug)]
 pub struct AnsweredCall {
-    /// How it ended.
-    pub outcome: Outcome,
+    /// How it ended, in a word.
+    pub outcome: &'static str,
+    /// Whether it went well, so that it may be left out.
+    pub is_well: bool,
     /// The status of the reply.
     pub status: u16,
     /// The error code of the reply.
@@ -131,10 +132,12 @@ impl AccessRecord {
         self.is_complete = true;
     }
 
-    /// Whether the call went well, so that it may be left out.
     fn is_well(&self) -> bool {
-        let outcome = self.answered.as_ref().map(|answered| answered.outcome);
-        self.is_complete && matches!(outcome, Some(Outcome::Accepted | Outcome::Local))
+        self.is_complete
+            && self
+                .answered
+                .as_ref()
+                .is_some_and(|answered| answered.is_well)
     }
 
     /// What is known of the call, in the order of the line. A field that does not apply is left out.
@@ -155,7 +158,7 @@ impl AccessRecord {
         put("endpoint", json!(self.endpoint));
         let outcome = match &self.answered {
             None => "app_gone",
-            Some(answered) if self.is_complete => answered.outcome.label(),
+            Some(answered) if self.is_complete => answered.outcome,
             Some(_) => "reply_cut",
         };
         put("outcome", json!(outcome));

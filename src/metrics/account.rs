@@ -6,6 +6,7 @@ use tokio::time::Duration;
 
 use super::{
     Cause, ENDPOINT_LABELS, Fetched, Handed, Kept, Outcome, Selection, Skipped, StoreEvent, Ticket,
+    at,
     block::Block,
     errcodes::{Errcodes, OWN_REQUEST},
     history::{History, LastHour, Tally},
@@ -26,28 +27,6 @@ pub struct AccountMetrics {
     history: Mutex<History>,
     /// What is wrong.
     pub problems: Problems,
-}
-
-/// The cells.
-pub(super) mod at {
-    use crate::metrics::{
-        Cause, ENDPOINT_LABELS, Fetched, Handed, Kept, Outcome, Selection, Skipped, StoreEvent,
-        Ticket,
-    };
-
-    pub(in crate::metrics) const CALLS: usize = 0;
-    pub(in crate::metrics) const REFUSALS: usize =
-        CALLS + (ENDPOINT_LABELS + 1) * Outcome::ALL.len();
-    pub(in crate::metrics) const REPLAYS: usize = REFUSALS + 1;
-    pub(in crate::metrics) const SKIPPED: usize = REPLAYS + Outcome::ALL.len();
-    pub(in crate::metrics) const FETCHES: usize = SKIPPED + Skipped::ALL.len();
-    pub(in crate::metrics) const FORCED: usize =
-        FETCHES + Kept::ALL.len() * Cause::ALL.len() * Fetched::ALL.len();
-    pub(in crate::metrics) const NOT_HELD: usize = FORCED + 1;
-    pub(in crate::metrics) const STORE: usize = NOT_HELD + 1;
-    pub(in crate::metrics) const TICKETS: usize = STORE + StoreEvent::ALL.len();
-    pub(in crate::metrics) const SELECTED: usize = TICKETS + Ticket::ALL.len() * Handed::ALL.len();
-    pub(in crate::metrics) const END: usize = SELECTED + Selection::ALL.len();
 }
 
 impl Default for AccountMetrics {

@@ -1,6 +1,6 @@
 //! The labels of cached tokens and tickets, and the cells that count their fetches.
 
-use super::{Cause, Fetched, account::at};
+use super::{Cause, Fetched, at};
 
 labels! {
     /// What a keeper caches.

@@ -7,8 +7,7 @@ use std::{
 
 use super::{
     AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, Encoder, Family, Fetched, Handed, Kept,
-    Metrics, Outcome, Reload, Selection, Skipped, StoreEvent, Ticket,
-    account::at,
+    Metrics, Outcome, Reload, Selection, Skipped, StoreEvent, Ticket, at,
     kept::{fetches, tickets},
     process,
 };

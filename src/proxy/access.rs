@@ -1,7 +1,5 @@
 //! What the access log is told of a call.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use tokio::time::Duration;
 
 use super::{Reply, route::Call};
@@ -11,36 +9,6 @@ use crate::{
     metrics::Outcome,
     wechat::errcode,
 };
-
-/// How often a call was sent, and how long WeChat took.
-#[derive(Debug, Default)]
-pub(super) struct Sends {
-    count: AtomicU32,
-    micros: AtomicU64,
-}
-
-impl Sends {
-    /// Counts a send.
-    pub(super) fn begin(&self) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// WeChat took so long until its reply, or until it was given up.
-    pub(super) fn took(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.micros.fetch_add(micros, Ordering::Relaxed);
-    }
-
-    /// How often the call was sent.
-    pub(super) fn count(&self) -> u32 {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// How long WeChat took in all.
-    pub(super) fn time(&self) -> Duration {
-        Duration::from_micros(self.micros.load(Ordering::Relaxed))
-    }
-}
 
 /// Tells `record` what became of a call. `call` is missing if it was turned down before it had an account.
 #[cold]
@@ -53,7 +21,8 @@ pub(super) fn record(
     // A longer reply has none that counts.
     let body = reply.body().whole();
     record.answered(AnsweredCall {
-        outcome,
+        outcome: outcome.label(),
+        is_well: matches!(outcome, Outcome::Accepted | Outcome::Local),
         status: reply.status().as_u16(),
         errcode: body.and_then(|body| errcode::errcode(body)),
         rid: body.and_then(|body| errcode::rid(body)).map(str::to_owned),

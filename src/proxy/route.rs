@@ -6,10 +6,10 @@ use http::{Method, request::Parts};
 
 use super::{
     ListenerInfo, Reply,
-    access::Sends,
     cause::Malformed,
     error::ProxyError,
     select_account::{self, BodyAppid, Selected, select_account, with_one_slash},
+    sends::Sends,
     target::values,
 };
 use crate::{
