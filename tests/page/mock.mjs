@@ -1,26 +1,14 @@
 // Serves src/admin/page.html as the admin port does, with the status of a scene that a real sidecar is hard to put in.
 //
 //   node tests/page/mock.mjs [PORT]        then open http://127.0.0.1:PORT/SCENE/, for each SCENE of scenes.mjs
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { fileURLToPath } from 'node:url';
 
+import { policyOf } from './browser.mjs';
 import { PAGE_SIZE, scenes } from './scenes.mjs';
 
 const PAGE = new URL('../../src/admin/page.html', import.meta.url);
-
-/** The hash by which the policy allows the one inline `tag`. */
-function hashOf(page, tag) {
-    const found = [...page.matchAll(new RegExp(`<${tag}>([^]*?)</${tag}>`, 'g'))];
-    if (found.length !== 1) throw new Error(`${found.length} of <${tag}>`);
-    return createHash('sha256').update(found[0][1]).digest('base64');
-}
-
-function policy(page) {
-    return `default-src 'none'; connect-src 'self'; img-src data:; style-src 'sha256-${hashOf(page, 'style')}'; ` +
-        `script-src 'sha256-${hashOf(page, 'script')}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`;
-}
 
 /** What status.json has for a query: a part of the scene's accounts. */
 export function statusOf(scene, query) {
@@ -51,7 +39,7 @@ export async function serve(port = 0, change = page => page) {
         if (!scene || !['', 'status.json'].includes(file)) return reply.writeHead(404).end();
         if (file === '') {
             const type = 'text/html; charset=utf-8';
-            return reply.writeHead(200, { 'content-type': type, 'content-security-policy': policy(page) }).end(page);
+            return reply.writeHead(200, { 'content-type': type, 'content-security-policy': policyOf(page) }).end(page);
         }
         state.asked.push(url.search);
         if (state.gone === 'silent') return;
