@@ -70,7 +70,7 @@ Object.assign(checks, {
     },
 
     async each_language_has_all_texts_and_is_remembered(browser, { url }) {
-        const { page, close } = await open(browser, `${url}/one/`, { locale: 'fr-FR' });
+        const { page, close } = await open(browser, `${url}/one/`, { locale: 'fr-FR', clock: true });
         equal(await page.getAttribute('html', 'lang'), 'en', 'the language of a reader of neither');
         const shape = await page.evaluate('Object.values(TEXTS).map(t => { const of = o => Object.entries(o).map(([k, v]) => typeof v === "object" ? [k, of(v)] : [k, typeof v]).sort(); return JSON.stringify(of(t)) })');
         equal(shape[0], shape[1], 'the texts');
@@ -121,6 +121,7 @@ Object.assign(checks, {
     },
 
     async old_data_is_said_loudly_and_never_looks_fresh(browser, { url, state }) {
+        const why = { closed: /[Nn]o connection|无法连接/, silent: /[Nn]o answer within 8 s|8 秒内没有回答/, 503: /HTTP 503/ };
         for (const gone of ['closed', 'silent', 503]) {
             for (const habits of [{ ...ENGLISH, clock: true }, { ...CHINESE_PHONE, clock: true }]) {
                 const { page, close } = await open(browser, `${url}/one/`, habits);
@@ -131,6 +132,7 @@ Object.assign(checks, {
                 assert(!await page.evaluate(() => document.documentElement.matches('.stale')), 'dimmed after 12 s');
                 await pass(page, 5);
                 assert((zh ? /连不上边车.*旧数据/ : /cannot reach the sidecar.*old/).test(await verdict(page)), await verdict(page));
+                assert(why[gone].test(await page.textContent('#verdict-box')), await page.textContent('#verdict-box'));
                 assert(await page.evaluate(() => document.documentElement.matches('.stale') && getComputedStyle(document.querySelector('main')).filter.includes('grayscale')), 'not dimmed');
                 assert((await page.title()).startsWith('✕'), await page.title());
                 await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
@@ -161,6 +163,12 @@ Object.assign(checks, {
         const asked = state.asked.length;
         await pass(page, 17);
         equal(state.asked.length, asked, 'questions');
+        await page.click('#lang');
+        await until(page, () => document.querySelector('.problem h3')?.textContent === '调用的 IP 被拒绝');
+        await page.click('#lang');
+        await until(page, () => document.querySelector('.problem h3')?.textContent === 'the IP of calls is rejected');
+        await pass(page, 17);
+        equal(state.asked.length, asked + 2, 'questions for another language');
         assert(/^Paused\..*old/.test(await verdict(page)), await verdict(page));
         await page.click('#pause');
         await until(page, () => /^Ready/.test(document.querySelector('#verdict').textContent));
@@ -223,11 +231,12 @@ Object.assign(checks, {
     async an_update_takes_nothing_from_the_reader(browser, { url, state }) {
         const { page, close } = await open(browser, `${url}/twenty/`, { clock: true });
         await page.click('.account:nth-of-type(3) summary');
-        await page.click('.account:nth-of-type(3) .plain summary');
+        await page.click('.account:nth-of-type(3) .traffic .plain summary');
+        await page.waitForSelector('.account:nth-of-type(3) .scroll');
         await page.$eval('.account:nth-of-type(3) .scroll', e => { e.scrollTop = 120 });
         await page.fill('#search', 'shop');
         await pass(page, 1);
-        await page.focus('.account:nth-of-type(3) .plain summary');
+        await page.focus('.account:nth-of-type(3) .traffic .plain summary');
         const text = await page.$eval('.problem code', e => { getSelection().selectAllChildren(e); return e.textContent });
         const at = await page.evaluate(() => { window.kept = document.activeElement; return scrollY });
         state.edit = s => { s.problems[0].count = 76 };
