@@ -332,7 +332,7 @@ export async function run(browser, words, change, say = () => {}) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-    const words = process.argv.slice(2), urls = words.filter(word => /^https?:/.test(word));
+    const words = process.argv.slice(2), urls = words.filter(word => /^https?:/.test(word)).map(url => new URL(url).href);
     const browser = await launch();
     if (urls.length) {
         for (const url of urls) for (const habits of HABITS) await general(browser, url, habits, 10);
