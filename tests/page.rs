@@ -14,7 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The folder in which `tests/run` installs what drives the browser.
 fn installed() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
-    let path = target.expect("a target folder").join("sdk/page/node_modules");
+    let path = target
+        .expect("a target folder")
+        .join("sdk/page/node_modules");
     assert!(
         path.exists(),
         "{} is missing: run tests/run, which installs it",
