@@ -122,7 +122,7 @@ impl Admin {
             "max_open_files": used.max_open_files,
             "workers": self.limits.workers,
             "log_lines_dropped": self.log.as_ref().map_or(0, crate::log::Log::dropped_lines),
-            "configuration": self.readings.describe(),
+            "configuration": self.readings.status(self.metrics.started_at),
         })
     }
 

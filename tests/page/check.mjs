@@ -19,7 +19,8 @@ async function general(browser, url, habits, most, texts = []) {
     equal(reply.headers()['content-security-policy'], policyOf(text), 'the policy');
     assert(Buffer.byteLength(text) < 60_000, `the page has ${Buffer.byteLength(text)} bytes`);
     await unfold(page, most);
-    const shown = await page.textContent('body');
+    const shown = await page.innerText('body');
+    for (const slip of ['NaN', 'undefined', '[object']) assert(!shown.includes(slip), `it shows ${slip}`);
     for (const text of texts) assert(shown.includes(text), `it does not show ${text}`);
     const zh = habits.locale === 'zh-CN';
     equal(await page.getAttribute('html', 'lang'), zh ? 'zh-CN' : 'en', 'the language');
