@@ -131,7 +131,7 @@ async fn a_call_is_a_line_that_says_what_became_of_it() {
             400.into(),
             990_400.into(),
             0.into(),
-            null.clone(),
+            null,
         ],
     ]) {
         assert_eq!(fields(line, &names), wanted, "{line}");

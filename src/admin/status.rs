@@ -181,6 +181,7 @@ impl Admin {
             "current_seconds": rounded(self.metrics.started_at.elapsed().as_secs_f64() % 60.0),
             "calls": column(hour, |tally| tally.calls),
             "failed": column(hour, |tally| tally.failed),
+            "with_errcode": column(hour, |tally| tally.with_errcode),
             "p50_seconds": quantiles(0.5),
             "p99_seconds": quantiles(0.99),
             "errcodes": most_frequent(hour, errcodes),
