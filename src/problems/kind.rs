@@ -62,7 +62,7 @@ macro_rules! kinds {
 kinds! {
     /// A token request failed. A token in hand goes on until it expires.
     TokenRequestFailed = "token_request_failed", Part:
-        "a token request failed", "token 请求失败",
+        "no new token", "token 请求失败",
         "the cause says whether WeChat refuses or cannot be reached; a token in hand goes on until it expires, and the sidecar tries again by itself",
         "原因会说明是微信拒绝还是无法连接；手里的 token 可用到过期，边车会自己重试";
     /// A ticket request failed.
