@@ -297,7 +297,7 @@ async fn a_token_that_cannot_be_had_is_a_problem_until_it_comes() {
     sidecar.until_ready().await;
     until_over(&sidecar).await;
     assert!(
-        sidecar.log().contains("over: no token"),
+        sidecar.log().contains("over: no new token"),
         "{}",
         sidecar.log()
     );
