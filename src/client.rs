@@ -14,6 +14,7 @@ mod request;
 mod request_writer;
 mod response_body;
 mod response_head;
+mod waiting;
 
 use std::{
     future::{Future, poll_fn},
@@ -24,15 +25,17 @@ use std::{
 use http::Response;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Duration, Instant, timeout},
+    time::{Duration, timeout},
 };
 
 pub use request::{TargetError, UpstreamRequest};
 pub use response_body::ResponseBody;
+pub use waiting::Waited;
 
 use crate::net::connector::{Connector, DialError};
 use connection::Connection;
 use pool::Pool;
+use waiting::Waiting;
 
 use crate::{
     metrics::{GaugeGuard, Metrics},
@@ -125,14 +128,14 @@ impl Upstream {
     }
 
     /// Sends `call`, and returns when the head of the reply has arrived. With `fresh`, a new connection is
-    /// opened. `observe` is told how long the reply took, or how long it was waited for.
+    /// opened. `observe` is told how the wait for the reply ended, also when this future is dropped.
     // Not an `async fn`, because those copy their arguments once more.
     #[allow(clippy::manual_async_fn)]
     pub fn send(
         &self,
         call: UpstreamRequest,
         fresh: bool,
-        observe: impl FnOnce(Duration),
+        observe: impl FnOnce(Waited),
     ) -> impl Future<Output = Result<Response<ResponseBody>, SendError>> {
         async move {
             let idle = if fresh { None } else { self.pool.take().await };
@@ -140,15 +143,11 @@ impl Upstream {
                 Some(connection) => (connection, true),
                 None => Box::pin(self.open(fresh)).await?,
             };
-            let started = Instant::now();
+            let waiting = Waiting::new(&self.metrics, observe);
             connection.begin(call, reused);
             let reply = poll_fn(|cx| connection.poll_reply(&self.options, cx)).await;
             let given_up = matches!(reply, Err(SendError::TimedOut(_) | SendError::Stalled(_)));
-            if reply.is_ok() || given_up {
-                let after = started.elapsed();
-                self.metrics.latency(after);
-                observe(after);
-            }
+            waiting.end(reply.is_ok() || given_up);
             let reply = reply?;
             let (idle, pool) = (self.options.idle_timeout, self.pool.clone());
             Ok(reply.map(|()| ResponseBody::new(connection, idle, pool)))

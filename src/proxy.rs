@@ -32,6 +32,7 @@ pub mod fuzz;
 pub mod guard;
 mod headers;
 mod options;
+mod pending_call;
 mod private_headers;
 mod replay;
 mod route;
@@ -44,7 +45,7 @@ mod token_endpoint;
 
 use std::{pin::pin, sync::Arc};
 
-use http::{HeaderMap, Method, Request, Response, request::Parts};
+use http::{HeaderMap, Method, Request, Response, StatusCode, request::Parts};
 
 use crate::{
     account::Directory,
@@ -65,6 +66,7 @@ use error::ProxyError;
 use forward::{Attempt, Insertion, Turn};
 pub use guard::ListenerInfo;
 pub use options::{GuardOptions, Options, TokenEndpoint};
+use pending_call::PendingCall;
 pub use private_headers::{NAMES as PRIVATE_HEADERS, PrivateHeaders};
 use route::Call;
 use select_account::BodyAppid;
@@ -153,7 +155,7 @@ impl Proxy {
     pub async fn handle(&self, call: Request<RequestBody>, listener: &ListenerInfo) -> Reply {
         let (head, body) = call.into_parts();
         let access = self.options.access.as_ref();
-        let mut record = access.map(|log| log.begin(Some(&head.method), &head.headers));
+        let record = access.map(|log| log.begin(Some(&head.method), &head.headers));
         let (call, body) = match self.admit(&head, body, listener).await {
             Ok(admitted) => admitted,
             Err(error) => {
@@ -168,14 +170,10 @@ impl Proxy {
                 return reply;
             }
         };
-        if let Some(record) = &mut record {
-            record.routed(call.account.id(), call.endpoint_label());
-        }
         let metrics = &call.account.metrics;
-        let slot = self.metrics.slot(call.endpoint.row());
+        let pending = PendingCall::new(self, &call, record);
         let (mut reply, replayable, outcome) = match pin!(self.answer(&call, body)).await {
             Ok(answered) => {
-                metrics.call(slot, answered.outcome);
                 if matches!(answered.outcome, Outcome::Refused | Outcome::Remembered) {
                     let problems = &metrics.problems;
                     problems.recurred(Kind::EndpointRefused, call.endpoint_label());
@@ -183,23 +181,23 @@ impl Proxy {
                 (answered.reply, answered.replayable, answered.outcome)
             }
             Err(Unanswered { error, replayable }) => {
-                let reply = self.fail(Some(&call), &error);
-                (reply, replayable, error.outcome())
+                (self.fail(Some(&call), &error), replayable, error.outcome())
             }
         };
         if !replayable {
             metrics.not_held();
             mark(&mut reply, Mark::NotReplayable);
         }
-        if let Some(record) = record {
-            access::record(record, Some(&call), outcome, &mut reply);
-        }
+        pending.answered(outcome, &mut reply);
         reply
     }
 
-    /// The reply to a call that is rejected before it has an account.
-    pub fn reject(&self, error: &ProxyError) -> Reply {
+    /// The reply to a call that is rejected before it has an account. `status` replaces that of `error`.
+    pub fn reject(&self, error: &ProxyError, status: Option<StatusCode>) -> Reply {
         let mut reply = self.fail(None, error);
+        if let Some(status) = status.filter(|_| reply.status().is_client_error()) {
+            *reply.status_mut() = status;
+        }
         if let Some(log) = &self.options.access {
             let record = log.begin(None, &HeaderMap::new());
             access::record(record, None, error.outcome(), &mut reply);
@@ -228,14 +226,13 @@ impl Proxy {
         Ok((call, CallBody::TokenRequest(request)))
     }
 
-    /// The reply to a call that ends with `error`; `None` for one whose account is not known.
+    /// The reply to a call that ends with `error`; `None` for one whose account is not known, which is counted here.
     fn fail(&self, call: Option<&Call<'_>>, error: &ProxyError) -> Reply {
         let account = call.map(|call| &call.account);
         let metrics = account.map_or(&self.metrics.nobody, |account| &*account.metrics);
-        let slot = call.map_or(ENDPOINT_LABELS, |call| {
-            self.metrics.slot(call.endpoint.row())
-        });
-        metrics.call(slot, error.outcome());
+        if call.is_none() {
+            metrics.call(ENDPOINT_LABELS, error.outcome());
+        }
         let (account, errcode) = (account.map(|account| account.id()), error.code());
         let endpoint = call.map(Call::endpoint_label);
         if error.is_of_the_app() {

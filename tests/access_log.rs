@@ -215,6 +215,93 @@ async fn a_long_reply_is_logged_at_its_end_and_one_that_breaks_off_or_that_nobod
         line["status"].is_null() && line["seconds"].is_f64(),
         "{line}"
     );
+    // WeChat may have acted on it.
+    assert_eq!(line["attempts"], 1, "{line}");
+    let counted = format!(
+        "wechat_sidecar_calls_total{{account=\"{APPID}\",endpoint=\"/cgi-bin/menu/create\",outcome=\"app_gone\"}}"
+    );
+    assert_eq!(sidecar.metric(&counted).await, 1.0);
+    let status = sidecar.admin("/status.json").await.json();
+    let failed = status["traffic"]["failed"].as_array().unwrap();
+    assert!(failed.iter().any(|count| *count == 1), "{failed:?}");
+}
+
+#[tokio::test]
+async fn what_was_not_sent_and_what_has_no_body_is_recorded_so() {
+    let wechat = Wechat::calm().await;
+    let mut sidecar = logging(&wechat, &["--access-log-sample", "0"]).await;
+    // Nothing of a reply without an error is told.
+    let answer = "{\"errcode\":0,\"nick\":\"rid: 1380-0138-000\"}";
+    wechat.change(|behaviour| behaviour.body = Some(("a/b".into(), answer.into())));
+    sidecar.get(GET).await;
+    let stranger = |method| {
+        let request = sidecar
+            .client
+            .request(method, format!("{}{GET}", sidecar.url));
+        request.header("Host", "evil.example")
+    };
+    assert_eq!(
+        sidecar.send(stranger(reqwest::Method::HEAD)).await.status,
+        403
+    );
+    let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n", "x".repeat(20));
+    let long = format!("{long}{}\r\n", "X: y\r\n".repeat(200));
+    assert!(sidecar.raw(&long).await.starts_with("HTTP/1.1 431"));
+    wechat.stop();
+    wechat.wait_until(|wechat| wechat.connections() == 0).await;
+    sidecar.post("/cgi-bin/menu/create", "{}").await;
+    let lines = calls(&mut sidecar, 3).await;
+    assert_eq!(
+        (&lines[0]["method"], &lines[0]["reply_bytes"]),
+        (&"HEAD".into(), &0.into())
+    );
+    assert_eq!(lines[1]["status"], 431);
+    assert_eq!(
+        (&lines[2]["errcode"], &lines[2]["attempts"]),
+        (&990_502.into(), &0.into())
+    );
+    assert!(lines[2]["upstream_seconds"].is_null());
+}
+
+#[tokio::test]
+async fn an_app_that_gives_up_on_a_slow_wechat_is_a_problem() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    wechat.change(|behaviour| behaviour.stall = true);
+    let call = sidecar.client.get(format!("{}{GET}", sidecar.url));
+    assert!(
+        call.timeout(Duration::from_millis(2500))
+            .send()
+            .await
+            .is_err()
+    );
+    let status = loop {
+        let status = sidecar.admin("/status.json").await.json();
+        if status["problems_open"] == 1 {
+            break status;
+        }
+        sleep(Duration::from_millis(20)).await;
+    };
+    let problem = &status["problems"][0];
+    assert_eq!(
+        (&problem["kind"], &problem["endpoints"][0]),
+        (&"timeout".into(), &GET.into())
+    );
+    assert!(
+        problem["cause"]
+            .as_str()
+            .unwrap()
+            .starts_with("an app gave up after 2."),
+        "{problem}"
+    );
+    let slow = "wechat_sidecar_upstream_seconds_bucket{le=\"2.5\"}";
+    assert_eq!(
+        sidecar
+            .metric("wechat_sidecar_upstream_seconds_count")
+            .await
+            - sidecar.metric(slow).await,
+        1.0
+    );
 }
 
 #[tokio::test]

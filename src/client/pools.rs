@@ -8,7 +8,7 @@ use std::{
 use http::Response;
 use tokio::time::{Duration, interval, sleep};
 
-use super::{Options, ResponseBody, SendError, Upstream, UpstreamRequest};
+use super::{Options, ResponseBody, SendError, Upstream, UpstreamRequest, Waited};
 use crate::{metrics::Metrics, net::connector::Connector};
 
 /// Identifies an upstream that accounts have of their own. Workers keep its connections as long as somebody
@@ -80,7 +80,7 @@ impl Pools {
         key: Option<&Arc<UpstreamKey>>,
         call: UpstreamRequest,
         fresh: bool,
-        observe: impl FnOnce(Duration),
+        observe: impl FnOnce(Waited),
     ) -> Result<Response<ResponseBody>, SendError> {
         let own = key.map(|key| self.pool_of(key));
         let upstream = own.as_deref().unwrap_or(&self.common);

@@ -44,6 +44,8 @@ pub struct AccessRecord {
     request_bytes: Option<u64>,
     /// What became of it; `None` while it is not answered.
     answered: Option<AnsweredCall>,
+    /// How often it was sent, and how long WeChat took until the heads of its replies.
+    sent: Option<(u32, Duration)>,
     /// The account's id, if it is known.
     account: Option<String>,
     /// The label of the endpoint, if the account is known.
@@ -66,10 +68,6 @@ pub struct AnsweredCall {
     pub errcode: Option<i64>,
     /// What WeChat's support asks for.
     pub rid: Option<String>,
-    /// How often it was sent.
-    pub attempts: u32,
-    /// How long WeChat took until the heads of its replies.
-    pub upstream: Duration,
 }
 
 impl AccessLog {
@@ -94,6 +92,7 @@ impl AccessLog {
             method: method.cloned(),
             request_bytes: length,
             answered: None,
+            sent: None,
             account: None,
             endpoint: None,
             reply_bytes: 0,
@@ -117,6 +116,11 @@ impl AccessRecord {
         self.endpoint = Some(endpoint);
     }
 
+    /// It was sent so often, and WeChat took so long.
+    pub fn sent(&mut self, attempts: u32, upstream: Duration) {
+        self.sent = Some((attempts, upstream));
+    }
+
     /// The head of the reply goes to the app.
     pub fn answered(&mut self, answered: AnsweredCall) {
         self.answered = Some(answered);
@@ -124,7 +128,9 @@ impl AccessRecord {
 
     /// So many more bytes of the reply's body go to the app.
     pub fn add_bytes(&mut self, bytes: usize) {
-        self.reply_bytes += bytes as u64;
+        if self.method != Some(Method::HEAD) {
+            self.reply_bytes += bytes as u64;
+        }
     }
 
     /// The reply came to its end.
@@ -166,9 +172,11 @@ impl AccessRecord {
             put("status", json!(answered.status));
             put("errcode", json!(answered.errcode));
             put("rid", json!(answered.rid));
-            put("attempts", json!(answered.attempts));
-            if answered.attempts > 0 {
-                put("upstream_seconds", json!(seconds(answered.upstream)));
+        }
+        if let Some((attempts, upstream)) = self.sent {
+            put("attempts", json!(attempts));
+            if attempts > 0 && !upstream.is_zero() {
+                put("upstream_seconds", json!(seconds(upstream)));
             }
         }
         put("seconds", json!(seconds(self.began.elapsed())));

@@ -38,6 +38,8 @@ labels! {
         Rejected = "rejected",
         /// The call failed in the sidecar or between it and WeChat.
         Failed = "failed",
+        /// The app did not wait for the reply.
+        AppGone = "app_gone",
     }
 }
 
@@ -50,7 +52,8 @@ impl Outcome {
             | Self::Refused
             | Self::Remembered
             | Self::Rejected
-            | Self::Failed => true,
+            | Self::Failed
+            | Self::AppGone => true,
         }
     }
 }

@@ -20,15 +20,22 @@ pub(super) fn record(
 ) {
     // A longer reply has none that counts.
     let body = reply.body().whole();
+    let errcode = body.and_then(|body| errcode::errcode(body));
+    let is_error = errcode.is_some_and(|code| code != 0);
+    // Where there is no error, what looks like a rid is data.
+    let rid = body
+        .filter(|_| is_error)
+        .and_then(|body| errcode::rid(body));
     record.answered(AnsweredCall {
         outcome: outcome.label(),
-        is_well: matches!(outcome, Outcome::Accepted | Outcome::Local),
+        is_well: matches!(outcome, Outcome::Accepted | Outcome::Local) && !is_error,
         status: reply.status().as_u16(),
-        errcode: body.and_then(|body| errcode::errcode(body)),
-        rid: body.and_then(|body| errcode::rid(body)).map(str::to_owned),
-        attempts: call.map_or(0, |call| call.sends.count()),
-        upstream: call.map_or(Duration::ZERO, |call| call.sends.time()),
+        errcode,
+        rid: rid.map(str::to_owned),
     });
+    let none = (0, Duration::ZERO);
+    let (attempts, upstream) = call.map_or(none, |call| (call.sends.count(), call.sends.time()));
+    record.sent(attempts, upstream);
     record.add_bytes(reply.body().start().len());
     match reply.body_mut() {
         BufferedBody::Whole(_) => record.complete(),

@@ -72,10 +72,7 @@ impl Proxy {
             Turn::First | Turn::Replay => None,
         };
         let upstream = call.account.upstream.as_ref();
-        let observe = |after| {
-            call.account.metrics.latency(after);
-            call.sends.took(after);
-        };
+        let observe = |waited| call.waited(waited);
         let request = self.upstream_request(call, body, edit)?;
         call.sends.begin();
         let mut sent = pin!(self.pools.send(upstream, request, false, observe)).await;
@@ -85,9 +82,13 @@ impl Proxy {
             let again = self.pools.send(upstream, request, true, observe);
             let again = Box::pin(again).await;
             // It is not known whether WeChat saw the first one.
-            if !again.as_ref().is_err_and(SendError::nothing_sent) {
-                sent = again;
+            match again.as_ref().is_err_and(SendError::nothing_sent) {
+                true => call.sends.take_back(),
+                false => sent = again,
             }
+        }
+        if sent.as_ref().is_err_and(SendError::nothing_sent) {
+            call.sends.take_back();
         }
         let (mut head, body) = sent?.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {

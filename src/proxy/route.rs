@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, request::Parts};
+use tokio::time::Duration;
 
 use super::{
     ListenerInfo, Reply,
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::{
     account::{Account, Accounts},
+    client::Waited,
     metrics::Selection,
     problems::{Kind, Occurrence},
     wechat::{
@@ -22,6 +24,9 @@ use crate::{
         errcode,
     },
 };
+
+/// An app that goes away sooner may have other reasons than WeChat's slowness.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// A call with its account and its endpoint.
 #[derive(Debug)]
@@ -89,6 +94,24 @@ impl<'a> Call<'a> {
                 ..Occurrence::default()
             },
         );
+    }
+
+    /// Counts a wait for WeChat's reply. An app that gives up after a while has met a WeChat that is too slow for it.
+    pub(super) fn waited(&self, waited: Waited) {
+        let (Waited::Ended(after) | Waited::Abandoned(after)) = waited;
+        self.account.metrics.latency(after);
+        self.sends.took(after);
+        if matches!(waited, Waited::Abandoned(_)) && after >= SLOW {
+            let cause = format_args!("an app gave up after {:.1} s", after.as_secs_f64());
+            self.account.metrics.problems.occurred(
+                Kind::Timeout,
+                Occurrence {
+                    endpoint: Some(self.endpoint_label()),
+                    cause: Some(&cause),
+                    ..Occurrence::default()
+                },
+            );
+        }
     }
 
     /// Whether a call can be sent again on a fresh connection when WeChat closed the one it was

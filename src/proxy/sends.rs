@@ -17,6 +17,11 @@ impl Sends {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Takes back a send of which nothing went out.
+    pub(super) fn take_back(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// WeChat took so long until its reply, or until it was given up.
     pub(super) fn took(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);

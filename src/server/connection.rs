@@ -177,11 +177,8 @@ async fn reply_to_malformed_head(
         true => HeadFault::TooLong,
         false => io.request_line().fault(),
     };
-    let mut reply = worker.proxy.reject(&Malformed::from(fault).into());
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-    if let Some(status) = status.filter(|_| reply.status().is_client_error()) {
-        *reply.status_mut() = status;
-    }
+    let reply = worker.proxy.reject(&Malformed::from(fault).into(), status);
     // The app may be gone.
     let _ = io.write_all(&error_reply::encode(&reply)).await;
     let _ = io.shutdown().await;
@@ -268,7 +265,7 @@ fn answer(
             Ok(()) => worker.proxy.handle(call, &context.listener).await,
             Err(reason) => {
                 let error = ProxyError::from(Malformed::Framing(reason));
-                closing(worker.proxy.reject(&error), version)
+                closing(worker.proxy.reject(&error, None), version)
             }
         };
         // HTTP/1.0 has no chunks: only the end of the connection ends a body of unknown length.

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::LazyLock};
 
-use memchr::memmem::Finder;
+use memchr::memmem::{self, Finder};
 
 use super::api::Api;
 
@@ -126,14 +126,16 @@ pub fn errcode(body: &[u8]) -> Option<i64> {
 /// The `rid` that WeChat's support asks for, out of an errmsg.
 pub fn rid(body: &[u8]) -> Option<&str> {
     const MARK: &[u8] = b"rid: ";
-    let at = body.windows(MARK.len()).position(|window| window == MARK)?;
+    let mut places = memmem::find_iter(body, MARK);
+    // Not the end of a longer word.
+    let at = places.find(|at| *at == 0 || !body[at - 1].is_ascii_alphanumeric())?;
     let rest = &body[at + MARK.len()..];
     let end = rest
         .iter()
-        .position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'-'))
+        .position(|byte| !(byte.is_ascii_hexdigit() || *byte == b'-'))
         .unwrap_or(rest.len());
     let rid = std::str::from_utf8(&rest[..end.min(64)]).ok()?;
-    (!rid.is_empty()).then_some(rid)
+    rid.contains('-').then_some(rid)
 }
 
 /// The first IP in an errmsg: the one that WeChat or WeCom sees the call come from.
@@ -300,7 +302,10 @@ mod tests {
     fn the_rid_is_found() {
         let body = br#"{"errcode":-1,"errmsg":"system error rid: 60891646-03eed615-7f6889ef"}"#;
         assert_eq!(rid(body), Some("60891646-03eed615-7f6889ef"));
-        assert_eq!(rid(b"rid: \"x"), None);
+        for none in ["rid: \"x", "hybrid: 1-2", "rid: 13800138000", "rid: words"] {
+            assert_eq!(rid(none.as_bytes()), None, "{none}");
+        }
+        assert_eq!(rid(b"a grid: 1-2, rid: 3-4"), Some("3-4"));
     }
 
     #[test]

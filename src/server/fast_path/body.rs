@@ -52,8 +52,8 @@ impl Begun {
         while self.bytes.len() < end {
             match timeout_at(deadline, self.more(io)).await {
                 Ok(true) => {}
-                Ok(false) => return Err(Exit::Closed),
-                Err(_) => {
+                // hyper finds out what became of the rest, and the call is counted.
+                Ok(false) | Err(_) => {
                     io.rewind(&self.bytes);
                     return Err(Exit::Other);
                 }
