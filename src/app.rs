@@ -259,7 +259,7 @@ fn watches(
         files.clone(),
     ));
     tasks.spawn(watch_trust(config.trust().clone(), files));
-    tasks.spawn(watch_suspensions(directory.clone()));
+    tasks.spawn(watch_suspensions(directory.clone(), metrics.clone()));
     tasks
 }
 

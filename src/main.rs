@@ -27,11 +27,7 @@ fn main() -> ExitCode {
             run(invocation, process).unwrap_or_else(|error| misused(&error.to_string()))
         }
         Err(UsageError::Wrong(problem)) => misused(&problem),
-        // A failed write does not matter.
-        Err(UsageError::Said(text)) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
+        Err(UsageError::Said(text)) => print(&text),
     }
 }
 

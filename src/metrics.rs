@@ -16,7 +16,7 @@ mod page;
 pub mod process;
 mod recent_fetches;
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use tokio::time::{Duration, Instant};
 
@@ -38,8 +38,9 @@ pub const ENDPOINT_LABELS: usize = 64;
 /// Counters of the process.
 #[derive(Debug)]
 pub struct Metrics {
-    /// When counting began.
-    pub started_at: Instant,
+    started_at: Instant,
+    /// For how long the machine was suspended since, in milliseconds. tokio's clock stands still then.
+    suspended: AtomicU64,
     labels: EndpointLabels,
     latency: Latency,
     connects: Block,
@@ -56,6 +57,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             started_at: Instant::now(),
+            suspended: AtomicU64::new(0),
             labels: EndpointLabels::default(),
             latency: Latency::default(),
             connects: Block::new(2),
@@ -78,9 +80,21 @@ impl Metrics {
         self.latency.observe(after);
     }
 
-    /// The number of the minute since the start, for the history.
+    /// The time since the start, suspensions included.
+    pub fn uptime(&self) -> Duration {
+        let suspended = Duration::from_millis(self.suspended.load(Ordering::Relaxed));
+        self.started_at.elapsed() + suspended
+    }
+
+    /// Counts that the machine was suspended for `time`.
+    pub fn suspended(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.suspended.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// The number of the current minute, for the history.
     pub fn minute(&self) -> u64 {
-        self.started_at.elapsed().as_secs() / 60
+        self.uptime().as_secs() / 60
     }
 
     /// Counts a reload of the configuration.

@@ -140,6 +140,13 @@ impl Proxy {
         }
     }
 
+    /// From now on calls that have no reply yet get none, since the process ends.
+    pub fn calls_are_cut(&self) {
+        if let Some(log) = &self.options.access {
+            log.calls_are_cut();
+        }
+    }
+
     /// This worker's connections to WeChat.
     pub fn pools(&self) -> &Pools {
         &self.pools

@@ -389,3 +389,20 @@ async fn the_keys_of_json_lines_are_documented_and_durations_are_numbers() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_call_that_the_end_of_the_process_cuts_has_its_line() {
+    let wechat = Wechat::calm().await;
+    let mut sidecar = logging(&wechat, &["--shutdown-grace", "1s"]).await;
+    wechat.change(|behaviour| behaviour.stall = true);
+    let url = format!("{}{GET}", sidecar.url);
+    let call = tokio::spawn(sidecar.client.get(url).send());
+    wechat.wait_for_calls(1).await;
+    sidecar.signal("-TERM");
+    let line = calls(&mut sidecar, 1).await.remove(0);
+    assert_eq!(
+        (&line["outcome"], &line["attempts"]),
+        (&"process_ended".into(), &1.into())
+    );
+    assert!(call.await.unwrap().is_err());
+}

@@ -501,4 +501,20 @@ async fn the_label_of_a_namespace_that_can_be_read_is_named() {
         said.contains("\\\"on\\\" is neither enabled nor disabled"),
         "{said}"
     );
+    // What is known of it may be older than what the API server knows.
+    for words in [
+        json!({}),
+        json!({ "wechat-sidecar.dev/injection": "enabled" }),
+    ] {
+        let known = json!({ "kind": "Namespace", "metadata": { "name": "shop", "labels": words } });
+        api.answers
+            .lock()
+            .unwrap()
+            .insert("/api/v1/namespaces/shop".to_owned(), known);
+        let webhook = Webhook::start(&flags).await;
+        let refused = webhook
+            .ask_in_unclear_namespace(&review(&pod(json!({}))))
+            .await;
+        assert_eq!(refused.response()["allowed"], false);
+    }
 }

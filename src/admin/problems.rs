@@ -10,8 +10,9 @@ use crate::{
     wechat::api::Api,
 };
 
-/// How many problems `/status.json` shows.
+/// How many problems `/status.json` shows, and how many bytes they may take together.
 const SHOWN: usize = 100;
+const LARGEST: usize = 100_000;
 
 /// All open problems: those of the accounts, and those of the process, whose account is null.
 pub(super) fn describe(directory: &Directory, metrics: &Metrics) -> Vec<Value> {
@@ -87,7 +88,12 @@ impl Recent {
             let ended = past.ended_at.elapsed().as_secs_f64();
             shown(*api, &past.problem, Some(ended), lang)
         });
-        open.chain(past).take(SHOWN).collect()
+        let mut bytes = 0;
+        let fits = |problem: &Value| {
+            bytes += problem.to_string().len();
+            bytes <= LARGEST
+        };
+        open.chain(past).take(SHOWN).take_while(fits).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 /// The last reload of the configuration.
 #[derive(Debug, Default)]
@@ -30,11 +30,11 @@ impl Reloads {
         }
     }
 
-    /// For the status page. The configuration was first read at `started_at`.
-    pub(super) fn status(&self, started_at: Instant) -> Value {
+    /// For the status page. The configuration was first read `uptime` ago.
+    pub(super) fn status(&self, uptime: Duration) -> Value {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         json!({
-            "read_at_seconds_ago": last.at.unwrap_or(started_at).elapsed().as_secs_f64(),
+            "read_at_seconds_ago": last.at.map_or(uptime, |at| at.elapsed()).as_secs_f64(),
             "rejected": last.problem,
             "keys_that_need_a_restart": last.needs_restart,
         })

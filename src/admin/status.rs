@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use serde_json::{Map, Value, json};
+use tokio::time::Duration;
 
 use super::{Admin, accounts::ticket, problems, why_unready};
 use crate::{
@@ -19,6 +20,9 @@ const ACCOUNTS: usize = 20;
 /// How many error codes are shown of all accounts, and of each.
 const ERRCODES: usize = 32;
 const ACCOUNT_ERRCODES: usize = 8;
+
+/// How many characters of a sentence are shown.
+const LONGEST_SENTENCE: usize = 500;
 
 /// What is asked for.
 #[derive(Debug, Default)]
@@ -59,27 +63,22 @@ impl StatusQuery {
 impl Admin {
     /// The document.
     pub(super) fn status(&self, query: &StatusQuery) -> Value {
-        let minute = self.metrics.minute();
+        let uptime = self.metrics.uptime();
         let accounts = self.directory.now();
-        let mut traffic = self.metrics.nobody.last_hour(minute);
-        let mut found = Vec::new();
+        let mut hour = self.metrics.nobody.last_hour(minute_of(uptime));
         for account in accounts.iter() {
-            let hour = account.metrics.last_hour(minute);
-            for (sum, more) in traffic.iter_mut().zip(&hour) {
-                sum.add(more);
-            }
-            if query.matches(account) {
-                found.push((account, hour));
-            }
+            account.metrics.add_last_hour(minute_of(uptime), &mut hour);
         }
+        let found = accounts.iter().filter(|account| query.matches(account));
+        let mut found: Vec<_> = found.collect();
         // The sort keeps the order of the configuration among equals.
-        found.sort_by_key(|(account, _)| Reverse(is_troubled(account)));
+        found.sort_by_cached_key(|account| Reverse(is_troubled(account)));
         let shown = found.iter().skip(query.from).take(ACCOUNTS);
         let default = accounts.default_account();
         let shown: Vec<Value> = shown
-            .map(|(account, hour)| {
+            .map(|account| {
                 let is_default = default.is_some_and(|default| Arc::ptr_eq(default, account));
-                self.account_status(account, is_default, hour)
+                account_status(account, is_default, uptime)
             })
             .collect();
         let problems = problems::Recent::of(&self.directory, &self.metrics);
@@ -88,13 +87,13 @@ impl Admin {
             "version": crate::VERSION,
             "commit": crate::COMMIT,
             "now": seconds_since_1970(),
-            "uptime_seconds": self.metrics.started_at.elapsed().as_secs_f64(),
+            "uptime_seconds": rounded(uptime.as_secs_f64()),
             "ready": readiness.is_ok(),
-            "not_ready_because": readiness.err().map(|(_, reason)| reason),
+            "not_ready_because": readiness.err().map(|(_, reason)| shortened(&reason)),
             "problems": problems.describe(query.lang.unwrap_or(Lang::En)),
             "problems_open": problems.open.len(),
             "process": self.process_status(),
-            "traffic": self.traffic(&traffic, ERRCODES),
+            "traffic": traffic(&hour, uptime, ERRCODES),
             "accounts_total": accounts.iter().count(),
             "accounts_found": found.len(),
             "accounts_from": query.from,
@@ -122,71 +121,82 @@ impl Admin {
             "max_open_files": used.max_open_files,
             "workers": self.limits.workers,
             "log_lines_dropped": self.log.as_ref().map_or(0, crate::log::Log::dropped_lines),
-            "configuration": self.readings.status(self.metrics.started_at),
+            "configuration": self.readings.status(self.metrics.uptime()),
         })
     }
+}
 
-    fn account_status(&self, account: &Account, is_default: bool, hour: &LastHour) -> Value {
-        let status = account.keeper.status();
-        let metrics = &account.metrics;
-        let token = status.token.filter(|token| token.is_alive());
-        let tickets: Map<String, Value> = account.tickets.status().map(ticket).collect();
-        let recent = metrics.recent_fetches().into_iter().map(|fetch| {
-            json!({
-                "seconds_ago": rounded(fetch.at.elapsed().as_secs_f64()),
-                "cause": fetch.cause.label(),
-                "outcome": fetch.outcome.label(),
-            })
-        });
-        let counts = |counts: &mut dyn Iterator<Item = (&'static str, u64)>| {
-            counts
-                .map(|(label, count)| (label.to_owned(), json!(count)))
-                .collect::<Map<_, _>>()
-        };
+/// What is shown of an account.
+fn account_status(account: &Account, is_default: bool, uptime: Duration) -> Value {
+    let status = account.keeper.status();
+    let metrics = &account.metrics;
+    let token = status.token.filter(|token| token.is_alive());
+    let tickets: Map<String, Value> = account.tickets.status().map(ticket).collect();
+    let recent = metrics.recent_fetches().into_iter().map(|fetch| {
         json!({
-            "appid": account.appid,
-            "name": account.options.name,
-            "api": account.api.name(),
-            "default": is_default,
-            "token": token.map(|token| json!({
-                "age_seconds": rounded(token.age().as_secs_f64()),
-                "expires_seconds": rounded(token.remaining().as_secs_f64()),
-                "renews_seconds": rounded(status.renews_in.as_secs_f64()),
-            })),
-            "token_error": status.error.as_ref().map(|failure| account.options.explain(&failure.error)),
-            "retry_seconds": status.error.as_ref().map(|error| rounded(error.retry_after.as_secs_f64())),
-            "token_source": token_source(account),
-            "fetches": {
-                "day": status.fetches,
-                "day_limit": account.options.daily_fetches,
-                "recent": recent.collect::<Vec<_>>(),
-            },
-            "store_answers": account.keeper.source().store_is_available(),
-            "tickets": tickets,
-            "replays": counts(&mut metrics.replays()),
-            "replays_skipped": counts(&mut metrics.replays_skipped()),
-            "problems_open": metrics.problems.open_kinds().len(),
-            "traffic": self.traffic(hour, ACCOUNT_ERRCODES),
+            "seconds_ago": rounded(fetch.at.elapsed().as_secs_f64()),
+            "cause": fetch.cause.label(),
+            "outcome": fetch.outcome.label(),
         })
-    }
+    });
+    let counts = |counts: &mut dyn Iterator<Item = (&'static str, u64)>| {
+        counts
+            .map(|(label, count)| (label.to_owned(), json!(count)))
+            .collect::<Map<_, _>>()
+    };
+    json!({
+        "appid": account.appid,
+        "name": account.options.name,
+        "api": account.api.name(),
+        "default": is_default,
+        "token": token.map(|token| json!({
+            "age_seconds": rounded(token.age().as_secs_f64()),
+            "expires_seconds": rounded(token.remaining().as_secs_f64()),
+            "renews_seconds": rounded(status.renews_in.as_secs_f64()),
+        })),
+        "token_error": status.error.as_ref().map(|failure| shortened(&account.options.explain(&failure.error))),
+        "retry_seconds": status.error.as_ref().map(|error| rounded(error.retry_after.as_secs_f64())),
+        "token_source": token_source(account),
+        "fetches": {
+            "day": status.fetches,
+            "day_limit": account.options.daily_fetches,
+            "recent": recent.collect::<Vec<_>>(),
+        },
+        "store_answers": account.keeper.source().store_is_available(),
+        "tickets": tickets,
+        "replays": counts(&mut metrics.replays()),
+        "replays_skipped": counts(&mut metrics.replays_skipped()),
+        "problems_open": metrics.problems.open_kinds().len(),
+        "traffic": traffic(&metrics.last_hour(minute_of(uptime)), uptime, ACCOUNT_ERRCODES),
+    })
+}
 
-    /// The last hour in columns, with the most frequent error codes.
-    fn traffic(&self, hour: &LastHour, errcodes: usize) -> Value {
-        let quantiles = |part: f64| -> Vec<Option<f64>> {
-            hour.iter()
-                .map(|tally| tally.quantile(part).map(rounded))
-                .collect()
-        };
-        json!({
-            "current_seconds": rounded(self.metrics.started_at.elapsed().as_secs_f64() % 60.0),
-            "calls": column(hour, |tally| tally.calls),
-            "failed": column(hour, |tally| tally.failed),
-            "with_errcode": column(hour, |tally| tally.with_errcode),
-            "p50_seconds": quantiles(0.5),
-            "p99_seconds": quantiles(0.99),
-            "errcodes": most_frequent(hour, errcodes),
-        })
-    }
+/// The last hour in columns, with the most frequent error codes.
+fn traffic(hour: &LastHour, uptime: Duration, errcodes: usize) -> Value {
+    let quantiles = |part: f64| -> Vec<Option<f64>> {
+        hour.iter()
+            .map(|tally| tally.quantile(part).map(rounded))
+            .collect()
+    };
+    json!({
+        "current_seconds": rounded(uptime.as_secs_f64() % 60.0),
+        "calls": column(hour, |tally| tally.calls),
+        "failed": column(hour, |tally| tally.failed),
+        "with_errcode": column(hour, |tally| tally.with_errcode),
+        "p50_seconds": quantiles(0.5),
+        "p99_seconds": quantiles(0.99),
+        "errcodes": most_frequent(hour, errcodes),
+    })
+}
+
+/// The number of the minute in which the history has what happens now.
+fn minute_of(uptime: Duration) -> u64 {
+    uptime.as_secs() / 60
+}
+
+/// A sentence of bounded length, since some have what WeChat said.
+fn shortened(sentence: &str) -> String {
+    sentence.chars().take(LONGEST_SENTENCE).collect()
 }
 
 /// Whether the operator should look at the account first.

@@ -113,12 +113,13 @@ async fn apply(
 }
 
 /// Has tokens and tickets expire in time though the machine was suspended.
-pub(super) async fn watch_suspensions(directory: Directory) {
+pub(super) async fn watch_suspensions(directory: Directory, metrics: Arc<Metrics>) {
     let mut suspensions = Suspensions::default();
     loop {
         let time = suspensions.next().await;
         let seconds = time.as_secs_f64();
         tracing::info!(seconds, "the machine was suspended");
+        metrics.suspended(time);
         let accounts = directory.now();
         for account in accounts.iter() {
             account.keeper.suspended(time);

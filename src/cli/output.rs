@@ -14,6 +14,8 @@ pub fn print(text: &str) -> ExitCode {
         .and_then(|()| stdout.flush())
     {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprint(&format!("stdout: {error}"));
             ExitCode::FAILURE

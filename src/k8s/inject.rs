@@ -21,7 +21,7 @@ pub(crate) mod yaml;
 
 use serde_json::Value;
 
-use names::{Prefix, word};
+use names::{Prefix, text, word};
 use setting::SettingId;
 use settings::{Mode, SettingLayers, SidecarKind, SidecarSettings};
 pub use settings::{PresetError, Presets};
@@ -173,16 +173,19 @@ impl Injector {
         &self,
         pod: InjectedPod<'_>,
     ) -> Result<Outcome, InjectRefusal> {
-        let decides = self.pod_label(pod.object)? != PodLabel::Silent;
-        if decides || !pod.namespace.is_null() {
+        if self.pod_label(pod.object)? != PodLabel::Silent {
             return self.inject(pod);
         }
         if let Some(reason) = impossible(pod.object) {
             return Ok(Outcome::Skipped(reason));
         }
+        // What is known of the namespace may be some seconds old, and right no more.
+        let key = self.prefix.key("injection");
+        let said = text(pod.namespace, "labels", &key);
+        let said = said.filter(|said| !matches!(*said, "enabled" | "disabled"));
+        let said = said.map_or(String::new(), |said| format!(": {said:?}"));
         Err(InjectRefusal::new(format!(
-            "the namespace's label {} is neither enabled nor disabled: correct or remove it",
-            self.prefix.key("injection")
+            "the namespace's label {key}{said} is neither enabled nor disabled: correct or remove it"
         )))
     }
 

@@ -4,7 +4,7 @@ use std::{
     fmt::Write,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::SystemTime,
 };
@@ -24,6 +24,8 @@ struct SharedAccessLog {
     writer: LineWriter,
     json: bool,
     sample: Sample,
+    /// Whether the process ends before its calls have.
+    cuts_calls: AtomicBool,
 }
 
 /// Which calls that went well get a line: an even part of them.
@@ -79,7 +81,13 @@ impl AccessLog {
             writer,
             json,
             sample: Sample { step, sum },
+            cuts_calls: AtomicBool::new(false),
         }))
+    }
+
+    /// From now on calls that have no reply yet get none, since the process ends.
+    pub fn calls_are_cut(&self) {
+        self.0.cuts_calls.store(true, Ordering::Relaxed);
     }
 
     /// Begins the record of a call.
@@ -163,6 +171,9 @@ impl AccessRecord {
         );
         put("endpoint", json!(self.endpoint));
         let outcome = match &self.answered {
+            _ if !self.is_complete && self.log.0.cuts_calls.load(Ordering::Relaxed) => {
+                "process_ended"
+            }
             None => "app_gone",
             Some(answered) if self.is_complete => answered.outcome,
             Some(_) => "reply_cut",

@@ -5,11 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Duration;
 
 use super::{
-    Cause, ENDPOINT_LABELS, Fetched, Handed, Kept, Outcome, Selection, Skipped, StoreEvent, Ticket,
-    at,
+    Cause, Fetched, Handed, Kept, Outcome, Selection, Skipped, StoreEvent, Ticket, at,
     block::Block,
     errcodes::{Errcodes, OWN_REQUEST},
-    history::{History, LastHour, Tally},
+    history::{self, History, LastHour, Tally},
     kept::{fetches, tickets},
     latency::Latency,
     recent_fetches::{RecentFetch, RecentFetches},
@@ -55,6 +54,7 @@ impl AccountMetrics {
     pub fn call(&self, slot: usize, outcome: Outcome) {
         self.cells
             .add(at::CALLS + slot * Outcome::ALL.len() + outcome as usize);
+        self.cells.add(at::ENDED + outcome as usize);
     }
 
     /// Counts a call whose account was selected.
@@ -158,10 +158,15 @@ impl AccountMetrics {
 
     /// The last hour, up to and with `minute`.
     pub fn last_hour(&self, minute: u64) -> LastHour {
-        let tally = self.tally();
-        let mut history = self.history();
-        history.record(minute, tally);
-        history.last_hour(minute)
+        let mut hour = history::empty_hour();
+        self.add_last_hour(minute, &mut hour);
+        hour
+    }
+
+    /// Adds the last hour, up to and with `minute`, to `hour`.
+    pub fn add_last_hour(&self, minute: u64, hour: &mut LastHour) {
+        self.record(minute);
+        self.history().add_to(minute, hour);
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
@@ -170,11 +175,7 @@ impl AccountMetrics {
 
     /// All that was counted since the start.
     fn tally(&self) -> Tally {
-        let ended = |outcome: &Outcome| {
-            let slots = 0..=ENDPOINT_LABELS;
-            let cells = slots.map(|slot| at::CALLS + slot * Outcome::ALL.len() + *outcome as usize);
-            cells.map(|cell| self.cells.sum(cell)).sum::<u64>()
-        };
+        let ended = |outcome: &Outcome| self.cells.sum(at::ENDED + *outcome as usize);
         let failed = Outcome::ALL.iter().filter(|outcome| outcome.is_failure());
         Tally {
             calls: Outcome::ALL.iter().map(ended).sum(),

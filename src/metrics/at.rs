@@ -14,4 +14,6 @@ pub(super) const NOT_HELD: usize = FORCED + 1;
 pub(super) const STORE: usize = NOT_HELD + 1;
 pub(super) const TICKETS: usize = STORE + StoreEvent::ALL.len();
 pub(super) const SELECTED: usize = TICKETS + Ticket::ALL.len() * Handed::ALL.len();
-pub(super) const END: usize = SELECTED + Selection::ALL.len();
+/// All calls by outcome, whatever the endpoint.
+pub(super) const ENDED: usize = SELECTED + Selection::ALL.len();
+pub(super) const END: usize = ENDED + Outcome::ALL.len();

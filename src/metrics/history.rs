@@ -51,17 +51,20 @@ impl History {
         }
     }
 
-    /// The last hour, up to and with `minute`.
-    pub(super) fn last_hour(&self, minute: u64) -> LastHour {
-        let mut all = vec![Tally::default(); MINUTES];
+    /// Adds the last hour, up to and with `minute`, to `hour`.
+    pub(super) fn add_to(&self, minute: u64, hour: &mut LastHour) {
         for (at, tally) in &self.minutes {
             let age = usize::try_from(minute.saturating_sub(*at)).unwrap_or(MINUTES);
             if age < MINUTES {
-                all[MINUTES - 1 - age].add(tally);
+                hour[MINUTES - 1 - age].add(tally);
             }
         }
-        all
     }
+}
+
+/// An hour in which nothing happened.
+pub(super) fn empty_hour() -> LastHour {
+    vec![Tally::default(); MINUTES]
 }
 
 impl Tally {
@@ -115,6 +118,14 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl History {
+        fn last_hour(&self, minute: u64) -> LastHour {
+            let mut hour = empty_hour();
+            self.add_to(minute, &mut hour);
+            hour
+        }
+    }
 
     fn counted(calls: u64, failed: u64) -> Tally {
         Tally {

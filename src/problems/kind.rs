@@ -163,8 +163,8 @@ kinds! {
     /// Log lines were dropped.
     LogDropped = "log_dropped", Silence:
         "lines of the log are missing", "日志有缺失",
-        "the reader of stdout is too slow: look at the log shipper, or log less (see --log-level)",
-        "读 stdout 的一方太慢：检查日志采集，或减少日志（见 --log-level）";
+        "the reader of stdout is too slow: look at the log shipper, or log less (see --log-level and --access-log-sample)",
+        "读 stdout 的一方太慢：检查日志采集，或减少日志（见 --log-level 和 --access-log-sample）";
 }
 
 /// Some kinds, as bits.

@@ -38,9 +38,14 @@ pub(super) enum AcceptedSocket {
 enum Job {
     Serve(AcceptedSocket, ListenerInfo, OwnedSemaphorePermit),
     Ping(oneshot::Sender<()>),
-    /// The last job.
+    /// The last job: end with the last connection.
     Finish,
+    /// End now, whatever calls there are.
+    Cut,
 }
+
+/// How long threads may take to end when they are told to end now.
+const CUT_LIMIT: Duration = Duration::from_millis(500);
 
 /// All workers.
 #[derive(Debug)]
@@ -77,6 +82,8 @@ impl Workers {
                 .name(format!("worker-{at}"))
                 .spawn(move || {
                     runtime.block_on(work(receiver, state));
+                    // Calls that are cut end with it, and are recorded.
+                    drop(runtime);
                     drop(alive);
                 })?;
             jobs.push(sender);
@@ -96,9 +103,16 @@ impl Workers {
             // This fails if the thread has ended already.
             let _ = jobs.send(Job::Finish);
         }
-        timeout(grace, async { self.ended.lock().await.recv().await })
-            .await
-            .is_ok()
+        let mut ended = self.ended.lock().await;
+        if timeout(grace, ended.recv()).await.is_ok() {
+            return true;
+        }
+        for jobs in &self.jobs {
+            let _ = jobs.send(Job::Cut);
+        }
+        // A thread that hangs does not keep the process.
+        let _ = timeout(CUT_LIMIT, ended.recv()).await;
+        false
     }
 
     /// Whether every worker answers within `limit`.
@@ -147,7 +161,7 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, state: Arc<WorkerState>) {
     let (open, mut all_gone) = mpsc::channel::<()>(1);
     while let Some(job) = jobs.recv().await {
         match job {
-            Job::Finish => break,
+            Job::Finish | Job::Cut => break,
             Job::Ping(pong) => drop(pong.send(())),
             Job::Serve(socket, listener, permit) => {
                 let (state, open) = (state.clone(), open.clone());
@@ -165,8 +179,12 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, state: Arc<WorkerState>) {
     }
     sweep.abort();
     drop(open);
-    // Nothing is ever sent. This waits until the last connection drops its sender.
-    let _ = all_gone.recv().await;
+    let cut = async { while !matches!(jobs.recv().await, Some(Job::Cut) | None) {} };
+    tokio::select! {
+        // Nothing is ever sent. This waits until the last connection drops its sender.
+        _ = all_gone.recv() => {}
+        () = cut => state.proxy.calls_are_cut(),
+    }
 }
 
 async fn take_over(

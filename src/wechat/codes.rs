@@ -97,19 +97,22 @@ pub enum Fault {
     Wechat,
     /// What is between the sidecar and WeChat.
     Network,
+    /// What the errmsg names.
+    Cause,
     /// Nobody: it belongs to ordinary operation.
     Nobody,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::App,
         Self::User,
         Self::Account,
         Self::Operator,
         Self::Wechat,
         Self::Network,
+        Self::Cause,
         Self::Nobody,
     ];
 
@@ -122,6 +125,7 @@ impl Fault {
             Self::Operator => "operator",
             Self::Wechat => "wechat",
             Self::Network => "network",
+            Self::Cause => "cause",
             Self::Nobody => "nobody",
         }
     }
@@ -135,6 +139,7 @@ impl Fault {
             Self::Operator => ("the sidecar's configuration", "边车的配置"),
             Self::Wechat => ("WeChat's side", "微信一侧"),
             Self::Network => ("the network", "网络"),
+            Self::Cause => ("what the errmsg names", "errmsg 中说明的原因"),
             Self::Nobody => ("nobody's", "无"),
         };
         Text { en, zh }

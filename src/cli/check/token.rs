@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
+use tokio::time::{Duration, Instant, timeout_at};
 
 use super::{
     call::call,
@@ -27,6 +28,9 @@ use crate::{
         errcode::{self, Verdict},
     },
 };
+
+/// How long all accounts together may take. A token request may take ten seconds.
+const LIMIT: Duration = Duration::from_secs(12);
 
 /// How many accounts are tested at once.
 const AT_ONCE: usize = 8;
@@ -67,10 +71,18 @@ impl TokenChecks<'_> {
         let tested = accounts.map(|account| self.of_account(account, &factory));
         let mut tested = stream::iter(tested).buffered(AT_ONCE);
         let mut findings: Vec<Finding> = Vec::new();
-        while let Some(found) = tested.next().await {
+        let (deadline, mut left) = (Instant::now() + LIMIT, config.accounts.len());
+        while let Ok(Some(found)) = timeout_at(deadline, tested.next()).await {
+            left -= 1;
             // All accounts of an upstream that cannot be reached have the same.
             let new = |finding: &Finding| !findings.contains(finding);
             findings.extend(found.into_iter().filter(new).collect::<Vec<_>>());
+        }
+        if left > 0 {
+            let sentence = format!(
+                "{left} accounts were not tested, since {LIMIT:?} were not enough: their token requests take too long"
+            );
+            findings.push(Finding::warning(Check::Token, "accounts", sentence));
         }
         findings
     }
