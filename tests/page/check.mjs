@@ -447,7 +447,7 @@ Object.assign(checks, {
         const box = await page.locator('.area').first().boundingBox();
         await page.mouse.move(box.x + box.width * 30.5 / 60, box.y + 40);
         const rate = Math.round(t.calls[30] / 60);
-        await until(page, rate => document.querySelector('.plot .v').textContent.includes(`${rate}/snone failed`), rate);
+        await until(page, rate => document.querySelector('.plot .v').textContent.includes(`${rate}/s2 answered with an errcode, none failed`), rate);
         await close();
     },
 });
