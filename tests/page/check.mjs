@@ -154,7 +154,7 @@ Object.assign(checks, {
         assert(/^WeChat’s errcodesNo errcode/.test(none), none);
         const [theirs, codes] = await card('one');
         assert(/40164/.test(theirs) && !/own code/.test(theirs) && /WeChat’s page on 40164/.test(theirs), theirs);
-        assert(/own requests for tokens and tickets count, too/.test(codes), codes);
+        assert(/Also counts the sidecar’s own token and ticket requests/.test(codes), codes);
         state.edit = s => { s.problems[1].errcode = 990600 };
         assert(!/own code/.test((await card('dead'))[0]), 'it says so of a code that is not one');
     },
