@@ -17,7 +17,7 @@ async function general(browser, url, habits, most, texts = []) {
     const { page, complaints, requests, reply, close } = await open(browser, url, habits);
     const text = await reply.text();
     equal(reply.headers()['content-security-policy'], policyOf(text), 'the policy');
-    assert(Buffer.byteLength(text) < 60_000, `the page has ${Buffer.byteLength(text)} bytes`);
+    assert(Buffer.byteLength(text) < 66_000, `the page has ${Buffer.byteLength(text)} bytes`);
     await unfold(page, most);
     const shown = await page.innerText('body');
     for (const slip of ['NaN', 'undefined', '[object']) assert(!shown.includes(slip), `it shows ${slip}`);
@@ -71,6 +71,141 @@ Object.assign(checks, {
             assert(sentence.test(await verdict(page)), `${name}: ${await verdict(page)}`);
             await close();
         }
+    },
+
+    async the_verdict_says_whether_calls_work_now_and_what_is_wrong(browser, { url, state }) {
+        const at = async (name, edit, habits = ENGLISH) => {
+            state.edit = edit;
+            const { page, close } = await open(browser, `${url}/${name}/`, habits);
+            const said = { kind: await page.getAttribute('#verdict-box', 'class'), lines: await page.$$eval('#verdict-box p', all => all.map(e => e.textContent)) };
+            await close();
+            return said;
+        };
+        const last = (all, coded, failed) => s => Object.assign(s.traffic, {
+            calls: s.traffic.calls.fill(all / 2, 58), with_errcode: s.traffic.with_errcode.fill(coded / 2, 58), failed: s.traffic.failed.fill(failed / 2, 58),
+        });
+        const dead = await at('dead', last(50, 0, 50));
+        equal([dead.kind, dead.lines[0], dead.lines[2]], ['bad', 'No call works now, though the sidecar is ready.', 'In the last 2 minutes 50 calls: all failed.'], 'dead');
+        assert(/^WeChat cannot be reached, since \d\d:\d\d, and one more problem\.$/.test(dead.lines[1]), dead.lines[1]); // The harmless one is newer.
+        const zh = await at('dead', last(50, 0, 50), CHINESE_PHONE);
+        equal([zh.kind, zh.lines[0], zh.lines[2]], ['bad', '边车已就绪，但现在没有一次调用成功。', '最近 2 分钟有 50 次调用：全部失败。'], 'dead, in Chinese');
+        assert(/^无法连接微信，\d\d:\d\d 开始；还有 1 个问题。$/.test(zh.lines[1]), zh.lines[1]);
+        for (const [name, counts, kind, sentence] of [
+            ['calm', [50, 50, 0], 'bad', 'In the last 2 minutes 50 calls: all answered with an errcode.'],
+            ['calm', [100, 90, 8], 'bad', 'In the last 2 minutes 100 calls: 2 fine, 90 answered with an errcode, 8 failed.'],
+            ['one', [50, 0, 20], 'warn', 'In the last 2 minutes 50 calls: 30 fine, 20 failed.'],
+            ['one', [50, 0, 0], 'warn', 'In the last 2 minutes 50 calls: all fine.'],
+            ['one', [2, 0, 2], 'warn', 'In the last 2 minutes 2 calls: all failed.'],
+            ['calm', [0, 0, 0], 'ok', 'In the last 2 minutes no call.'],
+        ]) {
+            const said = await at(name, last(...counts));
+            equal([said.kind, said.lines.at(-2)], [kind, sentence], `${name} with ${counts}`);
+        }
+        const many = await at('thousand');
+        assert(/^WeChat cannot be reached \(94 accounts\), since \d\d:\d\d, and 912 more problems\.$/.test(many.lines[1]), many.lines[1]);
+        // The card has the rest of the reason, if there is one.
+        const reason = 'no access_token for shop: the token request was refused: errcode 40125 (invalid appsecret); the secret is wrong: set the right one';
+        const refused = await at('one', s => Object.assign(s, { ready: false, not_ready_because: reason }));
+        equal([refused.kind, refused.lines[0]], ['bad', `Not ready: ${reason.split(';')[0]}.`], 'the short reason');
+        const long = await at('one', s => Object.assign(s, { ready: false, not_ready_because: 'word '.repeat(60) }));
+        assert(/^Not ready: (word ){20,24}…$/.test(long.lines[0]), long.lines[0]);
+        equal((await at('none', s => Object.assign(s, { not_ready_because: reason }))).lines[0], `Not ready: ${reason}.`, 'the reason without a card');
+    },
+
+    async one_fault_has_one_colour(browser, { url, state }) {
+        const seen = async name => {
+            const { page, close } = await open(browser, `${url}/${name}/`);
+            const icons = selector => page.$$eval(selector, all => all.map(e => e.getAttribute('class').split(' ').pop()));
+            const all = { cards: await icons('.problem h3 .icon'), hurt: await page.$$eval('.problem', all => all.map(e => e.matches('.hurts'))), rows: await icons('.account .state .icon') };
+            await close();
+            return all;
+        };
+        equal(await seen('dead'), { cards: ['warn', 'bad'], hurt: [false, true], rows: ['bad'] }, 'calls fail');
+        equal(await seen('revoked'), { cards: ['warn'], hurt: [false], rows: ['warn'] }, 'calls do not fail for this');
+        equal(await seen('one'), { cards: ['bad'], hurt: [true], rows: ['bad'] }, 'some calls fail');
+        state.edit = s => [s.traffic, s.accounts[0].traffic].forEach(t => { t.with_errcode.fill(0, 58); });
+        equal(await seen('one'), { cards: ['warn'], hurt: [false], rows: ['warn'] }, 'no call fails any more');
+        state.edit = s => Object.assign(s.accounts[0], { token: null, token_error: 'no' });
+        equal(await seen('revoked'), { cards: ['bad'], hurt: [true], rows: ['bad'] }, 'there is no token');
+    },
+
+    async times_have_their_zone_and_old_ones_their_day(browser, { url, state }) {
+        const { page, close } = await open(browser, `${url}/one/`, { clock: true });
+        const below = () => page.textContent('#verdict-box p:last-child'), day = await page.evaluate(() => new Date().toLocaleDateString('en-GB', { dateStyle: 'full' }));
+        assert(/^As of \d\d:\d\d:\d\d GMT\S*\. /.test(await below()), await below());
+        const footer = await page.textContent('footer');
+        assert(footer.includes(`Data of ${day}.`) && / browser, GMT/.test(footer), footer);
+        state.gone = 'closed';
+        await page.clock.fastForward(24 * 3600 * 1000);
+        await pass(page, 2);
+        assert(/old: it is from \d+ \w+, \d\d:\d\d:\d\d GMT/.test(await verdict(page)), await verdict(page));
+        await close();
+    },
+
+    async codes_of_the_sidecar_are_not_taken_for_wechats(browser, { url, state }) {
+        const card = async name => {
+            const { page, close } = await open(browser, `${url}/${name}/`);
+            const texts = [await page.textContent('.problem:last-child'), await page.textContent('.traffic .plot:last-child')];
+            await close();
+            return texts;
+        };
+        const [own, none] = await card('dead');
+        assert(/990502 \(the sidecar’s own code\)/.test(own) && /WeChat’s page on this/.test(own), own);
+        assert(/^WeChat’s errcodesNo errcode/.test(none), none);
+        const [theirs, codes] = await card('one');
+        assert(/40164/.test(theirs) && !/own code/.test(theirs) && /WeChat’s page on 40164/.test(theirs), theirs);
+        assert(/Also counts the sidecar’s own token and ticket requests/.test(codes), codes);
+        state.edit = s => { s.problems[1].errcode = 990600 };
+        assert(!/own code/.test((await card('dead'))[0]), 'it says so of a code that is not one');
+    },
+
+    async token_requests_that_will_not_last_are_told(browser, { url, state }) {
+        const body = async (name, edit) => {
+            state.edit = edit;
+            const { page, close } = await open(browser, `${url}/${name}/`);
+            const seen = { text: await page.textContent('.body > .cols'), warned: await page.$$eval('.cols .fill.warn', all => all.length), token: await page.textContent('.body > div') };
+            await close();
+            return seen;
+        };
+        const soon = await body('revoked');
+        assert(/13 of 200At the rate of the last minutes all will be used up in about 1 h 52 min, at \d\d:\d\d\./.test(soon.text), soon.text);
+        equal(soon.warned, 1, 'bars that warn');
+        assert(/none\. Several replicas need one with the classic token\./.test(soon.text), soon.text);
+        const fetches = change => s => Object.assign(s.accounts[0].fetches, change(s.accounts[0].fetches));
+        for (const [what, change] of [
+            ['a slow rate', f => ({ day_limit: 700, recent: f.recent.map(r => ({ ...r, seconds_ago: r.seconds_ago * 1.6 })) })], ['four requests', f => ({ recent: f.recent.slice(0, 4) })],
+            ['old requests', f => ({ recent: f.recent.map(r => ({ ...r, seconds_ago: r.seconds_ago + 590 })) })], ['the fetches of others', f => ({ recent: f.recent.map(r => ({ ...r, outcome: 'shared' })) })],
+        ]) {
+            const seen = await body('revoked', fetches(change));
+            equal([/used up/.test(seen.text), seen.warned], [false, 0], what);
+        }
+        assert(/200 of 200All used up: /.test((await body('revoked', fetches(() => ({ day: 200 })))).text), 'all used up');
+        assert(!/used up|Several replicas/.test((await body('calm')).text), 'calm');
+        // With one account, its card tells the error.
+        const failed = kind => s => { s.accounts[0].token_error = 'errcode 40125: no'; Object.assign(s.problems[0], { kind, cause: 'errcode 40125: no' }) };
+        assert(/The last token request failed, see the problem above\.$/.test((await body('revoked', failed('token_request_failed'))).token), 'the error is told once more');
+        assert(/errcode 40125: no\.$/.test((await body('revoked', failed('token_revoked'))).token), 'the error is not told');
+    },
+
+    async the_rate_agrees_with_the_bars_and_a_single_reply_is_seen(browser, { url, state }) {
+        const plots = async edit => {
+            state.edit = edit;
+            const { page, close } = await open(browser, `${url}/revoked/`);
+            const all = await page.$$eval('.traffic .plot[data-plot]', all => all.map(e => ({ text: e.querySelector('figcaption').textContent, scale: e.querySelector('.max, .none').textContent, legend: e.querySelector('.legend')?.textContent })));
+            const drawn = await page.$$eval('.traffic .area path:not(.line)', all => all.map(e => [e.getAttribute('class'), e.getBBox().y, e.getBBox().height].map(v => v.toFixed?.(0) ?? v)));
+            const dots = await page.$$eval('.line.dot', all => all.map(e => parseFloat(getComputedStyle(e).strokeWidth)));
+            await close();
+            return { all, drawn, dots };
+        };
+        const { all, drawn, dots } = await plots();
+        equal(all[0], { text: 'Calls a second5.0/s20 answered with an errcode, none failed in the last hour', scale: '5.0/s', legend: 'FineWith an errcodeFailed' }, 'calls');
+        equal(drawn, [['calls', '0', '79'], ['coded', '79', '21'], ['failed', '0', '0']], 'columns');
+        equal([all[1].text, dots.length, dots.every(width => width >= 5)], ['Time to WeChat’s replyp50 about 3 msp99 about 5 ms', 2, true], 'times');
+        const traffic = change => s => change(s.accounts[0].traffic);
+        assert(/^Calls a second1\.0\/s/.test((await plots(traffic(t => Object.assign(t, { current_seconds: 2, calls: t.calls.with(58, 60).with(59, 1) })))).all[0].text), 'a minute that has just begun');
+        const none = t => { t.p50_seconds.fill(null); t.p99_seconds.fill(null) };
+        equal((await plots(traffic(none))).all[1].scale, 'No reply in the last hour', 'without a reply');
+        equal((await plots(traffic(t => { none(t); t.calls.fill(0); t.with_errcode.fill(0) }))).all[1].scale, 'No call in the last hour', 'without a call');
     },
 
     async each_language_has_all_texts_and_is_remembered(browser, { url }) {
@@ -306,13 +441,13 @@ Object.assign(checks, {
         equal(await page.$$eval('svg:not([role=img]):not([aria-hidden=true])', all => all.length), 0, 'drawings that are neither named nor hidden');
         await page.click('.traffic .plain summary');
         await page.waitForSelector('tbody tr');
-        const rows = await page.$$eval('tbody tr', all => all.map(row => [...row.cells].slice(1, 3).map(cell => Number(cell.textContent.replace(/\D/g, '')))));
+        const rows = await page.$$eval('tbody tr', all => all.map(row => [...row.cells].slice(1, 5).map(cell => Number(cell.textContent.replace(/\D/g, '')))));
         const t = status.accounts[0].traffic;
-        equal(rows, t.calls.map((n, i) => [n, t.failed[i]]).reverse(), 'the table');
+        equal(rows, t.calls.map((n, i) => [n, n - t.failed[i] - t.with_errcode[i], t.with_errcode[i], t.failed[i]]).reverse(), 'the table');
         const box = await page.locator('.area').first().boundingBox();
         await page.mouse.move(box.x + box.width * 30.5 / 60, box.y + 40);
         const rate = Math.round(t.calls[30] / 60);
-        await until(page, rate => document.querySelector('.plot .v').textContent.includes(`${rate}/snone failed`), rate);
+        await until(page, rate => document.querySelector('.plot .v').textContent.includes(`${rate}/s2 answered with an errcode, none failed`), rate);
         await close();
     },
 });

@@ -24,14 +24,17 @@ function traffic(seed, rate, { failing = () => 0, codes = [], slow = () => 1, si
         const part = i === 59 ? 0.52 : 1;
         return i < since ? 0 : Math.round(rate * 60 * wave * part);
     });
+    const failed = calls.map((n, i) => Math.round(n * failing(i)));
+    const errcodes = codes.map(([code, counts]) => errcode(code, counts(random)));
     const p50 = minutes(i => (calls[i] ? 0.06 * slow(i) * (1 + 0.3 * random()) : null));
     return {
         current_seconds: 31,
         calls,
-        failed: calls.map((n, i) => Math.round(n * failing(i))),
+        failed,
+        with_errcode: minutes(i => Math.min(calls[i] - failed[i], errcodes.reduce((sum, code) => sum + code.counts[i], 0))),
         p50_seconds: p50,
         p99_seconds: p50.map((v, i) => (v === null ? null : v * (3 + 2 * random()) * (i === 41 ? 2.1 : 1))),
-        errcodes: codes.map(([code, counts]) => errcode(code, counts(random))),
+        errcodes,
     };
 }
 
@@ -80,6 +83,10 @@ const words = {
         en: ['WeChat answers that it is busy', 'the fault is WeChat\'s: the app may try again later, if acting twice does no harm; the sidecar sends no such call again'],
         zh: ['微信返回系统繁忙', '问题在微信一侧：如果重复执行没有害处，应用可以稍后重试；边车不会重发这种调用'],
     },
+    token_revoked: {
+        en: ['the token is revoked again and again before it expires', 'another service probably fetches tokens of this account with /cgi-bin/token or force_refresh: move it behind a sidecar, or to stable_token; the sidecar replaces the token each time'],
+        zh: ['token 在过期之前一再失效', '很可能有其他服务用 /cgi-bin/token 或 force_refresh 获取该账号的 token：让它改用边车或 stable_token；每次边车都会更换 token'],
+    },
     store_away: {
         en: ['the store of shared tokens is away', 'look at the store and at the network to it; tokens in hand go on, and a few are fetched without it'],
         zh: ['共享存储没有响应', '检查共享存储和到它的网络；手里的 token 继续使用，没有存储时也可以获取少量 token'],
@@ -120,7 +127,7 @@ function status(change) {
 }
 
 const empty = {
-    current_seconds: 9, calls: minutes(() => 0), failed: minutes(() => 0), p50_seconds: minutes(() => null),
+    current_seconds: 9, calls: minutes(() => 0), failed: minutes(() => 0), with_errcode: minutes(() => 0), p50_seconds: minutes(() => null),
     p99_seconds: minutes(() => null), errcodes: [],
 };
 
@@ -198,6 +205,33 @@ function many(lang, count) {
     return status({ problems: [ipRejected(lang), wrong], problems_open: 2, accounts, traffic: all });
 }
 
+/** Ready, and no call works: the connection to WeChat was lost four minutes ago. */
+function dead(lang) {
+    const cause = 'no connection to api.weixin.qq.com:443: connect timed out after 5 s (2 addresses tried)';
+    const mine = traffic(6, 9, { failing: i => (i > 55 ? 1 : 0) });
+    for (const list of [mine.p50_seconds, mine.p99_seconds]) list.fill(null, 56);
+    const problems = [
+        problem(lang, 'store_away', { since_seconds: 30, count: 4, cause: 'redis.default.svc:6379: connection refused', endpoints: [] }),
+        problem(lang, 'unreachable', { since_seconds: 212, count: 1904, cause, errcode: 990502, link: 'https://developers.weixin.qq.com/' }),
+    ];
+    return status({ problems, problems_open: 2, accounts: [account(0, { traffic: mine, problems_open: 2, store_answers: false })], traffic: mine });
+}
+
+/** A classic token without a store, which another service revokes again and again. The first calls came in this minute. */
+function revoked(lang) {
+    const last = n => minutes(i => (i === 59 ? n : 0)), time = v => minutes(i => (i === 59 ? v : null));
+    const mine = {
+        current_seconds: 19, calls: last(95), failed: last(0), with_errcode: last(20), p50_seconds: time(0.0031), p99_seconds: time(0.0049),
+        errcodes: [errcode(45009, last(20))],
+    };
+    const shop = account(0, {
+        traffic: mine, problems_open: 1, token_source: 'wechat_classic', tickets: {}, replays: { accepted: 12 },
+        token: { age_seconds: 2, expires_seconds: 7198, renews_seconds: 6898 },
+        fetches: { day: 13, day_limit: 200, recent: Array.from({ length: 10 }, (_, i) => ({ seconds_ago: 2 + 40 * i, cause: 'refusal', outcome: 'new' })) },
+    });
+    return status({ uptime_seconds: 439, problems: [problem(lang, 'token_revoked', { endpoints: [], since_seconds: 340, count: 12 })], problems_open: 1, accounts: [shop], traffic: mine });
+}
+
 /** A thousand accounts that have lost WeChat: a hundred of the problems are shown. */
 function thousand(lang) {
     const status = many(lang, 1000);
@@ -239,7 +273,7 @@ function hostile(lang) {
 }
 
 export const scenes = {
-    calm, one, outage, started, hostile, thousand,
+    calm, one, outage, dead, revoked, started, hostile, thousand,
     none: () => status({ ready: false, not_ready_because: 'there is no account', traffic: empty }),
     twenty: lang => many(lang, 20),
 };
