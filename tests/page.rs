@@ -14,7 +14,7 @@ use support::{APPID, Sidecar, Wechat};
 use tokio::{process::Command, time::timeout};
 
 /// This is longer than the test takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The folder in which `tests/run` installs what drives the browser.
 fn installed() -> PathBuf {

@@ -17,7 +17,7 @@ async function general(browser, url, habits, most, texts = []) {
     const { page, complaints, requests, reply, close } = await open(browser, url, habits);
     const text = await reply.text();
     equal(reply.headers()['content-security-policy'], policyOf(text), 'the policy');
-    assert(Buffer.byteLength(text) < 66_000, `the page has ${Buffer.byteLength(text)} bytes`);
+    assert(Buffer.byteLength(text) < 80_000, `the page has ${Buffer.byteLength(text)} bytes`);
     await unfold(page, most);
     const shown = await page.innerText('body');
     for (const slip of ['NaN', 'undefined', '[object']) assert(!shown.includes(slip), `it shows ${slip}`);
