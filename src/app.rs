@@ -180,6 +180,8 @@ impl App {
 
     /// Starts workers that serve the accounts, opens the listeners, and accepts shutdown requests at the admin port.
     async fn start(self, shutdown: &Arc<Notify>) -> Result<Running, StartError> {
+        let listen = self.addresses().filter(|(_, account)| account.is_none());
+        let listen = listen.map(|(address, _)| address.clone()).collect();
         let (config, metrics) = (self.config, self.metrics);
         let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
         let factory = AccountFactory::new(
@@ -222,6 +224,7 @@ impl App {
             allow_hosts: config.proxy.guard.allow_hosts.clone(),
             readings: reloads.clone(),
             limits: limits(&config),
+            listen,
         };
         tasks.spawn(admin.serve(self.admin));
         let mut listeners = Listeners::new(workers.clone(), drain.clone());
