@@ -17,13 +17,13 @@ const CHUNK: usize = 64 * 1024;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(super) struct CallBody {
+pub(super) struct OutgoingBody {
     pieces: VecDeque<Piece>,
     left: u64,
     progress: Progress,
 }
 
-impl CallBody {
+impl OutgoingBody {
     pub(super) fn new(pieces: VecDeque<Piece>) -> Self {
         let left = pieces.iter().map(Piece::length).sum();
         Self {
@@ -66,7 +66,7 @@ impl CallBody {
     }
 }
 
-impl Body for CallBody {
+impl Body for OutgoingBody {
     type Data = Bytes;
     type Error = io::Error;
 

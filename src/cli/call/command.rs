@@ -127,7 +127,7 @@ pub(in crate::cli) fn command() -> Command {
             Arg::new("timeout")
                 .long("timeout")
                 .value_name("DURATION")
-                .help("How long all of it may take [default: as long as the sidecar waits]"),
+                .help("How long the call and its reply may take [default: as long as the sidecar waits]"),
             Arg::new("mint")
                 .long("mint")
                 .action(ArgAction::SetTrue)

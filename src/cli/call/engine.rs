@@ -3,6 +3,7 @@
 
 use std::{io, net::Ipv4Addr, sync::Arc};
 
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -71,10 +72,10 @@ impl Engine {
         let mut options = select(&config.accounts, call)?.clone();
         let secret = options.secret.clone();
         if options.fetch_revokes_others() && !call.mint {
-            let takes_token = call.target.credentials();
-            let takes_token = takes_token
-                .into_iter()
-                .any(|one| one == Credential::AccessToken);
+            let segment = call.target.first_segment();
+            let has_segment = options.appid == segment || options.name.as_deref() == Some(segment);
+            let taken = call.target.credential(options.api, has_segment);
+            let takes_token = taken == Some(Credential::AccessToken);
             if takes_token && !has_token(redis.as_ref(), &options).await {
                 return Err(EngineError::Classic);
             }
@@ -95,7 +96,7 @@ impl Engine {
         account.secret = secret;
         let accounts = vec![Arc::new(account)];
         let directory = Directory::new(accounts, factory.fingerprints().clone());
-        let key = Secret::new(format!("{:032x}", fastrand::u128(..)));
+        let key = random_key()?;
         let workers = workers(config, connector, &directory, &metrics, &key)?;
         let any_port = ListenAddr::Tcp((Ipv4Addr::LOCALHOST, 0).into());
         let listener = Listener::bind(&any_port).await?;
@@ -118,6 +119,14 @@ impl Engine {
     pub(super) fn key(&self) -> &Secret {
         &self.key
     }
+}
+
+/// A key that no other process can guess.
+fn random_key() -> io::Result<Secret> {
+    let mut bytes = [0; 16];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| io::Error::other("the system has no random numbers"))?;
+    Ok(Secret::new(format!("{:032x}", u128::from_ne_bytes(bytes))))
 }
 
 /// One worker, which serves callers with `key`.

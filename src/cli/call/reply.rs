@@ -27,7 +27,7 @@ const MOST_HELD: usize = 1 << 20;
 
 /// Why a reply is not printed, or not the whole of it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReplyError {
+pub(super) enum PrintError {
     #[error("the reply broke off: {0}")]
     Broken(Error),
     #[error("{0}: {1}")]
@@ -49,7 +49,7 @@ pub(super) async fn print_reply(
     file: Option<PathBuf>,
     shows_head: bool,
     verbose: bool,
-) -> Result<ExitCode, ReplyError> {
+) -> Result<ExitCode, PrintError> {
     if verbose && is_replayed(&reply) {
         eprint("WeChat refused the token, so the call was sent once more with another one");
     }
@@ -74,23 +74,23 @@ pub(super) async fn print_reply(
 }
 
 impl BodyOutput {
-    fn open(file: Option<PathBuf>) -> Result<Self, ReplyError> {
+    fn open(file: Option<PathBuf>) -> Result<Self, PrintError> {
         match file {
             Some(path) => match File::create(&path) {
                 Ok(file) => Ok(Self::File(file, path)),
-                Err(error) => Err(ReplyError::Write(path.display().to_string(), error)),
+                Err(error) => Err(PrintError::Write(path.display().to_string(), error)),
             },
             None if io::stdout().is_terminal() => Ok(Self::Terminal),
             None => Ok(Self::Pipe),
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), ReplyError> {
-        let to_stdout = |error| ReplyError::Write("stdout".to_owned(), error);
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PrintError> {
+        let to_stdout = |error| PrintError::Write("stdout".to_owned(), error);
         match self {
             Self::File(file, path) => file
                 .write_all(bytes)
-                .map_err(|error| ReplyError::Write(path.display().to_string(), error)),
+                .map_err(|error| PrintError::Write(path.display().to_string(), error)),
             Self::Terminal | Self::Pipe => {
                 let mut stdout = io::stdout().lock();
                 let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
@@ -105,7 +105,7 @@ async fn copy(
     reply: &mut ApiResponse,
     held: Vec<u8>,
     output: &mut BodyOutput,
-) -> Result<Vec<u8>, ReplyError> {
+) -> Result<Vec<u8>, PrintError> {
     let length = reply.headers().get(CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
     let mut progress = Progress::new("received", length);
@@ -126,7 +126,7 @@ async fn copy(
 }
 
 /// Prints the body on a terminal. Returns its beginning.
-async fn show(reply: &mut ApiResponse) -> Result<Vec<u8>, ReplyError> {
+async fn show(reply: &mut ApiResponse) -> Result<Vec<u8>, PrintError> {
     let mut held = Vec::new();
     let mut is_whole = false;
     while held.len() < MOST_HELD && !is_whole {
@@ -139,7 +139,7 @@ async fn show(reply: &mut ApiResponse) -> Result<Vec<u8>, ReplyError> {
         let media_type = reply.headers().get(CONTENT_TYPE);
         let media_type = media_type.and_then(|value| value.to_str().ok());
         let media_type = media_type.unwrap_or("without a type").to_owned();
-        return Err(ReplyError::Binary(media_type));
+        return Err(PrintError::Binary(media_type));
     }
     if !is_whole {
         return copy(reply, held, &mut BodyOutput::Terminal).await;
@@ -155,8 +155,8 @@ async fn show(reply: &mut ApiResponse) -> Result<Vec<u8>, ReplyError> {
     Ok(held)
 }
 
-async fn next(reply: &mut ApiResponse) -> Result<Option<Bytes>, ReplyError> {
-    reply.chunk().await.map_err(ReplyError::Broken)
+async fn next(reply: &mut ApiResponse) -> Result<Option<Bytes>, PrintError> {
+    reply.chunk().await.map_err(PrintError::Broken)
 }
 
 /// Whether a terminal can show `bytes`, the last of which may be the beginning of a letter. Control characters could

@@ -8,11 +8,11 @@ use http::{
 };
 
 use super::{
-    body::CallBody,
+    body::OutgoingBody,
     command::{CallOptions, Payload},
     input::{InputError, Piece},
     multipart::Multipart,
-    reply::ReplyError,
+    reply::PrintError,
     route::Route,
 };
 use crate::{
@@ -36,7 +36,7 @@ pub(super) enum ExchangeError {
     #[error(transparent)]
     Exchange(Error),
     #[error(transparent)]
-    Reply(#[from] ReplyError),
+    Reply(#[from] PrintError),
 }
 
 /// Sends the call, and returns the reply's head.
@@ -62,7 +62,7 @@ pub(super) async fn send(call: CallOptions, route: &Route) -> Result<ApiResponse
         None => Method::GET,
     });
     let (client, base) = client(route.address())?;
-    let has_length = pieces.is_some() || method != Method::GET;
+    let has_length = pieces.is_some() || ![Method::GET, Method::HEAD].contains(&method);
     let mut request = client.request(method, base + call.target.as_str());
     let media_type = media_type.filter(|_| !headers.contains_key(CONTENT_TYPE));
     if let Some(value) = media_type.and_then(|text| HeaderValue::from_str(&text).ok()) {
@@ -72,7 +72,7 @@ pub(super) async fn send(call: CallOptions, route: &Route) -> Result<ApiResponse
         request = request.header(name.clone(), value.clone());
     }
     if has_length {
-        let body = CallBody::new(pieces.unwrap_or_else(VecDeque::<Piece>::new));
+        let body = OutgoingBody::new(pieces.unwrap_or_else(VecDeque::<Piece>::new));
         // WeChat answers 412 where a POST has no length.
         request = request.header(CONTENT_LENGTH, body.length().into());
         request = request.body(body);

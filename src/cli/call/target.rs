@@ -72,12 +72,18 @@ impl CallTarget {
             target.extend(utf8_percent_encode(value, PARAMETER));
         }
         let target = Self(target);
-        let mut credentials = target.credentials();
-        if credentials.any(|one| one == Credential::TokenRequest) {
-            return Err(TargetUsageError::TokenRequest);
+        let takes = |api, has_account| target.credential(api, has_account);
+        let mut all = [Api::Wechat, Api::Wecom].into_iter();
+        let is_token_request = |taken| taken == Some(Credential::TokenRequest);
+        match all.any(|api| {
+            [false, true]
+                .map(|own| takes(api, own))
+                .into_iter()
+                .any(is_token_request)
+        }) {
+            true => Err(TargetUsageError::TokenRequest),
+            false => Ok(target),
         }
-        drop(credentials);
-        Ok(target)
     }
 
     /// It as a request has it.
@@ -90,15 +96,14 @@ impl CallTarget {
         self.path()[1..].split('/').next().unwrap_or_default()
     }
 
-    /// The credentials that it may take: by the whole path and by what follows an account's segment, at both APIs.
-    pub(super) fn credentials(&self) -> impl Iterator<Item = Credential> {
-        let path = self.path();
-        let rest = path[1..].find('/').map(|end| &path[end + 1..]);
-        let paths = [Some(path), rest].into_iter().flatten();
-        let at = |path: &str, api| Some(Endpoint::of(api, path.as_bytes()).ok()?.credential);
-        paths
-            .flat_map(move |path| [Api::Wechat, Api::Wecom].map(|api| at(path, api)))
-            .flatten()
+    /// The credential that it takes at `api`, if its path is one. It may have an account's segment before it.
+    pub(super) fn credential(&self, api: Api, has_account: bool) -> Option<Credential> {
+        let path = match has_account {
+            true => &self.path()[1 + self.first_segment().len()..],
+            false => self.path(),
+        };
+        let endpoint = Endpoint::of(api, path.as_bytes());
+        endpoint.ok().map(|endpoint| endpoint.credential)
     }
 
     fn path(&self) -> &str {
