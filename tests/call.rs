@@ -19,7 +19,8 @@ use support::{
     wechat::Setup,
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
     process::Command,
     time::{sleep, timeout},
 };
@@ -471,6 +472,36 @@ async fn a_unix_socket_is_called_as_well() {
     let called = run(&wechat, through(&sidecar, &["/a", "-v"])).await;
     assert_eq!(called.code, 0, "{called:?}");
     assert!(called.stderr.contains(&listen), "{called:?}");
+}
+
+#[tokio::test]
+async fn where_an_admin_port_does_not_say_the_way_the_configuration_does() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = listener.local_addr().unwrap().to_string();
+    // As if this machine were not the sidecar's.
+    let reply = "HTTP/1.1 403 Forbidden\r\nx-wechat-sidecar: admin\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno";
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(reply.as_bytes()).await;
+        }
+    });
+    let listen = sidecar.url.strip_prefix("http://").unwrap();
+    let config = written(
+        "listen.toml",
+        &format!("listen = ['{listen}']\nadmin = '{admin}'\n"),
+    );
+    for flags in [
+        &["--admin", &*admin, "--listen", listen][..],
+        &["--config", &config],
+    ] {
+        let mut command = command();
+        command.args(["call", "/a"]).args(flags);
+        run(&wechat, command).await.is_silent();
+    }
+    assert_eq!(wechat.calls().len(), 2);
 }
 
 #[tokio::test]
