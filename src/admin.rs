@@ -24,7 +24,7 @@ use crate::{
     log::Log,
     metrics::{AccountPage, CONTENT_TYPE, Metrics, Page, ProcessPage, TokenPage},
     proxy::{GuardOptions, STATUS_HEADER, guard::Exposure},
-    server::{Drain, Workers},
+    server::{Drain, ListenAddr, Workers},
 };
 
 /// What the admin port serves.
@@ -50,6 +50,8 @@ pub struct Admin {
     pub readings: Arc<Reloads>,
     /// The limits in force.
     pub limits: Limits,
+    /// The addresses where apps connect, whatever their account.
+    pub listen: Vec<ListenAddr>,
 }
 
 /// The limits that the status page shows.

@@ -147,6 +147,12 @@ impl App {
         bound.map(|bound| (bound.listener.address(), bound.account.as_deref()))
     }
 
+    /// The addresses of all accounts.
+    fn common_addresses(&self) -> Vec<ListenAddr> {
+        let common = self.addresses().filter(|(_, account)| account.is_none());
+        common.map(|(address, _)| address.clone()).collect()
+    }
+
     /// The address of the admin port.
     pub fn admin(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
@@ -180,6 +186,7 @@ impl App {
 
     /// Starts workers that serve the accounts, opens the listeners, and accepts shutdown requests at the admin port.
     async fn start(self, shutdown: &Arc<Notify>) -> Result<Running, StartError> {
+        let listen = self.common_addresses();
         let (config, metrics) = (self.config, self.metrics);
         let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
         let factory = AccountFactory::new(
@@ -188,12 +195,11 @@ impl App {
             config.token_wait,
             metrics.clone(),
         );
-        let accounts = ServedAccounts::new(
+        let mut accounts = ServedAccounts::new(
             &config.accounts,
             factory.with_store(store(&config)),
             config.server.max_connections,
-        );
-        let mut accounts = accounts?;
+        )?;
         let directory = accounts.directory().clone();
         let mut tasks = watches(&config, &directory, &metrics, self.log.clone());
         let hangup = self.hangup.map_or_else(hangup, Ok);
@@ -208,8 +214,7 @@ impl App {
             let metrics = metrics.clone();
             Proxy::new(options, directory.clone(), pools, budget, metrics)
         });
-        let workers = workers.map_err(StartError::Workers)?;
-        let workers = Arc::new(workers);
+        let workers = Arc::new(workers.map_err(StartError::Workers)?);
         let reloads = Arc::new(Reloads::default());
         let admin = Admin {
             directory,
@@ -222,6 +227,7 @@ impl App {
             allow_hosts: config.proxy.guard.allow_hosts.clone(),
             readings: reloads.clone(),
             limits: limits(&config),
+            listen,
         };
         tasks.spawn(admin.serve(self.admin));
         let mut listeners = Listeners::new(workers.clone(), drain.clone());

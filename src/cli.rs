@@ -5,6 +5,7 @@
 
 mod admin_client;
 pub mod args;
+pub mod call;
 pub mod check;
 pub mod explain;
 mod flag;
@@ -49,6 +50,10 @@ pub fn run(invocation: Invocation, mut process: Process) -> Result<ExitCode, Con
                 check::refuse(error);
             }
             process.block_on(check::check(&loaded?, options))
+        }
+        Operation::Call(options) => {
+            let sources = Sources::of_process(flags)?;
+            process.block_on(call::call(*options, sources))?
         }
         Operation::Health => process.block_on(probe::health(admin_port(flags)?)),
         Operation::Wait { until, timeout } => {

@@ -7,6 +7,7 @@ mod account_table;
 mod account_upstreams;
 mod accounts;
 mod admin;
+mod app_ports;
 pub(crate) mod error;
 mod file;
 #[cfg(fuzzing)]
@@ -31,6 +32,7 @@ use tokio::time::Duration;
 
 pub use account_table::keys as account_keys;
 pub use admin::AdminPort;
+pub use app_ports::{AppPorts, listen_address};
 pub use error::{ConfigError, Provenance};
 use keys::Id;
 use layers::{Gathered, Reading};

@@ -63,6 +63,8 @@ async fn accounts_are_described_and_no_token_is_shown() {
     let wechat = Wechat::calm().await;
     let sidecar = Sidecar::start(&wechat).await;
     let reply = sidecar.admin("/accounts").await;
+    let address = sidecar.url.strip_prefix("http://").unwrap();
+    assert_eq!(reply.json()["listen"], serde_json::json!([address]));
     let account = &reply.json()["accounts"][0];
     assert_eq!(
         (account["appid"].as_str(), account["has_token"].as_bool()),

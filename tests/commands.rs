@@ -123,6 +123,7 @@ fn the_help_of_a_small_subcommand_shows_what_it_looks_at() {
     let names = subcommands();
     assert!(names.len() > 10, "{names:?}");
     for (name, most) in [
+        ("call", 15),
         ("health", 3),
         ("wait", 5),
         ("shutdown", 3),
@@ -135,7 +136,7 @@ fn the_help_of_a_small_subcommand_shows_what_it_looks_at() {
         let flags = help.lines().filter(is_flag).count();
         assert!(flags <= most, "{name} shows {flags} flags: {help}");
     }
-    for name in ["health", "wait", "shutdown", "check"] {
+    for name in ["call", "health", "wait", "shutdown", "check"] {
         let help = printed(&[name, "--help"]);
         assert!(
             help.contains("--admin") && help.contains("--config"),
@@ -144,7 +145,9 @@ fn the_help_of_a_small_subcommand_shows_what_it_looks_at() {
         // What is not shown is taken all the same.
         for key in keys() {
             let flag = format!("--{}={}", key.name, key.example);
-            let parsed = args::parse(["x", name, &flag].map(Into::into));
+            let path = (name == "call").then_some("/path");
+            let line = ["x", name, &flag].into_iter().chain(path);
+            let parsed = args::parse(line.map(Into::into));
             assert!(parsed.is_ok(), "{name} {flag}");
         }
     }

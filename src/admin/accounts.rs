@@ -27,6 +27,7 @@ impl Admin {
             "problems": problems::describe(&self.directory, &self.metrics),
             "accounts": accounts,
             "configuration": self.readings.describe(),
+            "listen": self.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
         page("application/json", format!("{status}\n"))
     }

@@ -6,6 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 use tokio::time::Duration;
 
 use super::{
+    call::{self, CallUsageError},
     check::CheckOptions,
     explain::{self, ArgumentError},
     flag::flag,
@@ -48,6 +49,12 @@ impl From<ConfigError> for UsageError {
 
 impl From<ArgumentError> for UsageError {
     fn from(error: ArgumentError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+impl From<CallUsageError> for UsageError {
+    fn from(error: CallUsageError) -> Self {
         Self::Wrong(error.to_string())
     }
 }
@@ -100,6 +107,7 @@ fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, UsageError> 
             mint: matches.get_flag("mint"),
             json: matches.get_flag("json"),
         }),
+        "call" => Operation::Call(Box::new(call::options(matches)?)),
         "health" => Operation::Health,
         "wait" => Operation::Wait {
             until: match matches.get_flag("started") {
@@ -180,7 +188,7 @@ fn assembled(with_hidden: bool) -> Command {
 }
 
 /// The subcommands that take the keys of the sidecar, and the keys that their help shows; `None` for all.
-fn sidecars() -> [(Command, Option<&'static [Id]>); 5] {
+fn sidecars() -> [(Command, Option<&'static [Id]>); 6] {
     let check = Command::new("check")
         .about("Say what works and what does not: configuration, files, limits, network and tokens")
         .args([mint(), json()])
@@ -199,6 +207,7 @@ fn sidecars() -> [(Command, Option<&'static [Id]>); 5] {
     [
         (serve.after_help(AFTERWORD), None),
         (check, Some(&CHECKED)),
+        (call::command(), Some(&CALLED)),
         (health, Some(&ASKED)),
         (wait, Some(&ASKED)),
         (shutdown, Some(&ASKED)),
@@ -216,6 +225,9 @@ fn flags_of(own: Option<&[Id]>, with_hidden: bool) -> Vec<Arg> {
 
 /// The keys that say which sidecar to ask.
 const ASKED: [Id; 2] = [Id::Admin, Id::Config];
+
+/// The keys that say through which sidecar to call.
+const CALLED: [Id; 4] = [Id::Admin, Id::Listen, Id::CallerKeyFile, Id::Config];
 
 /// The keys that decide what `check` meets: ports, the way to WeChat, tokens and the store.
 const CHECKED: [Id; 18] = [

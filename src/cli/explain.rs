@@ -182,6 +182,30 @@ pub(super) fn explain(options: &Options) -> ExitCode {
     }
 }
 
+/// What the error code in the body of a reply means, in one line; `None` if there is none, or 0.
+pub(super) fn in_one_line(body: &[u8], lang: Lang) -> Option<String> {
+    errcode::errcode(body).filter(|code| *code != 0)?;
+    let all = asked(&String::from_utf8_lossy(body), 1).ok()?;
+    let lines = all.iter().map(|asked| clause(asked, lang));
+    Some(lines.collect::<Vec<_>>().join("; "))
+}
+
+/// A code, as the first of its lists has it.
+fn clause(asked: &AskedCode, lang: Lang) -> String {
+    let code = asked.code;
+    let Some(row) = asked.meanings().into_iter().next() else {
+        return match lang {
+            Lang::En => format!("errcode {code} is not among the codes that are known here"),
+            Lang::Zh => format!("errcode {code}：这里没有说明"),
+        };
+    };
+    let (list, meaning, advice) = (row.list.title(), row.meaning.of(lang), row.advice.of(lang));
+    match lang {
+        Lang::En => format!("errcode {code} from {}: {meaning}: {advice}", list.en),
+        Lang::Zh => format!("errcode {code}（{}）：{meaning}：{advice}", list.zh),
+    }
+}
+
 fn as_json(asked: &AskedCode, lang: Lang) -> Value {
     let meaning = |row: CodeMeaning| {
         json!({

@@ -2,7 +2,7 @@
 
 use tokio::time::Duration;
 
-use super::{check::CheckOptions, explain, manual};
+use super::{call::CallOptions, check::CheckOptions, explain, manual};
 use crate::k8s::{
     inject::offline,
     webhook::{self, bootstrap},
@@ -15,6 +15,8 @@ pub enum Operation {
     Serve,
     /// Test the configuration.
     Check(CheckOptions),
+    /// Call an endpoint.
+    Call(Box<CallOptions>),
     /// Ask a running sidecar whether it is alive.
     Health,
     /// Wait for a running sidecar.

@@ -1,8 +1,9 @@
 //! The small client for requests of our own: for tokens, to the cluster, to the admin port. The only file that
 //! knows reqwest. Its errors show no URL, which may hold a secret.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::{ClientBuilder, Proxy, RequestBuilder, Response, redirect::Policy, retry};
 use rustls::{ClientConfig, RootCertStore};
@@ -106,6 +107,11 @@ impl Client {
         build(builder(&trusts_nobody()).resolve("localhost", address))
     }
 
+    /// A client for the server at the Unix socket `path`, without TLS. A request has no time limit of its own.
+    pub fn unix(path: &Path) -> Result<Self, ClientError> {
+        build(builder(&trusts_nobody()).unix_socket(path))
+    }
+
     /// A GET of this URL.
     pub fn get(&self, url: impl AsRef<str>) -> ApiRequest {
         self.request(Method::GET, url)
@@ -133,6 +139,14 @@ impl ApiRequest {
         Self(self.0.json(body))
     }
 
+    /// With this body, which is sent as it comes. It must know its length.
+    pub fn body<B>(self, body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes, Error = io::Error> + Send + Sync + 'static,
+    {
+        Self(self.0.body(reqwest::Body::wrap(body)))
+    }
+
     /// Sends it, once, and returns the reply's head.
     pub async fn send(self) -> Result<ApiResponse, Error> {
         let sent = self.0.send().await;
@@ -151,10 +165,15 @@ impl ApiResponse {
         self.0.headers()
     }
 
+    /// The next part of its body; `None` at the end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        self.0.chunk().await.map_err(Error::of)
+    }
+
     /// Its whole body of at most `limit` bytes.
     pub async fn body(mut self, limit: usize) -> Result<Vec<u8>, Error> {
         let mut body = Vec::new();
-        while let Some(chunk) = self.0.chunk().await.map_err(Error::of)? {
+        while let Some(chunk) = self.chunk().await? {
             body.extend_from_slice(&chunk);
             if body.len() > limit {
                 return Err(Error::TooLarge);
