@@ -152,9 +152,9 @@ impl Proxy {
     /// Answers `call` in any case.
     pub async fn handle(&self, call: Request<RequestBody>, listener: &ListenerInfo) -> Reply {
         let (head, body) = call.into_parts();
-        let access = self.options.access.as_ref();
-        let mut record = access.map(|log| log.begin(Some(&head.method), &head.headers));
-        let (call, body) = match self.admit(&head, body, listener).await {
+        let recorder = self.options.recorder.as_ref();
+        let mut record = recorder.and_then(|to| to.begin(Some(&head.method), &head.headers));
+        let (mut call, body) = match self.admit(&head, body, listener).await {
             Ok(admitted) => admitted,
             Err(error) => {
                 let mut reply = self.fail(None, &error);
@@ -169,7 +169,9 @@ impl Proxy {
             }
         };
         if let Some(record) = &mut record {
-            record.routed(call.account.id(), call.endpoint_label());
+            let is_known = call.endpoint.row().is_some();
+            record.routed(call.account.id(), call.endpoint_label(), is_known);
+            call.sends.trace(record.wants_sends());
         }
         let metrics = &call.account.metrics;
         let slot = self.metrics.slot(call.endpoint.row());
@@ -200,8 +202,8 @@ impl Proxy {
     /// The reply to a call that is rejected before it has an account.
     pub fn reject(&self, error: &ProxyError) -> Reply {
         let mut reply = self.fail(None, error);
-        if let Some(log) = &self.options.access {
-            let record = log.begin(None, &HeaderMap::new());
+        let recorder = self.options.recorder.as_ref();
+        if let Some(record) = recorder.and_then(|to| to.begin(None, &HeaderMap::new())) {
             access::record(record, None, error.outcome(), &mut reply);
         }
         reply

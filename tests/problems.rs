@@ -259,7 +259,10 @@ async fn accounts_with_a_wrong_secret_are_told_apart_by_id_and_by_where_it_was_r
     let of_two = format!("the secret was read from the file {file} (secret_file in {config})");
     for (appid, place) in [(one, of_one), (two, of_two)] {
         let line = sidecar.line(&format!("account=\"{appid}\" kind=")).await;
-        assert!(line.contains("no new token") && line.contains(&place), "{line}");
+        assert!(
+            line.contains("no new token") && line.contains(&place),
+            "{line}"
+        );
         assert!(line.contains("errcode=40125"), "{line}");
         let reason = sidecar.admin(&format!("/readyz?account={appid}")).await;
         assert_eq!(reason.status, 503);

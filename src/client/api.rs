@@ -1,9 +1,11 @@
-//! The small client for requests of our own: for tokens, to the cluster, to the admin port. The only file that
+//! The small client for requests of our own: for tokens, to the cluster, to the admin port, to a trace
+//! collector. The only file that
 //! knows reqwest. Its errors show no URL, which may hold a secret.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 use reqwest::{ClientBuilder, Proxy, RequestBuilder, Response, redirect::Policy, retry};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
@@ -131,6 +133,12 @@ impl ApiRequest {
     /// With this body.
     pub fn json(self, body: &impl Serialize) -> Self {
         Self(self.0.json(body))
+    }
+
+    /// With this body, which is protobuf.
+    pub fn protobuf(self, body: Bytes) -> Self {
+        let kind = HeaderValue::from_static("application/x-protobuf");
+        Self(self.0.header(CONTENT_TYPE, kind).body(body))
     }
 
     /// Sends it, once, and returns the reply's head.

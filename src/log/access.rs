@@ -60,6 +60,8 @@ pub struct AnsweredCall {
     pub outcome: &'static str,
     /// Whether it went well, so that it may be left out.
     pub is_well: bool,
+    /// Whether the app itself caused what went wrong.
+    pub is_apps_fault: bool,
     /// The status of the reply.
     pub status: u16,
     /// The error code of the reply.
@@ -68,6 +70,8 @@ pub struct AnsweredCall {
     pub rid: Option<String>,
     /// How often it was sent.
     pub attempts: u32,
+    /// Whether it was sent once more after a refusal.
+    pub is_replayed: bool,
     /// How long WeChat took until the heads of its replies.
     pub upstream: Duration,
 }
