@@ -204,20 +204,16 @@ impl App {
         let hangup = self.hangup.map_or_else(hangup, Ok);
         let hangup = hangup.map_err(StartError::Signals)?;
         let source = ConfigSource::new(&config, hangup).await;
-        let access = self.log.as_ref().and_then(|log| log.access.clone());
         let traces = trace_export(&config, &metrics)?;
-        let tracer = traces.as_ref().map(|export| export.tracer.clone());
-        let recorder = Recorder::new(access, tracer);
+        let recorder = recorder(self.log.as_ref(), traces.as_ref());
         let workers = Workers::start(config.server, &drain, &metrics, || {
             let upstream = each_workers(config.upstream, config.server.workers);
             let pools = Pools::new(self.connector.clone(), upstream, metrics.clone());
             let mut options = config.proxy.clone();
             options.recorder = recorder.clone();
-            let metrics = metrics.clone();
-            Proxy::new(options, directory.clone(), pools, budget, metrics)
+            Proxy::new(options, directory.clone(), pools, budget, metrics.clone())
         });
-        let workers = workers.map_err(StartError::Workers)?;
-        let workers = Arc::new(workers);
+        let workers = Arc::new(workers.map_err(StartError::Workers)?);
         let reloads = Arc::new(Reloads::default());
         let admin = Admin {
             directory,
@@ -284,6 +280,12 @@ fn trace_export(
     let options = config.traces.clone();
     let export = options.map(|options| TraceExport::start(options, dns, metrics.clone()));
     export.transpose().map_err(StartError::Traces)
+}
+
+/// Tells of each call those who want to know.
+fn recorder(log: Option<&Log>, traces: Option<&TraceExport>) -> Option<Recorder> {
+    let access = log.and_then(|log| log.access.clone());
+    Recorder::new(access, traces.map(|export| export.tracer.clone()))
 }
 
 /// The store in which replicas share tokens, if there is one.

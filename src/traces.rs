@@ -64,6 +64,8 @@ struct Exporter {
     tracer: Tracer,
     /// How many calls the tracer had dropped when the collector last took spans.
     dropped: u64,
+    /// Whether the collector did not take the last request.
+    is_refused: bool,
     metrics: Arc<Metrics>,
     closing: watch::Receiver<bool>,
 }
@@ -113,6 +115,7 @@ impl TraceExport {
             host_name: name.nodename().to_string_lossy().into_owned(),
             tracer: tracer.clone(),
             dropped: 0,
+            is_refused: false,
             metrics,
             closing: is_closing,
         };
@@ -147,8 +150,10 @@ impl Exporter {
                 self.deliver(request).await;
             }
             // Whether it is over is known when there are spans again.
-            let problems = &self.metrics.nobody.problems;
-            problems.observe(Kind::TracesLost, Standing::Stays);
+            if self.is_refused {
+                let problems = &self.metrics.nobody.problems;
+                problems.observe(Kind::TracesLost, Standing::Stays);
+            }
         }
     }
 
@@ -190,6 +195,7 @@ impl Exporter {
     /// Tells the problems of the process what came of a request.
     fn note(&mut self, sent: &Result<u64, ExportError>) {
         let problems = &self.metrics.nobody.problems;
+        self.is_refused = sent.is_err();
         let rejected = match sent {
             Ok(rejected) => *rejected,
             Err(error) => return problems.observe(Kind::TracesLost, Standing::There(error)),

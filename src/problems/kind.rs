@@ -168,8 +168,8 @@ kinds! {
     /// The collector does not take spans.
     TracesLost = "traces_lost", Part:
         "traces do not reach the collector", "链路追踪数据未送达采集端",
-        "look at what the cause names: the collector, the network to it, or --otlp-headers-file; the last 2,048 calls are kept until it takes spans again, and no call waits for it",
-        "按原因检查：采集端、到它的网络，或 --otlp-headers-file；最近 2,048 次调用会保留到采集端恢复，没有调用会等它";
+        "look at what the cause names: the collector, the network to it, or --otlp-headers-file; while it cannot be reached, the latest 2,048 calls are kept, and no call waits for it",
+        "按原因检查：采集端、到它的网络，或 --otlp-headers-file；无法连接期间，会保留最近 2,048 次调用，没有调用会等它";
 }
 
 /// Some kinds, as bits.

@@ -17,7 +17,7 @@ use super::{
 };
 use messages::{
     AnyValue, AttributeValue, ExportRequest, ExportResponse, KeyValue, ResourceMessage,
-    ResourceSpans, Scope, ScopeSpans, SpanMessage, StatusMessage,
+    ResourceSpans, ScopeMessage, ScopeSpans, SpanMessage, StatusMessage,
 };
 
 /// The name of the service and of the instrumentation.
@@ -49,7 +49,7 @@ pub fn request(calls: &[Box<CallSpan>], host_name: &str) -> Bytes {
                 ],
             }),
             scope_spans: vec![ScopeSpans {
-                scope: Some(Scope {
+                scope: Some(ScopeMessage {
                     name: SERVICE.to_owned(),
                     version: crate::VERSION.to_owned(),
                 }),

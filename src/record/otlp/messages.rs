@@ -43,14 +43,14 @@ pub(super) struct ResourceMessage {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ScopeSpans {
     #[prost(message, optional, tag = "1")]
-    pub(super) scope: Option<Scope>,
+    pub(super) scope: Option<ScopeMessage>,
     #[prost(message, repeated, tag = "2")]
     pub(super) spans: Vec<SpanMessage>,
 }
 
 /// The part.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Scope {
+pub(super) struct ScopeMessage {
     #[prost(string, tag = "1")]
     pub(super) name: String,
     #[prost(string, tag = "2")]
