@@ -29,9 +29,11 @@ use crate::{
     metrics::Metrics,
     net::connector::{Connector, DialError},
     proxy::Proxy,
+    record::Recorder,
     rt::signals::{Signals, hangup},
     server::{Drain, ListenAddr, Listener, Workers},
     token::source::{api, redis::Redis},
+    traces::TraceExport,
 };
 
 use accounts::{AccountsError, Listeners, OpenListener, ServedAccounts};
@@ -81,6 +83,9 @@ pub enum StartError {
     /// The client for token requests cannot be built.
     #[error("upstream: {0}")]
     Client(#[source] ClientError),
+    /// The client for the collector of traces cannot be built.
+    #[error("otlp-endpoint: {0}")]
+    Traces(#[source] ClientError),
     /// The connector for calls cannot be built.
     #[error("upstream: {0}")]
     Connector(#[source] DialError),
@@ -205,14 +210,14 @@ impl App {
         let hangup = self.hangup.map_or_else(hangup, Ok);
         let hangup = hangup.map_err(StartError::Signals)?;
         let source = ConfigSource::new(&config, hangup).await;
-        let access = self.log.as_ref().and_then(|log| log.access.clone());
+        let traces = trace_export(&config, &metrics)?;
+        let recorder = recorder(self.log.as_ref(), traces.as_ref());
         let workers = Workers::start(config.server, &drain, &metrics, || {
             let upstream = each_workers(config.upstream, config.server.workers);
             let pools = Pools::new(self.connector.clone(), upstream, metrics.clone());
             let mut options = config.proxy.clone();
-            options.access = access.clone();
-            let metrics = metrics.clone();
-            Proxy::new(options, directory.clone(), pools, budget, metrics)
+            options.recorder = recorder.clone();
+            Proxy::new(options, directory.clone(), pools, budget, metrics.clone())
         });
         let workers = Arc::new(workers.map_err(StartError::Workers)?);
         let reloads = Arc::new(Reloads::default());
@@ -241,6 +246,7 @@ impl App {
             drain,
             metrics,
             reloads,
+            traces,
             _common: common,
             _tasks: tasks,
         })
@@ -256,7 +262,10 @@ fn watches(
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let caller_key = config.proxy.guard.caller_key.clone();
-    tasks.spawn(watch_secrets(directory.clone(), caller_key));
+    let headers = config.traces.as_ref();
+    let headers = headers.and_then(|traces| traces.headers.clone());
+    let common = caller_key.into_iter().chain(headers).collect();
+    tasks.spawn(watch_secrets(directory.clone(), common));
     let files = UnusableFiles::default();
     tasks.spawn(watch_problems(
         directory.clone(),
@@ -267,6 +276,23 @@ fn watches(
     tasks.spawn(watch_trust(config.trust().clone(), files));
     tasks.spawn(watch_suspensions(directory.clone(), metrics.clone()));
     tasks
+}
+
+/// The exporter of traces, if they are wanted.
+fn trace_export(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<TraceExport>, StartError> {
+    let dns = config.connect.dns.nearby();
+    let options = config.traces.clone();
+    let export = options.map(|options| TraceExport::start(options, dns, metrics.clone()));
+    export.transpose().map_err(StartError::Traces)
+}
+
+/// Tells of each call those who want to know.
+fn recorder(log: Option<&Log>, traces: Option<&TraceExport>) -> Option<Recorder> {
+    let access = log.and_then(|log| log.access.clone());
+    Recorder::new(access, traces.map(|export| export.tracer.clone()))
 }
 
 /// The store in which replicas share tokens, if there is one.

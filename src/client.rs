@@ -104,6 +104,18 @@ impl SendError {
     pub fn nothing_sent(&self) -> bool {
         matches!(self, Self::Dial(_) | Self::Closed)
     }
+
+    /// Its name in traces.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Dial(_) => "unreachable",
+            Self::Closed => "closed",
+            Self::TimedOut(_) => "timeout",
+            Self::Stalled(_) => "stalled",
+            Self::Broken { .. } => "broken",
+            Self::AppBodyEnded => "app_body_ended",
+        }
+    }
 }
 
 /// The most connections that are opened at once. More would slow each other down until all time out. A call

@@ -19,6 +19,7 @@ mod secrets;
 mod settings;
 mod store;
 mod token_source;
+mod traces;
 
 use std::{
     ffi::OsString,
@@ -47,6 +48,7 @@ use crate::{
     server,
     settings::parse,
     token::source::redis,
+    traces::Options as TraceOptions,
 };
 
 /// The command line and the environment, before anything is checked.
@@ -87,6 +89,8 @@ pub struct Config {
     pub shutdown_delay: Duration,
     /// How long a call waits for a token when there is none.
     pub token_wait: Duration,
+    /// The collector of traces, if there is one.
+    pub traces: Option<TraceOptions>,
     /// The format and the levels of the log.
     pub log: log::Options,
     /// Warnings about settings that are allowed but unwise.
@@ -159,6 +163,7 @@ impl Config {
         let connect = network::connect(&settings, &sources.trust, &mut warnings)?;
         let store = store::store(&settings, &sources.trust, &mut warnings)?;
         let accounts = accounts::accounts(&settings, &tables, sources, &connect, &mut warnings)?;
+        let traces = traces::traces(&settings, &connect.tls, &mut warnings)?;
         warnings.extend(store::advise(store.as_ref(), &accounts).map(str::to_owned));
         Ok(Self {
             listen: network::listen(&settings)?,
@@ -170,6 +175,7 @@ impl Config {
             upstream: upstream(&settings, idle_timeout)?,
             shutdown_delay: settings.value(Id::ShutdownDelay, parse::pause)?,
             token_wait: TOKEN_WAIT,
+            traces,
             log: log(&settings)?,
             accounts,
             store,
@@ -242,7 +248,7 @@ fn proxy(settings: &Settings, warnings: &mut Vec<String>) -> Result<proxy::Optio
             settings.list(Id::ForwardHeader, private_header)?,
         ),
         guard: network::guard(settings, warnings)?,
-        access: None,
+        recorder: None,
     })
 }
 

@@ -21,6 +21,9 @@ pub mod rt;
 pub mod secret;
 pub mod settings;
 
+// What is told of each call.
+pub mod record;
+
 // What the two APIs take and say.
 pub mod wechat;
 
@@ -36,6 +39,9 @@ pub mod net;
 pub mod body;
 
 pub mod client;
+
+// Where the spans of calls go.
+pub mod traces;
 
 // Tokens: where they come from, and who keeps them.
 pub mod token;

@@ -142,8 +142,8 @@ impl Proxy {
 
     /// From now on calls that have no reply yet get none, since the process ends.
     pub fn calls_are_cut(&self) {
-        if let Some(log) = &self.options.access {
-            log.calls_are_cut();
+        if let Some(recorder) = &self.options.recorder {
+            recorder.calls_are_cut();
         }
     }
 
@@ -161,9 +161,9 @@ impl Proxy {
     /// Answers `call` in any case.
     pub async fn handle(&self, call: Request<RequestBody>, listener: &ListenerInfo) -> Reply {
         let (head, body) = call.into_parts();
-        let access = self.options.access.as_ref();
-        let record = access.map(|log| log.begin(Some(&head.method), &head.headers));
-        let (call, body) = match self.admit(&head, body, listener).await {
+        let recorder = self.options.recorder.as_ref();
+        let record = recorder.and_then(|to| to.begin(Some(&head.method), &head.headers));
+        let (mut call, body) = match self.admit(&head, body, listener).await {
             Ok(admitted) => admitted,
             Err(error) => {
                 let mut reply = self.fail(None, &error);
@@ -177,6 +177,9 @@ impl Proxy {
                 return reply;
             }
         };
+        if let Some(record) = &record {
+            call.sends.trace(record.wants_sends());
+        }
         let metrics = &call.account.metrics;
         let pending = PendingCall::new(self, &call, record);
         let (mut reply, replayable, outcome) = match pin!(self.answer(&call, body)).await {
@@ -205,8 +208,8 @@ impl Proxy {
         if let Some(status) = status.filter(|_| reply.status().is_client_error()) {
             *reply.status_mut() = status;
         }
-        if let Some(log) = &self.options.access {
-            let record = log.begin(None, &HeaderMap::new());
+        let recorder = self.options.recorder.as_ref();
+        if let Some(record) = recorder.and_then(|to| to.begin(None, &HeaderMap::new())) {
             access::record(record, None, error.outcome(), &mut reply);
         }
         reply

@@ -22,6 +22,7 @@ use crate::{
     secret::SecretSource,
     server::{Drain, Workers},
     token::ticket,
+    traces::TraceExport,
 };
 
 /// How often secret files are read.
@@ -37,6 +38,8 @@ pub(super) struct Running {
     pub(super) drain: Drain,
     pub(super) metrics: Arc<Metrics>,
     pub(super) reloads: Arc<Reloads>,
+    /// Sends the spans of calls, if they are wanted.
+    pub(super) traces: Option<TraceExport>,
     /// The listeners of all accounts. They are open until this is dropped.
     pub(super) _common: Vec<OpenListener>,
     /// Tasks that end when this is dropped.
@@ -58,7 +61,11 @@ impl Running {
     pub(super) async fn drained(self) -> Ended {
         self.drain.drain();
         self.listeners.closed().await;
-        match self.workers.finish(self.config.server.shutdown_grace).await {
+        let finished = self.workers.finish(self.config.server.shutdown_grace).await;
+        if let Some(traces) = self.traces {
+            traces.finish().await;
+        }
+        match finished {
             true => Ended::Drained,
             false => Ended::CutShort,
         }
@@ -128,8 +135,8 @@ pub(super) async fn watch_suspensions(directory: Directory, metrics: Arc<Metrics
     }
 }
 
-/// Notices rotated secrets. A keeper that has failed then tries again at once.
-pub(super) async fn watch_secrets(directory: Directory, caller_key: Option<Arc<SecretSource>>) {
+/// Notices rotated secrets: those of accounts, and those in `common`. A keeper that has failed then tries again at once.
+pub(super) async fn watch_secrets(directory: Directory, common: Vec<Arc<SecretSource>>) {
     loop {
         sleep(SECRETS_INTERVAL).await;
         let accounts: Vec<Arc<Account>> = directory.now().iter().cloned().collect();
@@ -137,7 +144,7 @@ pub(super) async fn watch_secrets(directory: Directory, caller_key: Option<Arc<S
             .iter()
             .filter_map(|account| account.secret.as_ref());
         // The files are read concurrently, so one that hangs delays no other.
-        let reads = secrets.chain(&caller_key).map(async |secret| {
+        let reads = secrets.chain(&common).map(async |secret| {
             let source = secret.clone();
             let changed = off_runtime(move || source.reload()).await;
             (changed == Some(true)).then_some(secret)

@@ -1,10 +1,11 @@
-//! The small client for requests of our own: for tokens, to the cluster, to the admin port. The only file that
+//! The small client for requests of our own: for tokens, to the cluster, to the admin port, to a trace
+//! collector. The only file that
 //! knows reqwest. Its errors show no URL, which may hold a secret.
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 use reqwest::{ClientBuilder, Proxy, RequestBuilder, Response, redirect::Policy, retry};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
@@ -145,6 +146,12 @@ impl ApiRequest {
         B: http_body::Body<Data = Bytes, Error = io::Error> + Send + Sync + 'static,
     {
         Self(self.0.body(reqwest::Body::wrap(body)))
+    }
+
+    /// With this body, which is protobuf.
+    pub fn protobuf(self, body: Bytes) -> Self {
+        let kind = HeaderValue::from_static("application/x-protobuf");
+        Self(self.0.header(CONTENT_TYPE, kind).body(body))
     }
 
     /// Sends it, once, and returns the reply's head.

@@ -9,7 +9,10 @@ use http::Response;
 use tokio::time::{Duration, interval, sleep};
 
 use super::{Options, ResponseBody, SendError, Upstream, UpstreamRequest, Waited};
-use crate::{metrics::Metrics, net::connector::Connector};
+use crate::{
+    metrics::Metrics,
+    net::{connector::Connector, origin::Origin},
+};
 
 /// Identifies an upstream that accounts have of their own. Workers keep its connections as long as somebody
 /// holds the key.
@@ -86,6 +89,12 @@ impl Pools {
         let upstream = own.as_deref().unwrap_or(&self.common);
         // A future that is pinned where it is made is not moved again, which would copy it.
         pin!(upstream.send(call, fresh, observe)).await
+    }
+
+    /// Where calls to the upstream of `key`, or to the common one, go now.
+    pub fn origin(&self, key: Option<&Arc<UpstreamKey>>) -> Option<Origin> {
+        let connector = key.map_or(&self.common.connector, |key| &key.connector);
+        connector.origins().first().map(|origin| (*origin).clone())
     }
 
     /// Closes connections that were idle for too long, drops upstreams that no account uses any more, and

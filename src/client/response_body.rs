@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Duration;
 
 use super::{connection::Connection, early_response::EarlyResponse, pool::Pool};
-use crate::{body::error::BodyError, log::access::AccessRecord};
+use crate::{body::error::BodyError, record::CallRecord};
 
 /// The unread part of a reply's body.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct ResponseBody {
     idle: Duration,
     pool: Arc<Pool>,
     /// Is told of its bytes and of its end.
-    record: Option<Box<AccessRecord>>,
+    record: Option<Box<CallRecord>>,
 }
 
 /// The source of a body.
@@ -58,7 +58,7 @@ impl ResponseBody {
     }
 
     /// Lets `record` know of the body from now on.
-    pub fn record(&mut self, record: Box<AccessRecord>) {
+    pub fn record(&mut self, record: Box<CallRecord>) {
         self.record = Some(record);
         self.note_end();
     }

@@ -262,6 +262,10 @@ keys! {
         AccessLog = switch("access-log");
         /// Which part of the calls that go well is in the access log: 1% or 0.01; all others always are
         AccessLogSample = value("access-log-sample", "PART").by_default("100%");
+        /// Send a span of each call to this OpenTelemetry collector, by OTLP over HTTP; /v1/traces is added if there is no path
+        OtlpEndpoint = value("otlp-endpoint", "URL").like("http://collector:4318/v1/traces").private();
+        /// A file with headers for the collector, one a line, as Authorization: Bearer …
+        OtlpHeadersFile = value("otlp-headers-file", "FILE").like("/run/secrets/otlp-headers").private();
         /// A TOML file with these keys; only a flag or the environment can name it
         Config = value("config", "FILE").like("/etc/wechat-sidecar.toml");
     }

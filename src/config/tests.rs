@@ -272,6 +272,28 @@ fn the_store_takes_its_password_from_one_of_two_files() {
 }
 
 #[test]
+fn a_collectors_headers_are_lines_and_take_a_collector() {
+    let file = std::env::temp_dir().join(format!("otlp-{}", std::process::id()));
+    fs::write(&file, "Authorization: Bearer HUNTER2\nX-Scope: 1\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let path = file.to_str().unwrap();
+    assert!(given().load().traces.is_none());
+    let headers = given().flag(Id::OtlpHeadersFile, path);
+    let error = headers.error();
+    assert!(error.contains("there is no --otlp-endpoint"), "{error}");
+    let remote = headers.flag(Id::OtlpEndpoint, "http://collector:4318");
+    assert!(remote.load().warnings[0].contains("over plain http"));
+    fs::write(&file, "HUNTER2").unwrap();
+    let error = remote.error();
+    let says = "--otlp-headers-file: the file does not hold lines like";
+    assert!(
+        error.starts_with(says) && !error.contains("HUNTER2"),
+        "{error}"
+    );
+    fs::remove_file(&file).unwrap();
+}
+
+#[test]
 fn what_is_unwise_is_a_warning() {
     let classic = given().flag(Id::TokenApi, "classic").load();
     assert_eq!(classic.accounts[0].daily_fetches, 200);

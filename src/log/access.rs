@@ -47,7 +47,7 @@ pub struct AccessRecord {
     /// What became of it; `None` while it is not answered.
     answered: Option<AnsweredCall>,
     /// How often it was sent, and how long WeChat took until the heads of its replies.
-    sent: Option<(u32, Duration)>,
+    sent: Option<SendSummary>,
     /// The account's id, if it is known.
     account: Option<String>,
     /// The label of the endpoint, if the account is known.
@@ -57,6 +57,17 @@ pub struct AccessRecord {
     is_complete: bool,
 }
 
+/// The sends of a call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SendSummary {
+    /// How often it was sent.
+    pub count: u32,
+    /// Whether it was sent once more after a refusal.
+    pub is_replayed: bool,
+    /// How long WeChat took until the heads of its replies.
+    pub upstream: Duration,
+}
+
 /// What became of a call.
 #[derive(Clone, Debug)]
 pub struct AnsweredCall {
@@ -64,6 +75,8 @@ pub struct AnsweredCall {
     pub outcome: &'static str,
     /// Whether it went well, so that it may be left out.
     pub is_well: bool,
+    /// Whether the app itself caused what went wrong.
+    pub is_apps_fault: bool,
     /// The status of the reply.
     pub status: u16,
     /// The error code of the reply.
@@ -124,9 +137,9 @@ impl AccessRecord {
         self.endpoint = Some(endpoint);
     }
 
-    /// It was sent so often, and WeChat took so long.
-    pub fn sent(&mut self, attempts: u32, upstream: Duration) {
-        self.sent = Some((attempts, upstream));
+    /// It was sent so.
+    pub fn sent(&mut self, sends: SendSummary) {
+        self.sent = Some(sends);
     }
 
     /// The head of the reply goes to the app.
@@ -184,10 +197,10 @@ impl AccessRecord {
             put("errcode", json!(answered.errcode));
             put("rid", json!(answered.rid));
         }
-        if let Some((attempts, upstream)) = self.sent {
-            put("attempts", json!(attempts));
-            if attempts > 0 && !upstream.is_zero() {
-                put("upstream_seconds", json!(seconds(upstream)));
+        if let Some(sends) = self.sent {
+            put("attempts", json!(sends.count));
+            if sends.count > 0 && !sends.upstream.is_zero() {
+                put("upstream_seconds", json!(seconds(sends.upstream)));
             }
         }
         put("seconds", json!(seconds(self.began.elapsed())));

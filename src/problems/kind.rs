@@ -165,6 +165,11 @@ kinds! {
         "lines of the log are missing", "日志有缺失",
         "the reader of stdout is too slow: look at the log shipper, or log less (see --log-level and --access-log-sample)",
         "读 stdout 的一方太慢：检查日志采集，或减少日志（见 --log-level 和 --access-log-sample）";
+    /// The collector does not take spans.
+    TracesLost = "traces_lost", Part:
+        "traces do not reach the collector", "链路追踪数据未送达采集端",
+        "look at what the cause names: the collector, the network to it, or --otlp-headers-file; while it cannot be reached, the latest 2,048 calls are kept, and no call waits for it",
+        "按原因检查：采集端、到它的网络，或 --otlp-headers-file；无法连接期间，会保留最近 2,048 次调用，没有调用会等它";
 }
 
 /// Some kinds, as bits.
@@ -268,7 +273,8 @@ impl Kind {
                 | Self::FileUnusable
                 | Self::CallsRejected
                 | Self::AcceptErrors
-                | Self::LogDropped,
+                | Self::LogDropped
+                | Self::TracesLost,
                 _,
             ) => None,
         }

@@ -76,11 +76,14 @@ impl Proxy {
         let request = self.upstream_request(call, body, edit)?;
         call.sends.begin();
         let mut sent = pin!(self.pools.send(upstream, request, false, observe)).await;
+        let origin = || self.pools.origin(upstream);
+        call.sends.ended(&sent, origin);
         if let Some(body) = spare.filter(|_| was_closing(&sent)) {
             let request = self.upstream_request(call, body, edit)?;
             call.sends.begin();
             let again = self.pools.send(upstream, request, true, observe);
             let again = Box::pin(again).await;
+            call.sends.ended(&again, origin);
             // It is not known whether WeChat saw the first one.
             match again.as_ref().is_err_and(SendError::nothing_sent) {
                 true => call.sends.take_back(),
@@ -141,6 +144,7 @@ impl Proxy {
             (Verdict::Errcode(code) | Verdict::Refused(code), Some(body)) => {
                 let slot = self.metrics.slot(call.endpoint.row());
                 account.metrics.errcode_of_call(slot, code);
+                call.sends.has_errcode(code);
                 account.note_errcode(code, endpoint, body);
                 let rid = errcode::rid(body);
                 tracing::debug!(

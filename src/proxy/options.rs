@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::private_headers::PrivateHeaders;
-use crate::{log::access::AccessLog, secret::SecretSource};
+use crate::{record::Recorder, secret::SecretSource};
 
 /// How the token endpoints answer an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub struct Options {
     pub private_headers: PrivateHeaders,
     /// Which calls are accepted.
     pub guard: GuardOptions,
-    /// The access log, if there is one.
-    pub access: Option<AccessLog>,
+    /// Is told of each call, if anybody wants that.
+    pub recorder: Option<Recorder>,
 }
 
 /// Which calls are accepted.

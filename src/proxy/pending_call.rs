@@ -1,25 +1,26 @@
 //! A call that is being answered. It is counted and recorded once, also when the app goes away before the reply.
 
 use super::{Proxy, Reply, access, route::Call};
-use crate::{log::access::AccessRecord, metrics::Outcome};
+use crate::{metrics::Outcome, record::CallRecord};
 
 /// See the [module](self).
 pub(super) struct PendingCall<'a> {
     call: &'a Call<'a>,
     slot: usize,
-    record: Option<Box<AccessRecord>>,
+    record: Option<Box<CallRecord>>,
     is_answered: bool,
 }
 
 impl<'a> PendingCall<'a> {
-    /// The call `call`, with its record in the access log if there is one.
+    /// The call `call`, with its record if there is one.
     pub(super) fn new(
         proxy: &Proxy,
         call: &'a Call<'a>,
-        mut record: Option<Box<AccessRecord>>,
+        mut record: Option<Box<CallRecord>>,
     ) -> Self {
         if let Some(record) = &mut record {
-            record.routed(call.account.id(), call.endpoint_label());
+            let is_known = call.endpoint.row().is_some();
+            record.routed(call.account.id(), call.endpoint_label(), is_known);
         }
         Self {
             call,
@@ -46,7 +47,7 @@ impl Drop for PendingCall<'_> {
         }
         self.call.account.metrics.call(self.slot, Outcome::AppGone);
         if let Some(record) = &mut self.record {
-            record.sent(self.call.sends.count(), self.call.sends.time());
+            record.sent(self.call.sends.summary(), Vec::new());
         }
     }
 }

@@ -163,17 +163,15 @@ impl Proxy {
         let call = first.call;
         let metrics = &call.account.metrics;
         let body = std::mem::replace(&mut first.body, BufferedBody::ready(""));
-        let mut second = match self.send_with(call, body, token, Turn::Replay).await {
-            Ok(attempt) => attempt,
-            Err(failure) if failure.nothing_sent() => {
-                metrics.skipped(Skipped::NotSent);
-                return Ok((Outcome::Refused, first.attempt.reply));
-            }
-            Err(failure) => {
-                metrics.replay(Outcome::Failed);
-                return Err(failure.into());
-            }
-        };
+        let second = self.send_with(call, body, token, Turn::Replay).await;
+        if let Err(failure) = &second
+            && failure.nothing_sent()
+        {
+            metrics.skipped(Skipped::NotSent);
+            return Ok((Outcome::Refused, first.attempt.reply));
+        }
+        call.sends.replayed();
+        let mut second = second.inspect_err(|_| metrics.replay(Outcome::Failed))?;
         let outcome = self.record(call, &first.open, token, &second);
         if outcome == Outcome::Refused {
             metrics.refusal();

@@ -147,6 +147,7 @@ fn common(config: &Config) -> impl Iterator<Item = NamedFile> {
         (Id::EgressProxyCredentialsFile, Content::Secret),
         (Id::StorePasswordFile, Content::Secret),
         (Id::StoreAuthFile, Content::Secret),
+        (Id::OtlpHeadersFile, Content::Secret),
         (Id::UpstreamCa, Content::Certificates),
         (Id::StoreCaFile, Content::Certificates),
     ];
