@@ -36,6 +36,8 @@ class Want:
     over: str = ""
     # Whether the admin port has to answer.
     admin: bool = True
+    # All alerts that fire within twenty minutes.
+    alerts: tuple = ()
 
 
 async def all_said(_scene, _said):

@@ -45,6 +45,20 @@ def presented(name):
     return present
 
 
+async def trusted(scene):
+    """The sidecar trusts a file of the scene's own."""
+    await over_tls("good")(scene)
+    scene.flags[-1] = str(scene.write("ca.pem", (certificates() / "ca.pem").read_text()))
+
+
+async def break_trusted(scene):
+    scene.write("ca.pem", "not a certificate\n")
+
+
+async def mend_trusted(scene):
+    scene.write("ca.pem", (certificates() / "ca.pem").read_text())
+
+
 FAULTS = [
     Fault(
         "down-at-start",
@@ -105,5 +119,13 @@ FAULTS = [
         setup=over_tls("good"),
         cause=presented("expired"),
         end=presented("good"),
+    ),
+    Fault(
+        "ca-file-broken",
+        "the file of trusted certificates is overwritten with something else",
+        Want("file_unusable", account="", words=("{folder}/ca.pem",), blames=NOBODY_ELSE),
+        setup=trusted,
+        cause=break_trusted,
+        end=mend_trusted,
     ),
 ]
