@@ -2,8 +2,9 @@
 
 A fault of the drill lasts for seconds, and rules wait for minutes. So each series gets twenty minutes as they were
 before the fault, standing still, and then twenty minutes of the fault: what was scraped, and after the last scrape the
-same again. Gauges stay as they are then. Counters go on as fast as they grew during the fault. Only requests of the
-sidecar's own that fail are slower than that, because the sidecar backs off: there the pause counts in which it is.
+same again. Gauges stay as they are then. Counters go on as fast as they grew in the second half of the fault, since
+the sidecar is busier when one begins. Only requests of its own that fail are slower than that, because it backs off:
+there the pause counts in which it is.
 """
 
 import json
@@ -80,13 +81,16 @@ class Series:
         """By how much it grows in a second."""
         if not is_counter(name):
             return 0
-        # A sidecar that started with the fault began to count then.
-        first = self.before.samples or {} if self.before else {}
-        grown, lasted = last - first.get(name, 0), self.last.at - self.began
         pause = self.pauses.get(label(name, "account")) if fails_of_its_own(name) else None
         if pause:
-            return 1 / pause if grown else 0
-        return max(grown, 0) / lasted if lasted else 0
+            # A sidecar that started with the fault began to count then.
+            before = (self.before and self.before.samples or {}).get(name, 0)
+            return 1 / pause if last > before else 0
+        half = (self.began + self.last.at) / 2
+        first = [scrape for scrape in self.during if scrape.at <= half and scrape.samples is not None][-1:]
+        if not first:
+            return 0
+        return max(last - first[0].samples.get(name, 0), 0) / (self.last.at - first[0].at)
 
 
 def is_counter(name):
@@ -97,6 +101,8 @@ def is_counter(name):
 
 def fails_of_its_own(name):
     """Whether it counts requests for tokens and tickets that fail."""
+    if name.startswith("wechat_sidecar_token_fetches_day{"):
+        return True
     if name.startswith("wechat_sidecar_token_fetches_total"):
         return label(name, "outcome") in ("errcode", "failed")
     return label(name, "endpoint") == "own_request"

@@ -36,8 +36,10 @@ class Want:
     over: str = ""
     # Whether the admin port has to answer.
     admin: bool = True
-    # All alerts that fire within twenty minutes.
+    # All alerts that fire within twenty minutes, beside WechatProblem, which fires for every kind.
     alerts: tuple = ()
+    # Why nothing at all has to fire.
+    no_alert: str = ""
 
 
 async def all_said(_scene, _said):

@@ -99,8 +99,10 @@ def of_account(want, page, words):
     if not first["problems_open"]:
         found.append(Finding(FALSE, "page", f"counts no problem of {want.account}"))
     if want.kind == FAILED:
-        why = f"does not say why {want.account} got no token, or when it asks again"
-        found += [] if error and first["retry_seconds"] is not None else [Finding(SILENT, "page", why)]
+        # With a token in hand, the problem alone tells why there is no other.
+        if first["token"] is None and (not error or first["retry_seconds"] is None):
+            why = f"does not say why {want.account} has no token, or when it asks again"
+            found.append(Finding(SILENT, "page", why))
         found += worded("page token_error", [error or ""], words)
     elif error and not ABOUT_TOKENS & {want.kind, *want.also}:
         found.append(Finding(FALSE, "page", f"{want.account} has the token_error {error}"))

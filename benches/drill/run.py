@@ -8,8 +8,8 @@ from drill import alerts, channels, judge, page
 from drill.fault import Fault
 from drill.scene import Scene
 
-# While a fault goes on, its metrics are scraped every so many seconds, as Prometheus does.
-SCRAPE_INTERVAL = 15
+# While a fault goes on, its metrics are scraped every so many seconds.
+SCRAPE_INTERVAL = 5
 
 
 @dataclass
