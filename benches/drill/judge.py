@@ -9,8 +9,6 @@ from drill.scene import NEW_SECRET, SECRET
 MOST_LINES = 10
 WARNINGS = ("WARN", "ERROR")
 FALSE, SILENT, RIGHT = "FALSE", "SILENT", "right"
-# It fires for every problem that goes on.
-ANY_PROBLEM = "WechatProblem"
 # For an app, the sidecar costs nothing that it would notice.
 SLACK = 4.0
 
@@ -177,7 +175,7 @@ def of_check(want, said, words):
         return [] if code == 0 else [Finding(FALSE, "check", f"exit code {code}: {complaints(text)}")]
     if code == 0:
         return [Finding(FALSE, "check", "exit code 0")]
-    found = [] if code == 1 else [Finding(FALSE, "check", f"exit code {code}: {text}")]
+    found = [] if code == want.check else [Finding(FALSE, "check", f"exit code {code}: {text}")]
     return found + worded("check", [complaints(text)], words)
 
 
@@ -189,9 +187,7 @@ def of_alerts(fault, fired):
             found.append(Finding(FALSE, "alert before", f"{alert.name} fires"))
         if alert.account not in ("", want.account):
             found.append(Finding(FALSE, "alert", f"{alert.name} blames {alert.account}"))
-    names, wanted = {alert.name for alert in fired}, set(want.alerts)
-    if want.kind:
-        wanted.add(ANY_PROBLEM)
+    names, wanted = {alert.name for alert in fired}, want.all_alerts()
     found += [Finding(SILENT, "alert", f"{name} does not fire") for name in sorted(wanted - names)]
     found += [Finding(FALSE, "alert", f"{name} fires") for name in sorted(names - wanted)]
     if not want.ready and "critical" not in {alert.severity for alert in fired}:

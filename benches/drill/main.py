@@ -77,7 +77,9 @@ def main():
     faults = chosen(asked.name, asked.minutes)
     if asked.list:
         for fault in faults:
-            print(f"{fault.name:24} {fault.want.kind or '-':22} {fault.text}")
+            want = fault.want
+            alerts = ", ".join(sorted(want.all_alerts())) or f"none: {want.no_alert}"
+            print(f"{fault.name:24} {want.kind or '-':22} {fault.text}\n{'':24} {alerts}")
         return
     raise_file_limit()
     began = time.monotonic()

@@ -3,7 +3,7 @@
 import signal
 
 from drill.certificates import certificate, certificates
-from drill.fault import Fault, Want
+from drill.fault import ASKS_IN_VAIN, Fault, Want
 from drill.faults.tokens import no_token
 
 NAME = "wechat.drill.invalid"
@@ -11,6 +11,7 @@ UNREACHABLE = "502 990502 error"
 # A call that was under way when its connection ended.
 BROKEN = "502 990500 error"
 NOBODY_ELSE = ("secret", "whitelist")
+NO_WAY = ("WechatUnreachable", "WechatCallsFail")
 
 
 async def take_down(scene):
@@ -63,7 +64,7 @@ FAULTS = [
     Fault(
         "down-at-start",
         "WeChat is down when the sidecar starts",
-        no_token("refused", blames=("AppSecret", "whitelist")),
+        no_token("refused", blames=("AppSecret", "whitelist"), alerts=(*ASKS_IN_VAIN, *NO_WAY)),
         cause=take_down,
         end=bring_up,
         at_start=True,
@@ -77,6 +78,7 @@ FAULTS = [
             words=("refused",),
             blames=NOBODY_ELSE,
             also=("reply_broken",),
+            alerts=NO_WAY,
         ),
         cause=take_down,
         end=bring_up,
@@ -93,7 +95,11 @@ FAULTS = [
     Fault(
         "tls-untrusted",
         "the certificate of the upstream is self-signed",
-        no_token("TLS|certificate", "issuer|self-signed|trust", blames=("AppSecret", "whitelist")),
+        no_token(
+            *("TLS|certificate", "issuer|self-signed|trust"),
+            blames=("AppSecret", "whitelist"),
+            alerts=(*ASKS_IN_VAIN, *NO_WAY),
+        ),
         setup=over_tls("self-signed"),
         end=presented("good"),
         at_start=True,
@@ -101,7 +107,11 @@ FAULTS = [
     Fault(
         "tls-wrong-name",
         "the certificate of the upstream is for another name",
-        no_token("TLS|certificate", "is for .*, and not for", blames=("AppSecret", "whitelist")),
+        no_token(
+            *("TLS|certificate", "is for .*, and not for"),
+            blames=("AppSecret", "whitelist"),
+            alerts=(*ASKS_IN_VAIN, *NO_WAY),
+        ),
         setup=over_tls("other-name"),
         end=presented("good"),
         at_start=True,
@@ -115,6 +125,7 @@ FAULTS = [
             words=("TLS|certificate", "expired"),
             blames=NOBODY_ELSE,
             also=("reply_broken",),
+            alerts=NO_WAY,
         ),
         setup=over_tls("good"),
         cause=presented("expired"),
@@ -123,7 +134,14 @@ FAULTS = [
     Fault(
         "ca-file-broken",
         "the file of trusted certificates is overwritten with something else",
-        Want("file_unusable", account="", words=("{folder}/ca.pem",), blames=NOBODY_ELSE),
+        Want(
+            "file_unusable",
+            account="",
+            words=("{folder}/ca.pem|--upstream-ca", "holds no certificate"),
+            blames=NOBODY_ELSE,
+            # No sidecar would start with it.
+            check=64,
+        ),
         setup=trusted,
         cause=break_trusted,
         end=mend_trusted,
