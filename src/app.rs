@@ -182,8 +182,6 @@ impl App {
     async fn start(self, shutdown: &Arc<Notify>) -> Result<Running, StartError> {
         let (config, metrics) = (self.config, self.metrics);
         let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
-        let dns = config.connect.dns.nearby();
-        let store = config.store.clone().map(|store| Redis::new(store, dns));
         let factory = AccountFactory::new(
             self.client,
             self.connector.clone(),
@@ -192,7 +190,7 @@ impl App {
         );
         let accounts = ServedAccounts::new(
             &config.accounts,
-            factory.with_store(store),
+            factory.with_store(store(&config)),
             config.server.max_connections,
         );
         let mut accounts = accounts?;
@@ -263,6 +261,13 @@ fn watches(
     tasks.spawn(watch_trust(config.trust().clone(), files));
     tasks.spawn(watch_suspensions(directory.clone()));
     tasks
+}
+
+/// The store in which replicas share tokens, if there is one.
+fn store(config: &Config) -> Option<Arc<Redis>> {
+    let dns = config.connect.dns.nearby();
+    let options = config.store.clone()?;
+    Some(Redis::new(options, dns))
 }
 
 /// The limits that the status page shows.

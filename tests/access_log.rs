@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{APPID, App, PATIENCE, Sidecar, Wechat, app::post, wechat::HangUp};
+use support::{APPID, App, PATIENCE, Sidecar, Wechat, app::post, sidecar, wechat::HangUp};
 use tokio::time::{Instant, sleep};
 
 const GET: &str = "/cgi-bin/user/get";
@@ -131,7 +131,7 @@ async fn a_call_is_a_line_that_says_what_became_of_it() {
             400.into(),
             990_400.into(),
             0.into(),
-            null.clone(),
+            null,
         ],
     ]) {
         assert_eq!(fields(line, &names), wanted, "{line}");
@@ -254,4 +254,51 @@ async fn there_is_no_such_line_unless_it_is_wanted_and_the_plain_one_has_the_sam
         "{line}"
     );
     assert!(!silent.log().contains(" access: "));
+}
+
+#[tokio::test]
+async fn the_keys_of_json_lines_are_documented_and_durations_are_numbers() {
+    let wechat = Wechat::calm().await;
+    let mut command = sidecar::with_account();
+    command.args(["--log-format", "json", "--access-log"]);
+    command.args(["--upstream", &wechat.url()]);
+    let mut sidecar = Sidecar::spawn(command, Some(wechat.clone())).await;
+    sidecar.until_ready().await;
+    sidecar.get(GET).await;
+    wechat.rotate();
+    sidecar.get(GET).await;
+    wechat.change(|behaviour| behaviour.errcode = Some(45009));
+    sidecar.get(GET).await;
+    wechat.stop();
+    wechat.wait_until(|wechat| wechat.connections() == 0).await;
+    sidecar.get(GET).await;
+    sidecar.signal("-TERM");
+    sidecar.line("\"stopping\"").await;
+    let page = include_str!("../docs/metrics.md");
+    let log = sidecar.log();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let first = &lines[0];
+    assert_eq!(first["message"], "wechat-sidecar starts");
+    assert_eq!(
+        (&first["accounts"], &first["hosts"]),
+        (&APPID.into(), &"127.0.0.1".into())
+    );
+    assert_eq!(
+        first["unusual"],
+        "listen, admin, upstream, log-format, access-log"
+    );
+    for (key, value) in lines.iter().filter_map(Value::as_object).flatten() {
+        assert!(
+            page.contains(&format!("`{key}`")),
+            "{key} is not documented"
+        );
+        assert_eq!(
+            key.ends_with("_seconds") || key == "seconds",
+            value.is_f64(),
+            "{key}: {value}"
+        );
+    }
 }

@@ -25,7 +25,7 @@ async fn it_has_started_when_the_first_fetch_has_ended_and_is_ready_with_a_token
     for sidecar in [&fine, &failing] {
         assert_eq!(statuses(sidecar).await, [200, 200, 503, 503]);
     }
-    failing.line("no token").await;
+    failing.line("no new token").await;
     assert_eq!(statuses(&failing).await, [200, 200, 200, 503]);
     let reason = failing.admin("/readyz").await.text();
     assert!(
@@ -78,7 +78,7 @@ async fn accounts_are_described_and_no_token_is_shown() {
     );
     wechat.change(|behaviour| behaviour.token_errcode = Some(40125));
     let mut failing = Sidecar::unready(&wechat, &[], &[]).await;
-    failing.line("no token").await;
+    failing.line("no new token").await;
     let account = &failing.admin("/accounts").await.json()["accounts"][0];
     assert!(
         account["last_error"].as_str().unwrap().contains("40125") && account["has_token"] == false,

@@ -1,11 +1,16 @@
 //! The status page, in a real Chromium: what it shows of any state, to any reader, and when the sidecar is gone.
 
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
+use support::{APPID, Sidecar, Wechat};
 use tokio::{process::Command, time::timeout};
 
 /// This is longer than the test takes on a busy machine.
@@ -53,4 +58,18 @@ async fn check(arguments: &[&str]) {
 #[ignore = "needs Chromium and Node.js with playwright-core and axe-core"]
 async fn any_reader_can_read_the_status_page_in_any_state() {
     check(&[]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium and Node.js with playwright-core and axe-core"]
+async fn the_page_of_a_sidecar_in_trouble_shows_its_problem() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    sidecar.get("/cgi-bin/user/get").await;
+    let body = "{\"errcode\":40164,\"errmsg\":\"invalid ip 203.0.113.30 rid: 1-2-3\"}";
+    wechat.change(|behaviour| behaviour.body = Some(("a/b".into(), body.into())));
+    sidecar.get("/cgi-bin/user/get").await;
+    let url = format!("{}/", sidecar.admin);
+    // The cause is not translated.
+    check(&[&url, "203.0.113.30", APPID, "40164", "1-2-3"]).await;
 }

@@ -259,7 +259,7 @@ async fn accounts_with_a_wrong_secret_are_told_apart_by_id_and_by_where_it_was_r
     let of_two = format!("the secret was read from the file {file} (secret_file in {config})");
     for (appid, place) in [(one, of_one), (two, of_two)] {
         let line = sidecar.line(&format!("account=\"{appid}\" kind=")).await;
-        assert!(line.contains("no token") && line.contains(&place), "{line}");
+        assert!(line.contains("no new token") && line.contains(&place), "{line}");
         assert!(line.contains("errcode=40125"), "{line}");
         let reason = sidecar.admin(&format!("/readyz?account={appid}")).await;
         assert_eq!(reason.status, 503);
@@ -289,7 +289,7 @@ async fn a_token_that_cannot_be_had_is_a_problem_until_it_comes() {
     let open = problems(&sidecar).await;
     assert_eq!(open[0]["kind"], "token_request_failed");
     assert!(
-        sidecar.log().matches("no token").count() == 1,
+        sidecar.log().matches("no new token").count() == 1,
         "{}",
         sidecar.log()
     );
@@ -297,7 +297,7 @@ async fn a_token_that_cannot_be_had_is_a_problem_until_it_comes() {
     sidecar.until_ready().await;
     until_over(&sidecar).await;
     assert!(
-        sidecar.log().contains("over: no token"),
+        sidecar.log().contains("over: no new token"),
         "{}",
         sidecar.log()
     );

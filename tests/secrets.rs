@@ -145,7 +145,7 @@ async fn a_token_request_that_fails_in_any_way_tells_nothing() {
                 knob(behaviour);
             });
             let mut sidecar = told.sidecar(&["--token-api", api]).await;
-            sidecar.line("no token").await;
+            sidecar.line("no new token").await;
             assert_eq!(told.call(&sidecar, "/cgi-bin/user/get").await.status, 503);
             told.end(sidecar).await;
         }
@@ -156,7 +156,7 @@ async fn a_token_request_that_fails_in_any_way_tells_nothing() {
         .await;
     for api in ["stable", "classic"] {
         let mut sidecar = told.sidecar(&["--token-api", api]).await;
-        sidecar.line("no token").await;
+        sidecar.line("no new token").await;
         assert_eq!(told.call(&sidecar, "/cgi-bin/user/get").await.status, 503);
         let login = "/sns/jscode2session?js_code=QUERY-VALUE";
         assert_eq!(told.call(&sidecar, login).await.status, 502);

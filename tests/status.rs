@@ -74,6 +74,7 @@ async fn it_says_what_the_calls_of_the_last_hour_met() {
     );
     for traffic in [&account["traffic"], &said["traffic"]] {
         assert_eq!((sum(&traffic["calls"]), sum(&traffic["failed"])), (5, 0));
+        assert_eq!(sum(&traffic["with_errcode"]), 3);
         let codes = traffic["errcodes"].as_array().unwrap();
         let codes: Vec<_> = codes
             .iter()

@@ -249,7 +249,7 @@ async fn a_rotated_secret_heals_a_failing_sidecar_soon() {
     let wechat = Wechat::calm().await;
     let file = written("secret", "no longer the secret\n");
     let mut sidecar = Sidecar::unready(&wechat, &[], &[("WECHAT_SECRET_FILE", &file)]).await;
-    sidecar.line("no token").await;
+    sidecar.line("no new token").await;
     let reply = sidecar.get("/x").await;
     assert_eq!(
         (reply.status, reply.header("x-wechat-sidecar-errcode")),

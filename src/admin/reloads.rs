@@ -30,6 +30,16 @@ impl Reloads {
         }
     }
 
+    /// For the status page. The configuration was first read at `started_at`.
+    pub(super) fn status(&self, started_at: Instant) -> Value {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        json!({
+            "read_at_seconds_ago": last.at.unwrap_or(started_at).elapsed().as_secs_f64(),
+            "rejected": last.problem,
+            "keys_that_need_a_restart": last.needs_restart,
+        })
+    }
+
     pub(super) fn describe(&self) -> Value {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         json!({

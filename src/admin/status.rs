@@ -122,7 +122,7 @@ impl Admin {
             "max_open_files": used.max_open_files,
             "workers": self.limits.workers,
             "log_lines_dropped": self.log.as_ref().map_or(0, crate::log::Log::dropped_lines),
-            "configuration": self.readings.describe(),
+            "configuration": self.readings.status(self.metrics.started_at),
         })
     }
 
@@ -181,6 +181,7 @@ impl Admin {
             "current_seconds": rounded(self.metrics.started_at.elapsed().as_secs_f64() % 60.0),
             "calls": column(hour, |tally| tally.calls),
             "failed": column(hour, |tally| tally.failed),
+            "with_errcode": column(hour, |tally| tally.with_errcode),
             "p50_seconds": quantiles(0.5),
             "p99_seconds": quantiles(0.99),
             "errcodes": most_frequent(hour, errcodes),

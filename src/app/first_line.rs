@@ -10,7 +10,6 @@ const NAMED: usize = 10;
 /// Logs the line.
 pub fn say_start(config: &Config) {
     let (version, commit) = (crate::VERSION, crate::COMMIT);
-    let count = config.accounts.len();
     let accounts = config.accounts.iter().map(|account| account.names());
     let accounts = listed(accounts.collect());
     let own = config
@@ -31,7 +30,6 @@ pub fn say_start(config: &Config) {
     tracing::info!(
         version,
         commit,
-        count,
         accounts,
         hosts,
         unusual,

@@ -66,7 +66,7 @@ impl ResponseBody {
     /// Completes the record when the body has ended.
     fn note_end(&mut self) {
         if matches!(self.source, BodySource::Ended)
-            && let Some(record) = self.record.take()
+            && let Some(mut record) = self.record.take()
         {
             record.complete();
         }

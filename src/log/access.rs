@@ -128,7 +128,7 @@ impl AccessRecord {
     }
 
     /// The reply came to its end.
-    pub fn complete(mut self: Box<Self>) {
+    pub fn complete(&mut self) {
         self.is_complete = true;
     }
 

@@ -179,6 +179,7 @@ impl AccountMetrics {
         Tally {
             calls: Outcome::ALL.iter().map(ended).sum(),
             failed: failed.map(ended).sum(),
+            with_errcode: ended(&Outcome::Errcode),
             latency: self.latency.counts(),
             errcodes: self.errcodes.by_code(),
         }

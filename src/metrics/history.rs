@@ -14,6 +14,8 @@ pub struct Tally {
     pub calls: u64,
     /// Those of them that failed.
     pub failed: u64,
+    /// Those of them that WeChat answered with an error code that is the app's to read.
+    pub with_errcode: u64,
     /// The time until WeChat's reply.
     pub latency: BucketCounts,
     /// Error codes. `None` is the sum of those without a label of their own.
@@ -67,6 +69,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.calls += other.calls;
         self.failed += other.failed;
+        self.with_errcode += other.with_errcode;
         for (count, more) in self.latency.iter_mut().zip(other.latency) {
             *count += more;
         }
@@ -84,6 +87,7 @@ impl Tally {
         Self {
             calls: self.calls.saturating_sub(before.calls),
             failed: self.failed.saturating_sub(before.failed),
+            with_errcode: self.with_errcode.saturating_sub(before.with_errcode),
             latency: std::array::from_fn(|at| self.latency[at].saturating_sub(before.latency[at])),
             errcodes: codes.filter(|(_, count)| *count > 0).collect(),
         }

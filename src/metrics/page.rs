@@ -242,8 +242,7 @@ impl Page {
 
     fn process(&mut self, metrics: &Metrics) {
         let (counts, sum) = (metrics.latency.counts(), metrics.latency.sum());
-        self.0
-            .histogram(&LATENCY, &BUCKETS, counts.into_iter(), sum);
+        self.0.histogram(&LATENCY, &BUCKETS, counts, sum);
         self.0.family(&CONNECTS);
         for (at, outcome) in ["failed", "made"].into_iter().enumerate() {
             let value = metrics.connects.sum(at) as f64;

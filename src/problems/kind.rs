@@ -62,7 +62,7 @@ macro_rules! kinds {
 kinds! {
     /// A token request failed. A token in hand goes on until it expires.
     TokenRequestFailed = "token_request_failed", Part:
-        "no token came of a token request", "token 请求失败",
+        "no new token", "token 请求失败",
         "the cause says whether WeChat refuses or cannot be reached; a token in hand goes on until it expires, and the sidecar tries again by itself",
         "原因会说明是微信拒绝还是无法连接；手里的 token 可用到过期，边车会自己重试";
     /// A ticket request failed.
@@ -92,7 +92,7 @@ kinds! {
         "在账号的后台加入该 IP（微信：开发接口管理 → IP白名单；企业微信：应用 → 企业可信IP），或者从已加入的 IP 发出调用（见 --egress-proxy）";
     /// An endpoint refuses the token that others accept.
     EndpointRefused = "endpoint_refused", Silence:
-        "an endpoint refuses the token that is the one to use", "某个接口拒绝正在使用的 token",
+        "an endpoint refuses a token that others accept", "某个接口拒绝其他接口接受的 token",
         "the account probably may not use this endpoint, or it takes another kind of token: see the permissions in its console",
         "账号很可能无权使用该接口，或该接口需要另一种 token：查看后台的接口权限";
     /// A form body has an `access_token` of its own.

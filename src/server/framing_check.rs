@@ -128,10 +128,13 @@ fn begins_with(line: &[u8], name: &[u8]) -> bool {
     let Some((begin, rest)) = line.split_at_checked(name.len()) else {
         return false;
     };
-    let ends = rest
-        .first()
-        .is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
+    let ends = rest.first().is_none_or(|byte| !is_of_a_name(*byte));
     ends && begin.eq_ignore_ascii_case(name)
+}
+
+/// Whether the name of a header can have this byte: a `tchar` of RFC 9110.
+fn is_of_a_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Parses the length in a header line, behind the name.
@@ -188,6 +191,9 @@ mod tests {
             ),
             ("Transfer-Encodings: chunked", BodyEnd::Left(0)),
             ("Host: a", BodyEnd::Left(0)),
+            // A fuzzer's: these are other names.
+            ("Content-Length#: 12", BodyEnd::Left(0)),
+            ("Transfer-Encoding!: chunked", BodyEnd::Left(0)),
             // A fuzzer's: this line is not empty.
             ("X: y\r\n\r\r\nHost: a", BodyEnd::Left(0)),
         ] {

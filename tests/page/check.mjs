@@ -2,7 +2,8 @@
 //
 //   node tests/page/check.mjs                  all checks, on the scenes of scenes.mjs
 //   node tests/page/check.mjs NAME…            the checks whose names contain a NAME
-//   node tests/page/check.mjs http://…/        what holds for any page, on the page of a running sidecar
+//   node tests/page/check.mjs http://…/ TEXT…  what holds for any page, on the page of a running sidecar, which has to
+//                                              show each TEXT
 //
 // NODE_PATH leads to playwright-core and axe-core, and CHROMIUM to the browser if it is not /usr/bin/chromium.
 import { fileURLToPath } from 'node:url';
@@ -12,12 +13,15 @@ import { serve } from './mock.mjs';
 import { HOSTILE, scenes } from './scenes.mjs';
 
 /** What holds for the page at `url`, whatever it shows. */
-async function general(browser, url, habits, most) {
+async function general(browser, url, habits, most, texts = []) {
     const { page, complaints, requests, reply, close } = await open(browser, url, habits);
     const text = await reply.text();
     equal(reply.headers()['content-security-policy'], policyOf(text), 'the policy');
     assert(Buffer.byteLength(text) < 60_000, `the page has ${Buffer.byteLength(text)} bytes`);
     await unfold(page, most);
+    const shown = await page.innerText('body');
+    for (const slip of ['NaN', 'undefined', '[object']) assert(!shown.includes(slip), `it shows ${slip}`);
+    for (const text of texts) assert(shown.includes(text), `it does not show ${text}`);
     const zh = habits.locale === 'zh-CN';
     equal(await page.getAttribute('html', 'lang'), zh ? 'zh-CN' : 'en', 'the language');
     equal(await page.textContent('#lang'), zh ? 'English' : '中文', 'the other language');
@@ -335,7 +339,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     const words = process.argv.slice(2), urls = words.filter(word => /^https?:/.test(word)).map(url => new URL(url).href);
     const browser = await launch();
     if (urls.length) {
-        for (const url of urls) for (const habits of HABITS) await general(browser, url, habits, 10);
+        const texts = words.filter(word => !/^https?:/.test(word));
+        for (const url of urls) for (const habits of HABITS) await general(browser, url, habits, 10, texts);
         console.log(`ok: ${urls.join(' ')}`);
     } else {
         const failures = await run(browser, words, undefined, console.log);

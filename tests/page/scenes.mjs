@@ -69,7 +69,7 @@ const words = {
         zh: ['无法连接微信', '按原因检查：DNS、出口代理、防火墙或 NetworkPolicy；这些调用都没有发出'],
     },
     token_request_failed: {
-        en: ['no token came of a token request', 'the cause says whether WeChat refuses or cannot be reached; a token in hand goes on until it expires, and the sidecar tries again by itself'],
+        en: ['no new token', 'the cause says whether WeChat refuses or cannot be reached; a token in hand goes on until it expires, and the sidecar tries again by itself'],
         zh: ['token 请求没有得到 token', '原因会说明是微信拒绝还是无法连接；手里的 token 可用到过期，边车会自己重试'],
     },
     calls_quota: {
@@ -153,12 +153,12 @@ function outage(lang) {
     const bad = traffic(5, 20, { failing, slow, codes: [[45009, few(20, 9)], [-1, few(46, 30)], [48001, few(3, 2)]] });
     const wecom = account(2, {
         appid: 'ww8f2c1a9b7d6e5f40', name: 'office', api: 'wecom', token: null, token_source: 'wecom', problems_open: 2,
-        token_error: 'no token came of a token request: ' + cause, retry_seconds: 41, store_answers: false,
+        token_error: 'no new token: ' + cause, retry_seconds: 41, store_answers: false,
         traffic: traffic(8, 2, { failing: i => (i >= 47 ? 1 : 0) }), replays: {}, tickets: {},
     });
     const shop = account(0, {
         problems_open: 3, traffic: bad, store_answers: false,
-        token: { age_seconds: 7120, expires_seconds: 80, renews_seconds: 0 }, token_error: 'no token came of a token request: ' + cause, retry_seconds: 12,
+        token: { age_seconds: 7120, expires_seconds: 80, renews_seconds: 0 }, token_error: 'no new token: ' + cause, retry_seconds: 12,
         fetches: {
             day: 431, day_limit: 500,
             recent: [
