@@ -45,6 +45,8 @@ class Want:
     check: int = 1
     # All alerts that fire within twenty minutes, beside ANY_PROBLEM, which fires for every kind.
     alerts: tuple = ()
+    # Those that may fire when the fault really lasts so long, since it has become another one then.
+    later_alerts: tuple = ()
     # Why none has to fire, if none has.
     no_alert: str = ""
 

@@ -91,6 +91,8 @@ FAULTS = [
             words=("files",),
             slowest=6,
             alerts=("WechatOpenFilesNearLimit",),
+            # Connections to WeChat that were idle for long are closed, and no other can be opened.
+            later_alerts=("WechatUnreachable", "WechatCallsFail"),
         ),
         setup=impatient,
         cause=limit_files,

@@ -159,6 +159,8 @@ FAULTS = [
             words=("another (process|service)",),
             also=("fetch_ceiling",),
             alerts=("WechatTokenRefusedOften", "WechatTokenRequestsNearLimit"),
+            # The ceiling is reached after ten minutes.
+            later_alerts=("WechatTokenRefused",),
         ),
         setup=classic,
         cause=kicked(3),
