@@ -8,6 +8,11 @@ from drill.scene import APPID, Scene
 Step = Callable[[Scene], Awaitable[None]]
 # What an app gets while the sidecar has no token.
 NO_TOKEN = "503 990503 error"
+# It fires for every problem that goes on for ten minutes.
+ANY_PROBLEM = "WechatProblem"
+# What fires while an account has no token, and while the sidecar asks for one again and again.
+MISSING = ("WechatTokenMissing", "WechatCallsFail")
+ASKS_IN_VAIN = (*MISSING, "WechatTokenRequestsFail")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,21 @@ class Want:
     over: str = ""
     # Whether the admin port has to answer.
     admin: bool = True
+    # What check exits with.
+    check: int = 1
+    # All alerts that fire within twenty minutes, beside ANY_PROBLEM, which fires for every kind.
+    alerts: tuple = ()
+    # Those that may fire when the fault really lasts so long, since it has become another one then.
+    later_alerts: tuple = ()
+    # Why none has to fire, if none has.
+    no_alert: str = ""
+
+    def __post_init__(self):
+        if bool(self.all_alerts()) == bool(self.no_alert):
+            raise ValueError(f"either alerts have to fire for {self.kind}, or there is a reason why not")
+
+    def all_alerts(self):
+        return {*self.alerts, ANY_PROBLEM} if self.kind else set(self.alerts)
 
 
 async def all_said(_scene, _said):

@@ -65,12 +65,16 @@ def since_listening(lines):
     return lines[began[0] :] if began else lines
 
 
-def of_fault(fault, said, folder):
-    """What the fault's row wants, and what was said."""
-    want = fault.want
+def words_of(want, folder):
+    """Those of the fault's row, with the folder of its scene."""
     path = re.escape(str(folder))
     wanted, blames = ([word.replace("{folder}", path) for word in part] for part in (want.words, want.blames))
-    words = Words(wanted, blames)
+    return Words(wanted, blames)
+
+
+def of_fault(fault, said, words):
+    """What the fault's row wants, and what was said."""
+    want = fault.want
     found = of_app(want, said)
     if want.log:
         found += of_log(fault, said, words)
@@ -108,7 +112,8 @@ def counted(fault, said):
 def of_log(fault, said, words):
     want, lines = fault.want, counted(fault, said)
     found = []
-    if len(lines) > MOST_LINES:
+    # An open problem has a line a minute.
+    if len(lines) > MOST_LINES + fault.go_on / 60 * (1 + len(want.also)):
         found.append(Finding(SILENT, "log", f"{len(lines)} lines for one fault, the first: {told(lines[0])}"))
     warnings = [line for line in lines if line["level"] in WARNINGS]
     of_kind = [line for line in warnings if line.get("kind") == want.kind and line.get("account", "") == want.account]
@@ -170,8 +175,24 @@ def of_check(want, said, words):
         return [] if code == 0 else [Finding(FALSE, "check", f"exit code {code}: {complaints(text)}")]
     if code == 0:
         return [Finding(FALSE, "check", "exit code 0")]
-    found = [] if code == 1 else [Finding(FALSE, "check", f"exit code {code}: {text}")]
+    found = [] if code == want.check else [Finding(FALSE, "check", f"exit code {code}: {text}")]
     return found + worded("check", [complaints(text)], words)
+
+
+def of_alerts(fault, fired):
+    """`fired` has each alert that fires, and after how many minutes of the fault."""
+    want, found = fault.want, []
+    for alert, minute in fired.items():
+        if minute < 0:
+            found.append(Finding(FALSE, "alert before", f"{alert.name} fires"))
+        if alert.account not in ("", want.account):
+            found.append(Finding(FALSE, "alert", f"{alert.name} blames {alert.account}"))
+    names, wanted = {alert.name for alert in fired}, want.all_alerts()
+    found += [Finding(SILENT, "alert", f"{name} does not fire") for name in sorted(wanted - names)]
+    found += [Finding(FALSE, "alert", f"{name} fires") for name in sorted(names - wanted - {*want.later_alerts})]
+    if not want.ready and "critical" not in {alert.severity for alert in fired}:
+        found.append(Finding(SILENT, "alert", "nothing critical fires while the sidecar is not ready"))
+    return found
 
 
 def worded(channel, texts, words):
@@ -210,6 +231,7 @@ def leaks(said, phase):
         "accounts": str(said.accounts),
         "readyz": str(said.readyz),
         "metrics": said.metrics or "",
+        "page": f"{said.page} {said.page_in_chinese}",
         "check": str(said.check),
         "app": "\n".join(sample.errmsg for sample in said.samples),
     }

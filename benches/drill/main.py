@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ for name in [name for name in os.environ if name.startswith("WECHAT_")]:
     del os.environ[name]
 
 from drill.faults import FAULTS
-from drill.run import run
+from drill.run import run, tell_alerts
 from drill.table import print_findings, print_table
 from lib.processes import raise_file_limit
 
@@ -30,14 +31,20 @@ def arguments():
     parser.add_argument("--list", action="store_true", help="name the faults, and what has to be said of each")
     parser.add_argument("--json", action="store_true", help="print all that was said, as JSON")
     parser.add_argument("--long", action="store_true", help="also wait for what ends after a quarter of an hour")
+    parser.add_argument("--minutes", type=float, default=0, help="let each fault last so long, for the sake of alerts")
     return parser.parse_args()
 
 
-def chosen(names):
+def chosen(names, minutes):
     unknown = set(names) - {fault.name for fault in FAULTS}
     if unknown:
         sys.exit(f"there is no fault {', '.join(sorted(unknown))}: see --list")
-    return [fault for fault in FAULTS if not names or fault.name in names]
+    faults = [fault for fault in FAULTS if not names or fault.name in names]
+    if not minutes:
+        return faults
+    # After so long, the sidecar asks for a token only every ten minutes.
+    times = {"go_on": 60 * minutes, "over_within": 900}
+    return [dataclasses.replace(fault, **times) for fault in faults]
 
 
 async def watch_lag(lag):
@@ -71,14 +78,17 @@ async def run_all(faults, with_long):
 
 def main():
     asked = arguments()
-    faults = chosen(asked.name)
+    faults = chosen(asked.name, asked.minutes)
     if asked.list:
         for fault in faults:
-            print(f"{fault.name:24} {fault.want.kind or '-':22} {fault.text}")
+            want = fault.want
+            alerts = ", ".join(sorted(want.all_alerts())) or f"none: {want.no_alert}"
+            print(f"{fault.name:24} {want.kind or '-':22} {fault.text}\n{'':24} {alerts}")
         return
     raise_file_limit()
     began = time.monotonic()
     results = asyncio.run(run_all(faults, asked.long))
+    tell_alerts(results)
     if asked.json:
         print(json.dumps([result.as_json() for result in results], indent=1, ensure_ascii=False))
     out = sys.stderr if asked.json else sys.stdout

@@ -1,6 +1,6 @@
 """The results as a table, one row a fault, and below it all that is false or silent."""
 
-HEADS = "fault kind log metrics readyz accounts check app slowest told over verdict".split()
+HEADS = "fault kind log metrics readyz accounts page check app slowest told over alert verdict".split()
 
 
 def print_table(results, out):
@@ -15,7 +15,7 @@ def row(result):
     said, fault = result.phases.get("during"), result.fault
     kind = fault.want.kind or "-"
     if said is None:
-        return (fault.name, kind, *[""] * 9, result.verdict)
+        return (fault.name, kind, *[""] * 11, result.verdict)
     kinds = sorted({kind for _, kind in said.open_kinds()})
     problems = said.problems
     over = "no end" if fault.endless else "-" if "after" not in result.phases else seconds(result.over_after)
@@ -26,11 +26,13 @@ def row(result):
         "no answer" if said.metrics is None else ",".join(kinds) or "-",
         "no answer" if said.readyz is None else str(said.readyz[0]),
         "no list" if problems is None else f"{len(problems)} open",
+        "no answer" if said.page is None else f"{said.page['problems_open']} open",
         "-" if said.check is None else f"exit {said.check[0]}",
         app(said),
         f"{max((sample.took for sample in said.samples), default=0):.1f} s",
         seconds(result.told_after) if fault.want.kind and fault.want.admin else "-",
         over,
+        alerts(result),
         result.verdict,
     )
 
@@ -41,6 +43,13 @@ def app(said):
         outcomes[sample.outcome] = outcomes.get(sample.outcome, 0) + 1
     most = sorted(outcomes, key=outcomes.get, reverse=True)[:2]
     return ", ".join(f"{outcomes[outcome]}×{outcome}" for outcome in most)
+
+
+def alerts(result):
+    """With the minutes after which each fires."""
+    found = sorted(result.fired.items(), key=lambda pair: (pair[1], pair[0].name))
+    names = dict.fromkeys((alert.name.removeprefix("Wechat"), minutes) for alert, minutes in found)
+    return ", ".join(f"{name} {minutes} min" for name, minutes in names) or "none"
 
 
 def seconds(value):

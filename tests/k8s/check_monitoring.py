@@ -88,6 +88,12 @@ def check(report, tools):
             text = guide.read_text()
             missing = [rule["alert"] for rule in alerts() if not re.search(rf"\b{rule['alert']}\b", text)]
             assert not missing, f"{guide}: {missing}"
+    pages = [*kube.ROOT.glob("docs/**/*.md"), *kube.ROOT.glob("benches/drill/**/*.py")]
+    named = {(page.name, name) for page in pages for name in re.findall(r"\bWechat[A-Z]\w+", page.read_text())}
+    report.none(
+        "no page of the documentation and no fault of the drill names an alert that is not there",
+        (f"{page}: {name}" for page, name in sorted(named) if name not in [rule["alert"] for rule in alerts()]),
+    )
     with report.check("each alert says what to do, and in Chinese what happened"):
         for rule in alerts():
             assert set(rule["annotations"]) == {"summary", "description", "summary_zh"}, rule["alert"]

@@ -1,7 +1,7 @@
 """Faults of one account among others, and of WeCom's accounts."""
 
 from drill.app import ACCEPTED
-from drill.fault import NO_TOKEN, Fault, Want
+from drill.fault import ASKS_IN_VAIN, NO_TOKEN, Fault, Want
 from drill.faults.calls import wecom
 from drill.faults.tokens import FAILED, no_token, new_secret, old_secret
 from drill.scene import APPID, CORPID, SECRET
@@ -66,6 +66,7 @@ FAULTS = [
             account=OTHER,
             words=("40125", "{folder}/other-key"),
             blames=("WECHAT_APPID", "{folder}/app-key"),
+            alerts=ASKS_IN_VAIN,
         ),
         setup=two_accounts,
         before=both_known,

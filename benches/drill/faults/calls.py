@@ -7,11 +7,12 @@ from drill.scene import CORPID
 IP = "114.221.21.30"
 HOPELESS = "/cgi-bin/customservice/getkflist"
 DIFFERENT = HOPELESS + "?at={number}"
+PAGES = ("WechatGatewayErrors", "WechatCallsFail")
 
 
-def answered(name, errcode, kind, text, *words):
+def answered(name, errcode, kind, alert, text, *words):
     """All calls are answered with an errcode."""
-    want = Want(kind, app=(f"200 {errcode}",), words=words)
+    want = Want(kind, app=(f"200 {errcode}",), words=words, alerts=(alert,))
     return turned(name, text, want, {"errcode": errcode}, {"errcode": None})
 
 
@@ -63,7 +64,13 @@ def hopeless(name, text, path, at_start=True):
     return turned(
         name,
         text,
-        Want("endpoint_refused", app=refused, words=(HOPELESS,), blames=("another service",)),
+        Want(
+            "endpoint_refused",
+            app=refused,
+            words=(HOPELESS,),
+            blames=("another service",),
+            alerts=("WechatEndpointRefusesTokens",),
+        ),
         {"refuse_always": [HOPELESS]},
         {"refuse_always": []},
         setup=with_hopeless(path),
@@ -75,15 +82,43 @@ def hopeless(name, text, path, at_start=True):
 
 
 FAULTS = [
-    answered("ip-on-calls", 40164, "ip_rejected", "calls are rejected for the IP: 40164", "40164", IP, "whitelist"),
-    answered("ip-on-calls-61004", 61004, "ip_rejected", "calls are rejected for the IP: 61004", "61004", IP),
-    answered("quota-of-calls", 45009, "calls_quota", "the day's quota of calls is used up", "45009", "quota"),
-    answered("quota-of-a-minute", 45011, "calls_quota", "the minute's quota of calls is used up", "45011", "minute"),
-    answered("busy", -1, "busy", "WeChat answers -1 to calls", "busy", "WeChat's"),
+    answered(
+        "ip-on-calls",
+        40164,
+        "ip_rejected",
+        "WechatIpNotWhitelisted",
+        "calls are rejected for the IP: 40164",
+        *("40164", IP, "whitelist"),
+    ),
+    answered(
+        "ip-on-calls-61004",
+        61004,
+        "ip_rejected",
+        "WechatPermissionOrIp",
+        "calls are rejected for the IP: 61004",
+        *("61004", IP),
+    ),
+    answered(
+        "quota-of-calls",
+        45009,
+        "calls_quota",
+        "WechatQuotaUsedUp",
+        "the day's quota of calls is used up",
+        *("45009", "quota"),
+    ),
+    answered(
+        "quota-of-a-minute",
+        45011,
+        "calls_quota",
+        "WechatQuotaUsedUp",
+        "the minute's quota of calls is used up",
+        *("45011", "minute"),
+    ),
+    answered("busy", -1, "busy", "WechatBusy", "WeChat answers -1 to calls", "busy", "WeChat's"),
     turned(
         "slow-5s",
         "replies take 5 s, which is slow but not wrong",
-        Want(None, slowest=6),
+        Want(None, slowest=6, alerts=("WechatSlow",)),
         {"reply_delay_ms": 5000},
         {"reply_delay_ms": 0},
         extra=histogram_tells,
@@ -91,7 +126,13 @@ FAULTS = [
     turned(
         "slow-40s",
         "replies take 40 s, which is longer than --upstream-timeout",
-        Want("timeout", app=("504 990504 error",), slowest=33, words=("upstream-timeout",)),
+        Want(
+            "timeout",
+            app=("504 990504 error",),
+            slowest=33,
+            words=("upstream-timeout",),
+            alerts=("WechatCallsFail", "WechatSlow"),
+        ),
         {"reply_delay_ms": 40000},
         {"reply_delay_ms": 0},
         setup=seldom,
@@ -102,21 +143,27 @@ FAULTS = [
     turned(
         "gateway-page",
         "WeChat's gateway answers calls with a page and 502",
-        Want("upstream_error", app=("502 page",), words=("502",)),
+        Want("upstream_error", app=("502 page",), words=("502",), alerts=PAGES),
         {"page": True, "status": 502},
         {"page": False, "status": None},
     ),
     turned(
         "portal-on-calls",
         "a captive portal answers calls with a page and 200",
-        Want("upstream_error", app=("200 page",), words=("HTML|page",)),
+        Want("upstream_error", app=("200 page",), words=("HTML|page",), alerts=PAGES),
         {"page": True},
         {"page": False},
     ),
     turned(
         "wecom-ip",
         "the IP is none of WeCom's trusted ones: 60020 on calls",
-        Want("ip_rejected", app=("200 60020",), account=CORPID, words=("60020", "203.0.113.7")),
+        Want(
+            "ip_rejected",
+            app=("200 60020",),
+            account=CORPID,
+            words=("60020", "203.0.113.7"),
+            alerts=("WechatPermissionOrIp",),
+        ),
         {"wecom_unlisted_ip": "203.0.113.7"},
         {"wecom_unlisted_ip": None},
         setup=wecom,

@@ -3,7 +3,7 @@
 import signal
 
 from drill.certificates import certificate, certificates
-from drill.fault import Fault, Want
+from drill.fault import ASKS_IN_VAIN, Fault, Want
 from drill.faults.tokens import no_token
 
 NAME = "wechat.drill.invalid"
@@ -11,6 +11,7 @@ UNREACHABLE = "502 990502 error"
 # A call that was under way when its connection ended.
 BROKEN = "502 990500 error"
 NOBODY_ELSE = ("secret", "whitelist")
+NO_WAY = ("WechatUnreachable", "WechatCallsFail")
 
 
 async def take_down(scene):
@@ -45,11 +46,25 @@ def presented(name):
     return present
 
 
+async def trusted(scene):
+    """The sidecar trusts a file of the scene's own."""
+    await over_tls("good")(scene)
+    scene.flags[-1] = str(scene.write("ca.pem", (certificates() / "ca.pem").read_text()))
+
+
+async def break_trusted(scene):
+    scene.write("ca.pem", "not a certificate\n")
+
+
+async def mend_trusted(scene):
+    scene.write("ca.pem", (certificates() / "ca.pem").read_text())
+
+
 FAULTS = [
     Fault(
         "down-at-start",
         "WeChat is down when the sidecar starts",
-        no_token("refused", blames=("AppSecret", "whitelist")),
+        no_token("refused", blames=("AppSecret", "whitelist"), alerts=(*ASKS_IN_VAIN, *NO_WAY)),
         cause=take_down,
         end=bring_up,
         at_start=True,
@@ -63,6 +78,7 @@ FAULTS = [
             words=("refused",),
             blames=NOBODY_ELSE,
             also=("reply_broken",),
+            alerts=NO_WAY,
         ),
         cause=take_down,
         end=bring_up,
@@ -79,7 +95,11 @@ FAULTS = [
     Fault(
         "tls-untrusted",
         "the certificate of the upstream is self-signed",
-        no_token("TLS|certificate", "issuer|self-signed|trust", blames=("AppSecret", "whitelist")),
+        no_token(
+            *("TLS|certificate", "issuer|self-signed|trust"),
+            blames=("AppSecret", "whitelist"),
+            alerts=(*ASKS_IN_VAIN, *NO_WAY),
+        ),
         setup=over_tls("self-signed"),
         end=presented("good"),
         at_start=True,
@@ -87,7 +107,11 @@ FAULTS = [
     Fault(
         "tls-wrong-name",
         "the certificate of the upstream is for another name",
-        no_token("TLS|certificate", "is for .*, and not for", blames=("AppSecret", "whitelist")),
+        no_token(
+            *("TLS|certificate", "is for .*, and not for"),
+            blames=("AppSecret", "whitelist"),
+            alerts=(*ASKS_IN_VAIN, *NO_WAY),
+        ),
         setup=over_tls("other-name"),
         end=presented("good"),
         at_start=True,
@@ -101,9 +125,25 @@ FAULTS = [
             words=("TLS|certificate", "expired"),
             blames=NOBODY_ELSE,
             also=("reply_broken",),
+            alerts=NO_WAY,
         ),
         setup=over_tls("good"),
         cause=presented("expired"),
         end=presented("good"),
+    ),
+    Fault(
+        "ca-file-broken",
+        "the file of trusted certificates is overwritten with something else",
+        Want(
+            "file_unusable",
+            account="",
+            words=("{folder}/ca.pem|--upstream-ca", "holds no certificate"),
+            blames=NOBODY_ELSE,
+            # No sidecar would start with it.
+            check=64,
+        ),
+        setup=trusted,
+        cause=break_trusted,
+        end=mend_trusted,
     ),
 ]

@@ -78,13 +78,22 @@ async def read_again(scene):
 LEFT_ALONE = ("no reply: TimeoutError", "502 990502 error", "503 990501 error")
 
 CALM = [
-    Fault("calm", "nothing is wrong, and nothing is said", Want(None), go_on=25),
+    Fault("calm", "nothing is wrong, and nothing is said", Want(None, no_alert="nothing is wrong"), go_on=25),
 ]
 FAULTS = [
     Fault(
         "no-files",
         "the sidecar may open no more files",
-        Want("accept_errors", account="", app=LEFT_ALONE, words=("files",), slowest=6),
+        Want(
+            "accept_errors",
+            account="",
+            app=LEFT_ALONE,
+            words=("files",),
+            slowest=6,
+            alerts=("WechatOpenFilesNearLimit",),
+            # Connections to WeChat that were idle for long are closed, and no other can be opened.
+            later_alerts=("WechatUnreachable", "WechatCallsFail"),
+        ),
         setup=impatient,
         cause=limit_files,
         go_on=25,
@@ -93,7 +102,15 @@ FAULTS = [
     Fault(
         "log-stalled",
         "nobody reads the log any more",
-        Want("log_dropped", account="", app=("200 0 local",), words=("log shipper",), log=False, over="dropped"),
+        Want(
+            "log_dropped",
+            account="",
+            app=("200 0 local",),
+            words=("log shipper",),
+            log=False,
+            over="dropped",
+            alerts=("WechatLogLinesDropped",),
+        ),
         setup=read_through_pipe,
         cause=stall,
         end=read_again,

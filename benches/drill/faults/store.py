@@ -2,13 +2,14 @@
 
 import asyncio
 
-from drill.fault import NO_TOKEN, Fault, Want
+from drill.fault import ASKS_IN_VAIN, NO_TOKEN, Fault, Want
 from drill.faults.tokens import REFUSED
 from drill.scene import APPID
 from lib.processes import free_port
 
 KEY = f"wechat-sidecar:{{wechat:{APPID}}}:token"
 PASSWORD = "right-password"
+AWAY = ("WechatStoreAway",)
 
 
 async def command(port, *words):
@@ -103,7 +104,7 @@ FAULTS = [
     Fault(
         "redis-dead",
         "the Redis of shared tokens dies",
-        Want("store_away", words=("connect|refused",), blames=("AppSecret", "whitelist")),
+        Want("store_away", words=("connect|refused",), blames=("AppSecret", "whitelist"), alerts=AWAY),
         setup=with_redis,
         cause=redis_dies,
         end=redis_lives,
@@ -113,7 +114,14 @@ FAULTS = [
     Fault(
         "redis-password",
         "the password of Redis is wrong",
-        Want("store_away", app=(NO_TOKEN, "200 0"), words=("password",), slowest=15, also=("token_request_failed",)),
+        Want(
+            "store_away",
+            app=(NO_TOKEN, "200 0"),
+            words=("password",),
+            slowest=15,
+            also=("token_request_failed",),
+            alerts=AWAY,
+        ),
         setup=with_wrong_password,
         end=right_password,
         at_start=True,
@@ -131,6 +139,7 @@ FAULTS = [
             blames=("AppSecret", "whitelist"),
             slowest=15,
             also=("token_request_failed",),
+            alerts=(*AWAY, *ASKS_IN_VAIN),
         ),
         setup=with_foreign_value,
         end=foreign_value_is_gone,
@@ -146,6 +155,7 @@ FAULTS = [
             words=("READONLY|read-only|replica",),
             slowest=15,
             also=("token_request_failed", "token_refused"),
+            alerts=AWAY,
         ),
         setup=with_two,
         cause=failover,

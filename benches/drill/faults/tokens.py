@@ -1,16 +1,16 @@
 """Faults of tokens: the secret, the quotas, other processes, and files with tokens."""
 
 from drill import client
-from drill.fault import NO_TOKEN, Fault, Want, turned
+from drill.fault import ASKS_IN_VAIN, MISSING, NO_TOKEN, Fault, Want, turned
 from drill.scene import APPID, NEW_SECRET, SECRET
 
 FAILED = "token_request_failed"
 REFUSED = ("200 40001", "200 40001 replayed", "200 40001 remembered")
 
 
-def no_token(*words, blames=(), **more):
+def no_token(*words, blames=(), alerts=ASKS_IN_VAIN, **more):
     """What is said where there is no token from the start."""
-    return Want(FAILED, app=(NO_TOKEN,), ready=False, words=words, blames=blames, **more)
+    return Want(FAILED, app=(NO_TOKEN,), ready=False, words=words, blames=blames, alerts=alerts, **more)
 
 
 async def new_secret(scene):
@@ -94,6 +94,7 @@ FAULTS = [
             ready=False,
             words=("40125", "{folder}/app-key"),
             also=("token_refused",),
+            alerts=("WechatTokenRefused", "WechatCallsNotReplayed", "WechatTokenRequestsFail"),
         ),
         cause=reset_secret,
         end=new_secret,
@@ -111,7 +112,7 @@ FAULTS = [
     turned(
         "ip-at-token",
         "the IP is not on the whitelist: 40164 at the token",
-        no_token("40164", "114.221.21.30", "whitelist"),
+        no_token("40164", "114.221.21.30", "whitelist", alerts=(*ASKS_IN_VAIN, "WechatIpNotWhitelisted")),
         {"token_errcode": 40164},
         {"token_errcode": None},
         at_start=True,
@@ -119,7 +120,8 @@ FAULTS = [
     turned(
         "quota-of-tokens",
         "the quota of token requests is used up: 45009 at the token",
-        no_token("45009", "quota"),
+        # It asks again after a quarter of an hour.
+        no_token("45009", "quota", alerts=(*MISSING, "WechatQuotaUsedUp")),
         {"token_errcode": 45009},
         {"token_errcode": None},
         at_start=True,
@@ -152,7 +154,14 @@ FAULTS = [
     Fault(
         "token-kicked",
         "another process fetches classic tokens every 3 s",
-        Want("token_revoked", words=("another (process|service)",), also=("fetch_ceiling",)),
+        Want(
+            "token_revoked",
+            words=("another (process|service)",),
+            also=("fetch_ceiling",),
+            alerts=("WechatTokenRefusedOften", "WechatTokenRequestsNearLimit"),
+            # The ceiling is reached after ten minutes.
+            later_alerts=("WechatTokenRefused",),
+        ),
         setup=classic,
         cause=kicked(3),
         end=stop_kicks,
@@ -160,7 +169,14 @@ FAULTS = [
     Fault(
         "fetch-ceiling",
         "the ceiling --daily-fetches is reached",
-        Want("fetch_ceiling", app=REFUSED, ready=False, words=("daily-fetches",), also=("token_refused", "token_revoked")),
+        Want(
+            "fetch_ceiling",
+            app=REFUSED,
+            ready=False,
+            words=("daily-fetches",),
+            also=("token_refused", "token_revoked"),
+            alerts=("WechatTokenRefused", "WechatTokenRequestsNearLimit"),
+        ),
         setup=few_fetches,
         cause=kicked(1),
         end=more_fetches,
