@@ -23,7 +23,7 @@ const HARMLESS: &str = "/cgi-bin/get_api_domain_ip";
 const MAX_REPLY: usize = 64 * 1024;
 
 /// How long a reply may take. WeChat answers such a call at once.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A reply to the call.
 #[derive(Debug)]
