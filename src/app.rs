@@ -7,8 +7,8 @@ mod problem_watch;
 mod reload;
 mod running;
 mod trust_watch;
+mod watches;
 
-pub use first_line::say_start;
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use tokio::{
@@ -37,10 +37,11 @@ use crate::{
 };
 
 use accounts::{AccountsError, Listeners, OpenListener, ServedAccounts};
-use problem_watch::watch_problems;
 use reload::ConfigSource;
-use running::{Running, watch_secrets, watch_suspensions};
-use trust_watch::{UnusableFiles, watch_trust};
+use running::Running;
+use watches::watches;
+
+pub use first_line::say_start;
 
 /// A sidecar with its ports bound.
 #[derive(Debug)]
@@ -208,8 +209,7 @@ impl App {
         let directory = accounts.directory().clone();
         let mut tasks = watches(&config, &directory, &metrics, self.log.clone());
         let hangup = self.hangup.map_or_else(hangup, Ok);
-        let hangup = hangup.map_err(StartError::Signals)?;
-        let source = ConfigSource::new(&config, hangup).await;
+        let source = ConfigSource::new(&config, hangup.map_err(StartError::Signals)?).await;
         let traces = trace_export(&config, &metrics)?;
         let recorder = recorder(self.log.as_ref(), traces.as_ref());
         let workers = Workers::start(config.server, &drain, &metrics, || {
@@ -251,31 +251,6 @@ impl App {
             _tasks: tasks,
         })
     }
-}
-
-/// The tasks that watch what changes by itself, for ever.
-fn watches(
-    config: &Config,
-    directory: &Directory,
-    metrics: &Arc<Metrics>,
-    log: Option<Log>,
-) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    let caller_key = config.proxy.guard.caller_key.clone();
-    let headers = config.traces.as_ref();
-    let headers = headers.and_then(|traces| traces.headers.clone());
-    let common = caller_key.into_iter().chain(headers).collect();
-    tasks.spawn(watch_secrets(directory.clone(), common));
-    let files = UnusableFiles::default();
-    tasks.spawn(watch_problems(
-        directory.clone(),
-        metrics.clone(),
-        log,
-        files.clone(),
-    ));
-    tasks.spawn(watch_trust(config.trust().clone(), files));
-    tasks.spawn(watch_suspensions(directory.clone(), metrics.clone()));
-    tasks
 }
 
 /// The exporter of traces, if they are wanted.
