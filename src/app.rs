@@ -15,12 +15,11 @@ use tokio::{
     net::TcpListener,
     signal::unix::Signal,
     sync::Notify,
-    task::JoinSet,
     time::{Duration, timeout},
 };
 
 use crate::{
-    account::{AccountFactory, Directory},
+    account::AccountFactory,
     admin::{Admin, Limits, Reloads},
     body::budget::ByteBudget,
     client::{self, api::ClientError, pools::Pools},

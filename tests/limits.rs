@@ -21,7 +21,10 @@ use support::{
     app::post,
     scripted::{Script, before},
 };
-use tokio::{io::AsyncBufReadExt, time::timeout};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 const SEND: &str = "/cgi-bin/user/info/updateremark";
 const HELD: &str = "wechat_sidecar_held_bytes";
@@ -283,4 +286,27 @@ async fn a_head_that_is_too_long_is_told_so() {
         "x".repeat(50_000)
     );
     assert!(sidecar.raw(large).await.contains("\"errcode\":0"));
+}
+
+#[tokio::test]
+async fn a_burst_of_connections_waits_in_the_systems_queue_and_none_is_lost() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::start(&wechat).await;
+    // The sidecar accepts nothing meanwhile.
+    sidecar.signal("-STOP");
+    let mut apps = Vec::new();
+    for _ in 0..600 {
+        apps.push(sidecar.connect().await);
+    }
+    sidecar.signal("-CONT");
+    let answers = apps.into_iter().map(async |mut app| {
+        let call =
+            b"GET /cgi-bin/user/get HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        app.write_all(call).await.unwrap();
+        let mut reply = Vec::new();
+        app.read_to_end(&mut reply).await.unwrap();
+        reply.starts_with(b"HTTP/1.1 200")
+    });
+    let answers = timeout(Duration::from_secs(20), join_all(answers)).await;
+    assert!(answers.unwrap().into_iter().all(|fine| fine));
 }

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::PermissionsExt,
+    os::{fd::AsFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -57,12 +57,31 @@ impl Drop for RemovedOnDrop {
 /// How often a port is chosen until it is free in both families.
 const ATTEMPTS: usize = 16;
 
-/// How many connections wait in the system's queue at most.
-const QUEUE: usize = 4096;
+/// How many connections wait in the system's queue at most. The standard library has 128, and what comes beyond that in
+/// a burst seems to be connected, and is not.
+const QUEUE: i32 = 4096;
+
+/// Lets that many wait. A system that allows fewer has its own limit.
+fn lengthen_queue(socket: &impl AsFd) {
+    let _ = rustix::net::listen(socket, QUEUE);
+}
 
 impl Listener {
     /// Binds `address`.
     pub async fn bind(address: &ListenAddr) -> io::Result<Self> {
+        let bound = Self::bind_alone(address).await?;
+        match &bound.socket {
+            BoundSocket::Tcp(socket) => lengthen_queue(socket),
+            BoundSocket::Localhost(v4, v6) => {
+                lengthen_queue(v4);
+                lengthen_queue(v6);
+            }
+            BoundSocket::Unix { listener, .. } => lengthen_queue(listener),
+        }
+        Ok(bound)
+    }
+
+    async fn bind_alone(address: &ListenAddr) -> io::Result<Self> {
         match address {
             ListenAddr::Tcp(address) => {
                 let socket = TcpListener::bind(address).await?;
