@@ -320,6 +320,9 @@ async fn a_collector_that_is_away_costs_no_call_and_is_told_once() {
             0.0,
         )
         .await;
+    sidecar
+        .line("over: traces do not reach the collector")
+        .await;
     let told = sidecar
         .log()
         .matches(": traces do not reach the collector")
