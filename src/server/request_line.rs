@@ -13,12 +13,19 @@ pub(super) struct RequestLine {
     blanks: u32,
     /// The first byte of the target that must be percent-encoded.
     raw_byte: Option<u8>,
+    /// How much was read behind the second blank.
+    version: usize,
+    /// Whether that is no version, but more of the target. hyper does not wait for the third blank to say so.
+    is_no_version: bool,
     /// The line has ended.
     ended: bool,
 }
 
 /// With this line, a client of HTTP/2 begins.
 const PREFACE: &[u8; 12] = b"PRI * HTTP/2";
+
+/// With this, a version begins.
+const VERSION: &[u8] = b"HTTP/";
 
 /// With these bytes, a client of TLS begins.
 const HANDSHAKE: &[u8] = b"\x16\x03";
@@ -39,6 +46,10 @@ impl RequestLine {
                 }
                 b' ' => self.blanks += 1,
                 b'\r' => {}
+                byte if self.blanks == 2 && self.version < VERSION.len() => {
+                    self.is_no_version |= VERSION[self.version] != *byte;
+                    self.version += 1;
+                }
                 byte if self.blanks > 0 && self.raw_byte.is_none() && !is_of_a_uri(*byte) => {
                     self.raw_byte = Some(*byte);
                 }
@@ -58,7 +69,7 @@ impl RequestLine {
             _ if start.starts_with(HANDSHAKE) => HeadFault::Tls,
             _ if start == PREFACE => HeadFault::Http2,
             Some(byte) => HeadFault::RawByte(byte),
-            None if self.blanks > 2 => HeadFault::RawByte(b' '),
+            None if self.blanks > 2 || self.is_no_version => HeadFault::RawByte(b' '),
             None => HeadFault::Unsound,
         }
     }
@@ -86,6 +97,8 @@ mod tests {
             (b"\r\n\r\nGET /\xe5\xbc\xa0 HTTP/1.1\r\n\r\n", RawByte(0xe5)),
             (b"GET /x?q={\"a\"} HTTP/1.1\r\n\r\n", RawByte(b'{')),
             (b"GET /x y HTTP/1.1\r\n\r\n", RawByte(b' ')),
+            (b"GET /x y", RawByte(b' ')),
+            (b"GET /x HT", Unsound),
             (b"GET /x\0 HTTP/1.1\r\n\r\n", RawByte(0)),
             (b"GET /x HTTP/1.1\r\nno colon \xff\r\n\r\n", Unsound),
             (b"GET /x HTTP/9.9\r\n\r\n", Unsound),
