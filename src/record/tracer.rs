@@ -18,7 +18,7 @@ const MAX_QUEUED: usize = 2048;
 /// How many are exported at once.
 const BATCH: usize = 512;
 
-/// See the [module](self). Clones share it.
+/// Hands the spans of calls over to who exports them. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Tracer(Arc<SpanQueue>);
 
