@@ -138,12 +138,12 @@ impl Injector {
 
     /// Removes the sidecar from `pod`, with all other additions.
     pub fn uninject(&self, pod: InjectedPod<'_>) -> Result<Outcome, InjectRefusal> {
+        // What was never injected may have any shape, as where injection is skipped.
+        let Some(status) = InjectionStatus::of(pod.object, &self.prefix)? else {
+            return Ok(Outcome::Unchanged("it is not injected".to_owned()));
+        };
         object::check_shape(pod.object)?;
-        let status = InjectionStatus::of(pod.object, &self.prefix)?;
-        Ok(match status {
-            Some(status) => Outcome::Uninjected(status.undo(pod.object, &self.prefix)),
-            None => Outcome::Unchanged("it is not injected".to_owned()),
-        })
+        Ok(Outcome::Uninjected(status.undo(pod.object, &self.prefix)))
     }
 
     /// Another webhook may have added containers after the sidecar was added.
@@ -284,4 +284,24 @@ fn impossible(pod: &Value) -> Option<String> {
     }
     let windows = other_sidecars::runs_on_windows(pod);
     windows.then(|| "it runs on Windows, and the sidecar on Linux only".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_injection_skips_is_left_alone_by_its_removal_too() {
+        // A fuzzer's: it is on the host's network, and its containers are misspelt.
+        let object = &json!({ "kind": "Pod", "spec": { "hostNetwork": true, "coftainers": [] } });
+        let pod = InjectedPod {
+            object,
+            namespace: &Value::Null,
+        };
+        let injector = Injector::default();
+        assert!(matches!(injector.inject(pod), Ok(Outcome::Skipped(_))));
+        assert!(matches!(injector.uninject(pod), Ok(Outcome::Unchanged(_))));
+    }
 }
