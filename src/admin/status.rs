@@ -1,6 +1,14 @@
 //! `/status.json`: all that the status page shows. docs/metrics.md describes it.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::SystemTime,
+};
 
 use serde_json::{Map, Value, json};
 use tokio::time::Duration;
@@ -9,6 +17,7 @@ use super::{Admin, accounts::ticket, problems, why_unready};
 use crate::{
     account::{Account, SourceOptions},
     lang::Lang,
+    log::Log,
     metrics::{LastHour, Tally, process::ProcessUse},
     token::source::wechat::TokenApi,
     wechat::api::Api,
@@ -103,8 +112,7 @@ impl Admin {
 
     fn process_status(&self) -> Value {
         let used = ProcessUse::read();
-        let open =
-            |gauge: &std::sync::atomic::AtomicI64| gauge.load(std::sync::atomic::Ordering::Relaxed);
+        let open = |gauge: &AtomicI64| gauge.load(Ordering::Relaxed);
         json!({
             "connections": {
                 "app": open(&self.metrics.app_connections),
@@ -120,7 +128,7 @@ impl Admin {
             "open_files": used.open_files,
             "max_open_files": used.max_open_files,
             "workers": self.limits.workers,
-            "log_lines_dropped": self.log.as_ref().map_or(0, crate::log::Log::dropped_lines),
+            "log_lines_dropped": self.log.as_ref().map_or(0, Log::dropped_lines),
             "configuration": self.readings.status(self.metrics.uptime()),
         })
     }
