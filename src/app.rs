@@ -30,7 +30,7 @@ use crate::{
     proxy::Proxy,
     record::Recorder,
     rt::signals::{Signals, hangup},
-    server::{Drain, ListenAddr, Listener, Workers},
+    server::{Drain, ListenAddr, Listener, Speaks, Workers},
     token::source::{api, redis::Redis},
     traces::TraceExport,
 };
@@ -114,16 +114,19 @@ impl App {
     pub async fn bind(config: Config, log: Option<Log>) -> Result<Self, StartError> {
         config.connect.dns.start();
         let mut listeners = Vec::new();
-        let common = config.listen.iter().map(|address| (address, None));
+        let http = config.listen.iter();
+        let http = http.map(|address| (address, Speaks::Http, None));
+        let https = config.tls_listen.iter();
+        let https = https.map(|address| (address, Speaks::Https, None));
         let own = config.accounts.iter().flat_map(|account| {
             let id = Some(account.id().to_owned());
             let addresses = account.listen.iter();
-            addresses.map(move |address| (address, id.clone()))
+            addresses.map(move |address| (address, Speaks::Http, id.clone()))
         });
-        for (address, account) in common.chain(own) {
-            let bound = Listener::bind(address).await;
+        for (address, speaks, account) in http.chain(https).chain(own) {
+            let bound = Listener::bind(address, speaks).await;
             listeners.push(Bound {
-                listener: bound.map_err(|error| cannot_listen("listen", address, error))?,
+                listener: bound.map_err(|error| cannot_listen(speaks.key(), address, error))?,
                 address: address.clone(),
                 account,
             });
@@ -145,17 +148,19 @@ impl App {
         })
     }
 
-    /// The addresses that apps connect to, with the ports that the system chose, and the account whose calls come in
-    /// there, if it is only one.
-    pub fn addresses(&self) -> impl Iterator<Item = (&ListenAddr, Option<&str>)> {
+    /// The listeners of apps, with the ports that the system chose, and the account whose calls come in there, if it is only
+    /// one.
+    pub fn listeners(&self) -> impl Iterator<Item = (&Listener, Option<&str>)> {
         let bound = self.listeners.iter();
-        bound.map(|bound| (bound.listener.address(), bound.account.as_deref()))
+        bound.map(|bound| (&bound.listener, bound.account.as_deref()))
     }
 
-    /// The addresses of all accounts.
+    /// The addresses of all accounts, for plain HTTP.
     fn common_addresses(&self) -> Vec<ListenAddr> {
-        let common = self.addresses().filter(|(_, account)| account.is_none());
-        common.map(|(address, _)| address.clone()).collect()
+        let common = self.listeners().filter(|(listener, account)| {
+            account.is_none() && listener.speaks() == Speaks::Http
+        });
+        common.map(|(listener, _)| listener.address().clone()).collect()
     }
 
     /// The address of the admin port.
@@ -211,7 +216,7 @@ impl App {
         let source = ConfigSource::new(&config, hangup.map_err(StartError::Signals)?).await;
         let traces = trace_export(&config, &metrics)?;
         let recorder = recorder(self.log.as_ref(), traces.as_ref());
-        let workers = Workers::start(config.server, &drain, &metrics, || {
+        let workers = Workers::start(config.server, &drain, &metrics, None, || {
             let upstream = each_workers(config.upstream, config.server.workers);
             let pools = Pools::new(self.connector.clone(), upstream, metrics.clone());
             let mut options = config.proxy.clone();
@@ -328,11 +333,10 @@ pub async fn serve(mut config: Config, log: Log, signals: Signals) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    for (address, account) in app.addresses() {
-        match account {
-            None => tracing::info!(%address, "listening"),
-            Some(account) => tracing::info!(account, %address, "listening"),
-        }
+    for (listener, account) in app.listeners() {
+        let address = listener.address();
+        let tls = (listener.speaks() == Speaks::Https).then_some(true);
+        tracing::info!(account, %address, tls, "listening");
     }
     if let Ok(address) = app.admin() {
         tracing::info!(%address, "admin");

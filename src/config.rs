@@ -69,6 +69,8 @@ pub struct Config {
     pub accounts: Vec<account::Options>,
     /// The addresses that apps connect to.
     pub listen: Vec<server::ListenAddr>,
+    /// The addresses that apps connect to by https.
+    pub tls_listen: Vec<server::ListenAddr>,
     /// The address of the admin port.
     pub admin: SocketAddr,
     /// Whether `POST /shutdown` works.
@@ -167,6 +169,7 @@ impl Config {
         warnings.extend(store::advise(store.as_ref(), &accounts).map(str::to_owned));
         Ok(Self {
             listen: network::listen(&settings)?,
+            tls_listen: network::tls_listen(&settings)?,
             admin: network::admin(&settings)?,
             enable_shutdown: settings.switch(Id::EnableShutdown)?,
             proxy: proxy(&settings, &mut warnings)?,

@@ -166,6 +166,8 @@ keys! {
     "Where apps connect" {
         /// Where apps connect: IP:port, localhost:port (IPv4 and IPv6) or unix:/path; repeatable
         Listen = list("listen", "ADDRESS").by_default("127.0.0.1:7080");
+        /// Where apps connect by https, with certificates of the sidecar's own CA: IP:port or localhost:port; repeatable
+        TlsListen = list("tls-listen", "ADDRESS").like("127.0.0.1:7443");
         /// Listen on addresses that other machines can reach; also takes --caller-key-file or --no-caller-key
         UnsafeListen = switch("unsafe-listen");
         /// A file with the key that callers must send as X-Wechat-Sidecar-Key

@@ -160,6 +160,11 @@ kinds! {
         "connections of apps cannot be accepted", "无法接受应用的连接",
         "raise the limit of open files, or --max-connections, or let the apps open fewer connections",
         "调高打开文件数的上限或 --max-connections，或让应用少开连接";
+    /// A TLS handshake of an app failed.
+    TlsHandshake = "tls_handshake", Silence:
+        "an app cannot open a TLS connection to the sidecar", "应用无法与边车建立 TLS 连接",
+        "the cause says what the app refused; most often it does not trust the sidecar's CA yet, or trusts one of before a restart: see docs/https.md",
+        "原因会说明应用拒绝了什么；最常见的是应用还不信任边车的 CA，或者仍信任重启之前的 CA：见 docs/zh-CN/https.md";
     /// Log lines were dropped.
     LogDropped = "log_dropped", Silence:
         "lines of the log are missing", "日志有缺失",
@@ -273,6 +278,7 @@ impl Kind {
                 | Self::FileUnusable
                 | Self::CallsRejected
                 | Self::AcceptErrors
+                | Self::TlsHandshake
                 | Self::LogDropped
                 | Self::TracesLost,
                 _,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts, uri::Authority};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::Authority};
 
 use super::{
     GuardOptions, STATUS_HEADER,
@@ -31,6 +31,19 @@ pub struct ListenerInfo {
     pub exposure: Exposure,
     /// The account whose calls come in there, if the listener belongs to one.
     pub account: Option<Arc<str>>,
+    /// Whether the call came over TLS.
+    pub tls: AppTls,
+}
+
+/// Whether a connection of an app has TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppTls {
+    /// It has none, and there are no certificates to begin it.
+    Absent,
+    /// It has none, but CONNECT begins it.
+    Offered,
+    /// It has, for this name of a host if the app asked for one.
+    Present(Option<Arc<str>>),
 }
 
 /// The header with the caller's key.
@@ -64,6 +77,26 @@ impl GuardOptions {
         self.check_key(&head.headers)?;
         self.check_host(head, exposure, is_upstream)?;
         self.check_origin(&head.headers, exposure)
+    }
+
+    /// Checks a call against the TLS of its connection: it must be for the host whose certificate the app was shown.
+    pub fn check_tls(&self, head: &Parts, tls: &AppTls) -> Result<(), ProxyError> {
+        let name = match tls {
+            AppTls::Absent => return Ok(()),
+            AppTls::Offered | AppTls::Present(_) if head.method == Method::CONNECT => {
+                return Err(Stranger::Tunnel.into());
+            }
+            AppTls::Offered | AppTls::Present(None) => return Ok(()),
+            AppTls::Present(Some(name)) => name,
+        };
+        let hosts = head.headers.get_all(header::HOST).iter();
+        let target = head.uri.authority().map(|target| target.as_str().as_bytes());
+        let is_other = |authority: &[u8]| !is_host(authority, name.as_bytes());
+        let mut all = hosts.map(HeaderValue::as_bytes).chain(target);
+        match all.any(is_other) {
+            true => Err(ProxyError::Misdirected),
+            false => Ok(()),
+        }
     }
 
     fn check_key(&self, headers: &HeaderMap) -> Result<(), ProxyError> {
@@ -152,7 +185,7 @@ impl GuardOptions {
         }
         let site = headers
             .get("sec-fetch-site")
-            .map(http::HeaderValue::as_bytes);
+            .map(HeaderValue::as_bytes);
         let strange_site = site.is_some_and(|site| !matches!(site, b"none" | b"same-origin"));
         if headers.contains_key(header::ORIGIN) || strange_site {
             return Err(Stranger::Browser.into());
@@ -183,6 +216,17 @@ fn check_method(method: &Method) -> Result<(), ProxyError> {
         return Err(Malformed::Trace.into());
     }
     Ok(())
+}
+
+/// Whether `authority` is the host `name`, with any port or none.
+fn is_host(authority: &[u8], name: &[u8]) -> bool {
+    let Some((host, rest)) = authority.split_at_checked(name.len()) else {
+        return false;
+    };
+    let rest = rest.strip_prefix(b".").unwrap_or(rest);
+    let port = rest.strip_prefix(b":").unwrap_or(rest);
+    let is_port = rest.is_empty() || (port.len() < rest.len() && port.iter().all(u8::is_ascii_digit));
+    host.eq_ignore_ascii_case(name) && is_port
 }
 
 /// Whether it is one of the usual values, byte for byte. They need no parser.
