@@ -155,7 +155,7 @@ async fn a_large_reply_arrives_whole_at_an_app_that_reads_slowly() {
     let https = Https::start(&wechat).await;
     let large: Vec<u8> = (0..8_000_000_u32).map(|at| (at % 251) as u8).collect();
     let reply = large.clone();
-    wechat.change(move |behaviour| behaviour.picture = Some(reply.into()));
+    wechat.change(move |behaviour| behaviour.body = Some(("image/jpeg".to_owned(), reply.into())));
     let mut stream = https.handshake(HOST, https.config()).await.unwrap();
     let head = format!("GET /cgi-bin/media/get?media_id=x HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
     assert!(ask(&mut stream, &head).await.contains("200"));
@@ -195,7 +195,7 @@ async fn a_connection_that_rests_carries_the_next_call_and_the_end_is_told() {
 async fn a_call_whose_app_hangs_up_is_counted_as_one() {
     let wechat = Wechat::calm().await;
     let https = Https::start(&wechat).await;
-    wechat.change(|behaviour| behaviour.delay = Duration::from_secs(20));
+    wechat.change(|behaviour| behaviour.reply_delay = Duration::from_secs(20));
     let mut stream = https.handshake(HOST, https.config()).await.unwrap();
     stream.write_all(get(HOST).as_bytes()).await.unwrap();
     wechat.wait_for_calls(1).await;

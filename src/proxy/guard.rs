@@ -9,7 +9,7 @@ use super::{
     cause::{Malformed, Stranger},
     error::ProxyError,
 };
-use crate::net::origin::is_loopback;
+use crate::{net::origin::is_loopback, wechat::hosts};
 
 /// The kind of listener that a call came in at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,16 +54,6 @@ pub const APPID: &str = "x-wechat-appid";
 
 /// The value of [`STATUS_HEADER`] on a request to the admin port. A port for calls rejects such a request.
 pub const FOR_ADMIN: &str = "for-admin";
-
-/// The hosts of WeChat: the default one, the one for disaster recovery, the regional ones, and one that old SDKs use.
-const WECHAT_HOSTS: [&str; 6] = [
-    "api.weixin.qq.com",
-    "api2.weixin.qq.com",
-    "sh.api.weixin.qq.com",
-    "sz.api.weixin.qq.com",
-    "hk.api.weixin.qq.com",
-    "file.api.weixin.qq.com",
-];
 
 impl GuardOptions {
     /// Checks whether the call is accepted. `is_upstream` says whether an account's calls go to a host of this name.
@@ -161,7 +151,7 @@ impl GuardOptions {
             .trim_end_matches(']');
         let host = host.strip_suffix('.').unwrap_or(host);
         is_loopback(host)
-            || WECHAT_HOSTS
+            || hosts::WECHAT
                 .iter()
                 .any(|known| host.eq_ignore_ascii_case(known))
             || self
@@ -239,7 +229,7 @@ fn is_usual(authority: &[u8]) -> bool {
         (_, []) => authority,
         (host, _) => host.strip_suffix(b":").unwrap_or(authority),
     };
-    host == b"localhost" || host == b"127.0.0.1" || host == WECHAT_HOSTS[0].as_bytes()
+    host == b"localhost" || host == b"127.0.0.1" || host == hosts::WECHAT[0].as_bytes()
 }
 
 /// Whether this header tells that a call came from a browser, through another proxy, or for the admin port.

@@ -138,12 +138,7 @@ fn config(verifier: Arc<Verifier>) -> Result<ClientConfig, TlsError> {
 
 /// The roots of the platform and those in `pem`.
 fn trusted(pem: Option<&[u8]>) -> Result<Trusted, TlsError> {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    let (found, _) = roots.add_parsable_certificates(native.certs);
-    if found == 0 {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
+    let (mut roots, _) = public();
     let mut named = Vec::new();
     for certificate in pem.into_iter().flat_map(CertificateDer::pem_slice_iter) {
         let certificate = certificate.map_err(|_| TlsError::NotPem)?;
@@ -155,6 +150,23 @@ fn trusted(pem: Option<&[u8]>) -> Result<Trusted, TlsError> {
     }
     let provider = Arc::new(aes_128_first());
     Ok(Trusted::new(roots, named, provider)?)
+}
+
+/// The roots of the platform, or Mozilla's if the platform has none, to trust and as they are.
+fn public() -> (RootCertStore, Vec<CertificateDer<'static>>) {
+    let mut roots = RootCertStore::empty();
+    let mut found = rustls_native_certs::load_native_certs().certs;
+    found.retain(|certificate| roots.add(certificate.clone()).is_ok());
+    if found.is_empty() {
+        found = webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
+        roots.add_parsable_certificates(found.iter().cloned());
+    }
+    (roots, found)
+}
+
+/// The certificates of the platform's roots, or of Mozilla's if the platform has none.
+pub fn public_roots() -> Vec<CertificateDer<'static>> {
+    public().1
 }
 
 /// A crypto provider that prefers AES-128, as browsers do. It takes a quarter less time than AES-256.

@@ -1,0 +1,156 @@
+//! The leaf that is served now. It is made again before it expires, by wall clock.
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+use super::{
+    constraints,
+    error::CaError,
+    issue::{IssuingCa, LEAF_BACKDATED, LEAF_LIFE},
+};
+
+/// How long before its end a leaf is replaced. Clocks of clients differ, and connections are opened all day.
+const RENEWED_EARLIER: Duration = Duration::from_secs(12 * 3600);
+
+/// The leaf of a CA that is served now.
+pub(super) struct CurrentLeaf {
+    ca: IssuingCa,
+    /// The hosts that the CA is constrained to.
+    allowed: Vec<String>,
+    leaf: ArcSwap<Leaf>,
+    /// Who holds it makes a leaf.
+    renewal: Mutex<()>,
+}
+
+struct Leaf {
+    /// The hosts it is for, the first one first.
+    hosts: Vec<String>,
+    /// Those that it should be for, too, and that the CA does not allow.
+    uncovered: Vec<String>,
+    /// `None` if it is for no host.
+    key: Option<Arc<CertifiedKey>>,
+    /// While this is the time, it is served.
+    fresh: Range<SystemTime>,
+}
+
+impl CurrentLeaf {
+    /// Makes the first leaf of `ca`, for those of `hosts` that it allows.
+    pub(super) fn new(
+        ca: IssuingCa,
+        allowed: Vec<String>,
+        hosts: &[String],
+        now: SystemTime,
+    ) -> Result<Self, CaError> {
+        let leaf = Leaf::make(&ca, &allowed, hosts, now)?;
+        Ok(Self {
+            ca,
+            allowed,
+            leaf: ArcSwap::from_pointee(leaf),
+            renewal: Mutex::default(),
+        })
+    }
+
+    /// The CA.
+    pub(super) fn ca(&self) -> &IssuingCa {
+        &self.ca
+    }
+
+    /// Serves others of all `hosts` from now on. After an error, all is as before.
+    pub(super) fn set_hosts(&self, hosts: &[String], now: SystemTime) -> Result<(), CaError> {
+        let _one = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
+        let leaf = Leaf::make(&self.ca, &self.allowed, hosts, now)?;
+        self.leaf.store(Arc::new(leaf));
+        Ok(())
+    }
+
+    /// Whether the leaf is for `host`.
+    pub(super) fn serves(&self, host: &str) -> bool {
+        self.leaf.load().serves(host)
+    }
+
+    /// The hosts that the CA does not allow.
+    pub(super) fn uncovered(&self) -> Vec<String> {
+        self.leaf.load().uncovered.clone()
+    }
+
+    /// The leaf for the host that a client names, if it names one.
+    pub(super) fn for_client(
+        &self,
+        host: Option<&str>,
+        now: SystemTime,
+    ) -> Option<Arc<CertifiedKey>> {
+        let leaf = self.at(now);
+        match host {
+            Some(host) if !leaf.serves(host) => None,
+            _ => leaf.key.clone(),
+        }
+    }
+
+    fn at(&self, now: SystemTime) -> Arc<Leaf> {
+        let leaf = self.leaf.load_full();
+        if leaf.fresh.contains(&now) {
+            return leaf;
+        }
+        let _one = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
+        let leaf = self.leaf.load_full();
+        if leaf.fresh.contains(&now) {
+            return leaf;
+        }
+        let hosts: Vec<String> = leaf.hosts.iter().chain(&leaf.uncovered).cloned().collect();
+        match Leaf::make(&self.ca, &self.allowed, &hosts, now) {
+            Ok(renewed) => self.leaf.store(Arc::new(renewed)),
+            Err(error) => tracing::error!(%error, "the certificate in use stays"),
+        }
+        self.leaf.load_full()
+    }
+}
+
+impl Leaf {
+    fn make(
+        ca: &IssuingCa,
+        allowed: &[String],
+        hosts: &[String],
+        now: SystemTime,
+    ) -> Result<Self, CaError> {
+        let covered = |host: &String| constraints::allow(allowed, host);
+        let (hosts, uncovered): (Vec<_>, _) = hosts.iter().cloned().partition(covered);
+        let key = match hosts.is_empty() {
+            true => None,
+            false => Some(Arc::new(ca.leaf(&hosts, now)?)),
+        };
+        // A clock that is set back further than this has made a leaf that is not valid yet for some clients.
+        let fresh = now - LEAF_BACKDATED / 2..now + (LEAF_LIFE - RENEWED_EARLIER);
+        Ok(Self {
+            hosts,
+            uncovered,
+            key,
+            fresh,
+        })
+    }
+
+    fn serves(&self, host: &str) -> bool {
+        self.hosts.iter().any(|served| served == host)
+    }
+}
+
+impl ResolvesServerCert for CurrentLeaf {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.for_client(hello.server_name(), SystemTime::now())
+    }
+}
+
+impl fmt::Debug for CurrentLeaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CurrentLeaf").finish_non_exhaustive()
+    }
+}
