@@ -2,6 +2,7 @@
 
 mod accounts;
 mod first_line;
+mod local_ca;
 pub(crate) mod open_files;
 mod problem_watch;
 mod reload;
@@ -22,6 +23,7 @@ use crate::{
     account::AccountFactory,
     admin::{Admin, Limits, Reloads},
     body::budget::ByteBudget,
+    ca::{Authority, CaError},
     client::{self, api::ClientError, pools::Pools},
     config::Config,
     log::Log,
@@ -52,6 +54,8 @@ pub struct App {
     connector: Arc<Connector>,
     client: api::Client,
     metrics: Arc<Metrics>,
+    /// The local CA, if there is one.
+    authority: Option<Arc<Authority>>,
     /// SIGHUP, if it was taken over already.
     hangup: Option<Signal>,
 }
@@ -80,6 +84,9 @@ pub enum StartError {
         #[source]
         error: io::Error,
     },
+    /// There is no local CA, or apps cannot trust it.
+    #[error("the local CA: {0}")]
+    LocalCa(#[from] CaError),
     /// The client for token requests cannot be built.
     #[error("upstream: {0}")]
     Client(#[source] ClientError),
@@ -130,6 +137,7 @@ impl App {
         }
         let admin = TcpListener::bind(config.admin).await;
         let admin = admin.map_err(|error| cannot_listen("admin", config.admin, error))?;
+        let authority = local_ca::open(&config)?;
         let metrics = Arc::new(Metrics::default());
         let client = api::client(&config.connect, metrics.clone()).map_err(StartError::Client)?;
         let connector = Connector::new(config.connect.clone()).map_err(StartError::Connector)?;
@@ -141,6 +149,7 @@ impl App {
             admin,
             client,
             metrics,
+            authority,
             hangup: None,
         })
     }
@@ -206,7 +215,9 @@ impl App {
             config.server.max_connections,
         )?;
         let directory = accounts.directory().clone();
-        let mut tasks = watches(&config, &directory, &metrics, self.log.clone());
+        let authority = self.authority;
+        let log = self.log.clone();
+        let mut tasks = watches(&config, &directory, &metrics, log, authority.clone());
         let hangup = self.hangup.map_or_else(hangup, Ok);
         let source = ConfigSource::new(&config, hangup.map_err(StartError::Signals)?).await;
         let traces = trace_export(&config, &metrics)?;
@@ -246,6 +257,7 @@ impl App {
             metrics,
             reloads,
             traces,
+            authority,
             _common: common,
             _tasks: tasks,
         })
