@@ -2,6 +2,7 @@
 
 mod accounts;
 mod first_line;
+mod local_ca;
 pub(crate) mod open_files;
 mod problem_watch;
 mod reload;
@@ -22,11 +23,15 @@ use crate::{
     account::AccountFactory,
     admin::{Admin, Limits, Reloads},
     body::budget::ByteBudget,
+    ca::{Authority, CaError},
     client::{self, api::ClientError, pools::Pools},
     config::Config,
     log::Log,
     metrics::Metrics,
-    net::connector::{Connector, DialError},
+    net::{
+        connector::{Connector, DialError},
+        tls::ServerCertificates,
+    },
     proxy::Proxy,
     record::Recorder,
     rt::signals::{Signals, hangup},
@@ -52,6 +57,8 @@ pub struct App {
     connector: Arc<Connector>,
     client: api::Client,
     metrics: Arc<Metrics>,
+    /// The local CA, if there is one.
+    authority: Option<Arc<Authority>>,
     /// SIGHUP, if it was taken over already.
     hangup: Option<Signal>,
 }
@@ -80,6 +87,9 @@ pub enum StartError {
         #[source]
         error: io::Error,
     },
+    /// There is no local CA, or apps cannot trust it.
+    #[error("the local CA: {0}")]
+    LocalCa(#[from] CaError),
     /// The client for token requests cannot be built.
     #[error("upstream: {0}")]
     Client(#[source] ClientError),
@@ -133,6 +143,7 @@ impl App {
         }
         let admin = TcpListener::bind(config.admin).await;
         let admin = admin.map_err(|error| cannot_listen("admin", config.admin, error))?;
+        let authority = local_ca::open(&config)?;
         let metrics = Arc::new(Metrics::default());
         let client = api::client(&config.connect, metrics.clone()).map_err(StartError::Client)?;
         let connector = Connector::new(config.connect.clone()).map_err(StartError::Connector)?;
@@ -144,6 +155,7 @@ impl App {
             admin,
             client,
             metrics,
+            authority,
             hangup: None,
         })
     }
@@ -157,10 +169,12 @@ impl App {
 
     /// The addresses of all accounts, for plain HTTP.
     fn common_addresses(&self) -> Vec<ListenAddr> {
-        let common = self.listeners().filter(|(listener, account)| {
-            account.is_none() && listener.speaks() == Speaks::Http
-        });
-        common.map(|(listener, _)| listener.address().clone()).collect()
+        let common = self
+            .listeners()
+            .filter(|(listener, account)| account.is_none() && listener.speaks() == Speaks::Http);
+        common
+            .map(|(listener, _)| listener.address().clone())
+            .collect()
     }
 
     /// The address of the admin port.
@@ -211,12 +225,17 @@ impl App {
             config.server.max_connections,
         )?;
         let directory = accounts.directory().clone();
-        let mut tasks = watches(&config, &directory, &metrics, self.log.clone());
+        let authority = self.authority;
+        let log = self.log.clone();
+        let mut tasks = watches(&config, &directory, &metrics, log, authority.clone());
         let hangup = self.hangup.map_or_else(hangup, Ok);
         let source = ConfigSource::new(&config, hangup.map_err(StartError::Signals)?).await;
         let traces = trace_export(&config, &metrics)?;
         let recorder = recorder(self.log.as_ref(), traces.as_ref());
-        let workers = Workers::start(config.server, &drain, &metrics, None, || {
+        let certificates = authority
+            .clone()
+            .map(|ca| ca as Arc<dyn ServerCertificates>);
+        let workers = Workers::start(config.server, &drain, &metrics, certificates, || {
             let upstream = each_workers(config.upstream, config.server.workers);
             let pools = Pools::new(self.connector.clone(), upstream, metrics.clone());
             let mut options = config.proxy.clone();
@@ -251,6 +270,7 @@ impl App {
             metrics,
             reloads,
             traces,
+            authority,
             _common: common,
             _tasks: tasks,
         })

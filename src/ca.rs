@@ -4,12 +4,17 @@
 //! constrained to WeChat's exact hosts: nobody who steals the key of the issuing CA can speak for any other host. It
 //! takes two of them, because Java ignores the constraints of a root.
 
+pub mod clients;
 mod constraints;
 pub(crate) mod der;
 mod error;
+mod files;
 mod folder;
 pub(crate) mod issue;
 mod leaf;
+mod subject_hash;
+pub mod trust_dir;
+mod truststore;
 
 use std::{
     path::{Path, PathBuf},

@@ -14,6 +14,7 @@ mod file;
 pub mod fuzz;
 pub mod keys;
 mod layers;
+mod local_ca;
 mod network;
 mod secrets;
 mod settings;
@@ -37,6 +38,7 @@ pub use app_ports::{AppPorts, listen_address};
 pub use error::{ConfigError, Provenance};
 use keys::Id;
 use layers::{Gathered, Reading};
+pub use local_ca::{LocalCa, RootPlaces};
 pub use secrets::is_about_an_open_file;
 use settings::Settings;
 
@@ -93,6 +95,8 @@ pub struct Config {
     pub token_wait: Duration,
     /// The collector of traces, if there is one.
     pub traces: Option<TraceOptions>,
+    /// The local CA.
+    pub local_ca: LocalCa,
     /// The format and the levels of the log.
     pub log: log::Options,
     /// Warnings about settings that are allowed but unwise.
@@ -179,6 +183,7 @@ impl Config {
             shutdown_delay: settings.value(Id::ShutdownDelay, parse::pause)?,
             token_wait: TOKEN_WAIT,
             traces,
+            local_ca: local_ca::local_ca(&settings, &accounts, &connect)?,
             log: log(&settings)?,
             accounts,
             store,

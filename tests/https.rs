@@ -38,7 +38,12 @@ impl Https {
 
     async fn with(wechat: &Wechat, flags: &[&str]) -> Self {
         let trust = temporary("trust");
-        let mut all = vec!["--tls-listen", "127.0.0.1:0", "--trust-dir", trust.to_str().unwrap()];
+        let mut all = vec![
+            "--tls-listen",
+            "127.0.0.1:0",
+            "--trust-dir",
+            trust.to_str().unwrap(),
+        ];
         all.extend(flags);
         let mut sidecar = Sidecar::with(wechat, &all).await;
         let line = sidecar.line("tls=true").await;
@@ -56,7 +61,9 @@ impl Https {
     fn client(&self) -> reqwest::ClientBuilder {
         let root = reqwest::Certificate::from_pem(&self.root).unwrap();
         let builder = reqwest::Client::builder().no_proxy().tls_certs_only([root]);
-        builder.resolve(HOST, self.port).resolve("api2.weixin.qq.com", self.port)
+        builder
+            .resolve(HOST, self.port)
+            .resolve("api2.weixin.qq.com", self.port)
     }
 
     /// The URL of `target` at `host`.
@@ -68,7 +75,11 @@ impl Https {
         client_config(&self.root)
     }
 
-    async fn handshake(&self, name: &str, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+    async fn handshake(
+        &self,
+        name: &str,
+        config: ClientConfig,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let socket = TcpStream::connect(self.port).await.unwrap();
         handshake_on(socket, name, config).await
     }
@@ -91,7 +102,9 @@ impl Https {
 
 fn client_config(root: &[u8]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(root).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(root).unwrap())
+        .unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().unwrap();
@@ -105,7 +118,9 @@ async fn handshake_on(
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let connector = TlsConnector::from(Arc::new(config));
-    timeout(PATIENCE, connector.connect(name, socket)).await.unwrap()
+    timeout(PATIENCE, connector.connect(name, socket))
+        .await
+        .unwrap()
 }
 
 /// Sends a head, and returns the first line of the reply.
@@ -141,7 +156,9 @@ async fn calls_over_tls_are_calls_and_an_expiry_is_healed() {
         assert_eq!(https.sidecar.send(request).await.status, 200, "{round}");
         for body in [Vec::new(), b"{\"touser\":\"o1\"}".to_vec(), large.clone()] {
             wechat.clear();
-            let request = client.post(https.url("api2.weixin.qq.com", SEND)).body(body.clone());
+            let request = client
+                .post(https.url("api2.weixin.qq.com", SEND))
+                .body(body.clone());
             let reply = https.sidecar.send(request).await;
             assert_eq!((reply.status, reply.errcode()), (200, Some(0)), "{round}");
             assert!(wechat.calls().iter().all(|call| call.body == body));
@@ -162,7 +179,10 @@ async fn a_large_reply_arrives_whole_at_an_app_that_reads_slowly() {
     let mut read = Vec::new();
     while read.len() < large.len() {
         let mut some = vec![0; 100_000];
-        let count = timeout(PATIENCE, stream.read(&mut some)).await.unwrap().unwrap();
+        let count = timeout(PATIENCE, stream.read(&mut some))
+            .await
+            .unwrap()
+            .unwrap();
         read.extend_from_slice(&some[..count]);
         if read.len() % 7 == 0 {
             sleep(Duration::from_millis(5)).await;
@@ -187,7 +207,10 @@ async fn a_connection_that_rests_carries_the_next_call_and_the_end_is_told() {
     https.sidecar.signal("-TERM");
     let mut rest = Vec::new();
     // Without close_notify this would be an error.
-    timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+    timeout(PATIENCE, stream.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(https.sidecar.ended().await.success());
 }
 
@@ -227,7 +250,9 @@ async fn an_app_that_does_not_trust_the_ca_is_told_of_with_what_to_do() {
     let stranger = rcgen::generate_simple_self_signed(["x".to_owned()]).unwrap();
     let other = client_config(stranger.cert.pem().as_bytes());
     https.handshake(HOST, other).await.unwrap_err();
-    https.tells("does not trust the sidecar's certificate").await;
+    https
+        .tells("does not trust the sidecar's certificate")
+        .await;
     https.tells("wechat-sidecar ca --for").await;
 }
 
@@ -241,11 +266,17 @@ async fn a_host_other_than_the_certificates_is_misdirected() {
         (get("localhost"), "421"),
         (get("api.weixin.qq.com.evil"), "421"),
         (get("api.weixin.qq.com:x"), "421"),
-        (format!("GET https://api2.weixin.qq.com{GET} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"), "421"),
+        (
+            format!("GET https://api2.weixin.qq.com{GET} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),
+            "421",
+        ),
         (get("API.weixin.qq.com"), "200"),
         (get("api.weixin.qq.com:443"), "200"),
         (get("api.weixin.qq.com.:7443"), "200"),
-        (format!("GET https://{HOST}{GET} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"), "200"),
+        (
+            format!("GET https://{HOST}{GET} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),
+            "200",
+        ),
     ] {
         let mut stream = https.handshake(HOST, https.config()).await.unwrap();
         let line = ask(&mut stream, &head).await;
@@ -264,7 +295,10 @@ async fn http_2_alone_is_refused_and_http_1_1_needs_no_alpn() {
         config
     };
     let error = https.handshake(HOST, alpn(&["h2"])).await.unwrap_err();
-    assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
+    assert!(
+        error.to_string().contains("NoApplicationProtocol"),
+        "{error}"
+    );
     https.tells("HTTP/2 alone").await;
     for names in [&[][..], &["h2", "http/1.1"], &["http/1.1"]] {
         let mut stream = https.handshake(HOST, alpn(names)).await.unwrap();
@@ -279,18 +313,28 @@ async fn an_old_version_of_tls_half_a_handshake_and_no_tls_end_as_they_should() 
     // A ClientHello of TLS 1.1 with one cipher.
     let hello = [&[0x03, 0x02][..], &[7; 32], &[0, 0, 2, 0xc0, 0x13, 1, 0]].concat();
     let length = u8::try_from(hello.len()).unwrap();
-    let record = [&[0x16, 0x03, 0x01, 0, length + 4, 1, 0, 0, length][..], &hello].concat();
+    let record = [
+        &[0x16, 0x03, 0x01, 0, length + 4, 1, 0, 0, length][..],
+        &hello,
+    ]
+    .concat();
     let mut stream = TcpStream::connect(https.port).await.unwrap();
     stream.write_all(&record).await.unwrap();
     let mut alert = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut alert)).await.unwrap().unwrap();
+    timeout(PATIENCE, stream.read_to_end(&mut alert))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(alert.first(), Some(&0x15), "an alert: {alert:?}");
     https.tells("no version or cipher of TLS in common").await;
 
     let mut plain = TcpStream::connect(https.port).await.unwrap();
     plain.write_all(get(HOST).as_bytes()).await.unwrap();
     let mut reply = String::new();
-    timeout(PATIENCE, plain.read_to_string(&mut reply)).await.unwrap().unwrap();
+    timeout(PATIENCE, plain.read_to_string(&mut reply))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(reply.starts_with("HTTP/1.1 400"), "{reply}");
     assert!(reply.contains("call https://"), "{reply}");
 
@@ -298,7 +342,9 @@ async fn an_old_version_of_tls_half_a_handshake_and_no_tls_end_as_they_should() 
     half.write_all(&record[..20]).await.unwrap();
     let mut rest = Vec::new();
     // It is closed after ten seconds, with or without an alert.
-    let _ = timeout(PATIENCE, half.read_to_end(&mut rest)).await.unwrap();
+    let _ = timeout(PATIENCE, half.read_to_end(&mut rest))
+        .await
+        .unwrap();
     https.tells("did not finish the handshake").await;
 }
 
@@ -313,7 +359,9 @@ async fn connect_begins_tls_to_a_host_of_wechats_and_to_none_else() {
     let wechat = Wechat::calm().await;
     let https = Https::start(&wechat).await;
     for head in [
-        format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\nProxy-Connection: keep-alive\r\n\r\n"),
+        format!(
+            "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\nProxy-Connection: keep-alive\r\n\r\n"
+        ),
         format!("CONNECT {HOST}:443 HTTP/1.0\r\n\r\n"),
         format!("CONNECT {HOST}:443 HTTP/1.0\r\nHost: {HOST}:443\r\nUser-Agent: x\r\n\r\n"),
     ] {
@@ -323,16 +371,41 @@ async fn connect_begins_tls_to_a_host_of_wechats_and_to_none_else() {
         assert!(ask(&mut stream, &get(HOST)).await.contains("200"));
         sleep(A_REST).await;
         assert!(ask(&mut stream, &get(HOST)).await.contains("200"));
-        assert!(ask(&mut stream, "CONNECT api.weixin.qq.com:443 HTTP/1.1\r\nHost: api.weixin.qq.com:443\r\n\r\n").await.contains("403"));
+        assert!(
+            ask(
+                &mut stream,
+                "CONNECT api.weixin.qq.com:443 HTTP/1.1\r\nHost: api.weixin.qq.com:443\r\n\r\n"
+            )
+            .await
+            .contains("403")
+        );
     }
-    for other in ["example.com:443", "api.weixin.qq.com:80", "api.mch.weixin.qq.com:443", "127.0.0.1:443"] {
+    for other in [
+        "example.com:443",
+        "api.weixin.qq.com:80",
+        "api.mch.weixin.qq.com:443",
+        "127.0.0.1:443",
+    ] {
         let head = format!("CONNECT {other} HTTP/1.1\r\nHost: {other}\r\n\r\n");
-        let reply = https.sidecar.raw(head.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
-        assert!(reply.starts_with("HTTP/1.1 403") && reply.contains("NO_PROXY"), "{reply}");
+        let reply = https
+            .sidecar
+            .raw(head.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"))
+            .await;
+        assert!(
+            reply.starts_with("HTTP/1.1 403") && reply.contains("NO_PROXY"),
+            "{reply}"
+        );
     }
     let plain = Sidecar::start(&wechat).await;
-    let reply = plain.raw(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\nConnection: close\r\n\r\n")).await;
-    assert!(reply.starts_with("HTTP/1.1 403") && reply.contains("--trust-dir"), "{reply}");
+    let reply = plain
+        .raw(format!(
+            "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\nConnection: close\r\n\r\n"
+        ))
+        .await;
+    assert!(
+        reply.starts_with("HTTP/1.1 403") && reply.contains("--trust-dir"),
+        "{reply}"
+    );
 }
 
 #[tokio::test]
@@ -350,7 +423,10 @@ async fn a_client_that_sends_its_hello_right_behind_connect_is_served() {
         head.push(timeout(PATIENCE, socket.read_u8()).await.unwrap().unwrap());
     }
     let mut record = [0];
-    timeout(PATIENCE, socket.read_exact(&mut record)).await.unwrap().unwrap();
+    timeout(PATIENCE, socket.read_exact(&mut record))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(record, [0x16], "a handshake record");
 }
 
@@ -361,8 +437,14 @@ async fn tls_listens_on_no_unix_socket_and_on_no_address_twice() {
         (["--tls-listen", "127.0.0.1:7080"], "taken twice"),
         (["--tls-listen", "0.0.0.0:443"], "other machines"),
     ] {
-        let output = support::sidecar::with_account().arg("check").args(flags).output().await.unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let output = support::sidecar::with_account()
+            .arg("check")
+            .args(flags)
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(64), "{text}");
         assert!(text.contains(sentence), "{text}");
     }

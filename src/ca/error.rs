@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf, time::SystemTime};
 
+use crate::net::tls::TlsError;
+
 /// Why there is no local CA, as a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
@@ -22,6 +24,15 @@ pub enum CaError {
         /// The system's error.
         #[source]
         error: io::Error,
+    },
+    /// The file of a company's roots cannot be used.
+    #[error("{} cannot be used: {error}", .file.display())]
+    Also {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        error: TlsError,
     },
     /// A certificate cannot be made.
     #[error("no certificate can be made: {0}")]

@@ -9,7 +9,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use rcgen::KeyPair;
@@ -26,6 +26,7 @@ use super::{
     constraints,
     der::{pem, validity},
     error::{CaError, FolderFlaw},
+    files,
     issue::{self, IssuingCa, NewCa},
 };
 
@@ -36,12 +37,6 @@ const FOLDER: &str = "ca";
 pub(super) const ROOT: &str = "ca.crt";
 const ISSUING: &str = "issuing.crt";
 const KEY: &str = "issuing.key";
-
-/// The beginning of the names of folders that are not complete.
-const INCOMPLETE: &str = ".incomplete-";
-
-/// When an incomplete folder is certainly left over from a process that ended.
-const LEFT_OVER: Duration = Duration::from_secs(60);
 
 /// Only this user may read and write.
 const PRIVATE_FOLDER: u32 = 0o700;
@@ -159,14 +154,10 @@ fn make_private(path: &Path, found: &Metadata, mode: u32) -> Result<(), FolderFl
 
 /// Writes the folder. Returns whether it is this one, and not somebody else's that came first.
 fn keep(dir: &Path, made: &NewCa) -> Result<bool, CaError> {
-    let cannot = |path: &Path| {
-        let path = path.to_owned();
-        move |error| CaError::Write { path, error }
-    };
-    fs::create_dir_all(dir).map_err(cannot(dir))?;
-    remove_left_over(dir);
-    let incomplete = dir.join(format!("{INCOMPLETE}{:016x}", fastrand::u64(..)));
-    let written = write_into(&incomplete, made).map_err(cannot(&incomplete));
+    fs::create_dir_all(dir).map_err(files::cannot_write(dir))?;
+    files::remove_left_over(dir);
+    let incomplete = files::incomplete(dir);
+    let written = write_into(&incomplete, made).map_err(files::cannot_write(&incomplete));
     let moved = written.and_then(|()| match fs::rename(&incomplete, dir.join(FOLDER)) {
         Ok(()) => Ok(true),
         Err(error)
@@ -177,7 +168,7 @@ fn keep(dir: &Path, made: &NewCa) -> Result<bool, CaError> {
         {
             Ok(false)
         }
-        Err(error) => Err(cannot(&dir.join(FOLDER))(error)),
+        Err(error) => Err(files::cannot_write(&dir.join(FOLDER))(error)),
     });
     if !matches!(moved, Ok(true)) {
         let _ = fs::remove_dir_all(&incomplete);
@@ -201,18 +192,6 @@ fn write_into(folder: &Path, made: &NewCa) -> io::Result<()> {
         file.sync_all()?;
     }
     Ok(())
-}
-
-/// Removes incomplete folders of processes that ended.
-fn remove_left_over(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let is_ours = entry.file_name().to_string_lossy().starts_with(INCOMPLETE);
-        let made = entry.metadata().and_then(|found| found.modified()).ok();
-        let age = made.and_then(|made| made.elapsed().ok());
-        if is_ours && age.is_some_and(|age| age > LEFT_OVER) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 fn unreadable(file: &Path, error: io::Error) -> FolderFlaw {

@@ -2,7 +2,7 @@
 
 use tokio::time::Duration;
 
-use super::{call::CallOptions, check::CheckOptions, explain, manual};
+use super::{ca::CaOutput, call::CallOptions, check::CheckOptions, explain, manual};
 use crate::k8s::{
     inject::offline,
     webhook::{self, bootstrap},
@@ -28,6 +28,8 @@ pub enum Operation {
     },
     /// Ask a running sidecar to stop.
     Shutdown,
+    /// Print the root of the local CA, or the variables by which apps trust it.
+    Ca(CaOutput),
     /// Say what error codes mean.
     Explain(explain::Options),
     /// Print the completions of a shell.

@@ -204,6 +204,14 @@ keys! {
         /// How long a body may pause, in either direction
         IdleTimeout = value("idle-timeout", "DURATION").by_default("60s");
     }
+    "Apps that call WeChat by https" {
+        /// A folder that keeps the local CA, so that a restart does not break apps that trust it
+        CaDir = value("ca-dir", "DIR").like("/var/lib/wechat-sidecar");
+        /// A folder to write the files to by which apps trust the local CA
+        TrustDir = value("trust-dir", "DIR").like("/var/lib/wechat-sidecar/trust");
+        /// A PEM file with roots of your own that those files also hold
+        TrustAlso = value("trust-also", "FILE").like("/etc/ssl/company-root.pem");
+    }
     "Tokens and calls" {
         /// WeChat's API that issues tokens: stable or classic
         TokenApi = value("token-api", "API").by_default("stable");

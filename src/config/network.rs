@@ -84,7 +84,8 @@ pub(super) fn check_also(
             .chain(taken.iter().copied())
             .any(|other| other.overlaps(address));
         if address.is_definite() && is_taken {
-            return Err(given.error("an address is taken twice, by listen, tls-listen, admin or an account"));
+            return Err(given
+                .error("an address is taken twice, by listen, tls-listen, admin or an account"));
         }
     }
     stay_local(settings, addresses, |problem| given.error(problem))

@@ -10,5 +10,5 @@ mod verifier;
 pub use certificate::PeerCertificate;
 pub use files::{TrustFiles, WatchedRoots};
 pub use reason::{explain, reason};
-pub use roots::{TlsError, TlsRoots, load, public_roots};
+pub use roots::{TlsError, TlsRoots, certificates, load, public_roots};
 pub use server_certificates::ServerCertificates;

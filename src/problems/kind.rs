@@ -150,6 +150,11 @@ kinds! {
         "a file that has changed cannot be used", "有变化的文件无法使用",
         "put the file right: until then, what was read from it before stays in use",
         "改正该文件：在此之前，继续使用先前读到的内容";
+    /// The local CA is constrained to other hosts.
+    CaHost = "ca_host", Part:
+        "the local CA may not speak for a host of an account", "本地 CA 不能为某个账号的域名签发证书",
+        "remove the folder in --ca-dir, if it is set, and restart the sidecar and the apps; until then https to the host of the cause fails, and to all others works",
+        "如果设置了 --ca-dir，删除其中的文件夹，然后重启边车和应用；在此之前，以 https 调用原因中的域名会失败，其他域名不受影响";
     /// Calls were turned down by the sidecar itself.
     CallsRejected = "calls_rejected", Silence:
         "calls are turned down", "有调用被拒绝",
@@ -276,6 +281,7 @@ impl Kind {
                 | Self::StoreAway
                 | Self::StoreValue
                 | Self::FileUnusable
+                | Self::CaHost
                 | Self::CallsRejected
                 | Self::AcceptErrors
                 | Self::TlsHandshake

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::Authority};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::Authority,
+};
 
 use super::{
     GuardOptions, STATUS_HEADER,
@@ -80,7 +82,10 @@ impl GuardOptions {
             AppTls::Present(Some(name)) => name,
         };
         let hosts = head.headers.get_all(header::HOST).iter();
-        let target = head.uri.authority().map(|target| target.as_str().as_bytes());
+        let target = head
+            .uri
+            .authority()
+            .map(|target| target.as_str().as_bytes());
         let is_other = |authority: &[u8]| !is_host(authority, name.as_bytes());
         let mut all = hosts.map(HeaderValue::as_bytes).chain(target);
         match all.any(is_other) {
@@ -173,9 +178,7 @@ impl GuardOptions {
         if is_for_admin && exposure != Exposure::Admin {
             return Err(Stranger::ForAdmin.into());
         }
-        let site = headers
-            .get("sec-fetch-site")
-            .map(HeaderValue::as_bytes);
+        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
         let strange_site = site.is_some_and(|site| !matches!(site, b"none" | b"same-origin"));
         if headers.contains_key(header::ORIGIN) || strange_site {
             return Err(Stranger::Browser.into());
@@ -215,7 +218,8 @@ fn is_host(authority: &[u8], name: &[u8]) -> bool {
     };
     let rest = rest.strip_prefix(b".").unwrap_or(rest);
     let port = rest.strip_prefix(b":").unwrap_or(rest);
-    let is_port = rest.is_empty() || (port.len() < rest.len() && port.iter().all(u8::is_ascii_digit));
+    let is_port =
+        rest.is_empty() || (port.len() < rest.len() && port.iter().all(u8::is_ascii_digit));
     host.eq_ignore_ascii_case(name) && is_port
 }
 

@@ -126,7 +126,8 @@ impl AppConnection {
     pub(super) async fn close(mut self) {
         if matches!(self.stream, AppStream::Tls(_)) {
             // An app that reads nothing is not waited for.
-            poll_fn(|cx| Poll::Ready(Pin::new(&mut self.stream).poll_shutdown(cx).is_ready())).await;
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut self.stream).poll_shutdown(cx).is_ready()))
+                .await;
         }
     }
 

@@ -35,7 +35,9 @@ pub(super) enum HandshakeError {
     #[error("it speaks plain HTTP")]
     NotTls(TcpStream),
     /// It asked for a name without a certificate.
-    #[error("it asked for {0}, and this sidecar has certificates for WeChat's hosts and its upstreams only")]
+    #[error(
+        "it asked for {0}, and this sidecar has certificates for WeChat's hosts and its upstreams only"
+    )]
     UnknownName(Arc<str>),
     /// It does not trust the certificate.
     #[error(
@@ -99,7 +101,10 @@ async fn shake_hands(
     let stream = ReadAhead::behind(early.into(), socket);
     let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
     let begun = begun.map_err(|error| reason(&error, None))?;
-    let name = begun.client_hello().server_name().map(str::to_ascii_lowercase);
+    let name = begun
+        .client_hello()
+        .server_name()
+        .map(str::to_ascii_lowercase);
     let server_name: Option<Arc<str>> = name.map(Into::into);
     // For a name that it does not have, this sends the alert.
     let stream = begun.into_stream(certificates.config()).await;
@@ -113,7 +118,9 @@ async fn shake_hands(
 
 /// Why the handshake failed with `error`. `unknown` is the name that the app asked for, if there is no certificate for it.
 fn reason(error: &io::Error, unknown: Option<&Arc<str>>) -> HandshakeError {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Error>());
     match (tls, unknown) {
         (Some(Error::AlertReceived(alert)), _) => HandshakeError::Distrusted(*alert),
         (Some(Error::NoApplicationProtocol), _) => HandshakeError::NoHttp1,

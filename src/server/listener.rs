@@ -205,10 +205,7 @@ impl Listener {
         })
     }
 
-    fn accepted(
-        &self,
-        stream: io::Result<(TcpStream, SocketAddr)>,
-    ) -> io::Result<AcceptedSocket> {
+    fn accepted(&self, stream: io::Result<(TcpStream, SocketAddr)>) -> io::Result<AcceptedSocket> {
         let (stream, _) = stream?;
         stream.set_nodelay(true)?;
         let stream = stream.into_std()?;
@@ -306,7 +303,9 @@ mod tests {
 
     #[tokio::test]
     async fn localhost_is_one_port_of_both_families() {
-        let listener = Listener::bind(&ListenAddr::Localhost(0), Speaks::Http).await.unwrap();
+        let listener = Listener::bind(&ListenAddr::Localhost(0), Speaks::Http)
+            .await
+            .unwrap();
         let ListenAddr::Localhost(port) = *listener.address() else {
             panic!("{:?}", listener.address())
         };

@@ -3,7 +3,10 @@
 use tokio::net::TcpListener;
 
 use super::report::{Check, Finding};
-use crate::{config::Config, server::{Listener, Speaks}};
+use crate::{
+    config::Config,
+    server::{Listener, Speaks},
+};
 
 /// The addresses that a sidecar could not listen on.
 pub(super) async fn findings(config: &Config) -> Vec<Finding> {

@@ -139,14 +139,9 @@ fn config(verifier: Arc<Verifier>) -> Result<ClientConfig, TlsError> {
 /// The roots of the platform and those in `pem`.
 fn trusted(pem: Option<&[u8]>) -> Result<Trusted, TlsError> {
     let (mut roots, _) = public();
-    let mut named = Vec::new();
-    for certificate in pem.into_iter().flat_map(CertificateDer::pem_slice_iter) {
-        let certificate = certificate.map_err(|_| TlsError::NotPem)?;
+    let named = pem.map(certificates).transpose()?.unwrap_or_default();
+    for certificate in &named {
         roots.add(certificate.clone()).map_err(TlsError::Unusable)?;
-        named.push(certificate);
-    }
-    if pem.is_some() && named.is_empty() {
-        return Err(TlsError::Empty);
     }
     let provider = Arc::new(aes_128_first());
     Ok(Trusted::new(roots, named, provider)?)
@@ -162,6 +157,16 @@ fn public() -> (RootCertStore, Vec<CertificateDer<'static>>) {
         roots.add_parsable_certificates(found.iter().cloned());
     }
     (roots, found)
+}
+
+/// The certificates in `pem`. There is at least one.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|_| TlsError::NotPem)?;
+    match found.is_empty() {
+        true => Err(TlsError::Empty),
+        false => Ok(found),
+    }
 }
 
 /// The certificates of the platform's roots, or of Mozilla's if the platform has none.
