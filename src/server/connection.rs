@@ -180,6 +180,8 @@ async fn serve_with_hyper(io: AppConnection, context: &ConnContext) -> Served {
     if let Err(error) = ended {
         reply_to_malformed_head(&mut io, &error, &context.worker).await;
     }
+    // After a CONNECT that was turned down, hyper leaves the connection open.
+    let _ = io.shutdown().await;
     io.linger(context.worker.drain.is_leaving()).await;
     Served::Closed
 }
