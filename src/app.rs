@@ -228,6 +228,7 @@ impl App {
             drain: drain.clone(),
             log: self.log,
             shutdown: config.enable_shutdown.then(|| shutdown.clone()),
+            enable_revoke: config.enable_revoke,
             allow_hosts: config.proxy.guard.allow_hosts.clone(),
             readings: reloads.clone(),
             limits: limits(&config),

@@ -13,6 +13,7 @@ use super::{
     k8s_args,
     manual::{self, ManualError},
     operation::{Operation, Until},
+    revoke,
 };
 use crate::{
     config::{
@@ -116,6 +117,7 @@ fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, UsageError> 
             },
             timeout: time_to_wait(matches)?,
         },
+        "revoke" => Operation::Revoke(revoke::options(matches)?),
         "shutdown" => Operation::Shutdown,
         "explain" => Operation::Explain(explain::options(matches)?),
         "completions" => Operation::Completions(manual::shell(matches)?),
@@ -188,7 +190,7 @@ fn assembled(with_hidden: bool) -> Command {
 }
 
 /// The subcommands that take the keys of the sidecar, and the keys that their help shows; `None` for all.
-fn sidecars() -> [(Command, Option<&'static [Id]>); 6] {
+fn sidecars() -> [(Command, Option<&'static [Id]>); 7] {
     let check = Command::new("check")
         .about("Say what works and what does not: configuration, files, limits, network and tokens")
         .args([mint(), json()])
@@ -210,6 +212,7 @@ fn sidecars() -> [(Command, Option<&'static [Id]>); 6] {
         (call::command(), Some(&CALLED)),
         (health, Some(&ASKED)),
         (wait, Some(&ASKED)),
+        (revoke::command(), Some(&ASKED)),
         (shutdown, Some(&ASKED)),
     ]
 }

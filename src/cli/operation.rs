@@ -2,7 +2,7 @@
 
 use tokio::time::Duration;
 
-use super::{call::CallOptions, check::CheckOptions, explain, manual};
+use super::{call::CallOptions, check::CheckOptions, explain, manual, revoke::RevokeOptions};
 use crate::k8s::{
     inject::offline,
     webhook::{self, bootstrap},
@@ -26,6 +26,8 @@ pub enum Operation {
         /// The longest wait.
         timeout: Duration,
     },
+    /// Have a running sidecar revoke a token.
+    Revoke(RevokeOptions),
     /// Ask a running sidecar to stop.
     Shutdown,
     /// Say what error codes mean.
