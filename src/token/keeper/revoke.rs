@@ -139,7 +139,7 @@ impl<S: TokenSource> Keeper<S> {
     async fn run_revocation(self: Arc<Self>, method: RevocationMethod) {
         let account = self.metrics.problems.account();
         let name = method.name();
-        tracing::warn!(account, "revoking the access_token begins ({name})");
+        tracing::info!(account, "revoking the access_token begins ({name})");
         let outcome = match method {
             RevocationMethod::TwoRefreshes => self.refresh_twice().await,
             RevocationMethod::OneRequest => self.request_another().await,
@@ -152,9 +152,9 @@ impl<S: TokenSource> Keeper<S> {
                     RevocationMethod::TwoRefreshes => "WeChat refuses the old one from now on",
                     RevocationMethod::OneRequest => "the old one works for 5 minutes more at most",
                 };
-                tracing::warn!(account, "the access_token was revoked: {old}");
+                tracing::info!(account, "the access_token was revoked: {old}");
             }
-            Err(error) => tracing::error!(account, %error, "revoking the access_token failed"),
+            Err(error) => tracing::warn!(account, %error, "revoking the access_token failed"),
         }
     }
 
