@@ -19,7 +19,7 @@ async fn broken(cause: Cause, at: u64, for_good: bool, taken: bool) -> bool {
     let replica = &replicas[0];
     let token = match cause {
         Cause::Missing => None,
-        Cause::Renewal | Cause::Refusal => Some(replica.token().await),
+        Cause::Renewal | Cause::Refusal | Cause::Revoke => Some(replica.token().await),
     };
     // The replica now knows of another one.
     replicas[1].token().await;

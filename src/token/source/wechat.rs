@@ -36,7 +36,7 @@ pub struct Wechat {
     client: TokenClient,
     token_api: TokenApi,
     appid: String,
-    forced: ForcedRefreshes,
+    forced: Box<ForcedRefreshes>,
 }
 
 impl Wechat {
@@ -57,12 +57,13 @@ impl Wechat {
             client,
             token_api,
             appid,
-            forced: ForcedRefreshes::new(None),
+            forced: Box::new(ForcedRefreshes::new(None)),
         }
     }
 
     /// The same with forced refreshes counted by `forced`.
     pub fn with_forced(self, forced: ForcedRefreshes) -> Self {
+        let forced = Box::new(forced);
         Self { forced, ..self }
     }
 }
