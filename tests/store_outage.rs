@@ -44,6 +44,14 @@ async fn broken(cause: Cause, at: u64, for_good: bool, taken: bool) -> bool {
                 "{replaced:?}"
             );
         }
+        Some(token) if cause == Cause::Revoke => {
+            assert_eq!(replica.keeper.revoke(), Ok(true));
+            let mut latest = replica.keeper.revocation();
+            let ended =
+                latest.wait_for(|latest| latest.as_ref().is_some_and(|one| !one.is_running()));
+            assert_eq!(ended.await.unwrap().as_ref().unwrap().ended, Some(Ok(())));
+            assert!(!replica.token().await.is(token));
+        }
         Some(_) => {
             replica.value().await;
             assert_eq!(began.elapsed(), Duration::ZERO, "a call waited");
