@@ -99,7 +99,7 @@ impl ReplicaState {
         self.fetching = true;
         if let Some(token) = &request.current {
             self.current = Some(current(token));
-            if matches!(request.cause, Cause::Refusal | Cause::Revoke) {
+            if request.cause == Cause::Refusal {
                 self.retire(token.value().clone());
             }
         }
