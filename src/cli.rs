@@ -16,6 +16,7 @@ pub mod operation;
 pub mod output;
 mod probe;
 pub mod process;
+mod revoke;
 
 use std::{io, net::SocketAddr, process::ExitCode};
 
@@ -59,6 +60,9 @@ pub fn run(invocation: Invocation, mut process: Process) -> Result<ExitCode, Con
         Operation::Health => process.block_on(probe::health(admin_port(flags)?)),
         Operation::Wait { until, timeout } => {
             process.block_on(probe::wait(admin_port(flags)?, until, timeout))
+        }
+        Operation::Revoke(options) => {
+            process.block_on(revoke::revoke(options, admin_port(flags)?))?
         }
         Operation::Shutdown => process.block_on(probe::shutdown(admin_port(flags)?)),
         Operation::Ca(output) => ca::ca(output, &Sources::of_process_lossy(flags))?,

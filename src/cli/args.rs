@@ -14,6 +14,7 @@ use super::{
     k8s_args,
     manual::{self, ManualError},
     operation::{Operation, Until},
+    revoke,
 };
 use crate::{
     config::{
@@ -117,6 +118,7 @@ fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, UsageError> 
             },
             timeout: time_to_wait(matches)?,
         },
+        "revoke" => Operation::Revoke(revoke::options(matches)?),
         "shutdown" => Operation::Shutdown,
         "ca" => Operation::Ca(ca::output(matches)?),
         "explain" => Operation::Explain(explain::options(matches)?),
@@ -212,6 +214,7 @@ fn sidecars() -> [(Command, Option<&'static [Id]>); 7] {
         (call::command(), Some(&CALLED)),
         (health, Some(&ASKED)),
         (wait, Some(&ASKED)),
+        (revoke::command(), Some(&ASKED)),
         (shutdown, Some(&ASKED)),
         (ca::command(), Some(&OF_CA)),
     ]

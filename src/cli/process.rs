@@ -7,7 +7,7 @@ use tokio::runtime::{self, Runtime};
 use crate::rt::signals::Signals;
 
 /// The words of command lines that start no server. A signal ends what these do, as usual.
-const NO_SERVER: [&str; 16] = [
+const NO_SERVER: [&str; 17] = [
     "ca",
     "call",
     "check",
@@ -17,6 +17,7 @@ const NO_SERVER: [&str; 16] = [
     "help",
     "inject",
     "man",
+    "revoke",
     "shutdown",
     "wait",
     "webhook-certs",
