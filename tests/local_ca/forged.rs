@@ -62,15 +62,18 @@ impl Forgery {
         let issuing = text("issuing.crt");
         let thief = KeyPair::from_pem(&text("issuing.key")).unwrap();
         let thief = Issuer::from_ca_cert_pem(&issuing, thief).unwrap();
-        let names = match self.name {
-            Name::Alternative => vec![self.host.to_owned()],
-            Name::CommonAlone => Vec::new(),
-        };
-        let mut params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        // Some clients look at a common name, too, which must not be why they refuse an alternative one.
         params.distinguished_name.remove(DnType::CommonName);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, self.host);
+        match self.name {
+            Name::Alternative => {
+                let named = CertificateParams::new([self.host.to_owned()]);
+                params.subject_alt_names = named.unwrap().subject_alt_names;
+            }
+            Name::CommonAlone => params
+                .distinguished_name
+                .push(DnType::CommonName, self.host),
+        }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().unwrap();
