@@ -200,3 +200,26 @@ fn unreadable(file: &Path, error: io::Error) -> FolderFlaw {
         error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn an_expired_root_is_an_error_and_one_that_is_not_valid_yet_is_used() {
+        let dir = std::env::temp_dir().join(format!("ca-folder-{}", std::process::id()));
+        let hosts = ["api.weixin.qq.com".to_owned()];
+        let now = SystemTime::now();
+        let first = open(&dir, &hosts, now).unwrap();
+        let again = |now| load(&dir, now).map(|ca| ca.unwrap().root);
+        assert_eq!(again(now - 30 * DAY).unwrap(), first.root);
+        assert_eq!(again(now + 3649 * DAY).unwrap(), first.root);
+        let expired = again(now + 3651 * DAY).unwrap_err().to_string();
+        assert!(expired.contains("expired on 20"), "{expired}");
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

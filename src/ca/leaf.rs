@@ -154,3 +154,71 @@ impl fmt::Debug for CurrentLeaf {
         f.debug_struct("CurrentLeaf").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::der::validity, *};
+    use crate::ca::issue::new_ca;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn made(hosts: &[&str], now: SystemTime) -> CurrentLeaf {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let made = new_ca(&hosts, now).unwrap();
+        let ca = IssuingCa::new(made.root, made.issuing, made.key).unwrap();
+        CurrentLeaf::new(ca, hosts.clone(), &hosts, now).unwrap()
+    }
+
+    #[test]
+    fn a_leaf_is_renewed_by_wall_clock_whichever_way_it_moves() {
+        let now = SystemTime::now();
+        let current = made(&["api.weixin.qq.com"], now);
+        let served = |now| current.for_client(None, now).unwrap();
+        let first = served(now);
+        for (moved, is_the_first) in [
+            (now + HOUR, true),
+            (now + 11 * HOUR, true),
+            // A machine that slept.
+            (now + 30 * HOUR, false),
+            // A clock that was set right.
+            (now - 2 * HOUR, false),
+            (now - 10 * HOUR, false),
+        ] {
+            let leaf = served(moved);
+            assert_eq!(Arc::ptr_eq(&leaf, &first), is_the_first);
+            let valid = validity(&leaf.cert[0]).unwrap();
+            // Clients have clocks of their own.
+            assert!(valid.contains(&(moved - HOUR / 2)) && valid.contains(&(moved + 11 * HOUR)));
+            assert!(Arc::ptr_eq(&served(moved), &leaf), "made twice");
+        }
+    }
+
+    #[test]
+    fn a_leaf_has_a_new_key_a_day_of_life_and_the_issuing_ca_behind_it() {
+        let now = SystemTime::now();
+        let current = made(&["api.weixin.qq.com", "api2.weixin.qq.com"], now);
+        let leaf = current.for_client(Some("api2.weixin.qq.com"), now).unwrap();
+        let valid = validity(&leaf.cert[0]).unwrap();
+        assert_eq!(valid.end.duration_since(valid.start).unwrap(), 25 * HOUR);
+        assert_eq!(leaf.cert.len(), 2);
+        assert_eq!(&leaf.cert[1], current.ca().issuing());
+        let next = current.for_client(None, now + 20 * HOUR).unwrap();
+        assert_ne!(
+            leaf.key.public_key().unwrap(),
+            next.key.public_key().unwrap()
+        );
+    }
+
+    #[test]
+    fn a_ca_that_covers_no_host_serves_nobody() {
+        let now = SystemTime::now();
+        let current = made(&["api.weixin.qq.com"], now);
+        let other = ["wechat.internal".to_owned()];
+        current.set_hosts(&other, now).unwrap();
+        assert_eq!(current.uncovered(), other);
+        assert!(current.for_client(None, now).is_none());
+        // A renewal forgets nothing.
+        assert!(current.for_client(None, now + 30 * HOUR).is_none());
+        assert_eq!(current.uncovered(), other);
+    }
+}

@@ -52,3 +52,51 @@ fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
     all.extend(content);
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
+    use super::*;
+
+    /// The expected hashes are those that `openssl x509 -hash` printed.
+    #[test]
+    fn the_hash_is_openssls() {
+        let root = "wechat-sidecar local root 0123abcd";
+        for (subject, expected) in [
+            (vec![(DnType::CommonName, root)], "57eff487"),
+            (
+                vec![
+                    (DnType::CountryName, "CN"),
+                    (DnType::OrganizationName, "  Some  COMPANY "),
+                    (DnType::CommonName, root),
+                ],
+                "7bce8c22",
+            ),
+        ] {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = DistinguishedName::new();
+            for (kind, text) in subject {
+                params.distinguished_name.push(kind, text);
+            }
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            assert_eq!(subject_hash(certificate.der()).unwrap(), expected);
+        }
+        assert_eq!(subject_hash(b"no certificate"), None);
+    }
+
+    #[test]
+    fn a_length_is_written_in_as_few_bytes_as_it_takes() {
+        for (length, head) in [
+            (0x7f, &[1, 0x7f][..]),
+            (0x80, &[1, 0x81, 0x80]),
+            (0xff, &[1, 0x81, 0xff]),
+            (0x100, &[1, 0x82, 1, 0]),
+        ] {
+            let all = tagged(1, &vec![0; length]);
+            assert_eq!(&all[..head.len()], head);
+            assert_eq!(all.len(), head.len() + length);
+        }
+    }
+}

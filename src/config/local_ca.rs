@@ -1,6 +1,9 @@
 //! The local CA, and the folder from which apps take its root.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use super::{Sources, error::ConfigError, keys::Id, layers, settings::Settings};
 use crate::{
@@ -75,7 +78,8 @@ fn folder(settings: &Settings, id: Id) -> Result<Option<PathBuf>, ConfigError> {
 
 fn trust_dir(settings: &Settings) -> Result<Option<PathBuf>, ConfigError> {
     settings.optional(Id::TrustDir, |text| {
-        clients::check_path(text).map(|()| PathBuf::from(text))
+        // Without a slash at its end, or two in a row.
+        clients::check_path(text).map(|()| Path::new(text).components().collect())
     })
 }
 
