@@ -192,7 +192,7 @@ fn assembled(with_hidden: bool) -> Command {
 }
 
 /// The subcommands that take the keys of the sidecar, and the keys that their help shows; `None` for all.
-fn sidecars() -> [(Command, Option<&'static [Id]>); 7] {
+fn sidecars() -> [(Command, Option<&'static [Id]>); 8] {
     let check = Command::new("check")
         .about("Say what works and what does not: configuration, files, limits, network and tokens")
         .args([mint(), json()])
