@@ -97,11 +97,14 @@ fn what_a_process_left_half_written_does_not_matter_and_goes_away() {
     assert_eq!(root(&dir), first);
 }
 
+/// A name, what spoils the folder, and what is said then.
+type Spoilt<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
+
 #[test]
 fn a_folder_that_cannot_be_used_is_explained_and_left_alone() {
     let other = empty("other");
     root(&other);
-    let spoilt: &[(&str, &dyn Fn(&Path), &str)] = &[
+    let spoilt: &[Spoilt<'_>] = &[
         (
             "cut",
             &|folder| cut(&folder.join("issuing.key")),

@@ -84,6 +84,15 @@ async fn node_trusts_wechats_hosts_alone() {
 }
 
 #[tokio::test]
+#[ignore = "needs curl"]
+async fn curl_trusts_wechats_hosts_alone() {
+    let made = Made::new("curl");
+    let mut client = program(&made, "curl", "/bin/sh");
+    client.arg(script("client.sh"));
+    trusts_wechats_hosts_alone(&made, client).await;
+}
+
+#[tokio::test]
 #[ignore = "needs Go"]
 async fn go_trusts_wechats_hosts_alone() {
     let made = Made::new("go");
