@@ -212,17 +212,9 @@ impl App {
     async fn start(self, shutdown: &Arc<Notify>) -> Result<Running, StartError> {
         let (listen, config, metrics) = (self.common_addresses(), self.config, self.metrics);
         let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
-        let factory = AccountFactory::new(
-            self.client,
-            self.connector.clone(),
-            config.token_wait,
-            metrics.clone(),
-        );
-        let mut accounts = ServedAccounts::new(
-            &config.accounts,
-            factory.with_store(store(&config)),
-            config.server.max_connections,
-        )?;
+        let factory = factory(self.client, self.connector.clone(), &config, &metrics);
+        let most = config.server.max_connections;
+        let mut accounts = ServedAccounts::new(&config.accounts, factory, most)?;
         let directory = accounts.directory().clone();
         let authority = self.authority;
         let log = self.log.clone();
@@ -292,6 +284,17 @@ fn trace_export(
 fn recorder(log: Option<&Log>, traces: Option<&TraceExport>) -> Option<Recorder> {
     let access = log.and_then(|log| log.access.clone());
     Recorder::new(access, traces.map(|export| export.tracer.clone()))
+}
+
+/// Opens accounts.
+fn factory(
+    client: api::Client,
+    connector: Arc<Connector>,
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> AccountFactory {
+    let factory = AccountFactory::new(client, connector, config.token_wait, metrics.clone());
+    factory.with_store(store(config))
 }
 
 /// The store in which replicas share tokens, if there is one.

@@ -44,14 +44,21 @@ pub(super) fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> CaError {
     move |error| CaError::Write { path, error }
 }
 
-/// Makes a folder that everybody may read, if there is none.
+/// Makes a folder that everybody may read, and those above it, if there is none.
 pub(super) fn public_folder(dir: &Path) -> Result<(), CaError> {
     if dir.is_dir() {
         return Ok(());
     }
-    let made = fs::create_dir_all(dir);
-    let made = made.and_then(|()| fs::set_permissions(dir, Permissions::from_mode(PUBLIC_FOLDER)));
-    made.map_err(cannot_write(dir))
+    if let Some(above) = dir.parent() {
+        public_folder(above)?;
+    }
+    match fs::create_dir(dir) {
+        // The umask may have taken something away.
+        Ok(()) => fs::set_permissions(dir, Permissions::from_mode(PUBLIC_FOLDER)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+    .map_err(cannot_write(dir))
 }
 
 /// Makes `name` in `dir` a file with these contents that everybody may read. It is written elsewhere in `dir` first.

@@ -27,12 +27,12 @@ pub(super) struct CurrentLeaf {
     ca: IssuingCa,
     /// The hosts that the CA is constrained to.
     allowed: Vec<String>,
-    leaf: ArcSwap<Leaf>,
+    leaf: ArcSwap<ServedLeaf>,
     /// Who holds it makes a leaf.
     renewal: Mutex<()>,
 }
 
-struct Leaf {
+struct ServedLeaf {
     /// The hosts it is for, the first one first.
     hosts: Vec<String>,
     /// Those that it should be for, too, and that the CA does not allow.
@@ -51,7 +51,7 @@ impl CurrentLeaf {
         hosts: &[String],
         now: SystemTime,
     ) -> Result<Self, CaError> {
-        let leaf = Leaf::make(&ca, &allowed, hosts, now)?;
+        let leaf = ServedLeaf::make(&ca, &allowed, hosts, now)?;
         Ok(Self {
             ca,
             allowed,
@@ -68,7 +68,7 @@ impl CurrentLeaf {
     /// Serves others of all `hosts` from now on. After an error, all is as before.
     pub(super) fn set_hosts(&self, hosts: &[String], now: SystemTime) -> Result<(), CaError> {
         let _one = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
-        let leaf = Leaf::make(&self.ca, &self.allowed, hosts, now)?;
+        let leaf = ServedLeaf::make(&self.ca, &self.allowed, hosts, now)?;
         self.leaf.store(Arc::new(leaf));
         Ok(())
     }
@@ -96,7 +96,7 @@ impl CurrentLeaf {
         }
     }
 
-    fn at(&self, now: SystemTime) -> Arc<Leaf> {
+    fn at(&self, now: SystemTime) -> Arc<ServedLeaf> {
         let leaf = self.leaf.load_full();
         if leaf.fresh.contains(&now) {
             return leaf;
@@ -107,7 +107,7 @@ impl CurrentLeaf {
             return leaf;
         }
         let hosts: Vec<String> = leaf.hosts.iter().chain(&leaf.uncovered).cloned().collect();
-        match Leaf::make(&self.ca, &self.allowed, &hosts, now) {
+        match ServedLeaf::make(&self.ca, &self.allowed, &hosts, now) {
             Ok(renewed) => self.leaf.store(Arc::new(renewed)),
             Err(error) => tracing::error!(%error, "the certificate in use stays"),
         }
@@ -115,7 +115,7 @@ impl CurrentLeaf {
     }
 }
 
-impl Leaf {
+impl ServedLeaf {
     fn make(
         ca: &IssuingCa,
         allowed: &[String],

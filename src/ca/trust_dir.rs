@@ -2,10 +2,12 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
+use rustix::process::geteuid;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::parse_x509_certificate;
 
@@ -54,6 +56,7 @@ pub struct Options {
 pub fn write(options: &Options, root: &CertificateDer<'static>) -> Result<(), CaError> {
     let dir = &*options.dir;
     files::public_folder(dir)?;
+    warn_of_owner(dir);
     files::remove_left_over(dir);
     // An app that starts while sidecars replace each other may meet either.
     let previous = previous(dir, root);
@@ -74,6 +77,15 @@ pub fn write(options: &Options, root: &CertificateDer<'static>) -> Result<(), Ca
     files::public_file(dir, &php_file, php.as_bytes())?;
     let wget = format!("ca_certificate = {bundle}\n");
     files::public_file(dir, WGETRC, wget.as_bytes())
+}
+
+/// The owner of the folder can change what is in it.
+fn warn_of_owner(dir: &Path) {
+    let owner = fs::metadata(dir).map_or(0, |found| found.uid());
+    if owner != 0 && owner != geteuid().as_raw() {
+        let dir = dir.display();
+        tracing::warn!(%dir, owner, "the folder of trust-dir belongs to another user, who decides whom the apps trust");
+    }
 }
 
 /// The certificates in the file of a company's roots.

@@ -210,7 +210,7 @@ keys! {
         /// A folder that keeps the local CA, so that a restart does not break apps that trust it
         CaDir = value("ca-dir", "DIR").like("/var/lib/wechat-sidecar");
         /// A folder to write the files to by which apps trust the local CA
-        TrustDir = value("trust-dir", "DIR").like("/var/lib/wechat-sidecar/trust");
+        TrustDir = value("trust-dir", "DIR").like("/var/lib/wechat-trust");
         /// A PEM file with roots of your own that those files also hold
         TrustAlso = value("trust-also", "FILE").like("/etc/ssl/company-root.pem");
     }

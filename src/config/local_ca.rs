@@ -28,7 +28,7 @@ pub(super) fn local_ca(
     accounts: &[account::Options],
     connect: &ConnectOptions,
 ) -> Result<LocalCa, ConfigError> {
-    let dir = folder(settings, Id::CaDir)?;
+    let dir = ca_dir(settings)?;
     if let Some(dir) = &dir {
         ca::inspect(dir).map_err(|error| settings.error(Id::CaDir, &error.to_string()))?;
     }
@@ -36,7 +36,7 @@ pub(super) fn local_ca(
         dir,
         hosts: hosts(accounts, connect),
     };
-    let also = folder(settings, Id::TrustAlso)?;
+    let also = settings.optional(Id::TrustAlso, |text| Ok::<_, &str>(PathBuf::from(text)))?;
     if let Some(file) = &also {
         let read = trust_dir::also(file);
         read.map_err(|error| settings.error(Id::TrustAlso, &error.to_string()))?;
@@ -72,8 +72,14 @@ fn hosts(accounts: &[account::Options], connect: &ConnectOptions) -> Vec<String>
     all
 }
 
-fn folder(settings: &Settings, id: Id) -> Result<Option<PathBuf>, ConfigError> {
-    settings.optional(id, |text| Ok::<_, &str>(PathBuf::from(text)))
+/// The folder that keeps the CA. A relative path would be another folder in another working directory.
+fn ca_dir(settings: &Settings) -> Result<Option<PathBuf>, ConfigError> {
+    settings.optional(Id::CaDir, |text| {
+        let dir = PathBuf::from(text);
+        dir.is_absolute()
+            .then_some(dir)
+            .ok_or("is not an absolute path")
+    })
 }
 
 fn trust_dir(settings: &Settings) -> Result<Option<PathBuf>, ConfigError> {
@@ -101,7 +107,7 @@ impl RootPlaces {
         let settings = layers::gather(sources)?.settings;
         Ok(Self {
             trust_dir: trust_dir(&settings)?,
-            ca_dir: folder(&settings, Id::CaDir)?,
+            ca_dir: ca_dir(&settings)?,
         })
     }
 }

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use wechat_sidecar::ca::{Authority, inspect};
+use wechat_sidecar::{
+    ca::{Authority, inspect},
+    net::tls::ServerCertificates,
+};
 
 use super::{empty, options};
 
@@ -97,11 +100,14 @@ fn what_a_process_left_half_written_does_not_matter_and_goes_away() {
     assert_eq!(root(&dir), first);
 }
 
+/// A name, what spoils the folder, and what is said then.
+type Spoilt<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
+
 #[test]
 fn a_folder_that_cannot_be_used_is_explained_and_left_alone() {
     let other = empty("other");
     root(&other);
-    let spoilt: &[(&str, &dyn Fn(&Path), &str)] = &[
+    let spoilt: &[Spoilt<'_>] = &[
         (
             "cut",
             &|folder| cut(&folder.join("issuing.key")),
@@ -190,11 +196,11 @@ fn a_host_that_the_ca_may_not_speak_for_is_told_of_and_the_others_go_on() {
     more.hosts.push("qyapi.weixin.qq.com".to_owned());
     let authority = Authority::open(&more).unwrap();
     assert_eq!(authority.uncovered(), ["qyapi.weixin.qq.com"]);
-    assert!(!authority.serves("qyapi.weixin.qq.com"));
-    assert!(authority.serves("api.weixin.qq.com"));
+    assert!(!authority.has("qyapi.weixin.qq.com"));
+    assert!(authority.has("api.weixin.qq.com"));
     authority.set_hosts(&options(&dir).hosts).unwrap();
     assert!(authority.uncovered().is_empty());
     fs::remove_dir_all(dir.join("ca")).unwrap();
     let authority = Authority::open(&more).unwrap();
-    assert!(authority.serves("qyapi.weixin.qq.com") && authority.uncovered().is_empty());
+    assert!(authority.has("qyapi.weixin.qq.com") && authority.uncovered().is_empty());
 }

@@ -16,23 +16,23 @@ use tokio_rustls::TlsAcceptor;
 
 /// A leaf, and whether clients must accept it.
 #[derive(Clone, Copy)]
-pub struct Forgery {
+pub(super) struct Forgery {
     /// The host that a client calls.
-    pub host: &'static str,
+    pub(super) host: &'static str,
     /// The name in the certificate.
-    pub name: Name,
-    pub is_allowed: bool,
+    pub(super) name: Name,
+    pub(super) is_allowed: bool,
 }
 
 /// Where a certificate names the host.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Name {
+pub(super) enum Name {
     Alternative,
     /// As old certificates did.
     CommonAlone,
 }
 
-pub const FORGERIES: [Forgery; 5] = [
+pub(super) const FORGERIES: [Forgery; 5] = [
     forgery("api.weixin.qq.com", Name::Alternative, true),
     forgery("example.com", Name::Alternative, false),
     // It takes money.
@@ -50,14 +50,14 @@ const fn forgery(host: &'static str, name: Name, is_allowed: bool) -> Forgery {
 }
 
 /// A chain and its key.
-pub struct Forged {
-    pub chain: Vec<CertificateDer<'static>>,
+pub(super) struct Forged {
+    pub(super) chain: Vec<CertificateDer<'static>>,
     key: PrivatePkcs8KeyDer<'static>,
 }
 
 impl Forgery {
     /// Makes it with the key in the folder of a CA.
-    pub fn make(&self, ca_dir: &Path) -> Forged {
+    pub(super) fn make(&self, ca_dir: &Path) -> Forged {
         let text = |file| fs::read_to_string(ca_dir.join("ca").join(file)).unwrap();
         let issuing = text("issuing.crt");
         let thief = KeyPair::from_pem(&text("issuing.key")).unwrap();
@@ -88,7 +88,7 @@ impl Forgery {
 
 impl Forged {
     /// A server that shows it and answers every call. Returns its port.
-    pub async fn serve(self) -> u16 {
+    pub(super) async fn serve(self) -> u16 {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -99,7 +99,7 @@ impl Forged {
 }
 
 /// A server that answers every call, one a connection. Returns its port.
-pub async fn serve(config: Arc<ServerConfig>) -> u16 {
+pub(super) async fn serve(config: Arc<ServerConfig>) -> u16 {
     let acceptor = TlsAcceptor::from(config);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -11,6 +11,7 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use wechat_sidecar::net::tls::ServerCertificates;
 
 use super::{
     Made,
@@ -46,9 +47,9 @@ async fn connect(
 #[tokio::test]
 async fn each_host_of_wechat_is_served_by_both_versions_with_and_without_alpn() {
     let made = Made::new("served");
-    let port = serve(made.authority.server_config()).await;
+    let port = serve(made.authority.config()).await;
     for host in wechat_sidecar::wechat::hosts::WECHAT {
-        assert!(made.authority.serves(host));
+        assert!(made.authority.has(host));
         for (version, name) in [
             (&TLS12, ProtocolVersion::TLSv1_2),
             (&TLS13, ProtocolVersion::TLSv1_3),
@@ -69,14 +70,14 @@ async fn each_host_of_wechat_is_served_by_both_versions_with_and_without_alpn() 
 #[tokio::test]
 async fn another_name_is_refused_in_the_handshake_and_so_is_h2_alone() {
     let made = Made::new("refused");
-    let port = serve(made.authority.server_config()).await;
+    let port = serve(made.authority.config()).await;
     for host in [
         "example.com",
         "weixin.qq.com",
         "api.mch.weixin.qq.com",
         "x.api.weixin.qq.com",
     ] {
-        assert!(!made.authority.serves(host));
+        assert!(!made.authority.has(host));
         let refused = connect(client(&made, &[&TLS13, &TLS12]), host, port).await;
         let alert = Error::AlertReceived(AlertDescription::AccessDenied);
         assert_eq!(refused.unwrap_err(), alert, "{host}");
@@ -91,7 +92,7 @@ async fn another_name_is_refused_in_the_handshake_and_so_is_h2_alone() {
 #[tokio::test]
 async fn a_client_that_names_no_host_is_served_all_the_same() {
     let made = Made::new("nameless");
-    let port = serve(made.authority.server_config()).await;
+    let port = serve(made.authority.config()).await;
     for host in wechat_sidecar::wechat::hosts::WECHAT {
         let mut client = client(&made, &[&TLS13, &TLS12]);
         client.enable_sni = false;

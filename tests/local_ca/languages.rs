@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::task::spawn_blocking;
+use wechat_sidecar::net::tls::ServerCertificates;
 
 use super::{
     Made,
@@ -20,7 +21,7 @@ async fn trusts_wechats_hosts_alone(made: &Made, mut client: Command) {
         let port = forgery.make(&made.ca_dir()).serve().await;
         targets.push(format!("{}:{port}", forgery.host));
     }
-    let own = serve(made.authority.server_config()).await;
+    let own = serve(made.authority.config()).await;
     targets.push(format!("api.weixin.qq.com:{own}"));
     targets.push(format!("file.api.weixin.qq.com:{own}"));
     client.args(targets).stdin(Stdio::null());
@@ -80,6 +81,15 @@ async fn node_trusts_wechats_hosts_alone() {
     let made = Made::new("node");
     let mut client = program(&made, "node", "/usr/bin/env");
     client.arg("node").arg(script("client.js"));
+    trusts_wechats_hosts_alone(&made, client).await;
+}
+
+#[tokio::test]
+#[ignore = "needs curl"]
+async fn curl_trusts_wechats_hosts_alone() {
+    let made = Made::new("curl");
+    let mut client = program(&made, "curl", "/bin/sh");
+    client.arg(script("client.sh"));
     trusts_wechats_hosts_alone(&made, client).await;
 }
 

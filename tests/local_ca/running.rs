@@ -6,10 +6,12 @@ use std::{
     process::{Command, Output},
 };
 
+use tokio::time::timeout;
+
 use super::{
     Made, empty,
     support::{
-        Sidecar, Wechat,
+        PATIENCE, Sidecar, Wechat,
         sidecar::{command, with_account},
         wechat::{CORPID, SECRET},
     },
@@ -106,17 +108,46 @@ async fn a_host_that_a_reload_adds_is_a_problem_until_it_is_gone() {
 async fn a_folder_that_cannot_be_used_is_a_wrong_configuration() {
     let made = Made::new("unusable");
     fs::write(made.ca_dir().join("ca/issuing.key"), "nonsense").unwrap();
-    let mut command = with_account();
-    command
-        .args(flags(&made.dir))
-        .args(["--admin", "127.0.0.1:0"]);
-    let output = command.output().await.unwrap();
-    let problem = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(64), "{problem}");
-    assert!(
-        problem.contains("--ca-dir: ") && problem.contains("issuing.key"),
-        "{problem}"
-    );
+    let [ca_dir, dir, trust_dir, trust] = flags(&made.dir);
+    let missing = made.dir.join("none.pem").display().to_string();
+    let key = made.ca_dir().join("ca/issuing.key").display().to_string();
+    for (flags, problems) in [
+        (
+            [ca_dir, dir].to_vec(),
+            ["--ca-dir: ", "issuing.key holds no key"],
+        ),
+        (
+            vec![
+                "--trust-also".to_owned(),
+                made.trusted("ca.crt").display().to_string(),
+            ],
+            ["--trust-also: ", "no --trust-dir"],
+        ),
+        (
+            vec![
+                trust_dir.clone(),
+                trust.clone(),
+                "--trust-also".to_owned(),
+                missing,
+            ],
+            ["--trust-also: ", "cannot be read"],
+        ),
+        (
+            vec![trust_dir, trust, "--trust-also".to_owned(), key],
+            ["--trust-also: ", "it holds no certificate"],
+        ),
+    ] {
+        let mut command = with_account();
+        command.args(flags).args(["--admin", "127.0.0.1:0"]);
+        let output = timeout(PATIENCE, command.output()).await;
+        let output = output.expect("an end").unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(
+            problems.iter().all(|problem| said.contains(problem)),
+            "{said}"
+        );
+    }
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn trust(dir: &Path) -> trust_dir::Options {
 fn everybody_may_read_all_of_them_and_a_restart_changes_none() {
     let made = Made::new("files");
     let dir = made.trusted("");
+    assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o755);
     let names: Vec<String> = below(&dir)
         .iter()
         .map(|path| path.strip_prefix(&dir).unwrap().display().to_string())
