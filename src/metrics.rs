@@ -26,7 +26,7 @@ pub use encoder::{CONTENT_TYPE, Encoder, Family};
 use endpoint_labels::EndpointLabels;
 pub use history::{LastHour, Tally};
 pub use kept::{Handed, Kept, Ticket};
-pub use labels::{Cause, Fetched, Outcome, Reload, Selection, Skipped, StoreEvent};
+pub use labels::{Cause, Fetched, Outcome, Paced, Reload, Selection, Skipped, StoreEvent};
 use latency::Latency;
 pub use latency::{BUCKETS, BucketCounts};
 pub use page::{AccountPage, FAMILIES, Page, ProcessPage, TokenPage};

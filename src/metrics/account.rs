@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Duration;
 
 use super::{
-    Cause, Fetched, Handed, Kept, Outcome, Selection, Skipped, StoreEvent, Ticket, at,
+    Cause, Fetched, Handed, Kept, Outcome, Paced, Selection, Skipped, StoreEvent, Ticket, at,
     block::Block,
     errcodes::{Errcodes, OWN_REQUEST},
     history::{self, History, LastHour, Tally},
@@ -85,6 +85,11 @@ impl AccountMetrics {
     /// Counts a refused call that was not replayed.
     pub fn skipped(&self, reason: Skipped) {
         self.cells.add(at::SKIPPED + reason as usize);
+    }
+
+    /// Counts a call above a rate of `pace`.
+    pub fn paced(&self, what: Paced) {
+        self.cells.add(at::PACED + what as usize);
     }
 
     /// Counts the time until the head of a reply arrived, or until the call was given up.

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, Encoder, Family, Fetched, Handed, Kept,
-    Metrics, Outcome, Reload, Selection, Skipped, StoreEvent, Ticket, at,
+    Metrics, Outcome, Paced, Reload, Selection, Skipped, StoreEvent, Ticket, at,
     kept::{fetches, tickets},
     process,
 };
@@ -23,6 +23,7 @@ families! {
     REFUSALS = "counter" "refusals_total": "Replies that refused the token put in, by account.";
     REPLAYS = "counter" "replays_total": "Calls sent once more, by account and final outcome.";
     SKIPPED = "counter" "replays_skipped_total": "Refused calls not sent again, by account and reason.";
+    PACED = "counter" "paced_calls_total": "Calls above a rate of pace, by account and by whether they waited or were turned down.";
     NOT_HELD = "counter" "bodies_not_held_total": "Bodies too large, or without room, to be held for a replay.";
     FETCHES = "counter" "token_fetches_total": "Token requests, by account, cause and outcome.";
     TICKETS = "counter" "tickets_total": "Calls for tickets answered here, by account, type and whether a ticket was held, was waited for, or failed to come.";
@@ -131,6 +132,9 @@ impl Page {
         let cells = Skipped::ALL.iter();
         let cells = cells.map(|reason| (at::SKIPPED + *reason as usize, reason.label()));
         self.labelled(&SKIPPED, accounts, "reason", cells);
+        let cells = Paced::ALL.iter();
+        let cells = cells.map(|what| (at::PACED + *what as usize, what.label()));
+        self.labelled(&PACED, accounts, "outcome", cells);
         self.plain(&NOT_HELD, accounts, at::NOT_HELD);
         self.fetches(&FETCHES, Kept::Token, accounts);
         self.tickets(accounts);
