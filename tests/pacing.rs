@@ -1,0 +1,194 @@
+//! Calls above a rate of `pace` wait for their turn, or are turned down before anything is sent.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{
+    APPID, App, PATIENCE, Sidecar, Wechat,
+    app::post,
+    sidecar::{Reply, written},
+};
+use tokio::{task::JoinSet, time::sleep};
+
+const GET: &str = "/cgi-bin/user/get";
+const SEND: &str = "/cgi-bin/message/custom/send";
+
+/// Sends so many calls at once, and returns the replies with the seconds that they took, the fastest first.
+async fn at_once(sidecar: &Sidecar, count: usize, target: &str) -> Vec<(Reply, f64)> {
+    let mut calls = JoinSet::new();
+    for _ in 0..count {
+        let request = sidecar.client.get(format!("{}{target}", sidecar.url));
+        let began = Instant::now();
+        calls.spawn(async move {
+            let reply = request.send().await.unwrap();
+            let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
+            let body = reply.bytes().await.unwrap();
+            let reply = Reply {
+                status,
+                headers,
+                body,
+            };
+            (reply, began.elapsed().as_secs_f64())
+        });
+    }
+    let mut all = calls.join_all().await;
+    all.sort_by(|one, two| one.1.total_cmp(&two.1));
+    all
+}
+
+fn waiting_metric() -> String {
+    format!("wechat_sidecar_paced_calls_total{{account=\"{APPID}\",outcome=\"waited\"}}")
+}
+
+#[tokio::test]
+async fn a_call_above_the_rate_waits_and_one_that_would_wait_too_long_is_turned_down() {
+    let wechat = Wechat::calm().await;
+    let flags = ["--pace", "/cgi-bin/user/*=10/s", "--pace-wait", "350ms"];
+    let access = ["--access-log", "--log-format", "json"];
+    let mut sidecar = Sidecar::with(&wechat, &[&flags[..], &access].concat()).await;
+    let all = at_once(&sidecar, 8, GET).await;
+    let (served, down): (Vec<_>, Vec<_>) = all.iter().partition(|(reply, _)| reply.status == 200);
+    // One at once, and one each 100 ms.
+    assert!((4..=5).contains(&served.len()), "{all:?}");
+    assert!(served.last().unwrap().1 >= 0.25, "{served:?}");
+    for (reply, took) in &down {
+        assert_eq!((reply.status, reply.errcode()), (429, Some(990_429)));
+        assert_eq!(reply.marks(), ["error"]);
+        assert_eq!(reply.header("retry-after"), Some("1"));
+        assert!(reply.text().contains("/cgi-bin/user/*=10/s"), "{reply:?}");
+        assert!(*took < 0.35, "{took}");
+    }
+    assert_eq!(wechat.calls().len(), served.len());
+    // Other paths do not wait.
+    let others = at_once(&sidecar, 20, SEND).await;
+    assert!(others.iter().all(|(reply, _)| reply.status == 200));
+    let waited = served.len() as f64 - 1.0;
+    assert_eq!(sidecar.metric(&waiting_metric()).await, waited);
+    let down_metric = waiting_metric().replace("waited", "turned_down");
+    assert_eq!(sidecar.metric(&down_metric).await, down.len() as f64);
+    let problems = sidecar.admin("/accounts").await.json()["problems"].clone();
+    assert_eq!(problems[0]["kind"], "calls_rejected");
+    assert_eq!(problems[0]["last_errcode"], 990_429);
+    sidecar.line("paced_seconds").await;
+    let log = sidecar.log();
+    let lines = log.lines().filter(|line| line.contains("paced_seconds"));
+    let lines: Vec<Value> = lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len() as f64, waited);
+    let long = |line: &&Value| line["paced_seconds"].as_f64().unwrap() >= 0.05;
+    assert_eq!(lines.iter().filter(long).count(), lines.len(), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_call_whose_app_goes_away_gives_its_turn_to_the_next() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::with(&wechat, &["--pace", "/**=19/min", "--pace-wait", "4500ms"]).await;
+    assert_eq!(sidecar.get(GET).await.status, 200);
+    // Hyper and the fast path each notice.
+    for headers in [
+        "Content-Length: 2",
+        "Content-Length: 2\r\nExpect: 100-continue",
+    ] {
+        let mut app = App::to(&sidecar).await;
+        app.send(post(SEND, headers)).await;
+        app.send("{}").await;
+        // Only one can wait: the turn of the next one would come too late.
+        let began = Instant::now();
+        loop {
+            let probe = sidecar.client.get(format!("{}{GET}", sidecar.url));
+            let probe = sidecar.try_send(probe.timeout(Duration::from_millis(100)));
+            if probe.await.is_ok_and(|reply| reply.status == 429) {
+                break;
+            }
+            assert!(began.elapsed() < PATIENCE);
+        }
+        drop(app);
+        let gone = "wechat_sidecar_calls_total{account=\"wx0123456789abcdef\",endpoint=\"/cgi-bin/message/custom/send\",outcome=\"app_gone\"}";
+        sidecar.reaches(gone, 1.0).await;
+        assert_eq!(sidecar.get(GET).await.status, 200, "{headers}");
+    }
+    let sent = wechat.calls();
+    assert!(sent.iter().all(|call| call.path() == GET), "{sent:?}");
+}
+
+#[tokio::test]
+async fn calls_that_wait_are_answered_before_the_sidecar_ends() {
+    let wechat = Wechat::calm().await;
+    let mut sidecar = Sidecar::with(&wechat, &["--pace", "/**=2/s"]).await;
+    let url = format!("{}{GET}", sidecar.url);
+    let mut calls = JoinSet::new();
+    for _ in 0..4 {
+        let request = sidecar.client.get(&url);
+        calls.spawn(async move { request.send().await.unwrap().status().as_u16() });
+    }
+    wechat.wait_for_calls(1).await;
+    sleep(Duration::from_millis(200)).await;
+    sidecar.signal("-TERM");
+    assert_eq!(calls.join_all().await, [200; 4]);
+    assert_eq!(sidecar.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_wait_for_a_token_and_what_is_answered_here_take_no_turn() {
+    let wechat = Wechat::calm().await;
+    wechat.change(|behaviour| behaviour.token_errcode = Some(-1));
+    let flags = ["--pace", "/**=1/day", "--pace-wait", "0s"];
+    let sidecar = Sidecar::unready(&wechat, &flags, &[]).await;
+    assert_eq!(sidecar.get(GET).await.errcode(), Some(990_503));
+    wechat.change(|behaviour| behaviour.token_errcode = None);
+    sidecar.until_ready().await;
+    for target in [
+        "/cgi-bin/token",
+        "/cgi-bin/ticket/getticket?type=jsapi",
+        "/cgi-bin/ticket/getticket?type=jsapi",
+    ] {
+        assert_eq!(sidecar.get(target).await.status, 200, "{target}");
+    }
+    assert_eq!(sidecar.get(GET).await.status, 200);
+    // A login takes a turn, too, though it takes no token.
+    let login = sidecar.get("/sns/jscode2session?js_code=x").await;
+    assert_eq!(login.errcode(), Some(990_429));
+    let seconds = login.header("retry-after").unwrap().parse().unwrap();
+    assert!((86_300..=86_400).contains(&seconds), "{seconds}");
+}
+
+#[tokio::test]
+async fn a_replay_does_not_wait_and_those_behind_it_do() {
+    let wechat = Wechat::calm().await;
+    let sidecar = Sidecar::with(&wechat, &["--pace", "/**=1/s", "--pace-wait", "3s"]).await;
+    wechat.rotate();
+    let began = Instant::now();
+    let reply = sidecar.get(GET).await;
+    assert_eq!((reply.status, reply.marks()), (200, vec!["replayed"]));
+    assert!(began.elapsed() < Duration::from_millis(900));
+    assert_eq!(sidecar.get(GET).await.status, 200);
+    assert!(began.elapsed() > Duration::from_millis(1900));
+}
+
+#[tokio::test]
+async fn a_rate_changes_with_the_file() {
+    let wechat = Wechat::calm().await;
+    let accounts = |pace: &str| {
+        let secret = support::SECRET;
+        format!(
+            "pace-wait = \"0s\"\n[[accounts]]\nappid = '{APPID}'\nsecret = '{secret}'\npace = ['{pace}']\n"
+        )
+    };
+    let path = written("pace.toml", &accounts("/**=1/day"));
+    let mut command = support::sidecar::command();
+    command.args(["--config", &path, "--upstream", &wechat.url()]);
+    let sidecar = Sidecar::spawn(command, Some(wechat.clone())).await;
+    sidecar.until_ready().await;
+    assert_eq!(sidecar.get(GET).await.status, 200);
+    assert_eq!(sidecar.get(GET).await.status, 429);
+    std::fs::write(&path, accounts("/**=1000/s")).unwrap();
+    let began = Instant::now();
+    while sidecar.get(GET).await.status != 200 {
+        assert!(began.elapsed() < PATIENCE, "{}", sidecar.log());
+        sleep(Duration::from_millis(50)).await;
+    }
+}
