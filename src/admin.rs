@@ -2,6 +2,7 @@
 
 mod accounts;
 mod problems;
+mod quotas;
 mod reloads;
 mod status;
 mod status_page;
@@ -104,6 +105,7 @@ GET  /metrics    Prometheus text
 GET  /status.json
                  loopback only: all that the page shows, which a browser gets at / from this machine
 GET  /accounts   loopback only: what is wrong; each account's token, its age and expiry; how the configuration was read
+GET  /quota      loopback only: what is known of the quotas of calls; ?account=APPID or NAME
 GET  /log-level  loopback only: the level of the log; PUT sets it
 POST /shutdown   loopback only, with --enable-shutdown: drain and exit (/quitquitquit is the same)
 ";
@@ -178,15 +180,18 @@ impl Admin {
                 page("application/json", self.status(&query).to_string())
             }
             ("/accounts", _) if get => self.accounts(),
+            ("/quota", _) if get => self.quotas(asked_account(head.uri.query())),
             ("/log-level", _) if get => match &self.log {
                 Some(log) => text(StatusCode::OK, &log.levels.get()),
                 None => text(StatusCode::NOT_FOUND, "the log of this process is not ours"),
             },
             ("/log-level", &Method::PUT) => self.set_log_level(body).await,
             ("/shutdown" | "/quitquitquit", &Method::POST) => self.shut_down(),
-            ("/accounts" | "/status.json" | "/log-level" | "/shutdown" | "/quitquitquit", _) => {
-                text(StatusCode::METHOD_NOT_ALLOWED, "see GET /")
-            }
+            (
+                "/accounts" | "/status.json" | "/quota" | "/log-level" | "/shutdown"
+                | "/quitquitquit",
+                _,
+            ) => text(StatusCode::METHOD_NOT_ALLOWED, "see GET /"),
             _ => text(StatusCode::NOT_FOUND, "see GET /"),
         }
     }
@@ -200,11 +205,7 @@ impl Admin {
     }
 
     fn ready(&self, query: Option<&str>) -> HostReply {
-        let wanted = query.into_iter().flat_map(|query| query.split('&'));
-        let account = wanted
-            .filter_map(|pair| pair.strip_prefix("account="))
-            .next();
-        match self.readiness(account) {
+        match self.readiness(asked_account(query)) {
             Ok(()) => text(StatusCode::OK, "ok"),
             Err((status, reason)) => text(status, &reason),
         }
@@ -304,6 +305,12 @@ impl Admin {
             ),
         }
     }
+}
+
+/// The account that a query names.
+fn asked_account(query: Option<&str>) -> Option<&str> {
+    let mut wanted = query.into_iter().flat_map(|query| query.split('&'));
+    wanted.find_map(|pair| pair.strip_prefix("account="))
 }
 
 fn is_loopback(address: SocketAddr) -> bool {

@@ -36,6 +36,7 @@ mod options;
 mod pace;
 mod pending_call;
 mod private_headers;
+mod quota_reply;
 mod replay;
 mod route;
 mod select_account;

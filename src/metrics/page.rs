@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, Encoder, Family, Fetched, Handed, Kept,
-    Metrics, Outcome, Paced, Reload, Selection, Skipped, StoreEvent, Ticket, at,
+    Metrics, Outcome, Paced, QuotaReading, Reload, Selection, Skipped, StoreEvent, Ticket, at,
     kept::{fetches, tickets},
     process,
 };
@@ -19,6 +19,9 @@ families! {
     CALLS = "counter" "calls_total": "Calls, by account, endpoint and outcome.";
     SELECTED = "counter" "account_selections_total": "Calls, by account and by how it was known that they are its own.";
     ERRCODE = "counter" "errcodes_total": "Error codes in replies of at most 4 KiB, those to token requests included, by account and endpoint.";
+    QUOTA_LIMIT = "gauge" "quota_daily_limit": "Calls that WeChat allows in a day, by account and endpoint, as it said when it was asked last (wechat-sidecar quota).";
+    QUOTA_USED = "gauge" "quota_used": "Calls of the day by WeChat's own count, by account and endpoint, as it said when it was asked last.";
+    QUOTA_READ = "gauge" "quota_read_timestamp_seconds": "When WeChat was asked last, as seconds since 1970.";
     PROBLEM = "gauge" "problem": "1 while a problem is open, by kind and account.";
     REFUSALS = "counter" "refusals_total": "Replies that refused the token put in, by account.";
     REPLAYS = "counter" "replays_total": "Calls sent once more, by account and final outcome.";
@@ -124,6 +127,7 @@ impl Page {
         let cells = cells.map(|way| (at::SELECTED + *way as usize, way.label()));
         self.labelled(&SELECTED, accounts, "way", cells);
         self.errcodes(metrics, accounts);
+        self.quotas(accounts);
         self.problems(metrics, accounts);
         self.plain(&REFUSALS, accounts, at::REFUSALS);
         let cells = Outcome::ALL.iter();
@@ -204,6 +208,34 @@ impl Page {
                 let mut labels = account.labels();
                 labels.extend([endpoint, ("errcode", &code)]);
                 self.0.sample(ERRCODE.name, &labels, count as f64);
+            }
+        }
+    }
+
+    fn quotas(&mut self, accounts: &[AccountPage<'_>]) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs_f64();
+        type Value = fn(QuotaReading, f64) -> Option<f64>;
+        let families: [(&Family, Value); 3] = [
+            (&QUOTA_LIMIT, |reading, _| {
+                reading.daily_limit.map(|n| n as f64)
+            }),
+            (&QUOTA_USED, |reading, _| reading.used.map(|n| n as f64)),
+            (&QUOTA_READ, |_, read_at| Some(read_at)),
+        ];
+        for (family, value) in families {
+            self.0.family(family);
+            for account in accounts {
+                for quota in account.metrics.quotas.all() {
+                    let read = quota.reading;
+                    let read = read
+                        .and_then(|(reading, at)| value(reading, now - at.elapsed().as_secs_f64()));
+                    if let Some(value) = read {
+                        let mut labels = account.labels();
+                        labels.push(("endpoint", quota.endpoint));
+                        self.0.sample(family.name, &labels, value);
+                    }
+                }
             }
         }
     }
