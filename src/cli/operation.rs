@@ -2,7 +2,9 @@
 
 use tokio::time::Duration;
 
-use super::{call::CallOptions, check::CheckOptions, explain, manual};
+use super::{
+    call::CallOptions, check::CheckOptions, explain, manual, quota::QuotaOptions, rid::RidOptions,
+};
 use crate::k8s::{
     inject::offline,
     webhook::{self, bootstrap},
@@ -17,6 +19,10 @@ pub enum Operation {
     Check(CheckOptions),
     /// Call an endpoint.
     Call(Box<CallOptions>),
+    /// Ask WeChat for quotas.
+    Quota(QuotaOptions),
+    /// Ask WeChat about calls that failed.
+    Rid(RidOptions),
     /// Ask a running sidecar whether it is alive.
     Health,
     /// Wait for a running sidecar.
