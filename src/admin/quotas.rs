@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Admin, status::rounded};
+use super::Admin;
 use crate::{
     account::{Account, Lookup},
     http_host::{HostReply, page, text},
@@ -48,7 +48,7 @@ pub(super) fn describe(account: &Account) -> Vec<Value> {
 }
 
 fn describe_one(quota: &EndpointQuota) -> Value {
-    let ago = |at: Instant| rounded(at.elapsed().as_secs_f64());
+    let ago = |at: Instant| at.elapsed().as_secs();
     let hits = quota.hits.iter().map(|hit| {
         json!({
             "errcode": hit.errcode,

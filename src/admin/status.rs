@@ -266,7 +266,7 @@ fn most_frequent(hour: &LastHour, most: usize) -> Vec<Value> {
 }
 
 /// To a tenth of a millisecond, since a longer number says no more.
-pub(super) fn rounded(seconds: f64) -> f64 {
+fn rounded(seconds: f64) -> f64 {
     (seconds * 1e4).round() / 1e4
 }
 
