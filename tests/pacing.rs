@@ -84,35 +84,39 @@ async fn a_call_above_the_rate_waits_and_one_that_would_wait_too_long_is_turned_
 }
 
 #[tokio::test]
-async fn a_call_whose_app_goes_away_gives_its_turn_to_the_next() {
+async fn a_call_whose_app_goes_away_frees_its_place_and_is_not_sent() {
     let wechat = Wechat::calm().await;
-    let sidecar = Sidecar::with(&wechat, &["--pace", "/**=19/min", "--pace-wait", "4500ms"]).await;
+    // One goes at once, one can wait for half a minute, and the turn of the next one would come too late.
+    let flags = ["--pace", "/**=2/min", "--pace-wait", "35s"];
+    let sidecar = Sidecar::with(&wechat, &flags).await;
     assert_eq!(sidecar.get(GET).await.status, 200);
-    // Hyper and the fast path each notice.
-    for headers in [
-        "Content-Length: 2",
-        "Content-Length: 2\r\nExpect: 100-continue",
+    let probe = async || {
+        let probe = sidecar.client.get(format!("{}{GET}", sidecar.url));
+        let probe = sidecar.try_send(probe.timeout(Duration::from_millis(100)));
+        probe.await.ok().map(|reply| reply.status)
+    };
+    // The fast path and hyper each notice.
+    for (count, headers) in [
+        (1.0, "Content-Length: 2"),
+        (2.0, "Content-Length: 2\r\nExpect: 100-continue"),
     ] {
         let mut app = App::to(&sidecar).await;
         app.send(post(SEND, headers)).await;
         app.send("{}").await;
-        // Only one can wait: the turn of the next one would come too late.
         let began = Instant::now();
-        loop {
-            let probe = sidecar.client.get(format!("{}{GET}", sidecar.url));
-            let probe = sidecar.try_send(probe.timeout(Duration::from_millis(100)));
-            if probe.await.is_ok_and(|reply| reply.status == 429) {
-                break;
-            }
+        while probe().await != Some(429) {
             assert!(began.elapsed() < PATIENCE);
         }
         drop(app);
-        let gone = "wechat_sidecar_calls_total{account=\"wx0123456789abcdef\",endpoint=\"/cgi-bin/message/custom/send\",outcome=\"app_gone\"}";
-        sidecar.reaches(gone, 1.0).await;
-        assert_eq!(sidecar.get(GET).await.status, 200, "{headers}");
+        let gone = format!(
+            "wechat_sidecar_calls_total{{account=\"{APPID}\",endpoint=\"{SEND}\",outcome=\"app_gone\"}}"
+        );
+        sidecar.becomes(&gone, count).await;
+        // There is room for another one, which waits until it goes away, too.
+        assert_eq!(probe().await, None);
     }
     let sent = wechat.calls();
-    assert!(sent.iter().all(|call| call.path() == GET), "{sent:?}");
+    assert_eq!(sent.len(), 1, "{sent:?}");
 }
 
 #[tokio::test]

@@ -109,7 +109,9 @@ async fn the_answer_to_an_operator_is_kept_for_the_page_and_the_metrics() {
     wechat.limit(SEND, Some(5), Some(4));
     let sidecar = Sidecar::start(&wechat).await;
     sidecar.post(SEND, "{}").await;
+    // What has no quota that can be asked for.
     sidecar.get("/cgi-bin/token").await;
+    sidecar.get("/sns/jscode2session?js_code=x").await;
     sidecar.get("/not/documented").await;
     assert!(quotas(&sidecar).await.as_array().unwrap().is_empty());
     assert!(

@@ -1,6 +1,7 @@
 //! Who waits, in which order and for how long, by a clock that stands still.
 
-use tokio::task::JoinSet;
+use futures_util::poll;
+use tokio::{task::JoinSet, time::advance};
 
 use super::*;
 
@@ -89,6 +90,20 @@ async fn who_goes_away_frees_the_place_and_the_turn() {
     assert!((0.99..1.01).contains(&took(second.await)));
     assert!((1.99..2.01).contains(&took(third.await)));
     assert_eq!(waiting(&pacing), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_just_when_a_turn_is_due_does_not_take_it() {
+    let pacing = pacing(&["/x=1/s"], 5);
+    pacing.turn(b"/x").await.unwrap();
+    let mut first = Box::pin(pacing.turn(b"/x"));
+    assert!(poll!(&mut first).is_pending());
+    advance(Duration::from_secs(1)).await;
+    let mut second = Box::pin(pacing.turn(b"/x"));
+    assert!(poll!(&mut second).is_pending());
+    assert!(poll!(&mut first).is_ready());
+    let took = second.await.unwrap();
+    assert!((0.99..1.01).contains(&took.as_secs_f64()), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
