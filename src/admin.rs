@@ -349,5 +349,6 @@ fn shown(account: &Account) -> AccountPage<'_> {
             remaining: token.remaining().as_secs_f64(),
         }),
         fetches: (fetches, account.options.daily_fetches),
+        paced_waiting: account.pacing.as_ref().map(|pacing| pacing.waiting()),
     }
 }

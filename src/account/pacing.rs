@@ -93,6 +93,11 @@ impl Pacing {
         }
     }
 
+    /// How many calls wait for their turn now.
+    pub fn waiting(&self) -> u32 {
+        self.queues.iter().map(|queue| queue.state().waiting).sum()
+    }
+
     fn queue(&self, path: &[u8]) -> Option<&Arc<PaceQueue>> {
         let mut queues = self.queues.iter();
         queues.find(|queue| queue.rule.pattern.matches(path))

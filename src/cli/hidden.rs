@@ -62,9 +62,13 @@ fn hide(value: &mut Value) -> bool {
             }
             found
         }
-        Value::Array(values) => values
-            .iter_mut()
-            .fold(false, |found, value| hide(value) || found),
+        Value::Array(values) => {
+            let mut found = false;
+            for value in values {
+                found |= hide(value);
+            }
+            found
+        }
         _ => false,
     }
 }
@@ -89,8 +93,8 @@ mod tests {
             ("", ""),
             (r#"{ "touser": "o" }"#, r#"{ "touser": "o" }"#),
             (
-                r#"{"a":[{"appsecret":"SECRET"}],"errcode":45009}"#,
-                r#"{"a":[{"appsecret":"[hidden]"}],"errcode":45009}"#,
+                r#"{"a":[{"appsecret":"SECRET"},{"token":["SECRET"]}],"errcode":45009}"#,
+                r#"{"a":[{"appsecret":"[hidden]"},{"token":"[hidden]"}],"errcode":45009}"#,
             ),
             ("a=b&secret=SECRET", "a=b&secret=[hidden]"),
             ("{\"access_token\":\"SECRET", "[hidden]"),

@@ -112,11 +112,9 @@ pub(super) async fn quota(
 ) -> Result<ExitCode, ConfigError> {
     match ask(&options, sources).await {
         Ok(answers) => Ok(show(&answers, options.json)),
-        Err(QuotaError::Config(error)) => Err(error),
-        Err(QuotaError::Question(error)) => error
-            .into_config()
-            .or_else(|error| Err(failed(&format!("quota: {error}"))))
-            .map_or_else(Ok, Err),
+        Err(QuotaError::Config(error) | QuotaError::Question(QuestionError::Config(error))) => {
+            Err(error)
+        }
         Err(error) => Ok(failed(&format!("quota: {error}"))),
     }
 }

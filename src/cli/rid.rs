@@ -94,10 +94,8 @@ pub(super) fn options(matches: &ArgMatches) -> Result<RidOptions, RidUsageError>
 pub(super) async fn rid(options: RidOptions, sources: Sources) -> Result<ExitCode, ConfigError> {
     match ask(&options, sources).await {
         Ok(answers) => Ok(show(&answers, options.json)),
-        Err(error) => error
-            .into_config()
-            .or_else(|error| Err(failed(&format!("rid: {error}"))))
-            .map_or_else(Ok, Err),
+        Err(QuestionError::Config(error)) => Err(error),
+        Err(error) => Ok(failed(&format!("rid: {error}"))),
     }
 }
 

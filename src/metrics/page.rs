@@ -27,6 +27,7 @@ families! {
     REPLAYS = "counter" "replays_total": "Calls sent once more, by account and final outcome.";
     SKIPPED = "counter" "replays_skipped_total": "Refused calls not sent again, by account and reason.";
     PACED = "counter" "paced_calls_total": "Calls above a rate of pace, by account and by whether they waited or were turned down.";
+    PACED_WAITING = "gauge" "paced_waiting": "Calls that wait for their turn by a rate of pace, by account.";
     NOT_HELD = "counter" "bodies_not_held_total": "Bodies too large, or without room, to be held for a replay.";
     FETCHES = "counter" "token_fetches_total": "Token requests, by account, cause and outcome.";
     TICKETS = "counter" "tickets_total": "Calls for tickets answered here, by account, type and whether a ticket was held, was waited for, or failed to come.";
@@ -60,6 +61,8 @@ pub struct AccountPage<'a> {
     pub token: Option<TokenPage>,
     /// Token requests in the current 24 hours, and the limit from which on refusals cause no more.
     pub fetches: (u32, u32),
+    /// Calls that wait for their turn; `None` if it has no rates.
+    pub paced_waiting: Option<u32>,
 }
 
 /// The times of a token, in seconds.
@@ -80,6 +83,7 @@ impl<'a> AccountPage<'a> {
             metrics: &metrics.nobody,
             token: None,
             fetches: (0, 0),
+            paced_waiting: None,
         }
     }
 
@@ -139,6 +143,13 @@ impl Page {
         let cells = Paced::ALL.iter();
         let cells = cells.map(|what| (at::PACED + *what as usize, what.label()));
         self.labelled(&PACED, accounts, "outcome", cells);
+        self.0.family(&PACED_WAITING);
+        for account in accounts {
+            if let Some(waiting) = account.paced_waiting {
+                let labels = account.labels();
+                self.0.sample(PACED_WAITING.name, &labels, waiting.into());
+            }
+        }
         self.plain(&NOT_HELD, accounts, at::NOT_HELD);
         self.fetches(&FETCHES, Kept::Token, accounts);
         self.tickets(accounts);

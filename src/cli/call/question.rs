@@ -40,16 +40,6 @@ pub(in crate::cli) enum QuestionError {
     Classic,
 }
 
-impl QuestionError {
-    /// The mistake in the configuration, if it is one.
-    pub(in crate::cli) fn into_config(self) -> Result<ConfigError, Self> {
-        match self {
-            Self::Config(error) => Ok(error),
-            other => Err(other),
-        }
-    }
-}
-
 impl Questions {
     /// Finds the way to WeChat's API at `path`.
     pub(in crate::cli) async fn at(
