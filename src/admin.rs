@@ -4,6 +4,7 @@ mod accounts;
 mod problems;
 mod quotas;
 mod reloads;
+mod revoke;
 mod status;
 mod status_page;
 
@@ -45,6 +46,8 @@ pub struct Admin {
     pub log: Option<Log>,
     /// Ends the process when notified, if that is allowed.
     pub shutdown: Option<Arc<Notify>>,
+    /// Whether tokens may be revoked.
+    pub enable_revoke: bool,
     /// Names that are accepted in `Host`, in addition to loopback names.
     pub allow_hosts: Vec<String>,
     /// The last reload of the configuration.
@@ -107,6 +110,8 @@ GET  /status.json
 GET  /accounts   loopback only: what is wrong; each account's token, its age and expiry; how the configuration was read
 GET  /quota      loopback only: what is known of the quotas of calls; ?account=APPID or NAME
 GET  /log-level  loopback only: the level of the log; PUT sets it
+POST /revoke     loopback only, with --enable-revoke: revoke the token of the default account, or of ?account=; GET says how
+                 that is done, and how far it is
 POST /shutdown   loopback only, with --enable-shutdown: drain and exit (/quitquitquit is the same)
 ";
 
@@ -180,15 +185,18 @@ impl Admin {
                 page("application/json", self.status(&query).to_string())
             }
             ("/accounts", _) if get => self.accounts(),
-            ("/quota", _) if get => self.quotas(asked_account(head.uri.query())),
+            ("/quota", _) if get => self.quotas(account_in(head.uri.query())),
             ("/log-level", _) if get => match &self.log {
                 Some(log) => text(StatusCode::OK, &log.levels.get()),
                 None => text(StatusCode::NOT_FOUND, "the log of this process is not ours"),
             },
             ("/log-level", &Method::PUT) => self.set_log_level(body).await,
+            ("/revoke", method) if get || *method == Method::POST => {
+                self.revoke(method, head.uri.query()).await
+            }
             ("/shutdown" | "/quitquitquit", &Method::POST) => self.shut_down(),
             (
-                "/accounts" | "/status.json" | "/quota" | "/log-level" | "/shutdown"
+                "/accounts" | "/status.json" | "/quota" | "/log-level" | "/revoke" | "/shutdown"
                 | "/quitquitquit",
                 _,
             ) => text(StatusCode::METHOD_NOT_ALLOWED, "see GET /"),
@@ -205,7 +213,7 @@ impl Admin {
     }
 
     fn ready(&self, query: Option<&str>) -> HostReply {
-        match self.readiness(asked_account(query)) {
+        match self.readiness(account_in(query)) {
             Ok(()) => text(StatusCode::OK, "ok"),
             Err((status, reason)) => text(status, &reason),
         }
@@ -218,22 +226,10 @@ impl Admin {
         if self.drain.is_leaving() {
             return Err(unready("the process is about to end".to_owned()));
         }
-        let accounts = self.directory.now();
-        let account = match word.map(|word| accounts.find(word)) {
-            None => accounts.default_account(),
-            Some(Lookup::One(account)) => Some(account),
-            Some(Lookup::Ambiguous) => {
-                let reason = "several accounts share this corpid: ask by name".to_owned();
-                return Err((StatusCode::NOT_FOUND, reason));
-            }
-            Some(Lookup::Unknown) => {
-                let reason = format!("no such account; there are: {}", accounts.names());
-                return Err((StatusCode::NOT_FOUND, reason));
-            }
-        };
-        if let Some(account) = account {
-            return why_unready(account).map_or(Ok(()), |why| Err(unready(why)));
+        if let Some(account) = self.account_named(word)? {
+            return why_unready(&account).map_or(Ok(()), |why| Err(unready(why)));
         }
+        let accounts = self.directory.now();
         // Without a default, one account with a token is enough.
         let mut reason = "there is no account".to_owned();
         for account in accounts.iter() {
@@ -243,6 +239,21 @@ impl Admin {
             }
         }
         Err(unready(reason))
+    }
+
+    /// The account `word`, an AppID or name, or else the default account, if there is one.
+    fn account_named(
+        &self,
+        word: Option<&str>,
+    ) -> Result<Option<Arc<Account>>, (StatusCode, String)> {
+        let accounts = self.directory.now();
+        let reason = match word.map(|word| accounts.find(word)) {
+            None => return Ok(accounts.default_account().cloned()),
+            Some(Lookup::One(account)) => return Ok(Some(account.clone())),
+            Some(Lookup::Ambiguous) => "several accounts share this corpid: ask by name".to_owned(),
+            Some(Lookup::Unknown) => format!("no such account; there are: {}", accounts.names()),
+        };
+        Err((StatusCode::NOT_FOUND, reason))
     }
 
     fn all_tried(&self) -> bool {
@@ -307,10 +318,10 @@ impl Admin {
     }
 }
 
-/// The account that a query names.
-fn asked_account(query: Option<&str>) -> Option<&str> {
-    let mut wanted = query.into_iter().flat_map(|query| query.split('&'));
-    wanted.find_map(|pair| pair.strip_prefix("account="))
+/// The account that a query asks about.
+fn account_in(query: Option<&str>) -> Option<&str> {
+    let mut pairs = query.into_iter().flat_map(|query| query.split('&'));
+    pairs.find_map(|pair| pair.strip_prefix("account="))
 }
 
 fn is_loopback(address: SocketAddr) -> bool {

@@ -191,8 +191,7 @@ impl App {
 
     /// Starts workers that serve the accounts, opens the listeners, and accepts shutdown requests at the admin port.
     async fn start(self, shutdown: &Arc<Notify>) -> Result<Running, StartError> {
-        let listen = self.common_addresses();
-        let (config, metrics) = (self.config, self.metrics);
+        let (listen, config, metrics) = (self.common_addresses(), self.config, self.metrics);
         let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
         let factory = AccountFactory::new(
             self.client,
@@ -228,6 +227,7 @@ impl App {
             drain: drain.clone(),
             log: self.log,
             shutdown: config.enable_shutdown.then(|| shutdown.clone()),
+            enable_revoke: config.enable_revoke,
             allow_hosts: config.proxy.guard.allow_hosts.clone(),
             readings: reloads.clone(),
             limits: limits(&config),

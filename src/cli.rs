@@ -17,6 +17,7 @@ pub mod output;
 mod probe;
 pub mod process;
 pub mod quota;
+mod revoke;
 pub mod rid;
 
 use std::{io, net::SocketAddr, process::ExitCode};
@@ -69,6 +70,9 @@ pub fn run(invocation: Invocation, mut process: Process) -> Result<ExitCode, Con
         Operation::Health => process.block_on(probe::health(admin_port(flags)?)),
         Operation::Wait { until, timeout } => {
             process.block_on(probe::wait(admin_port(flags)?, until, timeout))
+        }
+        Operation::Revoke(options) => {
+            process.block_on(revoke::revoke(options, admin_port(flags)?))?
         }
         Operation::Shutdown => process.block_on(probe::shutdown(admin_port(flags)?)),
         Operation::Explain(options) => explain::explain(&options),

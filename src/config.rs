@@ -73,6 +73,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Whether `POST /shutdown` works.
     pub enable_shutdown: bool,
+    /// Whether `POST /revoke` works.
+    pub enable_revoke: bool,
     /// The store in which replicas share tokens.
     pub store: Option<redis::Options>,
     /// How WeChat is connected.
@@ -169,6 +171,7 @@ impl Config {
             listen: network::listen(&settings)?,
             admin: network::admin(&settings)?,
             enable_shutdown: settings.switch(Id::EnableShutdown)?,
+            enable_revoke: settings.switch(Id::EnableRevoke)?,
             proxy: proxy(&settings, &mut warnings)?,
             replay_memory: replay_memory(&settings, memory_limit(), &mut warnings)?,
             server: server(&settings, idle_timeout)?,

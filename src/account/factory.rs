@@ -20,6 +20,7 @@ use crate::{
             api::{ApiClient, Client},
             file::TokenFile,
             redis::Redis,
+            revocation::ForcedRefreshes,
             shared::Shared,
             token_server::TokenServer,
             wechat::{TokenApi, Wechat},
@@ -104,7 +105,7 @@ impl Options {
 
     /// Wraps `source` so that replicas share its tokens, if there is a store. WeChat's classic token is
     /// shared because each fetch revokes the tokens of the others, and WeCom's because all replicas
-    /// would fetch the same one. WeChat's stable token needs no store.
+    /// would fetch the same one. WeChat's stable token needs no store, except to count forced refreshes.
     fn shared(
         &self,
         source: AccountSource,
@@ -122,6 +123,10 @@ impl Options {
             }
             AccountSource::Wecom(wecom) => {
                 AccountSource::SharedWecom(Shared::new(wecom, slot, daily, metrics))
+            }
+            AccountSource::Wechat(wechat) => {
+                let slot = redis.ticket_slot(self.key_parts(), "revoke");
+                AccountSource::Wechat(wechat.with_forced(ForcedRefreshes::new(Some(slot))))
             }
             source => source,
         }

@@ -14,6 +14,7 @@ use super::{
     manual::{self, ManualError},
     operation::{Operation, Until},
     quota::{self, QuotaUsageError},
+    revoke,
     rid::{self, RidUsageError},
 };
 use crate::{
@@ -110,6 +111,7 @@ fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, UsageError> 
             },
             timeout: time_to_wait(matches)?,
         },
+        "revoke" => Operation::Revoke(revoke::options(matches)?),
         "shutdown" => Operation::Shutdown,
         "explain" => Operation::Explain(explain::options(matches)?),
         "completions" => Operation::Completions(manual::shell(matches)?),
@@ -182,7 +184,7 @@ fn assembled(with_hidden: bool) -> Command {
 }
 
 /// The subcommands that take the keys of the sidecar, and the keys that their help shows; `None` for all.
-fn sidecars() -> [(Command, Option<&'static [Id]>); 8] {
+fn sidecars() -> [(Command, Option<&'static [Id]>); 9] {
     let check = Command::new("check")
         .about("Say what works and what does not: configuration, files, limits, network and tokens")
         .args([mint(), json()])
@@ -206,6 +208,7 @@ fn sidecars() -> [(Command, Option<&'static [Id]>); 8] {
         (rid::command(), Some(&CALLED)),
         (health, Some(&ASKED)),
         (wait, Some(&ASKED)),
+        (revoke::command(), Some(&ASKED)),
         (shutdown, Some(&ASKED)),
     ]
 }

@@ -3,7 +3,8 @@
 use tokio::time::Duration;
 
 use super::{
-    call::CallOptions, check::CheckOptions, explain, manual, quota::QuotaOptions, rid::RidOptions,
+    call::CallOptions, check::CheckOptions, explain, manual, quota::QuotaOptions,
+    revoke::RevokeOptions, rid::RidOptions,
 };
 use crate::k8s::{
     inject::offline,
@@ -32,6 +33,8 @@ pub enum Operation {
         /// The longest wait.
         timeout: Duration,
     },
+    /// Have a running sidecar revoke a token.
+    Revoke(RevokeOptions),
     /// Ask a running sidecar to stop.
     Shutdown,
     /// Say what error codes mean.

@@ -180,6 +180,8 @@ keys! {
         Admin = value("admin", "ADDRESS").by_default("127.0.0.1:7081");
         /// Allow "wechat-sidecar shutdown" and POST /shutdown to stop the sidecar
         EnableShutdown = switch("enable-shutdown");
+        /// Allow "wechat-sidecar revoke" and POST /revoke to revoke a leaked token
+        EnableRevoke = switch("enable-revoke");
     }
     "The connection to WeChat" {
         /// The base URL of WeChat; plain http is for loopback addresses only
