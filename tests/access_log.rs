@@ -270,7 +270,7 @@ async fn an_app_that_gives_up_on_a_slow_wechat_is_a_problem() {
     wechat.change(|behaviour| behaviour.stall = true);
     let call = sidecar.client.get(format!("{}{GET}", sidecar.url));
     assert!(
-        call.timeout(Duration::from_millis(2500))
+        call.timeout(Duration::from_millis(2750))
             .send()
             .await
             .is_err()

@@ -78,3 +78,19 @@ impl Process {
         Signals::install()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args;
+
+    #[test]
+    fn every_command_that_serves_nobody_ends_by_a_signal_as_usual() {
+        let commands = args::command();
+        for command in commands.get_subcommands() {
+            let name = command.get_name();
+            let serves = matches!(name, "serve" | "webhook");
+            assert_eq!(NO_SERVER.contains(&name), !serves, "{name}");
+        }
+    }
+}
