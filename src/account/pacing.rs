@@ -39,7 +39,7 @@ pub struct Pacing {
 /// Its turn would come too late.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the app calls faster than pace = {rule:?} of this account allows, and too many calls wait already: nothing was sent; call less often, or try again in {} s",
+    "the app calls faster than pace = {rule:?} of this account allows, and its turn would come later than pace-wait: nothing was sent; call less often, or try again in {} s",
     self.seconds()
 )]
 pub struct TooFast {
