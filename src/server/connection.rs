@@ -96,7 +96,8 @@ pub(super) async fn serve_connection(
     None
 }
 
-/// What becomes of a connection after its calls.
+/// What becomes of a connection after its calls. The large variant is the usual one.
+#[allow(clippy::large_enum_variant)]
 enum Served {
     /// It is to be parked.
     Park(AppConnection),
