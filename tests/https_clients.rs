@@ -174,8 +174,7 @@ async fn go() -> Program {
 }
 
 /// Debian's packages of Apache's client.
-const JARS: &str =
-    "/usr/share/java/httpclient5.jar:/usr/share/java/httpcore5.jar:/usr/share/java/slf4j-api.jar";
+const JARS: &str = "/usr/share/java/httpclient5.jar:/usr/share/java/httpcore5.jar:/usr/share/java/httpcore5-h2.jar:/usr/share/java/slf4j-api.jar";
 
 async fn java() -> Program {
     static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();

@@ -151,7 +151,7 @@ public class App {
         byte[] code = post("/wxa/getwxacodeunlimit?access_token=" + token, "{\"scene\":\"a=1\"}");
         check(code[0] == (byte) 0xff && code[1] == (byte) 0xd8, "no picture");
         field("ticket", ask("/cgi-bin/ticket/getticket?type=jsapi&access_token=" + token));
-        String login = "appid=" + APPID + "&secret=" + SECRET + "&grant_type=authorization_code&js_code=code-" + number;
+        String login = "appid=" + APPID + "&secret=" + SECRET + "&grant_type=authorization_code&js_code=java-" + number;
         field("openid", ask("/sns/jscode2session?" + login));
     }
 

@@ -114,7 +114,7 @@ func round(token string, number int) {
 		log.Fatal("no picture")
 	}
 	field("ticket", get("/cgi-bin/ticket/getticket?type=jsapi&access_token="+token))
-	login := fmt.Sprintf("appid=%s&secret=%s&grant_type=authorization_code&js_code=code-%d", appid, secret, number)
+	login := fmt.Sprintf("appid=%s&secret=%s&grant_type=authorization_code&js_code=go-%d", appid, secret, number)
 	field("openid", get("/sns/jscode2session?"+login))
 }
 

@@ -84,7 +84,7 @@ async function aRound(token, number) {
   const code = await ask(`/wxa/getwxacodeunlimit?access_token=${token}`, '{"scene":"a=1"}');
   assert.strictEqual(code.readUInt16BE(0), 0xffd8);
   assert(JSON.parse(await ask(`/cgi-bin/ticket/getticket?access_token=${token}&type=jsapi`)).ticket);
-  const login = `appid=${APPID}&secret=${SECRET}&js_code=code-${number}&grant_type=authorization_code`;
+  const login = `appid=${APPID}&secret=${SECRET}&js_code=node-${number}&grant_type=authorization_code`;
   assert(JSON.parse(await ask(`/sns/jscode2session?${login}`)).openid);
 }
 
