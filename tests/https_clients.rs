@@ -15,8 +15,10 @@ use support::{
     APPID, PATIENCE, SECRET, Sidecar, Wechat,
     sdk::{check_app, finished, installed, while_tokens_end},
     sidecar::{command, temporary, written},
+    wechat::CORPID,
 };
 use tokio::{process::Command, sync::OnceCell, time::timeout};
+use wechat_sidecar::wechat::hosts::{WECHAT, WECOM};
 
 /// How many times an app makes all its calls.
 const ROUNDS: &str = "5";
@@ -41,21 +43,19 @@ struct Https {
 impl Https {
     async fn start(wechat: &Wechat) -> Self {
         let address = an_address();
-        let trust = temporary("trust");
+        let [trust, ca] = ["trust", "ca"].map(temporary);
         let flags = [
-            format!("--listen={address}:80"),
-            format!("--tls-listen={address}:443"),
-            format!("--trust-dir={}", trust.display()),
-            format!("--ca-dir={}", temporary("ca").display()),
+            ("--listen", format!("{address}:80")),
+            ("--tls-listen", format!("{address}:443")),
+            ("--trust-dir", trust.display().to_string()),
+            ("--ca-dir", ca.display().to_string()),
         ];
-        // The harness chooses a port unless it finds this flag as a word of its own.
-        let flags = flags
-            .iter()
-            .flat_map(|flag| flag.split('='))
-            .map(str::to_owned);
-        let flags: Vec<String> = flags.collect();
-        let names = wechat_sidecar::wechat::hosts::WECHAT;
-        let lines = names.map(|name| format!("{address} {name}\n")).concat();
+        let flags: Vec<_> = flags
+            .into_iter()
+            .flat_map(|(flag, value)| [flag.to_owned(), value])
+            .collect();
+        let names = WECHAT.into_iter().chain([WECOM]);
+        let lines: String = names.map(|name| format!("{address} {name}\n")).collect();
         Self {
             sidecar: started(wechat, &flags).await,
             flags,
@@ -79,9 +79,25 @@ impl Https {
     }
 }
 
+/// A sidecar with the account that the fake knows: WeChat's, or one of WeCom.
 async fn started(wechat: &Wechat, flags: &[String]) -> Sidecar {
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    Sidecar::with(wechat, &flags).await
+    let url = wechat.url();
+    let account = match wechat.is_wecom() {
+        true => format!("kind = 'wecom'\nname = 'app'\ncorpid = '{CORPID}'"),
+        false => format!("appid = '{APPID}'"),
+    };
+    let file = format!("[[accounts]]\n{account}\nsecret = '{SECRET}'\nupstream = '{url}'\n");
+    let mut command = command();
+    command.args([
+        "--log-level",
+        "trace",
+        "--config",
+        &written("account.toml", &file),
+    ]);
+    command.args(flags);
+    let sidecar = Sidecar::spawn(command, Some(wechat.clone())).await;
+    sidecar.until_ready().await;
+    sidecar
 }
 
 async fn variables(language: &str, trust: &Path) -> String {
@@ -227,6 +243,21 @@ async fn wechatpy_works_unchanged_over_https() {
         ..first
     };
     works(&second, &[]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Linux, root that may make mount namespaces, and Python with wechatpy"]
+async fn wechatpys_client_of_wecom_works_unchanged_over_https() {
+    let wecom = Wechat::wecom(&[SECRET]).await;
+    wecom.change_wecom(|rules| rules.early_end_chance = 0.2);
+    let https = Https::start(&wecom).await;
+    let program = python("wechatpy_enterprise_app.py");
+    let mut app = https.app(&program, &https.variables("python").await);
+    app.arg("10");
+    let output = finished(app).await;
+    check_app(&output, 50, &wecom, &https.sidecar).await;
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(out.contains("its token was sidecar-app"), "{out}");
 }
 
 #[tokio::test]
