@@ -138,6 +138,7 @@ public class App {
 
         byte[] picture = new byte[1_000_000];
         new Random().nextBytes(picture);
+        picture[0] = (byte) 0xff;
         ByteArrayOutputStream form = new ByteArrayOutputStream();
         String head = "--border\r\nContent-Disposition: form-data; name=\"media\"; filename=\"photo.jpg\"\r\n\r\n";
         form.write(head.getBytes(StandardCharsets.UTF_8));

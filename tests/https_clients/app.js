@@ -73,7 +73,7 @@ async function aRound(token, number) {
   const message = JSON.stringify({ touser: 'o1', text: `第 ${number} 天` });
   await ask(`/cgi-bin/message/custom/send?access_token=${token}`, message);
 
-  const picture = crypto.randomBytes(1_000_000);
+  const picture = Buffer.concat([Buffer.from([0xff, 0xd8]), crypto.randomBytes(1_000_000)]);
   const head = '--border\r\nContent-Disposition: form-data; name="media"; filename="photo.jpg"\r\n\r\n';
   const form = Buffer.concat([Buffer.from(head), picture, Buffer.from('\r\n--border--\r\n')]);
   const upload = `/cgi-bin/media/upload?access_token=${token}&type=image`;

@@ -55,7 +55,7 @@ function round_of_calls(string $token, int $number): void
     check(json_decode($followers)->count === 2, $followers);
     ask("/cgi-bin/message/custom/send?access_token=$token", json_encode(['touser' => 'o1', 'text' => "第 $number 天"]));
 
-    $picture = random_bytes(1_000_000);
+    $picture = "\xff\xd8" . random_bytes(1_000_000);
     $head = "--border\r\nContent-Disposition: form-data; name=\"media\"; filename=\"photo.jpg\"\r\n\r\n";
     $upload = "/cgi-bin/media/upload?access_token=$token&type=image";
     $uploaded = ask($upload, "$head$picture\r\n--border--\r\n", 'multipart/form-data; boundary=border');

@@ -35,7 +35,7 @@ sub round_of_calls {
     ask("/cgi-bin/user/get?access_token=$token") =~ /"count":2/ or die "no two followers";
     ask("/cgi-bin/message/custom/send?access_token=$token", encode_utf8(qq({"touser":"o1","text":"第 $number 天"})));
 
-    my $picture = join "", map { pack "N", int rand 2**32 } 1 .. 250_000;
+    my $picture = join "", "\xff\xd8", map { pack "N", int rand 2**32 } 1 .. 250_000;
     my $head    = qq(--border\r\nContent-Disposition: form-data; name="media"; filename="photo.jpg"\r\n\r\n);
     my $upload  = "/cgi-bin/media/upload?access_token=$token&type=image";
     my $form    = "$head$picture\r\n--border--\r\n";

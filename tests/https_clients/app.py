@@ -83,7 +83,7 @@ def a_round(send, token, number):
     message = json.dumps({"touser": "o1", "text": f"第 {number} 天"}).encode()
     asked(send, f"/cgi-bin/message/custom/send?access_token={token}", message)
 
-    picture = os.urandom(1_000_000)
+    picture = b"\xff\xd8" + os.urandom(1_000_000)
     head = b'--border\r\nContent-Disposition: form-data; name="media"; filename="photo.jpg"\r\n\r\n'
     form = head + picture + b"\r\n--border--\r\n"
     kind = "multipart/form-data; boundary=border"

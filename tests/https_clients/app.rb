@@ -28,7 +28,7 @@ def round(client, token, number)
   message = JSON.generate("touser" => "o1", "text" => "第 #{number} 天")
   ask(client, "/cgi-bin/message/custom/send?access_token=#{token}", message)
 
-  picture = SecureRandom.bytes(1_000_000)
+  picture = "\xff\xd8".b + SecureRandom.bytes(1_000_000)
   head = "--border\r\nContent-Disposition: form-data; name=\"media\"; filename=\"photo.jpg\"\r\n\r\n"
   form = head.b + picture + "\r\n--border--\r\n".b
   upload = "/cgi-bin/media/upload?access_token=#{token}&type=image"
