@@ -3,36 +3,20 @@
 mod support;
 
 use std::{
-    convert::Infallible,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
-    time::Duration,
+    process::Output,
 };
 
 use support::{
     APPID, Sidecar, Wechat,
+    sdk::{check_app, finished, installed, while_tokens_end},
     sidecar::{command, written},
     wechat::{CORPID, Call, SECRET},
 };
-use tokio::{process::Command, time::timeout};
-
-/// This is longer than the test takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(300);
+use tokio::process::Command;
 
 /// How many times an app makes all its calls.
 const DAYS: &str = "15";
-
-/// The folder in which `tests/run` installs the SDKs.
-fn installed(path: &str) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
-    let path = target.expect("a target folder").join("sdk").join(path);
-    assert!(
-        path.exists(),
-        "{} is missing: run tests/run, which installs the SDKs",
-        path.display()
-    );
-    path
-}
 
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -75,38 +59,12 @@ async fn work(mut app: Command, sidecar: &Sidecar) -> Output {
     app.arg(DAYS).env("SIDECAR", &sidecar.url);
     // Calls to absolute URLs, which bypass the sidecar, fail here and do not reach the real WeChat.
     app.env("HTTPS_PROXY", "http://127.0.0.1:9");
-    app.stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(PATIENCE, app.output())
-        .await
-        .expect("the app hangs");
-    output.unwrap_or_else(|error| panic!("the app cannot be started: {error}"))
-}
-
-/// Ends all tokens again and again, in both ways that WeChat has by turns. No token ends between the two sends of a
-/// call, because such a call cannot be healed. That holds because the app makes one call at a time, and the fake,
-/// which runs on this thread, receives no call between the check and the change.
-async fn end_tokens(wechat: &Wechat) -> Infallible {
-    let mut seen = 0;
-    for round in 0_u32.. {
-        let accepted = |calls: &[Call]| calls.last().is_some_and(|call| !call.refused);
-        let due = |calls: &[Call]| calls.len() >= seen + 3 && accepted(calls);
-        wechat.wait_until(|wechat| due(&wechat.calls())).await;
-        seen = wechat.calls().len();
-        if round.is_multiple_of(2) {
-            wechat.rotate()
-        } else {
-            wechat.expire()
-        }
-    }
-    unreachable!("apps end before numbers do");
+    finished(app).await
 }
 
 /// Runs an app to its end while all tokens end again and again.
 async fn work_while_tokens_end(app: Command, wechat: &Wechat, sidecar: &Sidecar) -> Output {
-    let output = tokio::select! {
-        output = work(app, sidecar) => output,
-        never = end_tokens(wechat) => match never {},
-    };
+    let output = while_tokens_end(wechat, work(app, sidecar)).await;
     let tokens = wechat.all_tokens().len();
     assert!(
         tokens > 50 || !output.status.success(),
@@ -117,32 +75,7 @@ async fn work_while_tokens_end(app: Command, wechat: &Wechat, sidecar: &Sidecar)
 
 /// Checks that the app saw no error, and WeChat no token but its own.
 async fn check(output: Output, wechat: &Wechat, sidecar: &Sidecar) {
-    let out = String::from_utf8_lossy(&output.stdout);
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{out}{err}\n{}", sidecar.log());
-    assert!(out.contains("without an error"), "{out}");
-    let (calls, tokens) = (wechat.calls(), wechat.all_tokens());
-    assert!(calls.len() > 200, "{}", calls.len());
-    for call in &calls {
-        let login = call.path() == "/sns/jscode2session";
-        let token = call.token.as_ref();
-        let its = token.is_some_and(|token| tokens.contains(token));
-        assert!(its != login, "{}", call.target);
-    }
-    // There is one ticket of each type, however often the app asks and however many tokens end.
-    assert!(wechat.all_tickets().len() <= 2);
-    let tickets = calls
-        .iter()
-        .filter(|call| call.path() == "/cgi-bin/ticket/getticket");
-    let tickets = tickets.filter(|call| !call.refused).count();
-    assert!(tickets <= 2, "{tickets} requests for tickets");
-    assert!(!wechat.saw_placeholder());
-    assert!(wechat.cut_short().is_empty() && wechat.malformed().is_empty());
-    // Each refused call was replayed once, and no other call was.
-    let refused = calls.iter().filter(|call| call.refused).count();
-    let replays = sidecar.metric("wechat_sidecar_replays_total").await;
-    assert!(refused > 0);
-    assert_eq!(replays, refused as f64);
+    check_app(&output, 200, wechat, sidecar).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ pub mod app;
 pub mod egress;
 pub mod redis;
 pub mod scripted;
+pub mod sdk;
 pub mod sidecar;
 pub mod signal;
 pub mod wechat;

@@ -169,6 +169,11 @@ impl Wechat {
         change(&mut self.state().behaviour);
     }
 
+    /// Whether it is WeCom.
+    pub fn is_wecom(&self) -> bool {
+        self.state().wecom.is_some()
+    }
+
     /// Changes the rules of WeCom.
     pub fn change_wecom(&self, change: impl FnOnce(&mut WecomRules)) {
         if let Some(wecom) = &mut self.state().wecom {
