@@ -83,8 +83,11 @@ pub(super) fn add(pod: &mut Value, is_native: bool, status: &mut HttpsStatus) ->
             if name == CONTAINER || is_stranger(&name) || status.containers.contains_key(&name) {
                 continue;
             }
-            list(container, "volumeMounts")
-                .push(json!({ "name": TRUST_VOLUME, "mountPath": TRUST_FOLDER, "readOnly": true }));
+            let mount =
+                json!({ "name": TRUST_VOLUME, "mountPath": TRUST_FOLDER, "readOnly": true });
+            if !items(container, "/volumeMounts").contains(&mount) {
+                list(container, "volumeMounts").push(mount);
+            }
             let given = give(container, &status.trust_env);
             warnings.extend(given.warnings(&name));
             if given.appended {
