@@ -251,6 +251,17 @@ def native_job(world):
     return f"{said['succeeded']} calls, the pod ended {took:.1f} s after its app"
 
 
+def accounts_job(world):
+    """A sidecar serves the accounts of a ConfigMap, whose secrets are keys of the Secret."""
+    wanted = {"accounts": "config-map", "config-map": "wechat-accounts"}
+    pod = world.run(world.inject(plain("Job", annotations=wanted, CALLS="5")))
+    until_over(pod)
+    said, _ = check_no_call_lost(world, pod)
+    assert "WECHAT_APPID" not in pod[SIDECAR].process.spec["env"]
+    check_healthy(pod)
+    return f"{said['succeeded']} calls"
+
+
 def classic_job(world):
     """A Job's pod with a classic sidecar ends when its app asks the sidecar to."""
     goodbye = f"http://127.0.0.1:{ADMIN_PORT}/quitquitquit"
@@ -272,6 +283,7 @@ ALL = {
     "native-drains": native_drains,
     "native-overstayed": native_overstayed,
     "native-job": native_job,
+    "accounts-in-a-config-map": accounts_job,
     "classic-start": classic_start,
     "classic-drains": classic_drains,
     "classic-job": classic_job,
