@@ -31,6 +31,8 @@ ARG SIDECAR_BUILD_COMMIT=unknown
 RUN touch src/lib.rs src/main.rs \
     && pgo/build \
     && target/release/wechat-sidecar --version
+# Volumes that are mounted there belong to the image's user then: for --ca-dir and --trust-dir.
+RUN mkdir -p folders/wechat-sidecar folders/wechat-trust
 
 FROM ${BASE}
 ARG SIDECAR_BUILD_COMMIT=unknown
@@ -40,6 +42,7 @@ LABEL org.opencontainers.image.title="wechat-sidecar" \
       org.opencontainers.image.revision="${SIDECAR_BUILD_COMMIT}" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /build/target/release/wechat-sidecar /usr/local/bin/wechat-sidecar
+COPY --from=build --chown=65532:65532 /build/folders /var/lib
 USER 65532:65532
 # For Docker; Kubernetes has probes of its own. It asks the admin port.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

@@ -89,7 +89,7 @@ impl Demo {
             trust: TrustFiles::default(),
         })?;
         let app = App::bind(config, None).await?;
-        let (listening, _) = app.addresses().next().ok_or("it listens nowhere")?;
+        let (listening, _) = app.listeners().next().ok_or("it listens nowhere")?;
         let (sidecar, admin) = (format!("http://{listening}"), app.admin()?);
         tokio::spawn(app.run(pending()));
 

@@ -23,10 +23,9 @@ use refused_endpoints::RefusedEndpoints;
 use crate::{
     client::pools::UpstreamKey,
     metrics::AccountMetrics,
-    net::origin,
     secret::SecretSource,
     token::{PLACEHOLDER, keeper::Keeper, source::AccountSource, ticket::Tickets},
-    wechat::{api::Api, endpoint},
+    wechat::{api::Api, endpoint, hosts},
 };
 
 /// AppIDs and corpids have 18 characters. A corpsecret, which may be given by mistake, has 43.
@@ -90,7 +89,7 @@ impl Account {
 
     /// Whether its calls go to `host`: that of its own upstream, or WeCom's.
     pub fn has_host(&self, host: &str) -> bool {
-        if self.api == Api::Wecom && host.eq_ignore_ascii_case(origin::WECOM_HOST) {
+        if self.api == Api::Wecom && host.eq_ignore_ascii_case(hosts::WECOM) {
             return true;
         }
         let upstream = self.upstream.as_ref();

@@ -3,6 +3,7 @@
 mod accounts;
 mod problems;
 mod reloads;
+mod revoke;
 mod status;
 mod status_page;
 
@@ -44,6 +45,8 @@ pub struct Admin {
     pub log: Option<Log>,
     /// Ends the process when notified, if that is allowed.
     pub shutdown: Option<Arc<Notify>>,
+    /// Whether tokens may be revoked.
+    pub enable_revoke: bool,
     /// Names that are accepted in `Host`, in addition to loopback names.
     pub allow_hosts: Vec<String>,
     /// The last reload of the configuration.
@@ -105,6 +108,8 @@ GET  /status.json
                  loopback only: all that the page shows, which a browser gets at / from this machine
 GET  /accounts   loopback only: what is wrong; each account's token, its age and expiry; how the configuration was read
 GET  /log-level  loopback only: the level of the log; PUT sets it
+POST /revoke     loopback only, with --enable-revoke: revoke the token of the default account, or of ?account=; GET says how
+                 that is done, and how far it is
 POST /shutdown   loopback only, with --enable-shutdown: drain and exit (/quitquitquit is the same)
 ";
 
@@ -183,10 +188,15 @@ impl Admin {
                 None => text(StatusCode::NOT_FOUND, "the log of this process is not ours"),
             },
             ("/log-level", &Method::PUT) => self.set_log_level(body).await,
-            ("/shutdown" | "/quitquitquit", &Method::POST) => self.shut_down(),
-            ("/accounts" | "/status.json" | "/log-level" | "/shutdown" | "/quitquitquit", _) => {
-                text(StatusCode::METHOD_NOT_ALLOWED, "see GET /")
+            ("/revoke", method) if get || *method == Method::POST => {
+                self.revoke(method, head.uri.query()).await
             }
+            ("/shutdown" | "/quitquitquit", &Method::POST) => self.shut_down(),
+            (
+                "/accounts" | "/status.json" | "/log-level" | "/revoke" | "/shutdown"
+                | "/quitquitquit",
+                _,
+            ) => text(StatusCode::METHOD_NOT_ALLOWED, "see GET /"),
             _ => text(StatusCode::NOT_FOUND, "see GET /"),
         }
     }
@@ -200,11 +210,7 @@ impl Admin {
     }
 
     fn ready(&self, query: Option<&str>) -> HostReply {
-        let wanted = query.into_iter().flat_map(|query| query.split('&'));
-        let account = wanted
-            .filter_map(|pair| pair.strip_prefix("account="))
-            .next();
-        match self.readiness(account) {
+        match self.readiness(account_in(query)) {
             Ok(()) => text(StatusCode::OK, "ok"),
             Err((status, reason)) => text(status, &reason),
         }
@@ -217,22 +223,10 @@ impl Admin {
         if self.drain.is_leaving() {
             return Err(unready("the process is about to end".to_owned()));
         }
-        let accounts = self.directory.now();
-        let account = match word.map(|word| accounts.find(word)) {
-            None => accounts.default_account(),
-            Some(Lookup::One(account)) => Some(account),
-            Some(Lookup::Ambiguous) => {
-                let reason = "several accounts share this corpid: ask by name".to_owned();
-                return Err((StatusCode::NOT_FOUND, reason));
-            }
-            Some(Lookup::Unknown) => {
-                let reason = format!("no such account; there are: {}", accounts.names());
-                return Err((StatusCode::NOT_FOUND, reason));
-            }
-        };
-        if let Some(account) = account {
-            return why_unready(account).map_or(Ok(()), |why| Err(unready(why)));
+        if let Some(account) = self.account_named(word)? {
+            return why_unready(&account).map_or(Ok(()), |why| Err(unready(why)));
         }
+        let accounts = self.directory.now();
         // Without a default, one account with a token is enough.
         let mut reason = "there is no account".to_owned();
         for account in accounts.iter() {
@@ -242,6 +236,21 @@ impl Admin {
             }
         }
         Err(unready(reason))
+    }
+
+    /// The account `word`, an AppID or name, or else the default account, if there is one.
+    fn account_named(
+        &self,
+        word: Option<&str>,
+    ) -> Result<Option<Arc<Account>>, (StatusCode, String)> {
+        let accounts = self.directory.now();
+        let reason = match word.map(|word| accounts.find(word)) {
+            None => return Ok(accounts.default_account().cloned()),
+            Some(Lookup::One(account)) => return Ok(Some(account.clone())),
+            Some(Lookup::Ambiguous) => "several accounts share this corpid: ask by name".to_owned(),
+            Some(Lookup::Unknown) => format!("no such account; there are: {}", accounts.names()),
+        };
+        Err((StatusCode::NOT_FOUND, reason))
     }
 
     fn all_tried(&self) -> bool {
@@ -304,6 +313,12 @@ impl Admin {
             ),
         }
     }
+}
+
+/// The account that a query asks about.
+fn account_in(query: Option<&str>) -> Option<&str> {
+    let mut pairs = query.into_iter().flat_map(|query| query.split('&'));
+    pairs.find_map(|pair| pair.strip_prefix("account="))
 }
 
 fn is_loopback(address: SocketAddr) -> bool {

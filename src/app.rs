@@ -2,6 +2,7 @@
 
 mod accounts;
 mod first_line;
+mod local_ca;
 pub(crate) mod open_files;
 mod problem_watch;
 mod reload;
@@ -22,15 +23,19 @@ use crate::{
     account::AccountFactory,
     admin::{Admin, Limits, Reloads},
     body::budget::ByteBudget,
+    ca::{Authority, CaError},
     client::{self, api::ClientError, pools::Pools},
     config::Config,
     log::Log,
     metrics::Metrics,
-    net::connector::{Connector, DialError},
+    net::{
+        connector::{Connector, DialError},
+        tls::ServerCertificates,
+    },
     proxy::Proxy,
     record::Recorder,
     rt::signals::{Signals, hangup},
-    server::{Drain, ListenAddr, Listener, Workers},
+    server::{Drain, ListenAddr, Listener, Speaks, Workers},
     token::source::{api, redis::Redis},
     traces::TraceExport,
 };
@@ -52,6 +57,8 @@ pub struct App {
     connector: Arc<Connector>,
     client: api::Client,
     metrics: Arc<Metrics>,
+    /// The local CA, if there is one.
+    authority: Option<Arc<Authority>>,
     /// SIGHUP, if it was taken over already.
     hangup: Option<Signal>,
 }
@@ -80,6 +87,9 @@ pub enum StartError {
         #[source]
         error: io::Error,
     },
+    /// There is no local CA, or apps cannot trust it.
+    #[error("the local CA: {0}")]
+    LocalCa(#[from] CaError),
     /// The client for token requests cannot be built.
     #[error("upstream: {0}")]
     Client(#[source] ClientError),
@@ -114,22 +124,26 @@ impl App {
     pub async fn bind(config: Config, log: Option<Log>) -> Result<Self, StartError> {
         config.connect.dns.start();
         let mut listeners = Vec::new();
-        let common = config.listen.iter().map(|address| (address, None));
+        let http = config.listen.iter();
+        let http = http.map(|address| (address, Speaks::Http, None));
+        let https = config.tls_listen.iter();
+        let https = https.map(|address| (address, Speaks::Https, None));
         let own = config.accounts.iter().flat_map(|account| {
             let id = Some(account.id().to_owned());
             let addresses = account.listen.iter();
-            addresses.map(move |address| (address, id.clone()))
+            addresses.map(move |address| (address, Speaks::Http, id.clone()))
         });
-        for (address, account) in common.chain(own) {
-            let bound = Listener::bind(address).await;
+        for (address, speaks, account) in http.chain(https).chain(own) {
+            let bound = Listener::bind(address, speaks).await;
             listeners.push(Bound {
-                listener: bound.map_err(|error| cannot_listen("listen", address, error))?,
+                listener: bound.map_err(|error| cannot_listen(speaks.key(), address, error))?,
                 address: address.clone(),
                 account,
             });
         }
         let admin = TcpListener::bind(config.admin).await;
         let admin = admin.map_err(|error| cannot_listen("admin", config.admin, error))?;
+        let authority = local_ca::open(&config)?;
         let metrics = Arc::new(Metrics::default());
         let client = api::client(&config.connect, metrics.clone()).map_err(StartError::Client)?;
         let connector = Connector::new(config.connect.clone()).map_err(StartError::Connector)?;
@@ -141,21 +155,26 @@ impl App {
             admin,
             client,
             metrics,
+            authority,
             hangup: None,
         })
     }
 
-    /// The addresses that apps connect to, with the ports that the system chose, and the account whose calls come in
-    /// there, if it is only one.
-    pub fn addresses(&self) -> impl Iterator<Item = (&ListenAddr, Option<&str>)> {
+    /// The listeners of apps, with the ports that the system chose, and the account whose calls come in there, if it is only
+    /// one.
+    pub fn listeners(&self) -> impl Iterator<Item = (&Listener, Option<&str>)> {
         let bound = self.listeners.iter();
-        bound.map(|bound| (bound.listener.address(), bound.account.as_deref()))
+        bound.map(|bound| (&bound.listener, bound.account.as_deref()))
     }
 
-    /// The addresses of all accounts.
+    /// The addresses of all accounts, for plain HTTP.
     fn common_addresses(&self) -> Vec<ListenAddr> {
-        let common = self.addresses().filter(|(_, account)| account.is_none());
-        common.map(|(address, _)| address.clone()).collect()
+        let common = self
+            .listeners()
+            .filter(|(listener, account)| account.is_none() && listener.speaks() == Speaks::Http);
+        common
+            .map(|(listener, _)| listener.address().clone())
+            .collect()
     }
 
     /// The address of the admin port.
@@ -191,27 +210,23 @@ impl App {
 
     /// Starts workers that serve the accounts, opens the listeners, and accepts shutdown requests at the admin port.
     async fn start(self, shutdown: &Arc<Notify>) -> Result<Running, StartError> {
-        let listen = self.common_addresses();
-        let (config, metrics) = (self.config, self.metrics);
+        let (listen, config, metrics) = (self.common_addresses(), self.config, self.metrics);
         let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
-        let factory = AccountFactory::new(
-            self.client,
-            self.connector.clone(),
-            config.token_wait,
-            metrics.clone(),
-        );
-        let mut accounts = ServedAccounts::new(
-            &config.accounts,
-            factory.with_store(store(&config)),
-            config.server.max_connections,
-        )?;
+        let factory = factory(self.client, self.connector.clone(), &config, &metrics);
+        let most = config.server.max_connections;
+        let mut accounts = ServedAccounts::new(&config.accounts, factory, most)?;
         let directory = accounts.directory().clone();
-        let mut tasks = watches(&config, &directory, &metrics, self.log.clone());
+        let authority = self.authority;
+        let log = self.log.clone();
+        let mut tasks = watches(&config, &directory, &metrics, log, authority.clone());
         let hangup = self.hangup.map_or_else(hangup, Ok);
         let source = ConfigSource::new(&config, hangup.map_err(StartError::Signals)?).await;
         let traces = trace_export(&config, &metrics)?;
         let recorder = recorder(self.log.as_ref(), traces.as_ref());
-        let workers = Workers::start(config.server, &drain, &metrics, || {
+        let certificates = authority
+            .clone()
+            .map(|ca| ca as Arc<dyn ServerCertificates>);
+        let workers = Workers::start(config.server, &drain, &metrics, certificates, || {
             let upstream = each_workers(config.upstream, config.server.workers);
             let pools = Pools::new(self.connector.clone(), upstream, metrics.clone());
             let mut options = config.proxy.clone();
@@ -228,6 +243,7 @@ impl App {
             drain: drain.clone(),
             log: self.log,
             shutdown: config.enable_shutdown.then(|| shutdown.clone()),
+            enable_revoke: config.enable_revoke,
             allow_hosts: config.proxy.guard.allow_hosts.clone(),
             readings: reloads.clone(),
             limits: limits(&config),
@@ -246,6 +262,7 @@ impl App {
             metrics,
             reloads,
             traces,
+            authority,
             _common: common,
             _tasks: tasks,
         })
@@ -267,6 +284,17 @@ fn trace_export(
 fn recorder(log: Option<&Log>, traces: Option<&TraceExport>) -> Option<Recorder> {
     let access = log.and_then(|log| log.access.clone());
     Recorder::new(access, traces.map(|export| export.tracer.clone()))
+}
+
+/// Opens accounts.
+fn factory(
+    client: api::Client,
+    connector: Arc<Connector>,
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> AccountFactory {
+    let factory = AccountFactory::new(client, connector, config.token_wait, metrics.clone());
+    factory.with_store(store(config))
 }
 
 /// The store in which replicas share tokens, if there is one.
@@ -328,11 +356,10 @@ pub async fn serve(mut config: Config, log: Log, signals: Signals) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    for (address, account) in app.addresses() {
-        match account {
-            None => tracing::info!(%address, "listening"),
-            Some(account) => tracing::info!(account, %address, "listening"),
-        }
+    for (listener, account) in app.listeners() {
+        let address = listener.address();
+        let tls = (listener.speaks() == Speaks::Https).then_some(true);
+        tracing::info!(account, %address, tls, "listening");
     }
     if let Ok(address) = app.admin() {
         tracing::info!(%address, "admin");

@@ -5,6 +5,7 @@
 
 mod admin_client;
 pub mod args;
+pub mod ca;
 pub mod call;
 pub mod check;
 pub mod explain;
@@ -15,6 +16,7 @@ pub mod operation;
 pub mod output;
 mod probe;
 pub mod process;
+mod revoke;
 
 use std::{io, net::SocketAddr, process::ExitCode};
 
@@ -59,7 +61,11 @@ pub fn run(invocation: Invocation, mut process: Process) -> Result<ExitCode, Con
         Operation::Wait { until, timeout } => {
             process.block_on(probe::wait(admin_port(flags)?, until, timeout))
         }
+        Operation::Revoke(options) => {
+            process.block_on(revoke::revoke(options, admin_port(flags)?))?
+        }
         Operation::Shutdown => process.block_on(probe::shutdown(admin_port(flags)?)),
+        Operation::Ca(output) => ca::ca(output, &Sources::of_process_lossy(flags))?,
         Operation::Explain(options) => explain::explain(&options),
         Operation::Completions(shell) => manual::completions(args::shown(), shell),
         Operation::Man(pages) => manual::man(args::shown(), &pages),

@@ -14,6 +14,7 @@ mod file;
 pub mod fuzz;
 pub mod keys;
 mod layers;
+mod local_ca;
 mod network;
 mod secrets;
 mod settings;
@@ -37,6 +38,7 @@ pub use app_ports::{AppPorts, listen_address};
 pub use error::{ConfigError, Provenance};
 use keys::Id;
 use layers::{Gathered, Reading};
+pub use local_ca::{LocalCa, RootPlaces};
 pub use secrets::is_about_an_open_file;
 use settings::Settings;
 
@@ -69,10 +71,14 @@ pub struct Config {
     pub accounts: Vec<account::Options>,
     /// The addresses that apps connect to.
     pub listen: Vec<server::ListenAddr>,
+    /// The addresses that apps connect to by https.
+    pub tls_listen: Vec<server::ListenAddr>,
     /// The address of the admin port.
     pub admin: SocketAddr,
     /// Whether `POST /shutdown` works.
     pub enable_shutdown: bool,
+    /// Whether `POST /revoke` works.
+    pub enable_revoke: bool,
     /// The store in which replicas share tokens.
     pub store: Option<redis::Options>,
     /// How WeChat is connected.
@@ -91,6 +97,8 @@ pub struct Config {
     pub token_wait: Duration,
     /// The collector of traces, if there is one.
     pub traces: Option<TraceOptions>,
+    /// The local CA.
+    pub local_ca: LocalCa,
     /// The format and the levels of the log.
     pub log: log::Options,
     /// Warnings about settings that are allowed but unwise.
@@ -167,8 +175,10 @@ impl Config {
         warnings.extend(store::advise(store.as_ref(), &accounts).map(str::to_owned));
         Ok(Self {
             listen: network::listen(&settings)?,
+            tls_listen: network::tls_listen(&settings)?,
             admin: network::admin(&settings)?,
             enable_shutdown: settings.switch(Id::EnableShutdown)?,
+            enable_revoke: settings.switch(Id::EnableRevoke)?,
             proxy: proxy(&settings, &mut warnings)?,
             replay_memory: replay_memory(&settings, memory_limit(), &mut warnings)?,
             server: server(&settings, idle_timeout)?,
@@ -176,6 +186,7 @@ impl Config {
             shutdown_delay: settings.value(Id::ShutdownDelay, parse::pause)?,
             token_wait: TOKEN_WAIT,
             traces,
+            local_ca: local_ca::local_ca(&settings, &accounts, &connect)?,
             log: log(&settings)?,
             accounts,
             store,

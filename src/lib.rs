@@ -40,6 +40,9 @@ pub mod body;
 
 pub mod client;
 
+// The local CA, which apps trust that call WeChat by https.
+pub mod ca;
+
 // Where the spans of calls go.
 pub mod traces;
 

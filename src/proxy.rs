@@ -225,6 +225,7 @@ impl Proxy {
     ) -> Result<(Call<'a>, CallBody), ProxyError> {
         let is_upstream = |host: &str| self.directory.now().has_host(host);
         let guard = &self.options.guard;
+        guard.check_tls(head, &listener.tls)?;
         guard.check(head, listener.exposure, &is_upstream)?;
         if let Some(call) = Call::of(head, listener, &self.directory.now(), BodyAppid::Unread)? {
             return Ok((call, CallBody::Unread(body)));

@@ -11,6 +11,7 @@ mod framing_check;
 mod framing_reader;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod handshake;
 mod last_reply;
 mod listener;
 mod request_line;
@@ -33,7 +34,7 @@ use std::{
 use tokio::{sync::watch as signal, task::coop::has_budget_remaining, time::Duration};
 
 pub use crate::net::listen_addr::ListenAddr;
-pub use listener::{Listener, SocketOwner};
+pub use listener::{Listener, SocketOwner, Speaks};
 pub use worker::Workers;
 
 /// The options of the server.

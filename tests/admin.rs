@@ -111,9 +111,15 @@ async fn the_log_level_changes_while_it_runs() {
 #[tokio::test]
 async fn a_stranger_reads_probes_and_metrics_at_most() {
     let wechat = Wechat::calm().await;
+    let open = [
+        "--admin",
+        "0.0.0.0:0",
+        "--enable-shutdown",
+        "--enable-revoke",
+    ];
     let (local, open) = (
         Sidecar::start(&wechat).await,
-        Sidecar::with(&wechat, &["--admin", "0.0.0.0:0", "--enable-shutdown"]).await,
+        Sidecar::with(&wechat, &open).await,
     );
     let probes = ["/livez", "/readyz", "/startupz", "/healthz", "/metrics"];
     for header in [
@@ -124,7 +130,7 @@ async fn a_stranger_reads_probes_and_metrics_at_most() {
     ] {
         for path in probes
             .into_iter()
-            .chain(["/accounts", "/log-level", "/shutdown"])
+            .chain(["/accounts", "/log-level", "/revoke", "/shutdown"])
         {
             assert_eq!(
                 status(&local, "GET", path, header, "127.0.0.1").await,
@@ -138,10 +144,9 @@ async fn a_stranger_reads_probes_and_metrics_at_most() {
                 "{path} {header}"
             );
         }
-        assert_eq!(
-            status(&open, "POST", "/shutdown", header, "127.0.0.1").await,
-            403
-        );
+        for path in ["/shutdown", "/revoke"] {
+            assert_eq!(status(&open, "POST", path, header, "127.0.0.1").await, 403);
+        }
     }
     // A peer at an address other than loopback is refused, whatever its Host header says.
     let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
@@ -159,6 +164,7 @@ async fn a_stranger_reads_probes_and_metrics_at_most() {
             ("PUT", "/log-level"),
             ("POST", "/shutdown"),
             ("POST", "/quitquitquit"),
+            ("POST", "/revoke"),
         ] {
             assert_eq!(
                 status(&open, method, path, "Host: localhost", &own).await,
@@ -275,11 +281,13 @@ async fn a_question_at_the_port_for_calls_is_no_success_and_nothing_is_sent() {
             &["wait", "--timeout", "1s"],
             &["wait", "--started", "--timeout", "1s"],
             &["shutdown"],
+            &["revoke", "--yes"],
         ] {
             let mut command = support::sidecar::command();
             let output = command.args(["--admin", &calls]).args(words).output();
             let output = output.await.unwrap();
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said).into_owned();
             assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
             assert!(said.contains("port for calls"), "{words:?}: {said}");
         }

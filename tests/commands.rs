@@ -126,6 +126,7 @@ fn the_help_of_a_small_subcommand_shows_what_it_looks_at() {
         ("call", 15),
         ("health", 3),
         ("wait", 5),
+        ("revoke", 5),
         ("shutdown", 3),
         ("check", 21),
         ("explain", 3),
@@ -136,7 +137,7 @@ fn the_help_of_a_small_subcommand_shows_what_it_looks_at() {
         let flags = help.lines().filter(is_flag).count();
         assert!(flags <= most, "{name} shows {flags} flags: {help}");
     }
-    for name in ["call", "health", "wait", "shutdown", "check"] {
+    for name in ["call", "health", "wait", "revoke", "shutdown", "check"] {
         let help = printed(&[name, "--help"]);
         assert!(
             help.contains("--admin") && help.contains("--config"),

@@ -19,7 +19,7 @@ async fn broken(cause: Cause, at: u64, for_good: bool, taken: bool) -> bool {
     let replica = &replicas[0];
     let token = match cause {
         Cause::Missing => None,
-        Cause::Renewal | Cause::Refusal => Some(replica.token().await),
+        Cause::Renewal | Cause::Refusal | Cause::Revoke => Some(replica.token().await),
     };
     // The replica now knows of another one.
     replicas[1].token().await;
@@ -43,6 +43,14 @@ async fn broken(cause: Cause, at: u64, for_good: bool, taken: bool) -> bool {
                 matches!(replaced, Ok(Replacement::Another(_))),
                 "{replaced:?}"
             );
+        }
+        Some(token) if cause == Cause::Revoke => {
+            assert_eq!(replica.keeper.revoke(), Ok(true));
+            let mut latest = replica.keeper.revocation();
+            let ended =
+                latest.wait_for(|latest| latest.as_ref().is_some_and(|one| !one.is_running()));
+            assert_eq!(ended.await.unwrap().as_ref().unwrap().ended, Some(Ok(())));
+            assert!(!replica.token().await.is(token));
         }
         Some(_) => {
             replica.value().await;

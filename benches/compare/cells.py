@@ -19,11 +19,12 @@ class Cell:
         self.kinds, self.needed = kinds, needed or kinds
 
 
-def stand(kinds, cores, tls, workers, roomy=False):
+def stand(kinds, cores, tls, workers, roomy=False, apps_tls=False):
     """An upstream and the proxies before it, for one core each or for all cores."""
     upstream = Upstream(LOAD_CORE if cores == 1 else None, workers=2)
     pin = PROXY_CORE if cores == 1 else None
-    return upstream, {kind: Proxy(kind, upstream, tls, workers, pin, roomy=roomy) for kind in kinds}
+    proxies = {kind: Proxy(kind, upstream, tls, workers, pin, roomy=roomy, apps_tls=apps_tls) for kind in kinds}
+    return upstream, proxies
 
 
 def leave(upstream, proxies):
@@ -32,11 +33,11 @@ def leave(upstream, proxies):
     upstream.stop()
 
 
-def throughput(kinds, short, cores=1, tls=True, path=POST, body=200, connections=64):
+def throughput(kinds, short, cores=1, tls=True, path=POST, body=200, connections=64, apps_tls=False):
     """CPU a request and requests a second; the proxies take turns."""
     # Short turns: the two of a pair shall fall into the same slow or fast minute of the machine.
     repetitions, seconds = (3 if short else 15), 1
-    upstream, proxies = stand(kinds, cores, tls, cores)
+    upstream, proxies = stand(kinds, cores, tls, cores, apps_tls=apps_tls)
     pin = LOAD_CORE if cores == 1 else None
     seen = {kind: {"cpu_us": [], "per_second": [], "errors": 0} for kind in kinds}
     try:
@@ -187,6 +188,15 @@ CELLS = [
         throughput,
         needed=[SIDECAR, NGINX, RELAY],
         tls=False,
+    ),
+    Cell(
+        "https-1",
+        "POST 200 B, 64 connections, TLS on both sides, 1 core",
+        [10],
+        [SIDECAR, NGINX, ENVOY],
+        throughput,
+        needed=[SIDECAR, NGINX],
+        apps_tls=True,
     ),
     Cell("rate-2000", "POST 200 B at 2,000/s, TLS, 2 cores", [5], ALL, latency, needed=[SIDECAR, NGINX], rate=2000),
     Cell("rate-8000", "POST 200 B at 8,000/s, TLS, 2 cores", [5], ALL, latency, needed=[SIDECAR, NGINX], rate=8000),

@@ -19,7 +19,7 @@ def arguments():
     parser.add_argument("--short", action="store_true", help="fewer and shorter repetitions: at most five minutes")
     parser.add_argument("--full", action="store_true", help="the default")
     parser.add_argument(
-        "--only", nargs="+", metavar="FIGURE", default=[], help="figures (1 to 9) or cells by name; writes no results"
+        "--only", nargs="+", metavar="FIGURE", default=[], help="figures (1 to 10) or cells by name; writes no results"
     )
     parser.add_argument("--list", action="store_true", help="names the cells")
     return parser.parse_args()

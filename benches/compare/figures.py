@@ -56,6 +56,8 @@ FIGURES = [
     Figure(8, "RSS with 9,000 busy connections vs nginx", "busy", "rss_mb", 1.0, 0.85, NGINX),
     Figure(9, "User instructions a request", "counts", "instructions", 38_000, 20_000),
     Figure(9, "System calls a request", "counts", "syscalls", 4.4, 4.2),
+    cpu(10, "TLS on both sides", "https-1", NGINX, 0.95, 0.80),
+    cpu(10, "TLS on both sides", "https-1", ENVOY, 0.45, 0.35),
 ]
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -18,10 +19,22 @@ ROOMY = ["--max-connections", "9500", "--max-upstream", "9500"]
 
 
 class Proxy:
-    """One proxy in front of `upstream`, over TLS or not."""
+    """One proxy in front of `upstream`, over TLS or not; with `apps_tls`, apps call it over TLS, too."""
 
-    def __init__(self, kind, upstream, tls=True, workers=1, cores=None, under=(), roomy=False, wait=True, flags=()):
-        self.kind, self.workers, self.tls, self.upstream = kind, workers, tls, upstream
+    def __init__(
+        self,
+        kind,
+        upstream,
+        tls=True,
+        workers=1,
+        cores=None,
+        under=(),
+        roomy=False,
+        wait=True,
+        flags=(),
+        apps_tls=False,
+    ):
+        self.kind, self.workers, self.tls, self.upstream, self.apps_tls = kind, workers, tls, upstream, apps_tls
         self.port = free_port()
         self.to = upstream.tls if tls else upstream.plain
         self.ca = upstream.ca
@@ -41,7 +54,12 @@ class Proxy:
             return False
 
     def get(self, target):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        if self.apps_tls:
+            # Whether it can be trusted is another test.
+            unchecked = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=unchecked)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET", target)
             reply = connection.getresponse()
@@ -50,7 +68,11 @@ class Proxy:
             connection.close()
 
     def url(self, path):
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{'https' if self.apps_tls else 'http'}://127.0.0.1:{self.port}{path}"
+
+    def own_certificate(self):
+        """The certificate that the peers show to apps: one of P-256, as the sidecar's are."""
+        return self.upstream.certificates / "cert.pem", self.upstream.certificates / "key.pem"
 
     def stop(self):
         # pingora takes SIGTERM for a request to drain, which takes it minutes.
@@ -68,7 +90,10 @@ class Proxy:
         admin = free_port()
         self.admin = admin
         scheme = "https" if self.tls else "http"
-        command = [sidecar_binary(), "--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{admin}"]
+        plain = free_port() if self.apps_tls else self.port
+        command = [sidecar_binary(), "--listen", f"127.0.0.1:{plain}", "--admin", f"127.0.0.1:{admin}"]
+        if self.apps_tls:
+            command += ["--tls-listen", f"127.0.0.1:{self.port}"]
         command += ["--upstream", f"{scheme}://127.0.0.1:{self.to}", "--workers", self.workers]
         if self.tls:
             command += ["--upstream-ca", self.ca]
@@ -82,6 +107,11 @@ class Proxy:
             proxy_ssl_trusted_certificate {self.ca};
             proxy_ssl_name localhost;
             proxy_ssl_server_name on;"""
+        certificate, key = self.own_certificate()
+        own = f"""
+        ssl_certificate {certificate};
+        ssl_certificate_key {key};
+        ssl_protocols TLSv1.2 TLSv1.3;"""
         text = f"""
 user root;
 worker_processes {self.workers};
@@ -108,7 +138,8 @@ http {{
         keepalive_timeout 1h;
     }}
     server {{
-        listen 127.0.0.1:{self.port} backlog=4096;
+        listen 127.0.0.1:{self.port} {"ssl " if self.apps_tls else ""}backlog=4096;
+        {own if self.apps_tls else ""}
         location / {{
             set $args "$args${{mark}}access_token={TOKEN}";
             proxy_pass {"https" if self.tls else "http"}://wechat;
@@ -162,6 +193,17 @@ backend wechat
             alpn_protocols: [http/1.1]
             tls_params: {{ tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3 }}
             validation_context: {{ trusted_ca: {{ filename: "{self.ca}" }} }}"""
+        certificate, key = self.own_certificate()
+        own = f"""
+          transport_socket:
+            name: tls
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+              common_tls_context:
+                alpn_protocols: [http/1.1]
+                tls_certificates:
+                  - certificate_chain: {{ filename: "{certificate}" }}
+                    private_key: {{ filename: "{key}" }}"""
         http_type = "type.googleapis.com/envoy.extensions.filters"
         text = f"""
 static_resources:
@@ -191,7 +233,7 @@ static_resources:
                           - append: {{ record: {{ key: access_token, value: "{TOKEN}" }} }}
                   - name: router
                     typed_config:
-                      "@type": {http_type}.http.router.v3.Router
+                      "@type": {http_type}.http.router.v3.Router{own if self.apps_tls else ""}
   clusters:
     - name: wechat
       type: STATIC

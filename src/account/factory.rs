@@ -19,6 +19,7 @@ use crate::{
             api::{ApiClient, Client},
             file::TokenFile,
             redis::Redis,
+            revocation::ForcedRefreshes,
             shared::Shared,
             token_server::TokenServer,
             wechat::{TokenApi, Wechat},
@@ -103,7 +104,7 @@ impl Options {
 
     /// Wraps `source` so that replicas share its tokens, if there is a store. WeChat's classic token is
     /// shared because each fetch revokes the tokens of the others, and WeCom's because all replicas
-    /// would fetch the same one. WeChat's stable token needs no store.
+    /// would fetch the same one. WeChat's stable token needs no store, except to count forced refreshes.
     fn shared(
         &self,
         source: AccountSource,
@@ -121,6 +122,10 @@ impl Options {
             }
             AccountSource::Wecom(wecom) => {
                 AccountSource::SharedWecom(Shared::new(wecom, slot, daily, metrics))
+            }
+            AccountSource::Wechat(wechat) => {
+                let slot = redis.ticket_slot(self.key_parts(), "revoke");
+                AccountSource::Wechat(wechat.with_forced(ForcedRefreshes::new(Some(slot))))
             }
             source => source,
         }

@@ -179,6 +179,12 @@ fn account_status(account: &Account, is_default: bool, uptime: Duration) -> Valu
     })
 }
 
+/// How many calls of the account ended in the last hour, in the `minute` since the start.
+pub(super) fn calls_of_last_hour(account: &Account, minute: u64) -> u64 {
+    let hour = account.metrics.last_hour(minute);
+    hour.iter().map(|tally| tally.calls).sum()
+}
+
 /// The last hour in columns, with the most frequent error codes.
 fn traffic(hour: &LastHour, uptime: Duration, errcodes: usize) -> Value {
     let quantiles = |part: f64| -> Vec<Option<f64>> {

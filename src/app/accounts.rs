@@ -11,7 +11,7 @@ use crate::{
     account::{Account, AccountError, AccountFactory, Directory, Options},
     net::listen_addr::ListenAddr,
     secret::SecretSource,
-    server::{Drain, Listener, SocketOwner, Workers},
+    server::{Drain, Listener, SocketOwner, Speaks, Workers},
 };
 
 /// Why the accounts cannot be served.
@@ -266,7 +266,7 @@ impl ServedAccounts {
             bound.push(if is_open(address) {
                 NewListener::Before(address.clone())
             } else {
-                let listener = Listener::bind(address).await;
+                let listener = Listener::bind(address, Speaks::Http).await;
                 let listener = listener.map_err(|error| Unserved::Listen {
                     address: address.clone(),
                     error,

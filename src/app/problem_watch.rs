@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
-use super::trust_watch::UnusableFiles;
+use super::{local_ca, trust_watch::UnusableFiles};
 use crate::{
     account::Directory,
+    ca::Authority,
     log::Log,
     metrics::Metrics,
     problems::{Kind, Occurrence},
@@ -20,6 +21,7 @@ pub(super) async fn watch_problems(
     metrics: Arc<Metrics>,
     log: Option<Log>,
     files: UnusableFiles,
+    authority: Option<Arc<Authority>>,
 ) {
     let process = &metrics.nobody.problems;
     let (mut dropped, mut minute) = (0, metrics.minute());
@@ -44,6 +46,7 @@ pub(super) async fn watch_problems(
             process.occurred_times(Kind::LogDropped, dropped - before, Occurrence::default());
         }
         files.observe(process);
+        local_ca::observe(authority.as_deref(), process);
         process.tick();
     }
 }

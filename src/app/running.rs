@@ -11,11 +11,13 @@ use tokio::{
 use super::{
     Ended,
     accounts::{Change, Listeners, OpenListener, ServedAccounts},
+    local_ca,
     reload::ConfigSource,
 };
 use crate::{
     account::{Account, Directory},
     admin::Reloads,
+    ca::Authority,
     config::{Config, ConfigError},
     metrics::{Metrics, Reload},
     rt::{file_watcher::off_runtime, suspension::Suspensions},
@@ -40,6 +42,8 @@ pub(super) struct Running {
     pub(super) reloads: Arc<Reloads>,
     /// Sends the spans of calls, if they are wanted.
     pub(super) traces: Option<TraceExport>,
+    /// The local CA, if there is one.
+    pub(super) authority: Option<Arc<Authority>>,
     /// The listeners of all accounts. They are open until this is dropped.
     pub(super) _common: Vec<OpenListener>,
     /// Tasks that end when this is dropped.
@@ -49,7 +53,11 @@ pub(super) struct Running {
 impl Running {
     /// Applies a new configuration, and records the result.
     pub(super) async fn apply(&mut self, read: Result<Config, ConfigError>) {
+        let local_ca = read.as_ref().ok().map(|config| config.local_ca.clone());
         let outcome = apply(read, &self.config, &mut self.accounts, &mut self.listeners).await;
+        if let (Some(local_ca), Ok(_)) = (&local_ca, &outcome) {
+            local_ca::follow(self.authority.as_deref(), local_ca);
+        }
         self.metrics.reload(match outcome {
             Ok(_) => Reload::Applied,
             Err(_) => Reload::Rejected,

@@ -9,7 +9,7 @@ use super::{
     running::{watch_secrets, watch_suspensions},
     trust_watch::{UnusableFiles, watch_trust},
 };
-use crate::{account::Directory, config::Config, log::Log, metrics::Metrics};
+use crate::{account::Directory, ca::Authority, config::Config, log::Log, metrics::Metrics};
 
 /// Starts them. They end when the set is dropped.
 pub(super) fn watches(
@@ -17,6 +17,7 @@ pub(super) fn watches(
     directory: &Directory,
     metrics: &Arc<Metrics>,
     log: Option<Log>,
+    authority: Option<Arc<Authority>>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let caller_key = config.proxy.guard.caller_key.clone();
@@ -30,6 +31,7 @@ pub(super) fn watches(
         metrics.clone(),
         log,
         files.clone(),
+        authority,
     ));
     tasks.spawn(watch_trust(config.trust().clone(), files));
     tasks.spawn(watch_suspensions(directory.clone(), metrics.clone()));

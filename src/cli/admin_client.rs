@@ -28,16 +28,15 @@ pub(super) struct AdminReply {
 }
 
 impl AdminReply {
+    /// Its first line.
+    pub(super) fn line(&self) -> String {
+        let line = self.body.lines().next().unwrap_or_default();
+        line.trim().chars().take(500).collect()
+    }
+
     /// Its status and its first line.
     pub(super) fn sentence(&self) -> String {
-        let line: String = self
-            .body
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(300)
-            .collect();
+        let line: String = self.line().chars().take(300).collect();
         match line.trim() {
             "" => format!("HTTP status {}", self.status),
             line => format!("HTTP status {}, {line}", self.status),

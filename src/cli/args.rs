@@ -6,6 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 use tokio::time::Duration;
 
 use super::{
+    ca,
     call::{self, CallUsageError},
     check::CheckOptions,
     explain::{self, ArgumentError},
@@ -13,6 +14,7 @@ use super::{
     k8s_args,
     manual::{self, ManualError},
     operation::{Operation, Until},
+    revoke,
 };
 use crate::{
     config::{
@@ -116,7 +118,9 @@ fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, UsageError> 
             },
             timeout: time_to_wait(matches)?,
         },
+        "revoke" => Operation::Revoke(revoke::options(matches)?),
         "shutdown" => Operation::Shutdown,
+        "ca" => Operation::Ca(ca::output(matches)?),
         "explain" => Operation::Explain(explain::options(matches)?),
         "completions" => Operation::Completions(manual::shell(matches)?),
         "man" => Operation::Man(manual::pages(matches, &shown())?),
@@ -188,7 +192,7 @@ fn assembled(with_hidden: bool) -> Command {
 }
 
 /// The subcommands that take the keys of the sidecar, and the keys that their help shows; `None` for all.
-fn sidecars() -> [(Command, Option<&'static [Id]>); 6] {
+fn sidecars() -> [(Command, Option<&'static [Id]>); 8] {
     let check = Command::new("check")
         .about("Say what works and what does not: configuration, files, limits, network and tokens")
         .args([mint(), json()])
@@ -210,7 +214,9 @@ fn sidecars() -> [(Command, Option<&'static [Id]>); 6] {
         (call::command(), Some(&CALLED)),
         (health, Some(&ASKED)),
         (wait, Some(&ASKED)),
+        (revoke::command(), Some(&ASKED)),
         (shutdown, Some(&ASKED)),
+        (ca::command(), Some(&OF_CA)),
     ]
 }
 
@@ -225,6 +231,9 @@ fn flags_of(own: Option<&[Id]>, with_hidden: bool) -> Vec<Arg> {
 
 /// The keys that say which sidecar to ask.
 const ASKED: [Id; 2] = [Id::Admin, Id::Config];
+
+/// The keys that say where the root of the local CA is.
+const OF_CA: [Id; 3] = [Id::TrustDir, Id::CaDir, Id::Config];
 
 /// The keys that say through which sidecar to call.
 const CALLED: [Id; 4] = [Id::Admin, Id::Listen, Id::CallerKeyFile, Id::Config];

@@ -2,7 +2,9 @@
 
 use tokio::time::Duration;
 
-use super::{call::CallOptions, check::CheckOptions, explain, manual};
+use super::{
+    ca::CaOutput, call::CallOptions, check::CheckOptions, explain, manual, revoke::RevokeOptions,
+};
 use crate::k8s::{
     inject::offline,
     webhook::{self, bootstrap},
@@ -26,8 +28,12 @@ pub enum Operation {
         /// The longest wait.
         timeout: Duration,
     },
+    /// Have a running sidecar revoke a token.
+    Revoke(RevokeOptions),
     /// Ask a running sidecar to stop.
     Shutdown,
+    /// Print the root of the local CA, or the variables by which apps trust it.
+    Ca(CaOutput),
     /// Say what error codes mean.
     Explain(explain::Options),
     /// Print the completions of a shell.

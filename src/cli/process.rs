@@ -7,7 +7,8 @@ use tokio::runtime::{self, Runtime};
 use crate::rt::signals::Signals;
 
 /// The words of command lines that start no server. A signal ends what these do, as usual.
-const NO_SERVER: [&str; 15] = [
+const NO_SERVER: [&str; 17] = [
+    "ca",
     "call",
     "check",
     "completions",
@@ -16,6 +17,7 @@ const NO_SERVER: [&str; 15] = [
     "help",
     "inject",
     "man",
+    "revoke",
     "shutdown",
     "wait",
     "webhook-certs",

@@ -166,6 +166,8 @@ keys! {
     "Where apps connect" {
         /// Where apps connect: IP:port, localhost:port (IPv4 and IPv6) or unix:/path; repeatable
         Listen = list("listen", "ADDRESS").by_default("127.0.0.1:7080");
+        /// Where apps connect by https, with certificates of the sidecar's own CA: IP:port or localhost:port; repeatable
+        TlsListen = list("tls-listen", "ADDRESS").like("127.0.0.1:7443");
         /// Listen on addresses that other machines can reach; also takes --caller-key-file or --no-caller-key
         UnsafeListen = switch("unsafe-listen");
         /// A file with the key that callers must send as X-Wechat-Sidecar-Key
@@ -180,6 +182,8 @@ keys! {
         Admin = value("admin", "ADDRESS").by_default("127.0.0.1:7081");
         /// Allow "wechat-sidecar shutdown" and POST /shutdown to stop the sidecar
         EnableShutdown = switch("enable-shutdown");
+        /// Allow "wechat-sidecar revoke" and POST /revoke to revoke a leaked token
+        EnableRevoke = switch("enable-revoke");
     }
     "The connection to WeChat" {
         /// The base URL of WeChat; plain http is for loopback addresses only
@@ -201,6 +205,14 @@ keys! {
         UpstreamTimeout = value("upstream-timeout", "DURATION").by_default("30s");
         /// How long a body may pause, in either direction
         IdleTimeout = value("idle-timeout", "DURATION").by_default("60s");
+    }
+    "Apps that call WeChat by https" {
+        /// A folder that keeps the local CA, so that a restart does not break apps that trust it
+        CaDir = value("ca-dir", "DIR").like("/var/lib/wechat-sidecar");
+        /// A folder to write the files to by which apps trust the local CA
+        TrustDir = value("trust-dir", "DIR").like("/var/lib/wechat-trust");
+        /// A PEM file with roots of your own that those files also hold
+        TrustAlso = value("trust-also", "FILE").like("/etc/ssl/company-root.pem");
     }
     "Tokens and calls" {
         /// WeChat's API that issues tokens: stable or classic

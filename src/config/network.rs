@@ -52,6 +52,23 @@ pub(super) fn listen(settings: &Settings) -> Result<Vec<ListenAddr>, ConfigError
     Ok(addresses)
 }
 
+/// The addresses that apps connect to by https.
+pub(super) fn tls_listen(settings: &Settings) -> Result<Vec<ListenAddr>, ConfigError> {
+    let addresses = settings.list(Id::TlsListen, tls_address)?;
+    let (admin, http) = (ListenAddr::Tcp(admin(settings)?), listen(settings)?);
+    for (at, address) in addresses.iter().enumerate() {
+        let mut others = addresses[..at].iter().chain(&http).chain([&admin]);
+        if address.is_definite() && others.any(|other| other.overlaps(address)) {
+            let problem = format!("{address} is taken twice, by --tls-listen, --listen or --admin");
+            return Err(settings.error(Id::TlsListen, &problem));
+        }
+    }
+    stay_local(settings, &addresses, |problem| {
+        settings.error(Id::TlsListen, problem)
+    })?;
+    Ok(addresses)
+}
+
 /// Checks that the `addresses` of one account do not collide with the others.
 pub(super) fn check_also(
     settings: &Settings,
@@ -59,14 +76,16 @@ pub(super) fn check_also(
     addresses: &[ListenAddr],
     taken: &[&ListenAddr],
 ) -> Result<(), ConfigError> {
-    let (admin, common) = (ListenAddr::Tcp(admin(settings)?), listen(settings)?);
+    let (admin, mut common) = (ListenAddr::Tcp(admin(settings)?), listen(settings)?);
+    common.extend(tls_listen(settings)?);
     for (at, address) in addresses.iter().enumerate() {
         let others = addresses[..at].iter().chain(&common).chain([&admin]);
         let is_taken = others
             .chain(taken.iter().copied())
             .any(|other| other.overlaps(address));
         if address.is_definite() && is_taken {
-            return Err(given.error("an address is taken twice, by listen, admin or an account"));
+            return Err(given
+                .error("an address is taken twice, by listen, tls-listen, admin or an account"));
         }
     }
     stay_local(settings, addresses, |problem| given.error(problem))
@@ -201,6 +220,13 @@ pub(super) fn address(text: &str) -> Result<ListenAddr, String> {
                 false => ListenAddr::Tcp(address),
             })
         }
+    }
+}
+
+fn tls_address(text: &str) -> Result<ListenAddr, String> {
+    match address(text)? {
+        ListenAddr::Unix(_) => Err("is a Unix socket, where apps speak plain HTTP".to_owned()),
+        address => Ok(address),
     }
 }
 

@@ -103,6 +103,8 @@ labels! {
         Renewal = "renewal",
         /// WeChat refused the token.
         Refusal = "refusal",
+        /// An operator revokes the token.
+        Revoke = "revoke",
     }
 }
 

@@ -10,11 +10,8 @@ pub const DEFAULT: &str = "https://api.weixin.qq.com";
 /// The general disaster-recovery host, for when the default one cannot be connected.
 pub const FALLBACK: &str = "https://api2.weixin.qq.com";
 
-/// WeCom's host (developer.work.weixin.qq.com/document/path/90664). It has no fallback.
+/// WeCom's. It has no fallback.
 pub const WECOM: &str = "https://qyapi.weixin.qq.com";
-
-/// Its name.
-pub const WECOM_HOST: &str = "qyapi.weixin.qq.com";
 
 /// The domains of Tencent's APIs.
 const TENCENTS: [&str; 3] = ["qq.com", "tencent.com", "wechat.com"];

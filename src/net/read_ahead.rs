@@ -32,9 +32,14 @@ pub(crate) struct ReadAhead {
 
 impl ReadAhead {
     pub(crate) fn new(socket: TcpStream) -> Self {
+        Self::behind(Vec::new(), socket)
+    }
+
+    /// A socket of which the bytes `ahead` have been read already.
+    pub(crate) fn behind(ahead: Vec<u8>, socket: TcpStream) -> Self {
         Self {
             socket,
-            ahead: Vec::new(),
+            ahead,
             taken: 0,
             read_size: 0,
         }

@@ -150,6 +150,11 @@ kinds! {
         "a file that has changed cannot be used", "有变化的文件无法使用",
         "put the file right: until then, what was read from it before stays in use",
         "改正该文件：在此之前，继续使用先前读到的内容";
+    /// The local CA is constrained to other hosts.
+    CaHost = "ca_host", Part:
+        "the local CA may not speak for a host of an account", "本地 CA 不能为某个账号的域名签发证书",
+        "remove the folder in --ca-dir, if it is set, and restart the sidecar and the apps; until then https to the host of the cause fails, and to all others works",
+        "如果设置了 --ca-dir，删除其中的文件夹，然后重启边车和应用；在此之前，以 https 调用原因中的域名会失败，其他域名不受影响";
     /// Calls were turned down by the sidecar itself.
     CallsRejected = "calls_rejected", Silence:
         "calls are turned down", "有调用被拒绝",
@@ -160,6 +165,11 @@ kinds! {
         "connections of apps cannot be accepted", "无法接受应用的连接",
         "raise the limit of open files, or --max-connections, or let the apps open fewer connections",
         "调高打开文件数的上限或 --max-connections，或让应用少开连接";
+    /// A TLS handshake of an app failed.
+    TlsHandshake = "tls_handshake", Silence:
+        "an app cannot open a TLS connection to the sidecar", "应用无法与边车建立 TLS 连接",
+        "the cause says what the app refused; most often it does not trust the sidecar's CA yet, or trusts one of before a restart: see docs/https.md",
+        "原因会说明应用拒绝了什么；最常见的是应用还不信任边车的 CA，或者仍信任重启之前的 CA：见 docs/zh-CN/https.md";
     /// Log lines were dropped.
     LogDropped = "log_dropped", Silence:
         "lines of the log are missing", "日志有缺失",
@@ -271,8 +281,10 @@ impl Kind {
                 | Self::StoreAway
                 | Self::StoreValue
                 | Self::FileUnusable
+                | Self::CaHost
                 | Self::CallsRejected
                 | Self::AcceptErrors
+                | Self::TlsHandshake
                 | Self::LogDropped
                 | Self::TracesLost,
                 _,

@@ -62,16 +62,28 @@ pub enum HeadFault {
     )]
     Http2,
     /// It is the beginning of TLS.
-    #[error("it is TLS, and this port speaks plain HTTP: call http://… instead of https://…")]
+    #[error(
+        "it is TLS, and this port speaks plain HTTP: call http://… instead of https://…, or see --tls-listen"
+    )]
     Tls,
+    /// It is not TLS.
+    #[error("it is plain HTTP, and this port speaks TLS: call https://… instead of http://…")]
+    NotTls,
 }
 
 /// Why a call may come from a stranger.
 #[derive(Debug, thiserror::Error)]
 pub enum Stranger {
-    /// The sidecar cannot see the calls in a tunnel.
-    #[error("CONNECT is not for this proxy: call http://…, so that the token can be put in")]
+    /// The sidecar cannot see the calls in a tunnel, unless it has certificates.
+    #[error(
+        "CONNECT is for https, and this sidecar has no certificates: call http://…, so that the token can be put in, or see --tls-listen and --trust-dir"
+    )]
     Connect,
+    /// A tunnel leads nowhere else.
+    #[error(
+        "this sidecar calls WeChat only, and CONNECT is for WeChat's hosts at port 443: name the other hosts in NO_PROXY, or set HTTPS_PROXY for calls to WeChat alone"
+    )]
+    Tunnel,
     /// The Host header names another server. A browser sends such a call when a web page uses DNS rebinding.
     #[error(
         "this sidecar calls WeChat only: Host must be a loopback name, one of WeChat's hosts, or allowed by --allow-host"

@@ -47,6 +47,11 @@ pub enum ProxyError {
     /// It may come from a stranger.
     #[error("{0}")]
     Stranger(#[from] Stranger),
+    /// It is for another host than that whose certificate the app was shown.
+    #[error(
+        "Host names another server than the TLS connection was opened for: call each host over a connection of its own"
+    )]
+    Misdirected,
     /// The configuration forbids it.
     #[error("{0}")]
     Closed(#[from] Closed),
@@ -109,7 +114,7 @@ pub enum ProxyError {
 /// Our codes and their statuses, as docs/errors.md lists them; `wechat::codes` has their meanings. SDKs do not send a call
 /// again because of one of them. The last is an exception: it is WeChat's own, like 40013, and makes an SDK fetch a token
 /// first.
-pub const CODES: [(i64, u16); 16] = [
+pub const CODES: [(i64, u16); 17] = [
     (990_400, 400),
     (990_401, 403),
     (990_402, 400),
@@ -119,6 +124,7 @@ pub const CODES: [(i64, u16); 16] = [
     (990_406, 400),
     (990_408, 400),
     (990_413, 413),
+    (990_421, 421),
     (990_500, 502),
     (990_501, 503),
     (990_502, 502),
@@ -141,6 +147,7 @@ impl ProxyError {
             Self::NoAccount | Self::TwoAccounts | Self::SharedCorpid => 990_406,
             Self::BodyMissing(_) => 990_408,
             Self::TooLarge => 990_413,
+            Self::Misdirected => 990_421,
             Self::Broken(_) => 990_500,
             Self::Crowded(_) => 990_501,
             Self::Unreachable(_) => 990_502,

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts, uri::Authority};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::Authority,
+};
 
 use super::{
     GuardOptions, STATUS_HEADER,
     cause::{Malformed, Stranger},
     error::ProxyError,
 };
-use crate::net::origin::is_loopback;
+use crate::{net::origin::is_loopback, wechat::hosts};
 
 /// The kind of listener that a call came in at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,19 @@ pub struct ListenerInfo {
     pub exposure: Exposure,
     /// The account whose calls come in there, if the listener belongs to one.
     pub account: Option<Arc<str>>,
+    /// Whether the call came over TLS.
+    pub tls: AppTls,
+}
+
+/// Whether a connection of an app has TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppTls {
+    /// It has none, and there are no certificates to begin it.
+    Absent,
+    /// It has none, but CONNECT begins it.
+    Offered,
+    /// It has, for this name of a host if the app asked for one.
+    Present(Option<Arc<str>>),
 }
 
 /// The header with the caller's key.
@@ -41,16 +56,6 @@ pub const APPID: &str = "x-wechat-appid";
 
 /// The value of [`STATUS_HEADER`] on a request to the admin port. A port for calls rejects such a request.
 pub const FOR_ADMIN: &str = "for-admin";
-
-/// The hosts of WeChat: the default one, the one for disaster recovery, the regional ones, and one that old SDKs use.
-const WECHAT_HOSTS: [&str; 6] = [
-    "api.weixin.qq.com",
-    "api2.weixin.qq.com",
-    "sh.api.weixin.qq.com",
-    "sz.api.weixin.qq.com",
-    "hk.api.weixin.qq.com",
-    "file.api.weixin.qq.com",
-];
 
 impl GuardOptions {
     /// Checks whether the call is accepted. `is_upstream` says whether an account's calls go to a host of this name.
@@ -64,6 +69,29 @@ impl GuardOptions {
         self.check_key(&head.headers)?;
         self.check_host(head, exposure, is_upstream)?;
         self.check_origin(&head.headers, exposure)
+    }
+
+    /// Checks a call against the TLS of its connection: it must be for the host whose certificate the app was shown.
+    pub fn check_tls(&self, head: &Parts, tls: &AppTls) -> Result<(), ProxyError> {
+        let name = match tls {
+            AppTls::Absent => return Ok(()),
+            AppTls::Offered | AppTls::Present(_) if head.method == Method::CONNECT => {
+                return Err(Stranger::Tunnel.into());
+            }
+            AppTls::Offered | AppTls::Present(None) => return Ok(()),
+            AppTls::Present(Some(name)) => name,
+        };
+        let hosts = head.headers.get_all(header::HOST).iter();
+        let target = head
+            .uri
+            .authority()
+            .map(|target| target.as_str().as_bytes());
+        let is_other = |authority: &[u8]| !is_host(authority, name.as_bytes());
+        let mut all = hosts.map(HeaderValue::as_bytes).chain(target);
+        match all.any(is_other) {
+            true => Err(ProxyError::Misdirected),
+            false => Ok(()),
+        }
     }
 
     fn check_key(&self, headers: &HeaderMap) -> Result<(), ProxyError> {
@@ -128,7 +156,7 @@ impl GuardOptions {
             .trim_end_matches(']');
         let host = host.strip_suffix('.').unwrap_or(host);
         is_loopback(host)
-            || WECHAT_HOSTS
+            || hosts::WECHAT
                 .iter()
                 .any(|known| host.eq_ignore_ascii_case(known))
             || self
@@ -150,9 +178,7 @@ impl GuardOptions {
         if is_for_admin && exposure != Exposure::Admin {
             return Err(Stranger::ForAdmin.into());
         }
-        let site = headers
-            .get("sec-fetch-site")
-            .map(http::HeaderValue::as_bytes);
+        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
         let strange_site = site.is_some_and(|site| !matches!(site, b"none" | b"same-origin"));
         if headers.contains_key(header::ORIGIN) || strange_site {
             return Err(Stranger::Browser.into());
@@ -185,6 +211,18 @@ fn check_method(method: &Method) -> Result<(), ProxyError> {
     Ok(())
 }
 
+/// Whether `authority` is the host `name`, with any port or none.
+fn is_host(authority: &[u8], name: &[u8]) -> bool {
+    let Some((host, rest)) = authority.split_at_checked(name.len()) else {
+        return false;
+    };
+    let rest = rest.strip_prefix(b".").unwrap_or(rest);
+    let port = rest.strip_prefix(b":").unwrap_or(rest);
+    let is_port =
+        rest.is_empty() || (port.len() < rest.len() && port.iter().all(u8::is_ascii_digit));
+    host.eq_ignore_ascii_case(name) && is_port
+}
+
 /// Whether it is one of the usual values, byte for byte. They need no parser.
 fn is_usual(authority: &[u8]) -> bool {
     let digits = authority
@@ -195,7 +233,7 @@ fn is_usual(authority: &[u8]) -> bool {
         (_, []) => authority,
         (host, _) => host.strip_suffix(b":").unwrap_or(authority),
     };
-    host == b"localhost" || host == b"127.0.0.1" || host == WECHAT_HOSTS[0].as_bytes()
+    host == b"localhost" || host == b"127.0.0.1" || host == hosts::WECHAT[0].as_bytes()
 }
 
 /// Whether this header tells that a call came from a browser, through another proxy, or for the admin port.

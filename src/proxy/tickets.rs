@@ -90,6 +90,7 @@ fn error_of(none: NoToken) -> Result<Value, ProxyError> {
         | TokenError::Store(_)
         | TokenError::ForeignValue(_)
         | TokenError::BudgetSpent(_)
+        | TokenError::ForcedSpent(_)
         | TokenError::Panicked) => Err(ProxyError::NoTicket(NoToken { error, retry_after })),
     }
 }

@@ -15,8 +15,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::Duration,
 };
 
@@ -36,6 +38,14 @@ const KEPT_ALIVE: Duration = Duration::from_secs(180);
 
 /// How long the head of a call may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection that an app asked, by CONNECT, to be one to a host of WeChat's.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    pub(super) socket: TcpStream,
+    /// What has been read of the TLS on it.
+    pub(super) early: Bytes,
+}
 
 /// The connection of an app, as hyper and the fast path read and write it.
 #[derive(Debug)]
@@ -112,8 +122,28 @@ impl AppConnection {
         .await;
     }
 
+    /// Closes a connection that carries no call. With TLS, the app is told that nothing was cut.
+    pub(super) async fn close(mut self) {
+        if matches!(self.stream, AppStream::Tls(_)) {
+            // An app that reads nothing is not waited for.
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut self.stream).poll_shutdown(cx).is_ready()))
+                .await;
+        }
+    }
+
+    /// The socket of a connection without TLS, and the bytes that were given back, for those who speak TLS on it from now on.
+    pub(super) fn into_tunnel(self) -> Option<Tunnel> {
+        match self.stream {
+            AppStream::Tcp(socket) => {
+                let early = self.reader.into_rewound();
+                Some(Tunnel { socket, early })
+            }
+            AppStream::Tls(_) | AppStream::Unix(_) => None,
+        }
+    }
+
     /// Waits until a byte of the next call arrives, or the connection ends.
-    pub(super) fn poll_called(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.reader.has_rewound() {
             return Poll::Ready(());
         }
@@ -230,16 +260,30 @@ impl AppConnection {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        if let Poll::Ready(written) = polled {
+        self.limited(polled, cx)
+    }
+
+    fn limited<T>(
+        &mut self,
+        polled: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
             self.writing.stop();
             self.state.set_sending(false);
-            return Poll::Ready(written);
+            return polled;
         }
         self.state.set_sending(true);
         if self.writing.poll_elapsed(self.idle, cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Poll::Pending
+    }
+
+    /// Sends what TLS holds of what was written, and fails if the app has read nothing for too long.
+    pub(super) fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.limited(polled, cx)
     }
 
     /// Whether the app has hung up during a call. hyper would find that out by reading on, with another buffer for
@@ -309,7 +353,7 @@ impl AsyncWrite for AppConnection {
         if this.peer_closed(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut this.stream).poll_flush(cx)
+        this.poll_sent(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

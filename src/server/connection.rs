@@ -1,7 +1,7 @@
 //! Serves an app's connection from its first call to its last, and parks it between calls.
 //!
 //! ```text
-//! serve_connection          until the connection ends
+//! serve_connection          until the connection ends, or becomes a tunnel
 //!   wait_for_call           parked, without hyper and without buffers
 //!   serve_calls             until it is to be parked, or has ended
 //!     serve_plain_calls     the fast path, until a call is not plain
@@ -23,7 +23,7 @@ use std::{
     task::Poll,
 };
 
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 use hyper::{
     body::{Body, Incoming},
     server::conn::http1,
@@ -38,7 +38,7 @@ use tokio::{
 #[cfg(feature = "fast_path")]
 use super::fast_path::{self, Exit};
 use super::{
-    app_connection::AppConnection,
+    app_connection::{AppConnection, Tunnel},
     context::{ConnContext, WorkerState},
     error_reply,
     last_reply::closing,
@@ -46,9 +46,12 @@ use super::{
     stream::AppStream,
 };
 use crate::{
-    body::request_body::{LARGEST_READ, RequestBody},
+    body::{
+        buffered::BufferedBody,
+        request_body::{LARGEST_READ, RequestBody},
+    },
     proxy::{
-        ListenerInfo,
+        ListenerInfo, Reply,
         cause::{HeadFault, Malformed},
         error::ProxyError,
     },
@@ -64,12 +67,13 @@ const DRAIN_CHECK: Duration = Duration::from_millis(500);
 /// After how many checks the process no longer waits for a head that is still arriving.
 const MAX_HEAD_CHECKS: u32 = 6;
 
-/// Serves one connection to its end. Between calls it may be parked: it then exists without hyper and its buffers.
+/// Serves one connection to its end, or until it is to be a tunnel, which is returned. Between calls it may be parked: it
+/// then exists without hyper and its buffers.
 pub(super) async fn serve_connection(
     stream: AppStream,
     listener: ListenerInfo,
     worker: Arc<WorkerState>,
-) {
+) -> Option<Tunnel> {
     let context = ConnContext {
         worker,
         listener,
@@ -83,22 +87,35 @@ pub(super) async fn serve_connection(
         let served = Box::pin(serve_calls(io, &context)).await;
         drop(counted);
         match served {
-            Some(parked) => io = parked,
-            None => return,
+            Served::Park(parked) => io = parked,
+            Served::Tunnel(tunnel) => return Some(tunnel),
+            Served::Closed => return None,
         }
     }
+    io.close().await;
+    None
 }
 
-/// Serves calls until the connection is to be parked, and returns it. Returns `None` if it has ended.
+/// What becomes of a connection after its calls.
+enum Served {
+    /// It is to be parked.
+    Park(AppConnection),
+    /// It is to be a tunnel.
+    Tunnel(Tunnel),
+    /// It has ended.
+    Closed,
+}
+
+/// Serves calls until the connection ends, or is to be parked or a tunnel.
 async fn serve_calls(
     #[cfg_attr(not(feature = "fast_path"), allow(unused_mut))] mut io: AppConnection,
     context: &ConnContext,
-) -> Option<AppConnection> {
+) -> Served {
     #[cfg(feature = "fast_path")]
     match fast_path::serve_plain_calls(&mut io, context).await {
-        Exit::Park => return Some(io),
+        Exit::Park => return Served::Park(io),
         Exit::Other => {}
-        Exit::Closed => return None,
+        Exit::Closed => return Served::Closed,
     }
     serve_with_hyper(io, context).await
 }
@@ -123,8 +140,8 @@ async fn wait_for_call(parked: &mut AppConnection, worker: &WorkerState) -> bool
     .await
 }
 
-/// Lets hyper serve calls until the connection is to be parked, and returns it. Returns `None` if it has ended.
-async fn serve_with_hyper(io: AppConnection, context: &ConnContext) -> Option<AppConnection> {
+/// Lets hyper serve calls until the connection ends, or is to be parked or a tunnel.
+async fn serve_with_hyper(io: AppConnection, context: &ConnContext) -> Served {
     let service = service_fn(|call| answer(call, context));
     let mut connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)
@@ -139,7 +156,7 @@ async fn serve_with_hyper(io: AppConnection, context: &ConnContext) -> Option<Ap
             let parts = connection.into_parts();
             let mut io = parts.io.into_inner();
             io.rewind(&parts.read_buf);
-            return Some(io);
+            return Served::Park(io);
         }
         Stop::Draining => {
             Pin::new(&mut connection).graceful_shutdown();
@@ -151,15 +168,32 @@ async fn serve_with_hyper(io: AppConnection, context: &ConnContext) -> Option<Ap
         let (timeout, parse) = (error.is_timeout(), error.is_parse());
         tracing::debug!(timeout, parse, "an app's connection ended early");
         if !parse {
-            return None;
+            return Served::Closed;
         }
     }
-    let mut io = connection.into_parts().io.into_inner();
+    let parts = connection.into_parts();
+    let mut io = parts.io.into_inner();
+    if context.state.is_tunnel() {
+        io.rewind(&parts.read_buf);
+        return io.into_tunnel().map_or(Served::Closed, Served::Tunnel);
+    }
     if let Err(error) = ended {
         reply_to_malformed_head(&mut io, &error, &context.worker).await;
     }
+    // After a CONNECT that was turned down, hyper leaves the connection open.
+    let _ = io.shutdown().await;
     io.linger(context.worker.drain.is_leaving()).await;
-    None
+    Served::Closed
+}
+
+/// Replies to a connection on which there is no call, and closes it.
+pub(super) async fn reject_connection(stream: AppStream, fault: HeadFault, worker: &WorkerState) {
+    let mut io = AppConnection::new(stream, ConnState::new(), worker.options.idle_timeout);
+    let reply = worker.proxy.reject(&Malformed::from(fault).into(), None);
+    // The app may be gone.
+    let _ = io.write_all(&error_reply::encode(&reply)).await;
+    let _ = io.shutdown().await;
+    io.linger(worker.drain.is_leaving()).await;
 }
 
 /// Replies to a head that hyper cannot parse, if hyper would have.
@@ -247,6 +281,7 @@ fn answer(
     context: &ConnContext,
 ) -> impl Future<Output = Result<http::Response<GuardedBody>, Infallible>> {
     let (worker, state) = (&context.worker, &context.state);
+    let tunnel = call.method() == Method::CONNECT && context.accepts_tunnel(call.uri());
     let (chunked, expects) = framing(call.headers());
     let framing = match state.begin_call(chunked) {
         Ok(()) if chunked && !only_chunked(call.headers()) => {
@@ -262,6 +297,11 @@ fn answer(
     let call = call.map(body);
     async move {
         let mut reply = match framing {
+            Ok(()) if tunnel => {
+                state.set_tunnel();
+                let reply = Reply::new(BufferedBody::ready(""));
+                return Ok(reply.map(|body| GuardedBody::new(body, guard)));
+            }
             Ok(()) => worker.proxy.handle(call, &context.listener).await,
             Err(reason) => {
                 let error = ProxyError::from(Malformed::Framing(reason));

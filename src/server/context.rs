@@ -5,12 +5,14 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use http::Uri;
 use tokio::time::Duration;
 
 use super::{Drain, Options, room::Room, state::ConnState};
 use crate::{
     metrics::Metrics,
-    proxy::{ListenerInfo, Proxy},
+    net::tls::ServerCertificates,
+    proxy::{ListenerInfo, Proxy, guard::AppTls},
     rt::count_guard::CountGuard,
 };
 
@@ -29,28 +31,13 @@ pub(super) struct WorkerState {
     pub(super) drain: Drain,
     pub(super) metrics: Arc<Metrics>,
     pub(super) room: Arc<Room>,
+    /// What apps are shown that speak TLS; `None` if none may.
+    pub(super) certificates: Option<Arc<dyn ServerCertificates>>,
     /// How many connections are not parked now.
-    active: AtomicUsize,
+    pub(super) active: AtomicUsize,
 }
 
 impl WorkerState {
-    pub(super) fn new(
-        proxy: Proxy,
-        options: Options,
-        drain: Drain,
-        metrics: Arc<Metrics>,
-        room: Arc<Room>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            proxy,
-            options,
-            drain,
-            metrics,
-            room,
-            active: AtomicUsize::new(0),
-        })
-    }
-
     /// Counts a connection as active until this is dropped.
     pub(super) fn activate(&self) -> CountGuard<'_> {
         CountGuard::on(&self.active)
@@ -67,6 +54,19 @@ pub(super) struct ConnContext {
     pub(super) worker: Arc<WorkerState>,
     pub(super) listener: ListenerInfo,
     pub(super) state: Arc<ConnState>,
+}
+
+impl ConnContext {
+    /// Whether a CONNECT to `target` is accepted: TLS follows, which ends here.
+    pub(super) fn accepts_tunnel(&self, target: &Uri) -> bool {
+        let Some(certificates) = self.worker.certificates.as_ref() else {
+            return false;
+        };
+        let port = target.port_u16().unwrap_or(443);
+        let host = target.host().unwrap_or_default().to_ascii_lowercase();
+        let host = host.strip_suffix('.').unwrap_or(&host);
+        self.listener.tls == AppTls::Offered && port == 443 && certificates.has(host)
+    }
 }
 
 fn park_after(active: usize) -> Duration {

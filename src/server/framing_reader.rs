@@ -70,6 +70,11 @@ impl FramingReader {
         };
     }
 
+    /// The bytes that were given back and not read again.
+    pub(super) fn into_rewound(self) -> Bytes {
+        self.rewound
+    }
+
     /// Whether bytes that were given back are still to be read.
     pub(super) fn has_rewound(&self) -> bool {
         !self.rewound.is_empty()

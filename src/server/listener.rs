@@ -19,7 +19,10 @@ use tokio::{
 use super::{Drain, ListenAddr, Workers, worker::AcceptedSocket};
 use crate::{
     net::listen_addr::LOCALHOST,
-    proxy::{ListenerInfo, guard::Exposure},
+    proxy::{
+        ListenerInfo,
+        guard::{AppTls, Exposure},
+    },
 };
 
 /// A bound listener.
@@ -27,6 +30,26 @@ use crate::{
 pub struct Listener {
     address: ListenAddr,
     socket: BoundSocket,
+    speaks: Speaks,
+}
+
+/// What apps speak at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl Speaks {
+    /// The key of the configuration that has the addresses of such listeners.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Http => "listen",
+            Self::Https => "tls-listen",
+        }
+    }
 }
 
 /// Sets the account whose calls come in at a listener; `None` for all accounts. The listener closes when this is
@@ -67,10 +90,10 @@ fn lengthen_queue(socket: &impl AsFd) {
 }
 
 impl Listener {
-    /// Binds `address`.
-    pub async fn bind(address: &ListenAddr) -> io::Result<Self> {
-        let bound = Self::bind_alone(address).await?;
-        match &bound.socket {
+    /// Binds `address`, where apps speak so. A Unix socket is for plain HTTP only.
+    pub async fn bind(address: &ListenAddr, speaks: Speaks) -> io::Result<Self> {
+        let (address, socket) = bind_alone(address).await?;
+        match &socket {
             BoundSocket::Tcp(socket) => lengthen_queue(socket),
             BoundSocket::Localhost(v4, v6) => {
                 lengthen_queue(v4);
@@ -78,42 +101,21 @@ impl Listener {
             }
             BoundSocket::Unix { listener, .. } => lengthen_queue(listener),
         }
-        Ok(bound)
-    }
-
-    async fn bind_alone(address: &ListenAddr) -> io::Result<Self> {
-        match address {
-            ListenAddr::Tcp(address) => {
-                let socket = TcpListener::bind(address).await?;
-                let address = ListenAddr::Tcp(socket.local_addr()?);
-                Ok(Self {
-                    address,
-                    socket: BoundSocket::Tcp(socket),
-                })
-            }
-            ListenAddr::Localhost(port) => {
-                let (port, socket) = bind_localhost(*port).await?;
-                let address = ListenAddr::Localhost(port);
-                Ok(Self { address, socket })
-            }
-            ListenAddr::Unix(path) => {
-                remove_stale(path)?;
-                let socket = UnixListener::bind(path)?;
-                fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-                Ok(Self {
-                    address: address.clone(),
-                    socket: BoundSocket::Unix {
-                        listener: socket,
-                        _file: RemovedOnDrop(path.clone()),
-                    },
-                })
-            }
-        }
+        Ok(Self {
+            address,
+            socket,
+            speaks,
+        })
     }
 
     /// The bound address, with the port that the system chose.
     pub fn address(&self) -> &ListenAddr {
         &self.address
+    }
+
+    /// What apps speak there.
+    pub fn speaks(&self) -> Speaks {
+        self.speaks
     }
 
     /// Hands connections to `workers` until `drain` drains, or the sender of `owner` is dropped. When there is no
@@ -129,7 +131,11 @@ impl Listener {
             local if local.is_local() => Exposure::Loopback,
             ListenAddr::Tcp(_) | ListenAddr::Localhost(_) => Exposure::Open,
         };
-        let listener_info = |account| ListenerInfo { exposure, account };
+        let listener_info = |account| ListenerInfo {
+            exposure,
+            account,
+            tls: AppTls::Absent,
+        };
         let mut waiting = None;
         loop {
             let entered = tokio::select! {
@@ -188,8 +194,8 @@ impl Listener {
 
     async fn accept(&self) -> io::Result<AcceptedSocket> {
         Ok(match &self.socket {
-            BoundSocket::Tcp(listener) => accepted(listener.accept().await)?,
-            BoundSocket::Localhost(v4, v6) => accepted(tokio::select! {
+            BoundSocket::Tcp(listener) => self.accepted(listener.accept().await)?,
+            BoundSocket::Localhost(v4, v6) => self.accepted(tokio::select! {
                 accepted = v4.accept() => accepted,
                 accepted = v6.accept() => accepted,
             })?,
@@ -198,12 +204,37 @@ impl Listener {
             }
         })
     }
+
+    fn accepted(&self, stream: io::Result<(TcpStream, SocketAddr)>) -> io::Result<AcceptedSocket> {
+        let (stream, _) = stream?;
+        stream.set_nodelay(true)?;
+        let stream = stream.into_std()?;
+        Ok(match self.speaks {
+            Speaks::Http => AcceptedSocket::Tcp(stream),
+            Speaks::Https => AcceptedSocket::Tls(stream),
+        })
+    }
 }
 
-fn accepted(stream: io::Result<(TcpStream, SocketAddr)>) -> io::Result<AcceptedSocket> {
-    let (stream, _) = stream?;
-    stream.set_nodelay(true)?;
-    Ok(AcceptedSocket::Tcp(stream.into_std()?))
+async fn bind_alone(address: &ListenAddr) -> io::Result<(ListenAddr, BoundSocket)> {
+    match address {
+        ListenAddr::Tcp(address) => {
+            let socket = TcpListener::bind(address).await?;
+            let address = ListenAddr::Tcp(socket.local_addr()?);
+            Ok((address, BoundSocket::Tcp(socket)))
+        }
+        ListenAddr::Localhost(port) => {
+            let (port, socket) = bind_localhost(*port).await?;
+            Ok((ListenAddr::Localhost(port), socket))
+        }
+        ListenAddr::Unix(path) => {
+            remove_stale(path)?;
+            let listener = UnixListener::bind(path)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+            let _file = RemovedOnDrop(path.clone());
+            Ok((address.clone(), BoundSocket::Unix { listener, _file }))
+        }
+    }
 }
 
 /// Binds the loopback address of each family that this machine has. Returns the port, which both have.
@@ -272,7 +303,9 @@ mod tests {
 
     #[tokio::test]
     async fn localhost_is_one_port_of_both_families() {
-        let listener = Listener::bind(&ListenAddr::Localhost(0)).await.unwrap();
+        let listener = Listener::bind(&ListenAddr::Localhost(0), Speaks::Http)
+            .await
+            .unwrap();
         let ListenAddr::Localhost(port) = *listener.address() else {
             panic!("{:?}", listener.address())
         };
@@ -280,7 +313,7 @@ mod tests {
         for ip in LOCALHOST {
             TcpStream::connect((ip, port)).await.unwrap();
         }
-        let taken = Listener::bind(&ListenAddr::Localhost(port)).await;
+        let taken = Listener::bind(&ListenAddr::Localhost(port), Speaks::Http).await;
         assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
@@ -288,7 +321,7 @@ mod tests {
     async fn a_port_that_another_program_has_in_one_family_is_not_shared_with_it() {
         let other = TcpListener::bind((LOCALHOST[1], 0)).await.unwrap();
         let port = other.local_addr().unwrap().port();
-        let taken = Listener::bind(&ListenAddr::Localhost(port)).await;
+        let taken = Listener::bind(&ListenAddr::Localhost(port), Speaks::Http).await;
         let error = taken.unwrap_err().to_string();
         assert!(error.contains(&format!("[::1]:{port}")), "{error}");
     }

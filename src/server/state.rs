@@ -59,6 +59,8 @@ pub(super) struct ConnState {
     guards: AtomicU32,
     /// A part of a reply waits until the app reads.
     sending: AtomicBool,
+    /// The last call was a CONNECT that was accepted: what comes next is no call.
+    tunnel: AtomicBool,
     /// There are notes.
     has_notes: AtomicBool,
     notes: Mutex<ReplyNotes>,
@@ -149,6 +151,16 @@ impl ConnState {
             self.phase_changed.store(false, Ordering::Relaxed);
         }
         phase_changed
+    }
+
+    /// Notes that the connection becomes a tunnel after the next reply.
+    pub(super) fn set_tunnel(&self) {
+        self.tunnel.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection is a tunnel.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.tunnel.load(Ordering::Relaxed)
     }
 
     /// Leaves notes on the reply that hyper writes next.

@@ -1,7 +1,7 @@
-//! An app's socket: TCP or Unix.
+//! An app's byte stream: TCP, TLS over TCP, or a Unix socket.
 
 use std::{
-    io::{self, IoSlice},
+    io::{self, BufRead, IoSlice},
     os::fd::AsFd,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -9,17 +9,19 @@ use std::{
 
 use rustix::net::{RecvFlags, recv, sockopt::set_socket_linger};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
     time::Duration,
 };
+use tokio_rustls::server::TlsStream;
 
-use crate::rt::socket;
+use crate::{net::read_ahead::ReadAhead, rt::socket};
 
-/// One type for both, so that the code that serves a connection is compiled once.
+/// One type for all, so that the code that serves a connection is compiled once.
 #[derive(Debug)]
 pub(super) enum AppStream {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<ReadAhead>>),
     Unix(UnixStream),
 }
 
@@ -41,16 +43,27 @@ fn peek(socket: &impl AsFd) -> io::Result<Peeked> {
     })
 }
 
-/// Calls a method on either stream.
-macro_rules! on_either {
-    ($stream:expr, $either:ident => $call:expr) => {
+/// Whether TLS has nothing that was read and not taken: neither decrypted bytes, nor the end, nor bytes before it.
+fn has_nothing(stream: &mut TlsStream<ReadAhead>) -> bool {
+    let (below, session) = stream.get_mut();
+    let nothing = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+    below.is_empty() && session.reader().fill_buf().is_err_and(nothing)
+}
+
+/// Calls a method on any stream.
+macro_rules! on_any {
+    ($stream:expr, $any:ident => $call:expr) => {
         match $stream.get_mut() {
             AppStream::Tcp(stream) => {
-                let $either = Pin::new(stream);
+                let $any = Pin::new(stream);
+                $call
+            }
+            AppStream::Tls(stream) => {
+                let $any = Pin::new(&mut **stream);
                 $call
             }
             AppStream::Unix(stream) => {
-                let $either = Pin::new(stream);
+                let $any = Pin::new(stream);
                 $call
             }
         }
@@ -59,9 +72,14 @@ macro_rules! on_either {
 
 impl AppStream {
     /// Waits until there is something to read, or the stream has ended.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
+            // A part of a record makes the socket readable, too. The read that follows finds out.
+            Self::Tls(stream) => match has_nothing(stream) {
+                true => stream.get_ref().0.socket.poll_read_ready(cx),
+                false => Poll::Ready(Ok(())),
+            },
             Self::Unix(stream) => stream.poll_read_ready(cx),
         }
     }
@@ -69,12 +87,17 @@ impl AppStream {
     /// Reads the bytes that are there; zero bytes are the end.
     #[cfg(feature = "fast_path")]
     pub(super) fn poll_take(
-        &self,
+        &mut self,
         buf: &mut [u8],
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => socket::poll_read(stream, buf, cx),
+            Self::Tls(stream) => {
+                let mut buf = ReadBuf::new(buf);
+                ready!(Pin::new(&mut **stream).poll_read(cx, &mut buf))?;
+                Poll::Ready(Ok(buf.filled().len()))
+            }
             Self::Unix(stream) => socket::poll_read(stream, buf, cx),
         }
     }
@@ -82,18 +105,28 @@ impl AppStream {
     /// Sets whether the connection is reset when this is dropped, or the process ends, instead of closed. A Unix socket
     /// cannot be reset.
     pub(super) fn reset_when_dropped(&self, reset: bool) {
-        if let Self::Tcp(stream) = self {
-            // This cannot fail on a socket.
-            let _ = set_socket_linger(stream, reset.then_some(Duration::ZERO));
-        }
+        let socket = match self {
+            Self::Tcp(socket) => socket,
+            Self::Tls(stream) => &stream.get_ref().0.socket,
+            Self::Unix(_) => return,
+        };
+        // This cannot fail on a socket.
+        let _ = set_socket_linger(socket, reset.then_some(Duration::ZERO));
     }
 
     /// Peeks: says whether there are bytes to read, or the end, and takes nothing.
-    pub(super) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<Peeked>> {
+    pub(super) fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Peeked>> {
         loop {
-            ready!(self.poll_readable(cx))?;
+            if !matches!(self, Self::Tls(_)) {
+                ready!(self.poll_readable(cx))?;
+            }
             let peeked = match self {
                 Self::Tcp(stream) => stream.try_io(Interest::READABLE, || peek(stream)),
+                // It decrypts a record, if a whole one has come, and takes nothing of it.
+                Self::Tls(stream) => Ok(match ready!(Pin::new(&mut **stream).poll_fill_buf(cx))? {
+                    [] => Peeked::End,
+                    _ => Peeked::Data,
+                }),
                 Self::Unix(stream) => stream.try_io(Interest::READABLE, || peek(stream)),
             };
             match peeked {
@@ -110,7 +143,7 @@ impl AsyncRead for AppStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        on_either!(self, stream => stream.poll_read(cx, buf))
+        on_any!(self, stream => stream.poll_read(cx, buf))
     }
 }
 
@@ -130,6 +163,7 @@ impl AsyncWrite for AppStream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => socket::poll_write(stream, bufs, cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
             Self::Unix(stream) => socket::poll_write(stream, bufs, cx),
         }
     }
@@ -139,10 +173,10 @@ impl AsyncWrite for AppStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_either!(self, stream => stream.poll_flush(cx))
+        on_any!(self, stream => stream.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_either!(self, stream => stream.poll_shutdown(cx))
+        on_any!(self, stream => stream.poll_shutdown(cx))
     }
 }

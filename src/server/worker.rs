@@ -10,6 +10,7 @@ use std::{
     thread,
 };
 
+use bytes::Bytes;
 use tokio::{
     net::{TcpStream, UnixStream},
     runtime,
@@ -18,13 +19,19 @@ use tokio::{
 };
 
 use super::{
-    Drain, Options, connection::serve_connection, context::WorkerState, room::Room,
+    Drain, Options,
+    app_connection::Tunnel,
+    connection::{reject_connection, serve_connection},
+    context::WorkerState,
+    handshake::{Accepted, HandshakeError, accept},
+    room::Room,
     stream::AppStream,
 };
 use crate::{
     metrics::{GaugeGuard, Metrics},
+    net::tls::ServerCertificates,
     problems::{Kind, Occurrence},
-    proxy::{ListenerInfo, Proxy},
+    proxy::{ListenerInfo, Proxy, cause::HeadFault, guard::AppTls},
     rt::task::share_timer,
 };
 
@@ -32,6 +39,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum AcceptedSocket {
     Tcp(std::net::TcpStream),
+    /// TLS follows.
+    Tls(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
 }
 
@@ -60,11 +69,12 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts the threads. `proxy` creates the proxy of each.
+    /// Starts the threads. `proxy` creates the proxy of each. With `certificates`, apps may speak TLS.
     pub fn start(
         options: Options,
         drain: &Drain,
         metrics: &Arc<Metrics>,
+        certificates: Option<Arc<dyn ServerCertificates>>,
         mut proxy: impl FnMut() -> Proxy,
     ) -> io::Result<Self> {
         let mut jobs = Vec::new();
@@ -72,8 +82,15 @@ impl Workers {
         let room = Arc::new(Room::new(options.max_connections));
         for at in 0..options.workers {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let (drain, metrics) = (drain.clone(), metrics.clone());
-            let state = WorkerState::new(proxy(), options, drain, metrics, room.clone());
+            let state = Arc::new(WorkerState {
+                proxy: proxy(),
+                options,
+                drain: drain.clone(),
+                metrics: metrics.clone(),
+                room: room.clone(),
+                certificates: certificates.clone(),
+                active: AtomicUsize::new(0),
+            });
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
@@ -189,13 +206,65 @@ async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, state: Arc<WorkerState>) {
 
 async fn take_over(
     socket: AcceptedSocket,
-    listener: ListenerInfo,
+    mut listener: ListenerInfo,
     worker: Arc<WorkerState>,
 ) -> io::Result<()> {
-    let stream = match socket {
-        AcceptedSocket::Tcp(stream) => AppStream::Tcp(TcpStream::from_std(stream)?),
-        AcceptedSocket::Unix(stream) => AppStream::Unix(UnixStream::from_std(stream)?),
+    let offered = worker.certificates.is_some();
+    let tunnel = match socket {
+        AcceptedSocket::Unix(socket) => {
+            let stream = AppStream::Unix(UnixStream::from_std(socket)?);
+            serve_connection(stream, listener, worker).await;
+            return Ok(());
+        }
+        AcceptedSocket::Tcp(socket) => {
+            let stream = AppStream::Tcp(TcpStream::from_std(socket)?);
+            if offered {
+                listener.tls = AppTls::Offered;
+            }
+            serve_connection(stream, listener.clone(), worker.clone()).await
+        }
+        AcceptedSocket::Tls(socket) => {
+            let (socket, early) = (TcpStream::from_std(socket)?, Bytes::new());
+            Some(Tunnel { socket, early })
+        }
     };
-    serve_connection(stream, listener, worker).await;
+    if let Some(tunnel) = tunnel {
+        // Boxed, because connections without TLS need no memory for it.
+        Box::pin(serve_tls(tunnel, listener, worker)).await;
+    }
     Ok(())
+}
+
+/// Serves a connection on which TLS begins.
+async fn serve_tls(tunnel: Tunnel, listener: ListenerInfo, worker: Arc<WorkerState>) {
+    let Some(certificates) = &worker.certificates else {
+        return;
+    };
+    let accepted = accept(tunnel.socket, tunnel.early, &**certificates, &worker.drain).await;
+    match accepted {
+        Ok(Accepted {
+            stream,
+            server_name,
+        }) => {
+            let listener = ListenerInfo {
+                tls: AppTls::Present(server_name),
+                ..listener
+            };
+            serve_connection(AppStream::Tls(stream), listener, worker).await;
+        }
+        Err(HandshakeError::NotTls(socket)) => {
+            reject_connection(AppStream::Tcp(socket), HeadFault::NotTls, &worker).await;
+        }
+        Err(HandshakeError::Silent) => {}
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake with an app failed");
+            let cause = Some(&error as &dyn Display);
+            let what = Occurrence {
+                cause,
+                ..Occurrence::default()
+            };
+            let problems = &worker.metrics.nobody.problems;
+            problems.occurred(Kind::TlsHandshake, what);
+        }
+    }
 }

@@ -3,8 +3,10 @@
 mod adopt;
 pub mod backoff;
 pub mod confidence;
+mod failure;
 mod problem;
 mod refusal;
+mod revoke;
 pub mod schedule;
 mod state;
 mod status;
@@ -24,7 +26,7 @@ use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, oneshot},
+    sync::{Notify, oneshot, watch},
     time::{Duration, Instant, sleep_until, timeout},
 };
 
@@ -37,6 +39,7 @@ use crate::metrics::{AccountMetrics, Cause, Fetched};
 use confidence::TokenEvent;
 pub use confidence::{DeadBecause, PathId, Refusal};
 pub use refusal::{NoReplay, Replacement, ReplayToken};
+pub use revoke::{Revocation, RevocationError, RevocationStep};
 use schedule::Renewal;
 use state::{FetchFailure, Flight, InFlight, State};
 pub use status::{KnownDead, Status};
@@ -75,6 +78,8 @@ pub struct Keeper<S> {
     changed: Notify,
     /// For how many milliseconds the machine was suspended.
     suspended: AtomicU64,
+    /// The revocation that runs, or the last one.
+    revocation: watch::Sender<Option<Revocation>>,
 }
 
 /// Why there is no token, and when to retry.
@@ -113,6 +118,7 @@ impl<S: TokenSource> Keeper<S> {
             waiters: Waiters::default(),
             changed: Notify::new(),
             suspended: AtomicU64::new(0),
+            revocation: watch::Sender::new(None),
         })
     }
 
@@ -296,35 +302,8 @@ impl<S: TokenSource> Keeper<S> {
         let outcome = match outcome {
             Ok(fetched) => Ok(self.store(&mut state, cause, fetched)),
             Err(error) => {
-                let count = state.failure.as_ref().map_or(0, |failure| failure.count) + 1;
-                let mut wait = schedule::back_off(error.kind(), count, fastrand::f64());
-                if again {
-                    wait = Duration::ZERO;
-                }
-                let kept = self.source.kept();
-                let account = self.metrics.problems.account();
-                let retry_seconds = wait.as_secs_f64();
-                let errcode = error.code();
-                tracing::debug!(account, errcode, %error, retry_seconds, "a request for a {} failed", kept.label());
-                problem::failed(&self.metrics.problems, kept, &error);
-                let fetched = match error.code().filter(|_| error.was_sent()) {
-                    Some(code) => {
-                        self.metrics.errcode(code);
-                        Fetched::Errcode
-                    }
-                    None => Fetched::Failed,
-                };
-                self.metrics.fetch(kept, cause, fetched);
-                let retry_at = Instant::now() + wait;
-                let account = error.kind().is_of_the_account();
-                state.step(TokenEvent::FetchFailed { account });
-                let failed = error.clone();
-                state.failure = Some(FetchFailure {
-                    error,
-                    count,
-                    retry_at,
-                });
-                Err(failed)
+                self.note_failure(&mut state, cause, &error, again);
+                Err(error)
             }
         };
         drop(state);

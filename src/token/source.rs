@@ -6,6 +6,7 @@ pub mod file;
 pub(super) mod lenient;
 pub(super) mod lifetime;
 pub mod redis;
+pub mod revocation;
 pub mod shared;
 pub mod store;
 pub mod token_server;
@@ -25,6 +26,7 @@ use crate::{
 pub use error_kind::TokenErrorKind;
 use file::TokenFile;
 use redis::TokenSlot;
+use revocation::{NotRevocable, RevocationMethod};
 use shared::Shared;
 use store::{ForeignValue, StoreError};
 use token_server::TokenServer;
@@ -59,6 +61,11 @@ pub trait TokenSource: Send + Sync + 'static {
     /// secret.
     fn credential_fingerprint(&self) -> u16 {
         0
+    }
+
+    /// How it revokes the token in hand, or whose job that is. A fetch with [`Cause::Revoke`] is a step of that.
+    fn revocation(&self) -> Result<RevocationMethod, NotRevocable> {
+        Err(NotRevocable::NoToken)
     }
 
     /// Whether this is a source of tokens or of tickets, for the log and the metrics.
@@ -166,6 +173,16 @@ impl TokenSource for AccountSource {
     fn credential_fingerprint(&self) -> u16 {
         for_each_source!(self, source => source.credential_fingerprint())
     }
+
+    fn revocation(&self) -> Result<RevocationMethod, NotRevocable> {
+        match self {
+            Self::Wechat(wechat) => wechat.revocation(),
+            Self::SharedWechat(shared) => shared.revocation(),
+            Self::Wecom(_) | Self::SharedWecom(_) => Err(NotRevocable::Wecom),
+            Self::File(_) => Err(NotRevocable::File),
+            Self::Http(_) => Err(NotRevocable::Http),
+        }
+    }
 }
 
 /// Why there is no token. It can be cloned, because all waiters get the same error. It never holds a URL, a
@@ -211,6 +228,13 @@ pub enum TokenError {
     /// All replicas together have made so many fetches today that refusals cause no more.
     #[error("all replicas together have made {0} token requests today: refusals cause no more")]
     BudgetSpent(u32),
+    /// All forced refreshes of the day were made. There is room again in this time.
+    #[error(
+        "all {} forced refreshes of this AppID that WeChat allows in a day were made; there is room again in {}",
+        revocation::FORCED_A_DAY,
+        revocation::in_words(*.0)
+    )]
+    ForcedSpent(Duration),
     /// The fetch panicked: a bug in this program.
     #[error("the token request broke off: a bug in wechat-sidecar, please report it")]
     Panicked,
@@ -228,6 +252,7 @@ impl TokenError {
             | Self::Store(_)
             | Self::ForeignValue(_)
             | Self::BudgetSpent(_)
+            | Self::ForcedSpent(_)
             | Self::Unusable(_)
             | Self::WithoutToken(_)
             | Self::Panicked => None,
@@ -276,6 +301,7 @@ impl TokenError {
             | Self::Store(_)
             | Self::ForeignValue(_)
             | Self::BudgetSpent(_)
+            | Self::ForcedSpent(_)
             | Self::Unusable(_)
             | Self::WithoutToken(_) => false,
         }
@@ -293,9 +319,10 @@ impl TokenError {
             | Self::TimedOut
             | Self::Store(_)
             | Self::Panicked => TokenErrorKind::Busy,
-            Self::ForeignValue(_) | Self::Unusable(_) | Self::WithoutToken(_) => {
-                TokenErrorKind::Local
-            }
+            Self::ForeignValue(_)
+            | Self::ForcedSpent(_)
+            | Self::Unusable(_)
+            | Self::WithoutToken(_) => TokenErrorKind::Local,
         }
     }
 }

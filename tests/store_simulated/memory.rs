@@ -18,6 +18,7 @@ use wechat_sidecar::{
         Expiry, Token,
         source::{
             FetchRequest, FetchedToken, TokenError, TokenSource,
+            revocation::{NotRevocable, RevocationMethod},
             store::{
                 FetchGrant, HEARTBEAT_TTL, LeaseId, Note, SetOutcome, Store, StoreError,
                 StoreState, StoredToken,
@@ -313,5 +314,9 @@ impl TokenSource for Asks {
 
     fn credential_fingerprint(&self) -> u16 {
         self.circumstances
+    }
+
+    fn revocation(&self) -> Result<RevocationMethod, NotRevocable> {
+        Ok(RevocationMethod::OneRequest)
     }
 }

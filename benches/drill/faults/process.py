@@ -1,4 +1,4 @@
-"""A calm run, and faults of the machine: no more files, and a log that nobody reads."""
+"""A calm run, and faults of the machine: no more files, a log that nobody reads, and an app that trusts another CA."""
 
 import asyncio
 import contextlib
@@ -6,9 +6,11 @@ import fcntl
 import json
 import os
 import resource
+import ssl
 
 from drill.fault import Fault, Want
 from drill.scene import APPID, SECRET
+from lib.processes import free_port
 
 HARD_LIMIT = 4096
 CROWD = 60
@@ -74,6 +76,30 @@ async def read_again(scene):
     scene.notes["reading"].set()
 
 
+async def listen_for_https(scene):
+    scene.notes["https"] = free_port()
+    scene.flags += ["--tls-listen", f"127.0.0.1:{scene.notes['https']}"]
+
+
+async def trust_nobody(scene):
+    """An app that calls by https, and has not been told of the CA."""
+    context = ssl.create_default_context()
+
+    async def call():
+        try:
+            where = {"ssl": context, "server_hostname": "api.weixin.qq.com"}
+            await asyncio.open_connection("127.0.0.1", scene.notes["https"], **where)
+        except ssl.SSLError:
+            return
+        raise RuntimeError("the app trusts the sidecar")
+
+    scene.notes["distrustful"] = scene.every(2, call)
+
+
+async def no_more_of_it(scene):
+    scene.notes["distrustful"].cancel()
+
+
 # The connection of the app is not accepted, or none to WeChat can be opened.
 LEFT_ALONE = ("no reply: TimeoutError", "502 990502 error", "503 990501 error")
 
@@ -115,5 +141,13 @@ FAULTS = [
         cause=stall,
         end=read_again,
         tell_within=60,
+    ),
+    Fault(
+        "ca-untrusted",
+        "an app that calls by https does not trust the sidecar's CA",
+        Want("tls_handshake", account="", words=("does not trust", "ca --for"), alerts=()),
+        setup=listen_for_https,
+        cause=trust_nobody,
+        end=no_more_of_it,
     ),
 ]

@@ -20,7 +20,7 @@ use crate::{
     net::connector::{Connector, DialError},
     proxy::Proxy,
     secret::{Secret, SecretSource},
-    server::{self, Drain, ListenAddr, Listener, SocketOwner, Workers},
+    server::{self, Drain, ListenAddr, Listener, SocketOwner, Speaks, Workers},
     token::source::{api, redis::Redis, store::Store},
     wechat::endpoint::Credential,
 };
@@ -99,7 +99,7 @@ impl Engine {
         let key = random_key()?;
         let workers = workers(config, connector, &directory, &metrics, &key)?;
         let any_port = ListenAddr::Tcp((Ipv4Addr::LOCALHOST, 0).into());
-        let listener = Listener::bind(&any_port).await?;
+        let listener = Listener::bind(&any_port, Speaks::Http).await?;
         let address = listener.address().clone();
         let (owner, owned) = watch::channel(None);
         let mut tasks = JoinSet::new();
@@ -148,7 +148,7 @@ fn workers(
     let budget = ByteBudget::new(config.replay_memory);
     let mut options = config.proxy;
     options.guard.caller_key = Some(Arc::new(SecretSource::fixed(key.clone())));
-    Workers::start(server, &Drain::default(), metrics, || {
+    Workers::start(server, &Drain::default(), metrics, None, || {
         let pools = Pools::new(connector.clone(), upstream, metrics.clone());
         let (directory, metrics) = (directory.clone(), metrics.clone());
         Proxy::new(options.clone(), directory, pools, budget, metrics)

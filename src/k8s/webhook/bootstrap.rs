@@ -4,21 +4,23 @@ use std::{
     fmt::Display,
     fs::{File, OpenOptions, Permissions},
     io::{self, Read, Write},
+    ops::Range,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
-};
+use rcgen::{BasicConstraints, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
 use super::{ca_bundle, error::BootstrapError};
-use crate::k8s::inject::{names::Prefix, yaml};
+use crate::{
+    ca::issue,
+    k8s::inject::{names::Prefix, yaml},
+};
 
 /// The options of `webhook-certs`.
 #[derive(Clone, Debug)]
@@ -204,7 +206,7 @@ fn patch(options: &Options, bundle: &str) -> Value {
 
 fn make(options: &Options) -> Result<Certificates, rcgen::Error> {
     let root_key = KeyPair::generate()?;
-    let mut root = params(options, Vec::new(), "wechat-sidecar webhook root")?;
+    let mut root = issue::params(Vec::new(), "wechat-sidecar webhook root", valid(options))?;
     root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca = root.self_signed(&root_key)?.der().clone();
@@ -217,10 +219,7 @@ fn make(options: &Options) -> Result<Certificates, rcgen::Error> {
         format!("{service}.{namespace}.svc.cluster.local"),
     ];
     let key = KeyPair::generate()?;
-    let mut own = params(options, names.to_vec(), &names[0])?;
-    own.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    own.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    own.use_authority_key_identifier_extension = true;
+    let own = issue::server_params(names.to_vec(), &names[0], valid(options))?;
     let certificate = own.signed_by(&key, &Issuer::new(root, root_key))?.pem();
     Ok(Certificates {
         ca,
@@ -229,21 +228,7 @@ fn make(options: &Options) -> Result<Certificates, rcgen::Error> {
     })
 }
 
-fn params(
-    options: &Options,
-    names: Vec<String>,
-    called: &str,
-) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new(names)?;
-    let mut name = DistinguishedName::new();
-    // A common name has at most 64 characters. Clients check the other names.
-    name.push(
-        DnType::CommonName,
-        called.chars().take(64).collect::<String>(),
-    );
-    params.distinguished_name = name;
-    let now = std::time::SystemTime::now();
-    params.not_before = (now - EARLIER).into();
-    params.not_after = (now + Duration::from_secs(u64::from(options.days) * 86_400)).into();
-    Ok(params)
+fn valid(options: &Options) -> Range<SystemTime> {
+    let now = SystemTime::now();
+    now - EARLIER..now + Duration::from_secs(u64::from(options.days) * 86_400)
 }

@@ -6,6 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{certificate::not_after, error::BundleError};
+use crate::ca::der;
 
 /// The certificates of a bundle that have not expired.
 pub(super) fn read(text: &str) -> Result<Vec<CertificateDer<'static>>, BundleError> {
@@ -43,18 +44,5 @@ pub(super) fn pem(new: &CertificateDer<'static>, old: &[CertificateDer<'static>]
             all.push(certificate);
         }
     }
-    all.into_iter().map(|one| armored(one)).collect()
-}
-
-/// PEM with lines of 64 characters, which all programs read (RFC 7468).
-fn armored(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    for (at, letter) in text.chars().enumerate() {
-        if at > 0 && at % 64 == 0 {
-            pem.push('\n');
-        }
-        pem.push(letter);
-    }
-    pem + "\n-----END CERTIFICATE-----\n"
+    all.into_iter().map(|one| der::pem(one)).collect()
 }

@@ -138,23 +138,40 @@ fn config(verifier: Arc<Verifier>) -> Result<ClientConfig, TlsError> {
 
 /// The roots of the platform and those in `pem`.
 fn trusted(pem: Option<&[u8]>) -> Result<Trusted, TlsError> {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    let (found, _) = roots.add_parsable_certificates(native.certs);
-    if found == 0 {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    let mut named = Vec::new();
-    for certificate in pem.into_iter().flat_map(CertificateDer::pem_slice_iter) {
-        let certificate = certificate.map_err(|_| TlsError::NotPem)?;
+    let (mut roots, _) = public();
+    let named = pem.map(certificates).transpose()?.unwrap_or_default();
+    for certificate in &named {
         roots.add(certificate.clone()).map_err(TlsError::Unusable)?;
-        named.push(certificate);
-    }
-    if pem.is_some() && named.is_empty() {
-        return Err(TlsError::Empty);
     }
     let provider = Arc::new(aes_128_first());
     Ok(Trusted::new(roots, named, provider)?)
+}
+
+/// The roots of the platform, or Mozilla's if the platform has none, to trust and as they are.
+fn public() -> (RootCertStore, Vec<CertificateDer<'static>>) {
+    let mut roots = RootCertStore::empty();
+    let mut found = rustls_native_certs::load_native_certs().certs;
+    found.retain(|certificate| roots.add(certificate.clone()).is_ok());
+    if found.is_empty() {
+        found = webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
+        roots.add_parsable_certificates(found.iter().cloned());
+    }
+    (roots, found)
+}
+
+/// The certificates in `pem`. There is at least one.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|_| TlsError::NotPem)?;
+    match found.is_empty() {
+        true => Err(TlsError::Empty),
+        false => Ok(found),
+    }
+}
+
+/// The certificates of the platform's roots, or of Mozilla's if the platform has none.
+pub fn public_roots() -> Vec<CertificateDer<'static>> {
+    public().1
 }
 
 /// A crypto provider that prefers AES-128, as browsers do. It takes a quarter less time than AES-256.

@@ -14,7 +14,7 @@ use crate::{
         origin::Origin,
         tls::load,
     },
-    proxy::guard::Exposure,
+    proxy::guard::{AppTls, Exposure},
     secret::{Secret, SecretSource},
     token::source::api,
 };
@@ -68,6 +68,7 @@ fn told(
     }
     let entrance = ListenerInfo {
         exposure: Exposure::Loopback,
+        tls: AppTls::Absent,
         account: listener.map(Into::into),
     };
     let (path, query) = target

@@ -227,5 +227,5 @@ fn poll_write(
             written -= some;
         }
     }
-    Poll::Ready(Ok(()))
+    io.poll_sent(cx)
 }

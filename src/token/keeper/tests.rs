@@ -1,6 +1,7 @@
 //! Tests of a keeper with sources that are slow, stubborn or broken, on a clock that can be paused.
 
 mod late;
+mod revoke;
 mod shared;
 mod spurious;
 mod suspension;

@@ -130,6 +130,14 @@ impl TokenSlot {
         run.await
     }
 
+    /// Counts a forced refresh, of which there are at most `most` in 24 hours. If there is no room, it counts none, and
+    /// returns in how long there is some.
+    pub(super) async fn count_forced(&self, most: u32) -> Result<Option<Duration>, StoreError> {
+        let most = most.to_string();
+        let wait: u64 = self.run(&script::COUNT_FORCED, &[most.as_bytes()]).await?;
+        Ok((wait > 0).then(|| Duration::from_millis(wait)))
+    }
+
     /// Reads what is under the token's key.
     fn decode(
         &self,

@@ -19,6 +19,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::{
     FetchRequest, FetchedToken, TokenError, TokenSource,
+    revocation::{NotRevocable, RevocationMethod},
     store::{ForeignValue, LeaseId, Store, StoreError, StoreState},
 };
 use crate::{
@@ -204,6 +205,10 @@ impl<T: TokenSource, S: Store> TokenSource for Shared<T, S> {
 
     fn credential_fingerprint(&self) -> u16 {
         self.source.credential_fingerprint()
+    }
+
+    fn revocation(&self) -> Result<RevocationMethod, NotRevocable> {
+        self.source.revocation()
     }
 
     fn kept(&self) -> Kept {

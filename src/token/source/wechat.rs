@@ -10,8 +10,10 @@ use serde_json::json;
 use super::{
     FetchRequest, FetchedToken, TokenError, TokenSource,
     api::{ApiClient, Client, TokenClient},
+    revocation::{ForcedRefreshes, NotRevocable, RevocationMethod},
 };
 use crate::{
+    metrics::Cause,
     net::connector::Connector,
     secret::{Secret, SecretSource},
     token::encode,
@@ -21,7 +23,8 @@ use crate::{
 /// Which of WeChat's two tokens is used. They are independent of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenApi {
-    /// `POST /cgi-bin/stable_token`, in normal mode: every request returns the same token.
+    /// `POST /cgi-bin/stable_token`: in normal mode every request returns the same token. A forced refresh returns
+    /// another one, and is for revoking a token alone.
     Stable,
     /// `GET /cgi-bin/token`: each request creates a new token and revokes the one before.
     Classic,
@@ -33,6 +36,7 @@ pub struct Wechat {
     client: TokenClient,
     token_api: TokenApi,
     appid: String,
+    forced: Box<ForcedRefreshes>,
 }
 
 impl Wechat {
@@ -53,12 +57,23 @@ impl Wechat {
             client,
             token_api,
             appid,
+            forced: Box::new(ForcedRefreshes::new(None)),
         }
+    }
+
+    /// The same with forced refreshes counted by `forced`.
+    pub fn with_forced(self, forced: ForcedRefreshes) -> Self {
+        let forced = Box::new(forced);
+        Self { forced, ..self }
     }
 }
 
 impl TokenSource for Wechat {
-    async fn fetch(&self, _: FetchRequest) -> Result<FetchedToken, TokenError> {
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
+        let force = request.cause == Cause::Revoke && self.token_api == TokenApi::Stable;
+        if force {
+            self.forced.count().await?;
+        }
         let token = self
             .client
             .send(|client, origin, secret| match self.token_api {
@@ -67,7 +82,7 @@ impl TokenSource for Wechat {
                         "grant_type": "client_credential",
                         "appid": self.appid,
                         "secret": secret.expose(),
-                        "force_refresh": false,
+                        "force_refresh": force,
                     });
                     client
                         .post(format!("{origin}/cgi-bin/stable_token"))
@@ -85,5 +100,12 @@ impl TokenSource for Wechat {
 
     fn credential_fingerprint(&self) -> u16 {
         self.client.credential_fingerprint()
+    }
+
+    fn revocation(&self) -> Result<RevocationMethod, NotRevocable> {
+        Ok(match self.token_api {
+            TokenApi::Stable => RevocationMethod::TwoRefreshes,
+            TokenApi::Classic => RevocationMethod::OneRequest,
+        })
     }
 }

@@ -43,6 +43,7 @@ scripts! {
     PUBLISH = "publish.lua";
     RELEASE = "release.lua";
     HEARTBEAT = "heartbeat.lua";
+    COUNT_FORCED = "count_forced.lua";
 }
 
 /// All commands that are sent to Redis, by themselves or in a script. An ACL must allow them. AUTH is allowed to

@@ -142,7 +142,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
                 let decides = match request.cause {
                     Cause::Refusal => true,
                     Cause::Renewal => self.source.kept() == Kept::Ticket,
-                    Cause::Missing => false,
+                    Cause::Missing | Cause::Revoke => false,
                 };
                 decides.then(|| Ok(self.fetched_elsewhere(same)))
             }
@@ -267,7 +267,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
             (Cause::Refusal, _) => CONFIRMATION,
             // The ticket stays the same for hours, and all replicas would ask each time.
             (Cause::Renewal, Kept::Ticket) => (token.remaining() / 4).min(TICKET_CONFIRMATION),
-            (Cause::Missing | Cause::Renewal, _) => Duration::ZERO,
+            (Cause::Missing | Cause::Renewal | Cause::Revoke, _) => Duration::ZERO,
         }
     }
 
@@ -320,11 +320,11 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
     }
 }
 
-/// Whether there is no token, or only one that expires soon.
+/// Whether an operator wants another token, or there is none, or only one that expires soon.
 fn is_urgent(request: &FetchRequest) -> bool {
     let lasts = |token: &Arc<Token>| token.remaining() > EXPIRES_SOON;
     match request.cause {
-        Cause::Missing => true,
+        Cause::Missing | Cause::Revoke => true,
         Cause::Renewal => !request.current.as_ref().is_some_and(lasts),
         Cause::Refusal => false,
     }

@@ -118,7 +118,9 @@ impl ReplicaState {
 
     /// Whether the stored token satisfies the request.
     pub(super) fn is_usable(&self, stored: &StoredToken, request: &FetchRequest) -> bool {
-        if stored.remaining < MIN_LIFETIME || self.past.contains(&stored.value) {
+        // Whatever is stored may be what leaked.
+        let revokes = request.cause == Cause::Revoke;
+        if revokes || stored.remaining < MIN_LIFETIME || self.past.contains(&stored.value) {
             return false;
         }
         request.current.as_ref().is_none_or(|token| {
@@ -345,6 +347,7 @@ fn scope(error: &TokenError) -> Scope {
         | TokenError::ForeignValue(_)
         | TokenError::BudgetSpent(_)
         | TokenError::Unusable(_)
+        | TokenError::ForcedSpent(_)
         | TokenError::WithoutToken(_) => Scope::Sender,
     }
 }
