@@ -8,6 +8,7 @@ use super::{
     names::is_dns_name,
     trust_env::{TRUST_FOLDER, TrustEnv},
 };
+use crate::wechat::hosts;
 
 /// The port of https.
 pub(super) const HTTPS_PORT: u16 = 443;
@@ -22,16 +23,6 @@ const CA_FOLDER: &str = "/run/wechat-sidecar/ca";
 /// The volume with the roots of a company.
 const ROOTS_VOLUME: &str = "wechat-sidecar-roots";
 const ROOTS_FOLDER: &str = "/etc/wechat-sidecar-roots";
-
-/// The hosts of WeChat that lead to the sidecar.
-const WECHAT_HOSTS: [&str; 6] = [
-    "api.weixin.qq.com",
-    "api2.weixin.qq.com",
-    "sh.api.weixin.qq.com",
-    "sz.api.weixin.qq.com",
-    "hk.api.weixin.qq.com",
-    "file.api.weixin.qq.com",
-];
 
 /// A key of a ConfigMap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +66,7 @@ pub(super) fn hosts(text: &str) -> Result<Vec<String>, NotHosts> {
 impl HttpsSettings {
     /// All hosts that lead to the sidecar.
     pub(super) fn hosts(&self) -> Vec<String> {
-        let wechat = WECHAT_HOSTS.map(str::to_owned);
+        let wechat = hosts::WECHAT.map(str::to_owned);
         let more = self.more_hosts.iter();
         let more = more.filter(|host| !wechat.contains(host)).cloned();
         let more: Vec<String> = more.collect();

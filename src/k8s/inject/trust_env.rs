@@ -1,14 +1,22 @@
 //! The variables by which clients trust the sidecar's CA.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use crate::settings::parse::{self, ParseError};
+use crate::{
+    ca::clients,
+    settings::parse::{self, ParseError},
+};
 
 /// Where the files are that apps trust. It is the same path in all containers, because some of the files name others.
 pub(super) const TRUST_FOLDER: &str = "/run/wechat-sidecar/trust";
 
 /// The JDK reads its options from here, and appends them to those of the command line.
 pub(super) const JAVA: &str = "JAVA_TOOL_OPTIONS";
+
+const REQUESTS: &str = "REQUESTS_CA_BUNDLE";
+const CURL: &str = "CURL_CA_BUNDLE";
 
 /// The option of the JDK that replaces its roots.
 pub(super) const TRUST_STORE: &str = "-Djavax.net.ssl.trustStore=";
@@ -53,29 +61,30 @@ pub(super) fn parse(text: &str) -> Result<Vec<TrustEnv>, ParseError> {
 /// The variables that a container gets, with their values: those that add a root, or lose the fewest, and those of
 /// the clients in `chosen`, whose roots they replace.
 pub(super) fn variables(chosen: &[TrustEnv]) -> Vec<(&'static str, String)> {
-    let file = |name: &str| format!("{TRUST_FOLDER}/{name}");
-    let mut variables = vec![
-        ("NODE_EXTRA_CA_CERTS", file("ca.crt")),
-        ("SSL_CERT_DIR", file("hashed:/etc/ssl/certs")),
-        // The colon stands for PHP's own folder, without which its extensions are not loaded.
-        ("PHP_INI_SCAN_DIR", format!(":{}", file("php"))),
-    ];
+    let mut names = vec!["NODE_EXTRA_CA_CERTS", "SSL_CERT_DIR", "PHP_INI_SCAN_DIR"];
     for client in chosen {
         match client {
-            TrustEnv::Requests => variables.extend([
-                ("REQUESTS_CA_BUNDLE", file("ca-bundle.crt")),
-                ("CURL_CA_BUNDLE", file("ca-bundle.crt")),
-            ]),
-            TrustEnv::Java => variables.push((JAVA, java_option())),
-            TrustEnv::Wget => variables.push(("WGETRC", file("wgetrc"))),
-            TrustEnv::Perl => variables.push(("PERL_LWP_SSL_CA_FILE", file("ca-bundle.crt"))),
+            TrustEnv::Requests => names.extend([REQUESTS, CURL]),
+            TrustEnv::Java => names.push(JAVA),
+            TrustEnv::Wget => names.push("WGETRC"),
+            TrustEnv::Perl => names.push("PERL_LWP_SSL_CA_FILE"),
         }
     }
-    variables
+    names.into_iter().map(|name| (name, value(name))).collect()
 }
 
 pub(super) fn java_option() -> String {
-    format!("{TRUST_STORE}{TRUST_FOLDER}/truststore.jks")
+    value(JAVA)
+}
+
+fn value(name: &str) -> String {
+    // Requests reads either of them.
+    let known = if name == CURL { REQUESTS } else { name };
+    let mut all = clients::VARIABLES.iter();
+    let variable = all.find(|variable| variable.name == known);
+    variable.map_or_else(String::new, |variable| {
+        variable.value(Path::new(TRUST_FOLDER))
+    })
 }
 
 #[cfg(test)]
@@ -93,5 +102,15 @@ mod tests {
         for bad in ["", "java,", "node", "Java", "none"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn each_variable_is_one_that_the_local_ca_knows() {
+        let all = variables(&parse("all").unwrap());
+        assert_eq!(all.len(), 8);
+        for (name, value) in all {
+            assert!(value.contains(TRUST_FOLDER), "{name}={value}");
+        }
+        assert!(java_option().starts_with(TRUST_STORE));
     }
 }
