@@ -6,6 +6,7 @@ mod endpoint_use;
 mod error;
 mod factory;
 mod options;
+pub mod pacing;
 mod problems;
 pub mod refused_endpoints;
 pub mod rules;
@@ -18,6 +19,7 @@ pub use endpoint_use::{EndpointUse, OpenCall};
 pub use error::AccountError;
 pub use factory::AccountFactory;
 pub use options::{Options, SourceOptions};
+use pacing::Pacing;
 use refused_endpoints::RefusedEndpoints;
 
 use crate::{
@@ -69,6 +71,8 @@ pub struct Account {
     pub endpoint_use: Arc<EndpointUse>,
     /// The endpoints that refuse calls whatever the token.
     pub refused_endpoints: Arc<RefusedEndpoints>,
+    /// How fast its calls may follow one another; `None` where no rule says so.
+    pub pacing: Option<Arc<Pacing>>,
     /// Its own upstream; `None` where it uses the common one.
     pub upstream: Option<Arc<UpstreamKey>>,
 }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod problems;
+mod quotas;
 mod reloads;
 mod revoke;
 mod status;
@@ -107,6 +108,7 @@ GET  /metrics    Prometheus text
 GET  /status.json
                  loopback only: all that the page shows, which a browser gets at / from this machine
 GET  /accounts   loopback only: what is wrong; each account's token, its age and expiry; how the configuration was read
+GET  /quota      loopback only: what is known of the quotas of calls; ?account=APPID or NAME
 GET  /log-level  loopback only: the level of the log; PUT sets it
 POST /revoke     loopback only, with --enable-revoke: revoke the token of the default account, or of ?account=; GET says how
                  that is done, and how far it is
@@ -183,6 +185,7 @@ impl Admin {
                 page("application/json", self.status(&query).to_string())
             }
             ("/accounts", _) if get => self.accounts(),
+            ("/quota", _) if get => self.quotas(account_in(head.uri.query())),
             ("/log-level", _) if get => match &self.log {
                 Some(log) => text(StatusCode::OK, &log.levels.get()),
                 None => text(StatusCode::NOT_FOUND, "the log of this process is not ours"),
@@ -193,7 +196,7 @@ impl Admin {
             }
             ("/shutdown" | "/quitquitquit", &Method::POST) => self.shut_down(),
             (
-                "/accounts" | "/status.json" | "/log-level" | "/revoke" | "/shutdown"
+                "/accounts" | "/status.json" | "/quota" | "/log-level" | "/revoke" | "/shutdown"
                 | "/quitquitquit",
                 _,
             ) => text(StatusCode::METHOD_NOT_ALLOWED, "see GET /"),
@@ -357,5 +360,6 @@ fn shown(account: &Account) -> AccountPage<'_> {
             remaining: token.remaining().as_secs_f64(),
         }),
         fetches: (fetches, account.options.daily_fetches),
+        paced_waiting: account.pacing.as_ref().map(|pacing| pacing.waiting()),
     }
 }

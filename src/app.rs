@@ -7,6 +7,7 @@ pub(crate) mod open_files;
 mod problem_watch;
 mod reload;
 mod running;
+mod start_error;
 mod trust_watch;
 mod watches;
 
@@ -23,15 +24,12 @@ use crate::{
     account::AccountFactory,
     admin::{Admin, Limits, Reloads},
     body::budget::ByteBudget,
-    ca::{Authority, CaError},
-    client::{self, api::ClientError, pools::Pools},
+    ca::Authority,
+    client::{self, pools::Pools},
     config::Config,
     log::Log,
     metrics::Metrics,
-    net::{
-        connector::{Connector, DialError},
-        tls::ServerCertificates,
-    },
+    net::{connector::Connector, tls::ServerCertificates},
     proxy::Proxy,
     record::Recorder,
     rt::signals::{Signals, hangup},
@@ -40,12 +38,14 @@ use crate::{
     traces::TraceExport,
 };
 
-use accounts::{AccountsError, Listeners, OpenListener, ServedAccounts};
+use accounts::{Listeners, OpenListener, ServedAccounts};
 use reload::ConfigSource;
 use running::Running;
 use watches::watches;
 
 pub use first_line::say_start;
+pub use start_error::StartError;
+use start_error::cannot_listen;
 
 /// A sidecar with its ports bound.
 #[derive(Debug)]
@@ -71,43 +71,6 @@ struct Bound {
     listener: Listener,
     /// The account whose calls come in there; `None` for all accounts.
     account: Option<String>,
-}
-
-/// Why the sidecar cannot start, as a sentence that names the key.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address is in use, or does not belong to this machine.
-    #[error("{key}: {address} cannot be listened on: {error}")]
-    Listen {
-        /// The key that sets it.
-        key: &'static str,
-        /// The address as it was configured.
-        address: String,
-        /// The system's error.
-        #[source]
-        error: io::Error,
-    },
-    /// There is no local CA, or apps cannot trust it.
-    #[error("the local CA: {0}")]
-    LocalCa(#[from] CaError),
-    /// The client for token requests cannot be built.
-    #[error("upstream: {0}")]
-    Client(#[source] ClientError),
-    /// The client for the collector of traces cannot be built.
-    #[error("otlp-endpoint: {0}")]
-    Traces(#[source] ClientError),
-    /// The connector for calls cannot be built.
-    #[error("upstream: {0}")]
-    Connector(#[source] DialError),
-    /// An account cannot be opened.
-    #[error(transparent)]
-    Account(#[from] AccountsError),
-    /// The signal handler cannot be installed.
-    #[error("SIGHUP cannot be handled: {0}")]
-    Signals(#[source] io::Error),
-    /// The system cannot start a thread.
-    #[error("workers: {0}")]
-    Workers(#[source] io::Error),
 }
 
 /// How the sidecar ended.
@@ -389,13 +352,5 @@ pub async fn serve(mut config: Config, log: Log, signals: Signals) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-    }
-}
-
-fn cannot_listen(key: &'static str, address: impl ToString, error: io::Error) -> StartError {
-    StartError::Listen {
-        key,
-        address: address.to_string(),
-        error,
     }
 }

@@ -10,13 +10,16 @@ pub mod call;
 pub mod check;
 pub mod explain;
 mod flag;
+mod hidden;
 mod k8s_args;
 pub mod manual;
 pub mod operation;
 pub mod output;
 mod probe;
 pub mod process;
+pub mod quota;
 mod revoke;
+pub mod rid;
 
 use std::{io, net::SocketAddr, process::ExitCode};
 
@@ -56,6 +59,14 @@ pub fn run(invocation: Invocation, mut process: Process) -> Result<ExitCode, Con
         Operation::Call(options) => {
             let sources = Sources::of_process(flags)?;
             process.block_on(call::call(*options, sources))?
+        }
+        Operation::Quota(options) => {
+            let sources = Sources::of_process(flags)?;
+            process.block_on(quota::quota(options, sources))?
+        }
+        Operation::Rid(options) => {
+            let sources = Sources::of_process(flags)?;
+            process.block_on(rid::rid(options, sources))?
         }
         Operation::Health => process.block_on(probe::health(admin_port(flags)?)),
         Operation::Wait { until, timeout } => {

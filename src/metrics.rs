@@ -14,6 +14,7 @@ mod kept;
 mod latency;
 mod page;
 pub mod process;
+mod quotas;
 mod recent_fetches;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -26,10 +27,11 @@ pub use encoder::{CONTENT_TYPE, Encoder, Family};
 use endpoint_labels::EndpointLabels;
 pub use history::{LastHour, Tally};
 pub use kept::{Handed, Kept, Ticket};
-pub use labels::{Cause, Fetched, Outcome, Reload, Selection, Skipped, StoreEvent};
+pub use labels::{Cause, Fetched, Outcome, Paced, Reload, Selection, Skipped, StoreEvent};
 use latency::Latency;
 pub use latency::{BUCKETS, BucketCounts};
 pub use page::{AccountPage, FAMILIES, Page, ProcessPage, TokenPage};
+pub use quotas::{CallRate, EndpointQuota, QuotaHit, QuotaReading, Quotas};
 pub use recent_fetches::RecentFetch;
 
 /// How many endpoints get a label of their own. All others share the label `other`.
@@ -73,6 +75,12 @@ impl Metrics {
     /// The label slot of the endpoint at `row` of the table.
     pub fn slot(&self, row: Option<usize>) -> usize {
         row.map_or(ENDPOINT_LABELS, |row| self.labels.slot(row))
+    }
+
+    /// The labels of the endpoints that calls of `account` went to, as far as they have labels of their own.
+    pub fn called(&self, account: &AccountMetrics) -> Vec<&'static str> {
+        let slots = (0..ENDPOINT_LABELS).filter(|slot| account.has_called(*slot));
+        slots.map(|slot| self.labels.name(slot)).collect()
     }
 
     /// Counts the time until the head of a reply arrived, or until the call was given up.

@@ -11,6 +11,7 @@
 //! body            held whole up to a limit, to be sent again       413 / 503
 //! account::refused_endpoints
 //!                 a call that is refused whatever the token is answered so: done
+//! account::pacing a call above a rate of `pace` waits for its turn          429
 //! target, headers head + token → the head to send
 //! client          → the reply's head                               502 / 504
 //! forward         the reply's beginning is read, if it can be a refusal
@@ -32,8 +33,10 @@ pub mod fuzz;
 pub mod guard;
 mod headers;
 mod options;
+mod pace;
 mod pending_call;
 mod private_headers;
+mod quota_reply;
 mod replay;
 mod route;
 mod select_account;
@@ -66,6 +69,7 @@ use error::ProxyError;
 use forward::{Attempt, Insertion, Turn};
 pub use guard::ListenerInfo;
 pub use options::{GuardOptions, Options, TokenEndpoint};
+use pace::paced;
 use pending_call::PendingCall;
 pub use private_headers::{NAMES as PRIVATE_HEADERS, PrivateHeaders};
 use route::Call;
@@ -348,6 +352,10 @@ impl Proxy {
     ) -> Result<Answered, Unanswered> {
         let body = self.buffer(body).await?;
         let replayable = body.whole().is_some();
+        if let Some(pacing) = &call.account.pacing {
+            let turn = paced(call, pacing).await;
+            turn.map_err(|error| Unanswered { error, replayable })?;
+        }
         let insertion = Insertion { edit, secrets };
         match self.send(call, body, insertion, Turn::First).await {
             Ok(Attempt { verdict, reply }) => Ok(Answered {

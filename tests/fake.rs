@@ -3,6 +3,8 @@
 
 #[path = "fake/calls.rs"]
 mod calls;
+#[path = "fake/quotas.rs"]
+mod quotas;
 #[path = "fake/tokens.rs"]
 mod tokens;
 #[path = "support/wechat/mod.rs"]

@@ -6,6 +6,7 @@ use tokio::time::Duration;
 
 use super::{
     Account, AccountError, Options, SourceOptions,
+    pacing::Pacing,
     upstreams::{AccountUpstream, Upstreams},
 };
 use crate::{
@@ -195,6 +196,7 @@ impl Options {
             metrics.problems.set_places(options.credential_places());
             return Ok(Account {
                 secret: options.secret.clone(),
+                pacing: Pacing::new(&options.pacing, before.pacing.as_deref()),
                 options,
                 ..before.clone()
             });
@@ -205,6 +207,7 @@ impl Options {
         Ok(Account {
             endpoint_use: before.endpoint_use.clone(),
             refused_endpoints: before.refused_endpoints.clone(),
+            pacing: Pacing::new(&account.options.pacing, before.pacing.as_deref()),
             ..account
         })
     }
@@ -257,6 +260,7 @@ impl Options {
             metrics,
             endpoint_use: Arc::default(),
             refused_endpoints: Arc::default(),
+            pacing: Pacing::new(&self.pacing, None),
             upstream: key,
         })
     }

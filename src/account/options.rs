@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::rules::Rules;
+use super::{pacing::PacingOptions, rules::Rules};
 use crate::{
     net::{connector::ConnectOptions, listen_addr::ListenAddr, origin::Origin},
     secret::SecretSource,
@@ -37,6 +37,8 @@ pub struct Options {
     pub default: bool,
     /// Which endpoints it may call.
     pub rules: Rules,
+    /// How fast its calls may follow one another.
+    pub pacing: PacingOptions,
     /// Listeners whose calls belong to it, whatever account they name.
     pub listen: Vec<ListenAddr>,
 }
@@ -69,6 +71,7 @@ impl Options {
             upstream: None,
             default: false,
             rules: Rules::default(),
+            pacing: PacingOptions::default(),
             listen: Vec::new(),
         }
     }
@@ -157,6 +160,7 @@ impl PartialEq for Options {
             && (&self.name, self.daily_fetches, self.default)
                 == (&other.name, other.daily_fetches, other.default)
             && self.store_prefix == other.store_prefix
-            && (&self.rules, &self.listen) == (&other.rules, &other.listen)
+            && (&self.rules, &self.pacing, &self.listen)
+                == (&other.rules, &other.pacing, &other.listen)
     }
 }

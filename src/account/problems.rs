@@ -83,13 +83,17 @@ impl Account {
         let Some(kind) = Kind::of_errcode(self.api, code) else {
             return;
         };
+        let rid = errcode::rid(body);
+        if kind == Kind::CallsQuota {
+            self.metrics.quotas.hit(endpoint, code, rid);
+        }
         let ip = RejectedIp { code, body };
         self.metrics.problems.occurred(
             kind,
             Occurrence {
                 endpoint: Some(endpoint),
                 errcode: Some(code),
-                rid: errcode::rid(body),
+                rid,
                 cause: (kind == Kind::IpRejected).then_some(&ip as &dyn Display),
                 ..Occurrence::default()
             },

@@ -126,7 +126,7 @@ impl Pattern {
     }
 
     /// Whether it matches `path`.
-    fn matches(&self, path: &[u8]) -> bool {
+    pub fn matches(&self, path: &[u8]) -> bool {
         if self.is_preset() {
             return account_wide::is_account_wide(path);
         }

@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Map, Value, json};
 use tokio::time::Duration;
 
-use super::{Admin, accounts::ticket, problems, why_unready};
+use super::{Admin, accounts::ticket, problems, quotas, why_unready};
 use crate::{
     account::{Account, SourceOptions},
     lang::Lang,
@@ -172,6 +172,7 @@ fn account_status(account: &Account, is_default: bool, uptime: Duration) -> Valu
         },
         "store_answers": account.keeper.source().store_is_available(),
         "tickets": tickets,
+        "quotas": quotas::describe(account),
         "replays": counts(&mut metrics.replays()),
         "replays_skipped": counts(&mut metrics.replays_skipped()),
         "problems_open": metrics.problems.open_kinds().len(),

@@ -14,7 +14,9 @@ use super::{
     k8s_args,
     manual::{self, ManualError},
     operation::{Operation, Until},
+    quota::{self, QuotaUsageError},
     revoke,
+    rid::{self, RidUsageError},
 };
 use crate::{
     config::{
@@ -43,29 +45,19 @@ pub enum UsageError {
     Wrong(String),
 }
 
-impl From<ConfigError> for UsageError {
-    fn from(error: ConfigError) -> Self {
-        Self::Wrong(error.to_string())
-    }
+/// Mistakes in arguments.
+macro_rules! wrong_usage {
+    ($($error:ty),+) => {
+        $(impl From<$error> for UsageError {
+            fn from(error: $error) -> Self {
+                Self::Wrong(error.to_string())
+            }
+        })+
+    };
 }
 
-impl From<ArgumentError> for UsageError {
-    fn from(error: ArgumentError) -> Self {
-        Self::Wrong(error.to_string())
-    }
-}
-
-impl From<CallUsageError> for UsageError {
-    fn from(error: CallUsageError) -> Self {
-        Self::Wrong(error.to_string())
-    }
-}
-
-impl From<ManualError> for UsageError {
-    fn from(error: ManualError) -> Self {
-        Self::Wrong(error.to_string())
-    }
-}
+wrong_usage!(ConfigError, ArgumentError, CallUsageError, ManualError);
+wrong_usage!(QuotaUsageError, RidUsageError);
 
 /// Parses a command line, which begins with the name of the program.
 pub fn parse<I>(args: I) -> Result<Invocation, UsageError>
@@ -110,6 +102,8 @@ fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, UsageError> 
             json: matches.get_flag("json"),
         }),
         "call" => Operation::Call(Box::new(call::options(matches)?)),
+        "quota" => Operation::Quota(quota::options(matches)?),
+        "rid" => Operation::Rid(rid::options(matches)?),
         "health" => Operation::Health,
         "wait" => Operation::Wait {
             until: match matches.get_flag("started") {
@@ -192,7 +186,7 @@ fn assembled(with_hidden: bool) -> Command {
 }
 
 /// The subcommands that take the keys of the sidecar, and the keys that their help shows; `None` for all.
-fn sidecars() -> [(Command, Option<&'static [Id]>); 8] {
+fn sidecars() -> [(Command, Option<&'static [Id]>); 10] {
     let check = Command::new("check")
         .about("Say what works and what does not: configuration, files, limits, network and tokens")
         .args([mint(), json()])
@@ -212,6 +206,8 @@ fn sidecars() -> [(Command, Option<&'static [Id]>); 8] {
         (serve.after_help(AFTERWORD), None),
         (check, Some(&CHECKED)),
         (call::command(), Some(&CALLED)),
+        (quota::command(), Some(&CALLED)),
+        (rid::command(), Some(&CALLED)),
         (health, Some(&ASKED)),
         (wait, Some(&ASKED)),
         (revoke::command(), Some(&ASKED)),

@@ -10,6 +10,7 @@ mod input;
 mod multipart;
 mod pretty;
 mod progress;
+mod question;
 mod reply;
 mod request;
 mod route;
@@ -20,7 +21,8 @@ use std::process::ExitCode;
 use tokio::time::timeout;
 
 pub use command::{CallOptions, CallUsageError};
-pub(super) use command::{command, options};
+pub(super) use command::{account, account_argument, command, options};
+pub(super) use question::{QuestionError, Questions};
 
 use super::{failed, output::eprint};
 use crate::config::{ConfigError, Sources};

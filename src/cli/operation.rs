@@ -3,7 +3,8 @@
 use tokio::time::Duration;
 
 use super::{
-    ca::CaOutput, call::CallOptions, check::CheckOptions, explain, manual, revoke::RevokeOptions,
+    ca::CaOutput, call::CallOptions, check::CheckOptions, explain, manual, quota::QuotaOptions,
+    revoke::RevokeOptions, rid::RidOptions,
 };
 use crate::k8s::{
     inject::offline,
@@ -19,6 +20,10 @@ pub enum Operation {
     Check(CheckOptions),
     /// Call an endpoint.
     Call(Box<CallOptions>),
+    /// Ask WeChat for quotas.
+    Quota(QuotaOptions),
+    /// Ask WeChat about calls that failed.
+    Rid(RidOptions),
     /// Ask a running sidecar whether it is alive.
     Health,
     /// Wait for a running sidecar.

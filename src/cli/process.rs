@@ -7,7 +7,7 @@ use tokio::runtime::{self, Runtime};
 use crate::rt::signals::Signals;
 
 /// The words of command lines that start no server. A signal ends what these do, as usual.
-const NO_SERVER: [&str; 17] = [
+const NO_SERVER: [&str; 19] = [
     "ca",
     "call",
     "check",
@@ -17,7 +17,9 @@ const NO_SERVER: [&str; 17] = [
     "help",
     "inject",
     "man",
+    "quota",
     "revoke",
+    "rid",
     "shutdown",
     "wait",
     "webhook-certs",

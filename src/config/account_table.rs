@@ -56,6 +56,9 @@ static KEYS: &[Key] = &[
         .like("/cgi-bin/message/**")
         .private(),
     list("deny", "PATTERN").like("/cgi-bin/menu/*").private(),
+    list("pace", "PATTERN=RATE")
+        .like("/cgi-bin/message/**=5000/min")
+        .private(),
     list("listen", "ADDRESS").like("127.0.0.1:7090").private(),
     value("token-api", "API").like("stable").private(),
     TOKEN_SOURCE,

@@ -2,6 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
+use tokio::time::Duration;
+
 use super::{
     Sources,
     account_table::{CORPID, STORE_PREFIX, Table},
@@ -13,13 +15,16 @@ use super::{
     store, token_source,
 };
 use crate::{
-    account::{self, Options, SourceOptions, rules::Pattern},
+    account::{self, Options, SourceOptions, pacing::PaceRule, rules::Pattern},
     net::connector::ConnectOptions,
     secret::{Secret, SecretSource, trim},
     settings::parse,
     token::source::wechat::TokenApi,
     wechat::{api::Api, endpoint},
 };
+
+/// The longest wait for a turn.
+const LONGEST_PACE_WAIT: Duration = Duration::from_secs(60);
 
 const KINDS: [(&str, Api); 2] = [("wechat", Api::Wechat), ("wecom", Api::Wecom)];
 const APIS: [(&str, TokenApi); 2] = [("stable", TokenApi::Stable), ("classic", TokenApi::Classic)];
@@ -93,7 +98,9 @@ fn unknown_rules(accounts: &[Options]) -> Vec<String> {
         let rules = &account.rules;
         let allow = rules.allow.iter().map(|pattern| ("allow", pattern));
         let deny = rules.deny.iter().map(|pattern| ("deny", pattern));
-        for (key, pattern) in allow.chain(deny) {
+        let pace = account.pacing.rules.iter();
+        let pace = pace.map(|rule| ("pace", &rule.pattern));
+        for (key, pattern) in allow.chain(deny).chain(pace) {
             let same =
                 |found: &&mut (&str, &Pattern, Vec<Api>)| (found.0, found.1) == (key, pattern);
             match found.iter_mut().find(same) {
@@ -145,7 +152,22 @@ fn presets(
     if let Some(given) = own("deny") {
         rules.deny.extend(given.list(Pattern::parse)?);
     }
+    options.pacing.wait = settings.value(Id::PaceWait, pace_wait)?;
+    let pace = &mut options.pacing.rules;
+    if let Some(given) = own("pace") {
+        pace.extend(given.list(PaceRule::parse)?);
+    }
+    pace.extend(settings.list(Id::Pace, PaceRule::parse)?);
     Ok(())
+}
+
+/// An app that waits longer has probably given up.
+fn pace_wait(text: &str) -> Result<Duration, String> {
+    let wait = parse::pause(text).map_err(|problem| problem.to_string())?;
+    match wait <= LONGEST_PACE_WAIT {
+        true => Ok(wait),
+        false => Err("is longer than a minute".to_owned()),
+    }
 }
 
 /// What hurts the account is nothing to allow alone.

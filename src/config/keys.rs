@@ -229,6 +229,10 @@ keys! {
         Allow = list("allow", "PATTERN").like("/cgi-bin/message/**");
         /// Endpoints that may not be called, even if they are allowed; repeatable
         Deny = list("deny", "PATTERN").like("/cgi-bin/menu/*");
+        /// How fast an account's calls may follow one another, by their paths; the first pattern that matches counts: /cgi-bin/message/**=5000/min, or /s, /hour or /day; repeatable
+        Pace = list("pace", "PATTERN=RATE").like("/cgi-bin/message/**=5000/min");
+        /// How long a call above such a rate waits for its turn
+        PaceWait = value("pace-wait", "DURATION").by_default("5s");
         /// Also send WeChat this header of calls, which stays here otherwise: authorization, baggage, cookie, traceparent, tracestate or x-real-ip; repeatable
         ForwardHeader = list("forward-header", "NAME").like("traceparent");
         /// The largest body that is held, so that it can be sent again

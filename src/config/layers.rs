@@ -26,7 +26,14 @@ pub(super) struct Gathered {
 pub(super) struct Reading(BTreeMap<Id, Vec<String>>);
 
 /// The keys that an account may override. A change of these takes effect at once.
-const OF_ACCOUNTS: [Id; 4] = [Id::TokenApi, Id::DailyFetches, Id::Allow, Id::Deny];
+const OF_ACCOUNTS: [Id; 6] = [
+    Id::TokenApi,
+    Id::DailyFetches,
+    Id::Allow,
+    Id::Deny,
+    Id::Pace,
+    Id::PaceWait,
+];
 
 impl Reading {
     /// The texts of `settings`, to compare them with those of another configuration.

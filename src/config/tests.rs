@@ -8,6 +8,7 @@ use crate::token::source::redis::Credentials;
 mod account_upstreams;
 mod accounts;
 mod admin;
+mod pace;
 mod secrets;
 mod sources;
 

@@ -64,6 +64,8 @@ pub struct SendSummary {
     pub count: u32,
     /// Whether it was sent once more after a refusal.
     pub is_replayed: bool,
+    /// How long the call waited for its turn, by a rule of `pace`.
+    pub paced: Duration,
     /// How long WeChat took until the heads of its replies.
     pub upstream: Duration,
 }
@@ -199,6 +201,9 @@ impl AccessRecord {
         }
         if let Some(sends) = self.sent {
             put("attempts", json!(sends.count));
+            if !sends.paced.is_zero() {
+                put("paced_seconds", json!(seconds(sends.paced)));
+            }
             if sends.count > 0 && !sends.upstream.is_zero() {
                 put("upstream_seconds", json!(seconds(sends.upstream)));
             }

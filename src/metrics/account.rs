@@ -5,12 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Duration;
 
 use super::{
-    Cause, Fetched, Handed, Kept, Outcome, Selection, Skipped, StoreEvent, Ticket, at,
+    Cause, Fetched, Handed, Kept, Outcome, Paced, Selection, Skipped, StoreEvent, Ticket, at,
     block::Block,
     errcodes::{Errcodes, OWN_REQUEST},
     history::{self, History, LastHour, Tally},
     kept::{fetches, tickets},
     latency::Latency,
+    quotas::Quotas,
     recent_fetches::{RecentFetch, RecentFetches},
 };
 use crate::problems::Problems;
@@ -24,6 +25,8 @@ pub struct AccountMetrics {
     latency: Latency,
     recent_fetches: RecentFetches,
     history: Mutex<History>,
+    /// What is known of its quotas of calls.
+    pub quotas: Quotas,
     /// What is wrong.
     pub problems: Problems,
 }
@@ -36,6 +39,7 @@ impl Default for AccountMetrics {
             latency: Latency::default(),
             recent_fetches: RecentFetches::default(),
             history: Mutex::default(),
+            quotas: Quotas::default(),
             problems: Problems::default(),
         }
     }
@@ -55,6 +59,15 @@ impl AccountMetrics {
         self.cells
             .add(at::CALLS + slot * Outcome::ALL.len() + outcome as usize);
         self.cells.add(at::ENDED + outcome as usize);
+    }
+
+    /// Whether a call to the endpoint with label `slot` got as far as WeChat.
+    pub(super) fn has_called(&self, slot: usize) -> bool {
+        let replied = [Outcome::Accepted, Outcome::Errcode, Outcome::Refused];
+        let cell = |outcome: Outcome| at::CALLS + slot * Outcome::ALL.len() + outcome as usize;
+        replied
+            .iter()
+            .any(|outcome| self.cells.sum(cell(*outcome)) > 0)
     }
 
     /// Counts a call whose account was selected.
@@ -85,6 +98,11 @@ impl AccountMetrics {
     /// Counts a refused call that was not replayed.
     pub fn skipped(&self, reason: Skipped) {
         self.cells.add(at::SKIPPED + reason as usize);
+    }
+
+    /// Counts a call above a rate of `pace`.
+    pub fn paced(&self, what: Paced) {
+        self.cells.add(at::PACED + what as usize);
     }
 
     /// Counts the time until the head of a reply arrived, or until the call was given up.

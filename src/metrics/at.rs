@@ -1,14 +1,16 @@
 //! Where each counter of an account is: offsets into its cells.
 
 use super::{
-    Cause, ENDPOINT_LABELS, Fetched, Handed, Kept, Outcome, Selection, Skipped, StoreEvent, Ticket,
+    Cause, ENDPOINT_LABELS, Fetched, Handed, Kept, Outcome, Paced, Selection, Skipped, StoreEvent,
+    Ticket,
 };
 
 pub(super) const CALLS: usize = 0;
 pub(super) const REFUSALS: usize = CALLS + (ENDPOINT_LABELS + 1) * Outcome::ALL.len();
 pub(super) const REPLAYS: usize = REFUSALS + 1;
 pub(super) const SKIPPED: usize = REPLAYS + Outcome::ALL.len();
-pub(super) const FETCHES: usize = SKIPPED + Skipped::ALL.len();
+pub(super) const PACED: usize = SKIPPED + Skipped::ALL.len();
+pub(super) const FETCHES: usize = PACED + Paced::ALL.len();
 pub(super) const FORCED: usize = FETCHES + Kept::ALL.len() * Cause::ALL.len() * Fetched::ALL.len();
 pub(super) const NOT_HELD: usize = FORCED + 1;
 pub(super) const STORE: usize = NOT_HELD + 1;

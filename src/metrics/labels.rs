@@ -95,6 +95,16 @@ labels! {
 }
 
 labels! {
+    /// What became of a call above a rate of `pace`.
+    Paced {
+        /// It waited for its turn.
+        Waited = "waited",
+        /// Its turn would have come too late.
+        TurnedDown = "turned_down",
+    }
+}
+
+labels! {
     /// Why a token was fetched.
     Cause {
         /// There was no token.

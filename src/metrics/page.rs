@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, Encoder, Family, Fetched, Handed, Kept,
-    Metrics, Outcome, Reload, Selection, Skipped, StoreEvent, Ticket, at,
+    Metrics, Outcome, Paced, QuotaReading, Reload, Selection, Skipped, StoreEvent, Ticket, at,
     kept::{fetches, tickets},
     process,
 };
@@ -19,10 +19,15 @@ families! {
     CALLS = "counter" "calls_total": "Calls, by account, endpoint and outcome.";
     SELECTED = "counter" "account_selections_total": "Calls, by account and by how it was known that they are its own.";
     ERRCODE = "counter" "errcodes_total": "Error codes in replies of at most 4 KiB, those to token requests included, by account and endpoint.";
+    QUOTA_LIMIT = "gauge" "quota_daily_limit": "Calls that WeChat allows in a day, by account and endpoint, as it said when it was asked last (wechat-sidecar quota).";
+    QUOTA_USED = "gauge" "quota_used": "Calls of the day by WeChat's own count, by account and endpoint, as it said when it was asked last.";
+    QUOTA_READ = "gauge" "quota_read_timestamp_seconds": "When WeChat was asked last, as seconds since 1970.";
     PROBLEM = "gauge" "problem": "1 while a problem is open, by kind and account.";
     REFUSALS = "counter" "refusals_total": "Replies that refused the token put in, by account.";
     REPLAYS = "counter" "replays_total": "Calls sent once more, by account and final outcome.";
     SKIPPED = "counter" "replays_skipped_total": "Refused calls not sent again, by account and reason.";
+    PACED = "counter" "paced_calls_total": "Calls above a rate of pace, by account and by whether they waited or were turned down.";
+    PACED_WAITING = "gauge" "paced_waiting": "Calls that wait for their turn by a rate of pace, by account.";
     NOT_HELD = "counter" "bodies_not_held_total": "Bodies too large, or without room, to be held for a replay.";
     FETCHES = "counter" "token_fetches_total": "Token requests, by account, cause and outcome.";
     TICKETS = "counter" "tickets_total": "Calls for tickets answered here, by account, type and whether a ticket was held, was waited for, or failed to come.";
@@ -56,6 +61,8 @@ pub struct AccountPage<'a> {
     pub token: Option<TokenPage>,
     /// Token requests in the current 24 hours, and the limit from which on refusals cause no more.
     pub fetches: (u32, u32),
+    /// Calls that wait for their turn; `None` if it has no rates.
+    pub paced_waiting: Option<u32>,
 }
 
 /// The times of a token, in seconds.
@@ -76,6 +83,7 @@ impl<'a> AccountPage<'a> {
             metrics: &metrics.nobody,
             token: None,
             fetches: (0, 0),
+            paced_waiting: None,
         }
     }
 
@@ -123,6 +131,7 @@ impl Page {
         let cells = cells.map(|way| (at::SELECTED + *way as usize, way.label()));
         self.labelled(&SELECTED, accounts, "way", cells);
         self.errcodes(metrics, accounts);
+        self.quotas(accounts);
         self.problems(metrics, accounts);
         self.plain(&REFUSALS, accounts, at::REFUSALS);
         let cells = Outcome::ALL.iter();
@@ -131,6 +140,16 @@ impl Page {
         let cells = Skipped::ALL.iter();
         let cells = cells.map(|reason| (at::SKIPPED + *reason as usize, reason.label()));
         self.labelled(&SKIPPED, accounts, "reason", cells);
+        let cells = Paced::ALL.iter();
+        let cells = cells.map(|what| (at::PACED + *what as usize, what.label()));
+        self.labelled(&PACED, accounts, "outcome", cells);
+        self.0.family(&PACED_WAITING);
+        for account in accounts {
+            if let Some(waiting) = account.paced_waiting {
+                let labels = account.labels();
+                self.0.sample(PACED_WAITING.name, &labels, waiting.into());
+            }
+        }
         self.plain(&NOT_HELD, accounts, at::NOT_HELD);
         self.fetches(&FETCHES, Kept::Token, accounts);
         self.tickets(accounts);
@@ -200,6 +219,34 @@ impl Page {
                 let mut labels = account.labels();
                 labels.extend([endpoint, ("errcode", &code)]);
                 self.0.sample(ERRCODE.name, &labels, count as f64);
+            }
+        }
+    }
+
+    fn quotas(&mut self, accounts: &[AccountPage<'_>]) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs_f64();
+        type Value = fn(QuotaReading, f64) -> Option<f64>;
+        let families: [(&Family, Value); 3] = [
+            (&QUOTA_LIMIT, |reading, _| {
+                reading.daily_limit.map(|n| n as f64)
+            }),
+            (&QUOTA_USED, |reading, _| reading.used.map(|n| n as f64)),
+            (&QUOTA_READ, |_, read_at| Some(read_at)),
+        ];
+        for (family, value) in families {
+            self.0.family(family);
+            for account in accounts {
+                for quota in account.metrics.quotas.all() {
+                    let read = quota.reading;
+                    let read = read
+                        .and_then(|(reading, at)| value(reading, now - at.elapsed().as_secs_f64()));
+                    if let Some(value) = read {
+                        let mut labels = account.labels();
+                        labels.push(("endpoint", quota.endpoint));
+                        self.0.sample(family.name, &labels, value);
+                    }
+                }
             }
         }
     }

@@ -103,8 +103,8 @@ kinds! {
     /// A quota of calls is used up.
     CallsQuota = "calls_quota", Silence:
         "a quota of calls is used up", "调用配额已用完",
-        "the app calls this endpoint too often: call it less; a daily quota begins again at midnight in Beijing, and a limit per minute after a minute",
-        "应用调用该接口过于频繁：减少调用；每日配额在北京时间零点重新计算，每分钟的限制一分钟后解除";
+        "the app calls this endpoint too often: call it less, or set a rate with --pace; a daily quota begins again at midnight in Beijing, and a limit per minute after a minute; wechat-sidecar quota says what is left, and wechat-sidecar rid what the call was",
+        "应用调用该接口过于频繁：减少调用，或用 --pace 限制速率；每日配额在北京时间零点重新计算，每分钟的限制一分钟后解除；wechat-sidecar quota 查询剩余额度，wechat-sidecar rid 查询是哪次调用";
     /// WeChat answers -1.
     Busy = "busy", Reply:
         "WeChat answers that it is busy", "微信返回系统繁忙",

@@ -12,7 +12,7 @@ use super::{
     status_header::mark,
 };
 use crate::{
-    account::rules::Forbidden,
+    account::{pacing::TooFast, rules::Forbidden},
     body::{
         buffered::{BufferError, BufferedBody},
         error::BodyError,
@@ -77,6 +77,9 @@ pub enum ProxyError {
     /// The app's body ended early, or stopped.
     #[error("the body of this call did not arrive: {0}")]
     BodyMissing(#[source] BodyMissing),
+    /// It came too fast after others.
+    #[error("{0}")]
+    TooFast(#[from] TooFast),
     /// The body has no length and is larger than allowed.
     #[error(
         "the body has no Content-Length and is larger than the sidecar's --replay-limit: send it with a Content-Length"
@@ -114,7 +117,7 @@ pub enum ProxyError {
 /// Our codes and their statuses, as docs/errors.md lists them; `wechat::codes` has their meanings. SDKs do not send a call
 /// again because of one of them. The last is an exception: it is WeChat's own, like 40013, and makes an SDK fetch a token
 /// first.
-pub const CODES: [(i64, u16); 17] = [
+pub const CODES: [(i64, u16); 18] = [
     (990_400, 400),
     (990_401, 403),
     (990_402, 400),
@@ -125,6 +128,7 @@ pub const CODES: [(i64, u16); 17] = [
     (990_408, 400),
     (990_413, 413),
     (990_421, 421),
+    (990_429, 429),
     (990_500, 502),
     (990_501, 503),
     (990_502, 502),
@@ -148,6 +152,7 @@ impl ProxyError {
             Self::BodyMissing(_) => 990_408,
             Self::TooLarge => 990_413,
             Self::Misdirected => 990_421,
+            Self::TooFast(_) => 990_429,
             Self::Broken(_) => 990_500,
             Self::Crowded(_) => 990_501,
             Self::Unreachable(_) => 990_502,
@@ -221,17 +226,14 @@ impl ProxyError {
                         .headers_mut()
                         .insert(WECHAT_ERRCODE, HeaderValue::from(code));
                 }
-                Some(
-                    none.retry_after
-                        .max(Duration::from_secs(1))
-                        .as_secs_f64()
-                        .ceil() as u64,
-                )
+                Some(none.retry_after)
             }
-            Self::Crowded(_) => Some(1),
+            Self::TooFast(error) => Some(error.retry_after()),
+            Self::Crowded(_) => Some(Duration::ZERO),
             _ => None,
         };
-        if let Some(seconds) = retry_after {
+        if let Some(time) = retry_after {
+            let seconds = time.as_secs_f64().ceil().max(1.0) as u64;
             reply
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));

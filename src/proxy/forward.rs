@@ -5,7 +5,13 @@ use std::pin::pin;
 use http::{Response, StatusCode, Version, header};
 
 use super::{
-    Proxy, Reply, cause::SendFailure, cut_secrets::clean_reply, headers, route::Call, target,
+    Proxy, Reply,
+    cause::SendFailure,
+    cut_secrets::clean_reply,
+    headers,
+    quota_reply::{asked_quota, note_quota},
+    route::Call,
+    target,
     target::Edit,
 };
 use crate::{
@@ -55,7 +61,12 @@ impl Proxy {
             edit: Edit::Token(token.encoded()),
             secrets: &[token.value().expose()],
         };
-        pin!(self.send(call, body, insertion, turn)).await
+        let asked = asked_quota(call, &body);
+        let attempt = pin!(self.send(call, body, insertion, turn)).await?;
+        if let Some(endpoint) = asked {
+            note_quota(call, endpoint, &attempt.reply);
+        }
+        Ok(attempt)
     }
 
     /// Sends the call, and reads as much of the reply as tells whether it is a refusal.

@@ -9,6 +9,7 @@ use super::{
     Answered, Mark, Proxy, Reply, Unanswered,
     error::ProxyError,
     forward::{Attempt, Turn},
+    pace::paced,
     route::Call,
     status_header::mark,
     target::values,
@@ -68,6 +69,12 @@ impl Proxy {
         let open = call.account.endpoint_use.begin(&call.endpoint);
         if let Some(reply) = self.cached_refusal(call, &token, &body, &open) {
             return Ok(answered((Outcome::Remembered, reply)));
+        }
+        if let Some(pacing) = &call.account.pacing
+            && Box::pin(paced(call, pacing)).await.map_err(failed)?
+        {
+            // The one in hand may have been replaced meanwhile.
+            token = keeper.token().await.map_err(|none| failed(none.into()))?;
         }
         let spare = body.try_clone();
         let first = pin!(self.send_with(call, body, &token, Turn::First)).await;
@@ -163,6 +170,9 @@ impl Proxy {
         let call = first.call;
         let metrics = &call.account.metrics;
         let body = std::mem::replace(&mut first.body, BufferedBody::ready(""));
+        if let Some(pacing) = &call.account.pacing {
+            pacing.debit(call.endpoint.path());
+        }
         let second = self.send_with(call, body, token, Turn::Replay).await;
         if let Err(failure) = &second
             && failure.nothing_sent()

@@ -21,6 +21,8 @@ pub(super) struct Sends {
     count: AtomicU32,
     micros: AtomicU64,
     is_replayed: AtomicBool,
+    /// How long it waited for its turn before that.
+    paced_micros: AtomicU64,
     /// Its sends in detail, if somebody wants to know. One comes after the other, so nobody waits for the lock.
     spans: Option<Mutex<Vec<SendSpan>>>,
 }
@@ -46,6 +48,12 @@ impl Sends {
     pub(super) fn took(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// The call waited so long for its turn.
+    pub(super) fn paced(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.paced_micros.store(micros, Ordering::Relaxed);
     }
 
     /// The last send has come to this. `origin` is where it went.
@@ -78,6 +86,7 @@ impl Sends {
         SendSummary {
             count: self.count.load(Ordering::Relaxed),
             is_replayed: self.is_replayed.load(Ordering::Relaxed),
+            paced: Duration::from_micros(self.paced_micros.load(Ordering::Relaxed)),
             upstream: Duration::from_micros(self.micros.load(Ordering::Relaxed)),
         }
     }

@@ -7,6 +7,9 @@ use tokio::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// The most calls of a rate.
+const MOST_CALLS: u32 = 1_000_000_000;
+
 /// The largest size. A sidecar should hold far less.
 const LARGEST: u64 = 64 << 30;
 
@@ -40,6 +43,9 @@ pub(crate) enum ParseError {
     /// It is not a number, or out of this range.
     #[error("is not a number from {0} to {1}")]
     NoCount(u32, u32),
+    /// It is not a rate, or its number is out of this range.
+    #[error("is not a number of calls from 1 to {0} and /s, /min, /hour or /day")]
+    NoRate(u32),
     /// It is not a part of a whole.
     #[error("is no part of a whole, such as 5% or 0.05")]
     NoPart,
@@ -62,6 +68,21 @@ pub(crate) fn part(text: &str) -> Result<f64, ParseError> {
         .contains(&part)
         .then_some(part)
         .ok_or(ParseError::NoPart)
+}
+
+/// So many calls in a period: `5000/min`.
+pub(crate) fn rate(text: &str) -> Result<(u32, Duration), ParseError> {
+    let wrong = ParseError::NoRate(MOST_CALLS);
+    let (calls, unit) = text.split_once('/').ok_or(wrong.clone())?;
+    let calls = count(MOST_CALLS)(calls.trim_end()).map_err(|_| wrong.clone())?;
+    let seconds = match unit.trim_start() {
+        "s" => 1,
+        "min" => 60,
+        "hour" => 3600,
+        "day" => 86_400,
+        _ => return Err(wrong),
+    };
+    Ok((calls, Duration::from_secs(seconds)))
 }
 
 /// The value that a name stands for.
@@ -184,6 +205,28 @@ mod tests {
             "99999999999999999999s",
         ] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_number_and_a_unit() {
+        let seconds = Duration::from_secs;
+        assert_eq!(rate("5000/min").unwrap(), (5000, seconds(60)));
+        assert_eq!(rate("1 / s").unwrap(), (1, seconds(1)));
+        assert_eq!(rate("1000/hour").unwrap(), (1000, seconds(3600)));
+        assert_eq!(rate("1000000000/day").unwrap(), (1_000_000_000, DAY));
+        for bad in [
+            "",
+            "5000",
+            "/min",
+            "0/s",
+            "-1/s",
+            "1.5/s",
+            "1/minute/s",
+            "1/MIN",
+            "1000000001/day",
+        ] {
+            assert!(rate(bad).is_err(), "{bad}");
         }
     }
 

@@ -12,6 +12,9 @@ pub use table::{label, rows, rows_of};
 /// The token endpoint of WeChat's that takes its parameters in its body.
 pub const STABLE_TOKEN: &str = "/cgi-bin/stable_token";
 
+/// Tells what is left of the quota of an endpoint.
+pub const QUOTA_GET: &str = "/cgi-bin/openapi/quota/get";
+
 /// The credential that a call takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {

@@ -56,6 +56,10 @@ function account(n, change = {}) {
         store_answers: null,
         tickets: { jsapi: { expires_seconds: 1260, last_error: null } },
         replays: { accepted: 3, refused: 0, failed: 0 }, replays_skipped: {},
+        quotas: n % 2 ? [] : [{
+            endpoint: '/cgi-bin/message/custom/send', hits: [{ errcode: 45009, count: 164, seconds_ago: 340, rid: '658cff8e-7783352d-44cb33e5' }],
+            reading: { seconds_ago: 61.5, daily_limit: 100000, used: 100000, remain: 0, rate_limit: { call_count: 1000, refresh_second: 60 }, component_rate_limit: null },
+        }],
         problems_open: 0, traffic: traffic(n + 1, 12),
         ...change,
     };

@@ -43,6 +43,24 @@ pub(super) enum Payload {
     Form(Vec<Field>),
 }
 
+impl CallOptions {
+    /// A POST of JSON to `target`.
+    pub(super) fn question(target: CallTarget, body: String, account: Option<String>) -> Self {
+        Self {
+            target,
+            method: None,
+            headers: Vec::new(),
+            payload: Payload::Data(Input::Text(body)),
+            account,
+            output: None,
+            head: false,
+            verbose: false,
+            mint: false,
+            timeout: None,
+        }
+    }
+}
+
 impl fmt::Debug for CallOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallOptions").finish_non_exhaustive()
@@ -120,10 +138,7 @@ pub(in crate::cli) fn command() -> Command {
             switch("verbose", 'v').help("Say on stderr which way the call went, and whether it was sent twice"),
         ])
         .args([
-            Arg::new("account")
-                .long("account")
-                .value_name("ACCOUNT")
-                .help("The AppID or the name of the account, where there are several"),
+            account_argument(),
             Arg::new("timeout")
                 .long("timeout")
                 .value_name("DURATION")
@@ -134,6 +149,23 @@ pub(in crate::cli) fn command() -> Command {
                 .help("Request even a classic token if no sidecar runs, which ends the token of everybody else"),
         ])
         .after_help(AFTERWORD)
+}
+
+/// The argument that names the account.
+pub(in crate::cli) fn account_argument() -> Arg {
+    Arg::new("account")
+        .long("account")
+        .value_name("ACCOUNT")
+        .help("The AppID or the name of the account, where there are several")
+}
+
+/// The account that it names.
+pub(in crate::cli) fn account(matches: &ArgMatches) -> Result<Option<String>, CallUsageError> {
+    let account = matches.get_one::<String>("account");
+    match account.map(|word| HeaderValue::from_str(word)) {
+        Some(Err(_)) => Err(CallUsageError::Account),
+        _ => Ok(account.cloned()),
+    }
 }
 
 fn taking(name: &'static str, short: char, value: &'static str) -> Arg {
@@ -168,19 +200,12 @@ pub(in crate::cli) fn options(matches: &ArgMatches) -> Result<CallOptions, CallU
         None => Payload::Form(fields),
     };
     let timeout = text("timeout").map(parse::duration).transpose();
-    let account = text("account").map(str::to_owned);
-    if account
-        .as_deref()
-        .is_some_and(|word| HeaderValue::from_str(word).is_err())
-    {
-        return Err(CallUsageError::Account);
-    }
     Ok(CallOptions {
         target,
         method,
         headers,
         payload,
-        account,
+        account: account(matches)?,
         output: text("output")
             .filter(|path| *path != "-")
             .map(PathBuf::from),

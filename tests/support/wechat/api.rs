@@ -34,6 +34,14 @@ pub fn answer(state: &mut State, path: &str, mut call: Call) -> Answer {
     } else {
         Reply::status(200)
     };
+    if reply.errcode.is_some_and(|code| code != 0) {
+        let token = call.token.as_deref().unwrap_or_default();
+        let account = match state.tokens.judge(token, call.at) {
+            Verdict::Good(account) => Some(account),
+            Verdict::Malformed | Verdict::NotLatest | Verdict::Expired => None,
+        };
+        state.rids.remember(account, &call, &reply);
+    }
     call.errcode = reply.errcode;
     call.refused = reply.is_refusal();
     if call.refused {
@@ -54,7 +62,7 @@ fn reply_to(state: &mut State, path: &str, call: &Call) -> Reply {
         Credential::User => sns::with_user_token(state, path, call),
         Credential::Component => with_component_token(state, call),
         Credential::Account => match admit(state, path, call) {
-            Ok(account) => with_token(state, path, call, account),
+            Ok(account) => within_quota(state, path, call, account),
             Err(refusal) => return refusal,
         },
     };
@@ -172,6 +180,16 @@ fn overridden(state: &State, path: &str, mut reply: Reply) -> Reply {
     reply
 }
 
+/// The reply to a call with a good token, unless it is one too many.
+fn within_quota(state: &mut State, path: &str, call: &Call, account: usize) -> Reply {
+    let quota = state.behaviour.quotas.get(path).copied();
+    let over = quota.and_then(|quota| state.quotas.take(account, path, quota, call.at));
+    match over {
+        Some(errcode) => Reply::error(errcode),
+        None => with_token(state, path, call, account),
+    }
+}
+
 fn with_token(state: &mut State, path: &str, call: &Call, account: usize) -> Reply {
     match path {
         "/cgi-bin/user/get" => followers(call),
@@ -197,6 +215,23 @@ fn with_token(state: &mut State, path: &str, call: &Call, account: usize) -> Rep
                 reply
             }
         }
+        "/cgi-bin/openapi/quota/get" => posted(call, |body| quota(state, account, &body)),
+        "/cgi-bin/openapi/quota/clear" => posted(call, |body| {
+            state.quotas.reset(account, body["cgi_path"].as_str());
+            Reply::ok()
+        }),
+        "/cgi-bin/openapi/rid/get" => posted(call, |body| {
+            state.rids.answer(account, body["rid"].as_str())
+        }),
+        "/cgi-bin/clear_quota" => posted(call, |body| {
+            match body["appid"].as_str().map(|appid| state.tokens.find(appid)) {
+                Some(Some(of)) if of == account => {
+                    state.quotas.reset(account, None);
+                    Reply::ok()
+                }
+                _ => Reply::error(40013),
+            }
+        }),
         "/cgi-bin/ticket/getticket" => ticket(state, call, account),
         "/cgi-bin/get_api_domain_ip" | "/cgi-bin/getcallbackip" => {
             Reply::json(&json!({ "ip_list": ["101.226.62.77", "101.226.62.78"] }))
@@ -222,7 +257,10 @@ fn without_token(state: &mut State, path: &str, call: &Call) -> Reply {
             };
             let (appid, secret) = (given("appid"), given("appsecret"));
             match state.tokens.identify(appid.as_deref(), secret.as_deref()) {
-                Ok(_) => Reply::ok(),
+                Ok(account) => {
+                    state.quotas.reset(account, None);
+                    Reply::ok()
+                }
                 Err(errcode) => Reply::error(errcode),
             }
         }
@@ -284,6 +322,18 @@ fn follower(call: &Call) -> Reply {
             "tagid_list": [],
             "subscribe_scene": "ADD_SCENE_QR_CODE",
         })),
+    }
+}
+
+/// The reply to a question about the quota of a path.
+fn quota(state: &mut State, account: usize, body: &Value) -> Reply {
+    let path = body["cgi_path"].as_str().unwrap_or_default();
+    if path.starts_with("/sns/") {
+        return Reply::error(76022);
+    }
+    match state.behaviour.quotas.get(path).copied() {
+        Some(quota) => Reply::json(&state.quotas.describe(account, path, quota)),
+        None => Reply::error(76021),
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::time::Duration;
 
 use super::{
+    quota::CallQuota,
     reply::{JSON, Reply, TEXT, errmsg},
     tickets::Rules,
 };
@@ -42,6 +43,9 @@ pub struct Behaviour {
     pub token_hangup: bool,
     /// The token endpoints read the request and never answer.
     pub token_stall: bool,
+
+    /// How often an account may call these paths. A call with a token that is refused does not count.
+    pub quotas: HashMap<String, CallQuota>,
 
     /// The lifetimes of tickets.
     pub tickets: Rules,
@@ -101,6 +105,7 @@ impl Default for Behaviour {
             token_status: None,
             token_hangup: false,
             token_stall: false,
+            quotas: HashMap::new(),
             tickets: Rules::default(),
             reply_delay: Duration::ZERO,
             delay_at: HashMap::new(),

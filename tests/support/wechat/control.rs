@@ -1,11 +1,14 @@
 //! `/_fake/…`: calls that control the fake, for programs in other languages. They need no token and are not recorded.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 use super::{
     behaviour::{Behaviour, EarlyReply, HangUp},
     call::Call,
+    quota::CallQuota,
     reply::{PAGE, Reply},
     state::State,
 };
@@ -138,6 +141,10 @@ fn turn(behaviour: &mut Behaviour, knob: &str, value: &Value) -> Result<(), Stri
         "token_status" => behaviour.token_status = status()?,
         "token_hangup" => behaviour.token_hangup = flag()?,
         "token_stall" => behaviour.token_stall = flag()?,
+        "quotas" => {
+            behaviour.quotas = quotas(value)
+                .ok_or_else(|| wants("an object of paths, each with a_day and a_minute"))?
+        }
         "ticket_life_ms" => behaviour.tickets.life = millis()?,
         "ticket_says" => behaviour.tickets.said = count()?.into(),
         "reply_delay_ms" => behaviour.reply_delay = millis()?,
@@ -174,6 +181,18 @@ fn turn(behaviour: &mut Behaviour, knob: &str, value: &Value) -> Result<(), Stri
         _ => return Err(format!("there is no knob {knob}")),
     }
     Ok(())
+}
+
+fn quotas(value: &Value) -> Option<HashMap<String, CallQuota>> {
+    let limit = |value: &Value| match value {
+        Value::Null => Some(None),
+        _ => value.as_u64()?.try_into().ok().map(Some),
+    };
+    let quota = |(path, value): (&String, &Value)| {
+        let (a_day, a_minute) = (limit(&value["a_day"])?, limit(&value["a_minute"])?);
+        Some((path.clone(), CallQuota { a_day, a_minute }))
+    };
+    value.as_object()?.iter().map(quota).collect()
 }
 
 fn hang_up(value: &Value) -> Option<HangUp> {

@@ -12,6 +12,7 @@ mod listener;
 mod media;
 mod quota;
 mod reply;
+mod rids;
 mod setup;
 mod sns;
 mod state;
@@ -36,7 +37,7 @@ pub use self::{
     api::picture,
     behaviour::{Behaviour, EarlyReply, HangUp, Place, Refusal},
     call::{Call, TokenRequest},
-    quota::Quotas,
+    quota::{CallQuota, Quotas},
     setup::Setup,
     tickets::Rules,
     wecom::Rules as WecomRules,
@@ -222,6 +223,14 @@ impl Wechat {
             .as_str()
             .unwrap_or_default()
             .to_owned()
+    }
+
+    /// From now on, an account may call `path` so often a day and a minute.
+    pub fn limit(&self, path: &str, a_day: Option<u32>, a_minute: Option<u32>) {
+        let quota = CallQuota { a_day, a_minute };
+        self.change(|behaviour| {
+            behaviour.quotas.insert(path.to_owned(), quota);
+        });
     }
 
     /// Every API call that arrived whole, valid or not, in order.

@@ -1,5 +1,8 @@
-//! The quotas of token requests.
+//! The quotas of token requests and of calls.
 
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 /// The limits of one account.
@@ -52,6 +55,78 @@ impl Quota {
         let allowed = self.used < self.limit;
         self.used = self.used.saturating_add(1);
         allowed
+    }
+}
+
+/// How often an account may call a path.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallQuota {
+    /// Beyond it a call is answered with 45009.
+    pub a_day: Option<u32>,
+    /// Beyond it a call is answered with 45011.
+    pub a_minute: Option<u32>,
+}
+
+/// How often each account has called each path that has a quota.
+#[derive(Debug, Default)]
+pub struct UsedQuotas(HashMap<(usize, String), [Window; 2]>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    since: Option<Instant>,
+    used: u32,
+}
+
+impl Window {
+    fn used(&mut self, length: Duration, now: Instant) -> &mut u32 {
+        if self.since.is_none_or(|since| now - since >= length) {
+            (self.since, self.used) = (Some(now), 0);
+        }
+        &mut self.used
+    }
+}
+
+impl UsedQuotas {
+    /// Counts a call of this account, or returns the errcode of the quota that is used up.
+    pub(super) fn take(
+        &mut self,
+        account: usize,
+        path: &str,
+        quota: CallQuota,
+        now: Instant,
+    ) -> Option<i64> {
+        let [day, minute] = self.0.entry((account, path.to_owned())).or_default();
+        let (day, minute) = (day.used(DAY, now), minute.used(MINUTE, now));
+        if quota.a_minute.is_some_and(|limit| *minute >= limit) {
+            return Some(45011);
+        }
+        if quota.a_day.is_some_and(|limit| *day >= limit) {
+            return Some(45009);
+        }
+        (*day, *minute) = (*day + 1, *minute + 1);
+        None
+    }
+
+    /// What `/cgi-bin/openapi/quota/get` says of it.
+    pub(super) fn describe(&mut self, account: usize, path: &str, quota: CallQuota) -> Value {
+        let [day, _] = self.0.entry((account, path.to_owned())).or_default();
+        let used = *day.used(DAY, Instant::now());
+        let limit = quota.a_day.unwrap_or(10_000_000);
+        let mut reply = json!({
+            "errcode": 0,
+            "errmsg": "ok",
+            "quota": { "daily_limit": limit, "used": used, "remain": limit.saturating_sub(used) },
+        });
+        if let Some(calls) = quota.a_minute {
+            reply["rate_limit"] = json!({ "call_count": calls, "refresh_second": 60 });
+        }
+        reply
+    }
+
+    /// Sets the day's numbers of an account back, or those of one path.
+    pub(super) fn reset(&mut self, account: usize, path: Option<&str>) {
+        self.0
+            .retain(|(of, at), _| *of != account || path.is_some_and(|path| path != at));
     }
 }
 
