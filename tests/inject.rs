@@ -179,6 +179,28 @@ fn what_somebody_should_know_is_said() {
         &pod(classic, "terminationGracePeriodSeconds: 600"),
         "serves for 60s",
     );
+    let hosts = "wechat-sidecar.dev/https-hosts: qyapi.weixin.qq.com";
+    says(
+        &pod(hosts, "restartPolicy: Always"),
+        "https-hosts has no effect without wechat-sidecar.dev/https",
+    );
+    let https = "wechat-sidecar.dev/mode: transparent, wechat-sidecar.dev/https: 'true'";
+    let init = |more: &str| {
+        let spec = format!("initContainers: [{{name: i, {more}}}]");
+        pod(https, &spec)
+    };
+    says(
+        &init("env: [{name: SSL_CERT_DIR, value: /mine}]"),
+        "the container i sets SSL_CERT_DIR itself",
+    );
+    says(
+        &init("envFrom: [{configMapRef: {name: m}}]"),
+        "the container i has envFrom, which may set NODE_EXTRA_CA_CERTS",
+    );
+    // Whoever follows this advice is not told again.
+    let own = "env: [{name: SSL_CERT_DIR, value: /run/wechat-sidecar/trust/hashed}]";
+    let done = inject(&[], init(own).as_bytes());
+    assert!(!done.stderr.contains("warning"), "{}", done.stderr);
 }
 
 /// Removes empty values, because `uninject` does not know whether they were there before.

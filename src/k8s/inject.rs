@@ -3,6 +3,7 @@
 //! The additions are recorded in an annotation of the pod. So a second injection changes nothing, and
 //! [`Injector::uninject`] removes exactly what was added.
 
+mod https;
 mod limits;
 pub mod names;
 mod object;
@@ -15,6 +16,8 @@ mod sidecar;
 mod status;
 pub mod stream;
 mod transparent;
+mod trust;
+mod trust_env;
 mod values;
 mod workload;
 pub(crate) mod yaml;
@@ -120,7 +123,7 @@ impl Injector {
         let layers = SettingLayers::gather(&self.prefix, &self.presets, namespace, object)?;
         let settings = layers.settings()?;
         self.check(object, &layers, &settings)?;
-        let mut warnings = Vec::new();
+        let mut warnings = self.idle(&layers, &settings);
         if settings.sidecar == SidecarKind::Native && layers.is_annotated(SettingId::ShutdownDelay)
         {
             warnings.push(format!(
@@ -129,9 +132,10 @@ impl Injector {
             ));
         }
         let injected = pod::inject(object, &self.prefix, &settings, &mut warnings)?;
+        let with_https = settings.https.map_or("", |_| " with https");
         Ok(Outcome::Injected {
             pod: injected,
-            summary: format!("{}, {}", settings.sidecar, settings.mode),
+            summary: format!("{}, {}{with_https}", settings.sidecar, settings.mode),
             warnings,
         })
     }
@@ -153,16 +157,19 @@ impl Injector {
         status: InjectionStatus,
     ) -> Result<Outcome, InjectRefusal> {
         if status.host_alias {
-            transparent::check_ports(pod.object, &self.prefix)?;
+            transparent::check_ports(pod.object, &self.prefix, status.https.is_some())?;
+        }
+        if status.https.is_some() {
+            trust::check(pod.object)?;
         }
         Ok(match pod::complete(pod.object, &self.prefix, status) {
             None => Outcome::Unchanged(
                 "it is injected already; for other settings, uninject it first".to_owned(),
             ),
-            Some(pod) => Outcome::Injected {
+            Some((pod, warnings)) => Outcome::Injected {
                 pod,
                 summary: "the sidecar was there, its address in new containers was not".to_owned(),
-                warnings: Vec::new(),
+                warnings,
             },
         })
     }
@@ -230,6 +237,28 @@ impl Injector {
         Ok(said)
     }
 
+    /// Warnings about settings of https that have no effect without it.
+    fn idle(&self, layers: &SettingLayers, settings: &SidecarSettings) -> Vec<String> {
+        let all = [
+            SettingId::HttpsHosts,
+            SettingId::TrustEnv,
+            SettingId::TrustAlso,
+            SettingId::TrustAlsoKey,
+        ];
+        let idle = all
+            .into_iter()
+            .filter(|id| settings.https.is_none() && layers.is_annotated(*id));
+        let key = |id: SettingId| self.prefix.key(id.setting().name);
+        idle.map(|id| {
+            format!(
+                "{} has no effect without {}",
+                key(id),
+                key(SettingId::Https)
+            )
+        })
+        .collect()
+    }
+
     /// Checks that depend on the cluster's version and on the rest of the pod.
     fn check(
         &self,
@@ -268,8 +297,11 @@ impl Injector {
             return Err(layers.objection(SettingId::ShutdownDelay, &problem));
         }
         if settings.mode == Mode::Transparent {
-            transparent::check_ports(pod, &self.prefix)?;
-            transparent::check(pod, &self.prefix)?;
+            transparent::check_ports(pod, &self.prefix, settings.https.is_some())?;
+            transparent::check(pod, &self.prefix, &transparent::hosts(settings))?;
+        }
+        if settings.https.is_some() {
+            trust::check(pod)?;
         }
         Ok(())
     }

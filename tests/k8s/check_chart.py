@@ -34,7 +34,16 @@ GOOD = {
         "failurePolicy": "Ignore",
         "timeoutSeconds": 3,
         "excludedNamespaces": ["kube-public", "kube-system"],
-        "defaults": {"cpu-request": 1, "readiness": False, "sidecar": "classic", "config-map": "wechat"},
+        "defaults": {
+            "cpu-request": 1,
+            "readiness": False,
+            "sidecar": "classic",
+            "config-map": "wechat",
+            "mode": "transparent",
+            "https": True,
+            "trust-env": "requests, java",
+            "trust-also": "company-roots",
+        },
         "listen": "[::]:8443",
         "shutdownDelay": "10s",
         "serviceAccount": {"annotations": {"a/b": "c"}},
@@ -73,6 +82,8 @@ BAD = [
     {"excludedNamespaces": "kube-public"},
     {"defaults": {"cpu": "10m"}},
     {"defaults": {"sidecar": "istio"}},
+    {"defaults": {"https": "yes"}},
+    {"defaults": {"trust-env": "node"}},
     {"namespaceAnnotations": "true"},
     {"certificates": {"source": "self-signed"}},
     {"certificates": {"source": "provided"}},
@@ -209,9 +220,13 @@ def check_values(report, tools):
         assert said == [
             "config-map=wechat",
             "cpu-request=1",
+            "https=true",
             f"image=registry.example.com/w@sha256:{'0' * 64}",
+            "mode=transparent",
             "readiness=false",
             "sidecar=classic",
+            "trust-also=company-roots",
+            "trust-env=requests, java",
         ], said
     with report.check("another prefix is the program's, the selectors' and the webhooks'"):
         assert args[args.index("--prefix") + 1] == "sidecars.example.com"

@@ -72,14 +72,32 @@ def check_files(report, folder):
         print(f"odd by themselves, in some version at least: {', '.join(odd)}")
 
 
+# The components, and the settings by which the program injects the same.
+COMPONENTS = {
+    "native": ["sidecar=native"],
+    "classic": ["sidecar=classic"],
+    "https": ["mode=transparent", "https=true"],
+}
+
+
+def by_name(things):
+    return sorted(things, key=lambda one: one["name"])
+
+
 def sidecar(thing):
-    """The sidecar of a workload and the volume of its secret."""
+    """The sidecar of a workload with its volumes, and what the pod and the app's containers get for its sake."""
     _, spec = kube.template(thing)
     ((kind, at, found),) = ours(spec)
     # Its variables' order means nothing, as none is made of another.
-    found = {**found, "env": sorted(found["env"], key=lambda one: one["name"])}
-    volumes = [volume for volume in spec["volumes"] if volume["name"] == "wechat-sidecar-secret"]
-    return kind, at, found, volumes
+    found = {**found, "env": by_name(found["env"]), "volumeMounts": by_name(found["volumeMounts"])}
+    volumes = by_name(volume for volume in spec["volumes"] if volume["name"].startswith(NAME))
+    pod = (spec.get("hostAliases"), spec.get("securityContext"))
+    apps = {
+        container["name"]: (by_name(container["env"]), container.get("volumeMounts"))
+        for container in spec["containers"]
+        if container["name"] != NAME
+    }
+    return kind, at, found, volumes, pod, apps
 
 
 def check_components(report, tools):
@@ -87,8 +105,9 @@ def check_components(report, tools):
     overlays = kube.HERE / "overlays"
     workloads = tools.output("kubectl", "kustomize", overlays / "workloads")
     labelled = {thing["metadata"]["name"] for thing in kube.load(workloads)} - {"opted-out", "unlabelled"}
-    for mode in ("native", "classic"):
-        done = tools.run("binary", "inject", "-f", "-", "--set", f"sidecar={mode}", input=workloads)
+    for mode, settings in COMPONENTS.items():
+        sets = [word for setting in settings for word in ("--set", setting)]
+        done = tools.run("binary", "inject", "-f", "-", *sets, input=workloads)
         with report.check(f"the program injects the {mode} workloads of the tests"):
             assert done.returncode == 0, done.stderr
         injected = {thing["metadata"]["name"]: thing for thing in kube.load(done.stdout)}

@@ -16,7 +16,7 @@ import restricted
 from report import Report
 
 FOLDERS = ["base", "example", "job", "injector", "cert-manager", "monitoring"]
-OVERLAYS = ["native", "classic", "namespace-annotations"]
+OVERLAYS = ["native", "classic", "https", "namespace-annotations"]
 
 
 class Tools:
@@ -88,14 +88,15 @@ def check_kustomizations(report, tools):
     for name, things in built.items():
         # A sidecar that is an init container is unknown before 1.28, and here is nothing older.
         report.none(f"what kustomize builds of {name} validates strictly", kube.all_problems(things))
-        if name not in ("native", "classic"):
+        if name not in ("native", "classic", "https"):
             report.none(f"the pods of {name} meet the restricted standard", unrestricted(things))
     return built
 
 
 def check_components(report, built):
     """The components put the sidecar where it belongs, and nowhere else."""
-    for name, kind, other in (("native", "initContainers", "containers"), ("classic", "containers", "initContainers")):
+    both = ("initContainers", "containers")
+    for name, (kind, other) in {"native": both, "classic": both[::-1], "https": both}.items():
         things = {thing["metadata"]["name"]: thing for thing in built[name]}
         left = {label: things.pop(label) for label in ("opted-out", "unlabelled")}
         report.none(
@@ -107,12 +108,15 @@ def check_components(report, built):
                 meta, spec = kube.template(thing)
                 assert sidecars(spec, kind) == [0] and not sidecars(spec, other), spec
                 sidecar = spec[kind][0]
-                assert (sidecar.get("restartPolicy") == "Always") == (name == "native")
+                assert (sidecar.get("restartPolicy") == "Always") == (name != "classic")
                 apps = [container for container in spec["containers"] if container is not sidecar]
                 for app in apps:
                     found = [one for one in app["env"] if one["name"] == "WECHAT_API_BASE_URL"]
                     assert found == [{"name": "WECHAT_API_BASE_URL", "value": "http://127.0.0.1:7080"}], app
+                    mounts = [one for one in app.get("volumeMounts", []) if one["name"] == "wechat-sidecar-trust"]
+                    assert [one["readOnly"] for one in mounts] == [True] * (name == "https"), app
                 assert "WECHAT_API_BASE_URL" not in str(sidecar)
+                assert "wechat-sidecar-ca" not in str(apps)
                 assert [container["name"] for container in apps] == ["app", "helper"]
                 own = [container["name"] for container in spec["initContainers"] if container is not sidecar]
                 assert own == ["migrate", "proxy"], own

@@ -1,8 +1,10 @@
 """The promises about an injected pod, each with a world of its own."""
 
+import os
 import threading
 import time
 
+import clients
 from expect import (
     ADMIN_PORT,
     APP,
@@ -23,6 +25,7 @@ from expect import (
     with_init,
 )
 from kubelet import LEAST_GRACE
+from world import until
 
 
 def native_drains(world):
@@ -113,6 +116,56 @@ def transparent(world):
     return f"{said['succeeded']} calls, DNS was asked {len(world.dns.asked)} times"
 
 
+def https(world):
+    """Clients of nine languages call https://api.weixin.qq.com unchanged, also when the sidecar was killed."""
+    wanted = {"mode": "transparent", "https": "true", "trust-env": "all"}
+    manifest = plain("Pod", 2, wanted)
+    manifest["spec"]["containers"] = clients.containers(world.tools.python)
+    manifest["spec"]["initContainers"] = [clients.once()]
+    names = [one["name"] for one in manifest["spec"]["containers"]]
+    built = clients.build(f"{world.folder}/built")
+    world.images["clients:1"] = clients.image(world.images["shop:1"], built)
+    pod = world.run(world.inject(manifest))
+
+    def until_all_succeed(beginnings):
+        """Each has made calls since its log had this length, and its last words are of a success."""
+
+        def so():
+            lines = [pod[name].log()[length:].splitlines() for name, length in beginnings.items()]
+            said = [[line for line in one if line.startswith(("ok", "fail"))] for one in lines]
+            return all(len(one) > 3 and one[-1].startswith("ok") for one in said)
+
+        until(so, LONG, f"calls of {', '.join(names)} succeed")
+
+    until_ready(pod)
+    assert pod["once"].exit_codes == [0]
+    until_all_succeed(dict.fromkeys(names, 0))
+    check_confined(pod)
+    check_key_is_private(pod, names)
+    rotate_under(world, 3)
+    failed = [(name, pod[name].log()) for name in names if "fail" in pod[name].log()]
+    assert not failed, failed
+    pod[SIDECAR].process.kill()
+    pod.until(lambda: pod[SIDECAR].restarts == 1 and len(pod.happened("up", SIDECAR)) == 2, LONG, "a new sidecar")
+    until_all_succeed({name: len(pod[name].log()) for name in names})
+    assert [pod[name].exit_codes for name in names] == [[]] * len(names)
+    stats = world.stats()
+    assert stats["malformed"] == 0 and not stats["saw_placeholder"], stats
+    pod.delete()
+    return f"{stats['calls']} calls of {len(names)} clients, {stats['refused']} healed"
+
+
+def check_key_is_private(pod, names):
+    """The CA's key is the sidecar's alone, and what the apps see of the CA has none."""
+    assert all(mount["name"] != "wechat-sidecar-ca" for name in names for mount in pod[name].spec["volumeMounts"])
+    private = [os.path.join(at, file) for at, _, found in os.walk(pod.volumes["wechat-sidecar-ca"]) for file in found]
+    assert private and all(os.stat(file).st_mode & 0o077 == 0 for file in private), private
+    for at, _, found in os.walk(pod.volumes["wechat-sidecar-trust"]):
+        for file in found:
+            with open(os.path.join(at, file), "rb") as text:
+                assert b"PRIVATE" not in text.read(), file
+
+
 def transparent_meets_hosts(world):
     """Without skip-hosts-file the sidecar would meet its own hosts entry."""
     manifest = world.inject(plain("Pod", 5, {"mode": "transparent"}, BASE=TRANSPARENT, OUTAGES="yes"))
@@ -198,6 +251,17 @@ def native_job(world):
     return f"{said['succeeded']} calls, the pod ended {took:.1f} s after its app"
 
 
+def accounts_job(world):
+    """A sidecar serves the accounts of a ConfigMap, whose secrets are keys of the Secret."""
+    wanted = {"accounts": "config-map", "config-map": "wechat-accounts"}
+    pod = world.run(world.inject(plain("Job", annotations=wanted, CALLS="5")))
+    until_over(pod)
+    said, _ = check_no_call_lost(world, pod)
+    assert "WECHAT_APPID" not in pod[SIDECAR].process.spec["env"]
+    check_healthy(pod)
+    return f"{said['succeeded']} calls"
+
+
 def classic_job(world):
     """A Job's pod with a classic sidecar ends when its app asks the sidecar to."""
     goodbye = f"http://127.0.0.1:{ADMIN_PORT}/quitquitquit"
@@ -219,10 +283,12 @@ ALL = {
     "native-drains": native_drains,
     "native-overstayed": native_overstayed,
     "native-job": native_job,
+    "accounts-in-a-config-map": accounts_job,
     "classic-start": classic_start,
     "classic-drains": classic_drains,
     "classic-job": classic_job,
     "transparent": transparent,
+    "https": https,
     "transparent-without-skip-hosts-file": transparent_meets_hosts,
     "transparent-without-sysctl": transparent_port,
 }

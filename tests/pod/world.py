@@ -36,9 +36,12 @@ def manifests(ca):
     secret = {"appid": APPID, "secret": SECRET}
     with open(ca, encoding="ascii") as file:
         config = {"wechat-sidecar.toml": 'upstream-ca = "/etc/wechat-sidecar/ca.pem"\n', "ca.pem": file.read()}
+    account = f'[[accounts]]\nappid = "{APPID}"\nsecret_file = "/run/secrets/wechat-sidecar/secret"\n'
+    accounts = config | {"wechat-sidecar.toml": config["wechat-sidecar.toml"] + account}
     return [
         {"kind": "Secret", "metadata": {"name": "wechat-sidecar"}, "stringData": secret},
         {"kind": "ConfigMap", "metadata": {"name": "wechat-sidecar"}, "data": config},
+        {"kind": "ConfigMap", "metadata": {"name": "wechat-accounts"}, "data": accounts},
     ]
 
 

@@ -63,7 +63,7 @@ pub(super) fn check_shape(pod: &Value) -> Result<(), InjectRefusal> {
         }
     }
     for container in containers(pod) {
-        for name in ["env", "ports"] {
+        for name in ["env", "envFrom", "ports", "volumeMounts"] {
             if !matches!(
                 container.get(name),
                 None | Some(Value::Null | Value::Array(_))

@@ -12,6 +12,7 @@ use super::{
     sidecar::{self, PodContext},
     status::InjectionStatus,
     transparent,
+    trust::{self, HttpsStatus},
 };
 
 /// The default of how long a pod may take to end.
@@ -46,8 +47,12 @@ pub(super) fn inject(
         warnings: limits::unfit(settings, prefix),
         ..InjectionStatus::default()
     };
-    warnings.extend(status.warnings.iter().cloned());
+    status.https = settings.https.as_ref().map(|https| HttpsStatus {
+        trust_env: https.trust_env.clone(),
+        ..HttpsStatus::default()
+    });
     tell(&mut pod, &mut status);
+    warnings.extend(status.warnings.iter().cloned());
     add_volumes(&mut pod, volumes)?;
     let container = sidecar::container(settings, context);
     if settings.sidecar == SidecarKind::Classic {
@@ -62,7 +67,12 @@ pub(super) fn inject(
         status.pull_secret = Some(secret.clone());
     }
     if settings.mode == Mode::Transparent {
-        status.host_alias = transparent::add_host_alias(&mut pod);
+        let mut new = transparent::add_host_aliases(&mut pod, transparent::hosts(settings));
+        status.host_alias = new.iter().any(|host| host == transparent::HOST);
+        new.retain(|host| host != transparent::HOST);
+        if let Some(https) = &mut status.https {
+            https.hosts = new;
+        }
         status.sysctl = transparent::add_sysctl(&mut pod);
     }
     status.write(&mut pod, prefix);
@@ -94,21 +104,30 @@ fn add_pull_secret(pod: &mut Value, secret: &str) -> bool {
     is_new
 }
 
-/// Adds the sidecar's address to containers that were added to an injected pod later.
-pub(super) fn complete(pod: &Value, prefix: &Prefix, mut status: InjectionStatus) -> Option<Value> {
-    let known = status.containers.len();
+/// Adds the sidecar's address to containers that were added to an injected pod later. Returns the new pod with new
+/// warnings.
+pub(super) fn complete(
+    pod: &Value,
+    prefix: &Prefix,
+    mut status: InjectionStatus,
+) -> Option<(Value, Vec<String>)> {
+    let before = status.clone();
     let mut pod = pod.clone();
     tell(&mut pod, &mut status);
-    if status.containers.len() == known {
+    if status == before {
         return None;
     }
     status.write(&mut pod, prefix);
-    Some(pod)
+    Some((pod, status.warnings.split_off(before.warnings.len())))
 }
 
-/// Adds the sidecar's address to the app's containers, and records which got it. A classic sidecar does not run yet
-/// while initContainers run.
+/// Adds the sidecar's address, and with https the trust in it, to the app's containers, and records which got it. A
+/// classic sidecar does not run yet while initContainers run.
 fn tell(pod: &mut Value, status: &mut InjectionStatus) {
+    if let Some(https) = &mut status.https {
+        let warnings = trust::add(pod, status.sidecar == "native", https);
+        status.warnings.extend(warnings);
+    }
     for kind in CONTAINERS {
         if (kind == "initContainers" && status.sidecar != "native") || pod["spec"][kind].is_null() {
             continue;

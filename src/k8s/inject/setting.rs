@@ -67,6 +67,8 @@ settings! {
     SecretKey = "secret-key", "secret", "secret", false, private;
     /// The AppID itself, instead of a key of the Secret
     Account = "account", "", "wx0123456789abcdef", true, private;
+    /// Where the accounts are: secret (one, in the Secret) or config-map ([[accounts]] in its wechat-sidecar.toml)
+    Accounts = "accounts", "secret", "config-map", false;
     /// Where the app reaches the sidecar: a loopback address and a port, or a port
     Listen = "listen", "127.0.0.1:7080", "127.0.0.1:7080", false;
     /// Where probes and metrics are: the address that stands for all, and a port
@@ -75,6 +77,16 @@ settings! {
     Sidecar = "sidecar", "native", "native", false;
     /// How the app finds the sidecar: base-url or transparent
     Mode = "mode", "base-url", "transparent", false;
+    /// In transparent mode: whether the sidecar also serves https, with a CA that the app's containers trust
+    Https = "https", "false", "true", false;
+    /// With https: more hosts that lead to the sidecar, as accounts of WeCom or with an upstream of their own need
+    HttpsHosts = "https-hosts", "", "qyapi.weixin.qq.com", true;
+    /// With https: clients whose roots are replaced, because none can be added: requests, java, wget, perl or all
+    TrustEnv = "trust-env", "", "requests,java", true;
+    /// With https: a ConfigMap with a company's roots, for clients whose roots are replaced
+    TrustAlso = "trust-also", "", "company-roots", true;
+    /// The key of the company's roots in the ConfigMap
+    TrustAlsoKey = "trust-also-key", "ca.crt", "ca.crt", false;
     /// Whether the pod is ready only while the sidecar has a token
     Readiness = "readiness", "false", "true", false;
     /// The CPU that the sidecar requests

@@ -1,5 +1,7 @@
 //! The settings of a pod, from its annotations, its namespace and the operator, checked.
 
+mod https;
+
 use std::{
     fmt::{self, Display},
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -10,6 +12,7 @@ use tokio::time::Duration;
 
 use super::{
     InjectRefusal,
+    https::HttpsSettings,
     names::{Prefix, object_name, texts},
     setting::{self, Setting, SettingId},
     values::{self, Quantity},
@@ -34,7 +37,7 @@ pub(super) enum Mode {
     Transparent,
 }
 
-/// The port of the sidecar when it takes the place of WeChat. Only plain HTTP can be redirected like this.
+/// The port of the sidecar when it takes the place of WeChat.
 pub(super) const TRANSPARENT_PORT: u16 = 80;
 
 /// How the kubelet probes the sidecar.
@@ -55,6 +58,8 @@ pub(super) enum AccountSecret {
     Appid(String),
     /// This key of the Secret.
     Key(String),
+    /// The file of the ConfigMap, which has all accounts.
+    ConfigMap,
 }
 
 /// All settings of one pod.
@@ -67,6 +72,7 @@ pub(super) struct SidecarSettings {
     pub(super) admin: SocketAddr,
     pub(super) sidecar: SidecarKind,
     pub(super) mode: Mode,
+    pub(super) https: Option<HttpsSettings>,
     pub(super) readiness: bool,
     pub(super) requests: Resources,
     pub(super) limits: Resources,
@@ -193,16 +199,15 @@ impl SettingLayers {
             ("http", Probes::Http),
             ("exec", Probes::Exec),
         ];
-        let appid = layers.optional(SettingId::Account, values::appid)?;
-        let appid_key = layers.value(SettingId::AppidKey, values::data_key)?;
         let settings = SidecarSettings {
             secret: layers.value(SettingId::Secret, object_name)?,
             secret_key: layers.value(SettingId::SecretKey, values::data_key)?,
-            account: appid.map_or(AccountSecret::Key(appid_key), AccountSecret::Appid),
+            account: self.account()?,
             listen: layers.value(SettingId::Listen, values::listen)?,
             admin: layers.value(SettingId::Admin, values::admin)?,
             sidecar: layers.value(SettingId::Sidecar, parse::one_of(&sidecars))?,
             mode: layers.value(SettingId::Mode, parse::one_of(&modes))?,
+            https: self.https()?,
             readiness: layers.value(SettingId::Readiness, parse::boolean)?,
             requests: self.resources(SettingId::CpuRequest, SettingId::MemoryRequest)?,
             limits: self.resources(SettingId::CpuLimit, SettingId::MemoryLimit)?,
@@ -216,6 +221,7 @@ impl SettingLayers {
             shutdown_delay: layers.optional(SettingId::ShutdownDelay, parse::pause)?,
         };
         self.agree(&settings)?;
+        self.agree_on_https(&settings)?;
         Ok(settings)
     }
 

@@ -5,6 +5,7 @@ use tokio::time::Duration;
 
 use super::{
     CONTAINER,
+    https::HttpsSettings,
     settings::{AccountSecret, Mode, Probes, Resources, SidecarKind, SidecarSettings},
 };
 
@@ -78,15 +79,17 @@ pub(super) fn container(settings: &SidecarSettings, context: PodContext) -> Valu
 /// The volumes.
 pub(super) fn volumes(settings: &SidecarSettings) -> Vec<Value> {
     let key = &settings.secret_key;
-    let item = json!({ "key": key, "path": key });
-    let mut volumes = vec![json!({
-        "name": SECRET_VOLUME,
-        "secret": { "secretName": settings.secret, "defaultMode": READABLE, "items": [item] },
-    })];
+    let mut secret = json!({ "secretName": settings.secret, "defaultMode": READABLE });
+    // The file of accounts may name any of its keys.
+    if settings.account != AccountSecret::ConfigMap {
+        secret["items"] = json!([{ "key": key, "path": key }]);
+    }
+    let mut volumes = vec![json!({ "name": SECRET_VOLUME, "secret": secret })];
     // The whole ConfigMap, because the file may refer to others, such as a root certificate.
     if let Some(name) = &settings.config_map {
         volumes.push(json!({ "name": CONFIG_VOLUME, "configMap": { "name": name } }));
     }
+    volumes.extend(settings.https.iter().flat_map(HttpsSettings::volumes));
     volumes
 }
 
@@ -98,6 +101,7 @@ fn mounts(settings: &SidecarSettings) -> Value {
     if settings.config_map.is_some() {
         mounts.push(mount(CONFIG_VOLUME, CONFIGURATION));
     }
+    mounts.extend(settings.https.iter().flat_map(HttpsSettings::mounts));
     Value::Array(mounts)
 }
 
@@ -109,22 +113,25 @@ fn secret_folder(settings: &SidecarSettings) -> String {
 fn environment(settings: &SidecarSettings, context: PodContext) -> Value {
     let variable = |name: &str, value: String| json!({ "name": name, "value": value });
     let appid = match &settings.account {
-        AccountSecret::Appid(appid) => variable("WECHAT_APPID", appid.clone()),
-        AccountSecret::Key(key) => json!({
+        AccountSecret::Appid(appid) => Some(variable("WECHAT_APPID", appid.clone())),
+        AccountSecret::Key(key) => Some(json!({
             "name": "WECHAT_APPID",
             "valueFrom": { "secretKeyRef": { "name": settings.secret, "key": key } },
-        }),
+        })),
+        AccountSecret::ConfigMap => None,
     };
+    let file = format!("{}/{}", secret_folder(settings), settings.secret_key);
+    let secret = appid
+        .is_some()
+        .then(|| variable("WECHAT_SECRET_FILE", file));
     let listens: Vec<String> = settings.listens().iter().map(ToString::to_string).collect();
-    let mut environment = vec![
-        appid,
-        variable(
-            "WECHAT_SECRET_FILE",
-            format!("{}/{}", secret_folder(settings), settings.secret_key),
-        ),
+    let mut environment: Vec<Value> = appid.into_iter().chain(secret).collect();
+    environment.extend([
         variable("WECHAT_SIDECAR_ADMIN", settings.admin.to_string()),
         variable("WECHAT_SIDECAR_LISTEN", listens.join(",")),
-    ];
+    ]);
+    let https = settings.https.iter().flat_map(HttpsSettings::environment);
+    environment.extend(https.map(|(name, value)| variable(name, value)));
     let mut more = |name: &str, value: Option<String>| {
         environment.extend(value.map(|value| variable(name, value)));
     };

@@ -8,6 +8,7 @@ use super::{
     names::{Prefix, word},
     object::{self, DEFAULT_CONTAINER, list},
     transparent,
+    trust::{self, HttpsStatus},
 };
 
 /// The content of the annotation, as JSON.
@@ -33,6 +34,9 @@ pub(super) struct InjectionStatus {
     /// Whether WeChat's host name was pointed to the pod.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) host_alias: bool,
+    /// What was done for transparent https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) https: Option<HttpsStatus>,
     /// Whether the sysctl for port 80 was set.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) sysctl: bool,
@@ -76,6 +80,9 @@ impl InjectionStatus {
                     });
                     object::prune(container, "env");
                 }
+                if let Some(https) = &self.https {
+                    trust::remove(container, https);
+                }
             }
             object::prune(&mut pod["spec"], containers);
         }
@@ -89,9 +96,10 @@ impl InjectionStatus {
             list(&mut pod["spec"], "imagePullSecrets").retain(|other| other["name"] != **secret);
             object::prune(&mut pod["spec"], "imagePullSecrets");
         }
-        if self.host_alias {
-            transparent::remove_host_alias(&mut pod);
-        }
+        let host = self.host_alias.then_some(transparent::HOST);
+        let more = self.https.iter().flat_map(|https| &https.hosts);
+        let hosts = host.into_iter().chain(more.map(String::as_str));
+        transparent::remove_host_aliases(&mut pod, hosts);
         if self.sysctl {
             transparent::remove_sysctl(&mut pod);
         }

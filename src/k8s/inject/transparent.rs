@@ -4,37 +4,57 @@ use serde_json::{Value, json};
 
 use super::{
     InjectRefusal,
+    https::HTTPS_PORT,
     names::Prefix,
     object::{self, items, list},
-    settings::TRANSPARENT_PORT as PORT,
+    settings::{SidecarSettings, TRANSPARENT_PORT as PORT},
 };
 
-const HOST: &str = "api.weixin.qq.com";
+/// The host that leads to the sidecar in transparent mode.
+pub(super) const HOST: &str = "api.weixin.qq.com";
 const ADDRESS: &str = "127.0.0.1";
 
-/// Allows a process without capabilities to listen on port 80. `NET_BIND_SERVICE` has no effect in a container that
-/// does not run as root. Kubernetes counts this sysctl as safe.
+/// Allows a process without capabilities to listen on port 80, and on all above it. `NET_BIND_SERVICE` has no effect in
+/// a container that does not run as root. Kubernetes counts this sysctl as safe.
 const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
 
-/// Whether the port is free.
-pub(super) fn check_ports(pod: &Value, prefix: &Prefix) -> Result<(), InjectRefusal> {
-    let Some(container) = object::declares_port(pod, PORT) else {
-        return Ok(());
-    };
-    Err(InjectRefusal::new(format!(
-        "the annotation {}: transparent takes port {PORT} of the pod, which the container {container} declares; \
-         use base-url, or let the container listen elsewhere",
-        prefix.key("mode")
-    )))
+/// All hosts that lead to the sidecar.
+pub(super) fn hosts(settings: &SidecarSettings) -> Vec<String> {
+    let https = settings.https.as_ref();
+    https.map_or_else(|| vec![HOST.to_owned()], |https| https.hosts())
+}
+
+/// Whether the ports are free.
+pub(super) fn check_ports(
+    pod: &Value,
+    prefix: &Prefix,
+    with_https: bool,
+) -> Result<(), InjectRefusal> {
+    if let Some(container) = object::declares_port(pod, PORT) {
+        return Err(InjectRefusal::new(format!(
+            "the annotation {}: transparent takes port {PORT} of the pod, which the container {container} declares; \
+             use base-url, or let the container listen elsewhere",
+            prefix.key("mode")
+        )));
+    }
+    match object::declares_port(pod, HTTPS_PORT).filter(|_| with_https) {
+        None => Ok(()),
+        Some(container) => Err(InjectRefusal::new(format!(
+            "the annotation {}: \"true\" takes port {HTTPS_PORT} of the pod, which the container {container} declares; \
+             drop it, or let the container listen elsewhere",
+            prefix.key("https")
+        ))),
+    }
 }
 
 /// Checks that the pod does not prevent it.
-pub(super) fn check(pod: &Value, prefix: &Prefix) -> Result<(), InjectRefusal> {
+pub(super) fn check(pod: &Value, prefix: &Prefix, hosts: &[String]) -> Result<(), InjectRefusal> {
     let mode = prefix.key("mode");
     for alias in items(pod, "/spec/hostAliases") {
-        if names_host(alias) && alias["ip"] != ADDRESS {
+        let named = hosts.iter().find(|host| names(alias, host));
+        if let Some(host) = named.filter(|_| alias["ip"] != ADDRESS) {
             return Err(InjectRefusal::new(format!(
-                "the annotation {mode}: transparent points {HOST} to {ADDRESS}, and spec.hostAliases to another address"
+                "the annotation {mode}: transparent points {host} to {ADDRESS}, and spec.hostAliases to another address"
             )));
         }
     }
@@ -51,29 +71,35 @@ pub(super) fn check(pod: &Value, prefix: &Prefix) -> Result<(), InjectRefusal> {
     Ok(())
 }
 
-fn names_host(alias: &Value) -> bool {
+fn names(alias: &Value, host: &str) -> bool {
     let mut names = alias["hostnames"].as_array().into_iter().flatten();
-    names.any(|name| name == HOST)
+    names.any(|name| name == host)
 }
 
-/// Points WeChat's host name to this pod. Returns whether that is new.
-pub(super) fn add_host_alias(pod: &mut Value) -> bool {
-    if items(pod, "/spec/hostAliases").iter().any(names_host) {
-        return false;
+/// Points the hosts to this pod. Returns those that are new.
+pub(super) fn add_host_aliases(pod: &mut Value, mut hosts: Vec<String>) -> Vec<String> {
+    let known = items(pod, "/spec/hostAliases");
+    hosts.retain(|host| !known.iter().any(|alias| names(alias, host)));
+    if hosts.is_empty() {
+        return hosts;
     }
     let aliases = list(&mut pod["spec"], "hostAliases");
     // One entry for each address, as the API requires.
     match aliases.iter_mut().find(|alias| alias["ip"] == ADDRESS) {
-        Some(alias) => list(alias, "hostnames").push(json!(HOST)),
-        None => aliases.push(json!({ "ip": ADDRESS, "hostnames": [HOST] })),
+        Some(alias) => list(alias, "hostnames").extend(hosts.iter().map(|host| json!(host))),
+        None => aliases.push(json!({ "ip": ADDRESS, "hostnames": hosts })),
     }
-    true
+    hosts
 }
 
-/// Removes the host name again.
-pub(super) fn remove_host_alias(pod: &mut Value) {
+/// Removes the hosts again.
+pub(super) fn remove_host_aliases<'a>(pod: &mut Value, hosts: impl Iterator<Item = &'a str>) {
+    let hosts: Vec<&str> = hosts.collect();
+    if hosts.is_empty() {
+        return;
+    }
     for alias in list(&mut pod["spec"], "hostAliases") {
-        list(alias, "hostnames").retain(|name| name != HOST);
+        list(alias, "hostnames").retain(|name| !hosts.iter().any(|host| name == host));
     }
     list(&mut pod["spec"], "hostAliases").retain(|alias| alias["hostnames"] != json!([]));
     object::prune(&mut pod["spec"], "hostAliases");
