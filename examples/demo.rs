@@ -89,7 +89,8 @@ impl Demo {
             trust: TrustFiles::default(),
         })?;
         let app = App::bind(config, None).await?;
-        let (listening, _) = app.listeners().next().ok_or("it listens nowhere")?;
+        let (listener, _) = app.listeners().next().ok_or("it listens nowhere")?;
+        let listening = listener.address();
         let (sidecar, admin) = (format!("http://{listening}"), app.admin()?);
         tokio::spawn(app.run(pending()));
 
