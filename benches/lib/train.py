@@ -1,4 +1,4 @@
-"""The work that the profile is made from: small calls, large ones and chunked ones, with TLS and without."""
+"""The work that the profile is made from: small calls, large ones and chunked ones, with TLS on both sides, on one and on none."""
 
 import sys
 from pathlib import Path
@@ -18,16 +18,17 @@ WORK = [(POST, 200, 64), (GET, 0, 4), (POST, 200, 8), (CHUNKED, 0, 16), (DOWNLOA
 def main():
     raise_file_limit()
     upstream = Upstream()
-    for tls in (True, False):
+    for tls, apps_tls in ((True, False), (False, False), (True, True)):
         for workers in (1, 2):
-            proxy = Proxy(SIDECAR, upstream, tls, workers)
+            proxy = Proxy(SIDECAR, upstream, tls, workers, apps_tls=apps_tls)
             for path, body, connections in WORK:
                 seen = load.wrk(proxy.url(path), SECONDS, connections, body)
                 if seen["errors"] + seen["status"] or not seen["requests"]:
                     raise RuntimeError(f"{path}: {seen}")
-            crowd = load.Crowd(proxy.port, 16)
-            crowd.rounds(load.in_chunks(load.post(POST)), 200)
-            crowd.close()
+            if not apps_tls:
+                crowd = load.Crowd(proxy.port, 16)
+                crowd.rounds(load.in_chunks(load.post(POST)), 200)
+                crowd.close()
             if proxy.program.stop(patience=60):
                 raise RuntimeError("it did not end by itself, and so has not written its counts")
             proxy.stop()
