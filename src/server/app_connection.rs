@@ -282,6 +282,10 @@ impl AppConnection {
 
     /// Sends what TLS holds of what was written, and fails if the app has read nothing for too long.
     pub(super) fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !matches!(self.stream, AppStream::Tls(_)) {
+            // What is written to a socket is sent.
+            return Poll::Ready(Ok(()));
+        }
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
         self.limited(polled, cx)
     }
