@@ -90,7 +90,8 @@ impl Demo {
         })?;
         let app = App::bind(config, None).await?;
         let (listening, _) = app.listeners().next().ok_or("it listens nowhere")?;
-        let (sidecar, admin) = (format!("http://{listening}"), app.admin()?);
+        let address = listening.address();
+        let (sidecar, admin) = (format!("http://{address}"), app.admin()?);
         tokio::spawn(app.run(pending()));
 
         let url = wechat.url();
