@@ -224,7 +224,13 @@ async fn an_app_that_says_that_it_is_done_is_told_the_same() {
         sleep(rest).await;
         stream.shutdown().await.unwrap();
         // Without close_notify this would be an error.
-        assert_eq!(timeout(PATIENCE, stream.read(&mut [0])).await.unwrap().unwrap(), 0);
+        assert_eq!(
+            timeout(PATIENCE, stream.read(&mut [0]))
+                .await
+                .unwrap()
+                .unwrap(),
+            0
+        );
     }
 }
 
@@ -238,9 +244,19 @@ async fn connections_that_are_used_or_begun_while_the_process_stops_are_nobodys_
     whole_reply(&mut stream).await;
     https.sidecar.signal("-TERM");
     // Without close_notify this would be an error.
-    assert_eq!(timeout(PATIENCE, stream.read(&mut [0])).await.unwrap().unwrap(), 0);
+    assert_eq!(
+        timeout(PATIENCE, stream.read(&mut [0]))
+            .await
+            .unwrap()
+            .unwrap(),
+        0
+    );
     assert!(https.sidecar.ended().await.success());
-    assert!(!https.sidecar.log().contains("tls_handshake"), "{}", https.sidecar.log());
+    assert!(
+        !https.sidecar.log().contains("tls_handshake"),
+        "{}",
+        https.sidecar.log()
+    );
 }
 
 /// Calls once, and reads all of the reply.
@@ -249,7 +265,10 @@ async fn whole_reply(stream: &mut TlsStream<TcpStream>) {
     let mut read = Vec::new();
     while !read.ends_with(b"}") {
         let mut some = [0; 4096];
-        let count = timeout(PATIENCE, stream.read(&mut some)).await.unwrap().unwrap();
+        let count = timeout(PATIENCE, stream.read(&mut some))
+            .await
+            .unwrap()
+            .unwrap();
         read.extend_from_slice(&some[..count]);
     }
 }
