@@ -154,3 +154,25 @@ fn is_of_trust(alert: AlertDescription) -> bool {
             | Alert::DecryptError
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_alert_about_a_certificate_is_taken_for_distrust() {
+        let said = |alert| reason(&io::Error::other(Error::AlertReceived(alert)), None).to_string();
+        for alert in [
+            AlertDescription::UnknownCA,
+            AlertDescription::CertificateExpired,
+        ] {
+            assert!(said(alert).contains("does not trust"), "{alert:?}");
+        }
+        for alert in [
+            AlertDescription::InternalError,
+            AlertDescription::UserCanceled,
+        ] {
+            assert!(said(alert).starts_with("it gave up"), "{alert:?}");
+        }
+    }
+}

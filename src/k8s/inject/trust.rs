@@ -160,6 +160,7 @@ fn lengthen(container: &mut Value) -> bool {
     }
     let longer = match &variable["value"] {
         Value::Null => java_option(),
+        // The password or the type of another store does not fit ours.
         Value::String(own) if !own.contains(TRUST_STORE) => format!("{own} {}", java_option()),
         _ => return false,
     };
@@ -332,11 +333,16 @@ mod tests {
             given(json!({ "name": name, "value": "-Xmx1g" })),
             (true, false, Some(extended))
         );
-        let own = "-Djavax.net.ssl.trustStore=/my.jks";
-        assert_eq!(
-            given(json!({ "name": name, "value": own })),
-            (false, true, Some(own.to_owned()))
-        );
+        for own in [
+            "-Djavax.net.ssl.trustStore=/my.jks",
+            "-Xmx1g -Djavax.net.ssl.trustStorePassword=x",
+            "-Djavax.net.ssl.trustStoreType=BCFKS",
+        ] {
+            assert_eq!(
+                given(json!({ "name": name, "value": own })),
+                (false, true, Some(own.to_owned()))
+            );
+        }
         let elsewhere = json!({ "name": name, "valueFrom": { "secretKeyRef": {} } });
         assert_eq!(given(elsewhere), (false, true, None));
     }
