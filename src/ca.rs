@@ -1,6 +1,6 @@
 //! The local CA: apps that call WeChat's hosts by https trust its root, and so this sidecar.
 //!
-//! A root signs one issuing CA, and its key is wiped. The issuing CA makes the certificates that are served. Both are
+//! A root signs one issuing CA, and its key is given up. The issuing CA makes the certificates that are served. Both are
 //! constrained to WeChat's exact hosts: nobody who steals the key of the issuing CA can speak for any other host. It
 //! takes two of them, because Java ignores the constraints of a root.
 
@@ -26,7 +26,7 @@ use rustls::{ServerConfig, crypto::ring, pki_types::CertificateDer};
 
 use der::{pem, validity};
 pub use error::{CaError, FolderFlaw};
-pub use folder::root_file;
+pub use folder::{private_folder, root_file};
 use issue::IssuingCa;
 use leaf::CurrentLeaf;
 
@@ -119,6 +119,15 @@ pub fn inspect(dir: &Path) -> Result<(), CaError> {
             ..
         }) => Ok(()),
         loaded => loaded.map(drop),
+    }
+}
+
+/// Tries whether a CA could be kept in `dir`, unless there is one. Nothing is made.
+pub fn try_to_keep(dir: &Path) -> Result<(), CaError> {
+    let kept = private_folder(dir).read_dir();
+    match kept.is_ok_and(|mut kept| kept.next().is_some()) {
+        true => Ok(()),
+        false => files::try_to_write(dir),
     }
 }
 

@@ -121,6 +121,34 @@ async fn run(make: impl Fn() -> Command, secrets: &[&str]) -> Found {
     Found { code, findings }
 }
 
+#[tokio::test]
+async fn folders_of_the_local_ca_that_cannot_be_written_are_found_before_a_start_fails() {
+    let wechat = Wechat::calm().await;
+    let (dir, file) = (temporary("folders"), written("file", ""));
+    fs::create_dir(&dir).unwrap();
+    let ca = dir.join("new/ca").display().to_string();
+    let trust = dir.join("new/trust").display().to_string();
+    let good = run(
+        before(&wechat, &["--ca-dir", &ca, "--trust-dir", &trust]),
+        &[],
+    )
+    .await;
+    good.says("file", "ok", "ca-dir: it can be used");
+    good.says("file", "ok", "trust-dir: it can be used");
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "something is left");
+    let below = format!("{file}/trust");
+    for trust in [&file, &below] {
+        let bad = run(before(&wechat, &["--trust-dir", trust]), &[]).await;
+        bad.says("file", "failed", "trust-dir: ");
+        bad.says("file", "failed", &format!("{file} cannot be written"));
+        assert_ne!(bad.code, 0);
+    }
+    let dangling = dir.join("dangling").display().to_string();
+    std::os::unix::fs::symlink("/nowhere/at/all", &dangling).unwrap();
+    let bad = run(before(&wechat, &["--ca-dir", &dangling]), &[]).await;
+    bad.says("file", "failed", "dangling cannot be written");
+}
+
 /// The command with the secret in a file.
 fn in_file(mut command: Command, path: &str) -> Command {
     command.env_remove("WECHAT_SECRET");

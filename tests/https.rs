@@ -215,6 +215,65 @@ async fn a_connection_that_rests_carries_the_next_call_and_the_end_is_told() {
 }
 
 #[tokio::test]
+async fn an_app_that_says_that_it_is_done_is_told_the_same() {
+    let wechat = Wechat::calm().await;
+    let https = Https::start(&wechat).await;
+    for rest in [Duration::ZERO, A_REST] {
+        let mut stream = https.handshake(HOST, https.config()).await.unwrap();
+        whole_reply(&mut stream).await;
+        sleep(rest).await;
+        stream.shutdown().await.unwrap();
+        // Without close_notify this would be an error.
+        assert_eq!(
+            timeout(PATIENCE, stream.read(&mut [0]))
+                .await
+                .unwrap()
+                .unwrap(),
+            0
+        );
+    }
+}
+
+#[tokio::test]
+async fn connections_that_are_used_or_begun_while_the_process_stops_are_nobodys_fault() {
+    let wechat = Wechat::calm().await;
+    let mut https = Https::start(&wechat).await;
+    let mut half = TcpStream::connect(https.port).await.unwrap();
+    half.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
+    let mut stream = https.handshake(HOST, https.config()).await.unwrap();
+    whole_reply(&mut stream).await;
+    https.sidecar.signal("-TERM");
+    // Without close_notify this would be an error.
+    assert_eq!(
+        timeout(PATIENCE, stream.read(&mut [0]))
+            .await
+            .unwrap()
+            .unwrap(),
+        0
+    );
+    assert!(https.sidecar.ended().await.success());
+    assert!(
+        !https.sidecar.log().contains("tls_handshake"),
+        "{}",
+        https.sidecar.log()
+    );
+}
+
+/// Calls once, and reads all of the reply.
+async fn whole_reply(stream: &mut TlsStream<TcpStream>) {
+    stream.write_all(get(HOST).as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    while !read.ends_with(b"}") {
+        let mut some = [0; 4096];
+        let count = timeout(PATIENCE, stream.read(&mut some))
+            .await
+            .unwrap()
+            .unwrap();
+        read.extend_from_slice(&some[..count]);
+    }
+}
+
+#[tokio::test]
 async fn a_call_whose_app_hangs_up_is_counted_as_one() {
     let wechat = Wechat::calm().await;
     let https = Https::start(&wechat).await;
@@ -385,6 +444,8 @@ async fn connect_begins_tls_to_a_host_of_wechats_and_to_none_else() {
         "api.weixin.qq.com:80",
         "api.mch.weixin.qq.com:443",
         "127.0.0.1:443",
+        "api.weixin.qq.com:65979",
+        "user@api.weixin.qq.com:443",
     ] {
         let head = format!("CONNECT {other} HTTP/1.1\r\nHost: {other}\r\n\r\n");
         let reply = https

@@ -44,6 +44,34 @@ pub(super) fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> CaError {
     move |error| CaError::Write { path, error }
 }
 
+/// Whether everybody may list a folder and open what is in it.
+pub(super) fn is_open(dir: &Path) -> bool {
+    fs::metadata(dir).is_ok_and(|found| found.permissions().mode() & 0o005 == 0o005)
+}
+
+/// Makes a folder of ours in the folder `dir`, and opens it to everybody if it is there and closed.
+pub(super) fn own_folder(dir: &Path) -> Result<(), CaError> {
+    public_folder(dir)?;
+    if is_open(dir) {
+        return Ok(());
+    }
+    let open = fs::set_permissions(dir, Permissions::from_mode(PUBLIC_FOLDER));
+    open.map_err(cannot_write(dir))
+}
+
+/// Tries to write a file in `dir`, or in the folder in which it would be made. None is left.
+pub(super) fn try_to_write(dir: &Path) -> Result<(), CaError> {
+    let mut above = dir.ancestors();
+    let there = above.find(|dir| fs::symlink_metadata(dir).is_ok());
+    let there = there.unwrap_or(dir);
+    let file = incomplete(there);
+    let mut options = OpenOptions::new();
+    let made = options.write(true).create_new(true).open(&file);
+    let written = made.and_then(|mut made| made.write_all(b"x"));
+    let _ = fs::remove_file(&file);
+    written.map_err(cannot_write(there))
+}
+
 /// Makes a folder that everybody may read, and those above it, if there is none.
 pub(super) fn public_folder(dir: &Path) -> Result<(), CaError> {
     if dir.is_dir() {

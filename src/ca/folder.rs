@@ -42,6 +42,11 @@ const KEY: &str = "issuing.key";
 const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
+/// The folder in the configured folder `dir` that only the sidecar can read.
+pub fn private_folder(dir: &Path) -> PathBuf {
+    dir.join(FOLDER)
+}
+
 /// The file with the root, in the configured folder `dir`.
 pub fn root_file(dir: &Path) -> PathBuf {
     dir.join(FOLDER).join(ROOT)
@@ -157,8 +162,9 @@ fn keep(dir: &Path, made: &NewCa) -> Result<bool, CaError> {
     fs::create_dir_all(dir).map_err(files::cannot_write(dir))?;
     files::remove_left_over(dir);
     let incomplete = files::incomplete(dir);
-    let written = write_into(&incomplete, made).map_err(files::cannot_write(&incomplete));
-    let moved = written.and_then(|()| match fs::rename(&incomplete, dir.join(FOLDER)) {
+    let folder = dir.join(FOLDER);
+    let written = write_into(&incomplete, made).map_err(files::cannot_write(&folder));
+    let moved = written.and_then(|()| match fs::rename(&incomplete, &folder) {
         Ok(()) => Ok(true),
         Err(error)
             if matches!(
@@ -168,7 +174,7 @@ fn keep(dir: &Path, made: &NewCa) -> Result<bool, CaError> {
         {
             Ok(false)
         }
-        Err(error) => Err(files::cannot_write(&dir.join(FOLDER))(error)),
+        Err(error) => Err(files::cannot_write(&folder)(error)),
     });
     if !matches!(moved, Ok(true)) {
         let _ = fs::remove_dir_all(&incomplete);

@@ -53,7 +53,8 @@ pub(super) struct IssuingCa {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// Makes a CA for these hosts and all names below them. The key of the root signs once, and is wiped.
+/// Makes a CA for these hosts and all names below them. The key of the root signs once, and is given up. Its bytes
+/// are wiped here; ring has a copy, which it does not wipe.
 pub(super) fn new_ca(hosts: &[String], now: SystemTime) -> Result<NewCa, CaError> {
     let (mut root_key, key) = (KeyPair::generate()?, KeyPair::generate()?);
     let id = id(&root_key);

@@ -8,7 +8,10 @@ use std::{
 };
 
 use rustix::process::geteuid;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use x509_parser::parse_x509_certificate;
 
 use super::{
@@ -56,7 +59,7 @@ pub struct Options {
 pub fn write(options: &Options, root: &CertificateDer<'static>) -> Result<(), CaError> {
     let dir = &*options.dir;
     files::public_folder(dir)?;
-    warn_of_owner(dir);
+    warn_of_access(dir);
     files::remove_left_over(dir);
     // An app that starts while sidecars replace each other may meet either.
     let previous = previous(dir, root);
@@ -69,7 +72,7 @@ pub fn write(options: &Options, root: &CertificateDer<'static>) -> Result<(), Ca
     let bundle: String = public.iter().map(|root| pem(root)).collect();
     files::public_file(dir, BUNDLE, (bundle + &roots).as_bytes())?;
     files::public_file(dir, TRUSTSTORE, &truststore(&public, &own))?;
-    files::public_folder(&dir.join(PHP))?;
+    files::own_folder(&dir.join(PHP))?;
     let bundle = dir.join(BUNDLE);
     let bundle = bundle.display();
     let php = format!("curl.cainfo = \"{bundle}\"\nopenssl.cafile = \"{bundle}\"\n");
@@ -79,8 +82,12 @@ pub fn write(options: &Options, root: &CertificateDer<'static>) -> Result<(), Ca
     files::public_file(dir, WGETRC, wget.as_bytes())
 }
 
-/// The owner of the folder can change what is in it.
-fn warn_of_owner(dir: &Path) {
+/// The owner of the folder can change what is in it, and may have closed it to others.
+fn warn_of_access(dir: &Path) {
+    if !files::is_open(dir) {
+        let dir = dir.display();
+        tracing::warn!(%dir, "the folder of trust-dir is closed to other users: apps that run as one of them find no root in it");
+    }
     let owner = fs::metadata(dir).map_or(0, |found| found.uid());
     if owner != 0 && owner != geteuid().as_raw() {
         let dir = dir.display();
@@ -88,9 +95,19 @@ fn warn_of_owner(dir: &Path) {
     }
 }
 
-/// The certificates in the file of a company's roots.
+/// Tries whether the files could be written. Nothing is made.
+pub fn try_to_write(options: &Options) -> Result<(), CaError> {
+    files::try_to_write(&options.dir)
+}
+
+/// The certificates in the file of a company's roots. Java trusts nothing at all where one of them is none.
 pub fn also(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    tls::certificates(&fs::read(file)?)
+    let found = tls::certificates(&fs::read(file)?)?;
+    let mut roots = RootCertStore::empty();
+    for root in &found {
+        roots.add(root.clone()).map_err(TlsError::Unusable)?;
+    }
+    Ok(found)
 }
 
 /// Each public root and each of the company's, once.
@@ -134,7 +151,7 @@ fn is_ours(root: &CertificateDer<'_>) -> bool {
 /// that leads nowhere breaks OpenSSL's search.
 fn hashed(dir: &Path, roots: &[&CertificateDer<'_>]) -> Result<(), CaError> {
     let folder = dir.join(HASHED);
-    files::public_folder(&folder)?;
+    files::own_folder(&folder)?;
     let mut links: Vec<String> = Vec::new();
     // The older one first, which gives its file up.
     for (root, file) in roots.iter().zip([ROOT, PREVIOUS]).rev() {

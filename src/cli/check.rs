@@ -9,6 +9,7 @@ mod clock;
 mod configuration;
 mod files;
 mod limits;
+mod local_ca;
 mod network;
 mod ports;
 mod report;

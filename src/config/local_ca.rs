@@ -42,7 +42,11 @@ pub(super) fn local_ca(
         read.map_err(|error| settings.error(Id::TrustAlso, &error.to_string()))?;
     }
     let trust = match (trust_dir(settings)?, also) {
-        (Some(dir), also) => Some(trust_dir::Options { dir, also }),
+        (Some(dir), also) => {
+            let apart = keep_apart(ca.dir.as_deref(), &dir);
+            apart.map_err(|problem| settings.error(Id::TrustDir, problem))?;
+            Some(trust_dir::Options { dir, also })
+        }
         (None, None) => None,
         (None, Some(_)) => {
             let problem = "there is no --trust-dir whose files it could be in";
@@ -50,6 +54,22 @@ pub(super) fn local_ca(
         }
     };
     Ok(LocalCa { ca, trust })
+}
+
+/// Checks that apps which mount the trust folder do not get the key, and that they can read all of it.
+fn keep_apart(ca_dir: Option<&Path>, trust_dir: &Path) -> Result<(), &'static str> {
+    let Some(ca_dir) = ca_dir else {
+        return Ok(());
+    };
+    if ca_dir.starts_with(trust_dir) {
+        return Err(
+            "holds the folder of --ca-dir, and apps that mount it would get the key: name another one",
+        );
+    }
+    match trust_dir.starts_with(ca::private_folder(ca_dir)) {
+        true => Err("is in the part of --ca-dir that only the sidecar can read: name another one"),
+        false => Ok(()),
+    }
 }
 
 /// WeChat's hosts, those of the accounts, and none twice. No certificate is made for an address.
@@ -109,5 +129,32 @@ impl RootPlaces {
             trust_dir: trust_dir(&settings)?,
             ca_dir: ca_dir(&settings)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_in_no_folder_that_apps_mount_and_they_can_read_theirs() {
+        let problem =
+            |ca: &str, trust: &str| keep_apart(Some(Path::new(ca)), Path::new(trust)).err();
+        for (ca, trust) in [("/x", "/x"), ("/x/y", "/x"), ("/x/", "/x")] {
+            assert!(problem(ca, trust).is_some_and(|problem| problem.contains("the key")));
+        }
+        for trust in ["/x/ca", "/x/ca/trust"] {
+            assert!(
+                problem("/x", trust).is_some_and(|problem| problem.contains("only the sidecar"))
+            );
+        }
+        for (ca, trust) in [
+            ("/x", "/x/trust"),
+            ("/x", "/x/cats"),
+            ("/xy", "/x"),
+            ("/a", "/b"),
+        ] {
+            assert_eq!(problem(ca, trust), None);
+        }
     }
 }

@@ -18,6 +18,7 @@ pub mod stream;
 mod transparent;
 mod trust;
 mod trust_env;
+mod trust_place;
 mod values;
 mod workload;
 pub(crate) mod yaml;
@@ -160,7 +161,7 @@ impl Injector {
             transparent::check_ports(pod.object, &self.prefix, status.https.is_some())?;
         }
         if status.https.is_some() {
-            trust::check(pod.object)?;
+            trust_place::check(pod.object)?;
         }
         Ok(match pod::complete(pod.object, &self.prefix, status) {
             None => Outcome::Unchanged(
@@ -301,7 +302,7 @@ impl Injector {
             transparent::check(pod, &self.prefix, &transparent::hosts(settings))?;
         }
         if settings.https.is_some() {
-            trust::check(pod)?;
+            trust_place::check(pod)?;
         }
         Ok(())
     }

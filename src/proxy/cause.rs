@@ -76,7 +76,7 @@ pub enum HeadFault {
 pub enum Stranger {
     /// The sidecar cannot see the calls in a tunnel, unless it has certificates.
     #[error(
-        "CONNECT is for https, and this sidecar has no certificates: call http://…, so that the token can be put in, or see --tls-listen and --trust-dir"
+        "CONNECT is for https, and this listener has no certificates: call http://…, so that the token can be put in, or see --tls-listen and --trust-dir"
     )]
     Connect,
     /// A tunnel leads nowhere else.

@@ -368,7 +368,9 @@ impl AsyncWrite for AppConnection {
         }
         // The reply is whole.
         this.set_resets(false);
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        // With TLS, this writes.
+        let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.limited(polled, cx)
     }
 }
 

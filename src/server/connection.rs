@@ -116,6 +116,10 @@ async fn serve_calls(
     match fast_path::serve_plain_calls(&mut io, context).await {
         Exit::Park => return Served::Park(io),
         Exit::Other => {}
+        Exit::Ended => {
+            io.close().await;
+            return Served::Closed;
+        }
         Exit::Closed => return Served::Closed,
     }
     serve_with_hyper(io, context).await

@@ -62,11 +62,20 @@ impl ConnContext {
         let Some(certificates) = self.worker.certificates.as_ref() else {
             return false;
         };
-        let port = target.port_u16().unwrap_or(443);
-        let host = target.host().unwrap_or_default().to_ascii_lowercase();
-        let host = host.strip_suffix('.').unwrap_or(&host);
-        self.listener.tls == AppTls::Offered && port == 443 && certificates.has(host)
+        let host = https_host(target);
+        self.listener.tls == AppTls::Offered && host.is_some_and(|host| certificates.has(&host))
     }
+}
+
+/// The host of a CONNECT to port 443, in lower case; `None` if it is to another port, or its target is more than host and
+/// port.
+fn https_host(target: &Uri) -> Option<String> {
+    let authority = target.authority().filter(|_| target.scheme().is_none())?;
+    // A port that is no number below 65,536 is none for the parser.
+    let (all, host) = (authority.as_str(), authority.host());
+    let is_443 = matches!(all.strip_prefix(host)?, "" | ":") || authority.port_u16() == Some(443);
+    let host = host.strip_suffix('.').unwrap_or(host);
+    (is_443 && !all.contains('@')).then(|| host.to_ascii_lowercase())
 }
 
 fn park_after(active: usize) -> Duration {
@@ -77,6 +86,28 @@ fn park_after(active: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tunnel_is_for_port_443_of_a_host_and_for_nothing_else() {
+        for (target, host) in [
+            ("api.weixin.qq.com:443", Some("api.weixin.qq.com")),
+            ("API.weixin.qq.com.:0443", Some("api.weixin.qq.com")),
+            ("api.weixin.qq.com", Some("api.weixin.qq.com")),
+            ("api.weixin.qq.com:", Some("api.weixin.qq.com")),
+            ("api.weixin.qq.com:80", None),
+            // 443, if it were counted in 16 bits.
+            ("api.weixin.qq.com:65979", None),
+            ("api.weixin.qq.com:x", None),
+            ("user:443@api.weixin.qq.com:443", None),
+            ("user@api.weixin.qq.com", None),
+            ("https://api.weixin.qq.com/", None),
+            ("[::1]:443", Some("[::1]")),
+            ("/", None),
+        ] {
+            let found = target.parse().ok().and_then(|target| https_host(&target));
+            assert_eq!(found.as_deref(), host, "{target}");
+        }
+    }
 
     #[test]
     fn a_few_connections_are_parked_late_and_many_hold_no_more_than_a_few_in_all() {

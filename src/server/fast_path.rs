@@ -40,7 +40,9 @@ pub(super) enum Exit {
     Park,
     /// Something other than a plain call arrived. Its bytes were given back.
     Other,
-    /// The connection has ended, or is to be dropped.
+    /// The connection has ended, or is to be closed, between two calls.
+    Ended,
+    /// The connection is to be dropped.
     Closed,
 }
 
@@ -72,7 +74,7 @@ pub(super) async fn serve_plain_calls(io: &mut AppConnection, context: &ConnCont
                 return Poll::Ready(take(io, cx));
             }
             if draining.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(Exit::Closed));
+                return Poll::Ready(Err(Exit::Ended));
             }
             if pause.poll_elapsed(worker.park_after(), cx) {
                 return Poll::Ready(Err(Exit::Park));
@@ -107,7 +109,8 @@ fn take(io: &mut AppConnection, cx: &mut Context<'_>) -> Result<Option<Parsed>, 
     SHARED.with_borrow_mut(|shared| {
         shared.resize(READ_SIZE, 0);
         let bytes = match io.poll_take(shared, cx) {
-            Poll::Ready(Ok(0) | Err(_)) => return Err(Exit::Closed),
+            Poll::Ready(Ok(0)) => return Err(Exit::Ended),
+            Poll::Ready(Err(_)) => return Err(Exit::Closed),
             Poll::Ready(Ok(read)) => &shared[..read],
             Poll::Pending => return Ok(None),
         };

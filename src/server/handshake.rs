@@ -31,6 +31,9 @@ pub(super) enum HandshakeError {
     /// It sent nothing. Probes do that.
     #[error("it sent nothing")]
     Silent,
+    /// The process ended before the handshake did. Nobody is to blame.
+    #[error("the sidecar stopped before the handshake was over")]
+    Stopped,
     /// It begins as HTTP does.
     #[error("it speaks plain HTTP")]
     NotTls(TcpStream),
@@ -44,6 +47,9 @@ pub(super) enum HandshakeError {
         "it does not trust the sidecar's certificate ({0:?}): let it trust ca.crt, as 'wechat-sidecar ca --for LANGUAGE' says"
     )]
     Distrusted(AlertDescription),
+    /// It gave up for a reason that has nothing to do with trust.
+    #[error("it gave up ({0:?}): its own error or log says why")]
+    GaveUp(AlertDescription),
     /// It speaks HTTP/2 alone.
     #[error("it offers HTTP/2 alone, and this port speaks HTTP/1.1: let it offer both")]
     NoHttp1,
@@ -76,7 +82,7 @@ pub(super) async fn accept(
         accepted = timeout(LIMIT, shake_hands(socket, early, certificates)) => {
             accepted.unwrap_or(Err(HandshakeError::TimedOut))
         }
-        () = hurry => Err(HandshakeError::TimedOut),
+        () = hurry => Err(HandshakeError::Stopped),
     }
 }
 
@@ -122,11 +128,51 @@ fn reason(error: &io::Error, unknown: Option<&Arc<str>>) -> HandshakeError {
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<Error>());
     match (tls, unknown) {
-        (Some(Error::AlertReceived(alert)), _) => HandshakeError::Distrusted(*alert),
+        (Some(Error::AlertReceived(alert)), _) if is_of_trust(*alert) => {
+            HandshakeError::Distrusted(*alert)
+        }
+        (Some(Error::AlertReceived(alert)), _) => HandshakeError::GaveUp(*alert),
         (Some(Error::NoApplicationProtocol), _) => HandshakeError::NoHttp1,
         (Some(Error::PeerIncompatible(why)), _) => HandshakeError::Incompatible(why.clone()),
         (Some(_), Some(name)) => HandshakeError::UnknownName(name.clone()),
         (Some(error), None) => HandshakeError::Failed(error.to_string()),
         (None, _) => HandshakeError::Closed,
+    }
+}
+
+/// Whether clients send this alert about a certificate that they do not trust.
+fn is_of_trust(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::DecryptError
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_alert_about_a_certificate_is_taken_for_distrust() {
+        let said = |alert| reason(&io::Error::other(Error::AlertReceived(alert)), None).to_string();
+        for alert in [
+            AlertDescription::UnknownCA,
+            AlertDescription::CertificateExpired,
+        ] {
+            assert!(said(alert).contains("does not trust"), "{alert:?}");
+        }
+        for alert in [
+            AlertDescription::InternalError,
+            AlertDescription::UserCanceled,
+        ] {
+            assert!(said(alert).starts_with("it gave up"), "{alert:?}");
+        }
     }
 }

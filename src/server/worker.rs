@@ -255,7 +255,7 @@ async fn serve_tls(tunnel: Tunnel, listener: ListenerInfo, worker: Arc<WorkerSta
         Err(HandshakeError::NotTls(socket)) => {
             reject_connection(AppStream::Tcp(socket), HeadFault::NotTls, &worker).await;
         }
-        Err(HandshakeError::Silent) => {}
+        Err(HandshakeError::Silent | HandshakeError::Stopped) => {}
         Err(error) => {
             tracing::debug!(%error, "a TLS handshake with an app failed");
             let cause = Some(&error as &dyn Display);

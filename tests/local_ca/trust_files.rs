@@ -1,8 +1,8 @@
 //! The files by which apps trust the root.
 
 use std::{
-    fs,
-    os::unix::fs::MetadataExt,
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -78,6 +78,44 @@ fn everybody_may_read_all_of_them_and_a_restart_changes_none() {
     let before: Vec<u64> = below(&dir).iter().map(number).collect();
     trust_dir::write(&trust(&dir), made.authority.root()).unwrap();
     assert_eq!(below(&dir).iter().map(number).collect::<Vec<_>>(), before);
+}
+
+#[test]
+fn folders_in_it_that_others_cannot_read_are_opened_and_no_foreign_file_is_touched() {
+    let made = Made::new("closed");
+    let dir = made.trusted("");
+    let foreign = dir.join("hashed/company.pem");
+    fs::write(&foreign, "theirs").unwrap();
+    for folder in ["hashed", "php"] {
+        fs::set_permissions(dir.join(folder), Permissions::from_mode(0o700)).unwrap();
+    }
+    trust_dir::write(&trust(&dir), made.authority.root()).unwrap();
+    for folder in ["hashed", "php"] {
+        assert_eq!(
+            fs::metadata(dir.join(folder)).unwrap().mode() & 0o777,
+            0o755
+        );
+    }
+    assert_eq!(fs::read_to_string(foreign).unwrap(), "theirs");
+}
+
+#[test]
+fn what_is_no_certificate_is_none_of_a_companys_roots() {
+    // Java would trust nobody at all, with one of them in its store.
+    let (dir, good) = (empty("junk"), in_memory().certificate_pem());
+    let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let file = dir.join("company.pem");
+    for text in [
+        junk.to_owned(),
+        format!("{good}{junk}"),
+        format!("{junk}{good}"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let error = trust_dir::also(&file).unwrap_err().to_string();
+        assert!(error.contains("cannot be used"), "{error}");
+    }
+    fs::write(&file, format!("{good}{good}")).unwrap();
+    assert_eq!(trust_dir::also(&file).unwrap().len(), 2);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Map, Value};
 
 use super::{
-    ports,
+    local_ca, ports,
     report::{Check, Finding},
 };
 use crate::{
@@ -40,6 +40,7 @@ pub(super) async fn ask(config: &Config) -> RunningSidecar {
             let sentence = format!("{problem}; none is running yet");
             let mut findings = vec![Finding::ok(Check::Sidecar, &subject, sentence)];
             findings.extend(ports::findings(config).await);
+            findings.extend(local_ca::findings(config));
             return only(findings);
         }
         // It runs, and does not do its work.

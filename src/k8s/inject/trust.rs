@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    CONTAINER, InjectRefusal,
+    CONTAINER,
     https::TRUST_VOLUME,
-    object::{self, CONTAINERS, containers, items, list},
+    object::{self, CONTAINERS, items, list},
     other_sidecars::is_stranger,
     trust_env::{JAVA, TRUST_FOLDER, TRUST_STORE, TrustEnv, java_option, variables},
 };
@@ -41,23 +41,6 @@ struct GivenVariables {
     own: Vec<&'static str>,
     /// These may come from a ConfigMap or a Secret.
     unclear: Vec<&'static str>,
-}
-
-/// Checks that the folder has its place in each container.
-pub(super) fn check(pod: &Value) -> Result<(), InjectRefusal> {
-    let is_taken = |container: &&Value| {
-        items(container, "/volumeMounts").iter().any(|mount| {
-            let path = mount["mountPath"].as_str().unwrap_or_default();
-            path.trim_end_matches('/') == TRUST_FOLDER && mount["name"] != TRUST_VOLUME
-        })
-    };
-    match containers(pod).find(is_taken) {
-        None => Ok(()),
-        Some(container) => Err(InjectRefusal::new(format!(
-            "the container {} mounts something of its own at {TRUST_FOLDER}",
-            container["name"].as_str().unwrap_or_default()
-        ))),
-    }
 }
 
 /// Gives the folder and the variables to all containers of the app that have not got them yet. Returns warnings.
@@ -177,6 +160,7 @@ fn lengthen(container: &mut Value) -> bool {
     }
     let longer = match &variable["value"] {
         Value::Null => java_option(),
+        // The password or the type of another store does not fit ours.
         Value::String(own) if !own.contains(TRUST_STORE) => format!("{own} {}", java_option()),
         _ => return false,
     };
@@ -227,6 +211,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::k8s::inject::object::containers;
 
     const NAMES: [&str; 8] = [
         "NODE_EXTRA_CA_CERTS",
@@ -348,19 +333,17 @@ mod tests {
             given(json!({ "name": name, "value": "-Xmx1g" })),
             (true, false, Some(extended))
         );
-        let own = "-Djavax.net.ssl.trustStore=/my.jks";
-        assert_eq!(
-            given(json!({ "name": name, "value": own })),
-            (false, true, Some(own.to_owned()))
-        );
+        for own in [
+            "-Djavax.net.ssl.trustStore=/my.jks",
+            "-Xmx1g -Djavax.net.ssl.trustStorePassword=x",
+            "-Djavax.net.ssl.trustStoreType=BCFKS",
+        ] {
+            assert_eq!(
+                given(json!({ "name": name, "value": own })),
+                (false, true, Some(own.to_owned()))
+            );
+        }
         let elsewhere = json!({ "name": name, "valueFrom": { "secretKeyRef": {} } });
         assert_eq!(given(elsewhere), (false, true, None));
-    }
-
-    #[test]
-    fn the_same_path_of_the_containers_own_is_refused() {
-        let pod = |path: &str| json!({ "spec": { "containers": [{ "name": "app", "volumeMounts": [{ "name": "x", "mountPath": path }] }] } });
-        assert!(check(&pod("/run/wechat-sidecar/trust/")).is_err());
-        assert!(check(&pod("/run/wechat-sidecar")).is_ok() && check(&pod("/run")).is_ok());
     }
 }

@@ -18,8 +18,8 @@ pub(super) const JAVA: &str = "JAVA_TOOL_OPTIONS";
 const REQUESTS: &str = "REQUESTS_CA_BUNDLE";
 const CURL: &str = "CURL_CA_BUNDLE";
 
-/// The option of the JDK that replaces its roots.
-pub(super) const TRUST_STORE: &str = "-Djavax.net.ssl.trustStore=";
+/// The beginning of the options of the JDK that replace its roots: the store, its type and its password.
+pub(super) const TRUST_STORE: &str = "-Djavax.net.ssl.trustStore";
 
 /// Clients that take the sidecar's root only in place of all others.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]

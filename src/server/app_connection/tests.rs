@@ -1,12 +1,18 @@
 //! Tests of how long a connection may pause, and of which bytes begin a call.
 
+use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
-    time::Instant,
+    net::{TcpListener, UnixStream},
+    time::{Instant, timeout},
 };
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
+use crate::{
+    ca::{self, Authority},
+    net::{read_ahead::ReadAhead, tls::ServerCertificates},
+};
 
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -97,4 +103,33 @@ async fn a_call_behind_a_body_of_known_length_is_read_and_checked_by_itself() {
     drop(state.call_guard());
     assert_eq!(connection.read(&mut buf).await.unwrap(), second.len());
     assert_eq!(state.begin_call(true), Ok(()));
+}
+
+#[tokio::test]
+async fn an_app_that_reads_nothing_cannot_keep_a_connection_by_its_farewell() {
+    let hosts = vec!["api.weixin.qq.com".to_owned()];
+    let authority = Authority::open(&ca::Options { dir: None, hosts }).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.root().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let client = client.with_safe_default_protocol_versions().unwrap();
+    let client = client.with_root_certificates(roots).with_no_client_auth();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let name = ServerName::try_from("api.weixin.qq.com").unwrap();
+    let connector = TlsConnector::from(Arc::new(client));
+    let accepted = ReadAhead::new(listener.accept().await.unwrap().0);
+    let acceptor = TlsAcceptor::from(authority.config());
+    let (app, stream) = tokio::join!(connector.connect(name, socket), acceptor.accept(accepted));
+    let (_app, stream) = (app.unwrap(), AppStream::Tls(Box::new(stream.unwrap())));
+    let idle = Duration::from_millis(500);
+    let mut connection = AppConnection::new(stream, ConnState::new(), idle);
+    let reply = vec![b'x'; 1 << 20];
+    let full = async { while connection.write_all(&reply).await.is_ok() {} };
+    assert!(timeout(idle / 2, full).await.is_err(), "it is never full");
+    let closed = timeout(Duration::from_secs(20), connection.shutdown()).await;
+    let error = closed.expect("it waits for ever").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 }
