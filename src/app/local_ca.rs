@@ -2,11 +2,18 @@
 
 use std::sync::Arc;
 
+use tokio::time::{Duration, sleep};
+
 use crate::{
     ca::{Authority, CaError, trust_dir},
     config::{Config, LocalCa},
+    metrics::Metrics,
     problems::{Kind, Problems, Standing},
+    rt::file_watcher::off_runtime,
 };
+
+/// How often it is looked whether the files are there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Opens the local CA if something of the configuration is about it, and writes the files that apps trust.
 pub(super) fn open(config: &Config) -> Result<Option<Arc<Authority>>, CaError> {
@@ -34,6 +41,35 @@ pub(super) fn follow(authority: Option<&Authority>, config: &LocalCa) {
         && let Err(error) = authority.set_hosts(&config.ca.hosts)
     {
         tracing::error!(%error, "the certificate in use stays");
+    }
+}
+
+/// Writes the files again when they are gone, for ever.
+pub(super) async fn keep_files(
+    authority: Arc<Authority>,
+    options: trust_dir::Options,
+    metrics: Arc<Metrics>,
+) {
+    loop {
+        sleep(LOOK_INTERVAL).await;
+        let (authority, options) = (authority.clone(), options.clone());
+        let kept = off_runtime(move || trust_dir::restore(&options, authority.root())).await;
+        let problems = &metrics.nobody.problems;
+        match kept {
+            Some(Ok(restored)) => {
+                if restored {
+                    tracing::warn!(
+                        "files by which apps trust the local CA were gone, and were written again"
+                    );
+                }
+                problems.observe(Kind::TrustFiles, Standing::Gone);
+            }
+            Some(Err(error)) => {
+                problems.observe(Kind::TrustFiles, Standing::There(&error.to_string()));
+            }
+            // Nobody knows.
+            None => problems.observe(Kind::TrustFiles, Standing::Stays),
+        }
     }
 }
 

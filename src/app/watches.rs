@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::{
+    local_ca,
     problem_watch::watch_problems,
     running::{watch_secrets, watch_suspensions},
     trust_watch::{UnusableFiles, watch_trust},
@@ -25,6 +26,10 @@ pub(super) fn watches(
     let headers = headers.and_then(|traces| traces.headers.clone());
     let common = caller_key.into_iter().chain(headers).collect();
     tasks.spawn(watch_secrets(directory.clone(), common));
+    if let (Some(authority), Some(trust)) = (&authority, &config.local_ca.trust) {
+        let (authority, trust) = (authority.clone(), trust.clone());
+        tasks.spawn(local_ca::keep_files(authority, trust, metrics.clone()));
+    }
     let files = UnusableFiles::default();
     tasks.spawn(watch_problems(
         directory.clone(),

@@ -82,6 +82,19 @@ pub fn write(options: &Options, root: &CertificateDer<'static>) -> Result<(), Ca
     files::public_file(dir, WGETRC, wget.as_bytes())
 }
 
+/// Writes all files again if one of them is gone, or does not have `root`. Returns whether that was so. This may block.
+pub fn restore(options: &Options, root: &CertificateDer<'static>) -> Result<bool, CaError> {
+    let dir = &*options.dir;
+    let shown = fs::read_to_string(dir.join(ROOT)).is_ok_and(|roots| roots.contains(&pem(root)));
+    let php = format!("{PHP}/wechat-sidecar.ini");
+    let mut others = [HASHED, BUNDLE, TRUSTSTORE, &php, WGETRC].into_iter();
+    let whole = shown && others.all(|name| dir.join(name).exists());
+    if !whole {
+        write(options, root)?;
+    }
+    Ok(!whole)
+}
+
 /// The owner of the folder can change what is in it, and may have closed it to others.
 fn warn_of_access(dir: &Path) {
     if !files::is_open(dir) {

@@ -155,6 +155,11 @@ kinds! {
         "the local CA may not speak for a host of an account", "本地 CA 不能为某个账号的域名签发证书",
         "remove the folder in --ca-dir, if it is set, and restart the sidecar and the apps; until then https to the host of the cause fails, and to all others works",
         "如果设置了 --ca-dir，删除其中的文件夹，然后重启边车和应用；在此之前，以 https 调用原因中的域名会失败，其他域名不受影响";
+    /// The files by which apps trust the local CA are gone, and cannot be written.
+    TrustFiles = "trust_files", Part:
+        "the files by which apps trust the sidecar's CA are gone", "应用用来信任边车 CA 的文件丢失",
+        "let the sidecar write to its --trust-dir: it tries again by itself; apps that start before that may lose all https, since their variables name these files",
+        "让边车可以写入 --trust-dir，它会自己重试；在此之前启动的应用可能失去所有 https，因为它们的变量指向这些文件";
     /// Calls were turned down by the sidecar itself.
     CallsRejected = "calls_rejected", Silence:
         "calls are turned down", "有调用被拒绝",
@@ -282,6 +287,7 @@ impl Kind {
                 | Self::StoreValue
                 | Self::FileUnusable
                 | Self::CaHost
+                | Self::TrustFiles
                 | Self::CallsRejected
                 | Self::AcceptErrors
                 | Self::TlsHandshake

@@ -201,3 +201,24 @@ fn a_mistake_is_told() {
         assert!(said.contains(problem), "{args:?}: {said}");
     }
 }
+
+#[tokio::test]
+async fn files_that_are_removed_are_written_again_and_a_folder_that_cannot_be_is_a_problem() {
+    let (wechat, dir) = (Wechat::start().await, empty("removed"));
+    let flags = flags(&dir);
+    let flags = flags.each_ref().map(String::as_str);
+    let mut sidecar = Sidecar::with(&wechat, &flags).await;
+    let trust = dir.join("trust");
+    let root = fs::read_to_string(trust.join("ca.crt")).unwrap();
+    fs::remove_dir_all(trust.join("hashed")).unwrap();
+    sidecar.line("were gone, and were written again").await;
+    assert!(trust.join("hashed/ca.crt").exists());
+
+    fs::remove_dir_all(&trust).unwrap();
+    fs::write(&trust, "in the way").unwrap();
+    let problem = "wechat_sidecar_problem{account=\"\",kind=\"trust_files\"}";
+    sidecar.becomes(problem, 1.0).await;
+    fs::remove_file(&trust).unwrap();
+    sidecar.becomes(problem, 0.0).await;
+    assert_eq!(fs::read_to_string(trust.join("ca.crt")).unwrap(), root);
+}
