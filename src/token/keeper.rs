@@ -277,7 +277,7 @@ impl<S: TokenSource> Keeper<S> {
             .shared();
         state.flight = Some(InFlight {
             launched: Instant::now(),
-            by_refusal: cause == Cause::Refusal,
+            cause,
             flight: flight.clone(),
         });
         flight

@@ -274,3 +274,19 @@ async fn a_second_step_that_wechat_is_too_busy_for_is_asked_for_again() {
     );
     assert!(end.dead_at.is_none() && began.elapsed() < Duration::from_secs(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_refresh_that_fails_is_no_answer_to_a_refused_call() {
+    let (keeper, source) = forcible(RevocationMethod::TwoRefreshes, 0);
+    let refused = keeper.token().await.unwrap();
+    keeper.revoke().unwrap();
+    // The look has ended, and the forced refresh is on its way, when somebody else ends the token.
+    sleep(Duration::from_millis(300)).await;
+    source.refresh();
+    let replaced = keeper.replace(&refused, REFUSAL).await;
+    let Ok(Replacement::Another(token)) = replaced else {
+        panic!("{replaced:?}")
+    };
+    assert_eq!(token.value().expose(), "t2");
+    assert!(ended(&keeper).await.ended.unwrap().is_err());
+}
