@@ -14,6 +14,8 @@ pub struct CallSpan {
     pub(super) context: TraceContext,
     pub(super) time: SpanTime,
     pub(super) method: Method,
+    /// Whether the app's connection has TLS.
+    pub(super) is_tls: bool,
     /// The account's id, if it is known.
     pub(super) account: Option<String>,
     /// The label of the endpoint, if that is in our tables. Another path is not told: it may hold anything.
@@ -72,11 +74,12 @@ impl SpanTime {
 }
 
 impl CallSpan {
-    pub(super) fn begin(method: &Method, context: TraceContext) -> Box<Self> {
+    pub(super) fn begin(method: &Method, context: TraceContext, is_tls: bool) -> Box<Self> {
         Box::new(Self {
             context,
             time: SpanTime::begin(),
             method: method.clone(),
+            is_tls,
             account: None,
             endpoint: None,
             answered: None,

@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_and_loses_the_oldest() {
         let tracer = Tracer::default();
-        let span = |method| CallSpan::begin(&method, TraceContext::default());
+        let span = |method| CallSpan::begin(&method, TraceContext::default(), false);
         tracer.push(span(Method::GET));
         for _ in 0..BATCH {
             tracer.push(span(Method::POST));
