@@ -94,4 +94,12 @@ mod tests {
         let mut spans = batches.iter().flatten();
         assert!(spans.all(|span| span.name() == "POST"));
     }
+
+    #[test]
+    fn a_call_that_waits_for_the_collector_is_small_whatever_its_method() {
+        let method = Method::from_bytes(&[b'A'; 20_000]).unwrap();
+        let span = CallSpan::begin(&method, TraceContext::default(), false);
+        assert_eq!((span.name().as_str(), span.method()), ("HTTP", "_OTHER"));
+        assert!(format!("{span:?}").len() < 2000);
+    }
 }
