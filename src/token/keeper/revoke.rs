@@ -92,6 +92,23 @@ impl Revocation {
         }
     }
 
+    /// How long until the old token is refused everywhere, as far as is known. `None` if it was not replaced.
+    pub fn old_token_dead_in(&self) -> Option<Duration> {
+        let left = self.dead_at?.saturating_duration_since(Instant::now());
+        let replacing = match self.method {
+            RevocationMethod::TwoRefreshes => RevocationStep::FirstRefresh,
+            RevocationMethod::OneRequest => RevocationStep::Request,
+        };
+        let steps = RevocationStep::all(self.method).iter();
+        let is_replaced = !steps.skip(self.done).any(|step| *step == replacing);
+        Some(match (self.is_running(), is_replaced) {
+            (false, _) => left,
+            // A request that WeChat has not answered yet may take its time.
+            (true, true) => left.max(Duration::from_secs(1)),
+            (true, false) => left.max(self.method.old_token_dead_in()),
+        })
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&self) -> bool {
         self.ended.is_none()

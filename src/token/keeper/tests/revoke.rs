@@ -19,6 +19,8 @@ struct Forcible {
     requests: AtomicU32,
     /// The first forced refresh that WeChat is too busy for, and how many it is too busy for.
     busy: Mutex<(usize, usize)>,
+    /// How long a request takes.
+    takes: Mutex<Duration>,
 }
 
 impl Forcible {
@@ -34,7 +36,8 @@ impl TokenSource for Arc<Forcible> {
             0,
             "two at once"
         );
-        sleep(Duration::from_millis(200)).await;
+        let takes = *self.takes.lock().unwrap();
+        sleep(takes).await;
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.requests.fetch_add(1, Ordering::SeqCst);
         if request.cause == Cause::Revoke {
@@ -80,6 +83,7 @@ fn forcible(method: RevocationMethod, room: usize) -> (Arc<Keeper<Arc<Forcible>>
         room,
         requests: AtomicU32::new(0),
         busy: Mutex::default(),
+        takes: Mutex::new(Duration::from_millis(200)),
     });
     let options = Options {
         renewal: Renewal::Inside,
@@ -289,4 +293,38 @@ async fn a_forced_refresh_that_fails_is_no_answer_to_a_refused_call() {
     };
     assert_eq!(token.value().expose(), "t2");
     assert!(ended(&keeper).await.ended.unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_wechat_makes_nobody_believe_that_the_old_token_is_dead() {
+    for (method, takes_until, promised) in [
+        (RevocationMethod::TwoRefreshes, 18, 31),
+        (RevocationMethod::OneRequest, 9, 300),
+    ] {
+        let (keeper, source) = forcible(method, 20);
+        keeper.token().await.unwrap();
+        *source.takes.lock().unwrap() = Duration::from_secs(9);
+        let begun = Instant::now();
+        keeper.revoke().unwrap();
+        loop {
+            let latest = keeper.revocation().borrow().clone().unwrap();
+            if !latest.is_running() {
+                break;
+            }
+            let left = latest.old_token_dead_in().unwrap();
+            assert!(left >= Duration::from_secs(1), "{latest:?}");
+            let is_replaced = begun.elapsed() > Duration::from_secs(takes_until);
+            assert!(
+                is_replaced || left >= Duration::from_secs(promised),
+                "{left:?} {latest:?}"
+            );
+            sleep(Duration::from_millis(500)).await;
+        }
+        let left = ended(&keeper).await.old_token_dead_in().unwrap();
+        let rest = Duration::from_secs(if promised == 31 { 0 } else { promised });
+        assert!(
+            left <= rest && left + Duration::from_secs(1) > rest,
+            "{left:?}"
+        );
+    }
 }
