@@ -90,7 +90,7 @@ impl Demo {
         })?;
         let app = App::bind(config, None).await?;
         let (listening, _) = app.listeners().next().ok_or("it listens nowhere")?;
-        let (sidecar, admin) = (format!("http://{listening}"), app.admin()?);
+        let (sidecar, admin) = (format!("http://{}", listening.address()), app.admin()?);
         tokio::spawn(app.run(pending()));
 
         let url = wechat.url();
