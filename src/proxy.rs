@@ -67,6 +67,7 @@ use cause::Closed;
 use credential::{effective_credential, has_placeholder};
 use error::ProxyError;
 use forward::{Attempt, Insertion, Turn};
+use guard::AppTls;
 pub use guard::ListenerInfo;
 pub use options::{GuardOptions, Options, TokenEndpoint};
 use pace::paced;
@@ -166,7 +167,10 @@ impl Proxy {
     pub async fn handle(&self, call: Request<RequestBody>, listener: &ListenerInfo) -> Reply {
         let (head, body) = call.into_parts();
         let recorder = self.options.recorder.as_ref();
-        let record = recorder.and_then(|to| to.begin(Some(&head.method), &head.headers));
+        let record = recorder.and_then(|to| {
+            let is_tls = matches!(listener.tls, AppTls::Present(_));
+            to.begin(Some(&head.method), &head.headers, is_tls)
+        });
         let (mut call, body) = match self.admit(&head, body, listener).await {
             Ok(admitted) => admitted,
             Err(error) => {
@@ -213,7 +217,7 @@ impl Proxy {
             *reply.status_mut() = status;
         }
         let recorder = self.options.recorder.as_ref();
-        if let Some(record) = recorder.and_then(|to| to.begin(None, &HeaderMap::new())) {
+        if let Some(record) = recorder.and_then(|to| to.begin(None, &HeaderMap::new(), false)) {
             access::record(record, None, error.outcome(), &mut reply);
         }
         reply

@@ -41,8 +41,13 @@ impl Recorder {
     }
 
     /// Begins the record of a call, if anybody is to be told of it. `method` is `None` if its head cannot be read; there
-    /// is no span of such a call.
-    pub fn begin(&self, method: Option<&Method>, headers: &HeaderMap) -> Option<Box<CallRecord>> {
+    /// is no span of such a call. `is_tls` says whether the app's connection has TLS.
+    pub fn begin(
+        &self,
+        method: Option<&Method>,
+        headers: &HeaderMap,
+        is_tls: bool,
+    ) -> Option<Box<CallRecord>> {
         let access = self.access.as_ref().map(|log| log.begin(method, headers));
         let traced = self
             .tracer
@@ -51,7 +56,7 @@ impl Recorder {
             .and_then(|(tracer, method)| {
                 let context = TraceContext::of(headers);
                 (!context.is_unsampled())
-                    .then(|| (tracer.clone(), CallSpan::begin(method, context)))
+                    .then(|| (tracer.clone(), CallSpan::begin(method, context, is_tls)))
             });
         let is_told = access.is_some() || traced.is_some();
         is_told.then(|| Box::new(CallRecord { access, traced }))
@@ -117,6 +122,28 @@ impl Drop for CallRecord {
         if let Some((tracer, mut span)) = self.traced.take() {
             span.end();
             tracer.push(span);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_says_whether_the_app_came_over_tls() {
+        for (is_tls, scheme) in [(true, "https"), (false, "http")] {
+            let tracer = Tracer::default();
+            let recorder = Recorder::new(None, Some(tracer.clone())).unwrap();
+            drop(recorder.begin(Some(&Method::GET), &HeaderMap::new(), is_tls));
+            let request = otlp::request(&tracer.take_batch().unwrap(), "host");
+            let text = String::from_utf8_lossy(&request);
+            let (_, value) = text.split_once("url.scheme").unwrap();
+            let value: String = value.chars().filter(|c| !c.is_control()).take(6).collect();
+            assert!(
+                value.starts_with(scheme) && (is_tls || !value.starts_with("https")),
+                "{value}"
+            );
         }
     }
 }

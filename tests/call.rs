@@ -333,6 +333,20 @@ async fn a_terminal_shows_indented_json_and_progress_and_no_binary() {
         let is_all = code == 1 || found.1 == shown;
         assert!(is_all && !found.1.contains('\x1b'), "{found:?}");
     }
+    // A long one is printed as it comes, letters that are cut in two included, and no further than to what is no text.
+    let letters = "微".repeat(600_000);
+    for (more, code, shown) in [("", 0, "微"), ("\u{9b}2J", 1, "with -o FILE\n")] {
+        let body = Bytes::from(format!("{letters}{more}"));
+        wechat.change(|fake| fake.body = Some(("text/plain".to_owned(), body.clone())));
+        let found = on_a_terminal(through(&sidecar, &["/a"])).await;
+        let end: String = found.1.chars().rev().take(100).collect();
+        assert!(
+            found.0 == code && found.1.ends_with(shown),
+            "{} {end}",
+            found.0
+        );
+        assert!(!found.1.contains('\u{9b}') && found.1.matches('微').count() > 300_000);
+    }
     let large = Bytes::from(vec![b'x'; 3 << 20]);
     wechat.change(|fake| fake.body = Some(("text/plain".to_owned(), large.clone())));
     let to = temporary("large");

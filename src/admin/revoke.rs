@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant, timeout};
+use tokio::time::{Duration, timeout};
 
 use super::{Admin, account_in, status::calls_of_last_hour};
 use crate::{
@@ -133,9 +133,7 @@ fn progress(account: &Account, latest: &Revocation) -> Value {
     };
     let steps = RevocationStep::all(latest.method).iter().enumerate();
     let error = latest.ended.as_ref().and_then(|ended| ended.as_ref().err());
-    let dead_in = latest
-        .dead_at
-        .map(|at| at.saturating_duration_since(Instant::now()));
+    let dead_in = latest.old_token_dead_in();
     json!({
         "state": state,
         "begun_seconds_ago": latest.begun.elapsed().as_secs(),

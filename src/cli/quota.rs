@@ -91,7 +91,9 @@ pub(super) fn command() -> Command {
 pub(super) fn options(matches: &ArgMatches) -> Result<QuotaOptions, QuotaUsageError> {
     let paths = matches.get_many::<String>("path").into_iter().flatten();
     let paths: Vec<String> = paths.cloned().collect();
-    let is_path = |path: &String| path.starts_with('/') && !path.contains(['?', ' ', ':']);
+    let is_odd =
+        |letter: char| "?:".contains(letter) || letter.is_whitespace() || letter.is_control();
+    let is_path = |path: &String| path.starts_with('/') && !path.contains(is_odd);
     if let Some(at) = paths.iter().position(|path| !is_path(path)) {
         return Err(QuotaUsageError::Path(at + 1));
     }
@@ -266,5 +268,22 @@ PATH  USED   LIMIT   LEFT  RATE          RATE BY PLATFORMS
 /bb      -       -      -  -             -
 ";
         assert_eq!(table(&rows), expected);
+    }
+
+    #[test]
+    fn a_path_is_one_line_of_a_table() {
+        for (path, is_path) in [
+            ("/cgi-bin/user/info", true),
+            ("cgi-bin/user/info", false),
+            ("/a?b", false),
+            ("https://api.weixin.qq.com/a", false),
+            ("/a b", false),
+            ("/a\n", false),
+            ("/a\u{1b}[2J", false),
+            ("/a\u{9b}2J", false),
+        ] {
+            let matches = command().try_get_matches_from(["quota", path]).unwrap();
+            assert_eq!(options(&matches).is_ok(), is_path, "{path:?}");
+        }
     }
 }

@@ -218,7 +218,7 @@ fn tell_steps(document: &Value, told: usize) -> usize {
 /// When the old token is dead.
 fn dead_in(document: &Value) -> String {
     match document["old_token_dead_in_seconds"].as_f64() {
-        None => "the old token was not replaced, and still works".to_owned(),
+        None => "as far as is known, the old token was not replaced, and still works".to_owned(),
         Some(seconds) if seconds <= 0.0 => "WeChat refuses the old token now".to_owned(),
         Some(seconds) => format!("WeChat refuses the old token in {seconds:.0} s at the latest"),
     }

@@ -12,6 +12,9 @@ use crate::{
     },
 };
 
+/// A question is a path. What is longer is none that can be kept.
+const LONGEST_QUESTION: usize = 1024;
+
 /// The endpoint that the call asks about, if it is such a call and the path is a documented one.
 pub(super) fn asked_quota(
     call: &Call<'_>,
@@ -20,7 +23,16 @@ pub(super) fn asked_quota(
     if call.endpoint.path() != QUOTA_GET.as_bytes() || call.account.api != Api::Wechat {
         return None;
     }
-    let question: Value = serde_json::from_slice(body.whole()?).ok()?;
+    endpoint_in(body.whole()?)
+}
+
+/// The endpoint that a question is about.
+fn endpoint_in(question: &[u8]) -> Option<&'static str> {
+    // Parsed, JSON takes many times its length, and a body that is held may be large.
+    if question.len() > LONGEST_QUESTION {
+        return None;
+    }
+    let question: Value = serde_json::from_slice(question).ok()?;
     let path = question.get("cgi_path")?.as_str()?;
     let endpoint = Endpoint::of(Api::Wechat, path.as_bytes()).ok()?;
     endpoint.row().map(label)
@@ -90,5 +102,16 @@ mod tests {
         ] {
             assert_eq!(reading(&nothing), None, "{nothing}");
         }
+    }
+
+    #[test]
+    fn a_question_is_short_and_nothing_longer_is_read() {
+        let question = |more: usize| {
+            let more = "0,".repeat(more) + "0";
+            format!("{{\"cgi_path\":\"/cgi-bin/user/get\",\"more\":[{more}]}}")
+        };
+        let found = |text: String| endpoint_in(text.as_bytes());
+        assert_eq!(found(question(1)), Some("/cgi-bin/user/get"));
+        assert_eq!(found(question(100_000)), None);
     }
 }

@@ -103,7 +103,7 @@ fn spans(call: &CallSpan, random: &SystemRandom) -> Vec<SpanMessage> {
 fn of_call(call: &CallSpan) -> SpanMessage {
     let mut attributes = vec![
         text("http.request.method", call.method()),
-        text("url.scheme", "http"),
+        text("url.scheme", if call.is_tls { "https" } else { "http" }),
         text("wechat.outcome", call.outcome()),
     ];
     for name in ["http.route", "url.path"] {

@@ -13,7 +13,10 @@ use crate::log::access::{AnsweredCall, SendSummary};
 pub struct CallSpan {
     pub(super) context: TraceContext,
     pub(super) time: SpanTime,
-    pub(super) method: Method,
+    /// `None` if HTTP does not know it: then it may be anything, and long.
+    method: Option<Method>,
+    /// Whether the app's connection has TLS.
+    pub(super) is_tls: bool,
     /// The account's id, if it is known.
     pub(super) account: Option<String>,
     /// The label of the endpoint, if that is in our tables. Another path is not told: it may hold anything.
@@ -72,11 +75,12 @@ impl SpanTime {
 }
 
 impl CallSpan {
-    pub(super) fn begin(method: &Method, context: TraceContext) -> Box<Self> {
+    pub(super) fn begin(method: &Method, context: TraceContext, is_tls: bool) -> Box<Self> {
         Box::new(Self {
             context,
             time: SpanTime::begin(),
-            method: method.clone(),
+            method: is_known(method).then(|| method.clone()),
+            is_tls,
             account: None,
             endpoint: None,
             answered: None,
@@ -108,14 +112,14 @@ impl CallSpan {
         self.time.end();
     }
 
-    /// Its method, as spans tell it: a method that HTTP does not know may be anything.
+    /// Its method, as spans tell it.
     pub(super) fn method(&self) -> &str {
-        method_name(&self.method).unwrap_or("_OTHER")
+        self.method.as_ref().map_or("_OTHER", Method::as_str)
     }
 
     /// Its name: the method, and the endpoint if that is known.
     pub(super) fn name(&self) -> String {
-        let method = method_name(&self.method).unwrap_or("HTTP");
+        let method = self.method.as_ref().map_or("HTTP", Method::as_str);
         match self.endpoint {
             Some(endpoint) => format!("{method} {endpoint}"),
             None => method.to_owned(),
@@ -183,8 +187,8 @@ impl SendSpan {
     }
 }
 
-/// The name of a method that HTTP knows.
-fn method_name(method: &Method) -> Option<&str> {
+/// Whether HTTP knows the method.
+fn is_known(method: &Method) -> bool {
     let known = [
         Method::CONNECT,
         Method::DELETE,
@@ -196,5 +200,5 @@ fn method_name(method: &Method) -> Option<&str> {
         Method::PUT,
         Method::TRACE,
     ];
-    known.contains(method).then(|| method.as_str())
+    known.contains(method)
 }

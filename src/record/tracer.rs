@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_and_loses_the_oldest() {
         let tracer = Tracer::default();
-        let span = |method| CallSpan::begin(&method, TraceContext::default());
+        let span = |method| CallSpan::begin(&method, TraceContext::default(), false);
         tracer.push(span(Method::GET));
         for _ in 0..BATCH {
             tracer.push(span(Method::POST));
@@ -93,5 +93,13 @@ mod tests {
         assert_eq!(sizes, [BATCH; MAX_QUEUED / BATCH]);
         let mut spans = batches.iter().flatten();
         assert!(spans.all(|span| span.name() == "POST"));
+    }
+
+    #[test]
+    fn a_call_that_waits_for_the_collector_is_small_whatever_its_method() {
+        let method = Method::from_bytes(&[b'A'; 20_000]).unwrap();
+        let span = CallSpan::begin(&method, TraceContext::default(), false);
+        assert_eq!((span.name().as_str(), span.method()), ("HTTP", "_OTHER"));
+        assert!(format!("{span:?}").len() < 2000);
     }
 }

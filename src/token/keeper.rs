@@ -277,7 +277,7 @@ impl<S: TokenSource> Keeper<S> {
             .shared();
         state.flight = Some(InFlight {
             launched: Instant::now(),
-            by_refusal: cause == Cause::Refusal,
+            cause,
             flight: flight.clone(),
         });
         flight
@@ -326,7 +326,10 @@ impl<S: TokenSource> Keeper<S> {
             Some(before) if before.was_accepted() => drop(token.accept()),
             Some(_) | None => {}
         }
-        let pause = self.next_fetch_in(state, &token, same && cause == Cause::Renewal);
+        // A revocation looks the token up at any time, and that is no renewal in vain.
+        let was_due = state.renew_at <= Instant::now();
+        let in_vain = same && cause == Cause::Renewal && was_due;
+        let pause = self.next_fetch_in(state, &token, in_vain);
         state.renew_at = Instant::now() + pause;
         state.failure = None;
         state.step(TokenEvent::Fetched(confidence::ReturnedToken {

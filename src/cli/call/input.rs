@@ -82,7 +82,8 @@ impl Piece {
         if metadata.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        if metadata.is_file() {
+        // The kernel's own files, such as /proc/version, are files that tell no length.
+        if metadata.is_file() && metadata.len() > 0 {
             let at = file.stream_position()?;
             let left = metadata.len().saturating_sub(at);
             return Ok(Self::File { file, left });
@@ -135,4 +136,19 @@ fn unnamed() -> io::Result<File> {
     let file = options.open(&path)?;
     fs::remove_file(path)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_tells_no_length_is_read_to_its_end() {
+        let piece = Input::parse("@/proc/version").open().unwrap();
+        assert_eq!(
+            piece.length(),
+            fs::read("/proc/version").unwrap().len() as u64
+        );
+        assert_eq!(Input::parse("@/dev/null").open().unwrap().length(), 0);
+    }
 }

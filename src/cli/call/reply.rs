@@ -109,13 +109,22 @@ async fn copy(
     let length = reply.headers().get(CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
     let mut progress = Progress::new("received", length);
-    if matches!(output, BodyOutput::Terminal) {
+    let is_terminal = matches!(output, BodyOutput::Terminal);
+    if is_terminal {
         progress.hide();
     }
     let mut start = held;
     output.write(&start)?;
+    let mut letter = begun_letter(&start).to_vec();
     start.truncate(START);
     while let Some(chunk) = next(reply).await? {
+        if is_terminal {
+            letter.extend_from_slice(&chunk);
+            if !is_text(&letter) {
+                return Err(binary(reply));
+            }
+            letter = begun_letter(&letter).to_vec();
+        }
         output.write(&chunk)?;
         progress.advance(chunk.len() as u64);
         let more = START.saturating_sub(start.len()).min(chunk.len());
@@ -136,10 +145,7 @@ async fn show(reply: &mut ApiResponse) -> Result<Vec<u8>, PrintError> {
         }
     }
     if !is_text(&held) {
-        let media_type = reply.headers().get(CONTENT_TYPE);
-        let media_type = media_type.and_then(|value| value.to_str().ok());
-        let media_type = media_type.unwrap_or("without a type").to_owned();
-        return Err(PrintError::Binary(media_type));
+        return Err(binary(reply));
     }
     if !is_whole {
         return copy(reply, held, &mut BodyOutput::Terminal).await;
@@ -153,6 +159,12 @@ async fn show(reply: &mut ApiResponse) -> Result<Vec<u8>, PrintError> {
         }
     }
     Ok(held)
+}
+
+fn binary(reply: &ApiResponse) -> PrintError {
+    let media_type = reply.headers().get(CONTENT_TYPE);
+    let media_type = media_type.and_then(|value| value.to_str().ok());
+    PrintError::Binary(media_type.unwrap_or("without a type").to_owned())
 }
 
 async fn next(reply: &mut ApiResponse) -> Result<Option<Bytes>, PrintError> {
@@ -169,6 +181,17 @@ fn is_text(bytes: &[u8]) -> bool {
     };
     let is_harmful = |letter: char| letter.is_control() && !"\t\r\n".contains(letter);
     !text.contains(is_harmful)
+}
+
+/// The beginning of a letter that `bytes` end with.
+fn begun_letter(bytes: &[u8]) -> &[u8] {
+    let end = &bytes[bytes.len().saturating_sub(4)..];
+    let first = end.iter().rposition(|byte| *byte & 0xc0 != 0x80);
+    let letter = &end[first.unwrap_or(end.len())..];
+    match std::str::from_utf8(letter) {
+        Ok(_) => &[],
+        Err(_) => letter,
+    }
 }
 
 fn is_replayed(reply: &ApiResponse) -> bool {

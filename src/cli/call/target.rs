@@ -4,7 +4,7 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode
 
 use crate::wechat::{
     api::Api,
-    endpoint::{Credential, Endpoint},
+    endpoint::{Credential, Endpoint, PathError},
 };
 
 /// What is encoded in a path and a query that are given as they are. A percent sign is part of an encoding there.
@@ -41,6 +41,9 @@ pub enum TargetUsageError {
     /// This parameter, counted from 1.
     #[error("parameter {0} behind the path is none: write name=value")]
     Parameter(usize),
+    /// Its path could be read in two ways, and would be sent in one of them.
+    #[error("{0}: write it as WeChat's documents do")]
+    Ambiguous(PathError),
     /// It is a token request.
     #[error(
         "a token request is not made, because its reply may be a token, which would be printed: other calls get one put in"
@@ -72,6 +75,11 @@ impl CallTarget {
             target.extend(utf8_percent_encode(value, PARAMETER));
         }
         let target = Self(target);
+        // The client would send another path in place of one with dots in it.
+        let read = |api| Endpoint::of(api, target.path().as_bytes()).err();
+        if let (Some(problem), Some(_)) = (read(Api::Wechat), read(Api::Wecom)) {
+            return Err(TargetUsageError::Ambiguous(problem));
+        }
         let takes = |api, has_account| target.credential(api, has_account);
         let mut all = [Api::Wechat, Api::Wecom].into_iter();
         let is_token_request = |taken| taken == Some(Credential::TokenRequest);
@@ -129,6 +137,7 @@ mod tests {
             ("/a", &["b=1&c=2 +/%=#"], "/a?b=1%26c%3D2%20%2B%2F%25%3D%23"),
             ("/a", &["名=微信"], "/a?%E5%90%8D=%E5%BE%AE%E4%BF%A1"),
             ("/a b#c", &[], "/a%20b%23c"),
+            ("/a?b=/../%2f", &[], "/a?b=/../%2f"),
         ] {
             assert_eq!(target(path, parameters).as_deref(), Ok(expected));
         }
@@ -154,6 +163,26 @@ mod tests {
                 target(path, &[]),
                 Err(TargetUsageError::TokenRequest),
                 "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_that_could_be_read_as_another_one_is_refused() {
+        for path in [
+            "/cgi-bin/./token",
+            "/x/../cgi-bin/token?grant_type=client_credential",
+            "/cgi-bin/%2e/token",
+            "/cgi-bin/%2E%2e/cgi-bin/token",
+            "/wx0123456789abcdef/../cgi-bin/user/get",
+            "/cgi-bin\\token",
+            "/cgi-bin%2ftoken",
+            "/cgi-bin//user/get",
+        ] {
+            let found = target(path, &[]);
+            assert!(
+                matches!(found, Err(TargetUsageError::Ambiguous(_))),
+                "{path}: {found:?}"
             );
         }
     }

@@ -80,7 +80,7 @@ impl<S: TokenSource> Keeper<S> {
         let refused_at = Instant::now();
         let mut event = TokenEvent::Refused(refusal);
         loop {
-            let (conclusive, flight) = {
+            let (conclusive, launched, flight) = {
                 let mut state = self.lock();
                 if let Some(token) = self.other_than(refused) {
                     return Ok(Replacement::Another(token));
@@ -93,9 +93,11 @@ impl<S: TokenSource> Keeper<S> {
                 };
                 if let Some(in_flight) = &state.flight {
                     // WeCom's refusals are never spurious, so a fetch after an earlier one is conclusive.
-                    let certain = in_flight.by_refusal && !self.options.retry_same_token;
+                    let certain =
+                        in_flight.cause == Cause::Refusal && !self.options.retry_same_token;
                     (
                         certain || in_flight.launched >= refused_at,
+                        (in_flight.cause == Cause::Revoke).then_some(in_flight.launched),
                         in_flight.flight.clone(),
                     )
                 } else if let Some(failure) = state.back_off() {
@@ -105,13 +107,19 @@ impl<S: TokenSource> Keeper<S> {
                     return Err(error);
                 } else {
                     match action {
-                        Action::Fetch => (true, self.launch(&mut state, Cause::Refusal)),
+                        Action::Fetch => (true, None, self.launch(&mut state, Cause::Refusal)),
                         Action::Watch => return Ok(Replacement::Unclear),
                         Action::Pass => return Ok(Replacement::None),
                     }
                 }
             };
-            let token = self.waiters.wait(flight).await?;
+            let outcome = self.waiters.wait(flight).await;
+            if outcome.is_err() && launched.is_some_and(|at| !self.is_in_flight(at)) {
+                // What WeChat says of a forced refresh says nothing of an ordinary fetch.
+                event = TokenEvent::FetchWasEarlier(refusal);
+                continue;
+            }
+            let token = outcome?;
             if !token.is(refused) {
                 return Ok(Replacement::Another(token));
             }
@@ -179,6 +187,13 @@ impl<S: TokenSource> Keeper<S> {
             }
         })
         .await;
+    }
+
+    /// Whether the fetch that was launched then goes on.
+    fn is_in_flight(&self, launched: Instant) -> bool {
+        let state = self.lock();
+        let flight = state.flight.as_ref();
+        flight.is_some_and(|flight| flight.launched == launched)
     }
 
     /// The token in hand, if it is usable and another one.

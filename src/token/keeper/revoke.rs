@@ -13,14 +13,15 @@ use crate::{
     token::{
         Token,
         source::{
-            TokenError, TokenSource,
+            TokenError, TokenErrorKind, TokenSource,
             revocation::{APART, NotRevocable, OVERLAP, RevocationMethod, apart},
         },
     },
 };
 
 /// How often a forced refresh is asked for that brings the token before it. WeChat refreshes nothing within 30 s of
-/// another forced refresh, which may have been somebody else's.
+/// another forced refresh, which may have been somebody else's. The second one is also asked for again if WeChat is
+/// busy or out of reach.
 const ATTEMPTS: u32 = 4;
 
 /// A step of a revocation.
@@ -80,16 +81,32 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    fn begin(method: RevocationMethod, token: Option<&Token>) -> Self {
+    fn begin(method: RevocationMethod) -> Self {
         let begun = Instant::now();
-        let lifetime = token.map_or(Duration::MAX, Token::lifetime);
         Self {
             method,
             begun,
             done: 0,
-            dead_at: Some(begun + method.old_token_dead_in(lifetime)),
+            dead_at: Some(begun + method.old_token_dead_in()),
             ended: None,
         }
+    }
+
+    /// How long until the old token is refused everywhere, as far as is known. `None` if it was not replaced.
+    pub fn old_token_dead_in(&self) -> Option<Duration> {
+        let left = self.dead_at?.saturating_duration_since(Instant::now());
+        let replacing = match self.method {
+            RevocationMethod::TwoRefreshes => RevocationStep::FirstRefresh,
+            RevocationMethod::OneRequest => RevocationStep::Request,
+        };
+        let steps = RevocationStep::all(self.method).iter();
+        let is_replaced = !steps.skip(self.done).any(|step| *step == replacing);
+        Some(match (self.is_running(), is_replaced) {
+            (false, _) => left,
+            // A request that WeChat has not answered yet may take its time.
+            (true, true) => left.max(Duration::from_secs(1)),
+            (true, false) => left.max(self.method.old_token_dead_in()),
+        })
     }
 
     /// Whether it has not ended.
@@ -111,6 +128,12 @@ pub enum RevocationError {
     SameToken,
 }
 
+/// Whether a forced refresh may succeed in half a minute that failed with `error`.
+fn is_passing(error: &TokenError) -> bool {
+    use TokenErrorKind::{Busy, MinuteQuota};
+    error.was_sent() && matches!(error.kind(), Busy | MinuteQuota)
+}
+
 impl<S: TokenSource> Keeper<S> {
     /// Begins to revoke the token in hand. Returns whether it does; otherwise one is running already.
     ///
@@ -120,7 +143,7 @@ impl<S: TokenSource> Keeper<S> {
         let begins = self.revocation.send_if_modified(|latest| {
             let begins = !latest.as_ref().is_some_and(Revocation::is_running);
             if begins {
-                *latest = Some(Revocation::begin(method, self.in_hand().as_deref()));
+                *latest = Some(Revocation::begin(method));
             }
             begins
         });
@@ -187,7 +210,7 @@ impl<S: TokenSource> Keeper<S> {
         });
         sleep(pause).await;
         self.update(|revocation| revocation.done += 1);
-        let second = self.refresh(&first).await;
+        let second = self.refresh(&first, RevocationStep::SecondRefresh).await;
         let replaced = second.is_ok();
         self.update(|revocation| {
             // Without the second refresh the first one ends it, too, but later.
@@ -205,25 +228,36 @@ impl<S: TokenSource> Keeper<S> {
     async fn refresh_once(self: &Arc<Self>) -> Result<Arc<Token>, RevocationError> {
         let current = self.fetch_next(None).await?;
         self.update(|revocation| revocation.done += 1);
-        self.refresh(&current).await
+        self.refresh(&current, RevocationStep::FirstRefresh).await
     }
 
     /// Forces a refresh until WeChat returns another token than `current`.
-    async fn refresh(self: &Arc<Self>, current: &Token) -> Result<Arc<Token>, RevocationError> {
+    async fn refresh(
+        self: &Arc<Self>,
+        current: &Token,
+        step: RevocationStep,
+    ) -> Result<Arc<Token>, RevocationError> {
         let mut pause = apart(current.lifetime());
+        let is_second = step == RevocationStep::SecondRefresh;
+        // The first refresh does not end the old token at once.
+        let rest = if is_second { Duration::ZERO } else { APART };
         for attempt in 1..=ATTEMPTS {
-            let token = self.fetch_next(Some(Cause::Revoke)).await?;
-            if !token.is(current) {
-                return Ok(token);
+            let error = match self.fetch_next(Some(Cause::Revoke)).await {
+                Ok(token) if !token.is(current) => return Ok(token),
+                Ok(_) => RevocationError::SameToken,
+                // Nothing has begun, and who wants it can say so again.
+                Err(error) if !is_second || !is_passing(&error) => return Err(error.into()),
+                Err(error) => error.into(),
+            };
+            if attempt == ATTEMPTS {
+                return Err(error);
             }
-            if attempt < ATTEMPTS {
-                self.update(|revocation| {
-                    let dead_at = &mut revocation.dead_at;
-                    *dead_at = dead_at.map(|at| at.max(Instant::now() + pause));
-                });
-                sleep(pause).await;
-                pause = (pause * 2).min(APART);
-            }
+            self.update(|revocation| {
+                let dead_at = &mut revocation.dead_at;
+                *dead_at = dead_at.map(|at| at.max(Instant::now() + pause + rest));
+            });
+            sleep(pause).await;
+            pause = (pause * 2).min(APART);
         }
         Err(RevocationError::SameToken)
     }

@@ -9,7 +9,10 @@ use super::{
     confidence::{Action, TokenEvent, TokenState, TokenTraits},
     schedule::Renewal,
 };
-use crate::token::{Token, source::TokenError};
+use crate::{
+    metrics::Cause,
+    token::{Token, source::TokenError},
+};
 
 /// The result of a fetch in flight. Every waiter has a clone.
 pub(super) type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, TokenError>>>;
@@ -18,8 +21,7 @@ pub(super) type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, TokenError
 pub(super) struct InFlight {
     /// When it was started. Its token may be older than a later refusal.
     pub(super) launched: Instant,
-    /// Whether a refusal caused it.
-    pub(super) by_refusal: bool,
+    pub(super) cause: Cause,
     pub(super) flight: Flight,
 }
 

@@ -52,11 +52,11 @@ impl RevocationMethod {
         }
     }
 
-    /// How long from the beginning until the old token, which lived for `lifetime`, is refused everywhere. The time of
-    /// the requests themselves is not counted.
-    pub fn old_token_dead_in(self, lifetime: Duration) -> Duration {
+    /// How long from the beginning until the old token is refused everywhere. The time of the requests themselves is
+    /// not counted.
+    pub fn old_token_dead_in(self) -> Duration {
         match self {
-            Self::TwoRefreshes => apart(lifetime),
+            Self::TwoRefreshes => APART,
             Self::OneRequest => OVERLAP,
         }
     }
@@ -186,15 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn the_old_token_is_dead_after_the_pause_or_the_overlap() {
+    fn tokens_that_live_for_a_few_minutes_need_no_half_minute_between_refreshes() {
         let seconds = Duration::from_secs;
-        for (method, lifetime, dead) in [
-            (RevocationMethod::TwoRefreshes, 7200, 31),
-            (RevocationMethod::TwoRefreshes, 80, 10),
-            (RevocationMethod::OneRequest, 7200, 300),
-            (RevocationMethod::OneRequest, 80, 300),
-        ] {
-            assert_eq!(method.old_token_dead_in(seconds(lifetime)), seconds(dead));
+        for (lifetime, pause) in [(7200, 31), (248, 31), (80, 10)] {
+            assert_eq!(apart(seconds(lifetime)), seconds(pause));
         }
     }
 }

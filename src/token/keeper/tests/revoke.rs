@@ -15,6 +15,12 @@ struct Forcible {
     in_flight: AtomicU32,
     /// How many forced refreshes succeed.
     room: usize,
+    /// How many requests there were.
+    requests: AtomicU32,
+    /// The first forced refresh that WeChat is too busy for, and how many it is too busy for.
+    busy: Mutex<(usize, usize)>,
+    /// How long a request takes.
+    takes: Mutex<Duration>,
 }
 
 impl Forcible {
@@ -30,10 +36,21 @@ impl TokenSource for Arc<Forcible> {
             0,
             "two at once"
         );
-        sleep(Duration::from_millis(200)).await;
+        let takes = *self.takes.lock().unwrap();
+        sleep(takes).await;
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.requests.fetch_add(1, Ordering::SeqCst);
         if request.cause == Cause::Revoke {
             let mut forced_at = self.forced_at.lock().unwrap();
+            let mut busy = self.busy.lock().unwrap();
+            if forced_at.len() >= busy.0 && busy.1 > 0 {
+                busy.1 -= 1;
+                return Err(TokenError::Errcode {
+                    code: -1,
+                    message: "system error".to_owned(),
+                    kind: TokenErrorKind::Busy,
+                });
+            }
             if forced_at.len() >= self.room {
                 return Err(TokenError::Errcode {
                     code: 45009,
@@ -64,6 +81,9 @@ fn forcible(method: RevocationMethod, room: usize) -> (Arc<Keeper<Arc<Forcible>>
         forced_at: Mutex::default(),
         in_flight: AtomicU32::new(0),
         room,
+        requests: AtomicU32::new(0),
+        busy: Mutex::default(),
+        takes: Mutex::new(Duration::from_millis(200)),
     });
     let options = Options {
         renewal: Renewal::Inside,
@@ -197,4 +217,114 @@ async fn a_source_that_cannot_says_so_and_nothing_begins() {
     let kept = keep(another);
     assert_eq!(kept.keeper.revoke(), Err(NotRevocable::NoToken));
     assert!(kept.keeper.revocation().borrow().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_token_is_never_said_to_be_dead_sooner_than_it_is() {
+    let (keeper, source) = forcible(RevocationMethod::TwoRefreshes, 20);
+    keeper.token().await.unwrap();
+    // Somebody else forces a refresh between the look and the first one.
+    source.forced_at.lock().unwrap().push(Instant::now());
+    sleep(Duration::from_secs(5)).await;
+    keeper.revoke().unwrap();
+    let mut promises = Vec::new();
+    while keeper.revocation().borrow().as_ref().unwrap().is_running() {
+        let latest = keeper.revocation().borrow().clone().unwrap();
+        promises.push((latest.done, latest.dead_at.unwrap()));
+        sleep(Duration::from_secs(1)).await;
+    }
+    let end = ended(&keeper).await;
+    assert_eq!(end.ended, Some(Ok(())));
+    // It is known from the first refresh on, which comes after the look and takes 200 ms.
+    let slack = Duration::from_secs(1);
+    for (done, promised) in promises.iter().filter(|(done, _)| *done > 0).skip(1) {
+        assert!(
+            *promised + slack >= end.dead_at.unwrap(),
+            "after {done}: {promised:?} {end:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_that_fails_does_not_have_the_token_asked_for_all_the_time() {
+    let (keeper, source) = forcible(RevocationMethod::TwoRefreshes, 0);
+    tokio::spawn(keeper.clone().run());
+    keeper.token().await.unwrap();
+    sleep(10 * MINUTE).await;
+    keeper.revoke().unwrap();
+    assert!(ended(&keeper).await.ended.unwrap().is_err());
+    let before = source.requests.load(Ordering::SeqCst);
+    sleep(60 * MINUTE).await;
+    assert_eq!(source.requests.load(Ordering::SeqCst), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_step_that_wechat_is_too_busy_for_is_asked_for_again() {
+    let (keeper, source) = forcible(RevocationMethod::TwoRefreshes, 20);
+    keeper.token().await.unwrap();
+    *source.busy.lock().unwrap() = (1, 2);
+    keeper.revoke().unwrap();
+    let end = ended(&keeper).await;
+    assert_eq!((end.done, end.ended), (4, Some(Ok(()))));
+    assert_eq!(value(&keeper), "t3");
+    // A first step is told at once: nothing has begun, and who asked for it is still there.
+    *source.busy.lock().unwrap() = (0, 1);
+    let began = Instant::now();
+    keeper.revoke().unwrap();
+    let end = ended(&keeper).await;
+    assert!(
+        matches!(end.ended, Some(Err(RevocationError::Fetch(_)))),
+        "{end:?}"
+    );
+    assert!(end.dead_at.is_none() && began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_refresh_that_fails_is_no_answer_to_a_refused_call() {
+    let (keeper, source) = forcible(RevocationMethod::TwoRefreshes, 0);
+    let refused = keeper.token().await.unwrap();
+    keeper.revoke().unwrap();
+    // The look has ended, and the forced refresh is on its way, when somebody else ends the token.
+    sleep(Duration::from_millis(300)).await;
+    source.refresh();
+    let replaced = keeper.replace(&refused, REFUSAL).await;
+    let Ok(Replacement::Another(token)) = replaced else {
+        panic!("{replaced:?}")
+    };
+    assert_eq!(token.value().expose(), "t2");
+    assert!(ended(&keeper).await.ended.unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_wechat_makes_nobody_believe_that_the_old_token_is_dead() {
+    for (method, takes_until, promised) in [
+        (RevocationMethod::TwoRefreshes, 18, 31),
+        (RevocationMethod::OneRequest, 9, 300),
+    ] {
+        let (keeper, source) = forcible(method, 20);
+        keeper.token().await.unwrap();
+        *source.takes.lock().unwrap() = Duration::from_secs(9);
+        let begun = Instant::now();
+        keeper.revoke().unwrap();
+        loop {
+            let latest = keeper.revocation().borrow().clone().unwrap();
+            if !latest.is_running() {
+                break;
+            }
+            let left = latest.old_token_dead_in().unwrap();
+            assert!(left >= Duration::from_secs(1), "{latest:?}");
+            let is_replaced = begun.elapsed() > Duration::from_secs(takes_until);
+            assert!(
+                is_replaced || left >= Duration::from_secs(promised),
+                "{left:?} {latest:?}"
+            );
+            sleep(Duration::from_millis(500)).await;
+        }
+        let left = ended(&keeper).await.old_token_dead_in().unwrap();
+        let rest = Duration::from_secs(if promised == 31 { 0 } else { promised });
+        assert!(
+            left <= rest && left + Duration::from_secs(1) > rest,
+            "{left:?}"
+        );
+    }
 }
