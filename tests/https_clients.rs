@@ -154,7 +154,9 @@ fn shell(language: &'static str, name: &str) -> Program {
 }
 
 fn python(name: &str) -> Program {
-    Program::new("python", [installed("venv/bin/python"), source(name)])
+    let python = installed("venv/bin/python");
+    // -B: nothing is to be left in the source tree.
+    Program::new("python", [python, "-B".into(), source(name)])
 }
 
 fn node(name: &str) -> Program {

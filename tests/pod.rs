@@ -22,7 +22,7 @@ fn existing(path: PathBuf, remedy: &str) -> PathBuf {
 }
 
 #[tokio::test]
-#[ignore = "needs Linux, root that may make network namespaces, iproute2, Python with wechatpy, and clients of eight more kinds"]
+#[ignore = "needs Linux, root that may make network namespaces, iproute2, Python with wechatpy, and what the apps of https_clients need"]
 async fn an_injected_pod_starts_serves_and_ends_as_kubernetes_has_it() {
     let sidecar = Path::new(env!("CARGO_BIN_EXE_wechat-sidecar"));
     let examples = sidecar.with_file_name("examples");

@@ -20,8 +20,8 @@ import org.apache.hc.core5.http.io.entity.ByteArrayEntity;
 import org.apache.hc.core5.http.io.entity.EntityUtils;
 
 /**
- * An app on one of Java's HTTP clients: App httpclient|urlconnection|apache ROUNDS, or FILE instead of ROUNDS: it goes
- * on until there is this file, and sends again what could not be sent.
+ * An app on one of Java's HTTP clients: App httpclient|urlconnection|apache ROUNDS, or FILE instead of ROUNDS: then it
+ * makes rounds until there is this file, and one in which a call got no reply begins again.
  */
 public class App {
     static final String BASE = "https://api.weixin.qq.com";
@@ -89,30 +89,17 @@ public class App {
     }
 
     final Sender sender;
-    final boolean untilFile;
-    int retries;
 
-    App(Sender sender, boolean untilFile) {
+    App(Sender sender) {
         this.sender = sender;
-        this.untilFile = untilFile;
     }
 
     byte[] ask(String target, byte[] body, String type) throws Exception {
-        for (int left = untilFile ? 100 : 0; ; left--) {
-            try {
-                byte[] reply = sender.send(BASE + target, body, type);
-                String text = new String(reply, StandardCharsets.ISO_8859_1);
-                boolean failed = text.startsWith("{") && text.contains("errcode") && !text.contains("\"errcode\":0");
-                check(!failed, text);
-                return reply;
-            } catch (IOException error) {
-                if (left == 0) {
-                    throw error;
-                }
-                retries++;
-                Thread.sleep(100);
-            }
-        }
+        byte[] reply = sender.send(BASE + target, body, type);
+        String text = new String(reply, StandardCharsets.ISO_8859_1);
+        boolean failed = text.startsWith("{") && text.contains("errcode") && !text.contains("\"errcode\":0");
+        check(!failed, text);
+        return reply;
     }
 
     byte[] ask(String target) throws Exception {
@@ -156,17 +143,33 @@ public class App {
         field("openid", ask("/sns/jscode2session?" + login));
     }
 
-    public static void main(String[] arguments) throws Exception {
-        String end = arguments[1];
+    /** Makes the rounds, no two of one number, and returns how many. */
+    int goOn(String end, String token) throws Exception {
         boolean untilFile = !end.matches("\\d+");
-        App app = new App(sender(arguments[0]), untilFile);
+        int done = 0;
+        int again = 0;
+        while (untilFile ? !Files.exists(Path.of(end)) : done < Integer.parseInt(end)) {
+            try {
+                round(token, done + again);
+                done++;
+                System.out.println("round " + done);
+            } catch (IOException error) {
+                if (!untilFile || again == 100) {
+                    throw error;
+                }
+                again++;
+                System.out.println("again: " + error);
+                Thread.sleep(100);
+            }
+        }
+        return done;
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        App app = new App(sender(arguments[0]));
         String credential = "grant_type=client_credential&appid=" + APPID + "&secret=" + SECRET;
         String token = field("access_token", app.ask("/cgi-bin/token?" + credential));
-        int number = 0;
-        while (untilFile ? !Files.exists(Path.of(end)) : number < Integer.parseInt(end)) {
-            app.round(token, number++);
-        }
-        System.out.println(
-            number + " rounds without an error, " + app.retries + " retries; its token was " + token);
+        int rounds = app.goOn(arguments[1], token);
+        System.out.println(rounds + " rounds without an error; its token was " + token);
     }
 }

@@ -1,5 +1,5 @@
-// An app on Go's net/http: app ROUNDS, or FILE instead of ROUNDS: it goes on until there is this file, and sends again
-// what could not be sent.
+// An app on Go's net/http: app ROUNDS, or FILE instead of ROUNDS: then it makes rounds until there is this file, and one
+// in which a call got no reply begins again.
 package main
 
 import (
@@ -21,10 +21,8 @@ const (
 	secret = "no-secret-here"
 )
 
-var (
-	untilFile bool
-	retries   int
-)
+// lost is why a call got no reply: a panic that ends its round.
+type lost struct{ error }
 
 // send makes one call. One without a body is a GET.
 func send(url string, body []byte, contentType string) ([]byte, error) {
@@ -45,16 +43,11 @@ func send(url string, body []byte, contentType string) ([]byte, error) {
 	return io.ReadAll(reply.Body)
 }
 
-// ask gives the reply, unless it says that the call failed.
+// ask gives the reply, unless there is none, or it says that the call failed.
 func ask(target string, body []byte, contentType string) []byte {
 	reply, err := send(base+target, body, contentType)
-	for left := 100; untilFile && err != nil && left > 0; left-- {
-		retries++
-		time.Sleep(100 * time.Millisecond)
-		reply, err = send(base+target, body, contentType)
-	}
 	if err != nil {
-		log.Fatal(err)
+		panic(lost{err})
 	}
 	if bytes.HasPrefix(reply, []byte("{")) {
 		if code := parsed(reply)["errcode"]; code != nil && code != 0.0 {
@@ -119,19 +112,47 @@ func round(token string, number int) {
 	field("openid", get("/sns/jscode2session?"+login))
 }
 
-func main() {
-	end := os.Args[1]
+// try makes a round, or says why a call of it got no reply.
+func try(token string, number int) (err error) {
+	defer func() {
+		switch problem := recover().(type) {
+		case nil:
+		case lost:
+			err = problem
+		default:
+			panic(problem)
+		}
+	}()
+	round(token, number)
+	return nil
+}
+
+// goOn makes the rounds, no two of one number, and returns how many.
+func goOn(end, token string) (done int) {
 	rounds, err := strconv.Atoi(end)
-	untilFile = err != nil
+	untilFile := err != nil
+	isOver := func() bool {
+		_, err := os.Stat(end)
+		return untilFile && err == nil || !untilFile && done == rounds
+	}
+	for again := 0; !isOver(); {
+		if err := try(token, done+again); err == nil {
+			done++
+			fmt.Println("round", done)
+		} else if untilFile && again < 100 {
+			again++
+			fmt.Println("again:", err)
+			time.Sleep(100 * time.Millisecond)
+		} else {
+			log.Fatal(err)
+		}
+	}
+	return done
+}
+
+func main() {
 	credential := "grant_type=client_credential&appid=" + appid + "&secret=" + secret
 	token := field("access_token", get("/cgi-bin/token?"+credential))
-	number := 0
-	goesOn := func() bool {
-		_, err := os.Stat(end)
-		return untilFile && err != nil || number < rounds
-	}
-	for ; goesOn(); number++ {
-		round(token, number)
-	}
-	fmt.Printf("%d rounds without an error, %d retries; its token was %s\n", number, retries, token)
+	rounds := goOn(os.Args[1], token)
+	fmt.Printf("%d rounds without an error; its token was %s\n", rounds, token)
 }

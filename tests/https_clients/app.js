@@ -1,10 +1,10 @@
-// An app on one of Node's HTTP clients: app.js fetch|https|axios|undici ROUNDS, or FILE instead of ROUNDS: it goes on
-// until there is this file, and sends again what could not be sent.
+// An app on one of Node's HTTP clients: app.js fetch|https|axios|undici, and ROUNDS or FILE.
 
 const assert = require('node:assert');
 const crypto = require('node:crypto');
-const fs = require('node:fs');
 const https = require('node:https');
+
+const { goOn } = require('./rounds.js');
 
 const BASE = 'https://api.weixin.qq.com';
 const APPID = 'wx0123456789abcdef';
@@ -32,7 +32,8 @@ const clients = {
 
   async axios(method, url, headers, body) {
     const axios = require('axios');
-    const reply = await axios({ method, url, headers, data: body, responseType: 'arraybuffer' });
+    const options = { data: body, responseType: 'arraybuffer', validateStatus: () => true };
+    const reply = await axios({ method, url, headers, ...options });
     return [reply.status, reply.data];
   },
 
@@ -43,19 +44,14 @@ const clients = {
 };
 const agent = new https.Agent({ keepAlive: true });
 
-const [, , name, end] = process.argv;
-const untilFile = Number.isNaN(Number(end));
-let retries = 0;
+const name = process.argv[2];
 
 async function send(...request) {
-  for (let left = untilFile ? 100 : 0; ; left -= 1) {
-    try {
-      return await clients[name](...request);
-    } catch (error) {
-      if (left === 0) throw error;
-      retries += 1;
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
+  try {
+    return await clients[name](...request);
+  } catch (error) {
+    error.gotNoReply = true;
+    throw error;
   }
 }
 
@@ -84,19 +80,15 @@ async function aRound(token, number) {
   const code = await ask(`/wxa/getwxacodeunlimit?access_token=${token}`, '{"scene":"a=1"}');
   assert.strictEqual(code.readUInt16BE(0), 0xffd8);
   assert(JSON.parse(await ask(`/cgi-bin/ticket/getticket?access_token=${token}&type=jsapi`)).ticket);
-  const login = `appid=${APPID}&secret=${SECRET}&js_code=node-${number}&grant_type=authorization_code`;
+  const login = `appid=${APPID}&secret=${SECRET}&js_code=node-${name}-${number}&grant_type=authorization_code`;
   assert(JSON.parse(await ask(`/sns/jscode2session?${login}`)).openid);
 }
 
 async function main() {
   const credential = `grant_type=client_credential&appid=${APPID}&secret=${SECRET}`;
   const { access_token: token } = JSON.parse(await ask(`/cgi-bin/token?${credential}`));
-  let number = 0;
-  while (untilFile ? !fs.existsSync(end) : number < Number(end)) {
-    await aRound(token, number);
-    number += 1;
-  }
-  console.log(`${number} rounds without an error, ${retries} retries; its token was ${token}`);
+  const rounds = await goOn((number) => aRound(token, number), (error) => error.gotNoReply);
+  console.log(`${rounds} rounds without an error; its token was ${token}`);
   agent.destroy();
 }
 

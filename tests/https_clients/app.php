@@ -1,5 +1,6 @@
 <?php
-// An app on PHP's curl or its streams: app.php curl|streams ROUNDS.
+// An app on PHP's curl or its streams: app.php curl|streams ROUNDS, or FILE instead of ROUNDS: then it makes rounds until
+// there is this file, and one in which a call got no reply begins again.
 
 declare(strict_types=1);
 
@@ -14,6 +15,11 @@ function check(bool $so, string $what): void
     }
 }
 
+// A call got no reply, or not all of it.
+class Lost extends Exception
+{
+}
+
 // Both give the body of the reply. A call without a body is a GET.
 $clients = [
     'curl' => function (string $url, ?string $body, string $type): string {
@@ -25,18 +31,26 @@ $clients = [
             curl_setopt_array($handle, [CURLOPT_POSTFIELDS => $body, CURLOPT_HTTPHEADER => ["Content-Type: $type"]]);
         }
         $reply = curl_exec($handle);
-        check($reply !== false, curl_error($handle));
-        return $reply;
+        check(curl_errno($handle) !== CURLE_HTTP_RETURNED_ERROR, curl_error($handle));
+        return is_string($reply) ? $reply : throw new Lost(curl_error($handle));
     },
     'streams' => function (string $url, ?string $body, string $type): string {
         $options = $body === null ? [] : ['method' => 'POST', 'header' => "Content-Type: $type", 'content' => $body];
-        $reply = file_get_contents($url, false, stream_context_create(['http' => $options]));
-        check($reply !== false, 'the call failed');
+        $context = stream_context_create(['http' => $options + ['ignore_errors' => true]]);
+        $reply = @file_get_contents($url, false, $context);
+        if ($reply === false) {
+            throw new Lost(error_get_last()['message'] ?? 'no reply');
+        }
+        check(str_contains($http_response_header[0], ' 200'), $http_response_header[0]);
+        $lengths = preg_grep('/^content-length: /i', $http_response_header);
+        if ($lengths && strlen($reply) < (int) substr(end($lengths), strlen('content-length: '))) {
+            throw new Lost('half a reply');
+        }
         return $reply;
     },
 ];
 
-[, $name, $rounds] = $argv;
+[, $name, $end] = $argv;
 $send = $clients[$name];
 
 function ask(string $target, ?string $body = null, string $type = 'application/json'): string
@@ -51,6 +65,7 @@ function ask(string $target, ?string $body = null, string $type = 'application/j
 
 function round_of_calls(string $token, int $number): void
 {
+    global $name;
     $followers = ask("/cgi-bin/user/get?access_token=$token");
     check(json_decode($followers)->count === 2, $followers);
     ask("/cgi-bin/message/custom/send?access_token=$token", json_encode(['touser' => 'o1', 'text' => "第 $number 天"]));
@@ -65,16 +80,37 @@ function round_of_calls(string $token, int $number): void
     $code = ask("/wxa/getwxacodeunlimit?access_token=$token", '{"scene":"a=1"}');
     check(str_starts_with($code, "\xff\xd8"), 'no picture');
     check(json_decode(ask("/cgi-bin/ticket/getticket?access_token=$token&type=jsapi"))->ticket !== '', 'no ticket');
-    $login = 'appid=' . APPID . '&secret=' . SECRET . "&js_code=code-$number&grant_type=authorization_code";
+    $login = 'appid=' . APPID . '&secret=' . SECRET . "&js_code=php-$name-$number&grant_type=authorization_code";
     check(json_decode(ask("/sns/jscode2session?$login"))->openid !== '', 'nobody logged in');
+}
+
+// Makes the rounds, no two of one number, and returns how many.
+function go_on(string $end, string $token): int
+{
+    $until_file = !ctype_digit($end);
+    $done = $again = 0;
+    while ($until_file ? !file_exists($end) : $done < (int) $end) {
+        clearstatcache();
+        try {
+            round_of_calls($token, $done + $again);
+            $done++;
+            echo "round $done\n";
+        } catch (Lost $lost) {
+            if (!$until_file || $again == 100) {
+                throw $lost;
+            }
+            $again++;
+            echo "again: {$lost->getMessage()}\n";
+            usleep(100_000);
+        }
+    }
+    return $done;
 }
 
 try {
     $credential = 'grant_type=client_credential&appid=' . APPID . '&secret=' . SECRET;
     $token = json_decode(ask("/cgi-bin/token?$credential"))->access_token;
-    for ($number = 0; $number < (int) $rounds; $number++) {
-        round_of_calls($token, $number);
-    }
+    $rounds = go_on($end, $token);
     echo "$rounds rounds without an error; its token was $token\n";
 } catch (Throwable $error) {
     fwrite(STDERR, $error . "\n");

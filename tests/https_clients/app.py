@@ -1,23 +1,34 @@
-"""An app on one of Python's HTTP clients: app.py urllib|requests|httpx|aiohttp ROUNDS."""
+"""An app on one of Python's HTTP clients: app.py urllib|requests|httpx|aiohttp, and ROUNDS or FILE."""
 
 import asyncio
 import json
 import os
 import sys
-import urllib.request
+
+from rounds import go_on
 
 BASE = "https://api.weixin.qq.com"
 APPID = "wx0123456789abcdef"
 # What an app had before it knew of no secret.
 SECRET = "no-secret-here"
+CLIENT = sys.argv[1]
+
+
+# Each gives a function that sends a call and returns the body of its reply, and the exceptions of a call without reply.
 
 
 def with_urllib():
-    def send(url, body, headers):
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as reply:
-            return reply.read()
+    import http.client
+    import urllib.request
 
-    return send
+    def send(url, body, headers):
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as reply:
+                return reply.read()
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.code) from error
+
+    return send, (OSError, http.client.HTTPException)
 
 
 def with_requests():
@@ -30,7 +41,7 @@ def with_requests():
         reply.raise_for_status()
         return reply.content
 
-    return send
+    return send, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
 
 
 def with_httpx():
@@ -42,7 +53,7 @@ def with_httpx():
         reply = client.request("GET" if body is None else "POST", url, content=body, headers=headers)
         return reply.raise_for_status().content
 
-    return send
+    return send, httpx.TransportError
 
 
 def with_aiohttp():
@@ -59,7 +70,8 @@ def with_aiohttp():
         async with client.request("GET" if body is None else "POST", url, data=body, headers=headers) as reply:
             return await reply.read()
 
-    return lambda *request: loop.run_until_complete(call(*request))
+    lost = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
+    return lambda *request: loop.run_until_complete(call(*request)), lost
 
 
 def check(so, what):
@@ -95,17 +107,12 @@ def a_round(send, token, number):
     check(code.startswith(b"\xff\xd8"), code[:100])
     ticket = json.loads(asked(send, f"/cgi-bin/ticket/getticket?access_token={token}&type=jsapi"))
     check(ticket["ticket"], ticket)
-    login = f"appid={APPID}&secret={SECRET}&js_code=code-{number}&grant_type=authorization_code"
+    login = f"appid={APPID}&secret={SECRET}&js_code=python-{CLIENT}-{number}&grant_type=authorization_code"
     check(json.loads(asked(send, f"/sns/jscode2session?{login}"))["openid"], "nobody logged in")
 
 
-def main(client, rounds):
-    send = globals()[f"with_{client}"]()
-    login = f"grant_type=client_credential&appid={APPID}&secret={SECRET}"
-    token = json.loads(asked(send, f"/cgi-bin/token?{login}"))["access_token"]
-    for number in range(rounds):
-        a_round(send, token, number)
-    print(f"{rounds} rounds without an error; its token was {token}")
-
-
-main(sys.argv[1], int(sys.argv[2]))
+send, lost = globals()[f"with_{CLIENT}"]()
+login = f"grant_type=client_credential&appid={APPID}&secret={SECRET}"
+token = json.loads(asked(send, f"/cgi-bin/token?{login}"))["access_token"]
+rounds = go_on(lambda number: a_round(send, token, number), lost)
+print(f"{rounds} rounds without an error; its token was {token}")

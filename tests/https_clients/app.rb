@@ -1,4 +1,5 @@
-# An app on Ruby's net/http: app.rb ROUNDS.
+# An app on Ruby's net/http: app.rb ROUNDS, or FILE instead of ROUNDS: then it makes rounds until there is this file, and
+# one in which a call got no reply begins again.
 
 require "json"
 require "net/http"
@@ -7,6 +8,8 @@ require "securerandom"
 HOST = "api.weixin.qq.com"
 APPID = "wx0123456789abcdef"
 SECRET = "no-secret-here"
+# Why a call gets no reply.
+LOST = [SystemCallError, IOError, OpenSSL::SSL::SSLError, Timeout::Error].freeze
 
 def check(so, what)
   raise what unless so
@@ -40,14 +43,33 @@ def round(client, token, number)
   check(code.b.start_with?("\xff\xd8".b), "no picture")
   ticket = JSON.parse(ask(client, "/cgi-bin/ticket/getticket?access_token=#{token}&type=jsapi"))
   check(ticket["ticket"], ticket)
-  login = "appid=#{APPID}&secret=#{SECRET}&js_code=code-#{number}&grant_type=authorization_code"
+  login = "appid=#{APPID}&secret=#{SECRET}&js_code=ruby-#{number}&grant_type=authorization_code"
   check(JSON.parse(ask(client, "/sns/jscode2session?#{login}"))["openid"], "nobody logged in")
 end
 
-rounds = Integer(ARGV[0])
+# Makes the rounds, no two of one number, and returns how many.
+def go_on(goal)
+  until_file = goal !~ /\A\d+\z/
+  done = again = 0
+  until until_file ? File.exist?(goal) : done == goal.to_i
+    begin
+      yield done + again
+      puts "round #{done += 1}"
+    rescue *LOST => e
+      raise if !until_file || again == 100
+
+      again += 1
+      puts "again: #{e.inspect}"
+      sleep 0.1
+    end
+  end
+  done
+end
+
+$stdout.sync = true
 Net::HTTP.start(HOST, 443, use_ssl: true) do |client|
   credential = "grant_type=client_credential&appid=#{APPID}&secret=#{SECRET}"
   token = JSON.parse(ask(client, "/cgi-bin/token?#{credential}"))["access_token"]
-  rounds.times { |number| round(client, token, number) }
+  rounds = go_on(ARGV[0]) { |number| round(client, token, number) }
   puts "#{rounds} rounds without an error; its token was #{token}"
 end

@@ -1,9 +1,12 @@
-// An app on co-wechat-api, as it was before there was a sidecar, but without the secret: co_wechat_api_app.js ROUNDS.
+// An app on co-wechat-api, as it was before there was a sidecar, but without the secret:
+// co_wechat_api_app.js ROUNDS or FILE.
 
 const assert = require('node:assert');
 const crypto = require('node:crypto');
 
 const API = require('co-wechat-api');
+
+const { goOn } = require('./rounds.js');
 
 const api = new API('wx0123456789abcdef', 'no-secret-here');
 
@@ -17,19 +20,17 @@ async function aRound(number) {
   assert.strictEqual((await api.getWXACode('pages/index')).readUInt16BE(0), 0xffd8);
   assert((await api.createTmpQRCode(number, 60)).ticket);
   assert((await api.getTicket()).ticket);
-  assert((await api.code2Session(`code-${number}`)).openid);
+  assert((await api.code2Session(`co-wechat-api-${number}`)).openid);
   // Its URL is written into co-wechat-api.
   await api.getColors();
 }
 
-async function main(rounds) {
-  for (let number = 0; number < rounds; number += 1) {
-    await aRound(number);
-  }
+async function main() {
+  const rounds = await goOn(aRound);
   console.log(`${rounds} rounds without an error; its token was ${(await api.ensureAccessToken()).accessToken}`);
 }
 
-main(Number(process.argv[2])).catch((error) => {
+main().catch((error) => {
   console.error(error);
   process.exitCode = 1;
 });

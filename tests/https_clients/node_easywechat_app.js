@@ -1,4 +1,5 @@
-// An app on node-easywechat, as it was before there was a sidecar, but without the secret: node_easywechat_app.js ROUNDS.
+// An app on node-easywechat, as it was before there was a sidecar, but without the secret:
+// node_easywechat_app.js ROUNDS or FILE.
 
 const assert = require('node:assert');
 const crypto = require('node:crypto');
@@ -8,6 +9,8 @@ const path = require('node:path');
 
 const FormData = require('form-data');
 const { MiniApp } = require('node-easywechat');
+
+const { goOn } = require('./rounds.js');
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'easywechat-'));
 const app = new MiniApp({ app_id: 'wx0123456789abcdef', secret: 'no-secret-here', file_cache: { path: folder } });
@@ -35,17 +38,15 @@ async function aRound(number) {
   const code = await bytes('POST', '/wxa/getwxacodeunlimit', { json: { scene: 'a=1' } });
   assert.strictEqual(code.readUInt16BE(0), 0xffd8);
   assert((await ask('GET', '/cgi-bin/ticket/getticket', { params: { type: 'jsapi' } })).ticket);
-  assert((await app.getUtils().codeToSession(`code-${number}`)).openid);
+  assert((await app.getUtils().codeToSession(`easywechat-${number}`)).openid);
 }
 
-async function main(rounds) {
-  for (let number = 0; number < rounds; number += 1) {
-    await aRound(number);
-  }
+async function main() {
+  const rounds = await goOn(aRound);
   console.log(`${rounds} rounds without an error; its token was ${await app.getAccessToken().getToken()}`);
 }
 
-main(Number(process.argv[2]))
+main()
   .catch((error) => {
     console.error(error);
     process.exitCode = 1;

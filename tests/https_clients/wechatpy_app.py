@@ -1,9 +1,11 @@
-"""An app on wechatpy, as it was before there was a sidecar, but without the secret: wechatpy_app.py ROUNDS."""
+"""An app on wechatpy, as it was before there was a sidecar, but without the secret: wechatpy_app.py ROUNDS
+or FILE."""
 
 import io
 import os
-import sys
 
+import requests
+from rounds import go_on
 from wechatpy import WeChatClient
 
 client = WeChatClient("wx0123456789abcdef", "no-secret-here")
@@ -25,12 +27,10 @@ def a_round(number):
     scene = {"expire_seconds": 60, "action_name": "QR_SCENE", "action_info": {"scene": {"scene_id": number}}}
     check(client.qrcode.create(scene)["ticket"], "a QR code without a ticket")
     check(client.jsapi.get_ticket()["ticket"], "no ticket")
-    check(client.wxa.code_to_session(f"code-{number}")["openid"], "nobody logged in")
+    check(client.wxa.code_to_session(f"wechatpy-{number}")["openid"], "nobody logged in")
     # Its URL is written into wechatpy, as that of the token request is.
     client.customservice.add_account("test@test", "客服", "password")
 
 
-rounds = int(sys.argv[1])
-for number in range(rounds):
-    a_round(number)
+rounds = go_on(a_round, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError))
 print(f"{rounds} rounds without an error; its token was {client.access_token}")

@@ -1,10 +1,11 @@
 """An app on wechatpy's client of WeCom, as it was before there was a sidecar, but without the secret:
-wechatpy_enterprise_app.py ROUNDS."""
+wechatpy_enterprise_app.py ROUNDS or FILE."""
 
 import io
 import os
-import sys
 
+import requests
+from rounds import go_on
 from wechatpy.enterprise import WeChatClient
 
 client = WeChatClient("ww0123456789abcdef", "no-secret-here")
@@ -26,7 +27,5 @@ def a_round(number):
     check(client.get("getcallbackip")["ip_list"], "no address")
 
 
-rounds = int(sys.argv[1])
-for number in range(rounds):
-    a_round(number)
+rounds = go_on(a_round, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError))
 print(f"{rounds} rounds without an error; its token was {client.access_token}")

@@ -1,6 +1,7 @@
 """The manifests that go in, and what every scenario expects of a pod."""
 
 import json
+import os
 import re
 
 from world import APPID, SECRET, until
@@ -143,3 +144,22 @@ def check_healthy(pod):
     """No probe has made the kubelet do anything, and nothing was restarted."""
     assert not pod.happened("unhealthy"), pod.happened("unhealthy")
     assert [one.restarts for one in pod.containers.values()] == [0] * len(pod.containers)
+
+
+def secrets_in(container, secrets):
+    """Where a running container has each of these, but for the files of its image, which are the machine's."""
+    proc = f"/proc/{container.process.pid}"
+    roots = [f"{proc}/root{one['mountPath']}" for one in container.spec["volumeMounts"]]
+    paths = [container.log_path, f"{proc}/environ", f"{proc}/cmdline"]
+    own = os.stat(f"{proc}/root").st_dev
+    for at, folders, files in os.walk(f"{proc}/root"):
+        folders[:] = [one for one in folders if os.lstat(os.path.join(at, one)).st_dev == own]
+        paths += [os.path.join(at, one) for one in files if os.lstat(os.path.join(at, one)).st_dev == own]
+    for root in roots:
+        paths += [os.path.join(at, one) for at, _, files in os.walk(root) for one in files]
+    found = {}
+    for path in paths:
+        with open(path, "rb") as file:
+            text = file.read()
+        found |= {what: path for what, secret in secrets.items() if secret in text}
+    return found

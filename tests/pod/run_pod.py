@@ -3,8 +3,8 @@
     python3 tests/pod/run_pod.py --sidecar PATH --fake PATH --python VENV_PYTHON [scenario…]
     python3 tests/pod/run_pod.py --check     says why this machine cannot run pods, if it cannot
 
-needs root, for network namespaces, and iproute2; where it cannot have them, it says so and exits with 77. The Python
-of VENV_PYTHON has wechatpy.
+needs root, for network namespaces, and iproute2; where it cannot have them, it says so and exits with 77. VENV_PYTHON
+is the Python that tests/run makes: it has wechatpy and aiohttp, and Node's packages are beside it.
 """
 
 import argparse

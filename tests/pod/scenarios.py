@@ -1,10 +1,11 @@
 """The promises about an injected pod, each with a world of its own."""
 
 import os
+import re
 import threading
 import time
 
-import clients
+import apps
 from expect import (
     ADMIN_PORT,
     APP,
@@ -18,6 +19,7 @@ from expect import (
     plain,
     pod_spec,
     rotate_under,
+    secrets_in,
     sidecar_of,
     until_app_says,
     until_over,
@@ -25,7 +27,7 @@ from expect import (
     with_init,
 )
 from kubelet import LEAST_GRACE
-from world import until
+from world import APPID, SECRET, until
 
 
 def native_drains(world):
@@ -117,53 +119,61 @@ def transparent(world):
 
 
 def https(world):
-    """Clients of nine languages call https://api.weixin.qq.com unchanged, also when the sidecar was killed."""
-    wanted = {"mode": "transparent", "https": "true", "trust-env": "all"}
-    manifest = plain("Pod", 2, wanted)
-    manifest["spec"]["containers"] = clients.containers(world.tools.python)
-    manifest["spec"]["initContainers"] = [clients.once()]
+    """Apps on twelve clients call https://api.weixin.qq.com unchanged, while tokens end and the sidecar is killed."""
+    manifest = plain("Pod", 2, {"mode": "transparent", "https": "true", "trust-env": "all"})
+    manifest["spec"] |= apps.pod_spec(world.tools.python)
     names = [one["name"] for one in manifest["spec"]["containers"]]
-    built = clients.build(f"{world.folder}/built")
-    world.images["clients:1"] = clients.image(world.images["shop:1"], built)
+    world.images["apps:1"] = apps.image(world.tools, world.images["shop:1"], apps.build(f"{world.folder}/built"))
     pod = world.run(world.inject(manifest))
 
-    def until_all_succeed(beginnings):
-        """Each has made calls since its log had this length, and its last words are of a success."""
+    def said(word):
+        """How often each app has begun a line with this word."""
+        return {name: len(re.findall(f"^{word}", pod[name].log(), re.M)) for name in names}
+
+    def until_all_make_a_round():
+        """A whole one: each app is in the middle of one now."""
+        before = said("round ")
 
         def so():
-            lines = [pod[name].log()[length:].splitlines() for name, length in beginnings.items()]
-            said = [[line for line in one if line.startswith(("ok", "fail"))] for one in lines]
-            return all(len(one) > 3 and one[-1].startswith("ok") for one in said)
+            assert not any(any(pod[name].exit_codes) for name in names), "an app has failed"
+            return all(count >= before[name] + 2 for name, count in said("round ").items())
 
-        until(so, LONG, f"calls of {', '.join(names)} succeed")
+        until(so, LONG, f"each of {', '.join(names)} makes a round")
 
     until_ready(pod)
     assert pod["once"].exit_codes == [0]
-    until_all_succeed(dict.fromkeys(names, 0))
+    until_all_make_a_round()
     check_confined(pod)
-    check_key_is_private(pod, names)
-    rotate_under(world, 3)
-    failed = [(name, pod[name].log()) for name in names if "fail" in pod[name].log()]
-    assert not failed, failed
+    check_secrets_are_private(pod, names)
+    rotate_under(world, 2)
+    stats = world.stats()
+    assert stats["cut_short"] == 0 and not any(said("again").values()), (stats, said("again"))
     pod[SIDECAR].process.kill()
     pod.until(lambda: pod[SIDECAR].restarts == 1 and len(pod.happened("up", SIDECAR)) == 2, LONG, "a new sidecar")
-    until_all_succeed({name: len(pod[name].log()) for name in names})
-    assert [pod[name].exit_codes for name in names] == [[]] * len(names)
+    until_all_make_a_round()
+    cut = said("again")
+    rotate_under(world, 1)
+    apps.end(pod)
+    until_over(pod)
+    # Only while there was no sidecar did a call get no reply; and all replies were right, or the app would have failed.
+    assert any(cut.values()) and said("again") == cut, (cut, said("again"))
+    for name in names:
+        assert re.search(f"^\\d+ rounds without an error; its token was sidecar-{APPID}$", pod[name].log(), re.M), name
     stats = world.stats()
     assert stats["malformed"] == 0 and not stats["saw_placeholder"], stats
-    pod.delete()
-    return f"{stats['calls']} calls of {len(names)} clients, {stats['refused']} healed"
+    rounds, again = sum(said("round ").values()), sum(cut.values())
+    return f"{rounds} rounds of {len(names)} apps, {stats['refused']} calls healed, {again} rounds begun again"
 
 
-def check_key_is_private(pod, names):
-    """The CA's key is the sidecar's alone, and what the apps see of the CA has none."""
-    assert all(mount["name"] != "wechat-sidecar-ca" for name in names for mount in pod[name].spec["volumeMounts"])
-    private = [os.path.join(at, file) for at, _, found in os.walk(pod.volumes["wechat-sidecar-ca"]) for file in found]
-    assert private and all(os.stat(file).st_mode & 0o077 == 0 for file in private), private
-    for at, _, found in os.walk(pod.volumes["wechat-sidecar-trust"]):
-        for file in found:
-            with open(os.path.join(at, file), "rb") as text:
-                assert b"PRIVATE" not in text.read(), file
+def check_secrets_are_private(pod, names):
+    """Neither the AppSecret nor the CA's key is in an app: in its environment, its own files, its volumes, its log."""
+    with open(os.path.join(pod.volumes["wechat-sidecar-ca"], "ca", "issuing.key"), "rb") as file:
+        key = max(file.read().split(), key=len)
+    secrets = {"AppSecret": SECRET.encode(), "key": key, "any key": b"PRIVATE KEY"}
+    # That it is found in the sidecar shows that it would be found in an app.
+    assert set(secrets_in(pod[SIDECAR], secrets)) == set(secrets), secrets_in(pod[SIDECAR], secrets)
+    for name in names:
+        assert not secrets_in(pod[name], secrets), (name, secrets_in(pod[name], secrets))
 
 
 def transparent_meets_hosts(world):

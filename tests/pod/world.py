@@ -30,6 +30,11 @@ class Tools:
     fake: str
     python: str
 
+    @property
+    def sdk(self):
+        """The folder in which tests/run installs what apps need; `python` is in a virtual environment there."""
+        return os.path.dirname(os.path.dirname(os.path.dirname(self.python)))
+
 
 def manifests(ca):
     """The objects that an operator makes for the sidecar, which is to trust the certificate in the file `ca`."""
