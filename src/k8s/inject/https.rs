@@ -44,8 +44,19 @@ pub(super) struct HttpsSettings {
 
 /// Why a list of hosts cannot be taken, as a phrase about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is not a list of host names, separated by commas")]
-pub(super) struct NotHosts;
+pub(super) enum NotHosts {
+    /// One of them is no name.
+    #[error("is not a list of host names, separated by commas")]
+    Malformed,
+    /// One of them is WeChat Pay's.
+    #[error(
+        "has {PAY}, which is WeChat Pay's: its calls take no access_token, and the sidecar would refuse them"
+    )]
+    Pay,
+}
+
+/// WeChat Pay.
+const PAY: &str = "api.mch.weixin.qq.com";
 
 /// Parses a list of hosts. A name without a dot, such as localhost, is none of an API's.
 pub(super) fn hosts(text: &str) -> Result<Vec<String>, NotHosts> {
@@ -54,7 +65,10 @@ pub(super) fn hosts(text: &str) -> Result<Vec<String>, NotHosts> {
     let mut hosts: Vec<String> = Vec::new();
     for name in text.split(',').map(|name| name.trim().to_ascii_lowercase()) {
         if !is_host(&name) {
-            return Err(NotHosts);
+            return Err(NotHosts::Malformed);
+        }
+        if name == PAY {
+            return Err(NotHosts::Pay);
         }
         if !hosts.contains(&name) {
             hosts.push(name);
@@ -142,8 +156,9 @@ mod tests {
             "*.a.b",
             "a_b.c",
         ] {
-            assert_eq!(hosts(bad), Err(NotHosts), "{bad}");
+            assert_eq!(hosts(bad), Err(NotHosts::Malformed), "{bad}");
         }
+        assert_eq!(hosts("a.b, API.mch.weixin.qq.com"), Err(NotHosts::Pay));
     }
 
     #[test]
