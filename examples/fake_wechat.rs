@@ -1,8 +1,5 @@
 //! The fake WeChat as a program: for the README, for offline development, and for tests in other languages.
 
-#[path = "../tests/support/wechat/mod.rs"]
-mod wechat;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,7 +7,7 @@ use std::{
 };
 
 use tokio::time::Duration;
-use wechat::{APPID, CORPID, SECRET, Setup, Wechat};
+use wechat_sidecar::fake::{APPID, CORPID, SECRET, Setup, Wechat};
 
 const USAGE: &str = "\
 Usage: fake_wechat [--wecom] [--listen ADDRESS] [--calm] [--lifetime SECONDS]

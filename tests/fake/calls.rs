@@ -5,7 +5,7 @@ use tokio::time::advance;
 
 use super::{
     Reply, call, get, post, raw, request, seconds, stable, token,
-    wechat::{APPID, CORPID, Place, Refusal, SECRET, Setup, Wechat, picture},
+    wechat::{APPID, CORPID, Place, RefusalForm, SECRET, Setup, Wechat, picture},
 };
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn refusals_on_request_hit_as_many_calls_as_configured_and_have_the_config
     }
     wechat.change(|knobs| {
         knobs.refuse_always = vec!["/cgi-bin/user/get".to_owned()];
-        knobs.refusal = Refusal {
+        knobs.refusal = RefusalForm {
             code: Some(42001),
             as_string: true,
             place: Place::Last,
@@ -84,7 +84,7 @@ async fn refusals_on_request_hit_as_many_calls_as_configured_and_have_the_config
     );
     assert!(reply.body.ends_with(b",\"errcode\":\"42001\"}"));
     let device = format!("/device/getqrcode?access_token={}", "x".repeat(150));
-    wechat.change(|knobs| knobs.refusal = Refusal::default());
+    wechat.change(|knobs| knobs.refusal = RefusalForm::default());
     let reply = get(&wechat, &device).await.json();
     assert_eq!(reply["base_resp"]["errcode"], 40001);
 }

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use fastrand::Rng;
 use serde_json::json;
 
-use super::{call::Call, reply::Reply, state::State, tokens::random_token};
+use super::{call::RecordedCall, reply::WechatReply, tokens::random_token};
 
 /// The uploads, by media_id.
 #[derive(Debug, Default)]
-pub struct Media {
+pub(super) struct Media {
     stored: HashMap<String, Part>,
 }
 
@@ -22,27 +23,27 @@ struct Part {
 }
 
 /// `POST /cgi-bin/media/upload`: 41005 unless there is a part `media` that is a file.
-pub fn upload(state: &mut State, call: &Call) -> Reply {
+pub(super) fn upload(media: &mut Media, rng: &mut Rng, call: &RecordedCall) -> WechatReply {
     if call.method != "POST" {
-        return Reply::error(43002).into_text();
+        return WechatReply::error(43002).into_text();
     }
     let Some(part) = media_part(call).filter(|part| part.filename.is_some()) else {
-        return Reply::error(41005).into_text();
+        return WechatReply::error(41005).into_text();
     };
     let kind = call.parameter("type").unwrap_or_else(|| "image".to_owned());
-    let mut media_id = random_token(&mut state.rng, "MEDIA-");
+    let mut media_id = random_token(rng, "MEDIA-");
     media_id.truncate(64);
-    state.media.stored.insert(media_id.clone(), part);
-    Reply::json(&json!({ "type": kind, "media_id": media_id, "created_at": 1_380_000_000 }))
+    media.stored.insert(media_id.clone(), part);
+    WechatReply::json(&json!({ "type": kind, "media_id": media_id, "created_at": 1_380_000_000 }))
 }
 
 /// `GET /cgi-bin/media/get`: the uploaded bytes, or 40007.
-pub fn get(state: &State, call: &Call) -> Reply {
+pub(super) fn get(media: &Media, call: &RecordedCall) -> WechatReply {
     let media_id = call.parameter("media_id").unwrap_or_default();
-    let Some(part) = state.media.stored.get(&media_id) else {
-        return Reply::error(40007).into_text();
+    let Some(part) = media.stored.get(&media_id) else {
+        return WechatReply::error(40007).into_text();
     };
-    let mut reply = Reply::bytes(&part.content_type, part.data.clone());
+    let mut reply = WechatReply::bytes(&part.content_type, part.data.clone());
     let name = part.filename.as_deref().unwrap_or("media");
     let disposition = format!("attachment; filename=\"{name}\"");
     reply
@@ -52,7 +53,7 @@ pub fn get(state: &State, call: &Call) -> Reply {
 }
 
 /// The part named `media`, if the body is well-formed multipart up to it.
-fn media_part(call: &Call) -> Option<Part> {
+fn media_part(call: &RecordedCall) -> Option<Part> {
     let content_type = call.header("content-type")?;
     if !content_type.starts_with("multipart/form-data") {
         return None;

@@ -7,14 +7,14 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     behaviour::{Behaviour, EarlyReply, HangUp},
-    call::Call,
+    call::RecordedCall,
     quota::CallQuota,
-    reply::{PAGE, Reply},
-    state::State,
+    reply::{PAGE, WechatReply},
+    state::FakeState,
 };
 
 /// Answers a control call.
-pub fn answer(state: &mut State, path: &str, call: &Call) -> Reply {
+pub(super) fn answer(state: &mut FakeState, path: &str, call: &RecordedCall) -> WechatReply {
     match (call.method.as_str(), path) {
         ("POST", "/_fake/rotate") => state.tokens.rotate(Instant::now()),
         ("POST", "/_fake/expire") => state.tokens.expire(Instant::now()),
@@ -28,30 +28,30 @@ pub fn answer(state: &mut State, path: &str, call: &Call) -> Reply {
             Some((appid, secret)) => state.tokens.set_secret(&appid, &secret),
             None => return bad(400, "the body must be a JSON object with appid and secret"),
         },
-        ("GET", "/_fake/stats") => return Reply::json(&stats(state)),
+        ("GET", "/_fake/stats") => return WechatReply::json(&stats(state)),
         _ => {
             let hint = "POST /_fake/rotate, /_fake/expire, /_fake/change, /_fake/secret or /_fake/clear; GET /_fake/stats";
             return bad(404, hint);
         }
     }
-    Reply::json(&json!({ "done": true }))
+    WechatReply::json(&json!({ "done": true }))
 }
 
-fn bad(status: u16, problem: &str) -> Reply {
-    Reply {
+fn bad(status: u16, problem: &str) -> WechatReply {
+    WechatReply {
         status,
-        ..Reply::json(&json!({ "error": problem }))
+        ..WechatReply::json(&json!({ "error": problem }))
     }
 }
 
 /// The account that is added, or gets another secret.
-fn credentials(call: &Call) -> Option<(String, String)> {
+fn credentials(call: &RecordedCall) -> Option<(String, String)> {
     let body = call.json()?;
     let text = |key: &str| body[key].as_str().map(str::to_owned);
     text("appid").zip(text("secret"))
 }
 
-fn stats(state: &State) -> Value {
+fn stats(state: &FakeState) -> Value {
     let refused = state.calls.iter().filter(|call| call.refused).count();
     json!({
         "calls": state.calls.len(),
@@ -66,7 +66,7 @@ fn stats(state: &State) -> Value {
 }
 
 /// Makes all of the changes, or none.
-fn change(state: &mut State, call: &Call) -> Result<(), String> {
+fn change(state: &mut FakeState, call: &RecordedCall) -> Result<(), String> {
     let Some(Value::Object(knobs)) = call.json() else {
         return Err("the body must be a JSON object of knobs".to_owned());
     };
