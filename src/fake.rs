@@ -16,6 +16,7 @@
 //! [`Behaviour`], and so does `/_fake/…` for programs in other languages. It shares no code with what it tests, except
 //! the list of documented paths.
 
+mod actions;
 mod api;
 mod behaviour;
 mod call;
@@ -24,12 +25,14 @@ mod control;
 mod delivery;
 mod dispatch;
 mod head;
+mod knobs;
 mod listener;
 mod logins;
 mod media;
 mod quota;
 mod reply;
 mod rids;
+mod script;
 mod setup;
 mod shared;
 mod sns;
@@ -38,6 +41,7 @@ mod tickets;
 pub mod tls;
 mod token_api;
 mod tokens;
+mod transcript;
 mod wecom;
 mod wecom_api;
 mod wire;
@@ -45,22 +49,27 @@ mod wire;
 use std::{
     io,
     net::SocketAddr,
+    path::Path,
     sync::{Arc, MutexGuard, atomic::Ordering},
 };
 
 use fastrand::Rng;
+use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
 pub use self::{
     api::picture,
     behaviour::{Behaviour, EarlyReply, HangUp, Place, RefusalForm},
     call::{RecordedCall, RecordedTokenRequest},
+    knobs::SteerError,
     quota::{CallQuota, TokenQuotas},
     setup::Setup,
     tickets::TicketRules,
     wecom::WecomRules,
 };
-use self::{shared::Fake, state::FakeState, tokens::Tokens, wecom::WecomTokens};
+use self::{
+    shared::Fake, state::FakeState, tokens::Tokens, transcript::Transcript, wecom::WecomTokens,
+};
 
 /// The account that the fake knows by default.
 pub const APPID: &str = "wx0123456789abcdef";
@@ -144,11 +153,13 @@ impl Wechat {
             refusal_chance: setup.refusal_chance,
             ..Behaviour::default()
         };
-        let state = FakeState {
+        let mut state = FakeState {
             wecom,
             prefix: setup.prefix.clone(),
+            remember: setup.remember.max(1),
             ..FakeState::new(behaviour, tokens, rng)
         };
+        state.initial = Some(state.knobs());
         let fake = Arc::new(Fake::new(state));
         let tls = setup
             .tls
@@ -210,23 +221,48 @@ impl Wechat {
         });
     }
 
-    /// Adds an account, or changes the secret of a known one.
+    /// Adds an account, or changes the secret of a known one. A corp of WeCom gets one more secret.
     pub fn set_secret(&self, appid: &str, secret: &str) {
-        self.state().tokens.set_secret(appid, secret);
+        self.state().set_secret(appid, secret);
+    }
+
+    /// Sets all knobs back, ends the script, and forgets what was seen. Tokens stay.
+    pub fn reset(&self) {
+        self.state().reset();
+    }
+
+    /// Begins with a script: a JSON list of scenes, as `POST /_fake/script` takes it.
+    ///
+    /// # Errors
+    /// If it is none, and where a scene cannot be played.
+    pub fn play(&self, script: &Value) -> Result<(), SteerError> {
+        actions::begin(&mut self.state(), script)
+    }
+
+    /// From now on, writes each call to this file as a line of JSON, without secrets.
+    ///
+    /// # Errors
+    /// If there can be no such file.
+    pub fn record(&self, file: &Path) -> io::Result<()> {
+        self.state().transcript = Some(Transcript::create(file)?);
+        Ok(())
+    }
+
+    /// Why calls are not written any more, if that failed.
+    pub fn record_error(&self) -> Option<String> {
+        let state = self.state();
+        let failed = state.transcript.as_ref()?.failed.as_ref();
+        failed.map(io::Error::to_string)
     }
 
     /// Replaces all tokens, as if somebody else had fetched new ones. The old ones are refused at once.
     pub fn rotate(&self) {
-        let mut state = self.state();
-        state.tokens.rotate(Instant::now());
-        state.wecom.iter_mut().for_each(|w| w.end_tokens(40014));
+        self.state().rotate();
     }
 
     /// All tokens have expired: they are refused with 42001 until new ones are fetched.
     pub fn expire(&self) {
-        let mut state = self.state();
-        state.tokens.expire(Instant::now());
-        state.wecom.iter_mut().for_each(|w| w.end_tokens(42001));
+        self.state().expire();
     }
 
     /// The stable token of [`APPID`] that works now. A new one is minted only if there is none.

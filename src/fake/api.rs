@@ -43,6 +43,7 @@ pub(super) fn answer(state: &mut FakeState, path: &str, mut call: RecordedCall) 
         state.rids.remember(account, &call, &reply);
     }
     call.errcode = reply.errcode;
+    call.status = delivery.replies().then_some(reply.status);
     call.refused = reply.is_refusal();
     if call.refused {
         state.second_sends.remember(&call);
@@ -168,7 +169,7 @@ fn errors_are_text(path: &str) -> bool {
 }
 
 /// The reply with the status and the body that are configured.
-fn overridden(state: &FakeState, path: &str, mut reply: WechatReply) -> WechatReply {
+pub(super) fn overridden(state: &FakeState, path: &str, mut reply: WechatReply) -> WechatReply {
     let behaviour = &state.behaviour;
     if let Some((content_type, body)) = behaviour.body_at.get(path).or(behaviour.body.as_ref()) {
         reply = WechatReply::bytes(content_type, body.clone());

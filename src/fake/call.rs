@@ -30,6 +30,8 @@ pub struct RecordedCall {
     pub refused: bool,
     /// The errcode of the reply, if it had one.
     pub errcode: Option<i64>,
+    /// The status of the reply, if there was one.
+    pub status: Option<u16>,
 }
 
 impl RecordedCall {

@@ -1,40 +1,49 @@
-//! `/_fake/…`: calls that control the fake, for programs in other languages. They need no token and are not recorded.
+//! `/_fake`: calls that control the fake, for programs in other languages. They need no token and are not recorded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
-use tokio::time::{Duration, Instant};
+use serde_json::{Map, Value, json};
 
 use super::{
-    behaviour::{Behaviour, EarlyReply, HangUp},
+    actions::{self, ACTIONS},
     call::RecordedCall,
-    quota::CallQuota,
-    reply::{PAGE, WechatReply},
+    knobs::{KNOBS, SteerError},
+    reply::WechatReply,
     state::FakeState,
+    transcript,
 };
+use crate::wechat::{api::Api, endpoint::Endpoint};
 
 /// Answers a control call.
 pub(super) fn answer(state: &mut FakeState, path: &str, call: &RecordedCall) -> WechatReply {
-    match (call.method.as_str(), path) {
-        ("POST", "/_fake/rotate") => state.tokens.rotate(Instant::now()),
-        ("POST", "/_fake/expire") => state.tokens.expire(Instant::now()),
-        ("POST", "/_fake/clear") => state.clear(),
-        ("POST", "/_fake/change") => {
-            if let Err(problem) = change(state, call) {
-                return bad(400, &problem);
+    actions::advance(state, false);
+    let rest = path.trim_start_matches("/_fake").trim_matches('/');
+    let done = match (call.method.as_str(), rest) {
+        ("GET", "") => return WechatReply::json(&overview(state)),
+        ("GET", "calls") => return WechatReply::json(&calls(state, call)),
+        ("GET", "stats") => return WechatReply::json(&stats(state)),
+        ("POST", "change") => change(state, call),
+        ("POST", "script") => {
+            let script = call.json().ok_or(SteerError::NoScript);
+            script.and_then(|script| actions::begin(state, &script))
+        }
+        ("POST", "secret") => match credentials(call) {
+            Some((appid, secret)) => {
+                state.set_secret(&appid, &secret);
+                Ok(())
             }
-        }
-        ("POST", "/_fake/secret") => match credentials(call) {
-            Some((appid, secret)) => state.tokens.set_secret(&appid, &secret),
-            None => return bad(400, "the body must be a JSON object with appid and secret"),
+            None => Err(SteerError::NoAccount),
         },
-        ("GET", "/_fake/stats") => return WechatReply::json(&stats(state)),
-        _ => {
-            let hint = "POST /_fake/rotate, /_fake/expire, /_fake/change, /_fake/secret or /_fake/clear; GET /_fake/stats";
-            return bad(404, hint);
+        ("POST", action) => actions::act(state, action, &parameters(call)),
+        _ => return bad(404, "GET /_fake says what there is"),
+    };
+    match done {
+        Ok(()) => WechatReply::json(&json!({ "done": true })),
+        Err(error @ SteerError::NoAction(_)) => {
+            bad(404, &format!("{error}; GET /_fake lists them"))
         }
+        Err(error) => bad(400, &error.to_string()),
     }
-    WechatReply::json(&json!({ "done": true }))
 }
 
 fn bad(status: u16, problem: &str) -> WechatReply {
@@ -44,6 +53,16 @@ fn bad(status: u16, problem: &str) -> WechatReply {
     }
 }
 
+fn change(state: &mut FakeState, call: &RecordedCall) -> Result<(), SteerError> {
+    let Some(Value::Object(values)) = call.json() else {
+        return Err(SteerError::NoObject);
+    };
+    let mut knobs = state.knobs();
+    knobs.turn(&values)?;
+    state.set_knobs(knobs);
+    Ok(())
+}
+
 /// The account that is added, or gets another secret.
 fn credentials(call: &RecordedCall) -> Option<(String, String)> {
     let body = call.json()?;
@@ -51,167 +70,82 @@ fn credentials(call: &RecordedCall) -> Option<(String, String)> {
     text("appid").zip(text("secret"))
 }
 
+/// The parameters of the query, and those of the body if it is an object.
+fn parameters(call: &RecordedCall) -> Map<String, Value> {
+    let query = call.query().into_iter();
+    let mut all: Map<_, _> = query.map(|(name, value)| (name, value.into())).collect();
+    if let Some(Value::Object(body)) = call.json() {
+        all.extend(body);
+    }
+    all
+}
+
+fn overview(state: &FakeState) -> Value {
+    let api = if state.wecom.is_some() {
+        Api::Wecom
+    } else {
+        Api::Wechat
+    };
+    let (mut paths, mut undocumented) = (BTreeMap::new(), BTreeSet::new());
+    for call in &state.calls {
+        let path = call.path();
+        let path = path.strip_prefix(&state.prefix).unwrap_or(&path).to_owned();
+        let known = Endpoint::of(api, path.as_bytes()).is_ok_and(|known| known.row().is_some());
+        if !known {
+            undocumented.insert(path.clone());
+        }
+        *paths.entry(path).or_insert(0_u64) += 1;
+    }
+    let actions = ACTIONS.iter().map(|action| {
+        let said = format!("{}. It takes {}.", action.does, action.takes);
+        (action.name.to_owned(), said.into())
+    });
+    let knobs = KNOBS
+        .iter()
+        .map(|knob| (knob.name.to_owned(), knob.takes.into()));
+    json!({
+        "api": match api { Api::Wechat => "wechat", Api::Wecom => "wecom" },
+        "seen": stats(state),
+        "paths": paths,
+        "undocumented_paths": undocumented,
+        "ask": {
+            "GET /_fake/calls": "the calls and token requests that were seen, without secrets; ?path=/cgi-bin/… for those of a path",
+            "GET /_fake/stats": "the numbers alone",
+            "POST /_fake/change": "turns the knobs in its body",
+            "POST /_fake/script": "plays the scenes in its body",
+            "POST /_fake/secret": "adds the account of appid and secret in its body, or changes its secret",
+            "POST /_fake/ACTION": "does what the action does, with parameters in the query or in a JSON body",
+        },
+        "actions": actions.collect::<Map<_, _>>(),
+        "knobs": knobs.collect::<Map<_, Value>>(),
+    })
+}
+
+/// The calls and token requests that are remembered, in their order.
+fn calls(state: &FakeState, call: &RecordedCall) -> Value {
+    let wanted = call.parameter("path");
+    let tokens = state.token_requests.iter().map(|request| &request.call);
+    let mut calls: Vec<_> = state.calls.iter().chain(tokens).collect();
+    calls.retain(|call| wanted.as_ref().is_none_or(|path| call.path() == *path));
+    calls.sort_by_key(|call| call.number);
+    let secrets = state.secrets();
+    let documents = calls
+        .into_iter()
+        .map(|call| transcript::document(call, state.began, &secrets));
+    json!({ "calls": documents.collect::<Vec<_>>() })
+}
+
 fn stats(state: &FakeState) -> Value {
     let refused = state.calls.iter().filter(|call| call.refused).count();
+    let forgotten = &state.forgotten;
     json!({
-        "calls": state.calls.len(),
-        "refused": refused,
-        "token_requests": state.token_requests.len(),
-        "tokens_issued": state.tokens.issued().len(),
+        "calls": state.calls.len() + forgotten.calls,
+        "refused": refused + forgotten.refused,
+        "token_requests": state.token_requests.len() + forgotten.token_requests,
+        "tokens_issued": state.tokens.issued().len() + state.wecom.as_ref().map_or(0, |wecom| wecom.issued().count()),
         "tickets_issued": state.tickets.issued().len(),
         "cut_short": state.cut_short.len(),
         "malformed": state.malformed.len(),
         "saw_placeholder": state.saw_placeholder,
-    })
-}
-
-/// Makes all of the changes, or none.
-fn change(state: &mut FakeState, call: &RecordedCall) -> Result<(), String> {
-    let Some(Value::Object(knobs)) = call.json() else {
-        return Err("the body must be a JSON object of knobs".to_owned());
-    };
-    let mut changed = state.behaviour.clone();
-    let mut rules = state.wecom.as_ref().map(|wecom| wecom.rules.clone());
-    for (knob, value) in &knobs {
-        match knob.as_str() {
-            "wecom_unlisted_ip" => {
-                let rules = rules.as_mut().ok_or("this is not WeCom")?;
-                rules.unlisted = unlisted_ip(value)?;
-            }
-            _ => turn(&mut changed, knob, value)?,
-        }
-    }
-    state.behaviour = changed;
-    if let (Some(wecom), Some(rules)) = (&mut state.wecom, rules) {
-        wecom.rules = rules;
-    }
-    Ok(())
-}
-
-fn unlisted_ip(value: &Value) -> Result<Option<String>, String> {
-    match value {
-        Value::Null => Ok(None),
-        Value::String(ip) => Ok(Some(ip.clone())),
-        _ => Err("wecom_unlisted_ip wants an IP or null".to_owned()),
-    }
-}
-
-fn turn(behaviour: &mut Behaviour, knob: &str, value: &Value) -> Result<(), String> {
-    let wants = |what: &str| format!("{knob} wants {what}");
-    let flag = || value.as_bool().ok_or_else(|| wants("true or false"));
-    let count = || {
-        let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
-        count.ok_or_else(|| wants("a whole number"))
-    };
-    let millis = || Ok::<_, String>(Duration::from_millis(count()?.into()));
-    let code = || match value {
-        Value::Null => Ok(None),
-        _ => value
-            .as_i64()
-            .map(Some)
-            .ok_or_else(|| wants("an errcode or null")),
-    };
-    let status = || match value {
-        Value::Null => Ok(None),
-        _ => u16::try_from(count()?)
-            .ok()
-            .filter(|status| (200..600).contains(status))
-            .map(Some)
-            .ok_or_else(|| wants("a status from 200 to 599, or null")),
-    };
-    match knob {
-        "refusal_chance" => {
-            behaviour.refusal_chance = value
-                .as_f64()
-                .filter(|chance| (0.0..=1.0).contains(chance))
-                .ok_or_else(|| wants("a number from 0 to 1"))?;
-        }
-        "refuse_always" => {
-            let paths = value.as_array().ok_or_else(|| wants("a list of paths"))?;
-            let paths = paths.iter().map(|path| path.as_str().map(str::to_owned));
-            behaviour.refuse_always = paths
-                .collect::<Option<_>>()
-                .ok_or_else(|| wants("a list of paths"))?;
-        }
-        "refuse_next" => behaviour.refuse_next = count()?,
-        "refusal_code" => behaviour.refusal.code = code()?,
-        "token_errcode" => behaviour.token_errcode = code()?,
-        "token_garbage" => behaviour.token_garbage = flag()?,
-        "token_delay_ms" => behaviour.token_delay = millis()?,
-        "token_status" => behaviour.token_status = status()?,
-        "token_hangup" => behaviour.token_hangup = flag()?,
-        "token_stall" => behaviour.token_stall = flag()?,
-        "quotas" => {
-            behaviour.quotas = quotas(value)
-                .ok_or_else(|| wants("an object of paths, each with a_day and a_minute"))?
-        }
-        "ticket_life_ms" => behaviour.tickets.life = millis()?,
-        "ticket_says" => behaviour.tickets.said = count()?.into(),
-        "reply_delay_ms" => behaviour.reply_delay = millis()?,
-        "stall" => behaviour.stall = flag()?,
-        "stall_body" => behaviour.stall_body = flag()?,
-        "hang_up" => {
-            behaviour.hang_up = hang_up(value).ok_or_else(|| {
-                wants("never, before_reading, after_request, mid_head or mid_body")
-            })?
-        }
-        "hang_up_next" => behaviour.hang_up_next = count()?,
-        "close_after_reply" => behaviour.close_after_reply = flag()?,
-        "close_idle_after_ms" => {
-            behaviour.close_idle_after = if value.is_null() {
-                None
-            } else {
-                Some(millis()?)
-            };
-        }
-        "connection_close" => behaviour.connection_close = flag()?,
-        "split_writes" => behaviour.split_writes = flag()?,
-        "early_reply" => {
-            behaviour.early_reply = early_reply(value)
-                .ok_or_else(|| wants("never, then_read, then_stop_reading or then_close"))?
-        }
-        "chunked_replies" => behaviour.chunked_replies = flag()?,
-        "errcode" => behaviour.errcode = code()?,
-        "page" => {
-            let page = || ("text/html".to_owned(), PAGE.into());
-            behaviour.body = flag()?.then(page);
-        }
-        "status" => behaviour.status = status()?,
-        "interim_100" => behaviour.interim_100 = flag()?,
-        _ => return Err(format!("there is no knob {knob}")),
-    }
-    Ok(())
-}
-
-fn quotas(value: &Value) -> Option<HashMap<String, CallQuota>> {
-    let limit = |value: &Value| match value {
-        Value::Null => Some(None),
-        _ => value.as_u64()?.try_into().ok().map(Some),
-    };
-    let quota = |(path, value): (&String, &Value)| {
-        let (a_day, a_minute) = (limit(&value["a_day"])?, limit(&value["a_minute"])?);
-        Some((path.clone(), CallQuota { a_day, a_minute }))
-    };
-    value.as_object()?.iter().map(quota).collect()
-}
-
-fn hang_up(value: &Value) -> Option<HangUp> {
-    Some(match value.as_str()? {
-        "never" => HangUp::Never,
-        "before_reading" => HangUp::BeforeReading,
-        "after_request" => HangUp::AfterRequest,
-        "mid_head" => HangUp::MidHead,
-        "mid_body" => HangUp::MidBody,
-        _ => return None,
-    })
-}
-
-fn early_reply(value: &Value) -> Option<EarlyReply> {
-    Some(match value.as_str()? {
-        "never" => EarlyReply::Never,
-        "then_read" => EarlyReply::ThenRead,
-        "then_stop_reading" => EarlyReply::ThenStopReading,
-        "then_close" => EarlyReply::ThenClose,
-        _ => return None,
     })
 }

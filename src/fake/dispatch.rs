@@ -22,10 +22,13 @@ pub(super) enum PathKind {
 }
 
 impl PathKind {
-    pub(super) fn of(path: &str) -> Self {
-        match path {
-            token_api::CLASSIC | token_api::STABLE => Self::Token,
-            _ if path.starts_with("/_fake/") => Self::Control,
+    /// That of a whole path.
+    pub(super) fn of(state: &FakeState, whole: &str) -> Self {
+        let path = whole.strip_prefix(&state.prefix);
+        match path.unwrap_or_default() {
+            path if path == "/_fake" || path.starts_with("/_fake/") => Self::Control,
+            wecom_api::GETTOKEN if state.wecom.is_some() => Self::Token,
+            token_api::CLASSIC | token_api::STABLE if state.wecom.is_none() => Self::Token,
             _ => Self::Api,
         }
     }
@@ -40,11 +43,11 @@ pub(super) fn answer(state: &mut FakeState, call: RecordedCall) -> PlannedReply 
         state.calls.push(call);
         return PlannedReply { reply, delivery };
     };
-    let kind = PathKind::of(&path);
+    let kind = PathKind::of(state, &whole);
     if kind != PathKind::Control {
         state.check_for_placeholder(&call);
     }
-    match kind {
+    let planned = match kind {
         PathKind::Control => PlannedReply {
             reply: control::answer(state, &path, &call),
             delivery: Delivery::default(),
@@ -54,5 +57,10 @@ pub(super) fn answer(state: &mut FakeState, call: RecordedCall) -> PlannedReply 
         }
         PathKind::Token => token_api::answer(state, &path, call),
         PathKind::Api => api::answer(state, &path, call),
+    };
+    if kind != PathKind::Control {
+        state.transcribe(kind == PathKind::Token);
+        state.trim();
     }
+    planned
 }

@@ -67,6 +67,7 @@ pub(super) fn parse(raw: Vec<u8>, connection: u64) -> Option<Head> {
         token: None,
         refused: false,
         errcode: None,
+        status: None,
     };
     call.token = call.parameter("access_token");
     if version == "HTTP/1.1" && call.header_all("host").count() != 1 {

@@ -31,6 +31,8 @@ pub struct Setup {
     pub accounts: Vec<(String, String)>,
     /// Whether it is WeCom. The accounts are then pairs of corpid and secret.
     pub wecom: bool,
+    /// How many calls and token requests are remembered at least, where there are more.
+    pub remember: usize,
     /// The prefix of all paths, as in a private deployment. Other paths are not found.
     pub prefix: String,
 }
@@ -67,6 +69,7 @@ impl Default for Setup {
             seed: None,
             accounts: vec![(APPID.to_owned(), SECRET.to_owned())],
             wecom: false,
+            remember: usize::MAX,
             prefix: String::new(),
         }
     }

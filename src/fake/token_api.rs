@@ -67,6 +67,7 @@ pub(super) fn answer(state: &mut FakeState, path: &str, mut call: RecordedCall) 
     };
 
     call.errcode = reply.errcode;
+    call.status = delivery.replies().then_some(reply.status);
     let asked = asked.unwrap_or_default();
     let known = state
         .tokens

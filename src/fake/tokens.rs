@@ -106,6 +106,11 @@ impl Tokens {
         });
     }
 
+    /// The secrets of all accounts.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &String> {
+        self.accounts.iter().map(|account| &account.secret)
+    }
+
     /// The account with this appid and secret, or the errcode of the error.
     pub(super) fn identify(&self, appid: Option<&str>, secret: Option<&str>) -> Result<usize, i64> {
         let appid = appid.filter(|text| !text.is_empty()).ok_or(41002)?;

@@ -108,6 +108,23 @@ impl WecomTokens {
         self.issued.iter().chain(&self.downstream)
     }
 
+    /// The secrets of all corps.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &String> {
+        self.holders.iter().map(|holder| &holder.secret)
+    }
+
+    /// Adds a secret of a corp, unless it is known.
+    pub(super) fn add(&mut self, corpid: &str, secret: &str) {
+        let is_known = |h: &Holder| h.corpid == corpid && h.secret == secret;
+        if !self.holders.iter().any(is_known) {
+            self.holders.push(Holder {
+                corpid: corpid.to_owned(),
+                secret: secret.to_owned(),
+                tokens: Vec::new(),
+            });
+        }
+    }
+
     /// Makes every token invalid, with this code.
     pub(super) fn end_tokens(&mut self, code: i64) {
         for token in self.holders.iter_mut().filter_map(|h| h.tokens.last_mut()) {

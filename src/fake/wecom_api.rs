@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
+    api,
     call::{RecordedCall, RecordedTokenRequest},
     delivery::{Delivery, DeliveryFault, PlannedReply},
     media,
@@ -53,6 +54,7 @@ fn gettoken(state: &mut FakeState, mut call: RecordedCall) -> PlannedReply {
         Err(code) => (error(code, "9.30.0.138"), None),
     };
     call.errcode = reply.errcode.filter(|code| *code != 0);
+    call.status = delivery.replies().then_some(reply.status);
     state.token_requests.push(RecordedTokenRequest {
         path: GETTOKEN.to_owned(),
         appid: call.parameter("corpid"),
@@ -77,6 +79,7 @@ fn api(state: &mut FakeState, path: &str, mut call: RecordedCall) -> PlannedRepl
     let extra = state.behaviour.extra_headers.iter().cloned();
     reply.headers.extend(extra);
     call.errcode = reply.errcode;
+    call.status = delivery.replies().then_some(reply.status);
     call.refused = matches!(reply.errcode, Some(40014 | 42001));
     state.calls.push(call);
     PlannedReply { reply, delivery }
@@ -98,6 +101,28 @@ fn reply_to(state: &mut FakeState, path: &str, call: &RecordedCall) -> WechatRep
     {
         return error(code, "9.30.0.138");
     }
+    if !takes_no_token(path) && state.behaviour.refuses_next() {
+        let code = state.behaviour.refusal.code.unwrap_or(40014);
+        return error(code, "9.30.0.138");
+    }
+    if let Some(code) = over_quota(state, path, call) {
+        return error(code, "9.30.0.138");
+    }
+    let reply = with_token(state, path, call);
+    api::overridden(state, path, reply)
+}
+
+/// The errcode of the path's quota, if it is used up.
+fn over_quota(state: &mut FakeState, path: &str, call: &RecordedCall) -> Option<i64> {
+    let quota = state.behaviour.quotas.get(path).copied()?;
+    let holder = state.wecom.as_ref()?.holder(call)?;
+    state.quotas.take(holder, path, quota, call.at)
+}
+
+fn with_token(state: &mut FakeState, path: &str, call: &RecordedCall) -> WechatReply {
+    let Some(wecom) = &mut state.wecom else {
+        return WechatReply::status(404);
+    };
     match path {
         "/cgi-bin/media/upload" => media::upload(&mut state.media, &mut state.rng, call),
         "/cgi-bin/media/get" => ranged(media::get(&state.media, call), call),

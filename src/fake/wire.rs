@@ -10,12 +10,14 @@ use tokio::{
 };
 
 use super::{
+    actions,
     behaviour::{EarlyReply, HangUp},
     delivery::{self, AfterReply, Close, Delivery, PlannedReply},
     dispatch::{self, PathKind},
     head::{self, BodyFraming, Head},
     reply::WechatReply,
     shared::Fake,
+    state::FakeState,
 };
 
 const HEAD_LIMIT: usize = 64 * 1024;
@@ -66,13 +68,26 @@ pub(super) async fn serve(fake: &Fake, stream: impl AsyncRead + AsyncWrite + Unp
     }
 }
 
+/// Plays the scenes that are due with this request.
+fn begin(state: &mut FakeState, head: &Head) -> (EarlyReply, PathKind) {
+    let kind = PathKind::of(state, &head.call.path());
+    if kind == PathKind::Api {
+        actions::advance(state, true);
+    }
+    (state.behaviour.early_reply, kind)
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> HttpConnection<S> {
     async fn serve_one(&mut self, fake: &Fake) -> Result<AfterReply, Trouble> {
         if !self.first_byte(fake).await? {
             return Ok(AfterReply::Close);
         }
-        if fake.state().behaviour.hangs_up(HangUp::BeforeReading) {
-            return Ok(AfterReply::Break);
+        {
+            let mut state = fake.state();
+            actions::advance(&mut state, false);
+            if state.behaviour.hangs_up(HangUp::BeforeReading) {
+                return Ok(AfterReply::Break);
+            }
         }
         let raw = self.head().await?;
         let Some(mut head) = head::parse(raw.clone(), self.number) else {
@@ -80,12 +95,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> HttpConnection<S> {
         };
         head.call.number = fake.next_request();
 
-        let early = fake.state().behaviour.early_reply;
+        let (early, kind) = begin(&mut fake.state(), &head);
         let has_body = head.framing != BodyFraming::Nothing;
-        if has_body
-            && early != EarlyReply::Never
-            && PathKind::of(&head.call.path()) == PathKind::Api
-        {
+        if has_body && early != EarlyReply::Never && kind == PathKind::Api {
             return self.answer_early(fake, head, early).await;
         }
         if has_body && head.expects_continue() {
