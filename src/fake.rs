@@ -68,7 +68,7 @@ pub use self::{
     wecom::WecomRules,
 };
 use self::{
-    shared::Fake, state::FakeState, tokens::Tokens, transcript::Transcript, wecom::WecomTokens,
+    shared::Fake, state::WechatState, tokens::Tokens, transcript::Transcript, wecom::WecomTokens,
 };
 
 /// The account that the fake knows by default.
@@ -153,11 +153,11 @@ impl Wechat {
             refusal_chance: setup.refusal_chance,
             ..Behaviour::default()
         };
-        let mut state = FakeState {
+        let mut state = WechatState {
             wecom,
             prefix: setup.prefix.clone(),
             remember: setup.remember.max(1),
-            ..FakeState::new(behaviour, tokens, rng)
+            ..WechatState::new(behaviour, tokens, rng)
         };
         state.initial = Some(state.knobs());
         let fake = Arc::new(Fake::new(state));
@@ -387,7 +387,7 @@ impl Wechat {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, FakeState> {
+    fn state(&self) -> MutexGuard<'_, WechatState> {
         self.0.fake.state()
     }
 }

@@ -5,6 +5,8 @@
 mod calls;
 #[path = "fake/quotas.rs"]
 mod quotas;
+#[path = "fake/steering.rs"]
+mod steering;
 #[path = "fake/tokens.rs"]
 mod tokens;
 #[path = "fake/wire.rs"]

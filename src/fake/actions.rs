@@ -5,11 +5,11 @@ use serde_json::{Map, Value, json};
 use super::{
     knobs::{Knobs, SteerError},
     script::{Scene, Script},
-    state::FakeState,
+    state::WechatState,
 };
 
 /// An action.
-pub(super) struct Action {
+pub(super) struct FakeAction {
     pub(super) name: &'static str,
     /// What it does.
     pub(super) does: &'static str,
@@ -21,7 +21,7 @@ pub(super) struct Action {
 /// What an action works on.
 #[derive(Clone, Copy)]
 enum Effect {
-    State(fn(&mut FakeState)),
+    State(fn(&mut WechatState)),
     /// It turns the knobs that it returns for its parameters.
     Knobs(fn(&Parameters<'_>, &Knobs) -> Option<Value>),
 }
@@ -50,8 +50,8 @@ impl Parameters<'_> {
 
 const NOTHING: &str = "no parameters";
 
-const fn on_state(name: &'static str, does: &'static str, act: fn(&mut FakeState)) -> Action {
-    Action {
+const fn on_state(name: &'static str, does: &'static str, act: fn(&mut WechatState)) -> FakeAction {
+    FakeAction {
         name,
         does,
         takes: NOTHING,
@@ -64,8 +64,8 @@ const fn on_knobs(
     takes: &'static str,
     does: &'static str,
     knobs: fn(&Parameters<'_>, &Knobs) -> Option<Value>,
-) -> Action {
-    Action {
+) -> FakeAction {
+    FakeAction {
         name,
         does,
         takes,
@@ -74,16 +74,16 @@ const fn on_knobs(
 }
 
 /// All actions.
-pub(super) const ACTIONS: [Action; 12] = [
+pub(super) const ACTIONS: [FakeAction; 12] = [
     on_state(
         "expire",
         "every token is past its expiry: 42001",
-        FakeState::expire,
+        WechatState::expire,
     ),
     on_state(
         "rotate",
         "somebody else has replaced every token: 40001, or 40014 of WeCom",
-        FakeState::rotate,
+        WechatState::rotate,
     ),
     on_knobs(
         "refuse",
@@ -170,18 +170,18 @@ pub(super) const ACTIONS: [Action; 12] = [
     on_state(
         "clear",
         "what was seen is forgotten; tokens and knobs stay",
-        FakeState::clear,
+        WechatState::clear,
     ),
     on_state(
         "reset",
         "knobs and quotas are as at the start, the script ends, and what was seen is forgotten; tokens stay",
-        FakeState::reset,
+        WechatState::reset,
     ),
 ];
 
 /// Does what this action does, or nothing where a parameter is wrong.
 pub(super) fn act(
-    state: &mut FakeState,
+    state: &mut WechatState,
     name: &str,
     parameters: &Map<String, Value>,
 ) -> Result<(), SteerError> {
@@ -198,7 +198,7 @@ fn prepared(
     knobs: &mut Knobs,
     name: &str,
     parameters: &Map<String, Value>,
-) -> Result<Option<fn(&mut FakeState)>, SteerError> {
+) -> Result<Option<fn(&mut WechatState)>, SteerError> {
     let action = ACTIONS.iter().find(|action| action.name == name);
     let action = action.ok_or_else(|| SteerError::NoAction(name.to_owned()))?;
     let wrong = SteerError::Takes(action.name, action.takes);
@@ -219,7 +219,7 @@ fn prepared(
 }
 
 /// Begins with this script, if all of its scenes can be played.
-pub(super) fn begin(state: &mut FakeState, script: &Value) -> Result<(), SteerError> {
+pub(super) fn begin(state: &mut WechatState, script: &Value) -> Result<(), SteerError> {
     let script = Script::read(script)?;
     for scene in script.scenes() {
         let mut knobs = state.knobs();
@@ -234,7 +234,7 @@ pub(super) fn begin(state: &mut FakeState, script: &Value) -> Result<(), SteerEr
 }
 
 /// Plays the scenes that are due, when another API call has come or none.
-pub(super) fn advance(state: &mut FakeState, is_call: bool) {
+pub(super) fn advance(state: &mut WechatState, is_call: bool) {
     let script = state.script.as_mut();
     let due = script.map(|script| script.due(is_call)).unwrap_or_default();
     for Scene { action, change, .. } in due {

@@ -9,7 +9,7 @@ use super::{
     media,
     reply::WechatReply,
     sns,
-    state::FakeState,
+    state::WechatState,
     tokens::{TokenVerdict, random_token},
 };
 
@@ -27,7 +27,7 @@ enum RequiredToken {
 }
 
 /// Answers and records an API call.
-pub(super) fn answer(state: &mut FakeState, path: &str, mut call: RecordedCall) -> PlannedReply {
+pub(super) fn answer(state: &mut WechatState, path: &str, mut call: RecordedCall) -> PlannedReply {
     let delivery = Delivery::of_api_call(&mut state.behaviour, path);
     let mut reply = if delivery.replies() {
         reply_to(state, path, &call)
@@ -54,7 +54,7 @@ pub(super) fn answer(state: &mut FakeState, path: &str, mut call: RecordedCall) 
     PlannedReply { reply, delivery }
 }
 
-fn reply_to(state: &mut FakeState, path: &str, call: &RecordedCall) -> WechatReply {
+fn reply_to(state: &mut WechatState, path: &str, call: &RecordedCall) -> WechatReply {
     if call.lacks_length() {
         return WechatReply::status(412);
     }
@@ -108,8 +108,8 @@ const COMPONENT: [&str; 7] = [
 ];
 
 /// The account of this token, or the refusal.
-fn admit(state: &mut FakeState, path: &str, call: &RecordedCall) -> Result<usize, WechatReply> {
-    let refuse = |state: &FakeState, errcode| {
+fn admit(state: &mut WechatState, path: &str, call: &RecordedCall) -> Result<usize, WechatReply> {
+    let refuse = |state: &WechatState, errcode| {
         let in_base_resp = path.starts_with("/device/") || path.starts_with("/shakearound/");
         let refusal = &state.behaviour.refusal;
         Err(refusal.reply(errcode, in_base_resp, errors_are_text(path)))
@@ -145,13 +145,13 @@ fn has_token_in_form(call: &RecordedCall) -> bool {
             .any(|pair| pair.starts_with("access_token="))
 }
 
-fn is_hopeless(state: &FakeState, path: &str, account: usize) -> bool {
+fn is_hopeless(state: &WechatState, path: &str, account: usize) -> bool {
     let of = &state.behaviour.refuse_always_of;
     of.iter()
         .any(|(appid, always)| always == path && state.tokens.find(appid) == Some(account))
 }
 
-fn refused_all_the_same(state: &mut FakeState, path: &str, call: &RecordedCall) -> bool {
+fn refused_all_the_same(state: &mut WechatState, path: &str, call: &RecordedCall) -> bool {
     let behaviour = &mut state.behaviour;
     if behaviour.refuse_always.iter().any(|always| always == path) || behaviour.refuses_next() {
         return true;
@@ -169,7 +169,7 @@ fn errors_are_text(path: &str) -> bool {
 }
 
 /// The reply with the status and the body that are configured.
-pub(super) fn overridden(state: &FakeState, path: &str, mut reply: WechatReply) -> WechatReply {
+pub(super) fn overridden(state: &WechatState, path: &str, mut reply: WechatReply) -> WechatReply {
     let behaviour = &state.behaviour;
     if let Some((content_type, body)) = behaviour.body_at.get(path).or(behaviour.body.as_ref()) {
         reply = WechatReply::bytes(content_type, body.clone());
@@ -183,7 +183,7 @@ pub(super) fn overridden(state: &FakeState, path: &str, mut reply: WechatReply) 
 
 /// The reply to a call with a good token, unless it is one too many.
 fn within_quota(
-    state: &mut FakeState,
+    state: &mut WechatState,
     path: &str,
     call: &RecordedCall,
     account: usize,
@@ -197,7 +197,7 @@ fn within_quota(
 }
 
 fn with_token(
-    state: &mut FakeState,
+    state: &mut WechatState,
     path: &str,
     call: &RecordedCall,
     account: usize,
@@ -257,7 +257,7 @@ fn with_token(
     }
 }
 
-fn without_token(state: &mut FakeState, path: &str, call: &RecordedCall) -> WechatReply {
+fn without_token(state: &mut WechatState, path: &str, call: &RecordedCall) -> WechatReply {
     match path {
         "/sns/jscode2session" => sns::session(state, call),
         "/sns/oauth2/access_token" => sns::login(state, call),
@@ -286,7 +286,7 @@ fn without_token(state: &mut FakeState, path: &str, call: &RecordedCall) -> Wech
     }
 }
 
-fn with_component_token(state: &FakeState, call: &RecordedCall) -> WechatReply {
+fn with_component_token(state: &WechatState, call: &RecordedCall) -> WechatReply {
     let token = call
         .parameter("component_access_token")
         .or_else(|| call.token.clone());
@@ -339,7 +339,7 @@ fn follower(call: &RecordedCall) -> WechatReply {
 }
 
 /// The reply to a question about the quota of a path.
-fn quota(state: &mut FakeState, account: usize, body: &Value) -> WechatReply {
+fn quota(state: &mut WechatState, account: usize, body: &Value) -> WechatReply {
     let path = body["cgi_path"].as_str().unwrap_or_default();
     if path.starts_with("/sns/") {
         return WechatReply::error(76022);
@@ -350,7 +350,7 @@ fn quota(state: &mut FakeState, account: usize, body: &Value) -> WechatReply {
     }
 }
 
-fn ticket(state: &mut FakeState, call: &RecordedCall, account: usize) -> WechatReply {
+fn ticket(state: &mut WechatState, call: &RecordedCall, account: usize) -> WechatReply {
     let kind = call.parameter("type").unwrap_or_default();
     if !matches!(kind.as_str(), "jsapi" | "wx_card" | "2") {
         return WechatReply::error(40097);

@@ -9,13 +9,13 @@ use super::{
     call::RecordedCall,
     knobs::{KNOBS, SteerError},
     reply::WechatReply,
-    state::FakeState,
+    state::WechatState,
     transcript,
 };
 use crate::wechat::{api::Api, endpoint::Endpoint};
 
 /// Answers a control call.
-pub(super) fn answer(state: &mut FakeState, path: &str, call: &RecordedCall) -> WechatReply {
+pub(super) fn answer(state: &mut WechatState, path: &str, call: &RecordedCall) -> WechatReply {
     actions::advance(state, false);
     let rest = path.trim_start_matches("/_fake").trim_matches('/');
     let done = match (call.method.as_str(), rest) {
@@ -53,7 +53,7 @@ fn bad(status: u16, problem: &str) -> WechatReply {
     }
 }
 
-fn change(state: &mut FakeState, call: &RecordedCall) -> Result<(), SteerError> {
+fn change(state: &mut WechatState, call: &RecordedCall) -> Result<(), SteerError> {
     let Some(Value::Object(values)) = call.json() else {
         return Err(SteerError::NoObject);
     };
@@ -80,7 +80,7 @@ fn parameters(call: &RecordedCall) -> Map<String, Value> {
     all
 }
 
-fn overview(state: &FakeState) -> Value {
+fn overview(state: &WechatState) -> Value {
     let api = if state.wecom.is_some() {
         Api::Wecom
     } else {
@@ -122,7 +122,7 @@ fn overview(state: &FakeState) -> Value {
 }
 
 /// The calls and token requests that are remembered, in their order.
-fn calls(state: &FakeState, call: &RecordedCall) -> Value {
+fn calls(state: &WechatState, call: &RecordedCall) -> Value {
     let wanted = call.parameter("path");
     let tokens = state.token_requests.iter().map(|request| &request.call);
     let mut calls: Vec<_> = state.calls.iter().chain(tokens).collect();
@@ -135,7 +135,7 @@ fn calls(state: &FakeState, call: &RecordedCall) -> Value {
     json!({ "calls": documents.collect::<Vec<_>>() })
 }
 
-fn stats(state: &FakeState) -> Value {
+fn stats(state: &WechatState) -> Value {
     let refused = state.calls.iter().filter(|call| call.refused).count();
     let forgotten = &state.forgotten;
     json!({

@@ -6,7 +6,7 @@ use super::{
     control,
     delivery::{Delivery, PlannedReply},
     reply::WechatReply,
-    state::FakeState,
+    state::WechatState,
     token_api, wecom_api,
 };
 
@@ -23,7 +23,7 @@ pub(super) enum PathKind {
 
 impl PathKind {
     /// That of a whole path.
-    pub(super) fn of(state: &FakeState, whole: &str) -> Self {
+    pub(super) fn of(state: &WechatState, whole: &str) -> Self {
         let path = whole.strip_prefix(&state.prefix);
         match path.unwrap_or_default() {
             path if path == "/_fake" || path.starts_with("/_fake/") => Self::Control,
@@ -35,7 +35,7 @@ impl PathKind {
 }
 
 /// Records the request and builds its reply.
-pub(super) fn answer(state: &mut FakeState, call: RecordedCall) -> PlannedReply {
+pub(super) fn answer(state: &mut WechatState, call: RecordedCall) -> PlannedReply {
     let whole = call.path();
     let Some(path) = whole.strip_prefix(&state.prefix).map(str::to_owned) else {
         let delivery = Delivery::default();

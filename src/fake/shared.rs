@@ -10,11 +10,11 @@ use std::{
 
 use tokio::sync::{Notify, futures::Notified, watch};
 
-use super::state::FakeState;
+use super::state::WechatState;
 
 /// The state that the connections share.
 pub(super) struct Fake {
-    state: Mutex<FakeState>,
+    state: Mutex<WechatState>,
     /// Notified when something was recorded, or a connection was opened or closed.
     changed: Notify,
     /// Tells connections to close once they are idle.
@@ -31,7 +31,7 @@ impl fmt::Debug for Fake {
 }
 
 impl Fake {
-    pub(super) fn new(state: FakeState) -> Self {
+    pub(super) fn new(state: WechatState) -> Self {
         Self {
             state: Mutex::new(state),
             changed: Notify::new(),
@@ -42,7 +42,7 @@ impl Fake {
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, FakeState> {
+    pub(super) fn state(&self) -> MutexGuard<'_, WechatState> {
         self.state
             .lock()
             // Only a test's own change panics while it holds the state.

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{call::RecordedCall, reply::WechatReply, state::FakeState, tokens::random_token};
+use super::{call::RecordedCall, reply::WechatReply, state::WechatState, tokens::random_token};
 
 /// `GET /sns/jscode2session`
-pub(super) fn session(state: &mut FakeState, call: &RecordedCall) -> WechatReply {
+pub(super) fn session(state: &mut WechatState, call: &RecordedCall) -> WechatReply {
     text(redeem(state, call, "js_code").map(|openid| {
         let key = random_token(&mut state.rng, "");
         json!({ "session_key": format!("{}==", &key[..22]), "openid": openid })
@@ -13,12 +13,12 @@ pub(super) fn session(state: &mut FakeState, call: &RecordedCall) -> WechatReply
 }
 
 /// `GET /sns/oauth2/access_token`
-pub(super) fn login(state: &mut FakeState, call: &RecordedCall) -> WechatReply {
+pub(super) fn login(state: &mut WechatState, call: &RecordedCall) -> WechatReply {
     text(redeem(state, call, "code").map(|openid| state.logins.user_tokens(openid, &mut state.rng)))
 }
 
 /// `GET /sns/oauth2/refresh_token`
-pub(super) fn refresh(state: &mut FakeState, call: &RecordedCall) -> WechatReply {
+pub(super) fn refresh(state: &mut WechatState, call: &RecordedCall) -> WechatReply {
     text(
         openid_of_refresh_token(state, call)
             .map(|openid| state.logins.user_tokens(openid, &mut state.rng)),
@@ -26,7 +26,7 @@ pub(super) fn refresh(state: &mut FakeState, call: &RecordedCall) -> WechatReply
 }
 
 /// `GET /sns/userinfo` and `GET /sns/auth`: they accept a user's own token only.
-pub(super) fn with_user_token(state: &FakeState, path: &str, call: &RecordedCall) -> WechatReply {
+pub(super) fn with_user_token(state: &WechatState, path: &str, call: &RecordedCall) -> WechatReply {
     let openid = match &call.token {
         None => Err(41001),
         Some(token) => state.logins.user_tokens.get(token).ok_or(40001),
@@ -49,7 +49,7 @@ pub(super) fn with_user_token(state: &FakeState, path: &str, call: &RecordedCall
 }
 
 /// The openid of a code, which works once.
-fn redeem(state: &mut FakeState, call: &RecordedCall, parameter: &str) -> Result<String, i64> {
+fn redeem(state: &mut WechatState, call: &RecordedCall, parameter: &str) -> Result<String, i64> {
     let (appid, secret) = (call.parameter("appid"), call.parameter("secret"));
     state.tokens.identify(appid.as_deref(), secret.as_deref())?;
     if call.parameter("grant_type").as_deref() != Some("authorization_code") {
@@ -66,7 +66,7 @@ fn redeem(state: &mut FakeState, call: &RecordedCall, parameter: &str) -> Result
     Ok(format!("oUser{code:0>23}"))
 }
 
-fn openid_of_refresh_token(state: &FakeState, call: &RecordedCall) -> Result<String, i64> {
+fn openid_of_refresh_token(state: &WechatState, call: &RecordedCall) -> Result<String, i64> {
     let appid = call.parameter("appid").ok_or(41002)?;
     state.tokens.find(&appid).ok_or(40013)?;
     if call.parameter("grant_type").as_deref() != Some("refresh_token") {

@@ -21,7 +21,7 @@ use super::{
 
 /// The state behind the one lock.
 #[derive(Debug)]
-pub(super) struct FakeState {
+pub(super) struct WechatState {
     pub(super) behaviour: Behaviour,
     pub(super) tokens: Tokens,
     pub(super) calls: Vec<RecordedCall>,
@@ -62,7 +62,7 @@ pub(super) struct Forgotten {
     pub(super) token_requests: usize,
 }
 
-impl FakeState {
+impl WechatState {
     pub(super) fn new(behaviour: Behaviour, tokens: Tokens, rng: Rng) -> Self {
         Self {
             behaviour,

@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{
+    behaviour::Behaviour,
     call::{RecordedCall, RecordedTokenRequest},
     delivery::{Delivery, DeliveryFault, PlannedReply},
     reply::{PAGE, WechatReply},
-    state::FakeState,
+    state::WechatState,
     tokens::Grant,
 };
 
@@ -23,7 +24,7 @@ struct Asked {
 }
 
 /// Answers and records a token request.
-pub(super) fn answer(state: &mut FakeState, path: &str, mut call: RecordedCall) -> PlannedReply {
+pub(super) fn answer(state: &mut WechatState, path: &str, mut call: RecordedCall) -> PlannedReply {
     let behaviour = &state.behaviour;
     let asked = if path == CLASSIC {
         Some(from_query(&call))
@@ -34,17 +35,7 @@ pub(super) fn answer(state: &mut FakeState, path: &str, mut call: RecordedCall) 
     let stalls = appid.is_some_and(|appid| behaviour.token_stall_of.contains(appid));
     let errcode = appid.and_then(|appid| behaviour.token_errcode_of.get(appid));
     let errcode = errcode.copied();
-    let delivery = Delivery {
-        delay: behaviour.token_delay,
-        fault: if behaviour.token_hangup {
-            DeliveryFault::NoReply
-        } else if behaviour.token_stall || stalls {
-            DeliveryFault::Stall
-        } else {
-            DeliveryFault::None
-        },
-        ..Delivery::default()
-    };
+    let delivery = delivery(behaviour, stalls);
     let (reply, token) = if !delivery.replies() {
         (WechatReply::status(200), None)
     } else if call.lacks_length() {
@@ -85,8 +76,22 @@ pub(super) fn answer(state: &mut FakeState, path: &str, mut call: RecordedCall) 
     PlannedReply { reply, delivery }
 }
 
+fn delivery(behaviour: &Behaviour, stalls: bool) -> Delivery {
+    Delivery {
+        delay: behaviour.token_delay,
+        fault: if behaviour.token_hangup {
+            DeliveryFault::NoReply
+        } else if behaviour.token_stall || stalls {
+            DeliveryFault::Stall
+        } else {
+            DeliveryFault::None
+        },
+        ..Delivery::default()
+    }
+}
+
 /// The reply that is configured, if there is one.
-fn on_request(state: &FakeState) -> Option<WechatReply> {
+fn on_request(state: &WechatState) -> Option<WechatReply> {
     let behaviour = &state.behaviour;
     if let Some(status) = behaviour.token_status {
         return Some(WechatReply {
@@ -105,7 +110,7 @@ fn on_request(state: &FakeState) -> Option<WechatReply> {
 
 /// Applies the rules, in the order in which WeChat checks them.
 fn grant(
-    state: &mut FakeState,
+    state: &mut WechatState,
     path: &str,
     call: &RecordedCall,
     asked: Option<&Asked>,

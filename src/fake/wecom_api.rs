@@ -8,14 +8,14 @@ use super::{
     delivery::{Delivery, DeliveryFault, PlannedReply},
     media,
     reply::WechatReply,
-    state::FakeState,
+    state::WechatState,
     tokens::random_token,
 };
 
 pub(super) const GETTOKEN: &str = "/cgi-bin/gettoken";
 
 /// Answers and records a request.
-pub(super) fn answer(state: &mut FakeState, path: &str, call: RecordedCall) -> PlannedReply {
+pub(super) fn answer(state: &mut WechatState, path: &str, call: RecordedCall) -> PlannedReply {
     if path == GETTOKEN {
         gettoken(state, call)
     } else {
@@ -23,7 +23,7 @@ pub(super) fn answer(state: &mut FakeState, path: &str, call: RecordedCall) -> P
     }
 }
 
-fn gettoken(state: &mut FakeState, mut call: RecordedCall) -> PlannedReply {
+fn gettoken(state: &mut WechatState, mut call: RecordedCall) -> PlannedReply {
     let behaviour = &state.behaviour;
     let fault = match (behaviour.token_hangup, behaviour.token_stall) {
         (true, _) => DeliveryFault::NoReply,
@@ -68,7 +68,7 @@ fn gettoken(state: &mut FakeState, mut call: RecordedCall) -> PlannedReply {
     PlannedReply { reply, delivery }
 }
 
-fn api(state: &mut FakeState, path: &str, mut call: RecordedCall) -> PlannedReply {
+fn api(state: &mut WechatState, path: &str, mut call: RecordedCall) -> PlannedReply {
     let delivery = Delivery::of_api_call(&mut state.behaviour, path);
     let mut reply = reply_to(state, path, &call);
     if let Some(code) = reply.errcode {
@@ -85,7 +85,7 @@ fn api(state: &mut FakeState, path: &str, mut call: RecordedCall) -> PlannedRepl
     PlannedReply { reply, delivery }
 }
 
-fn reply_to(state: &mut FakeState, path: &str, call: &RecordedCall) -> WechatReply {
+fn reply_to(state: &mut WechatState, path: &str, call: &RecordedCall) -> WechatReply {
     if call.lacks_length() {
         return WechatReply::status(412);
     }
@@ -113,13 +113,13 @@ fn reply_to(state: &mut FakeState, path: &str, call: &RecordedCall) -> WechatRep
 }
 
 /// The errcode of the path's quota, if it is used up.
-fn over_quota(state: &mut FakeState, path: &str, call: &RecordedCall) -> Option<i64> {
+fn over_quota(state: &mut WechatState, path: &str, call: &RecordedCall) -> Option<i64> {
     let quota = state.behaviour.quotas.get(path).copied()?;
     let holder = state.wecom.as_ref()?.holder(call)?;
     state.quotas.take(holder, path, quota, call.at)
 }
 
-fn with_token(state: &mut FakeState, path: &str, call: &RecordedCall) -> WechatReply {
+fn with_token(state: &mut WechatState, path: &str, call: &RecordedCall) -> WechatReply {
     let Some(wecom) = &mut state.wecom else {
         return WechatReply::status(404);
     };
@@ -153,7 +153,7 @@ fn with_token(state: &mut FakeState, path: &str, call: &RecordedCall) -> WechatR
     }
 }
 
-fn ticket(state: &mut FakeState, call: &RecordedCall, whose: usize) -> WechatReply {
+fn ticket(state: &mut WechatState, call: &RecordedCall, whose: usize) -> WechatReply {
     let kind = call.parameter("type").unwrap_or_default();
     if !matches!(
         (whose, &*kind),

@@ -17,7 +17,7 @@ use super::{
     head::{self, BodyFraming, Head},
     reply::WechatReply,
     shared::Fake,
-    state::FakeState,
+    state::WechatState,
 };
 
 const HEAD_LIMIT: usize = 64 * 1024;
@@ -69,7 +69,7 @@ pub(super) async fn serve(fake: &Fake, stream: impl AsyncRead + AsyncWrite + Unp
 }
 
 /// Plays the scenes that are due with this request.
-fn begin(state: &mut FakeState, head: &Head) -> (EarlyReply, PathKind) {
+fn begin(state: &mut WechatState, head: &Head) -> (EarlyReply, PathKind) {
     let kind = PathKind::of(state, &head.call.path());
     if kind == PathKind::Api {
         actions::advance(state, true);
