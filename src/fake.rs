@@ -32,6 +32,7 @@ mod media;
 mod quota;
 mod reply;
 mod rids;
+mod samples;
 mod script;
 mod setup;
 mod shared;

@@ -124,8 +124,8 @@ async fn its_account_script_and_record_are_those_of_its_flags() {
     let token = granted["access_token"].as_str().unwrap();
     let mut codes = Vec::new();
     for _ in 0..2 {
-        let target = format!("{url}/cgi-bin/menu/get?access_token={token}");
-        codes.push(get(&target).await["errcode"].clone());
+        let target = format!("{url}/cgi-bin/menu/create?access_token={token}");
+        codes.push(post(&target, &json!({})).await["errcode"].clone());
     }
     assert_eq!(codes, [json!(0), json!(-1)]);
     assert_eq!(fake.end().await, Some(0));

@@ -8,7 +8,7 @@ use super::{
     delivery::{Delivery, PlannedReply},
     media,
     reply::WechatReply,
-    sns,
+    samples, sns,
     state::WechatState,
     tokens::{TokenVerdict, random_token},
 };
@@ -213,6 +213,14 @@ fn with_token(
         }),
         "/cgi-bin/media/upload" => media::upload(&mut state.media, &mut state.rng, call),
         "/cgi-bin/media/get" => media::get(&state.media, call),
+        "/cgi-bin/media/uploadimg" => media::upload_image(call),
+        "/cgi-bin/material/add_material" => {
+            media::add_material(&mut state.media, &mut state.rng, call)
+        }
+        "/cgi-bin/material/get_material" => posted(call, |body| {
+            media::stored(&state.media, body["media_id"].as_str())
+        }),
+        "/cgi-bin/user/info/batchget" => posted(call, |body| samples::followers(&body)),
         "/cgi-bin/qrcode/create" => posted(call, |_| {
             WechatReply::json(&json!({
                 "ticket": "gQH47joAAAAAAAAAASxodHRwOi8vd2VpeGluLnFxLmNvbS9xL2taZ2Z3TVRtNzJXV1Brb3ZhYmJJAAIEZ23sUwMEmm3sUw==",
@@ -253,7 +261,7 @@ fn with_token(
         _ if path.starts_with("/device/") || path.starts_with("/shakearound/") => {
             WechatReply::json(&json!({ "base_resp": { "errcode": 0, "errmsg": "ok" } }))
         }
-        _ => WechatReply::ok(),
+        _ => samples::reply(path),
     }
 }
 
@@ -325,16 +333,7 @@ fn followers(call: &RecordedCall) -> WechatReply {
 fn follower(call: &RecordedCall) -> WechatReply {
     match call.parameter("openid") {
         None => WechatReply::error(40003),
-        Some(openid) => WechatReply::json(&json!({
-            "subscribe": 1,
-            "openid": openid,
-            "language": "zh_CN",
-            "subscribe_time": 1_382_694_957,
-            "remark": "",
-            "groupid": 0,
-            "tagid_list": [],
-            "subscribe_scene": "ADD_SCENE_QR_CODE",
-        })),
+        Some(openid) => WechatReply::json(&samples::follower(&openid)),
     }
 }
 

@@ -250,3 +250,31 @@ async fn the_control_calls_give_an_errcode_a_page_another_secret_and_an_ip_that_
         assert_eq!(call(&wecom, &token).await, errcode);
     }
 }
+
+#[tokio::test]
+async fn material_and_samples_have_the_shapes_that_sdks_read() {
+    let wechat = Wechat::calm().await;
+    let good = wechat.token();
+    let headers = "Content-Type: multipart/form-data; boundary=B\r\n";
+    let body = "--B\r\nContent-Disposition: form-data; name=\"media\"; filename=\"a.jpg\"\r\nContent-Type: image/jpeg\r\n\r\nBYTES\r\n--B--\r\n";
+    let upload = async |path: &str| {
+        let target = format!("{path}?access_token={good}&type=image");
+        let request = request("POST", &target, headers, body.as_bytes());
+        Reply::parse(&raw(&wechat, &request).await).json()
+    };
+    let added = upload("/cgi-bin/material/add_material").await;
+    let target = format!("/cgi-bin/material/get_material?access_token={good}");
+    let wanted = json!({ "media_id": added["media_id"] });
+    assert_eq!(post(&wechat, &target, &wanted).await.body, b"BYTES");
+    assert!(upload("/cgi-bin/media/uploadimg").await["url"].is_string());
+    let target = format!("/cgi-bin/media/uploadimg?access_token={good}");
+    assert_eq!(post(&wechat, &target, &wanted).await.errcode(), 41005);
+
+    let target = format!("/cgi-bin/user/info/batchget?access_token={good}");
+    let wanted = json!({ "user_list": [{ "openid": "a" }, { "openid": "b" }] });
+    let followers = post(&wechat, &target, &wanted).await.json();
+    assert_eq!(followers["user_info_list"][1]["openid"], "b");
+    assert_eq!(post(&wechat, &target, &json!({})).await.errcode(), 40003);
+    let menu = get(&wechat, &format!("/cgi-bin/menu/get?access_token={good}")).await;
+    assert!(menu.json()["menu"]["button"].is_array());
+}
