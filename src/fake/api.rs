@@ -236,6 +236,26 @@ fn with_token(
                 reply
             }
         }
+        "/cgi-bin/ticket/getticket" => ticket(state, call, account),
+        "/cgi-bin/get_api_domain_ip" | "/cgi-bin/getcallbackip" => {
+            WechatReply::json(&json!({ "ip_list": ["101.226.62.77", "101.226.62.78"] }))
+        }
+        "/big" => big(call),
+        _ if path.starts_with("/device/") || path.starts_with("/shakearound/") => {
+            WechatReply::json(&json!({ "base_resp": { "errcode": 0, "errmsg": "ok" } }))
+        }
+        _ => of_quotas(state, path, call, account).unwrap_or_else(|| samples::reply(path)),
+    }
+}
+
+/// The reply to a call about quotas, or about a call that failed.
+fn of_quotas(
+    state: &mut WechatState,
+    path: &str,
+    call: &RecordedCall,
+    account: usize,
+) -> Option<WechatReply> {
+    Some(match path {
         "/cgi-bin/openapi/quota/get" => posted(call, |body| quota(state, account, &body)),
         "/cgi-bin/openapi/quota/clear" => posted(call, |body| {
             state.quotas.reset(account, body["cgi_path"].as_str());
@@ -253,16 +273,8 @@ fn with_token(
                 _ => WechatReply::error(40013),
             }
         }),
-        "/cgi-bin/ticket/getticket" => ticket(state, call, account),
-        "/cgi-bin/get_api_domain_ip" | "/cgi-bin/getcallbackip" => {
-            WechatReply::json(&json!({ "ip_list": ["101.226.62.77", "101.226.62.78"] }))
-        }
-        "/big" => big(call),
-        _ if path.starts_with("/device/") || path.starts_with("/shakearound/") => {
-            WechatReply::json(&json!({ "base_resp": { "errcode": 0, "errmsg": "ok" } }))
-        }
-        _ => samples::reply(path),
-    }
+        _ => return None,
+    })
 }
 
 fn without_token(state: &mut WechatState, path: &str, call: &RecordedCall) -> WechatReply {

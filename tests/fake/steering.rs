@@ -307,3 +307,20 @@ async fn old_calls_are_forgotten_but_counted() {
     let stats = get(&wechat, "/_fake/stats").await.json();
     assert_eq!((&stats["calls"], &stats["refused"]), (&json!(9), &json!(9)));
 }
+
+#[tokio::test]
+async fn the_page_lists_every_action() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/testing.md")).unwrap();
+    let (_, table) = page.split_once("| action |").unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut listed: Vec<_> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+    let overview = get(&Wechat::calm().await, "/_fake").await.json();
+    let actions = overview["actions"].as_object().unwrap();
+    let mut expected: Vec<_> = actions.keys().map(String::as_str).collect();
+    listed.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
+}
