@@ -245,11 +245,10 @@ async fn calls_are_told_and_recorded_without_secrets() {
     let good = token(&stable(&wechat, false).await);
     classic(&wechat).await;
     let send = format!("/cgi-bin/message/custom/send?access_token={good}&lang=zh_CN");
-    let message =
-        json!({ "touser": "oUser", "text": { "content": format!("see {SECRET} and {good}") } });
+    let message = json!({ "touser": "oUser", "text": { "content": format!("see {SECRET} and {good}") }, "appsecret": "HUNTER4" });
     post(&wechat, &send, &message).await;
     let login = format!(
-        "/sns/jscode2session?appid={APPID}&secret={SECRET}&js_code=HUNTER2&grant_type=authorization_code"
+        "/sns/jscode2session?appid={APPID}&secret={SECRET}&js_code=HUNTER2&grant_type=authorization_code&refresh_token=HUNTER3"
     );
     get(&wechat, &login).await;
     let form = format!("access_token={good}");
@@ -268,7 +267,7 @@ async fn calls_are_told_and_recorded_without_secrets() {
     assert_eq!(told["calls"], json!(lines));
     assert_eq!(lines.len(), 5);
     let text = told.to_string();
-    for secret in [SECRET, &good, "HUNTER2"] {
+    for secret in [SECRET, &good, "HUNTER"] {
         assert!(!text.contains(secret), "{text}");
     }
     let sent = &lines[2];
