@@ -61,11 +61,11 @@ pub(super) fn command() -> Command {
 const AFTERWORD: &str = "\
 When it listens it prints one line, and it serves until SIGTERM or SIGINT. To see things go wrong:
 
-  curl -X POST http://127.0.0.1:7090/_fake/expire           every token is past its expiry
-  curl -X POST http://127.0.0.1:7090/_fake/slow?ms=3000     replies come late
-  curl -X POST http://127.0.0.1:7090/_fake/reset            all is well again
-  curl http://127.0.0.1:7090/_fake                          what it saw, and all actions and knobs
-  curl http://127.0.0.1:7090/_fake/calls                    the calls that it saw
+  curl -X POST http://127.0.0.1:7090/_fake/expire             every token is past its expiry
+  curl -X POST 'http://127.0.0.1:7090/_fake/slow?ms=3000'     replies come late
+  curl -X POST http://127.0.0.1:7090/_fake/reset              all is well again
+  curl http://127.0.0.1:7090/_fake                            what it saw, and all actions and knobs
+  curl http://127.0.0.1:7090/_fake/calls                      the calls that it saw
 
 Exit codes: 0 ended by a signal, 1 failed, 64 wrong usage.";
 
