@@ -1,16 +1,13 @@
 //! The main job on one screen: a fake WeChat, the sidecar, and calls like an app's while tokens expire.
 
-#[path = "../tests/support/wechat/mod.rs"]
-mod wechat;
-
 use std::{error::Error, future::pending, net::SocketAddr, process::ExitCode};
 
 use futures_util::future::join_all;
 use tokio::{net::TcpListener, time::Duration};
-use wechat::{APPID, SECRET, Setup, Wechat};
 use wechat_sidecar::{
     app::App,
     config::{Config, Sources, keys::Id},
+    fake::{APPID, SECRET, Setup, Wechat},
     net::tls::TrustFiles,
 };
 
@@ -89,9 +86,8 @@ impl Demo {
             trust: TrustFiles::default(),
         })?;
         let app = App::bind(config, None).await?;
-        let (listener, _) = app.listeners().next().ok_or("it listens nowhere")?;
-        let listening = listener.address();
-        let (sidecar, admin) = (format!("http://{listening}"), app.admin()?);
+        let (listening, _) = app.listeners().next().ok_or("it listens nowhere")?;
+        let (sidecar, admin) = (format!("http://{}", listening.address()), app.admin()?);
         tokio::spawn(app.run(pending()));
 
         let url = wechat.url();

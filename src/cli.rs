@@ -9,6 +9,8 @@ pub mod ca;
 pub mod call;
 pub mod check;
 pub mod explain;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod flag;
 mod hidden;
 mod k8s_args;
@@ -78,6 +80,11 @@ pub fn run(invocation: Invocation, mut process: Process) -> Result<ExitCode, Con
         Operation::Shutdown => process.block_on(probe::shutdown(admin_port(flags)?)),
         Operation::Ca(output) => ca::ca(output, &Sources::of_process_lossy(flags))?,
         Operation::Explain(options) => explain::explain(&options),
+        #[cfg(feature = "fake")]
+        Operation::Fake(options) => match process.signals() {
+            Ok(signals) => process.block_on(fake::serve(*options, signals))?,
+            Err(error) => no_signals(&error),
+        },
         Operation::Completions(shell) => manual::completions(args::shown(), shell),
         Operation::Man(pages) => manual::man(args::shown(), &pages),
         Operation::Inject(options) => offline::inject(&options),

@@ -70,5 +70,9 @@ pub mod config;
 
 pub mod app;
 
+// A WeChat for tests.
+#[cfg(feature = "fake")]
+pub mod fake;
+
 // The command line.
 pub mod cli;

@@ -12,7 +12,7 @@ mod tokens;
 use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
-use support::{Sidecar, Wechat, sidecar, wechat::Call};
+use support::{Sidecar, Wechat, sidecar, wechat::RecordedCall};
 use tokio::time::sleep;
 
 // The accounts of these tests, with their secrets.
@@ -85,9 +85,9 @@ async fn has_token(sidecar: &Sidecar, appid: &str) {
 }
 
 /// The account of the token that each call was sent with.
-fn whose(wechat: &Wechat, calls: &[Call]) -> Vec<&'static str> {
+fn whose(wechat: &Wechat, calls: &[RecordedCall]) -> Vec<&'static str> {
     let known = [ONE.0, TWO.0, THREE.0].map(|appid| (appid, wechat.token_of(appid)));
-    let of = |call: &Call| {
+    let of = |call: &RecordedCall| {
         let its = |(_, token): &&(&str, String)| call.token.as_ref() == Some(token);
         known.iter().find(its).map_or("nobody", |(appid, _)| appid)
     };

@@ -17,12 +17,8 @@ use std::{
 use wechat_sidecar::{
     COMMIT, VERSION,
     config::keys::{Key, ValueKind, keys},
+    fake::{APPID, SECRET, Wechat},
 };
-
-#[path = "support/wechat/mod.rs"]
-mod wechat;
-
-use wechat::{APPID, SECRET, Wechat};
 
 /// The result of a run.
 #[derive(Debug)]

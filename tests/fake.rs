@@ -5,10 +5,10 @@
 mod calls;
 #[path = "fake/quotas.rs"]
 mod quotas;
+#[path = "fake/steering.rs"]
+mod steering;
 #[path = "fake/tokens.rs"]
 mod tokens;
-#[path = "support/wechat/mod.rs"]
-mod wechat;
 #[path = "fake/wire.rs"]
 mod wire;
 
@@ -19,7 +19,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use wechat::{APPID, SECRET, Wechat};
+use wechat_sidecar::fake::{self as wechat, APPID, SECRET, Wechat};
 
 /// A parsed reply.
 #[derive(Debug)]

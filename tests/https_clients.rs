@@ -408,7 +408,7 @@ fn all_have_sent(wechat: &Wechat) -> bool {
     let calls = wechat.calls();
     let agents = ["node", "Java", "Go-http-client"];
     agents.iter().all(|agent| {
-        let its = |call: &&support::wechat::Call| {
+        let its = |call: &&support::wechat::RecordedCall| {
             call.header("user-agent")
                 .is_some_and(|name| name.contains(agent))
         };

@@ -25,11 +25,6 @@ fn existing(path: PathBuf, remedy: &str) -> PathBuf {
 #[ignore = "needs Linux, root that may make network namespaces, iproute2, Python with wechatpy, and what the apps of https_clients need"]
 async fn an_injected_pod_starts_serves_and_ends_as_kubernetes_has_it() {
     let sidecar = Path::new(env!("CARGO_BIN_EXE_wechat-sidecar"));
-    let examples = sidecar.with_file_name("examples");
-    let fake = existing(
-        examples.join("fake_wechat"),
-        "cargo build --example fake_wechat",
-    );
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     let target = target.expect("a target folder");
     let python = existing(target.join("sdk/venv/bin/python"), "tests/run");
@@ -38,7 +33,6 @@ async fn an_injected_pod_starts_serves_and_ends_as_kubernetes_has_it() {
     script
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pod/run_pod.py"))
         .args([Path::new("--sidecar"), sidecar])
-        .args([Path::new("--fake"), &fake])
         .args([Path::new("--python"), &python])
         .stdin(Stdio::null())
         .kill_on_drop(true);

@@ -16,7 +16,7 @@ use serde_json::Value;
 use support::{
     APPID, PATIENCE, Redis, Reply, Sidecar, Wechat,
     sidecar::{command, written},
-    wechat::{Quotas, Setup},
+    wechat::{Setup, TokenQuotas},
 };
 use tokio::{
     task::JoinSet,
@@ -35,10 +35,10 @@ async fn wechat(forced_a_day: u32) -> Wechat {
     Wechat::with(Setup {
         refusal_chance: 0.0,
         lifetime: Duration::from_secs(40),
-        quotas: Quotas {
+        quotas: TokenQuotas {
             forced_apart: Duration::from_secs(4),
             forced_a_day,
-            ..Quotas::default()
+            ..TokenQuotas::default()
         },
         ..Setup::default()
     })

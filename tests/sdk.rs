@@ -11,7 +11,7 @@ use support::{
     APPID, Sidecar, Wechat,
     sdk::{check_app, finished, installed, while_tokens_end},
     sidecar::{command, written},
-    wechat::{CORPID, Call, SECRET},
+    wechat::{CORPID, RecordedCall, SECRET},
 };
 use tokio::process::Command;
 
@@ -157,7 +157,7 @@ async fn two_apps_of_one_corp_work_on_wechatpy_while_wecom_ends_their_tokens() {
         calls.len(),
         tokens.len()
     );
-    let its = |call: &Call| {
+    let its = |call: &RecordedCall| {
         call.token
             .as_ref()
             .is_some_and(|token| tokens.contains(token))
@@ -236,7 +236,7 @@ async fn two_clients(endpoint: &str, cached: Option<&str>) {
     for (appid, secret) in accounts {
         // The call itself says which account it was for.
         let token = wechat.token_of(appid);
-        let of = |call: &&Call| {
+        let of = |call: &&RecordedCall| {
             String::from_utf8_lossy(&call.body).contains(appid)
                 || call.target.contains(&format!("code-{appid}"))
         };

@@ -68,7 +68,7 @@ class Scene:
 
     async def start_fake(self):
         listen = f"127.0.0.1:{self.wechat}"
-        self.fake = self.start("wechat", [FAKE, "--listen", listen, "--calm", *self.fake_flags])
+        self.fake = self.start("wechat", [FAKE, "fake", "--listen", listen, *self.fake_flags])
         await self.until_listening(self.wechat, self.fake)
 
     def arguments(self):

@@ -35,8 +35,8 @@ class Fake:
     def __init__(self):
         self.tls = self.plain = free_port()
         folder = RUN / "fake"
-        command = [os.environ["FAKE_WECHAT"], "--listen", f"127.0.0.1:{self.tls}", "--calm", "--tls", folder]
-        self.program = Program("fake_wechat", command)
+        command = [os.environ["FAKE_WECHAT"], "fake", "--listen", f"127.0.0.1:{self.tls}", "--tls", folder]
+        self.program = Program("fake", command)
         self.ca = folder / "ca.pem"
         written = lambda: self.ca.exists() and self.ca.read_text().endswith("-----\n")
         wait_until(lambda: listens(self.tls) and written(), "the fake listens", self.program)

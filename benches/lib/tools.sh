@@ -6,6 +6,8 @@ target=${CARGO_TARGET_DIR:-$root/target}
 bench=$target/bench
 mkdir -p "$bench"
 export BENCH_DIR=$bench SIDECAR=${SIDECAR:-$target/release/wechat-sidecar}
+# The binary whose `fake` is WeChat.
+export FAKE_WECHAT=${FAKE_WECHAT:-$SIDECAR}
 ENVOY_VERSION=1.40.0
 OHA_VERSION=1.16.0
 
@@ -35,13 +37,6 @@ debian() {
 sidecar() {
     [[ $SIDECAR == "$target/release/wechat-sidecar" ]] || return 0
     CARGO_TARGET_DIR=$target "$root/pgo/build" --quiet
-}
-
-# FAKE_WECHAT names another binary, likewise.
-fake_wechat() {
-    [[ ${FAKE_WECHAT:-} ]] && return 0
-    (cd "$root" && CARGO_TARGET_DIR=$target cargo build --quiet --release --locked --example fake_wechat)
-    export FAKE_WECHAT=$target/release/examples/fake_wechat
 }
 
 envoy() {

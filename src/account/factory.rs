@@ -23,8 +23,8 @@ use crate::{
             revocation::ForcedRefreshes,
             shared::Shared,
             token_server::TokenServer,
-            wechat::{TokenApi, Wechat},
-            wecom::Wecom,
+            wechat::{TokenApi, WechatSource},
+            wecom::WecomSource,
         },
         ticket::{Corps, TicketClient, Tickets},
     },
@@ -141,13 +141,13 @@ impl Options {
             (SourceOptions::Wechat, Api::Wechat) => {
                 let secret = secret.ok_or(AccountError::NoAppSecret)?;
                 let api = self.token_api;
-                Ok(AccountSource::Wechat(Wechat::new(
+                Ok(AccountSource::Wechat(WechatSource::new(
                     client, connector, api, appid, secret,
                 )))
             }
             (SourceOptions::Wechat, Api::Wecom) => {
                 let secret = secret.ok_or(AccountError::NoCorpSecret)?;
-                Ok(AccountSource::Wecom(Wecom::new(
+                Ok(AccountSource::Wecom(WecomSource::new(
                     client, connector, appid, secret,
                 )))
             }

@@ -116,6 +116,8 @@ fn operation(name: &str, matches: &ArgMatches) -> Result<Operation, UsageError> 
         "shutdown" => Operation::Shutdown,
         "ca" => Operation::Ca(ca::output(matches)?),
         "explain" => Operation::Explain(explain::options(matches)?),
+        #[cfg(feature = "fake")]
+        "fake" => Operation::Fake(Box::new(super::fake::options(matches)?)),
         "completions" => Operation::Completions(manual::shell(matches)?),
         "man" => Operation::Man(manual::pages(matches, &shown())?),
         "inject" | "webhook" | "webhook-certs" => k8s_args::operation(name, matches)?,
@@ -174,13 +176,16 @@ pub(super) fn shown() -> Command {
 
 fn assembled(with_hidden: bool) -> Command {
     let of_sidecars = sidecars().map(|(command, own)| command.args(flags_of(own, with_hidden)));
-    Command::new("wechat-sidecar")
+    let whole = Command::new("wechat-sidecar")
         .version(format!("{} (commit {})", crate::VERSION, crate::COMMIT))
         .about("A reverse proxy beside your app that appends WeChat's access_token, renews it, and heals an expiry")
         .after_help(AFTERWORD)
         .args(keys::keys().iter().map(flag))
         .subcommands(of_sidecars)
-        .subcommand(explain::command())
+        .subcommand(explain::command());
+    #[cfg(feature = "fake")]
+    let whole = whole.subcommand(super::fake::command());
+    whole
         .subcommands(k8s_args::subcommands())
         .subcommands(manual::subcommands())
 }

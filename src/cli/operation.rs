@@ -41,6 +41,9 @@ pub enum Operation {
     Ca(CaOutput),
     /// Say what error codes mean.
     Explain(explain::Options),
+    /// Be a fake WeChat.
+    #[cfg(feature = "fake")]
+    Fake(Box<super::fake::FakeOptions>),
     /// Print the completions of a shell.
     Completions(manual::CompletedShell),
     /// Make man pages.

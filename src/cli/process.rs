@@ -89,7 +89,7 @@ mod tests {
         let commands = args::command();
         for command in commands.get_subcommands() {
             let name = command.get_name();
-            let serves = matches!(name, "serve" | "webhook");
+            let serves = matches!(name, "serve" | "webhook" | "fake");
             assert_eq!(NO_SERVER.contains(&name), !serves, "{name}");
         }
     }

@@ -30,8 +30,8 @@ use revocation::{NotRevocable, RevocationMethod};
 use shared::Shared;
 use store::{ForeignValue, StoreError};
 use token_server::TokenServer;
-use wechat::Wechat;
-use wecom::Wecom;
+use wechat::WechatSource;
+use wecom::WecomSource;
 
 /// A source of tokens: WeChat itself, or a place that something else keeps fresh.
 pub trait TokenSource: Send + Sync + 'static {
@@ -96,17 +96,17 @@ pub struct FetchedToken {
 #[derive(Debug)]
 pub enum AccountSource {
     /// From WeChat itself.
-    Wechat(Wechat),
+    Wechat(WechatSource),
     /// From WeCom itself.
-    Wecom(Wecom),
+    Wecom(WecomSource),
     /// From a file that something else keeps fresh.
     File(TokenFile),
     /// From a server of the operator's own.
     Http(TokenServer),
     /// From WeChat, shared with other replicas.
-    SharedWechat(Shared<Wechat, TokenSlot>),
+    SharedWechat(Shared<WechatSource, TokenSlot>),
     /// From WeCom, shared with other replicas.
-    SharedWecom(Shared<Wecom, TokenSlot>),
+    SharedWecom(Shared<WecomSource, TokenSlot>),
 }
 
 /// Evaluates the same expression for every source.

@@ -5,7 +5,7 @@ use tokio::time::advance;
 
 use super::{
     Reply, call, get, post, raw, request, seconds, stable, token,
-    wechat::{APPID, CORPID, Place, Refusal, SECRET, Setup, Wechat, picture},
+    wechat::{APPID, CORPID, Place, RefusalForm, SECRET, Setup, Wechat, picture},
 };
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn refusals_on_request_hit_as_many_calls_as_configured_and_have_the_config
     }
     wechat.change(|knobs| {
         knobs.refuse_always = vec!["/cgi-bin/user/get".to_owned()];
-        knobs.refusal = Refusal {
+        knobs.refusal = RefusalForm {
             code: Some(42001),
             as_string: true,
             place: Place::Last,
@@ -84,7 +84,7 @@ async fn refusals_on_request_hit_as_many_calls_as_configured_and_have_the_config
     );
     assert!(reply.body.ends_with(b",\"errcode\":\"42001\"}"));
     let device = format!("/device/getqrcode?access_token={}", "x".repeat(150));
-    wechat.change(|knobs| knobs.refusal = Refusal::default());
+    wechat.change(|knobs| knobs.refusal = RefusalForm::default());
     let reply = get(&wechat, &device).await.json();
     assert_eq!(reply["base_resp"]["errcode"], 40001);
 }
@@ -249,4 +249,32 @@ async fn the_control_calls_give_an_errcode_a_page_another_secret_and_an_ip_that_
         assert_eq!(post(&wecom, "/_fake/change", &knobs).await.status, 200);
         assert_eq!(call(&wecom, &token).await, errcode);
     }
+}
+
+#[tokio::test]
+async fn material_and_samples_have_the_shapes_that_sdks_read() {
+    let wechat = Wechat::calm().await;
+    let good = wechat.token();
+    let headers = "Content-Type: multipart/form-data; boundary=B\r\n";
+    let body = "--B\r\nContent-Disposition: form-data; name=\"media\"; filename=\"a.jpg\"\r\nContent-Type: image/jpeg\r\n\r\nBYTES\r\n--B--\r\n";
+    let upload = async |path: &str| {
+        let target = format!("{path}?access_token={good}&type=image");
+        let request = request("POST", &target, headers, body.as_bytes());
+        Reply::parse(&raw(&wechat, &request).await).json()
+    };
+    let added = upload("/cgi-bin/material/add_material").await;
+    let target = format!("/cgi-bin/material/get_material?access_token={good}");
+    let wanted = json!({ "media_id": added["media_id"] });
+    assert_eq!(post(&wechat, &target, &wanted).await.body, b"BYTES");
+    assert!(upload("/cgi-bin/media/uploadimg").await["url"].is_string());
+    let target = format!("/cgi-bin/media/uploadimg?access_token={good}");
+    assert_eq!(post(&wechat, &target, &wanted).await.errcode(), 41005);
+
+    let target = format!("/cgi-bin/user/info/batchget?access_token={good}");
+    let wanted = json!({ "user_list": [{ "openid": "a" }, { "openid": "b" }] });
+    let followers = post(&wechat, &target, &wanted).await.json();
+    assert_eq!(followers["user_info_list"][1]["openid"], "b");
+    assert_eq!(post(&wechat, &target, &json!({})).await.errcode(), 40003);
+    let menu = get(&wechat, &format!("/cgi-bin/menu/get?access_token={good}")).await;
+    assert!(menu.json()["menu"]["button"].is_array());
 }

@@ -4,7 +4,7 @@ use tokio::time::advance;
 
 use super::{
     Reply, call, classic, get, raw, request, seconds, stable, token,
-    wechat::{APPID, Quotas, SECRET, Setup, Wechat},
+    wechat::{APPID, SECRET, Setup, TokenQuotas, Wechat},
 };
 
 #[tokio::test(start_paused = true)]
@@ -89,11 +89,11 @@ async fn the_two_token_apis_do_not_kick_each_other() {
 async fn quotas_end_and_come_back() {
     let wechat = Wechat::with(Setup {
         refusal_chance: 0.0,
-        quotas: Quotas {
+        quotas: TokenQuotas {
             classic_a_day: 2,
             stable_a_minute: 3,
             stable_a_day: 5,
-            ..Quotas::default()
+            ..TokenQuotas::default()
         },
         ..Setup::default()
     })
@@ -111,7 +111,7 @@ async fn quotas_end_and_come_back() {
     advance(seconds(24 * 60 * 60)).await;
     assert_eq!(stable(&wechat, false).await.errcode(), 0);
     assert_eq!(classic(&wechat).await.errcode(), 0);
-    let quotas = Quotas::default();
+    let quotas = TokenQuotas::default();
     assert_eq!(
         (quotas.classic_a_day, quotas.stable_a_minute),
         (2_000, 10_000)

@@ -66,9 +66,9 @@ def after(log, words):
 
 def serve(programs, paths):
     """A sidecar in front of a fake WeChat, and a Prometheus that scrapes it. Returns the addresses of the last two."""
-    fake = programs.start("fake", paths.fake, "--calm", "--listen", "127.0.0.1:0")
+    fake = programs.start("fake", paths.binary, "fake", "--listen", "127.0.0.1:0")
     upstream = "http://" + after(fake, "http://")
-    secrets = {name: after(fake, f"{name}=") for name in ("WECHAT_APPID", "WECHAT_SECRET")}
+    secrets = {"WECHAT_APPID": after(fake, "AppID "), "WECHAT_SECRET": after(fake, "secret ")}
     sidecar = programs.start(
         "sidecar", paths.binary, "--upstream", upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
         "--log-format", "json", **secrets,
@@ -132,7 +132,7 @@ def check(report, paths):
 
 def main():
     parser = argparse.ArgumentParser()
-    for tool in ("binary", "fake", "prometheus"):
+    for tool in ("binary", "prometheus"):
         parser.add_argument(f"--{tool}", type=pathlib.Path, required=True)
     paths = parser.parse_args()
     report = Report()

@@ -85,5 +85,5 @@ k8s_check_golden() {
 # The dashboard and the alerts, asked of a real Prometheus that scrapes the program below $1, the folder of a build.
 k8s_check_prometheus() {
     "$sdk/k8s-venv/bin/python" -B tests/k8s/check_prometheus.py --prometheus "$sdk/prometheus/prometheus" \
-        --binary "$1/wechat-sidecar" --fake "$1/examples/fake_wechat"
+        --binary "$1/wechat-sidecar"
 }

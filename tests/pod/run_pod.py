@@ -1,6 +1,6 @@
 """Injected pods run as a kubelet runs them, while tokens end, WeChat is away, and everything is told to stop.
 
-    python3 tests/pod/run_pod.py --sidecar PATH --fake PATH --python VENV_PYTHON [scenario…]
+    python3 tests/pod/run_pod.py --sidecar PATH --python VENV_PYTHON [scenario…]
     python3 tests/pod/run_pod.py --check     says why this machine cannot run pods, if it cannot
 
 needs root, for network namespaces, and iproute2; where it cannot have them, it says so and exits with 77. VENV_PYTHON
@@ -26,7 +26,7 @@ from world import Tools, World
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("sidecar", "fake", "python"):
+    for name in ("sidecar", "python"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--check", action="store_true", help="whether this machine can run pods")
     parser.add_argument("scenario", nargs="*", help="one of: " + ", ".join(scenarios.ALL))
@@ -34,8 +34,8 @@ def arguments():
     unknown = set(given.scenario) - set(scenarios.ALL)
     if unknown:
         parser.error(f"no such scenario: {', '.join(unknown)}")
-    if not given.check and not (given.sidecar and given.fake and given.python):
-        parser.error("--sidecar, --fake and --python are needed")
+    if not given.check and not (given.sidecar and given.python):
+        parser.error("--sidecar and --python are needed")
     return given
 
 
@@ -84,7 +84,7 @@ def main():
         sys.exit(77)
     if given.check:
         return
-    tools = Tools(*(os.path.abspath(path) for path in (given.sidecar, given.fake, given.python)))
+    tools = Tools(*(os.path.abspath(path) for path in (given.sidecar, given.python)))
     names = given.scenario or list(scenarios.ALL)
     passed = 0
     # They mostly wait, so that two cores carry several.

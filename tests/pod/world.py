@@ -27,7 +27,6 @@ class Tools:
     """The programs under test."""
 
     sidecar: str
-    fake: str
     python: str
 
     @property
@@ -98,7 +97,7 @@ class World:
         tls = f"{self.folder}/tls"
         os.makedirs(tls)
         nothing = {"root": None, "uid": 0, "gid": 0, "groups": [], "addCaps": [], "dropCaps": [], "env": {}}
-        command = [tools.fake, "--listen", f"{WECHAT_IP}:443", "--calm", "--tls", tls]
+        command = [tools.sidecar, "fake", "--listen", f"{WECHAT_IP}:443", "--unsafe-listen", "--tls", tls]
         spec = nothing | {"network": self.network.wechat, "noNewPrivileges": True, "delay": 0, "command": command}
         self.fake = Process(spec, self.folder, "fake", f"{self.folder}/fake.log")
         self.ca = f"{tls}/ca.pem"

@@ -8,9 +8,11 @@ pub mod scripted;
 pub mod sdk;
 pub mod sidecar;
 pub mod signal;
-pub mod wechat;
 
 use std::time::Duration;
+
+#[allow(unused_imports)]
+pub use wechat_sidecar::fake as wechat;
 
 #[allow(unused_imports)]
 pub use self::{

@@ -11,7 +11,7 @@ use tokio::{process::Command, time::timeout};
 
 use super::{
     Sidecar, Wechat,
-    wechat::{Call, SECRET},
+    wechat::{RecordedCall, SECRET},
 };
 
 /// This is longer than an app takes on a busy machine.
@@ -50,8 +50,8 @@ pub async fn while_tokens_end<T>(wechat: &Wechat, work: impl Future<Output = T>)
 async fn end_tokens(wechat: &Wechat) -> Infallible {
     let mut seen = 0;
     for round in 0_u32.. {
-        let accepted = |calls: &[Call]| calls.last().is_some_and(|call| !call.refused);
-        let due = |calls: &[Call]| calls.len() >= seen + 3 && accepted(calls);
+        let accepted = |calls: &[RecordedCall]| calls.last().is_some_and(|call| !call.refused);
+        let due = |calls: &[RecordedCall]| calls.len() >= seen + 3 && accepted(calls);
         wechat.wait_until(|wechat| due(&wechat.calls())).await;
         seen = wechat.calls().len();
         if round.is_multiple_of(2) {

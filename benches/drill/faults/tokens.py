@@ -30,7 +30,7 @@ async def reset_secret(scene):
 async def classic(scene):
     """The classic token, of which a replaced one ends at once."""
     scene.flags += ["--token-api", "classic"]
-    scene.fake_flags += ["--overlap", "0"]
+    scene.fake_flags += ["--overlap", "0s"]
 
 
 async def few_fetches(scene):

@@ -32,14 +32,14 @@ pub enum TokenApi {
 
 /// Fetches the tokens of one account from WeChat.
 #[derive(Debug)]
-pub struct Wechat {
+pub struct WechatSource {
     client: TokenClient,
     token_api: TokenApi,
     appid: String,
     forced: Box<ForcedRefreshes>,
 }
 
-impl Wechat {
+impl WechatSource {
     /// Fetches the tokens of `appid` over the upstream of `connector`.
     pub fn new(
         client: Client,
@@ -68,7 +68,7 @@ impl Wechat {
     }
 }
 
-impl TokenSource for Wechat {
+impl TokenSource for WechatSource {
     async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
         let force = request.cause == Cause::Revoke && self.token_api == TokenApi::Stable;
         if force {

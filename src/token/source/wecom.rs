@@ -17,12 +17,12 @@ use crate::{
 
 /// Fetches the tokens of one account from WeCom.
 #[derive(Debug)]
-pub struct Wecom {
+pub struct WecomSource {
     client: TokenClient,
     corpid: String,
 }
 
-impl Wecom {
+impl WecomSource {
     /// Fetches the tokens of `secret` in the corp `corpid` over the upstream of `connector`.
     pub fn new(
         client: Client,
@@ -39,7 +39,7 @@ impl Wecom {
     }
 }
 
-impl TokenSource for Wecom {
+impl TokenSource for WecomSource {
     async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
         let token = self.client.send(|client, origin, secret| {
             client.get(format!(

@@ -3,18 +3,18 @@
 use fastrand::Rng;
 use tokio::time::{Duration, Instant};
 
-use super::quota::{DAY, MINUTE, Quota, Quotas};
+use super::quota::{DAY, MINUTE, Quota, TokenQuotas};
 
 /// The two token APIs, which do not affect each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenApi {
+pub(super) enum TokenKind {
     Classic,
     Stable,
 }
 
 /// The result of checking the token of an API call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum TokenVerdict {
     /// It is valid, for the account with this index.
     Good(usize),
     /// 40014
@@ -27,15 +27,15 @@ pub enum Verdict {
 
 /// An issued token.
 #[derive(Clone, Debug)]
-pub struct Grant {
-    pub token: String,
-    pub expires_in: u64,
+pub(super) struct Grant {
+    pub(super) token: String,
+    pub(super) expires_in: u64,
 }
 
 #[derive(Debug)]
-struct Token {
+struct IssuedToken {
     text: String,
-    api: TokenApi,
+    api: TokenKind,
     expires: Instant,
     /// When it stops working: before `expires` if it was replaced or revoked, and later if the overlap ends later.
     works_until: Instant,
@@ -43,11 +43,11 @@ struct Token {
 }
 
 #[derive(Debug)]
-struct Account {
+struct FakeAccount {
     appid: String,
     secret: String,
     /// Every token that was issued to it, the newest last.
-    tokens: Vec<Token>,
+    tokens: Vec<IssuedToken>,
     forced_at: Option<Instant>,
     classic_a_day: Quota,
     stable_a_minute: Quota,
@@ -57,21 +57,26 @@ struct Account {
 
 /// All accounts and their tokens.
 #[derive(Debug)]
-pub struct Tokens {
-    accounts: Vec<Account>,
+pub(super) struct Tokens {
+    accounts: Vec<FakeAccount>,
     lifetime: Duration,
     /// How long a replaced token still works.
     overlap: Duration,
     /// In this last part of its lifetime, the next request renews a stable token.
     renewal: Duration,
-    quotas: Quotas,
+    quotas: TokenQuotas,
     issued: Vec<String>,
     rng: Rng,
 }
 
 impl Tokens {
     /// Overlap and renewal take at most a quarter of the lifetime, so that short lifetimes can be tested.
-    pub fn new(lifetime: Duration, overlap: Duration, quotas: Quotas, rng: Rng) -> Self {
+    pub(super) fn new(
+        lifetime: Duration,
+        overlap: Duration,
+        quotas: TokenQuotas,
+        rng: Rng,
+    ) -> Self {
         Self {
             accounts: Vec::new(),
             lifetime,
@@ -84,12 +89,12 @@ impl Tokens {
     }
 
     /// Adds an account, or changes the secret of a known one.
-    pub fn set_secret(&mut self, appid: &str, secret: &str) {
+    pub(super) fn set_secret(&mut self, appid: &str, secret: &str) {
         if let Some(known) = self.accounts.iter_mut().find(|a| a.appid == appid) {
             secret.clone_into(&mut known.secret);
             return;
         }
-        self.accounts.push(Account {
+        self.accounts.push(FakeAccount {
             appid: appid.to_owned(),
             secret: secret.to_owned(),
             tokens: Vec::new(),
@@ -101,8 +106,13 @@ impl Tokens {
         });
     }
 
+    /// The secrets of all accounts.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &String> {
+        self.accounts.iter().map(|account| &account.secret)
+    }
+
     /// The account with this appid and secret, or the errcode of the error.
-    pub fn identify(&self, appid: Option<&str>, secret: Option<&str>) -> Result<usize, i64> {
+    pub(super) fn identify(&self, appid: Option<&str>, secret: Option<&str>) -> Result<usize, i64> {
         let appid = appid.filter(|text| !text.is_empty()).ok_or(41002)?;
         let secret = secret.filter(|text| !text.is_empty()).ok_or(41004)?;
         let account = self.find(appid).ok_or(40013)?;
@@ -113,20 +123,25 @@ impl Tokens {
     }
 
     /// The index of the account with this appid.
-    pub fn find(&self, appid: &str) -> Option<usize> {
+    pub(super) fn find(&self, appid: &str) -> Option<usize> {
         self.accounts.iter().position(|a| a.appid == appid)
     }
 
     /// `GET /cgi-bin/token`: always a new token.
-    pub fn classic(&mut self, account: usize, now: Instant) -> Result<Grant, i64> {
+    pub(super) fn classic(&mut self, account: usize, now: Instant) -> Result<Grant, i64> {
         if !self.accounts[account].classic_a_day.take(now) {
             return Err(45009);
         }
-        Ok(self.mint(account, TokenApi::Classic, now))
+        Ok(self.mint(account, TokenKind::Classic, now))
     }
 
     /// `POST /cgi-bin/stable_token`: the current token, or a new one when it is due or forced.
-    pub fn stable(&mut self, account: usize, force: bool, now: Instant) -> Result<Grant, i64> {
+    pub(super) fn stable(
+        &mut self,
+        account: usize,
+        force: bool,
+        now: Instant,
+    ) -> Result<Grant, i64> {
         let apart = self.quotas.forced_apart;
         let asker = &mut self.accounts[account];
         if !asker.stable_a_minute.take(now) {
@@ -140,14 +155,14 @@ impl Tokens {
                 return Err(45009);
             }
             asker.forced_at = Some(now);
-            return Ok(self.mint(account, TokenApi::Stable, now));
+            return Ok(self.mint(account, TokenKind::Stable, now));
         }
         Ok(self.stable_now(account, now))
     }
 
     /// The current stable token, which is renewed if it is due. This counts against no quota.
-    pub fn stable_now(&mut self, account: usize, now: Instant) -> Grant {
-        if let Some(token) = self.accounts[account].current(TokenApi::Stable, now) {
+    pub(super) fn stable_now(&mut self, account: usize, now: Instant) -> Grant {
+        if let Some(token) = self.accounts[account].current(TokenKind::Stable, now) {
             let left = token.expires - now;
             if left >= self.renewal {
                 return Grant {
@@ -156,39 +171,39 @@ impl Tokens {
                 };
             }
         }
-        self.mint(account, TokenApi::Stable, now)
+        self.mint(account, TokenKind::Stable, now)
     }
 
     /// The stable token that works now, even if it is due for renewal. A new one is minted only if there is none.
-    pub fn peek(&mut self, account: usize, now: Instant) -> String {
-        match self.accounts[account].current(TokenApi::Stable, now) {
+    pub(super) fn peek(&mut self, account: usize, now: Instant) -> String {
+        match self.accounts[account].current(TokenKind::Stable, now) {
             Some(token) => token.text.clone(),
-            None => self.mint(account, TokenApi::Stable, now).token,
+            None => self.mint(account, TokenKind::Stable, now).token,
         }
     }
 
     /// Checks the token of an API call.
-    pub fn judge(&self, token: &str, now: Instant) -> Verdict {
+    pub(super) fn judge(&self, token: &str, now: Instant) -> TokenVerdict {
         if token.len() < 16 {
-            return Verdict::Malformed;
+            return TokenVerdict::Malformed;
         }
         for (index, account) in self.accounts.iter().enumerate() {
             // Begin with the newest token, because nearly every call has that one.
             if let Some(known) = account.tokens.iter().rev().find(|t| t.text == token) {
                 return if now < known.works_until {
-                    Verdict::Good(index)
+                    TokenVerdict::Good(index)
                 } else if now >= known.expires {
-                    Verdict::Expired
+                    TokenVerdict::Expired
                 } else {
-                    Verdict::NotLatest
+                    TokenVerdict::NotLatest
                 };
             }
         }
-        Verdict::NotLatest
+        TokenVerdict::NotLatest
     }
 
     /// Revokes every token, as after a reset of the secret.
-    pub fn rotate(&mut self, now: Instant) {
+    pub(super) fn rotate(&mut self, now: Instant) {
         for token in self.accounts.iter_mut().flat_map(|a| &mut a.tokens) {
             token.works_until = token.works_until.min(now);
             token.replaced = true;
@@ -196,7 +211,7 @@ impl Tokens {
     }
 
     /// Every token that still works expires now.
-    pub fn expire(&mut self, now: Instant) {
+    pub(super) fn expire(&mut self, now: Instant) {
         for token in self.accounts.iter_mut().flat_map(|a| &mut a.tokens) {
             if now < token.works_until {
                 (token.works_until, token.expires) = (now, now);
@@ -205,16 +220,16 @@ impl Tokens {
     }
 
     /// Every token that was issued.
-    pub fn issued(&self) -> &[String] {
+    pub(super) fn issued(&self) -> &[String] {
         &self.issued
     }
 
-    fn mint(&mut self, account: usize, api: TokenApi, now: Instant) -> Grant {
+    fn mint(&mut self, account: usize, api: TokenKind, now: Instant) -> Grant {
         let number = self.issued.len() + 1;
         let text = random_token(&mut self.rng, &format!("TOK{number}-"));
         let overlap = self.overlap;
         self.accounts[account].replace(api, overlap, now);
-        self.accounts[account].tokens.push(Token {
+        self.accounts[account].tokens.push(IssuedToken {
             text: text.clone(),
             api,
             expires: now + self.lifetime,
@@ -229,24 +244,24 @@ impl Tokens {
     }
 }
 
-impl Account {
-    fn current(&self, api: TokenApi, now: Instant) -> Option<&Token> {
+impl FakeAccount {
+    fn current(&self, api: TokenKind, now: Instant) -> Option<&IssuedToken> {
         let newest = self.tokens.iter().rev().find(|token| token.api == api)?;
         (!newest.replaced && now < newest.works_until).then_some(newest)
     }
 
     /// Makes room for a new token. The current one gets its overlap, and an older stable one ends at once, so that
     /// two forced refreshes revoke a leaked token.
-    fn replace(&mut self, api: TokenApi, overlap: Duration, now: Instant) {
+    fn replace(&mut self, api: TokenKind, overlap: Duration, now: Instant) {
         for token in self.tokens.iter_mut().filter(|token| token.api == api) {
             match (api, token.replaced) {
-                (TokenApi::Classic, false) => {
+                (TokenKind::Classic, false) => {
                     token.works_until = token.works_until.min(now + overlap);
                 }
-                (TokenApi::Stable, false) if now < token.works_until => {
+                (TokenKind::Stable, false) if now < token.works_until => {
                     token.works_until = now + overlap;
                 }
-                (TokenApi::Stable, true) => token.works_until = token.works_until.min(now),
+                (TokenKind::Stable, true) => token.works_until = token.works_until.min(now),
                 _ => {}
             }
             token.replaced = true;
@@ -255,7 +270,7 @@ impl Account {
 }
 
 /// A token that begins with `prefix`, with letters, digits, `_` and `-`, and a length as real ones have (136 to 512).
-pub fn random_token(rng: &mut Rng, prefix: &str) -> String {
+pub(super) fn random_token(rng: &mut Rng, prefix: &str) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
     let length = rng.usize(136..=512);
     let mut token = String::with_capacity(length);

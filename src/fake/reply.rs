@@ -4,25 +4,25 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 /// The content type of most replies. `encoding` is WeChat's own spelling.
-pub const JSON: &str = "application/json; encoding=utf-8";
+pub(super) const JSON: &str = "application/json; encoding=utf-8";
 /// The content type of all of /sns, and of errors if success would be a picture or a file.
-pub const TEXT: &str = "text/plain";
+pub(super) const TEXT: &str = "text/plain";
 /// What a gateway or a captive portal answers.
-pub const PAGE: &str = "<html><body><h1>Bad Gateway</h1></body></html>";
+pub(super) const PAGE: &str = "<html><body><h1>Bad Gateway</h1></body></html>";
 
 /// A status, headers and a body. The framing is added when it is sent.
 #[derive(Clone, Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Bytes,
+pub(super) struct WechatReply {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Bytes,
     /// The errcode in the body, if it has one.
-    pub errcode: Option<i64>,
+    pub(super) errcode: Option<i64>,
 }
 
-impl Reply {
+impl WechatReply {
     /// `value` as JSON of the usual content type.
-    pub fn json(value: &Value) -> Self {
+    pub(super) fn json(value: &Value) -> Self {
         let errcode = value["errcode"].as_i64();
         Self {
             errcode,
@@ -31,17 +31,17 @@ impl Reply {
     }
 
     /// An error: HTTP 200, errcode and errmsg.
-    pub fn error(errcode: i64) -> Self {
+    pub(super) fn error(errcode: i64) -> Self {
         Self::json(&json!({ "errcode": errcode, "errmsg": errmsg(errcode) }))
     }
 
     /// `{"errcode":0,"errmsg":"ok"}`
-    pub fn ok() -> Self {
+    pub(super) fn ok() -> Self {
         Self::json(&json!({ "errcode": 0, "errmsg": "ok" }))
     }
 
     /// HTTP 200 with this body.
-    pub fn bytes(content_type: &str, body: impl Into<Bytes>) -> Self {
+    pub(super) fn bytes(content_type: &str, body: impl Into<Bytes>) -> Self {
         Self {
             status: 200,
             headers: vec![("Content-Type".to_owned(), content_type.to_owned())],
@@ -51,7 +51,7 @@ impl Reply {
     }
 
     /// A bare status with an empty body.
-    pub fn status(status: u16) -> Self {
+    pub(super) fn status(status: u16) -> Self {
         Self {
             status,
             headers: Vec::new(),
@@ -61,26 +61,26 @@ impl Reply {
     }
 
     /// The same reply as `text/plain`.
-    pub fn into_text(mut self) -> Self {
+    pub(super) fn into_text(mut self) -> Self {
         self.set_content_type(TEXT);
         self
     }
 
     /// Sets another content type.
-    pub fn set_content_type(&mut self, content_type: &str) {
+    pub(super) fn set_content_type(&mut self, content_type: &str) {
         self.headers.retain(|(name, _)| name != "Content-Type");
         self.headers
             .push(("Content-Type".to_owned(), content_type.to_owned()));
     }
 
     /// Whether this says that the token was rejected.
-    pub fn is_refusal(&self) -> bool {
+    pub(super) fn is_refusal(&self) -> bool {
         matches!(self.errcode, Some(40001 | 40014 | 42001))
     }
 }
 
 /// WeChat's message for a code, with a new `rid:` for codes that have one.
-pub fn errmsg(errcode: i64) -> String {
+pub(super) fn errmsg(errcode: i64) -> String {
     let text = match errcode {
         -1 => "system error",
         40001 => {

@@ -10,24 +10,31 @@ use tokio::{
 
 use super::{
     behaviour::{Behaviour, HangUp},
-    reply::Reply,
+    reply::WechatReply,
 };
 
 /// How a reply is sent.
 #[derive(Clone, Debug, Default)]
-pub struct Delivery {
+pub(super) struct Delivery {
     /// The delay before the head.
-    pub delay: Duration,
-    pub fault: Fault,
-    pub chunked: bool,
-    pub split: bool,
-    pub interim_100: bool,
-    pub close: Close,
+    pub(super) delay: Duration,
+    pub(super) fault: DeliveryFault,
+    pub(super) chunked: bool,
+    pub(super) split: bool,
+    pub(super) interim_100: bool,
+    pub(super) close: Close,
+}
+
+/// A reply, and how it is delivered.
+#[derive(Debug)]
+pub(super) struct PlannedReply {
+    pub(super) reply: WechatReply,
+    pub(super) delivery: Delivery,
 }
 
 /// The fault, if any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fault {
+pub(super) enum DeliveryFault {
     #[default]
     None,
     /// The connection is closed without a reply.
@@ -44,7 +51,7 @@ pub enum Fault {
 
 /// What happens to the connection after a whole reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Close {
+pub(super) enum Close {
     #[default]
     KeepOpen,
     Announced,
@@ -53,19 +60,19 @@ pub enum Close {
 
 impl Delivery {
     /// The delivery that is configured for a call to this path.
-    pub fn of_api_call(behaviour: &mut Behaviour, path: &str) -> Self {
+    pub(super) fn of_api_call(behaviour: &mut Behaviour, path: &str) -> Self {
         let fault = if behaviour.hangs_up(HangUp::AfterRequest) {
-            Fault::NoReply
+            DeliveryFault::NoReply
         } else if behaviour.stall {
-            Fault::Stall
+            DeliveryFault::Stall
         } else if behaviour.hangs_up(HangUp::MidHead) {
-            Fault::MidHead
+            DeliveryFault::MidHead
         } else if behaviour.hangs_up(HangUp::MidBody) {
-            Fault::MidBody
+            DeliveryFault::MidBody
         } else if behaviour.stall_body {
-            Fault::StallBody
+            DeliveryFault::StallBody
         } else {
-            Fault::None
+            DeliveryFault::None
         };
         let close = if behaviour.connection_close {
             Close::Announced
@@ -85,14 +92,14 @@ impl Delivery {
     }
 
     /// Whether there is a reply at all.
-    pub fn replies(&self) -> bool {
-        !matches!(self.fault, Fault::NoReply | Fault::Stall)
+    pub(super) fn replies(&self) -> bool {
+        !matches!(self.fault, DeliveryFault::NoReply | DeliveryFault::Stall)
     }
 }
 
 /// What to do with the connection now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum AfterReply {
     /// Read the next request.
     Request,
     /// Keep it open, and send nothing more.
@@ -104,12 +111,12 @@ pub enum Next {
 }
 
 /// Sends `reply`, without its body for a HEAD request.
-pub async fn send(
+pub(super) async fn send(
     stream: &mut (impl AsyncWrite + Unpin),
-    reply: &Reply,
+    reply: &WechatReply,
     delivery: &Delivery,
     to_head: bool,
-) -> io::Result<Next> {
+) -> io::Result<AfterReply> {
     if delivery.interim_100 {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         stream.flush().await?;
@@ -128,21 +135,24 @@ pub async fn send(
     };
 
     let (bytes, next) = match delivery.fault {
-        Fault::NoReply => return Ok(Next::Break),
-        Fault::Stall => return Ok(Next::Silence),
-        Fault::MidHead => (head.as_bytes()[..head.len() / 2].to_vec(), Next::Break),
-        Fault::MidBody => (
-            [head.as_bytes(), &body[..body.len() / 2]].concat(),
-            Next::Break,
+        DeliveryFault::NoReply => return Ok(AfterReply::Break),
+        DeliveryFault::Stall => return Ok(AfterReply::Silence),
+        DeliveryFault::MidHead => (
+            head.as_bytes()[..head.len() / 2].to_vec(),
+            AfterReply::Break,
         ),
-        Fault::StallBody => (
+        DeliveryFault::MidBody => (
             [head.as_bytes(), &body[..body.len() / 2]].concat(),
-            Next::Silence,
+            AfterReply::Break,
         ),
-        Fault::None => {
+        DeliveryFault::StallBody => (
+            [head.as_bytes(), &body[..body.len() / 2]].concat(),
+            AfterReply::Silence,
+        ),
+        DeliveryFault::None => {
             let next = match delivery.close {
-                Close::KeepOpen => Next::Request,
-                Close::Announced | Close::Silently => Next::Close,
+                Close::KeepOpen => AfterReply::Request,
+                Close::Announced | Close::Silently => AfterReply::Close,
             };
             ([head.as_bytes(), &body].concat(), next)
         }
@@ -156,7 +166,7 @@ pub async fn send(
     Ok(next)
 }
 
-fn head_of(reply: &Reply, chunked: bool, close: Close) -> String {
+fn head_of(reply: &WechatReply, chunked: bool, close: Close) -> String {
     let connection = match close {
         Close::Announced => "close",
         Close::KeepOpen | Close::Silently => "keep-alive",

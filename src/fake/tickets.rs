@@ -8,13 +8,13 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     quota::{DAY, Quota},
-    reply::Reply,
+    reply::WechatReply,
     tokens::random_token,
 };
 
 /// All tickets, by account and type.
 #[derive(Debug, Default)]
-pub struct Tickets {
+pub(super) struct IssuedTickets {
     current: HashMap<(usize, String), (String, Instant)>,
     quotas: HashMap<usize, Quota>,
     issued: Vec<String>,
@@ -22,7 +22,7 @@ pub struct Tickets {
 
 /// The real and the claimed lifetime of tickets, and their quota.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct TicketRules {
     /// How long a ticket lives. A new token does not end it.
     pub life: Duration,
     /// The claimed lifetime in seconds, however old the ticket is.
@@ -31,7 +31,7 @@ pub struct Rules {
     pub a_day: u32,
 }
 
-impl Default for Rules {
+impl Default for TicketRules {
     fn default() -> Self {
         Self {
             life: Duration::from_secs(7200),
@@ -41,21 +41,21 @@ impl Default for Rules {
     }
 }
 
-impl Tickets {
+impl IssuedTickets {
     /// Returns the account's ticket of this type.
-    pub fn answer(
+    pub(super) fn answer(
         &mut self,
         of: (usize, String),
-        rules: Rules,
+        rules: TicketRules,
         now: Instant,
         rng: &mut Rng,
-    ) -> Reply {
+    ) -> WechatReply {
         let quota = self.quotas.entry(of.0);
         if !quota
             .or_insert_with(|| Quota::new(rules.a_day, DAY))
             .take(now)
         {
-            return Reply::error(45009);
+            return WechatReply::error(45009);
         }
         let known = self.current.get(&of);
         let ticket = match known.filter(|(_, since)| now - *since < rules.life) {
@@ -67,7 +67,7 @@ impl Tickets {
                 ticket
             }
         };
-        Reply::json(&json!({
+        WechatReply::json(&json!({
             "errcode": 0,
             "errmsg": "ok",
             "ticket": ticket,
@@ -76,7 +76,7 @@ impl Tickets {
     }
 
     /// Every ticket that was issued, in order.
-    pub fn issued(&self) -> &[String] {
+    pub(super) fn issued(&self) -> &[String] {
         &self.issued
     }
 }

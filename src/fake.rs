@@ -1,48 +1,76 @@
-//! A fake WeChat on a port of its own. It behaves like the real one, and worse on request.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
+//! A fake WeChat on a port of its own, for tests: it behaves like the real one, and worse on request.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! use wechat_sidecar::fake::Wechat;
+//!
+//! let wechat = Wechat::calm().await;
+//! // Point the app, or a sidecar, at `wechat.url()`, and see what arrives.
+//! wechat.expire();
+//! assert_eq!(wechat.calls().len(), 0);
+//! # }
+//! ```
+//!
+//! It keeps the rules of both token APIs, of quotas, tickets, uploads and WeCom. [`Wechat::change`] turns the knobs of
+//! [`Behaviour`], and so does `/_fake/…` for programs in other languages. It shares no code with what it tests, except
+//! the list of documented paths.
 
+mod actions;
 mod api;
 mod behaviour;
 mod call;
 mod chance;
 mod control;
 mod delivery;
+mod dispatch;
 mod head;
+mod knobs;
 mod listener;
+mod logins;
 mod media;
 mod quota;
 mod reply;
 mod rids;
+mod samples;
+mod script;
 mod setup;
+mod shared;
 mod sns;
 mod state;
 mod tickets;
 pub mod tls;
 mod token_api;
 mod tokens;
+mod transcript;
 mod wecom;
+mod wecom_api;
 mod wire;
 
 use std::{
     io,
     net::SocketAddr,
+    path::Path,
     sync::{Arc, MutexGuard, atomic::Ordering},
 };
 
 use fastrand::Rng;
+use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
-#[allow(unused_imports)]
 pub use self::{
     api::picture,
-    behaviour::{Behaviour, EarlyReply, HangUp, Place, Refusal},
-    call::{Call, TokenRequest},
-    quota::{CallQuota, Quotas},
+    behaviour::{Behaviour, EarlyReply, HangUp, Place, RefusalForm},
+    call::{RecordedCall, RecordedTokenRequest},
+    knobs::SteerError,
+    quota::{CallQuota, TokenQuotas},
     setup::Setup,
-    tickets::Rules,
-    wecom::Rules as WecomRules,
+    tickets::TicketRules,
+    wecom::WecomRules,
 };
-use self::{listener::Fake, state::State, tokens::Tokens, wecom::Wecom};
+use self::{
+    shared::Fake, state::WechatState, tokens::Tokens, transcript::Transcript, wecom::WecomTokens,
+};
 
 /// The account that the fake knows by default.
 pub const APPID: &str = "wx0123456789abcdef";
@@ -54,17 +82,17 @@ pub const CORPID: &str = "ww0123456789abcdef";
 
 /// A running fake. It ends, with all its connections, when its last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct Wechat(Arc<Running>);
+pub struct Wechat(Arc<RunningFake>);
 
 #[derive(Debug)]
-struct Running {
+struct RunningFake {
     addr: SocketAddr,
     ca_pem: Option<String>,
     fake: Arc<Fake>,
     accepting: JoinHandle<()>,
 }
 
-impl Drop for Running {
+impl Drop for RunningFake {
     fn drop(&mut self) {
         self.accepting.abort();
     }
@@ -99,7 +127,10 @@ impl Wechat {
         Self::with(Setup::wecom(secrets)).await
     }
 
-    /// A fake with this setup. Panics where [`Self::listen`] fails.
+    /// A fake with this setup.
+    ///
+    /// # Panics
+    /// If it cannot listen, see [`Self::listen`].
     pub async fn with(setup: Setup) -> Self {
         let listen = setup.listen;
         match Self::listen(setup).await {
@@ -114,7 +145,7 @@ impl Wechat {
         let mut tokens = Tokens::new(setup.lifetime, setup.overlap, setup.quotas, rng.fork());
         let wecom = setup.wecom.then(|| {
             let (accounts, early_end_chance) = (&setup.accounts, setup.refusal_chance);
-            Wecom::new(accounts, early_end_chance, setup.lifetime, rng.fork())
+            WecomTokens::new(accounts, early_end_chance, setup.lifetime, rng.fork())
         });
         for (appid, secret) in setup.accounts.iter().filter(|_| !setup.wecom) {
             tokens.set_secret(appid, secret);
@@ -123,11 +154,13 @@ impl Wechat {
             refusal_chance: setup.refusal_chance,
             ..Behaviour::default()
         };
-        let state = State {
+        let mut state = WechatState {
             wecom,
             prefix: setup.prefix.clone(),
-            ..State::new(behaviour, tokens, rng)
+            remember: setup.remember.max(1),
+            ..WechatState::new(behaviour, tokens, rng)
         };
+        state.initial = Some(state.knobs());
         let fake = Arc::new(Fake::new(state));
         let tls = setup
             .tls
@@ -137,7 +170,7 @@ impl Wechat {
         let listener = TcpListener::bind(setup.listen).await?;
         let addr = listener.local_addr()?;
         let accepting = tokio::spawn(listener::accept(listener, acceptor, fake.clone()));
-        Ok(Self(Arc::new(Running {
+        Ok(Self(Arc::new(RunningFake {
             addr,
             ca_pem,
             fake,
@@ -145,6 +178,7 @@ impl Wechat {
         })))
     }
 
+    /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.0.addr
     }
@@ -188,23 +222,48 @@ impl Wechat {
         });
     }
 
-    /// Adds an account, or changes the secret of a known one.
+    /// Adds an account, or changes the secret of a known one. A corp of WeCom gets one more secret.
     pub fn set_secret(&self, appid: &str, secret: &str) {
-        self.state().tokens.set_secret(appid, secret);
+        self.state().set_secret(appid, secret);
+    }
+
+    /// Sets all knobs back, ends the script, and forgets what was seen. Tokens stay.
+    pub fn reset(&self) {
+        self.state().reset();
+    }
+
+    /// Begins with a script: a JSON list of scenes, as `POST /_fake/script` takes it.
+    ///
+    /// # Errors
+    /// If it is none, and where a scene cannot be played.
+    pub fn play(&self, script: &Value) -> Result<(), SteerError> {
+        actions::begin(&mut self.state(), script)
+    }
+
+    /// From now on, writes each call to this file as a line of JSON, without secrets.
+    ///
+    /// # Errors
+    /// If there can be no such file.
+    pub fn record(&self, file: &Path) -> io::Result<()> {
+        self.state().transcript = Some(Transcript::create(file)?);
+        Ok(())
+    }
+
+    /// Why calls are not written any more, if that failed.
+    pub fn record_error(&self) -> Option<String> {
+        let state = self.state();
+        let failed = state.transcript.as_ref()?.failed.as_ref();
+        failed.map(io::Error::to_string)
     }
 
     /// Replaces all tokens, as if somebody else had fetched new ones. The old ones are refused at once.
     pub fn rotate(&self) {
-        let mut state = self.state();
-        state.tokens.rotate(Instant::now());
-        state.wecom.iter_mut().for_each(|w| w.end_tokens(40014));
+        self.state().rotate();
     }
 
     /// All tokens have expired: they are refused with 42001 until new ones are fetched.
     pub fn expire(&self) {
-        let mut state = self.state();
-        state.tokens.expire(Instant::now());
-        state.wecom.iter_mut().for_each(|w| w.end_tokens(42001));
+        self.state().expire();
     }
 
     /// The stable token of [`APPID`] that works now. A new one is minted only if there is none.
@@ -212,7 +271,10 @@ impl Wechat {
         self.token_of(APPID)
     }
 
-    /// The same for another account. Panics if the fake does not know it.
+    /// The same for another account.
+    ///
+    /// # Panics
+    /// If the fake does not know it.
     pub fn token_of(&self, appid: &str) -> String {
         let tokens = &mut self.state().tokens;
         match tokens.find(appid) {
@@ -223,7 +285,10 @@ impl Wechat {
 
     /// A user's own token, as `/sns/oauth2/access_token` returns it.
     pub fn user_token(&self) -> String {
-        let tokens = sns::user_tokens(&mut self.state(), "oUser".to_owned());
+        let tokens = {
+            let state = &mut *self.state();
+            state.logins.user_tokens("oUser".to_owned(), &mut state.rng)
+        };
         tokens["access_token"]
             .as_str()
             .unwrap_or_default()
@@ -239,17 +304,17 @@ impl Wechat {
     }
 
     /// Every API call that arrived whole, valid or not, in order.
-    pub fn calls(&self) -> Vec<Call> {
+    pub fn calls(&self) -> Vec<RecordedCall> {
         self.state().calls.clone()
     }
 
     /// Every request to the token endpoints, in order.
-    pub fn token_requests(&self) -> Vec<TokenRequest> {
+    pub fn token_requests(&self) -> Vec<RecordedTokenRequest> {
         self.state().token_requests.clone()
     }
 
     /// Requests whose body ended early.
-    pub fn cut_short(&self) -> Vec<Call> {
+    pub fn cut_short(&self) -> Vec<RecordedCall> {
         self.state().cut_short.clone()
     }
 
@@ -271,7 +336,7 @@ impl Wechat {
     /// Every account token that was issued.
     pub fn all_tokens(&self) -> Vec<String> {
         let state = self.state();
-        let wecom = state.wecom.iter().flat_map(Wecom::issued);
+        let wecom = state.wecom.iter().flat_map(WecomTokens::issued);
         state.tokens.issued().iter().chain(wecom).cloned().collect()
     }
 
@@ -323,7 +388,7 @@ impl Wechat {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WechatState> {
         self.0.fake.state()
     }
 }

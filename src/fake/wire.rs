@@ -10,12 +10,14 @@ use tokio::{
 };
 
 use super::{
+    actions,
     behaviour::{EarlyReply, HangUp},
-    delivery::{self, Close, Delivery, Next},
-    head::{self, Framing, Head},
-    listener::Fake,
-    reply::Reply,
-    state::{Answer, Kind},
+    delivery::{self, AfterReply, Close, Delivery, PlannedReply},
+    dispatch::{self, PathKind},
+    head::{self, BodyFraming, Head},
+    reply::WechatReply,
+    shared::Fake,
+    state::WechatState,
 };
 
 const HEAD_LIMIT: usize = 64 * 1024;
@@ -36,7 +38,7 @@ impl From<io::Error> for Trouble {
 }
 
 /// A connection, and bytes that were read from it too early.
-struct Connection<S> {
+struct HttpConnection<S> {
     stream: S,
     read: BytesMut,
     number: u64,
@@ -45,7 +47,7 @@ struct Connection<S> {
 
 /// Serves one connection until it ends.
 pub(super) async fn serve(fake: &Fake, stream: impl AsyncRead + AsyncWrite + Unpin, number: u64) {
-    let mut open = Connection {
+    let mut open = HttpConnection {
         stream,
         read: BytesMut::new(),
         number,
@@ -53,26 +55,39 @@ pub(super) async fn serve(fake: &Fake, stream: impl AsyncRead + AsyncWrite + Unp
     };
     loop {
         match open.serve_one(fake).await {
-            Ok(Next::Request) => {}
-            Ok(Next::Silence) => return open.until_closed().await,
-            Ok(Next::Close) => {
+            Ok(AfterReply::Request) => {}
+            Ok(AfterReply::Silence) => return open.until_closed().await,
+            Ok(AfterReply::Close) => {
                 // The client may have closed it already, which is fine.
                 let _ = open.stream.shutdown().await;
                 return;
             }
-            Ok(Next::Break) | Err(Trouble::Gone) => return,
+            Ok(AfterReply::Break) | Err(Trouble::Gone) => return,
             Err(Trouble::Malformed(bytes)) => return open.reject(fake, bytes).await,
         }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    async fn serve_one(&mut self, fake: &Fake) -> Result<Next, Trouble> {
+/// Plays the scenes that are due with this request.
+fn begin(state: &mut WechatState, head: &Head) -> (EarlyReply, PathKind) {
+    let kind = PathKind::of(state, &head.call.path());
+    if kind == PathKind::Api {
+        actions::advance(state, true);
+    }
+    (state.behaviour.early_reply, kind)
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> HttpConnection<S> {
+    async fn serve_one(&mut self, fake: &Fake) -> Result<AfterReply, Trouble> {
         if !self.first_byte(fake).await? {
-            return Ok(Next::Close);
+            return Ok(AfterReply::Close);
         }
-        if fake.state().behaviour.hangs_up(HangUp::BeforeReading) {
-            return Ok(Next::Break);
+        {
+            let mut state = fake.state();
+            actions::advance(&mut state, false);
+            if state.behaviour.hangs_up(HangUp::BeforeReading) {
+                return Ok(AfterReply::Break);
+            }
         }
         let raw = self.head().await?;
         let Some(mut head) = head::parse(raw.clone(), self.number) else {
@@ -80,9 +95,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         head.call.number = fake.next_request();
 
-        let early = fake.state().behaviour.early_reply;
-        let has_body = head.framing != Framing::Nothing;
-        if has_body && early != EarlyReply::Never && Kind::of(&head.call.path()) == Kind::Api {
+        let (early, kind) = begin(&mut fake.state(), &head);
+        let has_body = head.framing != BodyFraming::Nothing;
+        if has_body && early != EarlyReply::Never && kind == PathKind::Api {
             return self.answer_early(fake, head, early).await;
         }
         if has_body && head.expects_continue() {
@@ -141,11 +156,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    async fn body(&mut self, framing: Framing) -> Result<Bytes, Trouble> {
+    async fn body(&mut self, framing: BodyFraming) -> Result<Bytes, Trouble> {
         match framing {
-            Framing::Nothing => Ok(Bytes::new()),
-            Framing::Length(length) => self.take(length).await,
-            Framing::Chunked => self.chunks().await,
+            BodyFraming::Nothing => Ok(Bytes::new()),
+            BodyFraming::Length(length) => self.take(length).await,
+            BodyFraming::Chunked => self.chunks().await,
         }
     }
 
@@ -199,14 +214,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    async fn answer(&mut self, fake: &Fake, head: Head) -> Result<Next, Trouble> {
+    async fn answer(&mut self, fake: &Fake, head: Head) -> Result<AfterReply, Trouble> {
         let Head { mut call, last, .. } = head;
         let to_head = call.method == "HEAD";
         call.at = Instant::now();
-        let Answer {
+        let PlannedReply {
             reply,
             mut delivery,
-        } = fake.state().answer(call);
+        } = dispatch::answer(&mut fake.state(), call);
         fake.changed();
         if last && delivery.close == Close::KeepOpen {
             delivery.close = Close::Announced;
@@ -220,7 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         fake: &Fake,
         head: Head,
         early: EarlyReply,
-    ) -> Result<Next, Trouble> {
+    ) -> Result<AfterReply, Trouble> {
         let (number, framing) = (head.call.number, head.framing);
         let next = self.answer(fake, head).await?;
         match early {
@@ -234,14 +249,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(next)
             }
             EarlyReply::ThenStopReading => std::future::pending().await,
-            EarlyReply::ThenClose => Ok(Next::Close),
+            EarlyReply::ThenClose => Ok(AfterReply::Close),
         }
     }
 
     async fn reject(&mut self, fake: &Fake, bytes: Vec<u8>) {
         fake.state().malformed.push(bytes);
         fake.changed();
-        let reply = Reply::status(400);
+        let reply = WechatReply::status(400);
         let delivery = Delivery {
             close: Close::Announced,
             ..Delivery::default()

@@ -3,21 +3,21 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::call::Call;
+use super::call::RecordedCall;
 
 /// A head, and the framing of its body.
 #[derive(Debug)]
-pub struct Head {
+pub(super) struct Head {
     /// The call so far. Its number and its body are set later.
-    pub call: Call,
-    pub framing: Framing,
+    pub(super) call: RecordedCall,
+    pub(super) framing: BodyFraming,
     /// Whether the connection ends with this request.
-    pub last: bool,
+    pub(super) last: bool,
 }
 
 impl Head {
     /// Whether the client sends the body only after a `100 Continue`.
-    pub fn expects_continue(&self) -> bool {
+    pub(super) fn expects_continue(&self) -> bool {
         let expect = self.call.header("expect");
         expect.is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
     }
@@ -25,14 +25,14 @@ impl Head {
 
 /// The length of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub(super) enum BodyFraming {
     Nothing,
     Length(usize),
     Chunked,
 }
 
 /// Returns `None` if this is not HTTP/1, or if two servers could disagree about the end of the body.
-pub fn parse(raw: Vec<u8>, connection: u64) -> Option<Head> {
+pub(super) fn parse(raw: Vec<u8>, connection: u64) -> Option<Head> {
     let text = raw.strip_suffix(b"\r\n\r\n")?;
     // Each byte becomes the character of the same number, so nothing is lost.
     let text = text.iter().copied().map(char::from).collect::<String>();
@@ -55,7 +55,7 @@ pub fn parse(raw: Vec<u8>, connection: u64) -> Option<Head> {
         }
         headers.push((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()));
     }
-    let mut call = Call {
+    let mut call = RecordedCall {
         number: 0,
         connection,
         at: Instant::now(),
@@ -67,6 +67,7 @@ pub fn parse(raw: Vec<u8>, connection: u64) -> Option<Head> {
         token: None,
         refused: false,
         errcode: None,
+        status: None,
     };
     call.token = call.parameter("access_token");
     if version == "HTTP/1.1" && call.header_all("host").count() != 1 {
@@ -86,7 +87,7 @@ pub fn parse(raw: Vec<u8>, connection: u64) -> Option<Head> {
     })
 }
 
-fn framing(call: &Call) -> Option<Framing> {
+fn framing(call: &RecordedCall) -> Option<BodyFraming> {
     let mut lengths = call.header_all("content-length");
     let length = lengths.next();
     if lengths.next().is_some() {
@@ -98,13 +99,15 @@ fn framing(call: &Call) -> Option<Framing> {
         return None;
     }
     match (length, coding) {
-        (None, None) => Some(Framing::Nothing),
+        (None, None) => Some(BodyFraming::Nothing),
         (Some(length), None) => {
             let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
             let length = length.parse().ok().filter(|_| digits)?;
-            Some(Framing::Length(length))
+            Some(BodyFraming::Length(length))
         }
-        (None, Some(coding)) if coding.eq_ignore_ascii_case("chunked") => Some(Framing::Chunked),
+        (None, Some(coding)) if coding.eq_ignore_ascii_case("chunked") => {
+            Some(BodyFraming::Chunked)
+        }
         _ => None,
     }
 }

@@ -1,25 +1,11 @@
 //! User logins: `/sns`, whose replies are all `text/plain`.
 
-use std::collections::{HashMap, HashSet};
-
 use serde_json::{Value, json};
 
-use super::{call::Call, reply::Reply, state::State, tokens::random_token};
-
-/// The state that logins leave behind.
-#[derive(Debug, Default)]
-pub struct Logins {
-    used_codes: HashSet<String>,
-    /// The openid of each user's token.
-    pub user_tokens: HashMap<String, String>,
-    /// The openid of each refresh token.
-    refresh_tokens: HashMap<String, String>,
-    /// Tokens of third-party platforms.
-    pub component_tokens: HashSet<String>,
-}
+use super::{call::RecordedCall, reply::WechatReply, state::WechatState, tokens::random_token};
 
 /// `GET /sns/jscode2session`
-pub fn session(state: &mut State, call: &Call) -> Reply {
+pub(super) fn session(state: &mut WechatState, call: &RecordedCall) -> WechatReply {
     text(redeem(state, call, "js_code").map(|openid| {
         let key = random_token(&mut state.rng, "");
         json!({ "session_key": format!("{}==", &key[..22]), "openid": openid })
@@ -27,17 +13,20 @@ pub fn session(state: &mut State, call: &Call) -> Reply {
 }
 
 /// `GET /sns/oauth2/access_token`
-pub fn login(state: &mut State, call: &Call) -> Reply {
-    text(redeem(state, call, "code").map(|openid| user_tokens(state, openid)))
+pub(super) fn login(state: &mut WechatState, call: &RecordedCall) -> WechatReply {
+    text(redeem(state, call, "code").map(|openid| state.logins.user_tokens(openid, &mut state.rng)))
 }
 
 /// `GET /sns/oauth2/refresh_token`
-pub fn refresh(state: &mut State, call: &Call) -> Reply {
-    text(openid_of_refresh_token(state, call).map(|openid| user_tokens(state, openid)))
+pub(super) fn refresh(state: &mut WechatState, call: &RecordedCall) -> WechatReply {
+    text(
+        openid_of_refresh_token(state, call)
+            .map(|openid| state.logins.user_tokens(openid, &mut state.rng)),
+    )
 }
 
 /// `GET /sns/userinfo` and `GET /sns/auth`: they accept a user's own token only.
-pub fn with_user_token(state: &State, path: &str, call: &Call) -> Reply {
+pub(super) fn with_user_token(state: &WechatState, path: &str, call: &RecordedCall) -> WechatReply {
     let openid = match &call.token {
         None => Err(41001),
         Some(token) => state.logins.user_tokens.get(token).ok_or(40001),
@@ -59,26 +48,8 @@ pub fn with_user_token(state: &State, path: &str, call: &Call) -> Reply {
     }))
 }
 
-/// A user's token, as if from a login.
-pub fn user_tokens(state: &mut State, openid: String) -> Value {
-    let token = random_token(&mut state.rng, "USER-");
-    let refresh_token = random_token(&mut state.rng, "REFRESH-");
-    let logins = &mut state.logins;
-    logins.user_tokens.insert(token.clone(), openid.clone());
-    logins
-        .refresh_tokens
-        .insert(refresh_token.clone(), openid.clone());
-    json!({
-        "access_token": token,
-        "expires_in": 7200,
-        "refresh_token": refresh_token,
-        "openid": openid,
-        "scope": "snsapi_userinfo",
-    })
-}
-
 /// The openid of a code, which works once.
-fn redeem(state: &mut State, call: &Call, parameter: &str) -> Result<String, i64> {
+fn redeem(state: &mut WechatState, call: &RecordedCall, parameter: &str) -> Result<String, i64> {
     let (appid, secret) = (call.parameter("appid"), call.parameter("secret"));
     state.tokens.identify(appid.as_deref(), secret.as_deref())?;
     if call.parameter("grant_type").as_deref() != Some("authorization_code") {
@@ -95,7 +66,7 @@ fn redeem(state: &mut State, call: &Call, parameter: &str) -> Result<String, i64
     Ok(format!("oUser{code:0>23}"))
 }
 
-fn openid_of_refresh_token(state: &State, call: &Call) -> Result<String, i64> {
+fn openid_of_refresh_token(state: &WechatState, call: &RecordedCall) -> Result<String, i64> {
     let appid = call.parameter("appid").ok_or(41002)?;
     state.tokens.find(&appid).ok_or(40013)?;
     if call.parameter("grant_type").as_deref() != Some("refresh_token") {
@@ -106,9 +77,9 @@ fn openid_of_refresh_token(state: &State, call: &Call) -> Result<String, i64> {
     Ok(openid.clone())
 }
 
-fn text(outcome: Result<Value, i64>) -> Reply {
+fn text(outcome: Result<Value, i64>) -> WechatReply {
     match outcome {
-        Ok(value) => Reply::json(&value).into_text(),
-        Err(errcode) => Reply::error(errcode).into_text(),
+        Ok(value) => WechatReply::json(&value).into_text(),
+        Err(errcode) => WechatReply::error(errcode).into_text(),
     }
 }

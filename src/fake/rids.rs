@@ -7,14 +7,14 @@ use std::{
 
 use serde_json::json;
 
-use super::{call::Call, reply::Reply};
+use super::{call::RecordedCall, reply::WechatReply};
 
 /// How many are remembered.
 const MOST: usize = 10_000;
 
 /// The calls by their rid.
 #[derive(Debug, Default)]
-pub struct Rids(HashMap<String, Remembered>);
+pub(super) struct Rids(HashMap<String, Remembered>);
 
 #[derive(Debug)]
 struct Remembered {
@@ -28,7 +28,12 @@ struct Remembered {
 
 impl Rids {
     /// Remembers a call, if there is a rid in the reply.
-    pub(super) fn remember(&mut self, account: Option<usize>, call: &Call, reply: &Reply) {
+    pub(super) fn remember(
+        &mut self,
+        account: Option<usize>,
+        call: &RecordedCall,
+        reply: &WechatReply,
+    ) {
         let text = String::from_utf8_lossy(&reply.body);
         let Some((_, rest)) = text.split_once("rid: ") else {
             return;
@@ -50,18 +55,18 @@ impl Rids {
     }
 
     /// The reply to a question of this account about `rid`.
-    pub(super) fn answer(&self, account: usize, rid: Option<&str>) -> Reply {
+    pub(super) fn answer(&self, account: usize, rid: Option<&str>) -> WechatReply {
         let is_one = |rid: &&str| !rid.is_empty() && rid.split('-').count() == 3;
         let Some(rid) = rid.filter(is_one) else {
-            return Reply::error(76002);
+            return WechatReply::error(76002);
         };
         let Some(call) = self.0.get(rid) else {
-            return Reply::error(76001);
+            return WechatReply::error(76001);
         };
         if call.account.is_some_and(|of| of != account) {
-            return Reply::error(76003);
+            return WechatReply::error(76003);
         }
-        Reply::json(&json!({
+        WechatReply::json(&json!({
             "errcode": 0,
             "errmsg": "ok",
             "request": {

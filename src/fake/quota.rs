@@ -7,16 +7,20 @@ use tokio::time::{Duration, Instant};
 
 /// The limits of one account.
 #[derive(Clone, Copy, Debug)]
-pub struct Quotas {
+pub struct TokenQuotas {
+    /// Requests to `/cgi-bin/token` a day.
     pub classic_a_day: u32,
+    /// Requests to `/cgi-bin/stable_token` a minute.
     pub stable_a_minute: u32,
+    /// The same a day.
     pub stable_a_day: u32,
+    /// Forced refreshes a day.
     pub forced_a_day: u32,
     /// The least time between two forced refreshes. An earlier one returns the current token.
     pub forced_apart: Duration,
 }
 
-impl Default for Quotas {
+impl Default for TokenQuotas {
     fn default() -> Self {
         Self {
             classic_a_day: 2_000,
@@ -69,7 +73,7 @@ pub struct CallQuota {
 
 /// How often each account has called each path that has a quota.
 #[derive(Debug, Default)]
-pub struct UsedQuotas(HashMap<(usize, String), [Window; 2]>);
+pub(super) struct UsedQuotas(HashMap<(usize, String), [Window; 2]>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {

@@ -14,8 +14,11 @@ use rustls::{
 use tokio_rustls::TlsAcceptor;
 
 /// The acceptor of a TLS listener, and the root that its clients must trust.
+#[allow(missing_debug_implementations)] // The acceptor has none.
 pub struct Tls {
+    /// What accepts TLS.
     pub acceptor: TlsAcceptor,
+    /// The root, as PEM.
     pub ca_pem: String,
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::{Duration, Instant};
 
-use super::call::Call;
+use super::call::RecordedCall;
 
 /// For this long, all calls that are equal to a refused one are spared, because two equal calls at once cannot be
 /// told apart.
@@ -18,7 +18,7 @@ const MANY: usize = 4096;
 
 /// The refused calls, by method, target without token, and body.
 #[derive(Debug, Default)]
-pub struct SecondSends {
+pub(super) struct SecondSends {
     refused: HashMap<u64, Refused>,
 }
 
@@ -30,7 +30,7 @@ struct Refused {
 
 impl SecondSends {
     /// Records that this call is refused now.
-    pub fn remember(&mut self, call: &Call) {
+    pub(super) fn remember(&mut self, call: &RecordedCall) {
         if self.refused.len() >= MANY {
             self.refused
                 .retain(|_, refused| call.at - refused.at < FORGOTTEN);
@@ -43,7 +43,7 @@ impl SecondSends {
     }
 
     /// Whether this may be the second send of a refused call.
-    pub fn spares(&mut self, call: &Call) -> bool {
+    pub(super) fn spares(&mut self, call: &RecordedCall) -> bool {
         let fingerprint = fingerprint(call);
         let Some(refused) = self.refused.get_mut(&fingerprint) else {
             return false;
@@ -57,7 +57,7 @@ impl SecondSends {
     }
 }
 
-fn fingerprint(call: &Call) -> u64 {
+fn fingerprint(call: &RecordedCall) -> u64 {
     let mut hasher = DefaultHasher::new();
     call.method.hash(&mut hasher);
     call.target_without_token().hash(&mut hasher);

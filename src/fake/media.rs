@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use fastrand::Rng;
 use serde_json::json;
 
-use super::{call::Call, reply::Reply, state::State, tokens::random_token};
+use super::{call::RecordedCall, reply::WechatReply, tokens::random_token};
 
 /// The uploads, by media_id.
 #[derive(Debug, Default)]
-pub struct Media {
+pub(super) struct Media {
     stored: HashMap<String, Part>,
 }
 
@@ -22,27 +23,43 @@ struct Part {
 }
 
 /// `POST /cgi-bin/media/upload`: 41005 unless there is a part `media` that is a file.
-pub fn upload(state: &mut State, call: &Call) -> Reply {
-    if call.method != "POST" {
-        return Reply::error(43002).into_text();
-    }
-    let Some(part) = media_part(call).filter(|part| part.filename.is_some()) else {
-        return Reply::error(41005).into_text();
-    };
+pub(super) fn upload(media: &mut Media, rng: &mut Rng, call: &RecordedCall) -> WechatReply {
     let kind = call.parameter("type").unwrap_or_else(|| "image".to_owned());
-    let mut media_id = random_token(&mut state.rng, "MEDIA-");
-    media_id.truncate(64);
-    state.media.stored.insert(media_id.clone(), part);
-    Reply::json(&json!({ "type": kind, "media_id": media_id, "created_at": 1_380_000_000 }))
+    match file(call) {
+        Ok(part) => WechatReply::json(
+            &json!({ "type": kind, "media_id": media.store(rng, part), "created_at": 1_380_000_000 }),
+        ),
+        Err(errcode) => WechatReply::error(errcode).into_text(),
+    }
+}
+
+/// `POST /cgi-bin/material/add_material`: the same for material that stays.
+pub(super) fn add_material(media: &mut Media, rng: &mut Rng, call: &RecordedCall) -> WechatReply {
+    match file(call) {
+        Ok(part) => WechatReply::json(&json!({ "media_id": media.store(rng, part) })),
+        Err(errcode) => WechatReply::error(errcode).into_text(),
+    }
+}
+
+/// `POST /cgi-bin/media/uploadimg`: a picture that has a URL and no media_id.
+pub(super) fn upload_image(call: &RecordedCall) -> WechatReply {
+    match file(call) {
+        Ok(_) => WechatReply::json(&json!({ "url": "http://mmbiz.qpic.cn/mmbiz/fake/0" })),
+        Err(errcode) => WechatReply::error(errcode).into_text(),
+    }
 }
 
 /// `GET /cgi-bin/media/get`: the uploaded bytes, or 40007.
-pub fn get(state: &State, call: &Call) -> Reply {
-    let media_id = call.parameter("media_id").unwrap_or_default();
-    let Some(part) = state.media.stored.get(&media_id) else {
-        return Reply::error(40007).into_text();
+pub(super) fn get(media: &Media, call: &RecordedCall) -> WechatReply {
+    stored(media, call.parameter("media_id").as_deref())
+}
+
+/// The uploaded bytes, or 40007.
+pub(super) fn stored(media: &Media, media_id: Option<&str>) -> WechatReply {
+    let Some(part) = media.stored.get(media_id.unwrap_or_default()) else {
+        return WechatReply::error(40007).into_text();
     };
-    let mut reply = Reply::bytes(&part.content_type, part.data.clone());
+    let mut reply = WechatReply::bytes(&part.content_type, part.data.clone());
     let name = part.filename.as_deref().unwrap_or("media");
     let disposition = format!("attachment; filename=\"{name}\"");
     reply
@@ -51,8 +68,27 @@ pub fn get(state: &State, call: &Call) -> Reply {
     reply
 }
 
+impl Media {
+    /// Keeps a file, and returns its media_id.
+    fn store(&mut self, rng: &mut Rng, part: Part) -> String {
+        let mut media_id = random_token(rng, "MEDIA-");
+        media_id.truncate(64);
+        self.stored.insert(media_id.clone(), part);
+        media_id
+    }
+}
+
+/// The file of an upload, or the errcode that says what is wrong.
+fn file(call: &RecordedCall) -> Result<Part, i64> {
+    if call.method != "POST" {
+        return Err(43002);
+    }
+    let part = media_part(call).filter(|part| part.filename.is_some());
+    part.ok_or(41005)
+}
+
 /// The part named `media`, if the body is well-formed multipart up to it.
-fn media_part(call: &Call) -> Option<Part> {
+fn media_part(call: &RecordedCall) -> Option<Part> {
     let content_type = call.header("content-type")?;
     if !content_type.starts_with("multipart/form-data") {
         return None;

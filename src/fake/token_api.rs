@@ -3,15 +3,16 @@
 use serde_json::{Value, json};
 
 use super::{
-    call::{Call, TokenRequest},
-    delivery::{Delivery, Fault},
-    reply::{PAGE, Reply},
-    state::{Answer, State, lacks_length},
+    behaviour::Behaviour,
+    call::{RecordedCall, RecordedTokenRequest},
+    delivery::{Delivery, DeliveryFault, PlannedReply},
+    reply::{PAGE, WechatReply},
+    state::WechatState,
     tokens::Grant,
 };
 
-pub const CLASSIC: &str = "/cgi-bin/token";
-pub const STABLE: &str = "/cgi-bin/stable_token";
+pub(super) const CLASSIC: &str = "/cgi-bin/token";
+pub(super) const STABLE: &str = "/cgi-bin/stable_token";
 
 /// The parameters of the caller, from the query or from the JSON body.
 #[derive(Debug, Default)]
@@ -23,7 +24,7 @@ struct Asked {
 }
 
 /// Answers and records a token request.
-pub fn answer(state: &mut State, path: &str, mut call: Call) -> Answer {
+pub(super) fn answer(state: &mut WechatState, path: &str, mut call: RecordedCall) -> PlannedReply {
     let behaviour = &state.behaviour;
     let asked = if path == CLASSIC {
         Some(from_query(&call))
@@ -34,44 +35,35 @@ pub fn answer(state: &mut State, path: &str, mut call: Call) -> Answer {
     let stalls = appid.is_some_and(|appid| behaviour.token_stall_of.contains(appid));
     let errcode = appid.and_then(|appid| behaviour.token_errcode_of.get(appid));
     let errcode = errcode.copied();
-    let delivery = Delivery {
-        delay: behaviour.token_delay,
-        fault: if behaviour.token_hangup {
-            Fault::NoReply
-        } else if behaviour.token_stall || stalls {
-            Fault::Stall
-        } else {
-            Fault::None
-        },
-        ..Delivery::default()
-    };
+    let delivery = delivery(behaviour, stalls);
     let (reply, token) = if !delivery.replies() {
-        (Reply::status(200), None)
-    } else if lacks_length(&call) {
-        (Reply::status(412), None)
+        (WechatReply::status(200), None)
+    } else if call.lacks_length() {
+        (WechatReply::status(412), None)
     } else if let Some(errcode) = errcode {
-        (Reply::error(errcode), None)
+        (WechatReply::error(errcode), None)
     } else if let Some(reply) = on_request(state) {
         (reply, None)
     } else {
         match grant(state, path, &call, asked.as_ref()) {
             Ok(grant) => (
-                Reply::json(&json!({
+                WechatReply::json(&json!({
                     "access_token": grant.token,
                     "expires_in": grant.expires_in,
                 })),
                 Some(grant.token),
             ),
-            Err(errcode) => (Reply::error(errcode), None),
+            Err(errcode) => (WechatReply::error(errcode), None),
         }
     };
 
     call.errcode = reply.errcode;
+    call.status = delivery.replies().then_some(reply.status);
     let asked = asked.unwrap_or_default();
     let known = state
         .tokens
         .identify(asked.appid.as_deref(), asked.secret.as_deref());
-    state.token_requests.push(TokenRequest {
+    state.token_requests.push(RecordedTokenRequest {
         path: path.to_owned(),
         appid: asked.appid,
         secret_ok: known.is_ok(),
@@ -81,29 +73,48 @@ pub fn answer(state: &mut State, path: &str, mut call: Call) -> Answer {
         at: call.at,
         call,
     });
-    Answer { reply, delivery }
+    PlannedReply { reply, delivery }
+}
+
+fn delivery(behaviour: &Behaviour, stalls: bool) -> Delivery {
+    Delivery {
+        delay: behaviour.token_delay,
+        fault: if behaviour.token_hangup {
+            DeliveryFault::NoReply
+        } else if behaviour.token_stall || stalls {
+            DeliveryFault::Stall
+        } else {
+            DeliveryFault::None
+        },
+        ..Delivery::default()
+    }
 }
 
 /// The reply that is configured, if there is one.
-fn on_request(state: &State) -> Option<Reply> {
+fn on_request(state: &WechatState) -> Option<WechatReply> {
     let behaviour = &state.behaviour;
     if let Some(status) = behaviour.token_status {
-        return Some(Reply {
+        return Some(WechatReply {
             status,
-            ..Reply::bytes("text/html", PAGE)
+            ..WechatReply::bytes("text/html", PAGE)
         });
     }
     if behaviour.token_garbage {
-        return Some(Reply::bytes("text/html", PAGE));
+        return Some(WechatReply::bytes("text/html", PAGE));
     }
     if let Some(body) = &behaviour.token_body {
-        return Some(Reply::bytes(super::reply::JSON, body.clone()));
+        return Some(WechatReply::bytes(super::reply::JSON, body.clone()));
     }
-    behaviour.token_errcode.map(Reply::error)
+    behaviour.token_errcode.map(WechatReply::error)
 }
 
 /// Applies the rules, in the order in which WeChat checks them.
-fn grant(state: &mut State, path: &str, call: &Call, asked: Option<&Asked>) -> Result<Grant, i64> {
+fn grant(
+    state: &mut WechatState,
+    path: &str,
+    call: &RecordedCall,
+    asked: Option<&Asked>,
+) -> Result<Grant, i64> {
     match (path, call.method.as_str()) {
         (CLASSIC, "GET") | (STABLE, "POST") => {}
         (CLASSIC, _) => return Err(43001),
@@ -123,7 +134,7 @@ fn grant(state: &mut State, path: &str, call: &Call, asked: Option<&Asked>) -> R
     }
 }
 
-fn from_query(call: &Call) -> Asked {
+fn from_query(call: &RecordedCall) -> Asked {
     Asked {
         grant_type: call.parameter("grant_type"),
         appid: call.parameter("appid"),
@@ -133,7 +144,7 @@ fn from_query(call: &Call) -> Asked {
 }
 
 /// Returns `None` if the body is not a JSON object.
-fn from_json(call: &Call) -> Option<Asked> {
+fn from_json(call: &RecordedCall) -> Option<Asked> {
     let body = call.json().filter(Value::is_object)?;
     let text = |key: &str| body[key].as_str().map(str::to_owned);
     Some(Asked {

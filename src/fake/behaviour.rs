@@ -7,8 +7,8 @@ use tokio::time::Duration;
 
 use super::{
     quota::CallQuota,
-    reply::{JSON, Reply, TEXT, errmsg},
-    tickets::Rules,
+    reply::{JSON, TEXT, WechatReply, errmsg},
+    tickets::TicketRules,
 };
 
 /// The behaviour of the fake from now on; see [`Wechat::change`](super::Wechat::change).
@@ -23,7 +23,7 @@ pub struct Behaviour {
     /// How many of the next calls with a valid token are refused, including second sends.
     pub refuse_next: u32,
     /// The form of a refusal.
-    pub refusal: Refusal,
+    pub refusal: RefusalForm,
 
     /// The token endpoints answer this code.
     pub token_errcode: Option<i64>,
@@ -48,7 +48,7 @@ pub struct Behaviour {
     pub quotas: HashMap<String, CallQuota>,
 
     /// The lifetimes of tickets.
-    pub tickets: Rules,
+    pub tickets: TicketRules,
 
     /// How long an API call waits for the head of its reply.
     pub reply_delay: Duration,
@@ -95,7 +95,7 @@ impl Default for Behaviour {
             refuse_always: Vec::new(),
             refuse_always_of: Vec::new(),
             refuse_next: 0,
-            refusal: Refusal::default(),
+            refusal: RefusalForm::default(),
             token_errcode: None,
             token_errcode_of: HashMap::new(),
             token_stall_of: Vec::new(),
@@ -106,7 +106,7 @@ impl Default for Behaviour {
             token_hangup: false,
             token_stall: false,
             quotas: HashMap::new(),
-            tickets: Rules::default(),
+            tickets: TicketRules::default(),
             reply_delay: Duration::ZERO,
             delay_at: HashMap::new(),
             stall: false,
@@ -163,6 +163,7 @@ impl Behaviour {
 /// Where a connection breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HangUp {
+    /// Nowhere.
     Never,
     /// At the first byte of a request, whatever its path. The rest is not read, and no call is recorded.
     BeforeReading,
@@ -189,12 +190,13 @@ pub enum EarlyReply {
 
 /// The form of a refusal.
 #[derive(Clone, Debug, Default)]
-pub struct Refusal {
+pub struct RefusalForm {
     /// The code of refusals by chance or on request; `None` for 40001. A token that is unknown, malformed or expired
     /// always gets its own code.
     pub code: Option<i64>,
     /// The code is written as a string.
     pub as_string: bool,
+    /// Where the errcode stands.
     pub place: Place,
     /// The bytes before the first brace, such as a BOM or white space.
     pub prefix: Vec<u8>,
@@ -210,14 +212,17 @@ pub enum Place {
     /// In `base_resp` for device and shakearound calls, and first elsewhere.
     #[default]
     AsThePathHasIt,
+    /// At the beginning.
     First,
+    /// Behind the message.
     Last,
+    /// In `base_resp`.
     BaseResp,
 }
 
-impl Refusal {
+impl RefusalForm {
     /// The refusal with this code. The flags say how the path writes errors.
-    pub(super) fn reply(&self, errcode: i64, in_base_resp: bool, as_text: bool) -> Reply {
+    pub(super) fn reply(&self, errcode: i64, in_base_resp: bool, as_text: bool) -> WechatReply {
         let code = if self.as_string {
             format!("\"{errcode}\"")
         } else {
@@ -251,9 +256,9 @@ impl Refusal {
             None => JSON,
         };
         let body = [&self.prefix, before.as_bytes(), &message, after.as_bytes()].concat();
-        Reply {
+        WechatReply {
             errcode: Some(errcode),
-            ..Reply::bytes(content_type, body)
+            ..WechatReply::bytes(content_type, body)
         }
     }
 }

@@ -7,13 +7,14 @@ use tokio::time::Instant;
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct RecordedCall {
     /// The number of this request at this fake, counted from 1.
     pub number: u64,
     /// The number of the connection, counted from 1.
     pub connection: u64,
     /// When it had arrived whole.
     pub at: Instant,
+    /// Its method, such as `POST`.
     pub method: String,
     /// The request target, byte for byte if it is ASCII.
     pub target: String,
@@ -29,9 +30,11 @@ pub struct Call {
     pub refused: bool,
     /// The errcode of the reply, if it had one.
     pub errcode: Option<i64>,
+    /// The status of the reply, if there was one.
+    pub status: Option<u16>,
 }
 
-impl Call {
+impl RecordedCall {
     /// The path, decoded, with its leading slashes collapsed to one.
     pub fn path(&self) -> String {
         let path = self.origin_form().split('?').next().unwrap_or_default();
@@ -80,6 +83,20 @@ impl Call {
         serde_json::from_slice(&self.body).ok()
     }
 
+    /// Whether more than one parameter is an `access_token`.
+    pub(super) fn has_two_tokens(&self) -> bool {
+        let query = self.query();
+        let tokens = query.iter().filter(|(name, _)| name == "access_token");
+        tokens.count() > 1
+    }
+
+    /// Whether it has no length. WeChat answers 412 to that, except for a GET without a body.
+    pub(super) fn lacks_length(&self) -> bool {
+        let takes_body = matches!(self.method.as_str(), "POST" | "PUT" | "PATCH");
+        self.header("transfer-encoding").is_some()
+            || takes_body && self.header("content-length").is_none()
+    }
+
     /// The target, without all parameters whose decoded name is `access_token`.
     pub fn target_without_token(&self) -> String {
         let Some((path, query)) = self.target.split_once('?') else {
@@ -108,6 +125,11 @@ impl Call {
     }
 }
 
+/// Whether this is the placeholder that the sidecar gives an app instead of a token.
+pub(super) fn is_placeholder(token: &str) -> bool {
+    token.starts_with("sidecar-")
+}
+
 fn decode_parameter(parameter: &str) -> (String, String) {
     let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
     (decode(key), decode(value))
@@ -120,17 +142,21 @@ fn decode(text: &str) -> String {
 
 /// A request to `/cgi-bin/token` or `/cgi-bin/stable_token`, and its result.
 #[derive(Clone, Debug)]
-pub struct TokenRequest {
+pub struct RecordedTokenRequest {
+    /// The endpoint.
     pub path: String,
+    /// The AppID or corpid in it.
     pub appid: Option<String>,
     /// Whether appid and secret belong together.
     pub secret_ok: bool,
+    /// Whether another token is demanded.
     pub force_refresh: bool,
     /// The errcode of the reply. `None` if it had a token, or if there was no reply.
     pub errcode: Option<i64>,
     /// The token in the reply.
     pub token: Option<String>,
+    /// When it had arrived whole.
     pub at: Instant,
     /// The request itself.
-    pub call: Call,
+    pub call: RecordedCall,
 }
