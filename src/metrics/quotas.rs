@@ -14,7 +14,7 @@ const LIFE: Duration = Duration::from_secs(86_400);
 /// How much of a rid is kept, in characters.
 const LONGEST_RID: usize = 64;
 
-/// See the [module](self). The lock is taken only when WeChat answers so.
+/// The quotas of an account. The lock is taken only when WeChat answers so.
 #[derive(Debug, Default)]
 pub struct Quotas(Mutex<Vec<EndpointQuota>>);
 

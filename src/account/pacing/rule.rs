@@ -6,7 +6,7 @@ use crate::{
     settings::parse::{self, ParseError},
 };
 
-/// See the [module](self).
+/// A rule of pacing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaceRule {
     /// The paths.

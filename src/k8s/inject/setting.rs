@@ -67,7 +67,7 @@ settings! {
     SecretKey = "secret-key", "secret", "secret", false, private;
     /// The AppID itself, instead of a key of the Secret
     Account = "account", "", "wx0123456789abcdef", true, private;
-    /// Where the accounts are: secret (one, in the Secret) or config-map ([[accounts]] in its wechat-sidecar.toml)
+    /// Where the accounts are: secret (one, in the Secret) or config-map (the accounts of its wechat-sidecar.toml)
     Accounts = "accounts", "secret", "config-map", false;
     /// Where the app reaches the sidecar: a loopback address and a port, or a port
     Listen = "listen", "127.0.0.1:7080", "127.0.0.1:7080", false;
