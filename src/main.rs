@@ -9,6 +9,11 @@ use wechat_sidecar::cli::{
     run,
 };
 
+/// musl's own allocator has one lock for all threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
 const MISUSED: u8 = 64;
 

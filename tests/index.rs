@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 fn root() -> &'static Path {
@@ -103,4 +104,24 @@ fn no_doc_test_runs_only_where_ignored_tests_do() {
             "{name}: `text` or `no_run` says it better"
         );
     }
+}
+
+/// Patterns of `exclude` in Cargo.toml mean any folder of that name, unless they begin with a slash.
+#[test]
+fn the_published_crate_has_every_source() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["package", "--list", "--allow-dirty", "--offline"]);
+    let output = cargo.current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let published = String::from_utf8(output.stdout).unwrap();
+    let published: Vec<&Path> = published.lines().map(Path::new).collect();
+    for (file, _) in rust_below("src") {
+        let file = file.strip_prefix(root()).unwrap();
+        assert!(published.contains(&file), "{}", file.display());
+    }
+    let stays = ["target", "k8s", "packaging", ".github"];
+    let strange = published
+        .iter()
+        .find(|file| stays.iter().any(|folder| file.starts_with(folder)));
+    assert_eq!(strange, None);
 }

@@ -22,7 +22,9 @@ fn asked(
     fs::create_dir(&pgo).unwrap();
     fs::copy(root().join("pgo/rustc"), pgo.join("rustc")).unwrap();
     if let Some(profiled) = profiled {
-        fs::write(pgo.join("calls.profdata"), "counts").unwrap();
+        for profile in ["calls.profdata", "calls.musl.profdata"] {
+            fs::write(pgo.join(profile), "counts").unwrap();
+        }
         fs::write(pgo.join("rustc.version"), format!("{profiled}\n")).unwrap();
     }
     let compiler = pgo.join("compiler");
@@ -58,6 +60,15 @@ fn the_profile_is_handed_over_where_it_fits_and_nowhere_else() {
     assert_eq!(unoptimised, "--crate-name=a b|BIN-x=1\n");
     let counting = with("-Cprofile-generate=/a b");
     assert_eq!(asked(Some(this), this, Some("/a b"), &OPTIMISED), counting);
+    // Each C library has a profile of its own, and other machines have none.
+    let to = |target| {
+        let arguments = [&OPTIMISED[..], &["--target", target]].concat();
+        asked(Some(this), this, None, &arguments)
+    };
+    let musl = "-Cprofile-use=pgo/calls.musl.profdata|";
+    assert!(to("x86_64-unknown-linux-musl").contains(musl));
+    assert!(!to("aarch64-unknown-linux-musl").contains("profile-use"));
+    assert!(!to("x86_64-unknown-linux-gnu").contains("profile-use"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ import re
 
 import yaml
 
+import chart_values
 import kube
 import restricted
 
@@ -192,6 +193,8 @@ def check(report, tools, built):
 
 def check_values(report, tools):
     """What single values do."""
+    with report.check("the chart's README has the values as values.yaml explains them"):
+        assert (CHART / "README.md").read_text() == chart_values.readme(), "run tests/k8s/chart_values.py"
     with report.check("every value has a comment, a place in the schema, and is used"):
         values = yaml.safe_load((CHART / "values.yaml").read_text())
         schema = json.loads((CHART / "values.schema.json").read_text())

@@ -39,11 +39,11 @@ def check_image(report, tools):
         copied = [word for line in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.M) for word in line.split()]
         assert copied and all((kube.ROOT / path).exists() for path in copied), copied
         # The compiler gets the profile only where all of it is there, and says nothing where it is not.
-        assert {"pgo/build", "pgo/rustc", "pgo/rustc.version", "pgo/calls.profdata"} <= set(copied), copied
+        assert set(image.NEEDED) <= set(copied), copied
         sources = [str(file.relative_to(kube.ROOT)) for file in (kube.ROOT / "src").rglob("*") if file.is_file()]
         left_out = [path for path in copied + sources if image.ignored(path, known)]
         assert not left_out, left_out
-        others = ("target/release/x", ".git/HEAD", "tests/run", "k8s/README.md", "pgo/renew", "pgo/README.md")
+        others = ("target/release/x", ".git/HEAD", "tests/run", "k8s/README.md", "pgo/renew", "pgo/build", "packaging/image")
         let_in = [path for path in others if not image.ignored(path, known)]
         assert not let_in, let_in
     with report.check("the sources include no file that the image's build does not copy"):

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The image's build without an engine: with the files that .dockerignore lets in, the Dockerfile's commands in a clean folder.
 
-Where the Dockerfile builds, cargo only checks, without optimising, and the program that is not there is not run.
+Where the Dockerfile builds, cargo only checks, for this machine and without optimising, and the program that is not there
+is not moved.
 """
 
 import os
@@ -72,9 +73,10 @@ def stage(text):
     return pairs[starts[0] + 1 : (starts + [None])[1]]
 
 
-# What pgo/build does, without a binary; that file and those it reads have to be there.
-NEEDED = ("build", "rustc", "rustc.version", "calls.profdata")
-CHECK = " && ".join([f"test -e pgo/{name}" for name in NEEDED] + ["cargo check --locked --bin wechat-sidecar"])
+# What packaging/build does, without a binary; that file and those it reads have to be there.
+BUILD = "packaging/build"
+NEEDED = (BUILD, "pgo/rustc", "pgo/rustc.version", "pgo/calls.musl.profdata")
+CHECK = " && ".join([f"test -e {name}" for name in NEEDED] + ["cargo check --locked --bin wechat-sidecar"])
 
 
 class Build:
@@ -118,9 +120,12 @@ class Build:
             shutil.copy2(self.root / path, there, follow_symlinks=False)
 
     def run(self, commands):
-        """The commands of a RUN, but for the program that was not built."""
+        """The commands of a RUN, but for the builder's own tools and the program that was not built."""
         steps = [step.strip() for step in commands.split("&&")]
-        steps = [CHECK if step == "pgo/build" else step for step in steps if not step.startswith("target/")]
+        steps = [step for step in steps if not step.startswith(("rustup ", 'mv "target/'))]
+        if not steps:
+            return
+        steps = [CHECK if step == BUILD else step for step in steps]
         line = " && ".join(steps)
         done = subprocess.run(
             ["/bin/sh", "-c", line], cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True, check=False
@@ -140,7 +145,7 @@ def main():
             for word, rest in stage((ROOT / "Dockerfile").read_text()):
                 build.follow(word, rest)
             if not build.checks:
-                raise Broken("Dockerfile: image.py finds no pgo/build in it")
+                raise Broken(f"Dockerfile: image.py finds no {BUILD} in it")
         except Broken as problem:
             print(f"the image cannot be built: {problem}", file=sys.stderr)
             return 1
