@@ -19,11 +19,13 @@ from report import Report
 
 # How long a process or a scrape may take.
 PATIENCE = 30
-# Panels without data here: nothing of what they show happens to a calm sidecar with one account and no store.
+# Panels without data here: nothing of what they show happens to a calm sidecar with one account, no store and no rate, and
+# nobody asks about quotas.
 QUIET = {
     "WeChat's error codes", "Healed in an hour", "Not replayed", "Forced refreshes ignored", "Store of shared tokens",
     "Calls for tickets", "Ticket requests", "Open problems", "Reviews by outcome", "Time for a review",
     "Certificate life left", "Failed or refused", "Refusals and replays",
+    "Used part of the day's quota", "Paced calls",
 }
 
 
