@@ -60,7 +60,9 @@ pub(super) enum HandshakeError {
     #[error("it did not finish the handshake within {LIMIT:?}")]
     TimedOut,
     /// It closed the connection before the handshake was over.
-    #[error("it closed the connection during the handshake")]
+    #[error(
+        "it closed the connection during the handshake, as some clients do that do not trust the sidecar's certificate: let it trust ca.crt, as 'wechat-sidecar ca --for LANGUAGE' says"
+    )]
     Closed,
     /// Anything else.
     #[error("the handshake failed: {0}")]

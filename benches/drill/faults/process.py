@@ -145,7 +145,7 @@ FAULTS = [
     Fault(
         "ca-untrusted",
         "an app that calls by https does not trust the sidecar's CA",
-        Want("tls_handshake", account="", words=("does not trust", "ca --for"), alerts=()),
+        Want("tls_handshake", account="", words=("not trust", "ca --for"), alerts=()),
         setup=listen_for_https,
         cause=trust_nobody,
         end=no_more_of_it,
