@@ -20,6 +20,8 @@ pub mod log;
 pub mod rt;
 pub mod secret;
 pub mod settings;
+pub mod shared_limit;
+pub mod sparse;
 
 // What is told of each call.
 pub mod record;

@@ -28,7 +28,6 @@ use endpoint_labels::EndpointLabels;
 pub use history::{LastHour, Tally};
 pub use kept::{Handed, Kept, Ticket};
 pub use labels::{Cause, Fetched, Outcome, Paced, Reload, Selection, Skipped, StoreEvent};
-use latency::Latency;
 pub use latency::{BUCKETS, BucketCounts};
 pub use page::{AccountPage, FAMILIES, Page, ProcessPage, TokenPage};
 pub use quotas::{CallRate, EndpointQuota, QuotaHit, QuotaReading, Quotas};
@@ -44,7 +43,7 @@ pub struct Metrics {
     /// For how long the machine was suspended since, in milliseconds. tokio's clock stands still then.
     suspended: AtomicU64,
     labels: EndpointLabels,
-    latency: Latency,
+    latency: Block,
     connects: Block,
     reloads: Block,
     /// Open connections of apps.
@@ -61,7 +60,7 @@ impl Default for Metrics {
             started_at: Instant::now(),
             suspended: AtomicU64::new(0),
             labels: EndpointLabels::default(),
-            latency: Latency::default(),
+            latency: Block::new(latency::CELLS),
             connects: Block::new(2),
             reloads: Block::new(Reload::ALL.len()),
             app_connections: AtomicI64::new(0),
@@ -85,7 +84,7 @@ impl Metrics {
 
     /// Counts the time until the head of a reply arrived, or until the call was given up.
     pub fn latency(&self, after: Duration) {
-        self.latency.observe(after);
+        latency::observe(&self.latency, 0, after);
     }
 
     /// The time since the start, suspensions included.

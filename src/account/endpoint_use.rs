@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    sparse::SparseArray,
     token::Token,
     wechat::endpoint::{self, Endpoint},
 };
@@ -13,7 +14,10 @@ use crate::{
 /// All endpoints. Paths that are in no table share a fixed number of slots by their hash, so that the memory is
 /// bounded. A collision does little harm.
 #[derive(Debug)]
-pub struct EndpointUse(Box<[Slot]>);
+pub struct EndpointUse(SparseArray<Slot, PART>);
+
+/// How many slots are allocated together.
+const PART: usize = 64;
 
 /// One endpoint.
 #[derive(Debug, Default)]
@@ -29,8 +33,7 @@ const UNLISTED_PATHS: usize = 256;
 
 impl Default for EndpointUse {
     fn default() -> Self {
-        let slots = endpoint::rows() + UNLISTED_PATHS;
-        Self((0..slots).map(|_| Slot::default()).collect())
+        Self(SparseArray::new(endpoint::rows() + UNLISTED_PATHS))
     }
 }
 
@@ -42,7 +45,7 @@ impl EndpointUse {
             endpoint.path().hash(&mut hash);
             endpoint::rows() + (hash.finish() as usize) % UNLISTED_PATHS
         };
-        let slot = &self.0[endpoint.row().unwrap_or_else(hashed)];
+        let slot = self.0.at(endpoint.row().unwrap_or_else(hashed));
         let others = slot.open.fetch_add(1, Ordering::Relaxed);
         OpenCall {
             slot,

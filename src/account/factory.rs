@@ -7,11 +7,13 @@ use tokio::time::Duration;
 use super::{
     Account, AccountError, Options, SourceOptions,
     pacing::Pacing,
+    refused_endpoints::{self, RefusedEndpoints},
     upstreams::{AccountUpstream, Upstreams},
 };
 use crate::{
     metrics::{AccountMetrics, Metrics},
     net::connector::Connector,
+    shared_limit::SharedLimit,
     token::{
         fingerprints::{Fingerprints, TokenHistory},
         keeper::{self, Keeper, schedule::Renewal},
@@ -26,7 +28,7 @@ use crate::{
             wechat::{TokenApi, WechatSource},
             wecom::WecomSource,
         },
-        ticket::{Corps, TicketClient, Tickets},
+        ticket::{TicketClient, TicketPool, Tickets},
     },
     wechat::api::Api,
 };
@@ -37,7 +39,9 @@ pub struct AccountFactory {
     /// The upstream of all accounts that have none of their own.
     common: AccountUpstream,
     own: Arc<Upstreams>,
-    corps: Arc<Corps>,
+    tickets: Arc<TicketPool>,
+    /// Bounds the endpoints that refuse calls.
+    refused: Arc<SharedLimit>,
     fingerprints: Fingerprints,
     token_wait: Duration,
     store: Option<Arc<Redis>>,
@@ -61,7 +65,8 @@ impl AccountFactory {
                 key,
             },
             own: Arc::new(Upstreams::new(metrics)),
-            corps: Arc::default(),
+            tickets: Arc::new(TicketPool::new(None, token_wait)),
+            refused: refused_endpoints::limit(),
             fingerprints: Fingerprints::default(),
             token_wait,
             store: None,
@@ -70,6 +75,7 @@ impl AccountFactory {
 
     /// Adds a store in which replicas share the tokens that they must not all fetch.
     pub fn with_store(mut self, store: Option<Arc<Redis>>) -> Self {
+        self.tickets = Arc::new(TicketPool::new(store.clone(), self.token_wait));
         self.store = store;
         self
     }
@@ -250,16 +256,10 @@ impl Options {
             api: self.api,
             secret: self.secret.clone(),
             keeper,
-            tickets: Arc::new(Tickets::new(
-                tickets,
-                self.id(),
-                &factory.corps,
-                factory.store.as_ref(),
-                factory.token_wait,
-            )),
+            tickets: Tickets::new(tickets, self.id(), factory.tickets.clone()),
             metrics,
             endpoint_use: Arc::default(),
-            refused_endpoints: Arc::default(),
+            refused_endpoints: RefusedEndpoints::new(factory.refused.clone()),
             pacing: Pacing::new(&self.pacing, None),
             upstream: key,
         })

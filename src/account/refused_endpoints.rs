@@ -19,7 +19,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -28,10 +28,16 @@ use bytes::Bytes;
 use http::{Extensions, HeaderMap, StatusCode};
 use tokio::time::{Duration, Instant};
 
-use crate::token::Token;
+use crate::{
+    shared_limit::{Forgets, SharedLimit},
+    token::Token,
+};
 
 /// How many endpoints are kept for one account.
 const MOST: usize = 256;
+
+/// How many endpoints are kept for all accounts together.
+const MOST_OF_ALL: usize = 4096;
 
 /// Longer paths are not kept.
 const LONGEST_PATH: usize = 256;
@@ -219,14 +225,31 @@ struct RefusedEndpoint {
 }
 
 /// The endpoints of an account that refuse calls, those refused longest ago first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RefusedEndpoints {
     /// So that nobody takes the lock while there are none.
     count: AtomicUsize,
     entries: Mutex<Vec<RefusedEndpoint>>,
+    limit: Arc<SharedLimit>,
+    this: Weak<Self>,
+}
+
+/// What bounds the endpoints of all accounts together.
+pub fn limit() -> Arc<SharedLimit> {
+    Arc::new(SharedLimit::new(MOST_OF_ALL))
 }
 
 impl RefusedEndpoints {
+    /// None yet. All accounts share `limit`.
+    pub fn new(limit: Arc<SharedLimit>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            count: AtomicUsize::new(0),
+            entries: Mutex::default(),
+            limit,
+            this: this.clone(),
+        })
+    }
+
     /// A call to `path` was refused for good, with this `answer`. Returns whether this is the third in a row.
     pub fn add(&self, path: &[u8], refused: &RefusedCall, answer: CachedRefusal) -> bool {
         if path.len() > LONGEST_PATH {
@@ -236,6 +259,7 @@ impl RefusedEndpoints {
         let mut entries = self.lock();
         let before = entries.iter().position(|entry| *entry.path == *path);
         let before = before.map(|at| entries.remove(at));
+        let is_new = before.is_none();
         let state = EndpointState::step(before.as_ref().map(|before| &before.state), refused, now);
         let refusals = before.as_ref().map_or(0, |before| before.refusals) + 1;
         let (second_began, calls) =
@@ -252,6 +276,10 @@ impl RefusedEndpoints {
             calls,
         });
         self.count.store(entries.len(), Ordering::Relaxed);
+        drop(entries);
+        if is_new {
+            self.limit.remembered(self.this.clone());
+        }
         refusals == REPORTED
     }
 
@@ -308,6 +336,16 @@ impl RefusedEndpoints {
 
     fn lock(&self) -> MutexGuard<'_, Vec<RefusedEndpoint>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Forgets for RefusedEndpoints {
+    fn forget_oldest(&self) {
+        let mut entries = self.lock();
+        if !entries.is_empty() {
+            entries.remove(0);
+        }
+        self.count.store(entries.len(), Ordering::Relaxed);
     }
 }
 

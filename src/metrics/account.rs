@@ -10,7 +10,7 @@ use super::{
     errcodes::{Errcodes, OWN_REQUEST},
     history::{self, History, LastHour, Tally},
     kept::{fetches, tickets},
-    latency::Latency,
+    latency,
     quotas::Quotas,
     recent_fetches::{RecentFetch, RecentFetches},
 };
@@ -22,7 +22,6 @@ pub struct AccountMetrics {
     /// Each counter is an offset into it.
     pub(super) cells: Block,
     pub(super) errcodes: Errcodes,
-    latency: Latency,
     recent_fetches: RecentFetches,
     history: Mutex<History>,
     /// What is known of its quotas of calls.
@@ -36,7 +35,6 @@ impl Default for AccountMetrics {
         Self {
             cells: Block::new(at::END),
             errcodes: Errcodes::default(),
-            latency: Latency::default(),
             recent_fetches: RecentFetches::default(),
             history: Mutex::default(),
             quotas: Quotas::default(),
@@ -107,7 +105,7 @@ impl AccountMetrics {
 
     /// Counts the time until the head of a reply arrived, or until the call was given up.
     pub fn latency(&self, after: Duration) {
-        self.latency.observe(after);
+        latency::observe(&self.cells, at::LATENCY, after);
     }
 
     /// Counts a fetch of a token or a ticket that ended.
@@ -199,7 +197,7 @@ impl AccountMetrics {
             calls: Outcome::ALL.iter().map(ended).sum(),
             failed: failed.map(ended).sum(),
             with_errcode: ended(&Outcome::Errcode),
-            latency: self.latency.counts(),
+            latency: latency::counts(&self.cells, at::LATENCY),
             errcodes: self.errcodes.by_code(),
         }
     }

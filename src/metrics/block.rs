@@ -5,11 +5,22 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-/// Counters that every thread writes to in cells of its own.
+use once_cell::race::OnceBox;
+
+use crate::sparse::SparseArray;
+
+/// How many cells are allocated together.
+pub(super) const PART: usize = 32;
+
+/// Counters that every thread writes to in cells of its own. Cells exist where something was counted.
 #[derive(Debug)]
 pub(super) struct Block {
-    cells: Box<[Box<[AtomicU64]>]>,
+    counters: usize,
+    shards: [OnceBox<Shard>; SHARDS],
 }
+
+/// The cells of one thread, or of a few.
+type Shard = SparseArray<AtomicU64, PART>;
 
 /// How many sets of cells there are.
 const SHARDS: usize = 8;
@@ -19,9 +30,10 @@ const OWN: usize = 4;
 
 impl Block {
     pub(super) fn new(counters: usize) -> Self {
-        let shard = || (0..counters).map(|_| AtomicU64::new(0)).collect();
-        let cells = (0..SHARDS).map(|_| shard()).collect();
-        Self { cells }
+        Self {
+            counters,
+            shards: Default::default(),
+        }
     }
 
     pub(super) fn add(&self, at: usize) {
@@ -30,7 +42,11 @@ impl Block {
 
     pub(super) fn add_many(&self, at: usize, count: u64) {
         let shard = shard();
-        let cell = &self.cells[shard][at];
+        let cells = match self.shards[shard].get() {
+            Some(cells) => cells,
+            None => self.allocate(shard),
+        };
+        let cell = cells.at(at);
         if shard < OWN {
             cell.store(cell.load(Ordering::Relaxed) + count, Ordering::Relaxed);
         } else {
@@ -39,8 +55,14 @@ impl Block {
     }
 
     pub(super) fn sum(&self, at: usize) -> u64 {
-        let cells = self.cells.iter();
-        cells.map(|shard| shard[at].load(Ordering::Relaxed)).sum()
+        let shards = self.shards.iter().filter_map(OnceBox::get);
+        let cells = shards.filter_map(|shard| shard.get(at));
+        cells.map(|cell| cell.load(Ordering::Relaxed)).sum()
+    }
+
+    #[cold]
+    fn allocate(&self, shard: usize) -> &Shard {
+        self.shards[shard].get_or_init(|| Box::new(Shard::new(self.counters)))
     }
 }
 

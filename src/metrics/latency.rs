@@ -12,35 +12,27 @@ pub const BUCKETS: [f64; 13] = [
 /// The count of each bucket. The last one has no upper bound.
 pub type BucketCounts = [u64; BUCKETS.len() + 1];
 
-/// See the [module](self).
-#[derive(Debug)]
-pub(super) struct Latency(Block);
-
 /// The cell of the sum, in microseconds.
 const SUM: usize = BUCKETS.len() + 1;
 
-impl Default for Latency {
-    fn default() -> Self {
-        Self(Block::new(SUM + 1))
-    }
+/// How many cells a histogram takes.
+pub(super) const CELLS: usize = SUM + 1;
+
+/// Counts a time in the histogram that begins at `at`.
+pub(super) fn observe(cells: &Block, at: usize, after: Duration) {
+    let seconds = after.as_secs_f64();
+    let bucket = BUCKETS.iter().position(|bound| seconds <= *bound);
+    cells.add(at + bucket.unwrap_or(BUCKETS.len()));
+    let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+    cells.add_many(at + SUM, micros);
 }
 
-impl Latency {
-    /// Counts a time.
-    pub(super) fn observe(&self, after: Duration) {
-        let seconds = after.as_secs_f64();
-        let bucket = BUCKETS.iter().position(|bound| seconds <= *bound);
-        self.0.add(bucket.unwrap_or(BUCKETS.len()));
-        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
-        self.0.add_many(SUM, micros);
-    }
+/// The count of each bucket of the histogram that begins at `at`.
+pub(super) fn counts(cells: &Block, at: usize) -> BucketCounts {
+    std::array::from_fn(|bucket| cells.sum(at + bucket))
+}
 
-    pub(super) fn counts(&self) -> BucketCounts {
-        std::array::from_fn(|at| self.0.sum(at))
-    }
-
-    /// The sum of all times, in seconds.
-    pub(super) fn sum(&self) -> f64 {
-        self.0.sum(SUM) as f64 / 1e6
-    }
+/// The sum of all times in the histogram that begins at `at`, in seconds.
+pub(super) fn sum(cells: &Block, at: usize) -> f64 {
+    cells.sum(at + SUM) as f64 / 1e6
 }

@@ -9,7 +9,7 @@ use super::{
     AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, Encoder, Family, Fetched, Handed, Kept,
     Metrics, Outcome, Paced, QuotaReading, Reload, Selection, Skipped, StoreEvent, Ticket, at,
     kept::{fetches, tickets},
-    process,
+    latency, process,
 };
 
 families! {
@@ -288,7 +288,8 @@ impl Page {
     }
 
     fn process(&mut self, metrics: &Metrics) {
-        let (counts, sum) = (metrics.latency.counts(), metrics.latency.sum());
+        let cells = &metrics.latency;
+        let (counts, sum) = (latency::counts(cells, 0), latency::sum(cells, 0));
         self.0.histogram(&LATENCY, &BUCKETS, counts, sum);
         self.0.family(&CONNECTS);
         for (at, outcome) in ["failed", "made"].into_iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use std::{pin::pin, sync::Arc};
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use tokio::time::{Duration, timeout};
 
@@ -336,9 +337,17 @@ fn has_own_token(call: &Call<'_>, body: &BufferedBody<RequestBody>) -> bool {
     form.is_some_and(|form| values(Some(form), "access_token").next().is_some())
 }
 
+/// The most of a refusal's body that is kept. WeChat's has some hundred bytes.
+const LONGEST_REFUSAL: usize = 4096;
+
 /// What is kept of a refusal.
 fn cached(reply: &Reply) -> Option<CachedRefusal> {
-    let body = reply.body().whole()?.clone();
+    let body = reply.body().whole()?;
+    if body.len() > LONGEST_REFUSAL {
+        return None;
+    }
+    // A slice would keep the whole buffer into which it was read.
+    let body = Bytes::copy_from_slice(body);
     Some(CachedRefusal {
         status: reply.status(),
         headers: reply.headers().clone(),

@@ -8,88 +8,52 @@
 //! <https://developers.weixin.qq.com/doc/service/guide/h5/jssdk.html> and, for WeCom,
 //! <https://developer.work.weixin.qq.com/document/path/90506>.
 
+mod pool;
 mod source;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use arc_swap::ArcSwap;
 use tokio::time::Duration;
 
-use source::{AccountTicketSource, TicketSource, without_token};
+use pool::CachedTicket;
+pub use pool::TicketPool;
+use source::without_token;
 pub use source::{TicketClient, fetched};
 
 use super::{
     Expiry, Token,
-    keeper::{
-        self, Keeper, NoToken,
-        schedule::{LOW, Renewal},
-    },
-    source::{
-        TokenError,
-        redis::{KeyParts, Redis},
-        shared::Shared,
-    },
+    keeper::{self, NoToken, schedule::LOW},
+    source::TokenError,
 };
-use crate::{metrics::Ticket, wechat::api::Api};
-
-/// Fetches of a ticket by all replicas in a day. Above this, it is renewed only shortly before it expires.
-const DAILY_FETCHES: u32 = 50;
+use crate::{metrics::Ticket, shared_limit::Forgets, wechat::api::Api};
 
 /// How long a call waits for a renewal in flight if little is left of the ticket's lifetime.
 const RENEWAL_WAIT: Duration = Duration::from_millis(1500);
 
-/// The tickets of one account. Each is fetched when it is first asked for.
+/// The tickets of one account. Each is made when it is first asked for.
 pub struct Tickets {
     client: Arc<TicketClient>,
-    cached: Vec<(Ticket, Arc<CachedTicket>)>,
+    id: Box<str>,
+    pool: Arc<TicketPool>,
+    /// Those that were asked for, the oldest first.
+    cached: Mutex<Vec<(Ticket, Arc<CachedTicket>)>>,
+    this: Weak<Self>,
 }
-
-/// A ticket, and the account whose token fetches it.
-struct CachedTicket {
-    keeper: Arc<Keeper<TicketSource>>,
-    client: Arc<ArcSwap<TicketClient>>,
-}
-
-/// The host of the public WeCom.
-const PUBLIC_WECOM: &str = "https://qyapi.weixin.qq.com:443";
-
-/// The corp tickets. All accounts of a corp share one.
-#[derive(Debug, Default)]
-pub struct Corps(Mutex<HashMap<CorpKey, Weak<CachedTicket>>>);
-
-/// The corp, and the prefix of its keys in the store.
-type CorpKey = (String, Option<String>);
 
 impl Tickets {
-    /// The tickets of the account `id`. A call waits up to `patience` for one. Replicas share them in
-    /// `store`. Fetches run on the current runtime.
-    pub fn new(
-        client: TicketClient,
-        id: &str,
-        corps: &Corps,
-        store: Option<&Arc<Redis>>,
-        patience: Duration,
-    ) -> Self {
-        let client = Arc::new(client);
-        let tickets: &[Ticket] = match client.api {
-            Api::Wechat => &[Ticket::Jsapi, Ticket::Card, Ticket::Sdk],
-            Api::Wecom => &[Ticket::Corp, Ticket::Agent],
-        };
-        let cached = |ticket: &Ticket| match ticket {
-            Ticket::Corp => corps.get_or_create(&client, store, patience),
-            Ticket::Jsapi | Ticket::Card | Ticket::Sdk | Ticket::Agent => {
-                Arc::new(CachedTicket::new(*ticket, id, &client, store, patience))
-            }
-        };
-        let cached = tickets
-            .iter()
-            .map(|ticket| (*ticket, cached(ticket)))
-            .collect();
-        Self { client, cached }
+    /// The tickets of the account `id`. Fetches run on the current runtime.
+    pub fn new(client: TicketClient, id: &str, pool: Arc<TicketPool>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            client: Arc::new(client),
+            id: id.into(),
+            pool,
+            cached: Mutex::default(),
+            this: this.clone(),
+        })
     }
 
     /// The ticket that a call to `path` asks for, if it is cached here. `types` are the values of the
@@ -106,10 +70,7 @@ impl Tickets {
 
     /// Returns the ticket. Waits if there is none, and for a moment if it expires soon and is being renewed.
     pub async fn get(&self, ticket: Ticket) -> Result<Arc<Token>, NoToken> {
-        let cached = self.find(ticket).ok_or(NoToken {
-            error: TokenError::Panicked,
-            retry_after: Duration::ZERO,
-        })?;
+        let cached = self.find_or_make(ticket);
         let current = cached.keeper.in_hand().filter(|ticket| ticket.is_alive());
         if current.is_none() {
             // Get the token before taking a lease, for which other replicas would wait.
@@ -143,17 +104,43 @@ impl Tickets {
 
     /// The status of each ticket that was ever asked for.
     pub fn status(&self) -> impl Iterator<Item = (Ticket, keeper::Status)> {
-        let status =
-            |(ticket, cached): &(Ticket, Arc<CachedTicket>)| (*ticket, cached.keeper.status());
-        self.cached
-            .iter()
-            .map(status)
-            .filter(|(_, status)| status.tried)
+        let mut cached = self.lock().clone();
+        cached.sort_by_key(|(ticket, _)| *ticket as usize);
+        let status = cached
+            .into_iter()
+            .map(|(ticket, cached)| (ticket, cached.keeper.status()));
+        status.filter(|(_, status)| status.tried)
     }
 
-    fn find(&self, ticket: Ticket) -> Option<&Arc<CachedTicket>> {
-        let found = self.cached.iter().find(|(other, _)| *other == ticket);
-        found.map(|(_, cached)| cached)
+    fn find(&self, ticket: Ticket) -> Option<Arc<CachedTicket>> {
+        let cached = self.lock();
+        let found = cached.iter().find(|(other, _)| *other == ticket);
+        found.map(|(_, cached)| cached.clone())
+    }
+
+    fn find_or_make(&self, ticket: Ticket) -> Arc<CachedTicket> {
+        let mut cached = self.lock();
+        if let Some((_, found)) = cached.iter().find(|(other, _)| *other == ticket) {
+            return found.clone();
+        }
+        let made = self.pool.make(ticket, &self.id, &self.client);
+        cached.push((ticket, made.clone()));
+        drop(cached);
+        self.pool.limit.remembered(self.this.clone());
+        made
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Ticket, Arc<CachedTicket>)>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Forgets for Tickets {
+    fn forget_oldest(&self) {
+        let mut cached = self.lock();
+        if !cached.is_empty() {
+            cached.remove(0);
+        }
     }
 }
 
@@ -193,89 +180,9 @@ fn expires_soon(ticket: &Token) -> bool {
 pub fn suspended<'a>(all: impl Iterator<Item = &'a Tickets>, time: Duration) {
     // A corp's ticket is in several accounts.
     let mut counted = HashSet::new();
-    for (_, cached) in all.flat_map(|tickets| &tickets.cached) {
-        if counted.insert(Arc::as_ptr(cached)) {
+    for (_, cached) in all.flat_map(|tickets| tickets.lock().clone()) {
+        if counted.insert(Arc::as_ptr(&cached)) {
             cached.keeper.suspended(time);
-        }
-    }
-}
-
-impl Corps {
-    fn get_or_create(
-        &self,
-        client: &Arc<TicketClient>,
-        store: Option<&Arc<Redis>>,
-        patience: Duration,
-    ) -> Arc<CachedTicket> {
-        let mut corps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        corps.retain(|_, cached| cached.strong_count() > 0);
-        // The same corpid at another deployment is another corp.
-        let (corpid, hosts) = (&client.appid, client.client.hosts());
-        let id = match &*hosts {
-            PUBLIC_WECOM => corpid.clone(),
-            hosts => format!("{corpid}@{hosts}"),
-        };
-        // Replicas share it under the key that each of the accounts says.
-        let key = (id.clone(), client.store_prefix.clone());
-        if let Some(cached) = corps.get(&key).and_then(Weak::upgrade) {
-            return cached;
-        }
-        let cached = Arc::new(CachedTicket::new(
-            Ticket::Corp,
-            &id,
-            client,
-            store,
-            patience,
-        ));
-        corps.insert(key, Arc::downgrade(&cached));
-        cached
-    }
-}
-
-impl CachedTicket {
-    /// `id` is the id of the account, or of the corp.
-    fn new(
-        ticket: Ticket,
-        id: &str,
-        client: &Arc<TicketClient>,
-        store: Option<&Arc<Redis>>,
-        patience: Duration,
-    ) -> Self {
-        let options = keeper::Options {
-            renewal: Renewal::Ticket,
-            retry_same_token: false,
-            // No refusal causes a fetch of a ticket.
-            daily_fetches: u32::MAX,
-            patience,
-        };
-        let metrics = client.metrics.clone();
-        let latest = Arc::new(ArcSwap::new(client.clone()));
-        let source = AccountTicketSource {
-            ticket,
-            client: latest.clone(),
-        };
-        let source = match store {
-            None => TicketSource::Unshared(source),
-            Some(redis) => {
-                let what = format!("ticket:{}", ticket.label());
-                let parts = KeyParts {
-                    api: client.api,
-                    appid: &client.appid,
-                    id,
-                    prefix: client.store_prefix.as_deref(),
-                };
-                let slot = redis.ticket_slot(parts, &what);
-                TicketSource::Shared(Box::new(Shared::new(
-                    source,
-                    slot,
-                    DAILY_FETCHES,
-                    metrics.clone(),
-                )))
-            }
-        };
-        Self {
-            keeper: Keeper::new(source, options, metrics),
-            client: latest,
         }
     }
 }
@@ -283,12 +190,6 @@ impl CachedTicket {
 impl fmt::Debug for Tickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tickets").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for CachedTicket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CachedTicket").finish_non_exhaustive()
     }
 }
 

@@ -15,7 +15,9 @@ use tokio::{
     time::{Duration, Instant, sleep, sleep_until, timeout},
 };
 use wechat_sidecar::{
-    account::refused_endpoints::{CachedRefusal, CallId, Outlook, RefusedCall, RefusedEndpoints},
+    account::refused_endpoints::{
+        self, CachedRefusal, CallId, Outlook, RefusedCall, RefusedEndpoints,
+    },
     secret::Secret,
     token::{
         Token,
@@ -211,7 +213,7 @@ pub struct Incarnation {
     pub index: usize,
     pub keeper: Arc<Keeper<Source>>,
     life: Arc<Life>,
-    refused: RefusedEndpoints,
+    refused: Arc<RefusedEndpoints>,
     /// The tag of the token with which a call was accepted last, by path.
     accepted_with: [AtomicU16; PATHS.len()],
     /// How many calls have begun, all of which differ.
@@ -272,7 +274,7 @@ impl Incarnation {
             index,
             keeper: Keeper::new(source, options, world.metrics.clone()),
             life,
-            refused: RefusedEndpoints::default(),
+            refused: RefusedEndpoints::new(refused_endpoints::limit()),
             accepted_with: Default::default(),
             calls_begun: AtomicUsize::new(0),
             tasks: Mutex::default(),

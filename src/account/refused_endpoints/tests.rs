@@ -34,11 +34,11 @@ fn refused(number: usize, token: &Arc<Token>) -> RefusedCall {
 }
 
 /// What is known about `/x`.
-struct KnownEndpoint(RefusedEndpoints);
+struct KnownEndpoint(Arc<RefusedEndpoints>);
 
 impl KnownEndpoint {
     fn new() -> Self {
-        Self(RefusedEndpoints::default())
+        Self(RefusedEndpoints::new(limit()))
     }
 
     fn add(&self, refused: &RefusedCall) -> bool {
@@ -166,7 +166,7 @@ async fn ten_hopeless_calls_a_second_pass_and_the_rest_is_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn memory_is_bounded() {
-    let (endpoints, old) = (RefusedEndpoints::default(), token("old"));
+    let (endpoints, old) = (RefusedEndpoints::new(limit()), token("old"));
     let known = |path: &[u8]| endpoints.known(path, &old, || call(1));
     for at in 0..1000 {
         let path = format!("/{at}");
@@ -176,4 +176,30 @@ async fn memory_is_bounded() {
     assert_eq!(endpoints.lock().len(), MOST);
     assert_eq!(known(b"/999"), Outlook::Hopeless);
     assert_eq!(known(b"/0"), Outlook::Nothing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_bounded_for_all_accounts_together() {
+    let (limit, old) = (Arc::new(SharedLimit::new(10)), token("old"));
+    let accounts = [(); 4].map(|()| RefusedEndpoints::new(limit.clone()));
+    let add = |account: usize, path: usize| {
+        let path = format!("/{path}");
+        accounts[account].add(path.as_bytes(), &refused(1, &old), answer());
+    };
+    let counts = || accounts.each_ref().map(|account| account.lock().len());
+    (0..8).for_each(|path| add(0, path));
+    // A path that is refused again is no other one.
+    (0..50).for_each(|_| add(0, 3));
+    assert_eq!(counts(), [8, 0, 0, 0]);
+    (0..8).for_each(|path| add(1, path));
+    assert_eq!(counts(), [2, 8, 0, 0]);
+    // Those that were refused last are kept.
+    let known = accounts[0].known(b"/3", &old, || call(1));
+    assert_eq!(known, Outlook::Hopeless);
+    accounts[1].forget(b"/0");
+    for path in 0..1000 {
+        add(2 + path % 2, path);
+        assert!(counts().iter().sum::<usize>() <= 10);
+    }
+    assert_eq!(counts(), [0, 0, 5, 5]);
 }

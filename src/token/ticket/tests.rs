@@ -8,6 +8,7 @@ use crate::{
         origin::Origin,
         tls::load,
     },
+    token::keeper::{Keeper, schedule::Renewal},
     token::source::{
         AccountSource,
         api::{self, ApiClient},
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// The tickets of an account of a corp.
-fn tickets(id: &str, corps: &Corps) -> Tickets {
+fn tickets(id: &str, pool: &Arc<TicketPool>) -> Arc<Tickets> {
     // Another test may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let second = Duration::from_secs(1);
@@ -43,20 +44,23 @@ fn tickets(id: &str, corps: &Corps) -> Tickets {
         client: ApiClient::new(client, Arc::new(Connector::new(options).unwrap())),
         metrics: Arc::default(),
     };
-    Tickets::new(client, id, corps, None, second)
+    Tickets::new(client, id, pool.clone())
 }
 
 #[tokio::test]
 async fn a_suspension_is_counted_once_for_the_ticket_that_accounts_of_a_corp_share() {
-    let corps = Corps::default();
-    let all = ["one", "two"].map(|id| tickets(id, &corps));
-    let ticket = |at: usize, ticket| all[at].find(ticket).unwrap();
+    let pool = Arc::new(TicketPool::new(None, Duration::from_secs(1)));
+    let all = ["one", "two"].map(|id| tickets(id, &pool));
+    let ticket = |at: usize, ticket| all[at].find_or_make(ticket);
     assert!(Arc::ptr_eq(
-        ticket(0, Ticket::Corp),
-        ticket(1, Ticket::Corp)
+        &ticket(0, Ticket::Corp),
+        &ticket(1, Ticket::Corp)
     ));
+    for tickets in &all {
+        tickets.find_or_make(Ticket::Agent);
+    }
     let hour = Duration::from_secs(3600);
-    suspended(all.iter(), hour);
+    suspended(all.iter().map(|tickets| &**tickets), hour);
     for (at, kind) in [(0, Ticket::Corp), (0, Ticket::Agent), (1, Ticket::Agent)] {
         assert_eq!(ticket(at, kind).keeper.total_suspension(), hour, "{kind:?}");
     }
