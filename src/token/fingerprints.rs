@@ -1,10 +1,11 @@
 //! Finds the account of a token by its fingerprint, so that old tokens need not be stored.
 
 use std::{
+    collections::VecDeque,
     fmt,
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -20,18 +21,30 @@ const RETENTION: Duration = Duration::from_secs(7200);
 /// The most tokens of one account. Two hours usually see two of them. Beyond the limit, the oldest is dropped.
 const MAX_TOKENS: usize = 16;
 
+/// How many lists hold the fingerprints. A change copies one of them.
+const LISTS: usize = 64;
+
 /// The fingerprints of all accounts' tokens. Clones share them.
 #[derive(Clone, Default)]
 pub struct Fingerprints(Arc<Index>);
 
-#[derive(Default)]
 struct Index {
     /// A random key of this process. So nobody can search for two tokens with the same fingerprint, and a
     /// fingerprint reveals nothing without the key.
     key: RandomState,
-    /// Sorted by fingerprint. They are replaced as a whole, so that a call takes no lock.
-    entries: ArcSwap<Vec<Entry>>,
+    /// Each is sorted by fingerprint, and is replaced as a whole, so that a call takes no lock.
+    lists: [ArcSwap<Vec<Entry>>; LISTS],
     histories: AtomicU64,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            key: RandomState::default(),
+            lists: std::array::from_fn(|_| ArcSwap::default()),
+            histories: AtomicU64::new(0),
+        }
+    }
 }
 
 /// A token of one account.
@@ -51,6 +64,8 @@ pub struct HistoryId(u64);
 pub struct TokenHistory {
     all: Fingerprints,
     id: HistoryId,
+    /// Its fingerprints and when each was replaced, the current one last.
+    own: Mutex<VecDeque<(u128, Option<Instant>)>>,
 }
 
 impl Fingerprints {
@@ -60,13 +75,14 @@ impl Fingerprints {
         TokenHistory {
             all: self.clone(),
             id: HistoryId(id),
+            own: Mutex::default(),
         }
     }
 
     /// The histories that contain `token`: one, unless several accounts take their tokens from the same source.
     pub fn find(&self, token: &str) -> Vec<HistoryId> {
         let (fingerprint, now) = (self.of(token), Instant::now());
-        let entries = self.0.entries.load();
+        let entries = self.list(fingerprint).load();
         let start = entries.partition_point(|entry| entry.fingerprint < fingerprint);
         let same = entries[start..]
             .iter()
@@ -83,20 +99,40 @@ impl Fingerprints {
         (half(0) << 64) | half(1)
     }
 
-    fn change(&self, change: impl Fn(&mut Vec<Entry>)) {
-        self.0.entries.rcu(|entries| {
-            let mut entries = Vec::clone(entries);
-            change(&mut entries);
-            entries.sort_unstable_by_key(|entry| entry.fingerprint);
+    fn list(&self, fingerprint: u128) -> &ArcSwap<Vec<Entry>> {
+        &self.0.lists[fingerprint as usize % LISTS]
+    }
+
+    /// Adds `entry`, or changes it. On the way, entries of its list that are too old go.
+    fn put(&self, entry: Entry, now: Instant) {
+        self.list(entry.fingerprint).rcu(|entries| {
+            let others = entries.iter().filter(|other| !other.is(&entry));
+            let mut entries: Vec<Entry> = others
+                .filter(|other| other.is_known(now))
+                .copied()
+                .collect();
+            let at = entries.partition_point(|other| other.fingerprint < entry.fingerprint);
+            entries.insert(at, entry);
             entries
+        });
+    }
+
+    fn remove(&self, entry: Entry) {
+        self.list(entry.fingerprint).rcu(|entries| {
+            let others = entries.iter().filter(|other| !other.is(&entry));
+            others.copied().collect::<Vec<Entry>>()
         });
     }
 }
 
 impl Entry {
+    /// Whether both are the same token of the same account.
+    fn is(&self, other: &Self) -> bool {
+        (self.fingerprint, self.history) == (other.fingerprint, other.history)
+    }
+
     fn is_known(&self, now: Instant) -> bool {
-        self.replaced_at
-            .is_none_or(|at| now.saturating_duration_since(at) < RETENTION)
+        is_known(self.replaced_at, now)
     }
 }
 
@@ -109,40 +145,52 @@ impl TokenHistory {
     /// Makes `token` the current one.
     pub fn put(&self, token: &Secret) {
         let (fingerprint, now) = (self.all.of(token.expose()), Instant::now());
-        let is_own = |entry: &Entry| entry.history == self.id;
-        self.all.change(|entries| {
-            for entry in entries.iter_mut().filter(|entry| is_own(entry)) {
-                entry.replaced_at.get_or_insert(now);
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if own.back().is_some_and(|(last, _)| *last == fingerprint) {
+            return;
+        }
+        self.all.put(self.entry(fingerprint, None), now);
+        if let Some((last, replaced_at)) = own.back_mut() {
+            *replaced_at = Some(now);
+            self.all.put(self.entry(*last, Some(now)), now);
+        }
+        own.retain(|(known, replaced_at)| {
+            // It may be the one that comes back.
+            let stays = *known != fingerprint && is_known(*replaced_at, now);
+            if *known != fingerprint && !stays {
+                self.all.remove(self.entry(*known, None));
             }
-            entries.retain(|entry| {
-                let is_it = is_own(entry) && entry.fingerprint == fingerprint;
-                !is_it && entry.is_known(now)
-            });
-            let own = || {
-                entries
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, entry)| is_own(entry))
-            };
-            if own().count() >= MAX_TOKENS
-                && let Some((oldest, _)) = own().min_by_key(|(_, entry)| entry.replaced_at)
-            {
-                entries.remove(oldest);
-            }
-            entries.push(Entry {
-                fingerprint,
-                history: self.id,
-                replaced_at: None,
-            });
+            stays
         });
+        if own.len() >= MAX_TOKENS
+            && let Some((oldest, _)) = own.pop_front()
+        {
+            self.all.remove(self.entry(oldest, None));
+        }
+        own.push_back((fingerprint, None));
     }
+
+    fn entry(&self, fingerprint: u128, replaced_at: Option<Instant>) -> Entry {
+        let history = self.id;
+        Entry {
+            fingerprint,
+            history,
+            replaced_at,
+        }
+    }
+}
+
+/// Whether a token that was replaced then is still known.
+fn is_known(replaced_at: Option<Instant>, now: Instant) -> bool {
+    replaced_at.is_none_or(|at| now.saturating_duration_since(at) < RETENTION)
 }
 
 impl Drop for TokenHistory {
     fn drop(&mut self) {
-        let id = self.id;
-        self.all
-            .change(|entries| entries.retain(|entry| entry.history != id));
+        let own = std::mem::take(self.own.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for (fingerprint, _) in own {
+            self.all.remove(self.entry(fingerprint, None));
+        }
     }
 }
 
@@ -163,6 +211,12 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+
+    impl Fingerprints {
+        fn len(&self) -> usize {
+            self.0.lists.iter().map(|list| list.load().len()).sum()
+        }
+    }
 
     fn put(history: &TokenHistory, token: &str) {
         history.put(&Secret::new(token));
@@ -209,15 +263,16 @@ mod tests {
             put(&many, &token.to_string());
             advance(Duration::from_millis(1)).await;
         }
-        assert_eq!(all.0.entries.load().len(), MAX_TOKENS + 1);
+        assert_eq!(all.len(), MAX_TOKENS + 1);
         assert_eq!(all.find("other"), [one.id()]);
         for token in 1000 - MAX_TOKENS..1000 {
             assert_eq!(all.find(&token.to_string()), [many.id()], "{token}");
         }
         advance(RETENTION).await;
-        // What is too old goes with the next change.
+        // What is too old goes with the account's next token, or with another in the same list.
+        put(&many, "another");
         put(&one, "another");
-        assert_eq!(all.0.entries.load().len(), 3);
+        assert_eq!(all.len(), 4);
     }
 
     #[tokio::test]
@@ -234,7 +289,7 @@ mod tests {
         assert_eq!(all.find("shared"), [two.id()]);
         assert!(all.find("its own").is_empty());
         drop(two);
-        assert!(all.0.entries.load().is_empty());
+        assert_eq!(all.len(), 0);
     }
 
     #[test]
