@@ -27,6 +27,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
+    sync::Arc,
     thread,
 };
 
@@ -68,7 +69,7 @@ pub struct Sources {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The accounts that are served.
-    pub accounts: Vec<account::Options>,
+    pub accounts: Vec<Arc<account::Options>>,
     /// The addresses that apps connect to.
     pub listen: Vec<server::ListenAddr>,
     /// The addresses that apps connect to by https.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::Account;
+use super::{Account, listed};
 use crate::token::fingerprints::{Fingerprints, HistoryId};
 
 /// All accounts of one configuration, in its order.
@@ -104,10 +104,9 @@ impl Accounts {
         self.all.iter()
     }
 
-    /// A list of all AppIDs and names, for error messages.
+    /// A list of AppIDs and names, for error messages.
     pub fn names(&self) -> String {
-        let names: Vec<String> = self.iter().map(|account| account.names()).collect();
-        names.join(", ")
+        listed(self.all.iter().map(|account| account.names()))
     }
 }
 

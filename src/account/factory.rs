@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     metrics::{AccountMetrics, Metrics},
-    net::connector::Connector,
+    net::connector::{ConnectOptions, Connector},
     shared_limit::SharedLimit,
     token::{
         fingerprints::{Fingerprints, TokenHistory},
@@ -91,7 +91,7 @@ impl Options {
         match &self.upstream {
             None => Ok(factory.common.clone()),
             Some(own) => {
-                let mut own = own.clone();
+                let mut own = ConnectOptions::clone(own);
                 // That of a reloaded configuration would know nothing yet.
                 own.dns = factory.common.connector.dns().clone().without_address();
                 factory.own.get_or_create(&own)
@@ -125,10 +125,10 @@ impl Options {
         let (daily, metrics) = (self.daily_fetches, metrics.clone());
         match source {
             AccountSource::Wechat(wechat) if self.token_api == TokenApi::Classic => {
-                AccountSource::SharedWechat(Shared::new(wechat, slot, daily, metrics))
+                AccountSource::SharedWechat(Box::new(Shared::new(wechat, slot, daily, metrics)))
             }
             AccountSource::Wecom(wecom) => {
-                AccountSource::SharedWecom(Shared::new(wecom, slot, daily, metrics))
+                AccountSource::SharedWecom(Box::new(Shared::new(wecom, slot, daily, metrics)))
             }
             AccountSource::Wechat(wechat) => {
                 let slot = redis.ticket_slot(self.key_parts(), "revoke");
@@ -157,17 +157,19 @@ impl Options {
                     client, connector, appid, secret,
                 )))
             }
-            (SourceOptions::File(path), _) => Ok(AccountSource::File(TokenFile::new(path))),
+            (SourceOptions::File(path), _) => {
+                Ok(AccountSource::File(Box::new(TokenFile::new(path))))
+            }
             (SourceOptions::Http(options), _) => {
                 let dns = connector.dns().nearby();
                 let server = TokenServer::new(options.clone(), dns)?;
-                Ok(AccountSource::Http(server))
+                Ok(AccountSource::Http(Box::new(server)))
             }
         }
     }
 
     /// Opens the account, without a token yet. Its fetches run on the current runtime.
-    pub fn open(&self, factory: &AccountFactory) -> Result<Account, AccountError> {
+    pub fn open(self: &Arc<Self>, factory: &AccountFactory) -> Result<Account, AccountError> {
         let metrics = Arc::new(AccountMetrics::of(self.id()));
         self.open_with(factory, metrics, self.history(factory))
     }
@@ -182,7 +184,7 @@ impl Options {
     /// Opens the account that replaces `before`. It keeps the current token if that is valid under these
     /// options, and keeps using the secret source of `before`.
     pub fn open_after(
-        &self,
+        self: &Arc<Self>,
         before: &Account,
         factory: &AccountFactory,
     ) -> Result<Account, AccountError> {
@@ -190,10 +192,12 @@ impl Options {
         if !self.same_tokens(&before.options) {
             return self.open_with(factory, metrics, self.history(factory));
         }
-        let secret = before.secret.clone().filter(|_| self.secret.is_some());
-        let options = Self {
-            secret: secret.or_else(|| self.secret.clone()),
-            ..self.clone()
+        let options = match (&self.secret, &before.secret) {
+            (Some(_), Some(kept)) => Arc::new(Self {
+                secret: Some(kept.clone()),
+                ..Self::clone(self)
+            }),
+            _ => self.clone(),
         };
         let same_fetches = self.same_upstream(&before.options)
             && self.daily_fetches == before.options.daily_fetches
@@ -219,7 +223,7 @@ impl Options {
     }
 
     fn open_with(
-        &self,
+        self: &Arc<Self>,
         factory: &AccountFactory,
         metrics: Arc<AccountMetrics>,
         history: Option<Arc<TokenHistory>>,

@@ -32,7 +32,7 @@ pub struct Options {
     /// What its keys in the store begin with; `None` for the common prefix.
     pub store_prefix: Option<String>,
     /// Its own upstream; `None` for the common one.
-    pub upstream: Option<ConnectOptions>,
+    pub upstream: Option<Arc<ConnectOptions>>,
     /// Whether calls that name no account belong to it.
     pub default: bool,
     /// Which endpoints it may call.

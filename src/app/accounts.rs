@@ -132,7 +132,7 @@ impl Listeners {
 impl ServedAccounts {
     /// Opens accounts with `factory`. The error names the account.
     pub(super) fn new(
-        accounts: &[Options],
+        accounts: &[Arc<Options>],
         factory: AccountFactory,
         max_connections: usize,
     ) -> Result<Self, AccountsError> {
@@ -185,7 +185,7 @@ impl ServedAccounts {
     /// An error changes nothing.
     pub(super) async fn change(
         &mut self,
-        accounts: Vec<Options>,
+        accounts: Vec<Arc<Options>>,
         listeners: &mut Listeners,
     ) -> Result<Change, AccountsError> {
         let mut all = Vec::new();
@@ -238,14 +238,14 @@ impl ServedAccounts {
         Ok(change)
     }
 
-    async fn next(&self, options: Options) -> Result<Update, Unserved> {
+    async fn next(&self, options: Arc<Options>) -> Result<Update, Unserved> {
         let before = self
             .kept
             .iter()
             .find(|kept| kept.account.id() == options.id());
         let before = before.map(|kept| &kept.account);
         let account = match before {
-            Some(before) if before.options == options => before.clone(),
+            Some(before) if *before.options == *options => before.clone(),
             Some(before) => Arc::new(options.open_after(before, &self.factory)?),
             None => Arc::new(options.open(&self.factory)?),
         };
@@ -276,7 +276,7 @@ impl ServedAccounts {
         }
         Ok(Update {
             account,
-            secret: options.secret,
+            secret: options.secret.clone(),
             bound,
         })
     }

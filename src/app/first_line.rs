@@ -15,7 +15,7 @@ pub fn say_start(config: &Config) {
     let own = config
         .accounts
         .iter()
-        .filter_map(|account| account.upstream.as_ref());
+        .filter_map(|account| account.upstream.as_deref());
     let common = config
         .accounts
         .iter()

@@ -1,6 +1,6 @@
 //! The upstreams that accounts have of their own: WeCom, or a private deployment.
 
-use std::path::Path;
+use std::{cell::OnceCell, path::Path, sync::Arc};
 
 use super::{
     account_table::{Table, UPSTREAM, UPSTREAM_CA_FILE, UPSTREAM_PLAIN_HTTP},
@@ -20,12 +20,18 @@ use crate::{
 pub(super) struct AccountUpstreams<'a> {
     common: &'a ConnectOptions,
     trust: &'a TrustFiles,
+    /// The public WeCom, which most accounts of WeCom share.
+    wecom: OnceCell<Arc<ConnectOptions>>,
 }
 
 impl<'a> AccountUpstreams<'a> {
     /// Uses the options of `common` for what an account does not set.
     pub(super) fn new(common: &'a ConnectOptions, trust: &'a TrustFiles) -> Self {
-        Self { common, trust }
+        Self {
+            common,
+            trust,
+            wecom: OnceCell::new(),
+        }
     }
 
     /// The upstream of the account in `table`; `None` for the common one.
@@ -33,7 +39,7 @@ impl<'a> AccountUpstreams<'a> {
         &self,
         table: &Table,
         api: Api,
-    ) -> Result<Option<ConnectOptions>, ConfigError> {
+    ) -> Result<Option<Arc<ConnectOptions>>, ConfigError> {
         let plain_http = table
             .optional(UPSTREAM_PLAIN_HTTP, parse::switch)?
             .unwrap_or(false);
@@ -50,8 +56,9 @@ impl<'a> AccountUpstreams<'a> {
                         );
                     }
                 }
-                match (api, Origin::parse(origin::WECOM)) {
-                    (Api::Wecom, Ok(origin)) => origin,
+                match (api, self.wecom.get(), Origin::parse(origin::WECOM)) {
+                    (Api::Wecom, Some(wecom), _) => return Ok(Some(wecom.clone())),
+                    (Api::Wecom, None, Ok(origin)) => origin,
                     _ => return Ok(None),
                 }
             }
@@ -73,10 +80,13 @@ impl<'a> AccountUpstreams<'a> {
             origins: vec![origin],
         };
         let place = place(table, UPSTREAM);
-        match Connector::new(options.clone()) {
-            Ok(_) => Ok(Some(options)),
-            Err(error) => Err(ConfigError::new(place.clone(), error.to_string())),
+        let checked = Connector::new(options.clone());
+        checked.map_err(|error| ConfigError::new(place.clone(), error.to_string()))?;
+        let options = Arc::new(options);
+        if !table.given.contains_key(UPSTREAM) {
+            let _ = self.wecom.set(options.clone());
         }
+        Ok(Some(options))
     }
 
     fn tls_roots(&self, table: &Table, origin: &Origin) -> Result<TlsRoots, ConfigError> {

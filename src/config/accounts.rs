@@ -36,7 +36,7 @@ pub(super) fn accounts(
     given: &Sources,
     connect: &ConnectOptions,
     warnings: &mut Vec<String>,
-) -> Result<Vec<Options>, ConfigError> {
+) -> Result<Vec<Arc<Options>>, ConfigError> {
     let upstreams = AccountUpstreams::new(connect, &given.trust);
     let mut accounts = Vec::new();
     match tables.first() {
@@ -63,7 +63,7 @@ pub(super) fn accounts(
         }
     }
     warnings.extend(unwise(settings, tables, &accounts));
-    Ok(accounts)
+    Ok(accounts.into_iter().map(Arc::new).collect())
 }
 
 /// What is allowed in a file of accounts, but unwise.

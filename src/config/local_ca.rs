@@ -3,6 +3,7 @@
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{Sources, error::ConfigError, keys::Id, layers, settings::Settings};
@@ -25,7 +26,7 @@ pub struct LocalCa {
 /// Reads the keys about it, and looks at the folder that keeps it. Nothing is made.
 pub(super) fn local_ca(
     settings: &Settings,
-    accounts: &[account::Options],
+    accounts: &[Arc<account::Options>],
     connect: &ConnectOptions,
 ) -> Result<LocalCa, ConfigError> {
     let dir = ca_dir(settings)?;
@@ -73,10 +74,10 @@ fn keep_apart(ca_dir: Option<&Path>, trust_dir: &Path) -> Result<(), &'static st
 }
 
 /// WeChat's hosts, those of the accounts, and none twice. No certificate is made for an address.
-fn hosts(accounts: &[account::Options], connect: &ConnectOptions) -> Vec<String> {
+fn hosts(accounts: &[Arc<account::Options>], connect: &ConnectOptions) -> Vec<String> {
     let own = accounts
         .iter()
-        .filter_map(|account| account.upstream.as_ref());
+        .filter_map(|account| account.upstream.as_deref());
     let origins = own.chain([connect]).flat_map(|connect| &connect.origins);
     let private = origins.map(|origin| origin.host.trim_end_matches('.').to_ascii_lowercase());
     let is_name = |host: &str| host.contains('.') && host.parse::<IpAddr>().is_err();

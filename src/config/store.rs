@@ -1,6 +1,6 @@
 //! The store in which replicas share tokens.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use super::{error::ConfigError, keys::Id, secrets, settings::Settings};
 use crate::{
@@ -91,11 +91,11 @@ fn credentials(
 /// Warnings about the store and these accounts.
 pub(super) fn advise(
     store: Option<&Options>,
-    accounts: &[account::Options],
+    accounts: &[Arc<account::Options>],
 ) -> Option<&'static str> {
     match store {
-        None if accounts.iter().any(account::Options::fetch_revokes_others) => Some(CLASSIC),
-        Some(_) if !accounts.iter().any(account::Options::uses_store) => Some(NEEDLESS),
+        None if accounts.iter().any(|one| one.fetch_revokes_others()) => Some(CLASSIC),
+        Some(_) if !accounts.iter().any(|one| one.uses_store()) => Some(NEEDLESS),
         Some(_) | None => None,
     }
 }

@@ -17,7 +17,7 @@ use std::{
     fmt,
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -79,7 +79,7 @@ pub struct Keeper<S> {
     /// For how many milliseconds the machine was suspended.
     suspended: AtomicU64,
     /// The revocation that runs, or the last one.
-    revocation: watch::Sender<Option<Revocation>>,
+    revocation: OnceLock<watch::Sender<Option<Revocation>>>,
 }
 
 /// Why there is no token, and when to retry.
@@ -118,7 +118,7 @@ impl<S: TokenSource> Keeper<S> {
             waiters: Waiters::default(),
             changed: Notify::new(),
             suspended: AtomicU64::new(0),
-            revocation: watch::Sender::new(None),
+            revocation: OnceLock::new(),
         })
     }
 

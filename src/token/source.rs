@@ -100,13 +100,13 @@ pub enum AccountSource {
     /// From WeCom itself.
     Wecom(WecomSource),
     /// From a file that something else keeps fresh.
-    File(TokenFile),
+    File(Box<TokenFile>),
     /// From a server of the operator's own.
-    Http(TokenServer),
+    Http(Box<TokenServer>),
     /// From WeChat, shared with other replicas.
-    SharedWechat(Shared<WechatSource, TokenSlot>),
+    SharedWechat(Box<Shared<WechatSource, TokenSlot>>),
     /// From WeCom, shared with other replicas.
-    SharedWecom(Shared<WecomSource, TokenSlot>),
+    SharedWecom(Box<Shared<WecomSource, TokenSlot>>),
 }
 
 /// Evaluates the same expression for every source.

@@ -69,7 +69,7 @@ impl Engine {
         config.connect.dns.start();
         let redis = config.store.clone();
         let redis = redis.map(|store| Redis::new(store, config.connect.dns.nearby()));
-        let mut options = select(&config.accounts, call)?.clone();
+        let mut options = account::Options::clone(select(&config.accounts, call)?);
         let secret = options.secret.clone();
         if options.fetch_revokes_others() && !call.mint {
             let segment = call.target.first_segment();
@@ -91,7 +91,7 @@ impl Engine {
             metrics.clone(),
         );
         let factory = factory.with_store(redis);
-        let mut account = options.open(&factory)?;
+        let mut account = Arc::new(options).open(&factory)?;
         // A login takes the secret.
         account.secret = secret;
         let accounts = vec![Arc::new(account)];
@@ -157,15 +157,12 @@ fn workers(
 
 /// The account that the call names, or the one that is meant without a name.
 fn select<'a>(
-    accounts: &'a [account::Options],
+    accounts: &'a [Arc<account::Options>],
     call: &CallOptions,
 ) -> Result<&'a account::Options, EngineError> {
-    let names = || {
-        let names: Vec<String> = accounts.iter().map(account::Options::names).collect();
-        names.join(", ")
-    };
+    let names = || account::listed(accounts.iter().map(|one| one.names()));
     let called = |word: &str| {
-        let by_name = |one: &&account::Options| one.name.as_deref() == Some(word);
+        let by_name = |one: &&Arc<account::Options>| one.name.as_deref() == Some(word);
         let by_appid = accounts.iter().filter(|one| one.appid == word);
         let named = accounts.iter().find(by_name);
         named.map_or_else(|| by_appid.collect(), |named| vec![named])

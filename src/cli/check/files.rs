@@ -121,7 +121,7 @@ impl Access {
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let reader = Reader::of_process();
     let mut files = Vec::new();
-    for file in common(config).chain(config.accounts.iter().flat_map(of_account)) {
+    for file in common(config).chain(config.accounts.iter().flat_map(|one| of_account(one))) {
         let is_known = |known: &NamedFile| known.path == file.path;
         if !files.iter().any(is_known) {
             files.push(file);
@@ -140,7 +140,7 @@ fn common(config: &Config) -> impl Iterator<Item = NamedFile> {
         let setting = source.and_then(SecretSource::setting);
         setting.is_some_and(|setting| setting.contains(" in "))
     };
-    let has_secret = config.accounts.iter().any(has_secret);
+    let has_secret = config.accounts.iter().any(|one| has_secret(one));
     let files = [
         (Id::Config, Content::Settings { has_secret }),
         (Id::CallerKeyFile, Content::Secret),

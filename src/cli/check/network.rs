@@ -65,7 +65,7 @@ pub(super) async fn findings(config: &Config, deadline: Instant) -> Vec<Finding>
 fn groups(config: &Config) -> Vec<HostGroup> {
     let mut upstreams: Vec<&ConnectOptions> = Vec::new();
     for account in &config.accounts {
-        let own = account.upstream.as_ref().unwrap_or(&config.connect);
+        let own = account.upstream.as_deref().unwrap_or(&config.connect);
         if !upstreams.iter().any(|known| known.same_target(own)) {
             upstreams.push(own);
         }

@@ -48,7 +48,7 @@ pub(super) fn all(config: &Config) -> Result<Vec<CheckedUpstream<'_>>, DialError
         match found.iter_mut().find(is_same) {
             Some(known) => known.accounts.push(account),
             None => {
-                let options = account.upstream.as_ref().unwrap_or(&config.connect);
+                let options = account.upstream.as_deref().unwrap_or(&config.connect);
                 found.push(CheckedUpstream {
                     connector: Arc::new(Connector::new(options.clone())?),
                     options,

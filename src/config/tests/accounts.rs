@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::{Given, SECRET, given};
-use crate::{config::keys::Id, token::source::wechat::TokenApi};
+use crate::{account, config::keys::Id, token::source::wechat::TokenApi};
 
 /// No account in the environment.
 fn in_the_file(text: &str) -> Given {
@@ -285,9 +285,9 @@ fn an_accounts_prefix_in_the_store_is_its_own() {
     let config = given.load();
     let prefixes = config.accounts.iter().map(|one| one.key_parts().prefix);
     assert_eq!(prefixes.collect::<Vec<_>>(), [None, Some("wa")]);
-    let mut other = config.accounts[1].clone();
+    let mut other = account::Options::clone(&config.accounts[1]);
     other.store_prefix = Some("wb".to_owned());
-    assert!(other != config.accounts[1] && other.same_tokens(&config.accounts[1]));
+    assert!(other != *config.accounts[1] && other.same_tokens(&config.accounts[1]));
     for (text, says) in [
         (
             format!("{account}store_prefix = 'wa'"),

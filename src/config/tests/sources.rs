@@ -18,7 +18,7 @@ fn of(more: &str) -> Given {
 fn source(more: &str) -> SourceOptions {
     let account = of(more).load().accounts.remove(0);
     assert!(account.secret.is_none());
-    account.source
+    account.source.clone()
 }
 
 /// A header file that only its owner can read.

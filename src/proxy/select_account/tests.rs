@@ -40,10 +40,10 @@ fn accounts(more: &[(&str, &str)]) -> Accounts {
             .filter(|name| !name.is_empty())
             .map(str::to_owned);
         options.default = name.starts_with('*');
-        let mut account = options.open(&factory).unwrap();
+        let mut account = Arc::new(options).open(&factory).unwrap();
         if appid.starts_with("ww") {
             account.api = Api::Wecom;
-            account.options.api = Api::Wecom;
+            Arc::make_mut(&mut account.options).api = Api::Wecom;
         }
         Arc::new(account)
     };

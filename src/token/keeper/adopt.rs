@@ -42,7 +42,8 @@ impl<S: TokenSource> Keeper<S> {
         };
         sleep(interval.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
         let before = self.in_hand();
-        if let Some(token) = self.source.poll().await {
+        // In a box: keepers that never get here need no place for it.
+        if let Some(token) = Box::pin(self.source.poll()).await {
             self.adopt(before.as_deref(), token);
         }
     }

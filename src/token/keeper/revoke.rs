@@ -140,7 +140,7 @@ impl<S: TokenSource> Keeper<S> {
     /// Calls go on meanwhile: each new token is taken into use at once, and the one before it still works for a while.
     pub fn revoke(self: &Arc<Self>) -> Result<bool, NotRevocable> {
         let method = self.source.revocation()?;
-        let begins = self.revocation.send_if_modified(|latest| {
+        let begins = self.latest().send_if_modified(|latest| {
             let begins = !latest.as_ref().is_some_and(Revocation::is_running);
             if begins {
                 *latest = Some(Revocation::begin(method));
@@ -156,7 +156,11 @@ impl<S: TokenSource> Keeper<S> {
 
     /// Follows the revocation that runs, or shows the last one.
     pub fn revocation(&self) -> watch::Receiver<Option<Revocation>> {
-        self.revocation.subscribe()
+        self.latest().subscribe()
+    }
+
+    fn latest(&self) -> &watch::Sender<Option<Revocation>> {
+        self.revocation.get_or_init(|| watch::Sender::new(None))
     }
 
     async fn run_revocation(self: Arc<Self>, method: RevocationMethod) {
@@ -281,7 +285,7 @@ impl<S: TokenSource> Keeper<S> {
     }
 
     fn update(&self, change: impl FnOnce(&mut Revocation)) {
-        self.revocation.send_modify(|latest| {
+        self.latest().send_modify(|latest| {
             if let Some(revocation) = latest {
                 change(revocation);
             }

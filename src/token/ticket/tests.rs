@@ -35,7 +35,7 @@ fn tickets(id: &str, pool: &Arc<TicketPool>) -> Arc<Tickets> {
         patience: second,
     };
     let client = api::client(&options, Arc::default()).unwrap();
-    let source = AccountSource::File(TokenFile::new("/nowhere"));
+    let source = AccountSource::File(Box::new(TokenFile::new("/nowhere")));
     let client = TicketClient {
         appid: "ww1".to_owned(),
         store_prefix: None,
