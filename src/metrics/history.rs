@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Buf;
+use prost::encoding::{decode_varint, encode_varint};
+
 use super::latency::{BUCKETS, BucketCounts};
 
 /// How many minutes are kept, with the current one.
@@ -25,10 +28,20 @@ pub struct Tally {
 /// The last minutes, the oldest first. The last one is the current minute.
 pub type LastHour = Vec<Tally>;
 
-/// The minutes of one account in which something happened.
+/// The minutes of one account in which something happened. All but the latest are packed: an account that is called all
+/// the time takes a kilobyte, and one that is never called nothing.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    minutes: VecDeque<(u64, Tally)>,
+    /// Each minute is its number, a length and as many bytes, the oldest first.
+    past: VecDeque<u8>,
+    latest: Option<Box<Latest>>,
+}
+
+/// The latest minute in which something happened.
+#[derive(Debug, Default)]
+struct Latest {
+    minute: u64,
+    tally: Tally,
     /// What had been counted at the last recording.
     recorded: Tally,
 }
@@ -36,30 +49,69 @@ pub(super) struct History {
 impl History {
     /// Puts what was counted since the last recording into `minute`. `now` is what was counted since the start.
     pub(super) fn record(&mut self, minute: u64, now: Tally) {
-        let more = now.since(&self.recorded);
-        self.recorded = now;
-        let oldest = (minute + 1).saturating_sub(MINUTES as u64);
-        while self.minutes.front().is_some_and(|(at, _)| *at < oldest) {
-            self.minutes.pop_front();
-        }
+        self.forget_before((minute + 1).saturating_sub(MINUTES as u64));
+        let more = match &self.latest {
+            Some(latest) => now.since(&latest.recorded),
+            None => now.clone(),
+        };
         if more == Tally::default() {
             return;
         }
-        match self.minutes.back_mut() {
-            Some((at, tally)) if *at >= minute => tally.add(&more),
-            _ => self.minutes.push_back((minute, more)),
+        let latest = self.latest.get_or_insert_default();
+        if latest.tally != Tally::default() && latest.minute < minute {
+            push(&mut self.past, latest.minute, &latest.tally);
+            latest.tally = Tally::default();
         }
+        latest.minute = latest.minute.max(minute);
+        latest.tally.add(&more);
+        latest.recorded = now;
     }
 
     /// Adds the last hour, up to and with `minute`, to `hour`.
-    pub(super) fn add_to(&self, minute: u64, hour: &mut LastHour) {
-        for (at, tally) in &self.minutes {
-            let age = usize::try_from(minute.saturating_sub(*at)).unwrap_or(MINUTES);
+    pub(super) fn add_to(&mut self, minute: u64, hour: &mut LastHour) {
+        let mut add = |at: u64, tally: &Tally| {
+            let age = usize::try_from(minute.saturating_sub(at)).unwrap_or(MINUTES);
             if age < MINUTES {
                 hour[MINUTES - 1 - age].add(tally);
             }
+        };
+        let mut past: &[u8] = self.past.make_contiguous();
+        while let Some((at, tally)) = next(&mut past) {
+            add(at, &Tally::unpacked(tally).unwrap_or_default());
+        }
+        if let Some(latest) = &self.latest {
+            add(latest.minute, &latest.tally);
         }
     }
+
+    fn forget_before(&mut self, oldest: u64) {
+        let mut past: &[u8] = self.past.make_contiguous();
+        let mut kept = past.len();
+        while let Some((at, _)) = next(&mut past)
+            && at < oldest
+        {
+            kept = past.len();
+        }
+        self.past.drain(..self.past.len() - kept);
+    }
+}
+
+fn push(past: &mut VecDeque<u8>, minute: u64, tally: &Tally) {
+    let packed = tally.packed();
+    let mut head = Vec::new();
+    encode_varint(minute, &mut head);
+    encode_varint(packed.len() as u64, &mut head);
+    past.extend(head);
+    past.extend(packed);
+}
+
+/// Takes the next minute, packed, from `past`.
+fn next<'a>(past: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
+    let minute = decode_varint(past).ok()?;
+    let len = usize::try_from(decode_varint(past).ok()?).ok()?;
+    let (packed, rest) = past.split_at_checked(len)?;
+    *past = rest;
+    Some((minute, packed))
 }
 
 /// An hour in which nothing happened.
@@ -68,6 +120,46 @@ pub(super) fn empty_hour() -> LastHour {
 }
 
 impl Tally {
+    /// As varints: the sums, a length and the buckets in which something is, and the error codes.
+    fn packed(&self) -> Vec<u8> {
+        let mut packed = Vec::new();
+        let mut put = |number: u64| encode_varint(number, &mut packed);
+        for sum in [self.calls, self.failed, self.with_errcode] {
+            put(sum);
+        }
+        let used = || (0..self.latency.len()).filter(|at| self.latency[*at] > 0);
+        put(used().count() as u64);
+        for at in used() {
+            put(at as u64);
+            put(self.latency[at]);
+        }
+        for (code, count) in &self.errcodes {
+            // The least is -1.
+            put(code.map_or(0, |code| code.wrapping_add(2) as u64));
+            put(*count);
+        }
+        packed
+    }
+
+    /// What was [`packed`](Self::packed).
+    fn unpacked(mut packed: &[u8]) -> Option<Self> {
+        let packed = &mut packed;
+        let mut tally = Self::default();
+        for sum in [&mut tally.calls, &mut tally.failed, &mut tally.with_errcode] {
+            *sum = decode_varint(packed).ok()?;
+        }
+        for _ in 0..decode_varint(packed).ok()? {
+            let at = usize::try_from(decode_varint(packed).ok()?).ok()?;
+            *tally.latency.get_mut(at)? = decode_varint(packed).ok()?;
+        }
+        while packed.has_remaining() {
+            let code = decode_varint(packed).ok()?;
+            let code = (code != 0).then(|| (code as i64).wrapping_sub(2));
+            tally.errcodes.insert(code, decode_varint(packed).ok()?);
+        }
+        Some(tally)
+    }
+
     /// Adds what `other` counted.
     pub fn add(&mut self, other: &Self) {
         self.calls += other.calls;
@@ -120,7 +212,7 @@ mod tests {
     use super::*;
 
     impl History {
-        fn last_hour(&self, minute: u64) -> LastHour {
+        fn last_hour(&mut self, minute: u64) -> LastHour {
             let mut hour = empty_hour();
             self.add_to(minute, &mut hour);
             hour
@@ -150,10 +242,9 @@ mod tests {
         let hour = history.last_hour(60);
         assert_eq!((&hour[0], &hour[58]), (&counted(0, 0), &counted(7, 2)));
         assert_eq!(hour[59], counted(1, 0));
-        assert_eq!(history.minutes.len(), 2);
         // Nothing was called for hours.
         history.record(1000, counted(23, 3));
-        assert!(history.minutes.is_empty());
+        assert!(history.past.is_empty());
         assert_eq!(history.last_hour(1000), vec![Tally::default(); 60]);
     }
 
@@ -169,6 +260,39 @@ mod tests {
         let hour = history.last_hour(4);
         assert_eq!(hour[58], with(&[(Some(45009), 2), (None, 1)]));
         assert_eq!(hour[59], with(&[(Some(45009), 3)]));
+    }
+
+    #[test]
+    fn what_was_packed_is_the_same_and_an_hour_takes_a_kilobyte() {
+        let mut all = Tally {
+            calls: 1_000_000,
+            failed: 3,
+            with_errcode: 70_000,
+            latency: std::array::from_fn(|at| at as u64 * 1000),
+            errcodes: [
+                (None, 1),
+                (Some(-1), 2),
+                (Some(0), 3),
+                (Some(301_042), u64::MAX),
+            ]
+            .into(),
+        };
+        assert_eq!(Tally::unpacked(&all.packed()), Some(all.clone()));
+        assert_eq!(Tally::unpacked(&[1]), None);
+        let mut history = History::default();
+        (all.errcodes, all.latency, all.with_errcode) = Default::default();
+        for minute in 0..1000 {
+            all.calls += 200;
+            all.latency[3] += 150;
+            all.latency[4] += 50;
+            history.record(minute, all.clone());
+            assert!(history.past.capacity() <= 1024);
+        }
+        let hour = history.last_hour(999);
+        assert!(
+            hour.iter()
+                .all(|tally| tally.calls == 200 && tally.latency[4] == 50)
+        );
     }
 
     #[test]
