@@ -3,58 +3,15 @@
 
 mod support;
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 use support::{
-    PATIENCE, sidecar,
+    FakeProcess, PATIENCE, sidecar,
     sidecar::{command, temporary, written},
-    signal,
     wechat::{APPID, SECRET},
 };
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Child,
-    time::timeout,
-};
-
-/// A running fake, and its first line on stdout.
-struct FakeProcess {
-    child: Child,
-    line: String,
-}
-
-impl FakeProcess {
-    async fn start(args: &[&str]) -> Self {
-        let mut fake = command();
-        fake.arg("fake")
-            .args(["--listen", "127.0.0.1:0"])
-            .args(args);
-        let mut child = fake.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = timeout(PATIENCE, lines.next_line()).await.unwrap();
-        let line = line.unwrap().expect("it prints where it listens");
-        Self { child, line }
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.line).unwrap()
-    }
-
-    fn url(&self) -> String {
-        self.json()["url"].as_str().unwrap().to_owned()
-    }
-
-    /// Its exit code after SIGTERM.
-    async fn end(mut self) -> Option<i32> {
-        signal::send(self.child.id().unwrap(), "-TERM");
-        timeout(PATIENCE, self.child.wait())
-            .await
-            .unwrap()
-            .unwrap()
-            .code()
-    }
-}
+use tokio::time::timeout;
 
 async fn get(url: &str) -> Value {
     let reply = sidecar::client().get(url).send().await.unwrap();

@@ -59,6 +59,7 @@ fn every_flag_that_a_page_names_is_one_or_another_programs() {
         "bench",
         "build-arg",
         "create-namespace",
+        "env-file",
         "example",
         "from-file",
         "from-literal",

@@ -1,4 +1,4 @@
-"""The Dockerfile, the Compose file and the systemd unit."""
+"""The Dockerfiles, the Compose files and the systemd unit."""
 
 import re
 import shutil
@@ -13,12 +13,15 @@ import image
 import kube
 
 EXAMPLES = kube.ROOT / "examples"
+# The apps in languages; tests/examples.rs runs them.
+APPS = sorted(file.parent for file in EXAMPLES.glob("*/Dockerfile"))
 BINARY = "/usr/local/bin/wechat-sidecar"
 
 
 def check(report, tools):
     check_image(report, tools)
     check_compose(report)
+    check_apps(report, tools)
     check_unit(report)
 
 
@@ -58,29 +61,72 @@ def check_image(report, tools):
         assert f'image.version="{version}"' in text
         chart = yaml.safe_load((kube.K8S / "chart/Chart.yaml").read_text())
         assert (chart["version"], chart["appVersion"]) == (version, version)
-        files = [*kube.K8S.rglob("*.yaml"), *EXAMPLES.glob("*.yaml")]
+        files = [*kube.K8S.rglob("*.yaml"), *EXAMPLES.rglob("*.yaml")]
         tags = {tag for file in files for tag in re.findall(r"wechat-sidecar:(\d[\w.-]*)", file.read_text())}
         assert tags == {version}, tags
 
 
 def check_compose(report):
-    text = (EXAMPLES / "compose.yaml").read_text()
-    with report.check("the Compose file follows the specification"):
+    for file in (EXAMPLES / "compose.yaml", *(app / "compose.yaml" for app in APPS)):
+        check_compose_file(report, file)
+    app = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())["services"]["app"]
+    with report.check("the app that the Compose file mounts is there"):
+        mounted = app["volumes"][0].split(":")[0]
+        assert (EXAMPLES / mounted).resolve().is_file(), mounted
+
+
+def check_compose_file(report, file):
+    name, text = file.relative_to(kube.ROOT), file.read_text()
+    with report.check(f"{name} follows the specification"):
         try:
             compose_spec.PyCompose.from_yaml(text)
         except ValueError as error:
             raise AssertionError(error) from None
     compose = yaml.safe_load(text)
     sidecar, app = compose["services"]["sidecar"], compose["services"]["app"]
-    with report.check("under Compose the sidecar shares the app's network, reads a secret's file, and is looked after"):
+    with report.check(f"{name}: the sidecar shares the app's network, reads a secret's file, and is looked after"):
         assert sidecar["network_mode"] == "service:app" and "ports" not in sidecar
         (secret,) = sidecar["secrets"]
         assert sidecar["environment"]["WECHAT_SECRET_FILE"] == f"/run/secrets/{secret}" and secret in compose["secrets"]
         assert compose["secrets"][secret]["file"].startswith("${WECHAT_SECRET_PATH:?")
         assert sidecar["healthcheck"]["test"] == ["CMD", BINARY, "health"] and sidecar["restart"] == "unless-stopped"
         assert app["environment"]["WECHAT_API_BASE_URL"] == "http://127.0.0.1:7080"
-        mounted = app["volumes"][0].split(":")[0]
-        assert (EXAMPLES / mounted).resolve().is_file(), mounted
+        assert all(port.startswith("127.0.0.1:") for port in app["ports"]), app["ports"]
+    with report.check(f"{name} builds from folders with a Dockerfile"):
+        built = [service["build"]["context"] for service in compose["services"].values() if "build" in service]
+        assert built and all((file.parent / context / "Dockerfile").is_file() for context in built), built
+
+
+def check_apps(report, tools):
+    texts = {app.name: (app / "compose.yaml").read_text() for app in APPS}
+    with report.check("the apps have one Compose file but for its name"):
+        assert set(texts) == {"go", "java", "node", "python"}, set(texts)
+        assert len({text.replace(f"name: wechat-sidecar-{name}\n", "") for name, text in texts.items()}) == 1
+    compose = yaml.safe_load(texts["python"])
+    sidecar, fake = compose["services"]["sidecar"], compose["services"]["wechat"]
+    with report.check("their sidecar is that of the Compose file for any app, but for its upstream"):
+        plain = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())["services"]["sidecar"]
+        upstream = sidecar["environment"].pop("WECHAT_SIDECAR_UPSTREAM")
+        assert {**sidecar, "build": plain["build"]} == plain
+    with report.check("fake.env sets what the Compose file asks for, to the account that the fake documents"):
+        lines = (EXAMPLES / "fake.env").read_text().splitlines()
+        variables = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+        asked = set(re.findall(r"\$\{(\w+)", texts["python"]))
+        assert set(variables) == asked | {"COMPOSE_PROFILES"}, asked
+        assert [variables["COMPOSE_PROFILES"]] == fake["profiles"] and "network_mode" in fake
+        assert upstream == "${WECHAT_UPSTREAM:-https://api.weixin.qq.com}"
+        secret = (EXAMPLES / "python" / variables["WECHAT_SECRET_PATH"]).read_text()
+        guide = (kube.ROOT / "docs/testing.md").read_text()
+        known = (f"`{variables['WECHAT_APPID']}`", f"`{secret}`", variables["WECHAT_UPSTREAM"].removeprefix("http://"))
+        assert all(value in guide for value in known), known
+    for app in APPS:
+        dockerfile = app / "Dockerfile"
+        with report.check(f"hadolint finds nothing in the Dockerfile of {app.name}, and what it copies is there"):
+            done = tools.run("hadolint", "--no-color", dockerfile)
+            assert done.returncode == 0, done.stdout
+            lines = re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile.read_text(), re.M)
+            copied = [word for line in lines for word in line.split()]
+            assert copied and all((app / word).is_file() for word in copied), copied
 
 
 def check_unit(report):

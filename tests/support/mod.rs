@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod egress;
+pub mod fake_process;
 pub mod redis;
 pub mod scripted;
 pub mod sdk;
@@ -17,6 +18,7 @@ pub use wechat_sidecar::fake as wechat;
 #[allow(unused_imports)]
 pub use self::{
     app::App,
+    fake_process::FakeProcess,
     redis::Redis,
     sidecar::{Reply, Sidecar},
     wechat::{APPID, SECRET, Wechat},
