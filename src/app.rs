@@ -15,7 +15,6 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use tokio::{
     net::TcpListener,
-    signal::unix::Signal,
     sync::Notify,
     time::{Duration, timeout},
 };
@@ -32,7 +31,7 @@ use crate::{
     net::{connector::Connector, tls::ServerCertificates},
     proxy::Proxy,
     record::Recorder,
-    rt::signals::{Signals, hangup},
+    rt::signals::{Signal, Signals, hangup},
     server::{Drain, ListenAddr, Listener, Speaks, Workers},
     token::source::{api, redis::Redis},
     traces::TraceExport,

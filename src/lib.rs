@@ -14,6 +14,9 @@ pub const COMMIT: &str = env!("SIDECAR_BUILD_COMMIT");
 // The floor plan, from the ground up: a module uses only modules of the groups above its own.
 // `tests/floors.rs` reads this list and holds the code to it.
 
+// What systems have each in its own way.
+pub mod os;
+
 // The ground.
 pub mod lang;
 pub mod log;

@@ -6,9 +6,7 @@ mod line_writer;
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     fmt,
-    fs::File,
     io::{self, Write},
-    os::fd::AsFd,
     panic::{self, PanicHookInfo},
     thread,
 };
@@ -23,6 +21,7 @@ use tracing_subscriber::{
     reload,
 };
 
+use crate::os;
 use access::AccessLog;
 use line_writer::{LineWriter, Priority};
 
@@ -61,10 +60,8 @@ impl Log {
     /// # Errors
     /// If there is a log already, or the system gives no thread or file for it.
     pub fn install(options: Options) -> io::Result<Self> {
-        let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-        let stdout = LineWriter::start(stdout, report_dropped)?;
-        let stderr = LineWriter::start(stderr, report_dropped)?;
+        let stdout = LineWriter::start(os::stdout()?, report_dropped)?;
+        let stderr = LineWriter::start(os::stderr()?, report_dropped)?;
         let json = options.json;
         let access = options
             .access

@@ -14,6 +14,7 @@ use crate::{
     client::api::{self, ApiResponse, Client, ClientError},
     metrics::Metrics,
     net::{dns::Resolver, tls::TlsRoots},
+    os,
     problems::{Kind, Occurrence, Standing},
     record::{Tracer, otlp},
     secret::{Secret, SecretSource},
@@ -108,11 +109,10 @@ impl TraceExport {
         let client = Client::near(tls, dns, REQUEST_TIMEOUT / 2, REQUEST_TIMEOUT)?;
         let (closing, is_closing) = watch::channel(false);
         let tracer = Tracer::default();
-        let name = rustix::system::uname();
         let exporter = Exporter {
             client,
             options,
-            host_name: name.nodename().to_string_lossy().into_owned(),
+            host_name: os::host_name(),
             tracer: tracer.clone(),
             dropped: 0,
             is_refused: false,

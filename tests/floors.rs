@@ -425,7 +425,9 @@ fn types(text: &str) -> Vec<&str> {
 fn no_two_types_share_a_name() {
     let sources = sources();
     let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for Source { name, text } in &sources {
+    // What Windows has instead of a type has the name of that type.
+    let sources = sources.iter().filter(|s| !s.name.contains("/windows"));
+    for Source { name, text } in sources {
         for found in types(text) {
             places.entry(found).or_default().push(name);
         }

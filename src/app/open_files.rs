@@ -1,8 +1,6 @@
 //! Fits the numbers of connections to the limit of open files.
 
-use rustix::process::{Resource, getrlimit, setrlimit};
-
-use crate::config::Config;
+use crate::{config::Config, os};
 
 /// How many files each worker has open without a connection: its runtime's.
 const OF_A_WORKER: usize = 5;
@@ -13,18 +11,14 @@ const RESERVE: usize = 24;
 
 /// Raises the limit as far as the system allows. Each connection takes a file, and the usual limit is 1,024.
 pub(crate) fn raise_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current < limit.maximum {
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the limit of open files cannot be raised");
-        }
+    if let Err(error) = os::raise_open_file_limit() {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
     }
 }
 
 /// Lowers the numbers of connections in `config` to what the limit allows, and returns a warning if it did.
 pub(crate) fn fit(config: &mut Config) -> Option<String> {
-    let limit = getrlimit(Resource::Nofile).maximum?;
+    let limit = os::open_file_limit().maximum?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let listeners = config.accounts.iter().flat_map(|account| &account.listen);
     let listeners = listeners.chain(&config.listen).count();

@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use tokio::{
-    signal::unix::Signal,
     task::spawn_blocking,
     time::{Duration, sleep},
 };
 
 use crate::{
     config::{Config, ConfigError},
-    rt::file_watcher::FileWatcher,
+    rt::{file_watcher::FileWatcher, signals::Signal},
 };
 
 /// How often the file is read.

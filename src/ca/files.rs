@@ -1,14 +1,14 @@
 //! Files that are whole whenever somebody reads them.
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
+    fs::{self, Metadata, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::error::CaError;
+use crate::os::{OpenOptionsExt, file_access, set_file_mode, set_mode, symlink};
 
 /// The beginning of the names of what is not complete.
 const INCOMPLETE: &str = ".incomplete-";
@@ -46,7 +46,12 @@ pub(super) fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> CaError {
 
 /// Whether everybody may list a folder and open what is in it.
 pub(super) fn is_open(dir: &Path) -> bool {
-    fs::metadata(dir).is_ok_and(|found| found.permissions().mode() & 0o005 == 0o005)
+    fs::metadata(dir).is_ok_and(|found| has_mode(&found, |mode| mode & 0o005 == 0o005))
+}
+
+/// Whether the mode of a file is `good`, or files have none.
+fn has_mode(found: &Metadata, good: impl FnOnce(u32) -> bool) -> bool {
+    file_access(found).is_none_or(|access| good(access.mode))
 }
 
 /// Makes a folder of ours in the folder `dir`, and opens it to everybody if it is there and closed.
@@ -55,8 +60,7 @@ pub(super) fn own_folder(dir: &Path) -> Result<(), CaError> {
     if is_open(dir) {
         return Ok(());
     }
-    let open = fs::set_permissions(dir, Permissions::from_mode(PUBLIC_FOLDER));
-    open.map_err(cannot_write(dir))
+    set_mode(dir, PUBLIC_FOLDER).map_err(cannot_write(dir))
 }
 
 /// Tries to write a file in `dir`, or in the folder in which it would be made. None is left.
@@ -82,7 +86,7 @@ pub(super) fn public_folder(dir: &Path) -> Result<(), CaError> {
     }
     match fs::create_dir(dir) {
         // The umask may have taken something away.
-        Ok(()) => fs::set_permissions(dir, Permissions::from_mode(PUBLIC_FOLDER)),
+        Ok(()) => set_mode(dir, PUBLIC_FOLDER),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
@@ -93,8 +97,8 @@ pub(super) fn public_folder(dir: &Path) -> Result<(), CaError> {
 pub(super) fn public_file(dir: &Path, name: &str, contents: &[u8]) -> Result<(), CaError> {
     let path = dir.join(name);
     let is_there = || {
-        let mode = fs::symlink_metadata(&path).ok()?.permissions().mode();
-        let is_open = mode & 0o777 == PUBLIC_FILE;
+        let found = fs::symlink_metadata(&path).ok()?;
+        let is_open = has_mode(&found, |mode| mode & 0o777 == PUBLIC_FILE);
         Some(is_open && fs::read(&path).ok()? == contents)
     };
     if is_there() == Some(true) {
@@ -105,7 +109,7 @@ pub(super) fn public_file(dir: &Path, name: &str, contents: &[u8]) -> Result<(),
         let options = options.write(true).create_new(true).mode(PUBLIC_FILE);
         let mut file = options.open(incomplete)?;
         // The umask may have taken something away.
-        file.set_permissions(Permissions::from_mode(PUBLIC_FILE))?;
+        set_file_mode(&file, PUBLIC_FILE)?;
         file.write_all(contents)?;
         file.sync_all()
     })

@@ -4,16 +4,14 @@
 //! first, and the other one uses what it finds.
 
 use std::{
-    fs::{self, DirBuilder, Metadata, OpenOptions, Permissions},
+    fs::{self, DirBuilder, Metadata, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
 
 use rcgen::KeyPair;
-use rustix::process::geteuid;
 use rustls::{
     RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},
@@ -29,6 +27,7 @@ use super::{
     files,
     issue::{self, IssuingCa, NewCa},
 };
+use crate::os::{self, DirBuilderExt, OpenOptionsExt};
 
 /// The folder in the one that is configured.
 const FOLDER: &str = "ca";
@@ -142,19 +141,21 @@ fn text(file: &Path) -> Result<String, FolderFlaw> {
 
 /// Checks that only this user can read it. A volume may have been opened to a group when it was mounted.
 fn make_private(path: &Path, found: &Metadata, mode: u32) -> Result<(), FolderFlaw> {
-    let own = geteuid().as_raw();
-    if found.uid() != own {
+    let (Some(access), Some(own)) = (os::file_access(found), os::user()) else {
+        return Ok(());
+    };
+    if access.uid != own {
         return Err(FolderFlaw::Foreign {
-            owner: found.uid(),
+            owner: access.uid,
             own,
         });
     }
-    if found.mode() & 0o077 == 0 || found.is_symlink() {
+    if access.mode & 0o077 == 0 || found.is_symlink() {
         return Ok(());
     }
     let path_shown = path.display();
     tracing::warn!(path = %path_shown, "others could read a part of the local CA; now they cannot");
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|error| unreadable(path, error))
+    os::set_mode(path, mode).map_err(|error| unreadable(path, error))
 }
 
 /// Writes the folder. Returns whether it is this one, and not somebody else's that came first.

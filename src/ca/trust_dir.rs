@@ -2,12 +2,10 @@
 
 use std::{
     fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
-use rustix::process::geteuid;
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -23,7 +21,10 @@ use super::{
     subject_hash::subject_hash,
     truststore,
 };
-use crate::net::tls::{self, TlsError};
+use crate::{
+    net::tls::{self, TlsError},
+    os,
+};
 
 /// The root, and perhaps the one before it. It is for clients that add it to their own roots.
 pub const ROOT: &str = "ca.crt";
@@ -101,8 +102,9 @@ fn warn_of_access(dir: &Path) {
         let dir = dir.display();
         tracing::warn!(%dir, "the folder of trust-dir is closed to other users: apps that run as one of them find no root in it");
     }
-    let owner = fs::metadata(dir).map_or(0, |found| found.uid());
-    if owner != 0 && owner != geteuid().as_raw() {
+    let access = fs::metadata(dir).ok().as_ref().and_then(os::file_access);
+    let owner = access.map_or(0, |access| access.uid);
+    if owner != 0 && Some(owner) != os::user() {
         let dir = dir.display();
         tracing::warn!(%dir, owner, "the folder of trust-dir belongs to another user, who decides whom the apps trust");
     }

@@ -19,6 +19,7 @@ use crate::{
         origin::{self, Origin, OriginError},
         tls::TrustFiles,
     },
+    os::HAS_UNIX_SOCKETS,
     proxy::GuardOptions,
     server::ListenAddr,
     settings::parse,
@@ -209,6 +210,9 @@ fn refusal(error: OriginError) -> String {
 /// Parses an address to listen on.
 pub(super) fn address(text: &str) -> Result<ListenAddr, String> {
     match text.strip_prefix("unix:") {
+        Some(_) if !HAS_UNIX_SOCKETS => {
+            Err("is a Unix socket, which this system does not have: take IP:port".to_owned())
+        }
         Some(path) if path.starts_with('/') && !path.ends_with('/') => {
             Ok(ListenAddr::Unix(PathBuf::from(path)))
         }

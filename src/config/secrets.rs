@@ -2,14 +2,7 @@
 
 mod look;
 
-use std::{
-    fs, io,
-    os::unix::fs::{MetadataExt, PermissionsExt},
-    path::Path,
-    sync::Arc,
-};
-
-use rustix::process::geteuid;
+use std::{fs, io, path::Path, sync::Arc};
 
 use super::{
     Sources,
@@ -19,6 +12,7 @@ use super::{
 };
 use crate::{
     account,
+    os::{self, FileAccess},
     secret::{Secret, SecretSource, trim},
     wechat::api::Api,
 };
@@ -144,14 +138,14 @@ pub(super) fn open(
 
 /// Whose the file is that this process may not read, and whose the process is.
 fn denied(path: &Path) -> String {
-    let me = geteuid().as_raw();
-    match fs::metadata(path) {
-        Ok(found) => format!(
-            "; it belongs to the user {} and the group {}, with the mode {:04o}, and this process to the user {me}",
-            found.uid(),
-            found.gid(),
-            found.mode() & 0o7777
+    let Some(me) = os::user() else {
+        return String::new();
+    };
+    match fs::metadata(path).map(|found| os::file_access(&found)) {
+        Ok(Some(FileAccess { uid, gid, mode })) => format!(
+            "; it belongs to the user {uid} and the group {gid}, with the mode {mode:04o}, and this process to the user {me}"
         ),
+        Ok(None) => String::new(),
         Err(_) => format!("; the user {me} of this process may not search a directory above it"),
     }
 }
@@ -161,13 +155,16 @@ fn denied(path: &Path) -> String {
 pub(super) fn is_open_to_all(path: &Path) -> bool {
     let mounted = path.starts_with("/run/secrets") || path.starts_with("/var/run/secrets");
     let open = |metadata: fs::Metadata| {
-        !metadata.is_symlink() && metadata.permissions().mode() & 0o004 != 0
+        let access = os::file_access(&metadata);
+        !metadata.is_symlink() && access.is_some_and(|access| access.mode & 0o004 != 0)
     };
     !mounted && fs::symlink_metadata(path).is_ok_and(open)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn account_of(env: &[(&str, &str)]) -> Result<(String, String), String> {

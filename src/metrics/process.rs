@@ -4,9 +4,8 @@
 
 use std::{fs, sync::OnceLock};
 
-use rustix::param;
-
 use super::{Encoder, Family};
+use crate::os;
 
 families! {
     "process_";
@@ -24,15 +23,15 @@ pub fn write(page: &mut Encoder) {
     let Some(stat) = Stat::read() else {
         return;
     };
-    let ticks = param::clock_ticks_per_second() as f64;
+    let ticks = os::clock_ticks_per_second() as f64;
     page.single(&CPU, stat.cpu_ticks / ticks);
     if let Some(open) = open_files() {
         page.single(&OPEN_FDS, open as f64);
     }
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let most = os::open_file_limit().current;
     page.single(&MAX_FDS, most.map_or(f64::INFINITY, |most| most as f64));
     page.single(&VIRTUAL, stat.virtual_bytes);
-    page.single(&RESIDENT, stat.resident_pages * param::page_size() as f64);
+    page.single(&RESIDENT, stat.resident_pages * os::page_size() as f64);
     page.single(&THREADS, stat.threads);
     if let Some(boot) = boot_time() {
         page.single(&START, boot + stat.start_ticks / ticks);
@@ -53,11 +52,11 @@ pub struct ProcessUse {
 impl ProcessUse {
     /// Reads it.
     pub fn read() -> Self {
-        let memory = Stat::read().map(|stat| stat.resident_pages * param::page_size() as f64);
+        let memory = Stat::read().map(|stat| stat.resident_pages * os::page_size() as f64);
         Self {
             memory: memory.map(|bytes| bytes as u64),
             open_files: open_files(),
-            max_open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+            max_open_files: os::open_file_limit().current,
         }
     }
 }

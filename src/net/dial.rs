@@ -25,6 +25,7 @@ use super::{
     stream::Stream,
     tls::{self, TlsRoots},
 };
+use crate::os::set_keepalive_idle;
 
 /// How many bytes of an upload are encrypted before they are sent.
 const MAX_WRITE: usize = 256 * 1024;
@@ -251,6 +252,5 @@ impl Host {
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
-    Ok(())
+    set_keepalive_idle(stream, Duration::from_secs(30))
 }

@@ -8,6 +8,8 @@ mod error;
 pub(crate) mod fake;
 mod files;
 mod names;
+// Windows has no /etc/resolv.conf: its own resolver looks names up.
+#[cfg_attr(windows, path = "dns/windows.rs")]
 mod nameservers;
 mod order;
 

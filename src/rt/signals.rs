@@ -2,7 +2,8 @@
 
 use std::io;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+pub use crate::os::{Signal, hangup};
+use crate::os::{interrupt, terminate};
 
 /// The signals of a server. One that arrives early is kept until somebody waits for it.
 #[derive(Debug)]
@@ -25,17 +26,12 @@ impl Signals {
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             stop: StopSignals {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
+                terminate: terminate()?,
+                interrupt: interrupt()?,
             },
             hangup: hangup()?,
         })
     }
-}
-
-/// SIGHUP. From now on it does not end the process.
-pub fn hangup() -> io::Result<Signal> {
-    signal(SignalKind::hangup())
 }
 
 impl StopSignals {

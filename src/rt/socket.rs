@@ -3,18 +3,13 @@
 use std::{
     cell::RefCell,
     io::{self, IoSlice},
-    os::fd::AsFd,
     task::{Context, Poll, ready},
 };
 
-use rustix::{
-    io::writev,
-    net::{RecvFlags, SendFlags, recv, send},
-};
-use tokio::{
-    io::Interest,
-    net::{TcpStream, UnixStream},
-};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tokio::{io::Interest, net::TcpStream};
+
+use crate::os::{AsFd, UnixStream, writev};
 
 /// A socket of tokio's.
 pub trait Socket: AsFd {

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use rustix::io::Errno;
+use crate::os::{NULL_DEVICE, TOO_MANY_FILES};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl SpareFiles {
 
     /// Closes one, for an `error` that says that no more files may be opened. Returns whether there was one.
     pub fn give_way(&self, error: &io::Error) -> bool {
-        let kinds = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+        let kinds = TOO_MANY_FILES.map(|errno| Some(errno.raw_os_error()));
         kinds.contains(&error.raw_os_error()) && self.lock().pop().is_some()
     }
 
@@ -34,7 +34,7 @@ impl SpareFiles {
     pub fn refill(&self) {
         let mut files = self.lock();
         while files.len() < self.wanted
-            && let Ok(file) = File::open("/dev/null")
+            && let Ok(file) = File::open(NULL_DEVICE)
         {
             files.push(file);
         }

@@ -4,12 +4,7 @@
 //! Linux CLOCK_BOOTTIME goes on meanwhile: the difference of both clocks is the time of all suspensions. The wall clock
 //! would show a suspension as well, but it also moves when NTP or a person sets it.
 
-use std::{io, os::fd::OwnedFd};
-
-use tokio::{
-    io::unix::AsyncFd,
-    time::{Duration, sleep},
-};
+use tokio::time::{Duration, sleep};
 
 /// How often the clocks are compared.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -72,7 +67,7 @@ impl Known {
 #[derive(Debug)]
 struct Ticker {
     /// A timer that counts the time of a suspension; `None` where the system has none.
-    timer: Option<AsyncFd<OwnedFd>>,
+    timer: Option<clock::Timer>,
 }
 
 impl Ticker {
@@ -86,25 +81,11 @@ impl Ticker {
 
     async fn tick(&self) {
         let ticked = match &self.timer {
-            Some(timer) => wait_for(timer).await.is_ok(),
+            Some(timer) => clock::wait_for(timer).await.is_ok(),
             None => false,
         };
         if !ticked {
             sleep(INTERVAL).await;
-        }
-    }
-}
-
-/// Waits until `timer` is due.
-async fn wait_for(timer: &AsyncFd<OwnedFd>) -> io::Result<()> {
-    loop {
-        let mut ready = timer.readable().await?;
-        // How often it was due since the last read.
-        let mut count = [0; 8];
-        let read = |timer: &AsyncFd<_>| Ok(rustix::io::read(timer.get_ref(), &mut count)?);
-        // An error means that it was not readable after all.
-        if let Ok(read) = ready.try_io(read) {
-            return read.map(drop);
         }
     }
 }
@@ -140,10 +121,13 @@ mod clock {
         Duration::try_from_secs_f64(seconds).ok()
     }
 
-    /// A periodic timer on CLOCK_BOOTTIME.
+    /// A timer on CLOCK_BOOTTIME.
+    pub(super) type Timer = AsyncFd<OwnedFd>;
+
+    /// A periodic one.
     // What replaces `AsyncFd::new` is unsafe, for the sake of types that may close their file. This one does not.
     #[expect(deprecated)]
-    pub(super) fn timer(interval: Duration) -> io::Result<AsyncFd<OwnedFd>> {
+    pub(super) fn timer(interval: Duration) -> io::Result<Timer> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
         let interval = Timespec::try_from(interval).map_err(io::Error::other)?;
@@ -154,18 +138,32 @@ mod clock {
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
         AsyncFd::new(timer)
     }
+
+    /// Waits until `timer` is due.
+    pub(super) async fn wait_for(timer: &Timer) -> io::Result<()> {
+        loop {
+            let mut ready = timer.readable().await?;
+            // How often it was due since the last read.
+            let mut count = [0; 8];
+            let read = |timer: &AsyncFd<_>| Ok(rustix::io::read(timer.get_ref(), &mut count)?);
+            // An error means that it was not readable after all.
+            if let Ok(read) = ready.try_io(read) {
+                return read.map(drop);
+            }
+        }
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod clock {
     //! How much further the wall clock went than the monotonic one, which may also mean that it was set.
 
-    use std::{io, os::fd::OwnedFd, sync::LazyLock, time::SystemTime};
+    use std::{io, sync::LazyLock, time::SystemTime};
 
-    use tokio::{
-        io::unix::AsyncFd,
-        time::{Duration, Instant},
-    };
+    use tokio::time::{Duration, Instant};
+
+    /// No timer goes on during a suspension. The clocks are compared in each interval of the usual clock.
+    pub(super) use std::convert::Infallible as Timer;
 
     /// The time of all suspensions since the first call.
     pub(super) fn suspended() -> Duration {
@@ -177,8 +175,13 @@ mod clock {
     }
 
     /// There is none.
-    pub(super) fn timer(_: Duration) -> io::Result<AsyncFd<OwnedFd>> {
+    pub(super) fn timer(_: Duration) -> io::Result<Timer> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Nor is it waited for.
+    pub(super) async fn wait_for(timer: &Timer) -> io::Result<()> {
+        match *timer {}
     }
 }
 

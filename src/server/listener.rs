@@ -3,15 +3,14 @@
 use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
-    os::{fd::AsFd, unix::fs::PermissionsExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
 use futures_util::FutureExt;
 use rustix::io::Errno;
 use tokio::{
-    net::{TcpListener, TcpStream, UnixListener},
+    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, watch},
     time::{Duration, sleep},
 };
@@ -19,6 +18,7 @@ use tokio::{
 use super::{Drain, ListenAddr, Workers, worker::AcceptedSocket};
 use crate::{
     net::listen_addr::LOCALHOST,
+    os::{AsFd, UnixListener, bind_unix_socket},
     proxy::{
         ListenerInfo,
         guard::{AppTls, Exposure},
@@ -228,9 +228,7 @@ async fn bind_alone(address: &ListenAddr) -> io::Result<(ListenAddr, BoundSocket
             Ok((ListenAddr::Localhost(port), socket))
         }
         ListenAddr::Unix(path) => {
-            remove_stale(path)?;
-            let listener = UnixListener::bind(path)?;
-            fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+            let listener = bind_unix_socket(path)?;
             let _file = RemovedOnDrop(path.clone());
             Ok((address.clone(), BoundSocket::Unix { listener, _file }))
         }
@@ -279,22 +277,6 @@ async fn bind_loopback(ip: IpAddr, port: u16) -> io::Result<Option<TcpListener>>
 /// The error for what cannot happen.
 fn closed() -> io::Error {
     io::Error::other("the listener is closed")
-}
-
-/// Removes a Unix socket that no process listens on any more.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    use std::os::unix::{fs::FileTypeExt, net::UnixStream};
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if !is_socket {
-        return Ok(());
-    }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        _ => Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another process listens on it",
-        )),
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, BufRead, IoSlice},
-    os::fd::AsFd,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -10,12 +9,16 @@ use std::{
 use rustix::net::{RecvFlags, recv, sockopt::set_socket_linger};
 use tokio::{
     io::{AsyncBufRead, AsyncRead, AsyncWrite, Interest, ReadBuf},
-    net::{TcpStream, UnixStream},
+    net::TcpStream,
     time::Duration,
 };
 use tokio_rustls::server::TlsStream;
 
-use crate::{net::read_ahead::ReadAhead, rt::socket};
+use crate::{
+    net::read_ahead::ReadAhead,
+    os::{AsFd, UnixStream},
+    rt::socket,
+};
 
 /// One type for all, so that the code that serves a connection is compiled once.
 #[derive(Debug)]

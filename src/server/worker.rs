@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    net::{TcpStream, UnixStream},
+    net::TcpStream,
     runtime,
     sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot},
     time::{Duration, timeout},
@@ -30,6 +30,7 @@ use super::{
 use crate::{
     metrics::{GaugeGuard, Metrics},
     net::tls::ServerCertificates,
+    os::{StdUnixStream, UnixStream},
     problems::{Kind, Occurrence},
     proxy::{ListenerInfo, Proxy, cause::HeadFault, guard::AppTls},
     rt::task::share_timer,
@@ -41,7 +42,7 @@ pub(super) enum AcceptedSocket {
     Tcp(std::net::TcpStream),
     /// TLS follows.
     Tls(std::net::TcpStream),
-    Unix(std::os::unix::net::UnixStream),
+    Unix(StdUnixStream),
 }
 
 enum Job {

@@ -1,15 +1,11 @@
-# Installs what the checks of k8s/ need below $sdk, once, and runs them. tests/run sources this file: $sdk,
-# debian and is_made are its own.
+# Installs what the checks of k8s/ need below $sdk, once, and runs them. tests/run sources this file: $sdk and is_made
+# are its own, and the rest is in tests/tools.sh.
 
 # Python with the schemas of Kubernetes, in $sdk/k8s-venv.
 k8s_python() {
     local list=tests/k8s/requirements.txt venv=$sdk/k8s-venv
     is_made "$list" "$venv" && return
-    command -v python3 >/dev/null || debian python3
-    python3 -c 'import ensurepip, venv' 2>/dev/null || debian python3-venv
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check --requirement "$list"
+    virtual_environment "$venv" --requirement "$list"
     cp "$list" "$venv/made-for"
 }
 

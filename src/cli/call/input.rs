@@ -2,16 +2,14 @@
 
 use std::{
     env,
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    os::{
-        fd::AsFd,
-        unix::fs::{FileExt, OpenOptionsExt},
-    },
     path::PathBuf,
 };
 
 use bytes::Bytes;
+
+use crate::os::{self, FileExt};
 
 /// How much of an input without a length is held in memory. The rest of it goes through a file.
 const MOST_HELD: u64 = 1 << 20;
@@ -66,10 +64,7 @@ impl Input {
         let (name, file) = match self {
             Self::Text(text) => return Ok(Piece::Bytes(text.into())),
             Self::File(path) => (path.display().to_string(), File::open(path)),
-            Self::Stdin => {
-                let stdin = io::stdin().as_fd().try_clone_to_owned();
-                ("stdin".to_owned(), stdin.map(File::from))
-            }
+            Self::Stdin => ("stdin".to_owned(), os::stdin()),
         };
         let opened = file.and_then(Piece::of);
         opened.map_err(|error| InputError { name, error })
@@ -94,7 +89,8 @@ impl Piece {
         if (held.len() as u64) < MOST_HELD {
             return Ok(Self::Bytes(held.into()));
         }
-        let mut spool = unnamed()?;
+        let name = format!("wechat-sidecar-call-{:016x}", fastrand::u64(..));
+        let mut spool = os::unnamed_file(&env::temp_dir().join(name))?;
         spool.write_all(&held)?;
         io::copy(&mut file, &mut spool)?;
         let left = spool.stream_position()?;
@@ -127,19 +123,10 @@ impl Piece {
     }
 }
 
-/// A temporary file that only this process can open, and that is gone when it is closed.
-fn unnamed() -> io::Result<File> {
-    let name = format!("wechat-sidecar-call-{:016x}", fastrand::u64(..));
-    let path = env::temp_dir().join(name);
-    let mut options = OpenOptions::new();
-    let options = options.read(true).write(true).create_new(true).mode(0o600);
-    let file = options.open(&path)?;
-    fs::remove_file(path)?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,18 +1,16 @@
 //! The files that the configuration names: whether they can be read, and who else can read or change them.
 
 use std::{
-    fs::{self, File, Metadata},
+    fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
-
-use rustix::process::{getegid, geteuid, getgroups};
 
 use super::report::{Check, Finding};
 use crate::{
     account::{self, SourceOptions},
     config::{Config, keys::Id},
+    os::{self, FileAccess},
     secret::SecretSource,
 };
 
@@ -58,63 +56,43 @@ struct NamedFile {
 /// Whose process this is.
 #[derive(Clone, Debug)]
 struct Reader {
-    uid: u32,
+    uid: Option<u32>,
     groups: Vec<u32>,
 }
 
 impl Reader {
     fn of_process() -> Self {
-        let groups = getgroups().unwrap_or_default();
-        let groups = groups.into_iter().chain([getegid()]);
         Self {
-            uid: geteuid().as_raw(),
-            groups: groups.map(|group| group.as_raw()).collect(),
+            uid: os::user(),
+            groups: os::groups(),
         }
     }
 }
 
-/// The owner and the mode of a file.
-#[derive(Clone, Copy, Debug)]
-struct Access {
-    uid: u32,
-    gid: u32,
-    mode: u32,
-}
-
-impl Access {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            uid: metadata.uid(),
-            gid: metadata.gid(),
-            mode: metadata.mode() & 0o7777,
-        }
+/// What is wrong with the access to a file with this content, and what to do.
+fn fault(access: FileAccess, content: Content, reader: &Reader) -> Option<(String, String)> {
+    let allows = |bits: u32| access.mode & bits != 0;
+    let by_group = Some(access.uid) != reader.uid && reader.groups.contains(&access.gid);
+    if !allows(0o444) {
+        let why = "nobody may read it by its mode, only root can".to_owned();
+        return Some((
+            why,
+            "let the user of the sidecar own it, and chmod 600 it".into(),
+        ));
     }
-
-    /// What is wrong with it for a file with this content, and what to do.
-    fn fault(self, content: Content, reader: &Reader) -> Option<(String, String)> {
-        let allows = |bits: u32| self.mode & bits != 0;
-        let by_group = self.uid != reader.uid && reader.groups.contains(&self.gid);
-        if !allows(0o444) {
-            let why = "nobody may read it by its mode, only root can".to_owned();
-            return Some((
-                why,
-                "let the user of the sidecar own it, and chmod 600 it".into(),
-            ));
-        }
-        if content.is_secret() && allows(0o004) {
-            let why = "everybody on this machine can read it".to_owned();
-            return Some((why, "chmod 600 it".into()));
-        }
-        // The sidecar itself may read it by its group.
-        if content.is_secret() && allows(0o040) && !by_group {
-            let why = format!("the group {} can read it", self.gid);
-            return Some((why, "chmod 600 it".into()));
-        }
-        allows(0o002).then(|| {
-            let why = "everybody on this machine can change it".to_owned();
-            (why, "chmod o-w it".into())
-        })
+    if content.is_secret() && allows(0o004) {
+        let why = "everybody on this machine can read it".to_owned();
+        return Some((why, "chmod 600 it".into()));
     }
+    // The sidecar itself may read it by its group.
+    if content.is_secret() && allows(0o040) && !by_group {
+        let why = format!("the group {} can read it", access.gid);
+        return Some((why, "chmod 600 it".into()));
+    }
+    allows(0o002).then(|| {
+        let why = "everybody on this machine can change it".to_owned();
+        (why, "chmod o-w it".into())
+    })
 }
 
 /// Each file once.
@@ -220,32 +198,29 @@ fn finding(file: &NamedFile, reader: &Reader) -> Option<Finding> {
         Err(error) => {
             let sentence = format!("{name} cannot be read: {error}");
             let failed = Finding::failed(Check::File, &subject, sentence);
-            return Some(failed.advise(format!(
-                "let the user of this process ({}) read it",
-                reader.uid
-            )));
+            let uid = reader.uid.map(|uid| format!(" ({uid})"));
+            let uid = uid.unwrap_or_default();
+            return Some(failed.advise(format!("let the user of this process{uid} read it")));
         }
     };
-    let access = Access::of(&metadata);
-    let fault = match is_mounted(path) {
-        true => None,
-        false => access.fault(*content, reader),
-    };
-    let finding = match fault {
-        Some((why, advice)) => {
-            let sentence = format!("{name}, of mode {:04o}: {why}", access.mode);
+    let access = os::file_access(&metadata);
+    let checked = access.filter(|_| !is_mounted(path));
+    let found = checked.and_then(|access| Some((access.mode, fault(access, *content, reader)?)));
+    let finding = match found {
+        Some((mode, (why, advice))) => {
+            let sentence = format!("{name}, of mode {mode:04o}: {why}");
             Finding::warning(Check::File, &subject, sentence).advise(advice)
         }
         None => Finding::ok(Check::File, &subject, format!("{name} can be read")),
     };
-    let finding = finding
-        .detail("setting", setting.as_str())
-        .detail("mode", format!("{:04o}", access.mode));
-    Some(
-        finding
-            .detail("owner", access.uid)
-            .detail("group", access.gid),
-    )
+    let finding = finding.detail("setting", setting.as_str());
+    Some(match access {
+        Some(FileAccess { uid, gid, mode }) => finding
+            .detail("mode", format!("{mode:04o}"))
+            .detail("owner", uid)
+            .detail("group", gid),
+        None => finding,
+    })
 }
 
 #[cfg(test)]
@@ -255,11 +230,11 @@ mod tests {
     #[test]
     fn a_secret_is_for_its_owner_and_the_group_of_the_sidecar_alone() {
         let reader = Reader {
-            uid: 1000,
+            uid: Some(1000),
             groups: vec![1000, 44],
         };
         let said = |uid, gid, mode, content| {
-            let fault = Access { uid, gid, mode }.fault(content, &reader);
+            let fault = fault(FileAccess { uid, gid, mode }, content, &reader);
             fault.map(|(why, _)| why)
         };
         let settings = |has_secret| Content::Settings { has_secret };

@@ -2,12 +2,11 @@
 
 use std::{fs, path::Path};
 
-use rustix::process::{Resource, getrlimit, getuid};
-
 use super::report::{Check, Finding};
 use crate::{
     app::open_files,
     config::Config,
+    os,
     rt::control_group::{PidsLimit, pids_limit},
 };
 
@@ -28,7 +27,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
 
 fn open_files(config: &Config) -> Finding {
     open_files::raise_limit();
-    let limit = getrlimit(Resource::Nofile).current;
+    let limit = os::open_file_limit().current;
     let finding = match open_files::fit(&mut config.clone()) {
         Some(warning) => Finding::warning(Check::OpenFiles, "open files", warning),
         None => {
@@ -71,11 +70,7 @@ fn threads(wanted: u64, group: Option<PidsLimit>, user: Option<PidsLimit>) -> Fi
 
 /// The limit of threads of this user, which root does not have.
 fn threads_of_user() -> Option<PidsLimit> {
-    if getuid().is_root() {
-        return None;
-    }
-    let limit = getrlimit(Resource::Nproc).current?;
-    let uid = getuid().as_raw();
+    let (uid, limit) = os::thread_limit()?;
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let current = processes.filter_map(|process| threads_in(&process.path(), uid));
     Some(PidsLimit {
@@ -124,7 +119,7 @@ mod tests {
     #[test]
     fn the_threads_of_this_process_are_counted() {
         let me = Path::new("/proc/self");
-        let uid = getuid().as_raw();
+        let uid = rustix::process::getuid().as_raw();
         assert!(threads_in(me, uid).is_some_and(|threads| threads > 0));
         assert_eq!(threads_in(me, uid + 1), None);
     }

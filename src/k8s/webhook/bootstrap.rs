@@ -2,10 +2,9 @@
 
 use std::{
     fmt::Display,
-    fs::{File, OpenOptions, Permissions},
+    fs::{File, OpenOptions},
     io::{self, Read, Write},
     ops::Range,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -20,6 +19,7 @@ use super::{ca_bundle, error::BootstrapError};
 use crate::{
     ca::issue,
     k8s::inject::{names::Prefix, yaml},
+    os::{OpenOptionsExt, set_file_mode},
 };
 
 /// The options of `webhook-certs`.
@@ -163,7 +163,7 @@ fn create(path: &Path, mode: u32) -> io::Result<File> {
     let file = options.open(path)?;
     // The file may have existed, and been readable for others.
     if mode == PRIVATE && file.metadata()?.is_file() {
-        file.set_permissions(Permissions::from_mode(mode))?;
+        set_file_mode(&file, mode)?;
     }
     Ok(file)
 }

@@ -28,6 +28,9 @@ pub enum LookupError {
     /// A file names nameservers, but none that can be used.
     #[error("/etc/resolv.conf names no nameserver that can be used")]
     NoNameserver,
+    /// The system's own resolver failed, which is asked on Windows.
+    #[error("the system cannot resolve it: {0}")]
+    System(Arc<io::Error>),
     /// The runtime that looked it up has ended.
     #[error("the look-up was broken off")]
     Stopped,

@@ -1,6 +1,6 @@
 //! The system's files: the addresses in /etc/hosts, and the nameservers in /etc/resolv.conf.
 
-use std::{fs, io, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{fs, io, net::IpAddr, path::PathBuf};
 
 use hickory_resolver::{
     Hosts,
@@ -9,9 +9,9 @@ use hickory_resolver::{
         rr::{Name, RecordType},
     },
 };
-use rustix::system::uname;
 
 use super::{error::LookupError, nameservers::Nameservers};
+use crate::os::host_name;
 
 /// The port of nameservers.
 const DNS_PORT: u16 = 53;
@@ -62,7 +62,7 @@ impl SystemFiles {
         }
         let nameservers = match resolv_conf {
             Ok(text) => nameservers(text, self.port),
-            Err(error) => Err(LookupError::Unreadable(Arc::new(error.kind().into()))),
+            Err(error) => Nameservers::without_file(error),
         };
         System {
             hosts,
@@ -87,12 +87,8 @@ fn nameservers(text: &[u8], port: u16) -> Result<Nameservers, LookupError> {
             .nameservers
             .push(resolv_conf::ScopedIp::V4([127, 0, 0, 1].into()));
     }
-    let host = uname();
-    let domain = host
-        .nodename()
-        .to_str()
-        .ok()
-        .and_then(|host| host.split_once('.'));
+    let host = host_name();
+    let domain = host.split_once('.');
     Nameservers::new(&config, domain.map(|(_, domain)| domain), port)
 }
 

@@ -1,9 +1,13 @@
 //! Asks the nameservers of /etc/resolv.conf in its order, as the C library does, but without waiting for a silent one.
 
 use std::{
+    io,
     net::IpAddr,
     pin::pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use futures_util::{
@@ -104,6 +108,11 @@ impl Nameservers {
             no_aaaa: config.no_aaaa,
             next: config.rotate.then(AtomicUsize::default),
         })
+    }
+
+    /// Without resolv.conf, which could not be read, there are none.
+    pub(super) fn without_file(error: &io::Error) -> Result<Self, LookupError> {
+        Err(LookupError::Unreadable(Arc::new(error.kind().into())))
     }
 
     /// Looks `host` up. A positive answer counts at once. A negative one counts when no server before it in the list

@@ -7,7 +7,6 @@
 use std::{
     fs,
     io::{self, Read},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -27,6 +26,7 @@ use super::{
 };
 use crate::{
     metrics::Cause,
+    os::file_version,
     rt::blocking::blocking,
     secret::{self, Secret},
     token::Token,
@@ -73,10 +73,9 @@ struct LastRead {
 /// The metadata of a file that changes with its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FileStamp {
-    file: (u64, u64),
+    version: (u64, u64, i64, i64),
     length: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    modified: Option<SystemTime>,
 }
 
 /// The content of the file.
@@ -324,10 +323,9 @@ fn stamp(path: &Path) -> Result<FileStamp, FileError> {
 impl FileStamp {
     fn of(metadata: &fs::Metadata) -> Self {
         Self {
-            file: (metadata.dev(), metadata.ino()),
+            version: file_version(metadata),
             length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            modified: metadata.modified().ok(),
         }
     }
 }
