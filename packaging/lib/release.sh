@@ -9,6 +9,8 @@ if [[ -z ${SOURCE_DATE_EPOCH:-} ]]; then
     SOURCE_DATE_EPOCH=$(git -C "$root" log -1 --format=%ct)
 fi
 export SOURCE_DATE_EPOCH
+# What the program says of itself: the same one for both machines, whatever is committed meanwhile.
+export SIDECAR_BUILD_COMMIT=${SIDECAR_BUILD_COMMIT:-$(git -C "$root" rev-parse --short=12 HEAD)}
 
 packages=$target/packages
 dist=$packages/dist

@@ -41,6 +41,7 @@ fn commands(text: &str) -> Vec<Vec<String>> {
         .flat_map(|line| line.split(" # ").next().unwrap().split(['|', ';', '>']));
     let words = parts.map(|part| {
         part.split_whitespace()
+            .filter(|word| *word != "&")
             .map(str::to_owned)
             .collect::<Vec<_>>()
     });
