@@ -12,6 +12,7 @@ use super::{
 use crate::{
     metrics::{AccountMetrics, Metrics},
     net::connector::Connector,
+    problems::Notices,
     token::{
         fingerprints::{Fingerprints, TokenHistory},
         keeper::{self, Keeper, schedule::Renewal},
@@ -27,6 +28,7 @@ use crate::{
             wecom::WecomSource,
         },
         ticket::{Corps, TicketClient, Tickets},
+        turns::Turns,
     },
     wechat::api::Api,
 };
@@ -39,6 +41,8 @@ pub struct AccountFactory {
     own: Arc<Upstreams>,
     corps: Arc<Corps>,
     fingerprints: Fingerprints,
+    turns: Arc<Turns>,
+    notices: Arc<Notices>,
     token_wait: Duration,
     store: Option<Arc<Redis>>,
 }
@@ -60,9 +64,11 @@ impl AccountFactory {
                 connector,
                 key,
             },
+            notices: metrics.notices.clone(),
             own: Arc::new(Upstreams::new(metrics)),
             corps: Arc::default(),
             fingerprints: Fingerprints::default(),
+            turns: Arc::default(),
             token_wait,
             store: None,
         }
@@ -72,6 +78,11 @@ impl AccountFactory {
     pub fn with_store(mut self, store: Option<Arc<Redis>>) -> Self {
         self.store = store;
         self
+    }
+
+    /// Tells the log of the accounts' problems.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     /// The fingerprints of all accounts' tokens.
@@ -162,7 +173,8 @@ impl Options {
 
     /// Opens the account, without a token yet. Its fetches run on the current runtime.
     pub fn open(&self, factory: &AccountFactory) -> Result<Account, AccountError> {
-        let metrics = Arc::new(AccountMetrics::of(self.id()));
+        let metrics = AccountMetrics::of(self.id(), factory.notices.clone());
+        let metrics = Arc::new(metrics);
         self.open_with(factory, metrics, self.history(factory))
     }
 
@@ -234,7 +246,8 @@ impl Options {
         let key = upstream.key.clone();
         let client = ApiClient::new(upstream.client.clone(), upstream.connector.clone());
         let source = self.shared(self.source_over(upstream)?, factory, &metrics);
-        let keeper = Keeper::with_history(source, options, metrics.clone(), history);
+        let turns = Some(factory.turns.clone());
+        let keeper = Keeper::of_many(source, options, metrics.clone(), history, turns);
         metrics.problems.set_places(self.credential_places());
         let tickets = TicketClient {
             appid: self.appid.clone(),
