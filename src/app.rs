@@ -317,7 +317,7 @@ fn say_listening(app: &App) {
         }
     }
     if counted > 0 {
-        tracing::info!(addresses = counted, "listening for single accounts");
+        tracing::info!("listening at {counted} addresses of single accounts");
     }
     if let Ok(address) = app.admin() {
         tracing::info!(%address, "admin");

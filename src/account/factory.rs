@@ -28,7 +28,7 @@ use crate::{
             wecom::WecomSource,
         },
         ticket::{Corps, TicketClient, Tickets},
-        turns::Turns,
+        turns::FetchTurns,
     },
     wechat::api::Api,
 };
@@ -41,7 +41,7 @@ pub struct AccountFactory {
     own: Arc<Upstreams>,
     corps: Arc<Corps>,
     fingerprints: Fingerprints,
-    turns: Arc<Turns>,
+    turns: Arc<FetchTurns>,
     notices: Arc<Notices>,
     token_wait: Duration,
     store: Option<Arc<Redis>>,

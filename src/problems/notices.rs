@@ -194,33 +194,33 @@ impl Notices {
 impl Rest {
     /// Tells the log.
     fn log(&self, kind: Kind, notice: NoticeKind) {
-        let (accounts, count) = (self.accounts, self.count);
+        let (others, count) = (self.accounts, self.count);
         let (title, kind) = (kind.title(), kind.label());
         let mut such_as = self.first.join(", ");
         if self.accounts > self.first.len() {
             such_as.push_str(", …");
         }
-        let noun = if accounts == 1 { "account" } else { "accounts" };
+        let noun = if others == 1 { "account" } else { "accounts" };
         match notice {
             NoticeKind::Began => tracing::warn!(
-                accounts,
+                others,
                 kind,
                 such_as,
-                "the same for {accounts} more {noun}: {title}"
+                "the same for {others} more {noun}: {title}"
             ),
             NoticeKind::GoesOn => tracing::warn!(
-                accounts,
+                others,
                 kind,
                 such_as,
                 count,
-                "still, for {accounts} more {noun}: {title}"
+                "still, for {others} more {noun}: {title}"
             ),
             NoticeKind::Over => tracing::info!(
-                accounts,
+                others,
                 kind,
                 such_as,
                 count,
-                "over for {accounts} more {noun}: {title}"
+                "over for {others} more {noun}: {title}"
             ),
         }
     }

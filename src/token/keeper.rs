@@ -35,7 +35,7 @@ use super::{
     Token,
     fingerprints::TokenHistory,
     source::{FetchRequest, FetchedToken, TokenError, TokenSource},
-    turns::{Turn, Turns},
+    turns::{FetchTurn, FetchTurns},
 };
 use crate::metrics::{AccountMetrics, Cause, Fetched};
 use confidence::TokenEvent;
@@ -79,7 +79,7 @@ pub struct Keeper<S> {
     /// Notified when the time of the next renewal may have changed.
     changed: Notify,
     /// The turns of all accounts' fetches; `None` for one that takes none.
-    turns: Option<Arc<Turns>>,
+    turns: Option<Arc<FetchTurns>>,
     /// Whether fetches that no call waits for go in turn with those of other accounts.
     in_turn: AtomicBool,
     /// For how many milliseconds the machine was suspended.
@@ -111,7 +111,7 @@ impl<S: TokenSource> Keeper<S> {
         options: Options,
         metrics: Arc<AccountMetrics>,
         history: Option<Arc<TokenHistory>>,
-        turns: Option<Arc<Turns>>,
+        turns: Option<Arc<FetchTurns>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             source,
@@ -193,7 +193,7 @@ impl<S: TokenSource> Keeper<S> {
     }
 
     /// Starts a fetch that no refused call has asked for.
-    fn launch_by_itself(self: &Arc<Self>, state: &mut State, turn: Option<Turn>) -> Flight {
+    fn launch_by_itself(self: &Arc<Self>, state: &mut State, turn: Option<FetchTurn>) -> Flight {
         let alive = self.in_hand().is_some_and(|token| token.is_alive());
         let cause = match alive {
             true if state.token.dead().is_some() => Cause::Refusal,
@@ -229,7 +229,12 @@ impl<S: TokenSource> Keeper<S> {
     }
 
     /// The same for a fetch that has had its `turn` already.
-    fn launch_in(self: &Arc<Self>, turn: Option<Turn>, state: &mut State, cause: Cause) -> Flight {
+    fn launch_in(
+        self: &Arc<Self>,
+        turn: Option<FetchTurn>,
+        state: &mut State,
+        cause: Cause,
+    ) -> Flight {
         state.step(TokenEvent::FetchBegins);
         let this = Arc::clone(self);
         let request = FetchRequest {
@@ -242,7 +247,7 @@ impl<S: TokenSource> Keeper<S> {
             let _turn = match (turn, &this.turns) {
                 (Some(turn), _) => turn,
                 (None, Some(turns)) => turns.wanted(this.source.asks()).await,
-                (None, None) => Turn::free(),
+                (None, None) => FetchTurn::free(),
             };
             // On the heap, so that those that wait for their turn are small.
             let fetch = AssertUnwindSafe(Box::pin(this.source.fetch(request))).catch_unwind();
@@ -335,18 +340,24 @@ impl<S: TokenSource> Keeper<S> {
         };
         let kept = self.source.kept();
         self.metrics.fetch(kept, cause, label);
-        let account = self.metrics.problems.account();
+        self.tell_of_fetched(cause, same, lifetime, pause);
+        token
+    }
+
+    /// Tells the log of a token that was fetched. Of many accounts' tokens it is told in detail alone.
+    fn tell_of_fetched(&self, cause: Cause, same: bool, lifetime: Duration, pause: Duration) {
+        let (account, cause) = (self.metrics.problems.account(), cause.label());
         let (expires_seconds, next_seconds) = (lifetime.as_secs_f64(), pause.as_secs_f64());
+        let what = self.source.kept().label();
         macro_rules! tell {
             ($level:ident) => {
                 tracing::$level!(
                     account,
-                    cause = cause.label(),
+                    cause,
                     same,
                     expires_seconds,
                     next_seconds,
-                    "{}",
-                    kept.label()
+                    "{what}"
                 )
             };
         }
@@ -354,7 +365,6 @@ impl<S: TokenSource> Keeper<S> {
             true => tell!(debug),
             false => tell!(info),
         }
-        token
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

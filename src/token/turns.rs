@@ -36,27 +36,27 @@ pub enum Asks {
 
 /// The turns of all accounts' token requests.
 #[derive(Debug)]
-pub struct Turns {
+pub struct FetchTurns {
     wanted: Arc<Semaphore>,
     background: Arc<Semaphore>,
     nearby: Arc<Semaphore>,
-    pace: Mutex<Pace>,
+    throttle: Mutex<Throttle>,
 }
 
 /// The turn of one request, which ends when this is dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub struct FetchTurn {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// When the next request may begin that nobody waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Pace {
+struct Throttle {
     next: Option<Instant>,
 }
 
-impl Pace {
-    /// When a request may begin that is next at `now`, and the pace after it.
+impl Throttle {
+    /// When a request may begin that is next at `now`, and the throttle after it.
     fn step(self, now: Instant) -> (Instant, Self) {
         let at = self.next.map_or(now, |next| next.max(now));
         let next = Some(at + GAP);
@@ -64,36 +64,36 @@ impl Pace {
     }
 }
 
-impl Default for Turns {
+impl Default for FetchTurns {
     fn default() -> Self {
         Self {
             wanted: Arc::new(Semaphore::new(WANTED)),
             background: Arc::new(Semaphore::new(BACKGROUND)),
             nearby: Arc::new(Semaphore::new(BACKGROUND)),
-            pace: Mutex::default(),
+            throttle: Mutex::default(),
         }
     }
 }
 
-impl Turns {
+impl FetchTurns {
     /// Waits for the turn of a request that a call waits for.
-    pub async fn wanted(&self, asks: Asks) -> Turn {
+    pub async fn wanted(&self, asks: Asks) -> FetchTurn {
         match asks {
-            Asks::Wechat => Turn::of(&self.wanted).await,
-            Asks::Nearby => Turn::free(),
+            Asks::Wechat => FetchTurn::of(&self.wanted).await,
+            Asks::Nearby => FetchTurn::free(),
         }
     }
 
     /// Waits for the turn of a request that nobody waits for. It leaves the queue when this is dropped.
-    pub async fn background(&self, asks: Asks) -> Turn {
+    pub async fn background(&self, asks: Asks) -> FetchTurn {
         match asks {
-            Asks::Nearby => Turn::of(&self.nearby).await,
+            Asks::Nearby => FetchTurn::of(&self.nearby).await,
             Asks::Wechat => {
-                let turn = Turn::of(&self.background).await;
+                let turn = FetchTurn::of(&self.background).await;
                 let at = {
-                    let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-                    let (at, next) = pace.step(Instant::now());
-                    *pace = next;
+                    let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (at, next) = throttle.step(Instant::now());
+                    *throttle = next;
                     at
                 };
                 sleep_until(at).await;
@@ -103,7 +103,7 @@ impl Turns {
     }
 }
 
-impl Turn {
+impl FetchTurn {
     /// A turn where none is needed.
     pub fn free() -> Self {
         Self { _permit: None }

@@ -11,7 +11,7 @@ use super::{
     Keeper,
     state::{Flight, State},
 };
-use crate::token::{source::TokenSource, turns::Turn};
+use crate::token::{source::TokenSource, turns::FetchTurn};
 
 impl<S: TokenSource> Keeper<S> {
     /// Renews the token before it expires, for ever.
@@ -50,7 +50,7 @@ impl<S: TokenSource> Keeper<S> {
     }
 
     /// Joins the fetch in flight, or starts one in this `turn` if one is due.
-    fn launch_if_due(self: &Arc<Self>, turn: Option<Turn>) -> Option<Flight> {
+    fn launch_if_due(self: &Arc<Self>, turn: Option<FetchTurn>) -> Option<Flight> {
         let mut state = self.lock();
         match state.flight() {
             Some(flight) => Some(flight),
@@ -61,7 +61,7 @@ impl<S: TokenSource> Keeper<S> {
 
     /// Waits for the turn of a fetch that no call waits for. This comes before the fetch is made, because a fetch takes
     /// much more memory than a wait. `None` if a call has begun one meanwhile, or if none is due any more.
-    async fn turn(&self) -> Option<Turn> {
+    async fn turn(&self) -> Option<FetchTurn> {
         let turns = self.turns.as_ref()?;
         let mut turn = pin!(turns.background(self.source.asks()));
         loop {

@@ -25,7 +25,7 @@ struct Request {
 
 /// When a request came, had its turn and ended.
 #[derive(Clone, Copy, Debug)]
-struct Course {
+struct RequestCourse {
     request: Request,
     came: Instant,
     began: Instant,
@@ -33,8 +33,8 @@ struct Course {
 }
 
 /// Makes all `requests`, and returns the courses of those that did not give up.
-async fn courses(requests: &[Request]) -> Vec<Course> {
-    let turns = Arc::new(Turns::default());
+async fn courses(requests: &[Request]) -> Vec<RequestCourse> {
+    let turns = Arc::new(FetchTurns::default());
     let mut all = JoinSet::new();
     for request in requests.iter().copied() {
         let turns = turns.clone();
@@ -52,7 +52,7 @@ async fn courses(requests: &[Request]) -> Vec<Course> {
             sleep(request.takes).await;
             drop(turn);
             let ended = Instant::now();
-            Some(Course {
+            Some(RequestCourse {
                 request,
                 came,
                 began,
@@ -67,25 +67,27 @@ async fn courses(requests: &[Request]) -> Vec<Course> {
     courses
 }
 
-fn of(courses: &[Course], wanted: bool, asks: Asks) -> Vec<Course> {
-    let is_one = |course: &&Course| course.request.wanted == wanted && course.request.asks == asks;
+fn of(courses: &[RequestCourse], wanted: bool, asks: Asks) -> Vec<RequestCourse> {
+    let is_one =
+        |course: &&RequestCourse| course.request.wanted == wanted && course.request.asks == asks;
     courses.iter().filter(is_one).copied().collect()
 }
 
 /// The most of them that were in flight at once.
-fn most_in_flight(courses: &[Course]) -> usize {
+fn most_in_flight(courses: &[RequestCourse]) -> usize {
     let at = |instant| {
-        let is_in_flight = |one: &&Course| one.began <= instant && instant < one.ended;
+        let is_in_flight = |one: &&RequestCourse| one.began <= instant && instant < one.ended;
         courses.iter().filter(is_in_flight).count()
     };
     courses.iter().map(|one| at(one.began)).max().unwrap_or(0)
 }
 
 /// The most of them that began within a second.
-fn most_a_second(courses: &[Course]) -> usize {
+fn most_a_second(courses: &[RequestCourse]) -> usize {
     let from = |instant| {
-        let begins =
-            |one: &&Course| one.began >= instant && one.began < instant + Duration::from_secs(1);
+        let begins = |one: &&RequestCourse| {
+            one.began >= instant && one.began < instant + Duration::from_secs(1)
+        };
         courses.iter().filter(begins).count()
     };
     courses.iter().map(|one| from(one.began)).max().unwrap_or(0)
@@ -130,7 +132,7 @@ fn check(requests: &[Request]) -> Result<(), TestCaseError> {
     prop_assert!(most_a_second(&background) <= 20);
     // One that a call waits for waits only while sixty such ones are in flight.
     for late in wanted.iter().filter(|one| one.began > one.came) {
-        let before = |one: &&Course| one.came <= late.came && one.ended >= late.began;
+        let before = |one: &&RequestCourse| one.came <= late.came && one.ended >= late.began;
         prop_assert!(wanted.iter().filter(before).count() > WANTED, "{late:?}");
     }
     let near = of(&courses, true, Asks::Nearby);
@@ -156,7 +158,7 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_leaves_the_queue_holds_nobody_up() {
-    let turns = Turns::default();
+    let turns = FetchTurns::default();
     let mut held = Vec::new();
     for _ in 0..BACKGROUND {
         held.push(turns.background(Asks::Wechat).await);
@@ -172,16 +174,16 @@ async fn a_request_that_leaves_the_queue_holds_nobody_up() {
 #[tokio::test(start_paused = true)]
 async fn a_pace_is_even_and_makes_up_for_no_time_that_passed() {
     let start = Instant::now();
-    let mut pace = Pace::default();
+    let mut throttle = Throttle::default();
     let mut begins = Vec::new();
     for _ in 0..3 {
-        let (at, next) = pace.step(Instant::now());
+        let (at, next) = throttle.step(Instant::now());
         begins.push(at - start);
-        pace = next;
+        throttle = next;
     }
     assert_eq!(begins, [0 * GAP, GAP, 2 * GAP]);
     advance(Duration::from_secs(60)).await;
-    let (at, next) = pace.step(Instant::now());
+    let (at, next) = throttle.step(Instant::now());
     assert_eq!(at, Instant::now());
     assert_eq!(next.step(Instant::now()).0, at + GAP);
 }

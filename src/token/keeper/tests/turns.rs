@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::token::turns::Turns;
+use crate::token::turns::FetchTurns;
 
 /// WeChat for many accounts.
 #[derive(Default)]
@@ -66,7 +66,7 @@ struct Many {
 }
 
 fn many(number: usize) -> Many {
-    let (world, turns) = (Arc::new(World::default()), Arc::new(Turns::default()));
+    let (world, turns) = (Arc::new(World::default()), Arc::new(FetchTurns::default()));
     let options = Options {
         renewal: Renewal::Inside,
         retry_same_token: true,
