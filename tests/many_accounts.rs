@@ -8,7 +8,7 @@ use std::time::Duration;
 use support::{Reply, SECRET, Sidecar, Wechat, sidecar, wechat::RecordedTokenRequest};
 use tokio::{
     process::Command,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 /// How many there are.
@@ -78,6 +78,16 @@ fn was_asked_for(requests: &[RecordedTokenRequest], account: usize) -> bool {
     requests.iter().any(is_its)
 }
 
+/// Waits until the tokens of so many accounts, from the first one on, were asked for.
+async fn asked_for(wechat: &Wechat, accounts: usize) {
+    let all = |wechat: &Wechat| {
+        let requests = wechat.token_requests();
+        (0..accounts).all(|account| was_asked_for(&requests, account))
+    };
+    let waited = timeout(support::PATIENCE, wechat.wait_until(all)).await;
+    assert!(waited.is_ok(), "not all were asked for");
+}
+
 #[tokio::test]
 async fn the_last_account_is_called_at_once_while_others_wait_for_their_turns() {
     let wechat = wechat().await;
@@ -138,6 +148,8 @@ async fn it_has_started_with_the_default_account_and_a_probe_can_want_another() 
     let sidecar = start(&wechat, MANY, Some(default)).await;
     until_200(&sidecar, "/startupz").await;
     until_200(&sidecar, "/readyz").await;
+    // None of the first ones waits for the others.
+    asked_for(&wechat, 32).await;
     assert_eq!(
         sidecar
             .admin(&format!("/readyz?account={}", appid(0)))
@@ -177,10 +189,11 @@ async fn without_a_default_account_the_first_ones_decide() {
 #[tokio::test]
 async fn a_few_accounts_are_all_asked_for_at_once_and_each_has_its_line() {
     let wechat = wechat().await;
-    let mut sidecar = start(&wechat, 32, Some(3)).await;
-    until_200(&sidecar, "/startupz").await;
-    assert_eq!(wechat.token_requests().len(), 32);
-    for account in 0..32 {
+    wechat.change(|behaviour| behaviour.token_stall_of = (0..8).map(appid).collect());
+    let mut sidecar = start(&wechat, 32, Some(31)).await;
+    asked_for(&wechat, 32).await;
+    assert_eq!(sidecar.admin("/startupz").await.status, 503);
+    for account in 8..32 {
         sidecar
             .line(&format!("account=\"{}\"", appid(account)))
             .await;

@@ -98,7 +98,8 @@ fn request() -> impl Strategy<Value = Request> {
         4 => Just(Duration::from_secs(3600)),
         1 => (0..2000u32).prop_map(|ms| ms * MILLI),
     ];
-    (0..3000u32, 1..4000u32, any::<bool>(), 0..4u8, patience).prop_map(
+    let takes = prop_oneof![1..20u32, 1..4000u32];
+    (0..3000u32, takes, any::<bool>(), 0..4u8, patience).prop_map(
         |(at, takes, wanted, nearby, patience)| Request {
             at: at * MILLI,
             takes: takes * MILLI,

@@ -127,6 +127,7 @@ async fn an_outage_of_an_hour_ends_without_a_burst_and_calls_come_first() {
     let many = many(2000);
     sleep(Duration::from_secs(300)).await;
     assert_eq!(many.world.requests(), 2000);
+    let down = Instant::now();
     many.world.is_down.store(true, Ordering::SeqCst);
     // All tokens expire meanwhile.
     sleep(LIFE + Duration::from_secs(3600)).await;
@@ -147,7 +148,7 @@ async fn an_outage_of_an_hour_ends_without_a_burst_and_calls_come_first() {
     sleep(Duration::from_secs(300)).await;
     let alive = |keeper: &&Arc<Keeper<_>>| keeper.in_hand().unwrap().is_alive();
     assert_eq!(many.keepers.iter().filter(alive).count(), 2000);
-    assert!(many.world.most_a_second(back) <= 21);
+    assert!(many.world.most_a_second(down) <= 21);
     assert!(many.world.most_in_flight.load(Ordering::SeqCst) <= 5);
 }
 
@@ -160,6 +161,17 @@ async fn calls_of_a_thousand_accounts_at_once_send_no_more_than_sixty_four_reque
     assert!(tokens.iter().all(Result::is_ok));
     let most = many.world.most_in_flight.load(Ordering::SeqCst);
     assert!((60..=64).contains(&most), "{most}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_a_call_wanted_leaves_the_queue() {
+    let many = many(1000);
+    sleep(Duration::from_secs(1)).await;
+    let (last, others) = many.keepers.split_last().unwrap();
+    join_all(others.iter().map(|keeper| keeper.token())).await;
+    // Those before it take no more turns.
+    sleep(Duration::from_secs(1)).await;
+    assert!(last.in_hand().is_some());
 }
 
 #[tokio::test(start_paused = true)]
