@@ -71,11 +71,6 @@ impl Accounts {
         self.all.len() == 1
     }
 
-    /// How many accounts there are.
-    pub(super) fn len(&self) -> usize {
-        self.all.len()
-    }
-
     /// Finds the account with this AppID, corpid or name.
     pub fn find(&self, word: &str) -> Lookup<'_> {
         // With one account, which is the usual case, no hash is needed.
@@ -109,12 +104,9 @@ impl Accounts {
         self.all.iter()
     }
 
-    /// A list of the AppIDs and names of the first accounts, and how many more there are, for error messages.
+    /// A list of all AppIDs and names, for error messages.
     pub fn names(&self) -> String {
-        let mut names: Vec<String> = self.first().map(|account| account.names()).collect();
-        if self.are_many() {
-            names.push(format!("{} more", self.len() - names.len()));
-        }
+        let names: Vec<String> = self.iter().map(|account| account.names()).collect();
         names.join(", ")
     }
 }

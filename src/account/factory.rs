@@ -42,15 +42,15 @@ pub struct AccountFactory {
     corps: Arc<Corps>,
     fingerprints: Fingerprints,
     turns: Arc<FetchTurns>,
-    notices: Arc<Notices>,
     token_wait: Duration,
     store: Option<Arc<Redis>>,
+    metrics: Arc<Metrics>,
 }
 
 impl AccountFactory {
     /// Accounts without an upstream of their own use `connector` for calls, and `client` for token
     /// requests. A call waits for up to `token_wait` when there is no token. Connections of token requests to other
-    /// upstreams are counted in `metrics`.
+    /// upstreams are counted in `metrics`, which also tell the log of the accounts' problems.
     pub fn new(
         client: Client,
         connector: Arc<Connector>,
@@ -64,13 +64,13 @@ impl AccountFactory {
                 connector,
                 key,
             },
-            notices: metrics.notices.clone(),
-            own: Arc::new(Upstreams::new(metrics)),
+            own: Arc::new(Upstreams::new(metrics.clone())),
             corps: Arc::default(),
             fingerprints: Fingerprints::default(),
             turns: Arc::default(),
             token_wait,
             store: None,
+            metrics,
         }
     }
 
@@ -82,7 +82,7 @@ impl AccountFactory {
 
     /// Tells the log of the accounts' problems.
     pub fn notices(&self) -> &Notices {
-        &self.notices
+        &self.metrics.notices
     }
 
     /// The fingerprints of all accounts' tokens.
@@ -173,7 +173,7 @@ impl Options {
 
     /// Opens the account, without a token yet. Its fetches run on the current runtime.
     pub fn open(&self, factory: &AccountFactory) -> Result<Account, AccountError> {
-        let metrics = AccountMetrics::of(self.id(), factory.notices.clone());
+        let metrics = AccountMetrics::of(self.id(), factory.metrics.notices.clone());
         let metrics = Arc::new(metrics);
         self.open_with(factory, metrics, self.history(factory))
     }

@@ -10,7 +10,7 @@ pub const FIRST_ACCOUNTS: usize = 32;
 impl Accounts {
     /// Whether there are many.
     pub fn are_many(&self) -> bool {
-        self.len() > FIRST_ACCOUNTS
+        self.iter().nth(FIRST_ACCOUNTS).is_some()
     }
 
     /// Has the tokens of the first accounts and of the default one fetched when they are due, and those of all others in

@@ -165,8 +165,6 @@ async fn it_has_started_with_the_default_account_and_a_probe_can_want_another() 
     assert!(requests < MANY / 2, "{requests}");
     let unknown = sidecar.admin("/readyz?account=nobody").await;
     assert_eq!(unknown.status, 404);
-    let said = unknown.text();
-    assert!(said.contains("268 more") && said.len() < 1000, "{said}");
     let mut probe = sidecar::command();
     let admin = sidecar.admin.strip_prefix("http://").unwrap();
     let ended = probe
