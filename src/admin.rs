@@ -101,9 +101,10 @@ const INDEX: &str = "\
 wechat-sidecar
 
 GET  /livez      200 while every worker answers (/healthz is the same)
-GET  /readyz     200 while the default account has a token that WeChat takes, or any where none is the default, and the
-                 process is not about to end; ?account=APPID or NAME asks about one
-GET  /startupz   200 once every account's first token request has ended, well or badly
+GET  /readyz     200 while the default account has a token that WeChat takes, or any of the first 32 where none is the
+                 default, and the process is not about to end; ?account=APPID or NAME asks about one, and wants its token
+GET  /startupz   200 once every account's first token request has ended, well or badly; with more than 32 accounts only
+                 that of the default account counts, or those of the first 32 where none is the default
 GET  /metrics    Prometheus text
 GET  /status.json
                  loopback only: all that the page shows, which a browser gets at / from this machine
@@ -213,14 +214,19 @@ impl Admin {
     }
 
     fn ready(&self, query: Option<&str>) -> HostReply {
-        match self.readiness(account_in(query)) {
+        let word = account_in(query);
+        if let (Some(_), Ok(Some(account))) = (word, self.account_named(word)) {
+            // Among many accounts it may be one that no call has wanted.
+            account.keeper.want();
+        }
+        match self.readiness(word) {
             Ok(()) => text(StatusCode::OK, "ok"),
             Err((status, reason)) => text(status, &reason),
         }
     }
 
     /// Whether calls can be answered: those of the account `word`, an AppID or name, or else of the default account,
-    /// or else of any account. The error gives the reason.
+    /// or else of any of the first accounts. The error gives the reason.
     fn readiness(&self, word: Option<&str>) -> Result<(), (StatusCode, String)> {
         let unready = |reason| (StatusCode::SERVICE_UNAVAILABLE, reason);
         if self.drain.is_leaving() {
@@ -232,7 +238,7 @@ impl Admin {
         let accounts = self.directory.now();
         // Without a default, one account with a token is enough.
         let mut reason = "there is no account".to_owned();
-        for account in accounts.iter() {
+        for account in accounts.first() {
             match why_unready(account) {
                 None => return Ok(()),
                 Some(why) => reason = why,
@@ -256,15 +262,10 @@ impl Admin {
         Err((StatusCode::NOT_FOUND, reason))
     }
 
-    fn all_tried(&self) -> bool {
-        self.directory
-            .now()
-            .iter()
-            .all(|account| account.keeper.status().tried)
-    }
-
     fn started(&self) -> HostReply {
-        if self.all_tried() {
+        let accounts = self.directory.now();
+        let mut starting = accounts.starting();
+        if starting.all(|account| account.keeper.status().tried) {
             text(StatusCode::OK, "ok")
         } else {
             text(

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    account::AccountFactory,
+    account::{AccountFactory, FIRST_ACCOUNTS},
     admin::{Admin, Limits, Reloads},
     body::budget::ByteBudget,
     ca::Authority,
@@ -301,6 +301,28 @@ fn each_workers(upstream: client::Options, workers: usize) -> client::Options {
     }
 }
 
+/// Tells the log of all addresses. Those of many accounts are counted.
+fn say_listening(app: &App) {
+    let are_many = app.config.accounts.len() > FIRST_ACCOUNTS;
+    let mut counted = 0;
+    for (listener, account) in app.listeners() {
+        let address = listener.address();
+        let tls = (listener.speaks() == Speaks::Https).then_some(true);
+        if are_many && account.is_some() {
+            counted += 1;
+            tracing::debug!(account, %address, tls, "listening");
+        } else {
+            tracing::info!(account, %address, tls, "listening");
+        }
+    }
+    if counted > 0 {
+        tracing::info!("listening at {counted} addresses of single accounts");
+    }
+    if let Ok(address) = app.admin() {
+        tracing::info!(%address, "admin");
+    }
+}
+
 /// Serves until a signal. The first one drains, and a second one ends the process at once.
 pub async fn serve(mut config: Config, log: Log, signals: Signals) -> ExitCode {
     open_files::raise_limit();
@@ -318,14 +340,7 @@ pub async fn serve(mut config: Config, log: Log, signals: Signals) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    for (listener, account) in app.listeners() {
-        let address = listener.address();
-        let tls = (listener.speaks() == Speaks::Https).then_some(true);
-        tracing::info!(account, %address, tls, "listening");
-    }
-    if let Ok(address) = app.admin() {
-        tracing::info!(%address, "admin");
-    }
+    say_listening(&app);
     let stopped = Arc::new(Notify::new());
     let first = stopped.clone();
     let second_signal = async move {

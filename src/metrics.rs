@@ -17,10 +17,14 @@ pub mod process;
 mod quotas;
 mod recent_fetches;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicU64, Ordering},
+};
 
 use tokio::time::{Duration, Instant};
 
+use crate::problems::Notices;
 pub use account::AccountMetrics;
 use block::Block;
 pub use encoder::{CONTENT_TYPE, Encoder, Family};
@@ -52,6 +56,8 @@ pub struct Metrics {
     pub upstream_connections: AtomicI64,
     /// The counters of calls that were rejected before their account was known.
     pub nobody: AccountMetrics,
+    /// Tells the log of the accounts' problems.
+    pub notices: Arc<Notices>,
 }
 
 impl Default for Metrics {
@@ -66,6 +72,7 @@ impl Default for Metrics {
             app_connections: AtomicI64::new(0),
             upstream_connections: AtomicI64::new(0),
             nobody: AccountMetrics::default(),
+            notices: Arc::default(),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod busiest;
 mod credentials;
 mod kind;
+mod notices;
 mod open;
 mod phase;
 
@@ -13,7 +14,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt::Display,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -25,6 +26,7 @@ use busiest::BusiestEndpoints;
 pub use credentials::{CredentialPlaces, WrongCredential};
 use kind::Kinds;
 pub use kind::{Cure, Kind};
+pub use notices::Notices;
 pub use open::{OpenProblem, PastProblem};
 use phase::{Phase, ProblemEvent};
 
@@ -45,6 +47,8 @@ const LONGEST_RID: usize = 64;
 pub struct Problems {
     /// The account's id; `None` for those of the process.
     account: Option<Box<str>>,
+    /// Tells the log together with those of other accounts.
+    notices: Option<Arc<Notices>>,
     /// Which open problems a successful call would end, so that a call looks no further while there are none.
     curable: AtomicU32,
     list: Mutex<ProblemList>,
@@ -107,6 +111,18 @@ impl Problems {
             account: Some(account.into()),
             ..Self::default()
         }
+    }
+
+    /// The same, of which `notices` tells the log.
+    pub fn told_by(self, notices: Arc<Notices>) -> Self {
+        let notices = Some(notices);
+        Self { notices, ..self }
+    }
+
+    /// Whether the account is one of many, so that the log is told less of each.
+    pub fn is_one_of_many(&self) -> bool {
+        let notices = self.notices.as_ref();
+        notices.is_some_and(|notices| notices.are_many())
     }
 
     /// The account's id; `None` if they are the process's.
@@ -254,7 +270,10 @@ impl Problems {
         }
         drop(list);
         if let (Some(notice), Some(report)) = (notice, report) {
-            report.log(notice);
+            match &self.notices {
+                Some(notices) => notices.tell(&report, notice),
+                None => report.log(notice),
+            }
         }
     }
 

@@ -4,6 +4,7 @@ pub mod fingerprints;
 pub mod keeper;
 pub mod source;
 pub mod ticket;
+pub mod turns;
 
 use std::{
     fmt,

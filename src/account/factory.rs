@@ -13,6 +13,7 @@ use super::{
 use crate::{
     metrics::{AccountMetrics, Metrics},
     net::connector::{ConnectOptions, Connector},
+    problems::Notices,
     shared_limit::SharedLimit,
     token::{
         fingerprints::{Fingerprints, TokenHistory},
@@ -29,6 +30,7 @@ use crate::{
             wecom::WecomSource,
         },
         ticket::{TicketClient, TicketPool, Tickets},
+        turns::FetchTurns,
     },
     wechat::api::Api,
 };
@@ -43,14 +45,16 @@ pub struct AccountFactory {
     /// Bounds the endpoints that refuse calls.
     refused: Arc<SharedLimit>,
     fingerprints: Fingerprints,
+    turns: Arc<FetchTurns>,
     token_wait: Duration,
     store: Option<Arc<Redis>>,
+    metrics: Arc<Metrics>,
 }
 
 impl AccountFactory {
     /// Accounts without an upstream of their own use `connector` for calls, and `client` for token
     /// requests. A call waits for up to `token_wait` when there is no token. Connections of token requests to other
-    /// upstreams are counted in `metrics`.
+    /// upstreams are counted in `metrics`, which also tell the log of the accounts' problems.
     pub fn new(
         client: Client,
         connector: Arc<Connector>,
@@ -64,12 +68,14 @@ impl AccountFactory {
                 connector,
                 key,
             },
-            own: Arc::new(Upstreams::new(metrics)),
+            own: Arc::new(Upstreams::new(metrics.clone())),
             tickets: Arc::new(TicketPool::new(None, token_wait)),
             refused: refused_endpoints::limit(),
             fingerprints: Fingerprints::default(),
+            turns: Arc::default(),
             token_wait,
             store: None,
+            metrics,
         }
     }
 
@@ -78,6 +84,11 @@ impl AccountFactory {
         self.tickets = Arc::new(TicketPool::new(store.clone(), self.token_wait));
         self.store = store;
         self
+    }
+
+    /// Tells the log of the accounts' problems.
+    pub fn notices(&self) -> &Notices {
+        &self.metrics.notices
     }
 
     /// The fingerprints of all accounts' tokens.
@@ -170,7 +181,8 @@ impl Options {
 
     /// Opens the account, without a token yet. Its fetches run on the current runtime.
     pub fn open(self: &Arc<Self>, factory: &AccountFactory) -> Result<Account, AccountError> {
-        let metrics = Arc::new(AccountMetrics::of(self.id()));
+        let metrics = AccountMetrics::of(self.id(), factory.metrics.notices.clone());
+        let metrics = Arc::new(metrics);
         self.open_with(factory, metrics, self.history(factory))
     }
 
@@ -244,7 +256,8 @@ impl Options {
         let key = upstream.key.clone();
         let client = ApiClient::new(upstream.client.clone(), upstream.connector.clone());
         let source = self.shared(self.source_over(upstream)?, factory, &metrics);
-        let keeper = Keeper::with_history(source, options, metrics.clone(), history);
+        let turns = Some(factory.turns.clone());
+        let keeper = Keeper::of_many(source, options, metrics.clone(), history, turns);
         metrics.problems.set_places(self.credential_places());
         let tickets = TicketClient {
             appid: self.appid.clone(),

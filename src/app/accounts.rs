@@ -136,23 +136,30 @@ impl ServedAccounts {
         factory: AccountFactory,
         max_connections: usize,
     ) -> Result<Self, AccountsError> {
-        let mut kept = Vec::new();
+        let mut all = Vec::new();
         for options in accounts {
             let account = options.open(&factory);
-            kept.push(ServedAccount::new(Arc::new(
-                account.map_err(|reason| AccountsError::of(options.id(), reason))?,
-            )));
+            let account = account.map_err(|reason| AccountsError::of(options.id(), reason))?;
+            all.push(Arc::new(account));
         }
-        let all = kept.iter().map(|kept: &ServedAccount| kept.account.clone());
-        let directory = Directory::new(all.collect(), factory.fingerprints().clone());
-        let served = Self {
+        let directory = Directory::new(all.clone(), factory.fingerprints().clone());
+        let mut served = Self {
             factory,
             directory,
-            kept,
+            kept: Vec::new(),
             max_connections,
         };
+        served.fit_to_number();
+        served.kept = all.into_iter().map(ServedAccount::new).collect();
         served.limit_waiters();
         Ok(served)
+    }
+
+    /// Many accounts fetch tokens in turn, and the log is told less of each.
+    fn fit_to_number(&self) {
+        let accounts = self.directory.now();
+        accounts.take_turns();
+        self.factory.notices().set_many(accounts.are_many());
     }
 
     /// With several accounts, the calls that wait for the token of one account take at most a quarter of all
@@ -203,6 +210,7 @@ impl ServedAccounts {
             .collect();
         let accounts = all.iter().map(|next| next.account.clone());
         self.directory.replace(accounts.collect());
+        self.fit_to_number();
         for next in all {
             let Update {
                 account,

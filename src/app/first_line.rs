@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::Config;
+use crate::{account::FIRST_ACCOUNTS, config::Config};
 
 /// How many accounts and hosts are named.
 const NAMED: usize = 10;
@@ -10,8 +10,13 @@ const NAMED: usize = 10;
 /// Logs the line.
 pub fn say_start(config: &Config) {
     let (version, commit) = (crate::VERSION, crate::COMMIT);
-    let accounts = config.accounts.iter().map(|account| account.names());
-    let accounts = listed(accounts.collect());
+    let accounts = match config.accounts.len() {
+        many if many > FIRST_ACCOUNTS => many.to_string(),
+        _ => {
+            let names = config.accounts.iter().map(|account| account.names());
+            listed(names.collect())
+        }
+    };
     let own = config
         .accounts
         .iter()

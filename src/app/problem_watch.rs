@@ -48,5 +48,6 @@ pub(super) async fn watch_problems(
         files.observe(process);
         local_ca::observe(authority.as_deref(), process);
         process.tick();
+        metrics.notices.tick();
     }
 }

@@ -1,6 +1,6 @@
 //! The counters of one account.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
     quotas::Quotas,
     recent_fetches::{RecentFetch, RecentFetches},
 };
-use crate::problems::Problems;
+use crate::problems::{Notices, Problems};
 
 /// Counters of one account, and its problems.
 #[derive(Debug)]
@@ -44,10 +44,10 @@ impl Default for AccountMetrics {
 }
 
 impl AccountMetrics {
-    /// Those of the account with this id.
-    pub fn of(account: &str) -> Self {
+    /// Those of the account with this id. `notices` tells the log of its problems.
+    pub fn of(account: &str, notices: Arc<Notices>) -> Self {
         Self {
-            problems: Problems::of(account),
+            problems: Problems::of(account).told_by(notices),
             ..Self::default()
         }
     }

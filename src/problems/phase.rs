@@ -71,6 +71,33 @@ pub(super) enum Notice {
     Over(Duration, u64),
 }
 
+/// Which of the three a notice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum NoticeKind {
+    Began,
+    GoesOn,
+    Over,
+}
+
+impl Notice {
+    /// Which of the three it is.
+    pub(super) fn kind(self) -> NoticeKind {
+        match self {
+            Self::Began => NoticeKind::Began,
+            Self::GoesOn(_) => NoticeKind::GoesOn,
+            Self::Over(..) => NoticeKind::Over,
+        }
+    }
+
+    /// How often the problem occurred that it tells of, if it says so.
+    pub(super) fn count(self) -> u64 {
+        match self {
+            Self::Began => 0,
+            Self::GoesOn(count) | Self::Over(_, count) => count,
+        }
+    }
+}
+
 impl Default for Phase {
     fn default() -> Self {
         Self::Over { told_at: None }

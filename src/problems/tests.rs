@@ -16,7 +16,7 @@ use crate::{
 
 /// The lines of the log of one test.
 #[derive(Clone, Default)]
-struct LogLines(Arc<Mutex<Vec<u8>>>);
+pub(super) struct LogLines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for LogLines {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
@@ -30,14 +30,14 @@ impl Write for LogLines {
 }
 
 impl LogLines {
-    fn all(&self) -> Vec<String> {
+    pub(super) fn all(&self) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         text.lines().map(str::to_owned).collect()
     }
 }
 
 /// The log of this thread at the level info, until the guard is dropped.
-fn log() -> (LogLines, DefaultGuard) {
+pub(super) fn log() -> (LogLines, DefaultGuard) {
     let lines = LogLines::default();
     let writer = lines.clone();
     let log = tracing_subscriber::fmt()

@@ -7,6 +7,7 @@ mod failure;
 mod problem;
 mod refusal;
 mod revoke;
+mod run;
 pub mod schedule;
 mod state;
 mod status;
@@ -27,13 +28,14 @@ use futures_util::FutureExt;
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot, watch},
-    time::{Duration, Instant, sleep_until, timeout},
+    time::{Duration, Instant, timeout},
 };
 
 use super::{
     Token,
     fingerprints::TokenHistory,
     source::{FetchRequest, FetchedToken, TokenError, TokenSource},
+    turns::{FetchTurn, FetchTurns},
 };
 use crate::metrics::{AccountMetrics, Cause, Fetched};
 use confidence::TokenEvent;
@@ -76,6 +78,10 @@ pub struct Keeper<S> {
     waiters: Waiters,
     /// Notified when the time of the next renewal may have changed.
     changed: Notify,
+    /// The turns of all accounts' fetches; `None` for one that takes none.
+    turns: Option<Arc<FetchTurns>>,
+    /// Whether fetches that no call waits for go in turn with those of other accounts.
+    in_turn: AtomicBool,
     /// For how many milliseconds the machine was suspended.
     suspended: AtomicU64,
     /// The revocation that runs, or the last one.
@@ -96,15 +102,16 @@ pub struct NoToken {
 impl<S: TokenSource> Keeper<S> {
     /// A keeper without a token. Its fetches run on the current runtime.
     pub fn new(source: S, options: Options, metrics: Arc<AccountMetrics>) -> Arc<Self> {
-        Self::with_history(source, options, metrics, None)
+        Self::of_many(source, options, metrics, None, None)
     }
 
-    /// A keeper that adds its tokens to `history`.
-    pub fn with_history(
+    /// A keeper that adds its tokens to `history`, and whose fetches take `turns` with those of other keepers.
+    pub fn of_many(
         source: S,
         options: Options,
         metrics: Arc<AccountMetrics>,
         history: Option<Arc<TokenHistory>>,
+        turns: Option<Arc<FetchTurns>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             source,
@@ -117,6 +124,8 @@ impl<S: TokenSource> Keeper<S> {
             watching: AtomicBool::new(false),
             waiters: Waiters::default(),
             changed: Notify::new(),
+            turns,
+            in_turn: AtomicBool::new(false),
             suspended: AtomicU64::new(0),
             revocation: OnceLock::new(),
         })
@@ -136,7 +145,7 @@ impl<S: TokenSource> Keeper<S> {
                 (Some(_), Some(_)) if alive.is_some() => return self.last_resort(&state),
                 (Some(flight), _) => flight,
                 (None, _) if state.back_off().is_some() => return self.last_resort(&state),
-                (None, _) => self.launch_by_itself(&mut state),
+                (None, _) => self.launch_by_itself(&mut state, None),
             }
         };
         // A token in its last seconds is better than waiting until it has expired.
@@ -183,56 +192,15 @@ impl<S: TokenSource> Keeper<S> {
         }
     }
 
-    /// Starts a renewal if one is due, without waiting for it. This is for a keeper that does not
-    /// [`run`](Self::run), so that it renews its token only as long as it is used.
-    pub fn renew_if_due(self: &Arc<Self>) {
-        let mut state = self.lock();
-        if state.flight.is_none() && state.due() <= Instant::now() {
-            drop(self.launch_by_itself(&mut state));
-        }
-    }
-
-    /// Renews the token before it expires, for ever.
-    pub async fn run(self: Arc<Self>) {
-        loop {
-            let (flight, wake) = {
-                let state = self.lock();
-                (state.flight(), state.due())
-            };
-            if let Some(flight) = flight {
-                let _ = flight.await;
-                continue;
-            }
-            if wake > Instant::now() {
-                tokio::select! {
-                    // A fixed order makes simulations repeatable.
-                    biased;
-                    () = sleep_until(wake) => {}
-                    () = self.changed.notified() => {}
-                    () = self.poll_source() => {}
-                }
-                continue;
-            }
-            let flight = {
-                let mut state = self.lock();
-                match state.flight() {
-                    Some(flight) => flight,
-                    None => self.launch_by_itself(&mut state),
-                }
-            };
-            let _ = flight.await;
-        }
-    }
-
     /// Starts a fetch that no refused call has asked for.
-    fn launch_by_itself(self: &Arc<Self>, state: &mut State) -> Flight {
+    fn launch_by_itself(self: &Arc<Self>, state: &mut State, turn: Option<FetchTurn>) -> Flight {
         let alive = self.in_hand().is_some_and(|token| token.is_alive());
         let cause = match alive {
             true if state.token.dead().is_some() => Cause::Refusal,
             true => Cause::Renewal,
             false => Cause::Missing,
         };
-        self.launch(state, cause)
+        self.launch_in(turn, state, cause)
     }
 
     /// Returns the current token until it expires, for times when no fetch is possible.
@@ -254,7 +222,19 @@ impl<S: TokenSource> Keeper<S> {
     /// Starts a fetch, which runs to its end whether or not anyone still waits: a caller who hangs up
     /// must not cancel a fetch that others need, or one that WeChat has acted upon. It runs on the
     /// control runtime, so that a busy worker does not delay it.
+    ///
+    /// A call may wait for it, so it goes before all fetches that wait in [`run`](Self::run).
     fn launch(self: &Arc<Self>, state: &mut State, cause: Cause) -> Flight {
+        self.launch_in(None, state, cause)
+    }
+
+    /// The same for a fetch that has had its `turn` already.
+    fn launch_in(
+        self: &Arc<Self>,
+        turn: Option<FetchTurn>,
+        state: &mut State,
+        cause: Cause,
+    ) -> Flight {
         state.step(TokenEvent::FetchBegins);
         let this = Arc::clone(self);
         let request = FetchRequest {
@@ -264,7 +244,13 @@ impl<S: TokenSource> Keeper<S> {
         let (landed, wait) = oneshot::channel();
         let suspended = self.total_suspension();
         self.runtime.spawn(async move {
-            let fetch = AssertUnwindSafe(this.source.fetch(request)).catch_unwind();
+            let _turn = match (turn, &this.turns) {
+                (Some(turn), _) => turn,
+                (None, Some(turns)) => turns.wanted(this.source.asks()).await,
+                (None, None) => FetchTurn::free(),
+            };
+            // On the heap, so that those that wait for their turn are small.
+            let fetch = AssertUnwindSafe(Box::pin(this.source.fetch(request))).catch_unwind();
             let result = fetch.await.unwrap_or(Err(TokenError::Panicked));
             let result = result.map(|fetched| this.count_suspension(fetched, suspended));
             let outcome = this.land(cause, result);
@@ -280,6 +266,8 @@ impl<S: TokenSource> Keeper<S> {
             cause,
             flight: flight.clone(),
         });
+        // If it was to be fetched in turn, it is no more.
+        self.changed.notify_one();
         flight
     }
 
@@ -352,18 +340,31 @@ impl<S: TokenSource> Keeper<S> {
         };
         let kept = self.source.kept();
         self.metrics.fetch(kept, cause, label);
-        let account = self.metrics.problems.account();
-        let (expires_seconds, next_seconds) = (lifetime.as_secs_f64(), pause.as_secs_f64());
-        tracing::info!(
-            account,
-            cause = cause.label(),
-            same,
-            expires_seconds,
-            next_seconds,
-            "{}",
-            kept.label()
-        );
+        self.tell_of_fetched(cause, same, lifetime, pause);
         token
+    }
+
+    /// Tells the log of a token that was fetched. Of many accounts' tokens it is told in detail alone.
+    fn tell_of_fetched(&self, cause: Cause, same: bool, lifetime: Duration, pause: Duration) {
+        let (account, cause) = (self.metrics.problems.account(), cause.label());
+        let (expires_seconds, next_seconds) = (lifetime.as_secs_f64(), pause.as_secs_f64());
+        let what = self.source.kept().label();
+        macro_rules! tell {
+            ($level:ident) => {
+                tracing::$level!(
+                    account,
+                    cause,
+                    same,
+                    expires_seconds,
+                    next_seconds,
+                    "{what}"
+                )
+            };
+        }
+        match self.metrics.problems.is_one_of_many() {
+            true => tell!(debug),
+            false => tell!(info),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

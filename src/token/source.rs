@@ -17,7 +17,7 @@ use std::{future, sync::Arc};
 
 use tokio::time::Duration;
 
-use super::Token;
+use super::{Token, turns::Asks};
 use crate::{
     lang::Text,
     metrics::{Cause, Kept},
@@ -66,6 +66,11 @@ pub trait TokenSource: Send + Sync + 'static {
     /// How it revokes the token in hand, or whose job that is. A fetch with [`Cause::Revoke`] is a step of that.
     fn revocation(&self) -> Result<RevocationMethod, NotRevocable> {
         Err(NotRevocable::NoToken)
+    }
+
+    /// Whom a fetch may ask.
+    fn asks(&self) -> Asks {
+        Asks::Wechat
     }
 
     /// Whether this is a source of tokens or of tickets, for the log and the metrics.
@@ -154,6 +159,15 @@ impl AccountSource {
 }
 
 impl TokenSource for AccountSource {
+    fn asks(&self) -> Asks {
+        match self {
+            Self::File(_) | Self::Http(_) => Asks::Nearby,
+            Self::Wechat(_) | Self::Wecom(_) | Self::SharedWechat(_) | Self::SharedWecom(_) => {
+                Asks::Wechat
+            }
+        }
+    }
+
     async fn fetch(&self, request: FetchRequest) -> Result<FetchedToken, TokenError> {
         for_each_source!(self, source => source.fetch(request).await)
     }

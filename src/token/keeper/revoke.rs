@@ -274,7 +274,7 @@ impl<S: TokenSource> Keeper<S> {
                 match (state.flight(), cause) {
                     (Some(flight), _) => (flight, false),
                     (None, Some(cause)) => (self.launch(&mut state, cause), true),
-                    (None, None) => (self.launch_by_itself(&mut state), true),
+                    (None, None) => (self.launch_by_itself(&mut state, None), true),
                 }
             };
             let outcome = flight.await;

@@ -5,6 +5,7 @@ mod revoke;
 mod shared;
 mod spurious;
 mod suspension;
+mod turns;
 mod waiters;
 
 use std::sync::atomic::AtomicU64;

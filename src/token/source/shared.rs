@@ -99,11 +99,7 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
             return Err(TokenError::Store(error));
         }
         self.metrics.store(StoreEvent::Alone);
-        tracing::warn!(
-            account = self.metrics.problems.account(),
-            cause = request.cause.label(),
-            "a token is fetched without the store"
-        );
+        self.tell_of_fetch_alone(request.cause);
         let outcome = self.fetch_from_source(request).await;
         let mut state = self.state();
         match &outcome {
@@ -114,6 +110,17 @@ impl<T: TokenSource, S: Store> Shared<T, S> {
             }
         }
         outcome
+    }
+
+    /// Tells the log that a token is fetched without the store. Of many accounts, the problem that it is away says so.
+    fn tell_of_fetch_alone(&self, cause: Cause) {
+        let account = self.metrics.problems.account();
+        let cause = cause.label();
+        const TEXT: &str = "a token is fetched without the store";
+        match self.metrics.problems.is_one_of_many() {
+            true => tracing::debug!(account, cause, "{TEXT}"),
+            false => tracing::warn!(account, cause, "{TEXT}"),
+        }
     }
 
     /// Notes whether the store can be read, and whether the value there is a token.

@@ -1,0 +1,120 @@
+//! Whose token request goes next: one that a call waits for goes at once, and all others go a few at a time.
+//!
+//! | request | in flight at most | a second at most |
+//! |---|---|---|
+//! | a call waits for it | 60 | |
+//! | nobody waits for it, and it may ask WeChat | 4 | 20 |
+//! | nobody waits for it, and it asks a file or a server of the operator's own | 4 | |
+//!
+//! The three never wait for each other, and each is served in the order of arrival. So neither a flood of calls nor a
+//! source that hangs takes the turns of the others. Where a file or a server is asked for a call, that takes no turn.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Duration, Instant, sleep_until},
+};
+
+/// How many requests are in flight that calls wait for. With those that nobody waits for, WeChat sees 64 at most.
+const WANTED: usize = 60;
+
+/// How many requests of a kind are in flight that nobody waits for.
+const BACKGROUND: usize = 4;
+
+/// The time between the beginnings of two requests to WeChat that nobody waits for.
+const GAP: Duration = Duration::from_millis(50);
+
+/// Whom a request may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// WeChat or WeCom.
+    Wechat,
+    /// A file, or a server of the operator's own.
+    Nearby,
+}
+
+/// The turns of all accounts' token requests.
+#[derive(Debug)]
+pub struct FetchTurns {
+    wanted: Arc<Semaphore>,
+    background: Arc<Semaphore>,
+    nearby: Arc<Semaphore>,
+    throttle: Mutex<Throttle>,
+}
+
+/// The turn of one request, which ends when this is dropped.
+#[derive(Debug)]
+pub struct FetchTurn {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// When the next request may begin that nobody waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Throttle {
+    next: Option<Instant>,
+}
+
+impl Throttle {
+    /// When a request may begin that is next at `now`, and the throttle after it.
+    fn step(self, now: Instant) -> (Instant, Self) {
+        let at = self.next.map_or(now, |next| next.max(now));
+        let next = Some(at + GAP);
+        (at, Self { next })
+    }
+}
+
+impl Default for FetchTurns {
+    fn default() -> Self {
+        Self {
+            wanted: Arc::new(Semaphore::new(WANTED)),
+            background: Arc::new(Semaphore::new(BACKGROUND)),
+            nearby: Arc::new(Semaphore::new(BACKGROUND)),
+            throttle: Mutex::default(),
+        }
+    }
+}
+
+impl FetchTurns {
+    /// Waits for the turn of a request that a call waits for.
+    pub async fn wanted(&self, asks: Asks) -> FetchTurn {
+        match asks {
+            Asks::Wechat => FetchTurn::of(&self.wanted).await,
+            Asks::Nearby => FetchTurn::free(),
+        }
+    }
+
+    /// Waits for the turn of a request that nobody waits for. It leaves the queue when this is dropped.
+    pub async fn background(&self, asks: Asks) -> FetchTurn {
+        match asks {
+            Asks::Nearby => FetchTurn::of(&self.nearby).await,
+            Asks::Wechat => {
+                let turn = FetchTurn::of(&self.background).await;
+                let at = {
+                    let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (at, next) = throttle.step(Instant::now());
+                    *throttle = next;
+                    at
+                };
+                sleep_until(at).await;
+                turn
+            }
+        }
+    }
+}
+
+impl FetchTurn {
+    /// A turn where none is needed.
+    pub fn free() -> Self {
+        Self { _permit: None }
+    }
+
+    async fn of(turns: &Arc<Semaphore>) -> Self {
+        // It is never closed.
+        let permit = turns.clone().acquire_owned().await.ok();
+        Self { _permit: permit }
+    }
+}
+
+#[cfg(test)]
+mod tests;
