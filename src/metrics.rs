@@ -5,6 +5,7 @@ mod labels;
 #[macro_use]
 mod encoder;
 mod account;
+mod account_page;
 mod at;
 mod block;
 mod endpoint_labels;
@@ -16,6 +17,7 @@ mod page;
 pub mod process;
 mod quotas;
 mod recent_fetches;
+mod series;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -23,6 +25,7 @@ use tokio::time::{Duration, Instant};
 
 pub use account::AccountMetrics;
 use block::Block;
+pub use account_page::{AccountGauges, AccountPage};
 pub use encoder::{CONTENT_TYPE, Encoder, Family};
 use endpoint_labels::EndpointLabels;
 pub use history::{LastHour, Tally};
@@ -30,9 +33,10 @@ pub use kept::{Handed, Kept, Ticket};
 pub use labels::{Cause, Fetched, Outcome, Paced, Reload, Selection, Skipped, StoreEvent};
 use latency::Latency;
 pub use latency::{BUCKETS, BucketCounts};
-pub use page::{AccountPage, FAMILIES, Page, ProcessPage, TokenPage};
+pub use page::{AccountTotals, FAMILIES, Page, ProcessPage};
 pub use quotas::{CallRate, EndpointQuota, QuotaHit, QuotaReading, Quotas};
 pub use recent_fetches::RecentFetch;
+pub use series::{AT_ONCE, AccountSeries, Sums};
 
 /// How many endpoints get a label of their own. All others share the label `other`.
 pub const ENDPOINT_LABELS: usize = 64;
@@ -53,6 +57,8 @@ pub struct Metrics {
     pub upstream_connections: AtomicI64,
     /// The counters of calls that were rejected before their account was known.
     pub nobody: AccountMetrics,
+    /// Which accounts have series of their own.
+    pub series: AccountSeries,
 }
 
 impl Default for Metrics {
@@ -67,11 +73,20 @@ impl Default for Metrics {
             app_connections: AtomicI64::new(0),
             upstream_connections: AtomicI64::new(0),
             nobody: AccountMetrics::default(),
+            series: AccountSeries::default(),
         }
     }
 }
 
 impl Metrics {
+    /// The first `accounts` have series of their own.
+    pub fn of_first(accounts: usize) -> Self {
+        Self {
+            series: AccountSeries::of_first(accounts),
+            ..Self::default()
+        }
+    }
+
     /// The label slot of the endpoint at `row` of the table.
     pub fn slot(&self, row: Option<usize>) -> usize {
         row.map_or(ENDPOINT_LABELS, |row| self.labels.slot(row))

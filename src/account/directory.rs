@@ -7,6 +7,9 @@ use arc_swap::{ArcSwap, Guard};
 use super::Account;
 use crate::token::fingerprints::{Fingerprints, HistoryId};
 
+/// How many accounts an error message names.
+const NAMED: usize = 20;
+
 /// All accounts of one configuration, in its order.
 #[derive(Debug)]
 pub struct Accounts {
@@ -104,10 +107,20 @@ impl Accounts {
         self.all.iter()
     }
 
-    /// A list of all AppIDs and names, for error messages.
+    /// A list of the AppIDs and names, for error messages: the first ones, and how many more there are.
     pub fn names(&self) -> String {
-        let names: Vec<String> = self.iter().map(|account| account.names()).collect();
+        let named = self.iter().take(NAMED).map(|account| account.names());
+        let mut names: Vec<String> = named.collect();
+        match self.all.len().saturating_sub(NAMED) {
+            0 => {}
+            more => names.push(format!("{more} more")),
+        }
         names.join(", ")
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
     }
 }
 
@@ -125,6 +138,11 @@ impl Directory {
     /// The current accounts. A running call keeps its account when they are replaced.
     pub fn now(&self) -> Guard<Arc<Accounts>> {
         self.0.load()
+    }
+
+    /// The same, for those who keep them for longer than a moment.
+    pub fn all(&self) -> Arc<Accounts> {
+        self.0.load_full()
     }
 
     /// Replaces all accounts.

@@ -41,12 +41,13 @@ pub struct AccountFactory {
     fingerprints: Fingerprints,
     token_wait: Duration,
     store: Option<Arc<Redis>>,
+    metrics: Arc<Metrics>,
 }
 
 impl AccountFactory {
     /// Accounts without an upstream of their own use `connector` for calls, and `client` for token
     /// requests. A call waits for up to `token_wait` when there is no token. Connections of token requests to other
-    /// upstreams are counted in `metrics`.
+    /// upstreams are counted in `metrics`, which also place the accounts.
     pub fn new(
         client: Client,
         connector: Arc<Connector>,
@@ -60,11 +61,12 @@ impl AccountFactory {
                 connector,
                 key,
             },
-            own: Arc::new(Upstreams::new(metrics)),
+            own: Arc::new(Upstreams::new(metrics.clone())),
             corps: Arc::default(),
             fingerprints: Fingerprints::default(),
             token_wait,
             store: None,
+            metrics,
         }
     }
 
@@ -72,6 +74,13 @@ impl AccountFactory {
     pub fn with_store(mut self, store: Option<Arc<Redis>>) -> Self {
         self.store = store;
         self
+    }
+
+    /// Decides which of `accounts`, in the order of the configuration, have series of their own. To be called before
+    /// they are served.
+    pub fn place_series(&self, accounts: &[Arc<Account>]) {
+        let metrics = accounts.iter().map(|account| &account.metrics);
+        self.metrics.series.place(metrics);
     }
 
     /// The fingerprints of all accounts' tokens.

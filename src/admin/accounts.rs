@@ -1,34 +1,53 @@
-//! `/accounts`: what is wrong, and each account's token.
+//! `/accounts`: what is wrong, and each account's token. docs/metrics.md describes it.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{Admin, problems};
+use super::{
+    Admin,
+    account_list::{AccountList, ListQuery, PageSize},
+    problems,
+};
 use crate::{
     account::Account,
-    http_host::{HostReply, page},
+    http_host::{HostReply, page, text},
     metrics::Ticket,
     problems::Kind,
     token::{keeper, ticket::expires_in},
 };
 
+/// A thousand accounts in trouble take about 2 MB.
+const SIZE: PageSize = PageSize {
+    usual: 100,
+    most: 1000,
+    keeps_order: true,
+};
+
 impl Admin {
     /// The reply to a GET of it.
-    pub(super) fn accounts(&self) -> HostReply {
-        let accounts = self.directory.now();
+    pub(super) async fn accounts(&self, query: Option<&str>) -> HostReply {
+        let query = ListQuery::of(query);
+        if let Err((status, reason)) = self.account_named(query.account.as_deref()) {
+            return text(status, &reason);
+        }
+        let accounts = self.directory.all();
         let default = accounts.default_account();
         let is_default = |account| default.is_some_and(|default| Arc::ptr_eq(default, account));
-        let accounts: Vec<Value> = accounts
-            .iter()
-            .map(|account| describe(account, is_default(account)))
-            .collect();
-        let status = json!({
-            "problems": problems::describe(&self.directory, &self.metrics),
-            "accounts": accounts,
+        let list = AccountList::of(&accounts, &query, SIZE).await;
+        let shown = list.shown.iter().copied();
+        let described = shown
+            .clone()
+            .map(|account| describe(account, is_default(account)));
+        let mut status = json!({
+            "problems": problems::describe(shown, &self.metrics),
+            "accounts": described.collect::<Vec<_>>(),
             "configuration": self.readings.describe(),
             "listen": self.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
+        if let Some(status) = status.as_object_mut() {
+            status.extend(list.fields());
+        }
         page("application/json", format!("{status}\n"))
     }
 }

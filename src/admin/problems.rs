@@ -1,12 +1,15 @@
 //! What the status page says of problems.
 
+use std::{cmp::Reverse, sync::Arc};
+
 use serde_json::{Value, json};
+use tokio::task::yield_now;
 
 use crate::{
-    account::Directory,
+    account::{Account, Accounts},
     lang::Lang,
-    metrics::Metrics,
-    problems::{OpenProblem, PastProblem, Problems},
+    metrics::{AT_ONCE, Metrics},
+    problems::{OpenProblem, PastProblem},
     wechat::api::Api,
 };
 
@@ -14,29 +17,14 @@ use crate::{
 const SHOWN: usize = 100;
 const LARGEST: usize = 100_000;
 
-/// All open problems: those of the accounts, and those of the process, whose account is null.
-pub(super) fn describe(directory: &Directory, metrics: &Metrics) -> Vec<Value> {
-    let all = open(directory, metrics);
-    all.iter()
-        .map(|(_, problem)| describe_one(problem))
-        .collect()
-}
-
-/// The open problems, each with the API of its account.
-fn open(directory: &Directory, metrics: &Metrics) -> Vec<(Api, OpenProblem)> {
-    let accounts = directory.now();
-    let mut all = Vec::new();
-    for account in accounts.iter() {
-        all.extend(
-            account
-                .problems()
-                .into_iter()
-                .map(|problem| (account.api, problem)),
-        );
-    }
-    let process = metrics.nobody.problems.open();
-    all.extend(process.into_iter().map(|problem| (Api::Wechat, problem)));
-    all
+/// The open problems of `accounts`, and those of the process, whose account is null.
+pub(super) fn describe<'a>(
+    accounts: impl Iterator<Item = &'a Arc<Account>>,
+    metrics: &Metrics,
+) -> Vec<Value> {
+    let mut all: Vec<OpenProblem> = accounts.flat_map(|account| account.problems()).collect();
+    all.extend(metrics.nobody.problems.open());
+    all.iter().map(describe_one).collect()
 }
 
 fn describe_one(report: &OpenProblem) -> Value {
@@ -53,29 +41,47 @@ fn describe_one(report: &OpenProblem) -> Value {
     })
 }
 
-/// The open problems, and those that ended within the hour. Each has the API of its account.
+/// The open problems, and those that ended within the hour, as many as are shown. Each has the API of its account.
+#[derive(Default)]
 pub(super) struct Recent {
+    /// How many are open, also those that are not shown.
+    pub(super) open_count: usize,
     /// Open ones, the newest first.
-    pub(super) open: Vec<(Api, OpenProblem)>,
+    open: Vec<(Api, OpenProblem)>,
     past: Vec<(Api, PastProblem)>,
 }
 
 impl Recent {
-    /// Those of the accounts and of the process.
-    pub(super) fn of(directory: &Directory, metrics: &Metrics) -> Self {
-        let mut open = open(directory, metrics);
-        open.sort_by_key(|(_, problem)| problem.lasts);
-        let accounts = directory.now();
-        let mut past = Vec::new();
-        let mut add = |api, problems: &Problems| {
-            past.extend(problems.past().into_iter().map(|past| (api, past)));
-        };
-        for account in accounts.iter() {
-            add(account.api, &account.metrics.problems);
+    /// Those of the accounts and of the process. Other tasks have their turn in between.
+    pub(super) async fn of(accounts: &Accounts, metrics: &Metrics) -> Self {
+        let mut recent = Self::default();
+        for (at, account) in accounts.iter().enumerate() {
+            let past = account.metrics.problems.past();
+            recent.add(account.api, account.problems(), past);
+            if at % AT_ONCE == 0 {
+                recent.shorten();
+                yield_now().await;
+            }
         }
-        add(Api::Wechat, &metrics.nobody.problems);
-        past.sort_by_key(|(_, past)| past.ended_at.elapsed());
-        Self { open, past }
+        let process = &metrics.nobody.problems;
+        recent.add(Api::Wechat, process.open(), process.past());
+        recent.shorten();
+        recent
+    }
+
+    fn add(&mut self, api: Api, open: Vec<OpenProblem>, past: Vec<PastProblem>) {
+        self.open_count += open.len();
+        let of_api = |problem| (api, problem);
+        self.open.extend(open.into_iter().map(of_api));
+        self.past.extend(past.into_iter().map(|past| (api, past)));
+    }
+
+    /// Keeps the newest ones.
+    fn shorten(&mut self) {
+        self.open.sort_by_key(|(_, problem)| problem.lasts);
+        self.open.truncate(SHOWN);
+        self.past.sort_by_key(|(_, past)| Reverse(past.ended_at));
+        self.past.truncate(SHOWN);
     }
 
     /// Open ones first, with their texts in `lang`.

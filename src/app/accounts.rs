@@ -144,7 +144,9 @@ impl ServedAccounts {
             )));
         }
         let all = kept.iter().map(|kept: &ServedAccount| kept.account.clone());
-        let directory = Directory::new(all.collect(), factory.fingerprints().clone());
+        let all: Vec<_> = all.collect();
+        factory.place_series(&all);
+        let directory = Directory::new(all, factory.fingerprints().clone());
         let served = Self {
             factory,
             directory,
@@ -201,8 +203,9 @@ impl ServedAccounts {
             .iter_mut()
             .flat_map(|kept| kept.listeners.drain(..))
             .collect();
-        let accounts = all.iter().map(|next| next.account.clone());
-        self.directory.replace(accounts.collect());
+        let accounts: Vec<_> = all.iter().map(|next| next.account.clone()).collect();
+        self.factory.place_series(&accounts);
+        self.directory.replace(accounts);
         for next in all {
             let Update {
                 account,

@@ -12,6 +12,7 @@ use super::{
     kept::{fetches, tickets},
     latency::Latency,
     quotas::Quotas,
+    series::Place,
     recent_fetches::{RecentFetch, RecentFetches},
 };
 use crate::problems::Problems;
@@ -25,6 +26,8 @@ pub struct AccountMetrics {
     latency: Latency,
     recent_fetches: RecentFetches,
     history: Mutex<History>,
+    /// Whether its series are its own.
+    pub(super) place: Place,
     /// What is known of its quotas of calls.
     pub quotas: Quotas,
     /// What is wrong.
@@ -39,6 +42,7 @@ impl Default for AccountMetrics {
             latency: Latency::default(),
             recent_fetches: RecentFetches::default(),
             history: Mutex::default(),
+            place: Place::default(),
             quotas: Quotas::default(),
             problems: Problems::default(),
         }

@@ -42,6 +42,15 @@ impl Block {
         let cells = self.cells.iter();
         cells.map(|shard| shard[at].load(Ordering::Relaxed)).sum()
     }
+
+    /// Adds each counter to the one of `sums` at the same place.
+    pub(super) fn add_to(&self, sums: &mut [u64]) {
+        for shard in &self.cells {
+            for (sum, cell) in sums.iter_mut().zip(shard) {
+                *sum += cell.load(Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 /// The shard of this thread.
@@ -71,5 +80,8 @@ mod tests {
             }
         });
         assert_eq!(block.sum(0), 400_000);
+        let mut sums = [1];
+        block.add_to(&mut sums);
+        assert_eq!(sums, [400_001]);
     }
 }
