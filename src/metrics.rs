@@ -24,8 +24,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use tokio::time::{Duration, Instant};
 
 pub use account::AccountMetrics;
-use block::Block;
 pub use account_page::{AccountGauges, AccountPage};
+use block::Block;
 pub use encoder::{CONTENT_TYPE, Encoder, Family};
 use endpoint_labels::EndpointLabels;
 pub use history::{LastHour, Tally};

@@ -141,8 +141,8 @@ pub(super) fn count(account: &Account, totals: &mut AccountTotals) -> bool {
         TokenPresence::Missing => &mut totals.missing,
     };
     *of_presence += 1;
-    let is_troubled = presence == TokenPresence::Missing
-        || !account.metrics.problems.open_kinds().is_empty();
+    let is_troubled =
+        presence == TokenPresence::Missing || !account.metrics.problems.open_kinds().is_empty();
     totals.troubled += usize::from(is_troubled);
     is_troubled
 }

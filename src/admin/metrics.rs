@@ -46,7 +46,10 @@ impl Admin {
             }
         }
         let sums = self.metrics.series.other().await;
-        pages.extend(sums.as_ref().map(|sums| AccountPage::of_others(sums, others)));
+        pages.extend(
+            sums.as_ref()
+                .map(|sums| AccountPage::of_others(sums, others)),
+        );
         let process = ProcessPage {
             ready: self.readiness(None).is_ok(),
             held: self.budget.held(),

@@ -12,8 +12,8 @@ use super::{
     kept::{fetches, tickets},
     latency::Latency,
     quotas::Quotas,
-    series::Place,
     recent_fetches::{RecentFetch, RecentFetches},
+    series::SeriesPlace,
 };
 use crate::problems::Problems;
 
@@ -27,7 +27,7 @@ pub struct AccountMetrics {
     recent_fetches: RecentFetches,
     history: Mutex<History>,
     /// Whether its series are its own.
-    pub(super) place: Place,
+    pub(super) place: SeriesPlace,
     /// What is known of its quotas of calls.
     pub quotas: Quotas,
     /// What is wrong.
@@ -42,7 +42,7 @@ impl Default for AccountMetrics {
             latency: Latency::default(),
             recent_fetches: RecentFetches::default(),
             history: Mutex::default(),
-            place: Place::default(),
+            place: SeriesPlace::default(),
             quotas: Quotas::default(),
             problems: Problems::default(),
         }

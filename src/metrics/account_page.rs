@@ -168,14 +168,20 @@ mod tests {
         let mut all = gauges(None, (3, 500));
         all.merge(gauges(Some(100.0), (10, 20)));
         all.merge(gauges(Some(7000.0), (90, 500)));
-        assert_eq!((all.token_age, all.token_expires), (Some(7100.0), Some(100.0)));
+        assert_eq!(
+            (all.token_age, all.token_expires),
+            (Some(7100.0), Some(100.0))
+        );
         assert_eq!((all.fetches, all.paced_waiting), (Some((10, 20)), Some(6)));
         // One that has no token.
         all.merge(AccountGauges {
             token_expires: Some(0.0),
             ..AccountGauges::default()
         });
-        assert_eq!((all.token_age, all.token_expires), (Some(7100.0), Some(0.0)));
+        assert_eq!(
+            (all.token_age, all.token_expires),
+            (Some(7100.0), Some(0.0))
+        );
     }
 
     #[test]

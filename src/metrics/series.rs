@@ -20,9 +20,9 @@ pub const AT_ONCE: usize = 128;
 
 /// The place of an account.
 #[derive(Debug, Default)]
-pub(super) struct Place(OnceLock<bool>);
+pub(super) struct SeriesPlace(OnceLock<bool>);
 
-impl Place {
+impl SeriesPlace {
     /// Whether it has series of its own; `None` before it is placed.
     fn is_own(&self) -> Option<bool> {
         self.0.get().copied()

@@ -192,7 +192,10 @@ fn held_token(account: &Value) -> Option<(AccountKey, String)> {
     let sentence = format!(
         "the running sidecar holds a token for {appid} for another {seconds:.0} s{trouble}; none was requested"
     );
-    Some(((appid.to_owned(), text("name").map(str::to_owned)), sentence))
+    Some((
+        (appid.to_owned(), text("name").map(str::to_owned)),
+        sentence,
+    ))
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! Random reloads while calls are counted: what the page says of each series.
+
 use std::collections::HashMap;
 
 use proptest::{collection::vec, prelude::*, sample::subsequence};
@@ -7,7 +9,7 @@ use super::{super::Outcome, *};
 
 /// What may happen between two scrapes.
 #[derive(Clone, Debug)]
-enum Step {
+enum ReloadStep {
     /// The configuration now has these accounts, in this order.
     Reload(Vec<usize>),
     /// Calls of the account end, also if it was removed while they ran.
@@ -22,14 +24,14 @@ enum Step {
 /// How many accounts there may be.
 const IDS: usize = 8;
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<ReloadStep>> {
     let ids: Vec<usize> = (0..IDS).collect();
     let step = prop_oneof![
-        2 => subsequence(ids, 0..=IDS).prop_shuffle().prop_map(Step::Reload),
-        4 => (0..IDS, 1..9_u64).prop_map(|(id, times)| Step::Count(id, times)),
-        1 => (0..IDS).prop_map(Step::Begin),
-        1 => Just(Step::End),
-        3 => Just(Step::Scrape),
+        2 => subsequence(ids, 0..=IDS).prop_shuffle().prop_map(ReloadStep::Reload),
+        4 => (0..IDS, 1..9_u64).prop_map(|(id, times)| ReloadStep::Count(id, times)),
+        1 => (0..IDS).prop_map(ReloadStep::Begin),
+        1 => Just(ReloadStep::End),
+        3 => Just(ReloadStep::Scrape),
     ];
     vec(step, 1..60)
 }
@@ -73,7 +75,8 @@ impl World {
                 (*id, self.lives, Arc::default())
             }));
         }
-        self.series.place(self.served.iter().map(|(.., account)| account));
+        self.series
+            .place(self.served.iter().map(|(.., account)| account));
         let own = self.served.iter().filter(|(.., one)| one.has_own_series());
         assert!(own.count() <= self.most);
         let placed = |(.., one): &(usize, usize, Arc<AccountMetrics>)| {
@@ -108,26 +111,26 @@ impl World {
         }
     }
 
-    fn take(&mut self, step: Step) {
+    fn take(&mut self, step: ReloadStep) {
         let served = |world: &Self, id| {
             let mut served = world.served.iter();
             let found = served.find(|(one, ..)| *one == id);
             found.map(|(.., account)| account.clone())
         };
         match step {
-            Step::Reload(ids) => self.reload(&ids),
-            Step::Count(id, times) => {
+            ReloadStep::Reload(ids) => self.reload(&ids),
+            ReloadStep::Count(id, times) => {
                 if let Some(account) = served(self, id) {
                     self.count(&account, times);
                 }
             }
-            Step::Begin(id) => self.calls.extend(served(self, id)),
-            Step::End if self.calls.is_empty() => {}
-            Step::End => {
+            ReloadStep::Begin(id) => self.calls.extend(served(self, id)),
+            ReloadStep::End if self.calls.is_empty() => {}
+            ReloadStep::End => {
                 let account = self.calls.remove(0);
                 self.count(&account, 1);
             }
-            Step::Scrape => self.scrape(),
+            ReloadStep::Scrape => self.scrape(),
         }
     }
 }
