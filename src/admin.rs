@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use tokio::{
     net::TcpListener,
     sync::Notify,
+    task::yield_now,
     time::{Duration, timeout},
 };
 
@@ -26,7 +27,7 @@ use crate::{
     body::budget::ByteBudget,
     http_host::{self, HostReply, HostRequest, Service, Visit, text},
     log::Log,
-    metrics::Metrics,
+    metrics::{AT_ONCE, Metrics},
     proxy::{GuardOptions, STATUS_HEADER, guard::Exposure},
     server::{Drain, ListenAddr, Workers},
 };
@@ -304,6 +305,13 @@ impl Admin {
                 "shutting down over HTTP is not enabled: start with --enable-shutdown",
             ),
         }
+    }
+}
+
+/// Lets other tasks run after some of many accounts, of which `at` were looked at.
+async fn let_others_run(at: usize) {
+    if at % AT_ONCE == AT_ONCE - 1 {
+        yield_now().await;
     }
 }
 

@@ -3,13 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use tokio::task::yield_now;
 
-use crate::{
-    account::{Account, Accounts},
-    metrics::{AT_ONCE, AccountTotals},
-    token::keeper::TokenPresence,
-};
+use crate::{account::Account, metrics::AccountTotals, token::keeper::TokenPresence};
 
 /// How many accounts a page shows.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +35,7 @@ pub(super) struct ListQuery {
 pub(super) struct AccountList<'a> {
     /// The accounts on this page.
     pub(super) shown: Vec<&'a Arc<Account>>,
-    /// How many there are, whatever is asked for.
-    pub(super) totals: AccountTotals,
+    totals: AccountTotals,
     found: usize,
     from: usize,
     per: usize,
@@ -80,21 +74,39 @@ impl ListQuery {
     }
 }
 
-impl<'a> AccountList<'a> {
-    /// Looks for them. Other tasks have their turn in between.
-    pub(super) async fn of(accounts: &'a Accounts, query: &ListQuery, size: PageSize) -> Self {
-        let mut totals = AccountTotals::default();
-        // Each with whether it is in trouble.
-        let mut found = Vec::new();
-        for (at, account) in accounts.iter().enumerate() {
-            let is_troubled = count(account, &mut totals);
-            if query.matches(account) {
-                found.push((account, is_troubled));
-            }
-            if at % AT_ONCE == 0 {
-                yield_now().await;
-            }
+/// Looks at each account, and finds those that are asked for.
+#[derive(Debug)]
+pub(super) struct ListSearch<'a, 'b> {
+    query: &'b ListQuery,
+    totals: AccountTotals,
+    /// Each with whether it is in trouble.
+    found: Vec<(&'a Arc<Account>, bool)>,
+}
+
+impl<'a, 'b> ListSearch<'a, 'b> {
+    pub(super) fn new(query: &'b ListQuery) -> Self {
+        Self {
+            query,
+            totals: AccountTotals::default(),
+            found: Vec::new(),
         }
+    }
+
+    /// Looks at one more.
+    pub(super) fn add(&mut self, account: &'a Arc<Account>) {
+        let is_troubled = count(account, &mut self.totals);
+        if self.query.matches(account) {
+            self.found.push((account, is_troubled));
+        }
+    }
+
+    /// The page that was asked for.
+    pub(super) fn page(self, size: PageSize) -> AccountList<'a> {
+        let Self {
+            query,
+            totals,
+            mut found,
+        } = self;
         let per = query.per.unwrap_or(size.usual).min(size.most);
         let from = query
             .page
@@ -105,7 +117,7 @@ impl<'a> AccountList<'a> {
             found.sort_by_key(|(_, is_troubled)| !is_troubled);
         }
         let shown = found.into_iter().skip(from).take(per);
-        Self {
+        AccountList {
             shown: shown.map(|(account, _)| account).collect(),
             totals,
             found: count,
@@ -113,7 +125,9 @@ impl<'a> AccountList<'a> {
             per,
         }
     }
+}
 
+impl AccountList<'_> {
     /// What a document says of the page, and of all accounts.
     pub(super) fn fields(&self) -> Map<String, Value> {
         let fields = [

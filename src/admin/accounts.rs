@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
+use tokio::task::yield_now;
 
 use super::{
     Admin,
-    account_list::{AccountList, ListQuery, PageSize},
-    problems,
+    account_list::{ListQuery, ListSearch, PageSize},
+    let_others_run, problems,
 };
 use crate::{
     account::Account,
@@ -34,14 +35,22 @@ impl Admin {
         let accounts = self.directory.all();
         let default = accounts.default_account();
         let is_default = |account| default.is_some_and(|default| Arc::ptr_eq(default, account));
-        let list = AccountList::of(&accounts, &query, SIZE).await;
-        let shown = list.shown.iter().copied();
-        let described = shown
-            .clone()
-            .map(|account| describe(account, is_default(account)));
+        let mut search = ListSearch::new(&query);
+        for (at, account) in accounts.iter().enumerate() {
+            search.add(account);
+            let_others_run(at).await;
+        }
+        let list = search.page(SIZE);
+        let (mut described, mut wrong) = (Vec::new(), Vec::new());
+        for account in &list.shown {
+            described.push(describe(account, is_default(account)));
+            wrong.extend(problems::describe(account.problems()));
+            yield_now().await;
+        }
+        wrong.extend(problems::describe(self.metrics.nobody.problems.open()));
         let mut status = json!({
-            "problems": problems::describe(shown, &self.metrics),
-            "accounts": described.collect::<Vec<_>>(),
+            "problems": wrong,
+            "accounts": described,
             "configuration": self.readings.describe(),
             "listen": self.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });

@@ -1,16 +1,13 @@
 //! `/metrics`: all accounts, the first ones by themselves and the others together, or one alone.
 
 use http::StatusCode;
-use tokio::task::yield_now;
 
-use super::{Admin, account_in, account_list::count};
+use super::{Admin, account_in, account_list::count, let_others_run};
 use crate::{
     account::Account,
     http_host::{HostReply, page, text},
     log::Log,
-    metrics::{
-        AT_ONCE, AccountGauges, AccountPage, AccountTotals, CONTENT_TYPE, Page, ProcessPage,
-    },
+    metrics::{AccountGauges, AccountPage, AccountTotals, CONTENT_TYPE, Page, ProcessPage},
     token::keeper::TokenPresence,
 };
 
@@ -41,9 +38,7 @@ impl Admin {
                 true => others.merge(gauges_in_other(account)),
                 false => pages.push(shown(account)),
             }
-            if at % AT_ONCE == 0 {
-                yield_now().await;
-            }
+            let_others_run(at).await;
         }
         let sums = self.metrics.series.other().await;
         pages.extend(

@@ -1,15 +1,12 @@
 //! What the status page says of problems.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::cmp::Reverse;
 
 use serde_json::{Value, json};
-use tokio::task::yield_now;
 
 use crate::{
-    account::{Account, Accounts},
     lang::Lang,
-    metrics::{AT_ONCE, Metrics},
-    problems::{OpenProblem, PastProblem},
+    problems::{OpenProblem, PastProblem, Problems},
     wechat::api::Api,
 };
 
@@ -17,14 +14,9 @@ use crate::{
 const SHOWN: usize = 100;
 const LARGEST: usize = 100_000;
 
-/// The open problems of `accounts`, and those of the process, whose account is null.
-pub(super) fn describe<'a>(
-    accounts: impl Iterator<Item = &'a Arc<Account>>,
-    metrics: &Metrics,
-) -> Vec<Value> {
-    let mut all: Vec<OpenProblem> = accounts.flat_map(|account| account.problems()).collect();
-    all.extend(metrics.nobody.problems.open());
-    all.iter().map(describe_one).collect()
+/// Open problems. The account of those of the process is null.
+pub(super) fn describe(problems: Vec<OpenProblem>) -> impl Iterator<Item = Value> {
+    problems.into_iter().map(|problem| describe_one(&problem))
 }
 
 fn describe_one(report: &OpenProblem) -> Value {
@@ -52,28 +44,17 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Those of the accounts and of the process. Other tasks have their turn in between.
-    pub(super) async fn of(accounts: &Accounts, metrics: &Metrics) -> Self {
-        let mut recent = Self::default();
-        for (at, account) in accounts.iter().enumerate() {
-            let past = account.metrics.problems.past();
-            recent.add(account.api, account.problems(), past);
-            if at % AT_ONCE == 0 {
-                recent.shorten();
-                yield_now().await;
-            }
-        }
-        let process = &metrics.nobody.problems;
-        recent.add(Api::Wechat, process.open(), process.past());
-        recent.shorten();
-        recent
-    }
-
-    fn add(&mut self, api: Api, open: Vec<OpenProblem>, past: Vec<PastProblem>) {
+    /// Adds those of an account with this API, or of the process.
+    pub(super) fn add(&mut self, api: Api, problems: &Problems) {
+        let open = problems.open();
         self.open_count += open.len();
-        let of_api = |problem| (api, problem);
-        self.open.extend(open.into_iter().map(of_api));
-        self.past.extend(past.into_iter().map(|past| (api, past)));
+        self.open
+            .extend(open.into_iter().map(|problem| (api, problem)));
+        let past = problems.past().into_iter();
+        self.past.extend(past.map(|past| (api, past)));
+        if self.open.len() + self.past.len() > 10 * SHOWN {
+            self.shorten();
+        }
     }
 
     /// Keeps the newest ones.
@@ -85,7 +66,8 @@ impl Recent {
     }
 
     /// Open ones first, with their texts in `lang`.
-    pub(super) fn describe(&self, lang: Lang) -> Vec<Value> {
+    pub(super) fn describe(mut self, lang: Lang) -> Vec<Value> {
+        self.shorten();
         let open = self
             .open
             .iter()

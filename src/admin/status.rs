@@ -15,16 +15,16 @@ use tokio::{task::yield_now, time::Duration};
 
 use super::{
     Admin,
-    account_list::{AccountList, ListQuery, PageSize},
+    account_list::{ListQuery, ListSearch, PageSize},
     accounts::ticket,
-    problems, quotas,
+    let_others_run, problems, quotas,
 };
 use crate::{
     account::{Account, Accounts, SourceOptions},
     http_host::{HostReply, page, text},
     lang::Lang,
     log::Log,
-    metrics::{AT_ONCE, LastHour, Tally, process::ProcessUse},
+    metrics::{LastHour, Tally, process::ProcessUse},
     token::source::wechat::TokenApi,
     wechat::api::Api,
 };
@@ -58,16 +58,25 @@ impl Admin {
     async fn document(&self, query: &ListQuery, lang: Lang) -> Value {
         let uptime = self.metrics.uptime();
         let accounts = self.directory.all();
-        let hour = self.last_hour(&accounts, minute_of(uptime)).await;
-        let list = AccountList::of(&accounts, query, SIZE).await;
+        let minute = minute_of(uptime);
+        let mut hour = self.metrics.nobody.last_hour(minute);
+        let mut search = ListSearch::new(query);
+        for (at, account) in accounts.iter().enumerate() {
+            search.add(account);
+            account.metrics.add_last_hour(minute, &mut hour);
+            let_others_run(at).await;
+        }
+        let list = search.page(SIZE);
         let default = accounts.default_account();
         let mut shown = Vec::new();
         for account in &list.shown {
             let is_default = default.is_some_and(|default| Arc::ptr_eq(default, account));
+            // Those of all others are at most a second old.
+            account.observe();
             shown.push(account_status(account, is_default, uptime));
             yield_now().await;
         }
-        let problems = problems::Recent::of(&accounts, &self.metrics).await;
+        let problems = self.recent_problems(&accounts).await;
         let readiness = self.readiness(None);
         let mut document = json!({
             "version": crate::VERSION,
@@ -76,8 +85,8 @@ impl Admin {
             "uptime_seconds": rounded(uptime.as_secs_f64()),
             "ready": readiness.is_ok(),
             "not_ready_because": readiness.err().map(|(_, reason)| shortened(&reason)),
-            "problems": problems.describe(lang),
             "problems_open": problems.open_count,
+            "problems": problems.describe(lang),
             "process": self.process_status(),
             "traffic": traffic(&hour, uptime, ERRCODES),
             "accounts": shown,
@@ -88,16 +97,14 @@ impl Admin {
         document
     }
 
-    /// The last hour of all accounts together, up to and with `minute`. Other tasks have their turn in between.
-    async fn last_hour(&self, accounts: &Accounts, minute: u64) -> LastHour {
-        let mut hour = self.metrics.nobody.last_hour(minute);
+    async fn recent_problems(&self, accounts: &Accounts) -> problems::Recent {
+        let mut problems = problems::Recent::default();
         for (at, account) in accounts.iter().enumerate() {
-            account.metrics.add_last_hour(minute, &mut hour);
-            if at % AT_ONCE == 0 {
-                yield_now().await;
-            }
+            problems.add(account.api, &account.metrics.problems);
+            let_others_run(at).await;
         }
-        hour
+        problems.add(Api::Wechat, &self.metrics.nobody.problems);
+        problems
     }
 
     fn process_status(&self) -> Value {
