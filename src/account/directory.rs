@@ -110,17 +110,11 @@ impl Accounts {
     /// A list of the AppIDs and names, for error messages: the first ones, and how many more there are.
     pub fn names(&self) -> String {
         let named = self.iter().take(NAMED).map(|account| account.names());
-        let mut names: Vec<String> = named.collect();
+        let names = named.collect::<Vec<_>>().join(", ");
         match self.all.len().saturating_sub(NAMED) {
-            0 => {}
-            more => names.push(format!("{more} more")),
+            0 => names,
+            more => format!("{names} and {more} more"),
         }
-        names.join(", ")
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.all.len()
     }
 }
 
