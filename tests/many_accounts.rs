@@ -133,7 +133,11 @@ async fn the_first_accounts_have_series_of_their_own_and_no_reload_lets_a_counte
         before = now;
     }
     assert_eq!((before[&named(0)], before[&calls("other")]), (5.0, 6.0));
-    assert!(!before.contains_key(&named(ACCOUNTS - 2)));
+    // One that was in it, and one that is new there.
+    for n in [ACCOUNTS - 2, OWN] {
+        let page = sidecar.admin("/metrics").await.text();
+        assert!(!page.contains(&appid(n)), "{n}");
+    }
 }
 
 #[tokio::test]
