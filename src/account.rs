@@ -41,6 +41,11 @@ pub fn check_appid(text: &str) -> Result<(), &'static str> {
     if text.is_empty() || text.len() > LONGEST_APPID || !text.bytes().all(plain) {
         return Err("is not an AppID; one looks like wx0123456789abcdef");
     }
+    if text == "other" {
+        return Err(
+            "is what the metrics call many accounts; an AppID looks like wx0123456789abcdef",
+        );
+    }
     if endpoint::is_top_level(text) {
         return Err(
             "is the beginning of paths of WeChat's; an AppID looks like wx0123456789abcdef",

@@ -1,6 +1,8 @@
 //! The admin port. Everybody who reaches it may read probes and metrics; all else is for loopback peers only.
 
+mod account_list;
 mod accounts;
+mod metrics;
 mod problems;
 mod quotas;
 mod reloads;
@@ -16,15 +18,16 @@ use hyper::body::Incoming;
 use tokio::{
     net::TcpListener,
     sync::Notify,
+    task::yield_now,
     time::{Duration, timeout},
 };
 
 use crate::{
     account::{Account, Directory, Lookup},
     body::budget::ByteBudget,
-    http_host::{self, HostReply, HostRequest, Service, Visit, page, text},
+    http_host::{self, HostReply, HostRequest, Service, Visit, text},
     log::Log,
-    metrics::{AccountPage, CONTENT_TYPE, Metrics, Page, ProcessPage, TokenPage},
+    metrics::{AT_ONCE, Metrics},
     proxy::{GuardOptions, STATUS_HEADER, guard::Exposure},
     server::{Drain, ListenAddr, Workers},
 };
@@ -70,7 +73,6 @@ pub struct Limits {
 }
 
 pub use reloads::Reloads;
-use status::StatusQuery;
 
 /// The value of [`STATUS_HEADER`] in each reply of the admin port. A port for calls never sends it: its own values differ,
 /// and it removes the header from WeChat's replies.
@@ -105,10 +107,12 @@ GET  /readyz     200 while the default account has a token that WeChat takes, or
                  default, and the process is not about to end; ?account=APPID or NAME asks about one, and wants its token
 GET  /startupz   200 once every account's first token request has ended, well or badly; with more than 32 accounts only
                  that of the default account counts, or those of the first 32 where none is the default
-GET  /metrics    Prometheus text
+GET  /metrics    Prometheus text; ?account=APPID or NAME has one alone
 GET  /status.json
-                 loopback only: all that the page shows, which a browser gets at / from this machine
-GET  /accounts   loopback only: what is wrong; each account's token, its age and expiry; how the configuration was read
+                 loopback only: all that the page shows, which a browser gets at / from this machine; ?page=2, ?per=50,
+                 ?search=TEXT or ?account=APPID or NAME choose the accounts
+GET  /accounts   loopback only: what is wrong; each account's token, its age and expiry; how the configuration was read;
+                 ?page=2, ?per=500, ?search=TEXT or ?account=APPID or NAME
 GET  /quota      loopback only: what is known of the quotas of calls; ?account=APPID or NAME
 GET  /log-level  loopback only: the level of the log; PUT sets it
 POST /revoke     loopback only, with --enable-revoke: revoke the token of the default account, or of ?account=; GET says how
@@ -164,7 +168,7 @@ impl Admin {
             ("/livez" | "/healthz", true) => return self.live().await,
             ("/readyz", true) => return self.ready(head.uri.query()),
             ("/startupz", true) => return self.started(),
-            ("/metrics", true) => return self.metrics(),
+            ("/metrics", true) => return self.metrics(head.uri.query()).await,
             ("/", true) if is_loopback(peer) && status_page::is_wanted(&head.headers) => {
                 return status_page::answer();
             }
@@ -181,11 +185,8 @@ impl Admin {
             );
         }
         match (path, &head.method) {
-            ("/status.json", _) if get => {
-                let query = StatusQuery::of(head.uri.query());
-                page("application/json", self.status(&query).to_string())
-            }
-            ("/accounts", _) if get => self.accounts(),
+            ("/status.json", _) if get => self.status(head.uri.query()).await,
+            ("/accounts", _) if get => self.accounts(head.uri.query()).await,
             ("/quota", _) if get => self.quotas(account_in(head.uri.query())),
             ("/log-level", _) if get => match &self.log {
                 Some(log) => text(StatusCode::OK, &log.levels.get()),
@@ -275,17 +276,6 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> HostReply {
-        let process = ProcessPage {
-            ready: self.readiness(None).is_ok(),
-            held: self.budget.held(),
-            log_lines_dropped: self.log.as_ref().map_or(0, Log::dropped_lines),
-        };
-        let accounts = self.directory.now();
-        let accounts: Vec<_> = accounts.iter().map(|account| shown(account)).collect();
-        page(CONTENT_TYPE, Page::of(&self.metrics, process, &accounts))
-    }
-
     async fn set_log_level(&self, body: Incoming) -> HostReply {
         let body = timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect()).await;
         let Ok(Ok(body)) = body else {
@@ -319,6 +309,13 @@ impl Admin {
     }
 }
 
+/// Lets other tasks run after some of many accounts, of which `at` were looked at.
+async fn let_others_run(at: usize) {
+    if at % AT_ONCE == AT_ONCE - 1 {
+        yield_now().await;
+    }
+}
+
 /// The account that a query asks about.
 fn account_in(query: Option<&str>) -> Option<&str> {
     let mut pairs = query.into_iter().flat_map(|query| query.split('&'));
@@ -347,20 +344,4 @@ fn why_unready(account: &Arc<Account>) -> Option<String> {
         |failure| account.options.explain(&failure.error),
     );
     Some(format!("no access_token for {}: {reason}", account.names()))
-}
-
-fn shown(account: &Account) -> AccountPage<'_> {
-    let token = account.keeper.in_hand();
-    let fetches = account.keeper.status().fetches;
-    AccountPage {
-        appid: &account.appid,
-        name: account.options.name.as_deref(),
-        metrics: &account.metrics,
-        token: token.map(|token| TokenPage {
-            age: token.age().as_secs_f64(),
-            remaining: token.remaining().as_secs_f64(),
-        }),
-        fetches: (fetches, account.options.daily_fetches),
-        paced_waiting: account.pacing.as_ref().map(|pacing| pacing.waiting()),
-    }
 }

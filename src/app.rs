@@ -106,7 +106,7 @@ impl App {
         let admin = TcpListener::bind(config.admin).await;
         let admin = admin.map_err(|error| cannot_listen("admin", config.admin, error))?;
         let authority = local_ca::open(&config)?;
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::of_first(config.metrics_accounts));
         let client = api::client(&config.connect, metrics.clone()).map_err(StartError::Client)?;
         let connector = Connector::new(config.connect.clone()).map_err(StartError::Connector)?;
         Ok(Self {

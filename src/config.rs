@@ -96,6 +96,8 @@ pub struct Config {
     pub shutdown_delay: Duration,
     /// How long a call waits for a token when there is none.
     pub token_wait: Duration,
+    /// How many accounts have series of their own.
+    pub metrics_accounts: usize,
     /// The collector of traces, if there is one.
     pub traces: Option<TraceOptions>,
     /// The local CA.
@@ -111,6 +113,7 @@ pub struct Config {
 
 const TOKEN_WAIT: Duration = Duration::from_secs(15);
 const MOST_CONNECTIONS: u32 = 1_000_000;
+const MOST_ACCOUNTS: u32 = 1_000_000;
 
 /// The most memory for held bodies by default.
 const MOST_REPLAY_MEMORY: usize = 64 << 20;
@@ -186,6 +189,9 @@ impl Config {
             upstream: upstream(&settings, idle_timeout)?,
             shutdown_delay: settings.value(Id::ShutdownDelay, parse::pause)?,
             token_wait: TOKEN_WAIT,
+            metrics_accounts: settings
+                .value(Id::MetricsAccounts, parse::count_or_none(MOST_ACCOUNTS))?
+                as usize,
             traces,
             local_ca: local_ca::local_ca(&settings, &accounts, &connect)?,
             log: log(&settings)?,

@@ -5,6 +5,7 @@ mod labels;
 #[macro_use]
 mod encoder;
 mod account;
+mod account_page;
 mod at;
 mod block;
 mod endpoint_labels;
@@ -16,6 +17,7 @@ mod page;
 pub mod process;
 mod quotas;
 mod recent_fetches;
+mod series;
 
 use std::sync::{
     Arc,
@@ -26,6 +28,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::problems::Notices;
 pub use account::AccountMetrics;
+pub use account_page::{AccountGauges, AccountPage};
 use block::Block;
 pub use encoder::{CONTENT_TYPE, Encoder, Family};
 use endpoint_labels::EndpointLabels;
@@ -33,9 +36,10 @@ pub use history::{LastHour, Tally};
 pub use kept::{Handed, Kept, Ticket};
 pub use labels::{Cause, Fetched, Outcome, Paced, Reload, Selection, Skipped, StoreEvent};
 pub use latency::{BUCKETS, BucketCounts};
-pub use page::{AccountPage, FAMILIES, Page, ProcessPage, TokenPage};
+pub use page::{AccountTotals, FAMILIES, Page, ProcessPage};
 pub use quotas::{CallRate, EndpointQuota, QuotaHit, QuotaReading, Quotas};
 pub use recent_fetches::RecentFetch;
+pub use series::{AT_ONCE, AccountSeries, Sums};
 
 /// How many endpoints get a label of their own. All others share the label `other`.
 pub const ENDPOINT_LABELS: usize = 64;
@@ -58,6 +62,8 @@ pub struct Metrics {
     pub nobody: AccountMetrics,
     /// Tells the log of the accounts' problems.
     pub notices: Arc<Notices>,
+    /// Which accounts have series of their own.
+    pub series: AccountSeries,
 }
 
 impl Default for Metrics {
@@ -73,11 +79,20 @@ impl Default for Metrics {
             upstream_connections: AtomicI64::new(0),
             nobody: AccountMetrics::default(),
             notices: Arc::default(),
+            series: AccountSeries::default(),
         }
     }
 }
 
 impl Metrics {
+    /// The first `accounts` have series of their own.
+    pub fn of_first(accounts: usize) -> Self {
+        Self {
+            series: AccountSeries::of_first(accounts),
+            ..Self::default()
+        }
+    }
+
     /// The label slot of the endpoint at `row` of the table.
     pub fn slot(&self, row: Option<usize>) -> usize {
         row.map_or(ENDPOINT_LABELS, |row| self.labels.slot(row))

@@ -31,6 +31,13 @@ impl<T: Default, const N: usize> SparseArray<T, N> {
         &part[at % N]
     }
 
+    /// The values of the parts that were used, each with its place.
+    pub fn used(&self) -> impl Iterator<Item = (usize, &T)> {
+        let parts = self.parts.iter().enumerate();
+        let used = parts.filter_map(|(at, part)| Some((at * N, part.get()?)));
+        used.flat_map(|(first, part)| (first..).zip(part))
+    }
+
     /// The value at `at`, unless nobody has used its part.
     pub fn get(&self, at: usize) -> Option<&T> {
         let part = self.parts[at / N].get()?;
@@ -67,5 +74,7 @@ mod tests {
             [value(0), value(3), value(7), value(8), value(9)],
             [None, None, None, Some(0), Some(4000)]
         );
+        let used: Vec<usize> = array.used().map(|(at, _)| at).collect();
+        assert_eq!(used, [8, 9, 10, 11]);
     }
 }

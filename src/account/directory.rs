@@ -126,6 +126,11 @@ impl Directory {
         self.0.load()
     }
 
+    /// The same, for those who keep them for longer than a moment.
+    pub fn all(&self) -> Arc<Accounts> {
+        self.0.load_full()
+    }
+
     /// Replaces all accounts.
     pub fn replace(&self, accounts: Vec<Arc<Account>>) {
         let fingerprints = self.now().fingerprints.clone();

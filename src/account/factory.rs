@@ -54,7 +54,7 @@ pub struct AccountFactory {
 impl AccountFactory {
     /// Accounts without an upstream of their own use `connector` for calls, and `client` for token
     /// requests. A call waits for up to `token_wait` when there is no token. Connections of token requests to other
-    /// upstreams are counted in `metrics`, which also tell the log of the accounts' problems.
+    /// upstreams are counted in `metrics`, which also place the accounts, and tell the log of their problems.
     pub fn new(
         client: Client,
         connector: Arc<Connector>,
@@ -89,6 +89,13 @@ impl AccountFactory {
     /// Tells the log of the accounts' problems.
     pub fn notices(&self) -> &Notices {
         &self.metrics.notices
+    }
+
+    /// Decides which of `accounts`, in the order of the configuration, have series of their own. To be called before
+    /// they are served.
+    pub fn place_series(&self, accounts: &[Arc<Account>]) {
+        let metrics = accounts.iter().map(|account| &account.metrics);
+        self.metrics.series.place(metrics);
     }
 
     /// The fingerprints of all accounts' tokens.

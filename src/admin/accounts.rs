@@ -1,34 +1,62 @@
-//! `/accounts`: what is wrong, and each account's token.
+//! `/accounts`: what is wrong, and each account's token. docs/metrics.md describes it.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
+use tokio::task::yield_now;
 
-use super::{Admin, problems};
+use super::{
+    Admin,
+    account_list::{ListQuery, ListSearch, PageSize},
+    let_others_run, problems,
+};
 use crate::{
     account::Account,
-    http_host::{HostReply, page},
+    http_host::{HostReply, page, text},
     metrics::Ticket,
     problems::Kind,
     token::{keeper, ticket::expires_in},
 };
 
+/// A thousand accounts in trouble take about 2 MB.
+const SIZE: PageSize = PageSize {
+    usual: 100,
+    most: 1000,
+    keeps_order: true,
+};
+
 impl Admin {
     /// The reply to a GET of it.
-    pub(super) fn accounts(&self) -> HostReply {
-        let accounts = self.directory.now();
+    pub(super) async fn accounts(&self, query: Option<&str>) -> HostReply {
+        let query = ListQuery::of(query);
+        if let Err((status, reason)) = self.account_named(query.account.as_deref()) {
+            return text(status, &reason);
+        }
+        let accounts = self.directory.all();
         let default = accounts.default_account();
         let is_default = |account| default.is_some_and(|default| Arc::ptr_eq(default, account));
-        let accounts: Vec<Value> = accounts
-            .iter()
-            .map(|account| describe(account, is_default(account)))
-            .collect();
-        let status = json!({
-            "problems": problems::describe(&self.directory, &self.metrics),
-            "accounts": accounts,
+        let mut search = ListSearch::new(&query);
+        for (at, account) in accounts.iter().enumerate() {
+            search.add(account);
+            let_others_run(at).await;
+        }
+        let list = search.page(SIZE);
+        let (mut described, mut wrong) = (Vec::new(), Vec::new());
+        for account in &list.shown {
+            described.push(describe(account, is_default(account)));
+            wrong.extend(problems::describe(account.problems()));
+            yield_now().await;
+        }
+        wrong.extend(problems::describe(self.metrics.nobody.problems.open()));
+        let mut status = json!({
+            "problems": wrong,
+            "accounts": described,
             "configuration": self.readings.describe(),
             "listen": self.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
+        if let Some(status) = status.as_object_mut() {
+            status.extend(list.fields());
+        }
         page("application/json", format!("{status}\n"))
     }
 }

@@ -1,11 +1,11 @@
 //! What the status page says of problems.
 
+use std::cmp::Reverse;
+
 use serde_json::{Value, json};
 
 use crate::{
-    account::Directory,
     lang::Lang,
-    metrics::Metrics,
     problems::{OpenProblem, PastProblem, Problems},
     wechat::api::Api,
 };
@@ -14,29 +14,9 @@ use crate::{
 const SHOWN: usize = 100;
 const LARGEST: usize = 100_000;
 
-/// All open problems: those of the accounts, and those of the process, whose account is null.
-pub(super) fn describe(directory: &Directory, metrics: &Metrics) -> Vec<Value> {
-    let all = open(directory, metrics);
-    all.iter()
-        .map(|(_, problem)| describe_one(problem))
-        .collect()
-}
-
-/// The open problems, each with the API of its account.
-fn open(directory: &Directory, metrics: &Metrics) -> Vec<(Api, OpenProblem)> {
-    let accounts = directory.now();
-    let mut all = Vec::new();
-    for account in accounts.iter() {
-        all.extend(
-            account
-                .problems()
-                .into_iter()
-                .map(|problem| (account.api, problem)),
-        );
-    }
-    let process = metrics.nobody.problems.open();
-    all.extend(process.into_iter().map(|problem| (Api::Wechat, problem)));
-    all
+/// Open problems. The account of those of the process is null.
+pub(super) fn describe(problems: Vec<OpenProblem>) -> impl Iterator<Item = Value> {
+    problems.into_iter().map(|problem| describe_one(&problem))
 }
 
 fn describe_one(report: &OpenProblem) -> Value {
@@ -53,33 +33,41 @@ fn describe_one(report: &OpenProblem) -> Value {
     })
 }
 
-/// The open problems, and those that ended within the hour. Each has the API of its account.
+/// The open problems, and those that ended within the hour, as many as are shown. Each has the API of its account.
+#[derive(Default)]
 pub(super) struct Recent {
+    /// How many are open, also those that are not shown.
+    pub(super) open_count: usize,
     /// Open ones, the newest first.
-    pub(super) open: Vec<(Api, OpenProblem)>,
+    open: Vec<(Api, OpenProblem)>,
     past: Vec<(Api, PastProblem)>,
 }
 
 impl Recent {
-    /// Those of the accounts and of the process.
-    pub(super) fn of(directory: &Directory, metrics: &Metrics) -> Self {
-        let mut open = open(directory, metrics);
-        open.sort_by_key(|(_, problem)| problem.lasts);
-        let accounts = directory.now();
-        let mut past = Vec::new();
-        let mut add = |api, problems: &Problems| {
-            past.extend(problems.past().into_iter().map(|past| (api, past)));
-        };
-        for account in accounts.iter() {
-            add(account.api, &account.metrics.problems);
+    /// Adds those of an account with this API, or of the process.
+    pub(super) fn add(&mut self, api: Api, problems: &Problems) {
+        let open = problems.open();
+        self.open_count += open.len();
+        self.open
+            .extend(open.into_iter().map(|problem| (api, problem)));
+        let past = problems.past().into_iter();
+        self.past.extend(past.map(|past| (api, past)));
+        if self.open.len() + self.past.len() > 10 * SHOWN {
+            self.shorten();
         }
-        add(Api::Wechat, &metrics.nobody.problems);
-        past.sort_by_key(|(_, past)| past.ended_at.elapsed());
-        Self { open, past }
+    }
+
+    /// Keeps the newest ones.
+    fn shorten(&mut self) {
+        self.open.sort_by_key(|(_, problem)| problem.lasts);
+        self.open.truncate(SHOWN);
+        self.past.sort_by_key(|(_, past)| Reverse(past.ended_at));
+        self.past.truncate(SHOWN);
     }
 
     /// Open ones first, with their texts in `lang`.
-    pub(super) fn describe(&self, lang: Lang) -> Vec<Value> {
+    pub(super) fn describe(mut self, lang: Lang) -> Vec<Value> {
+        self.shorten();
         let open = self
             .open
             .iter()

@@ -11,11 +11,17 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
-use tokio::time::Duration;
+use tokio::{task::yield_now, time::Duration};
 
-use super::{Admin, accounts::ticket, problems, quotas, why_unready};
+use super::{
+    Admin,
+    account_list::{ListQuery, ListSearch, PageSize},
+    accounts::ticket,
+    let_others_run, problems, quotas,
+};
 use crate::{
-    account::{Account, SourceOptions},
+    account::{Account, Accounts, SourceOptions},
+    http_host::{HostReply, page, text},
     lang::Lang,
     log::Log,
     metrics::{LastHour, Tally, process::ProcessUse},
@@ -23,8 +29,12 @@ use crate::{
     wechat::api::Api,
 };
 
-/// How many accounts are shown at once.
-const ACCOUNTS: usize = 20;
+/// An account takes up to 10 kB.
+const SIZE: PageSize = PageSize {
+    usual: 20,
+    most: 100,
+    keeps_order: false,
+};
 
 /// How many error codes are shown of all accounts, and of each.
 const ERRCODES: usize = 32;
@@ -33,81 +43,68 @@ const ACCOUNT_ERRCODES: usize = 8;
 /// How many characters of a sentence are shown.
 const LONGEST_SENTENCE: usize = 500;
 
-/// What is asked for.
-#[derive(Debug, Default)]
-pub(super) struct StatusQuery {
-    /// The first account shown.
-    from: usize,
-    /// A part of an AppID or a name.
-    search: String,
-    /// The language of the problems' texts; English unless it is asked for.
-    lang: Option<Lang>,
-}
-
-impl StatusQuery {
-    /// Reads the query of a request. What it does not know is ignored.
-    pub(super) fn of(query: Option<&str>) -> Self {
-        let mut asked = Self::default();
-        for pair in query.into_iter().flat_map(|query| query.split('&')) {
-            match pair.split_once('=') {
-                Some(("lang", name)) => asked.lang = Lang::named(name),
-                Some(("from", text)) => asked.from = text.parse().unwrap_or_default(),
-                Some(("search", text)) => {
-                    let text = text.replace('+', " ");
-                    let text = percent_encoding::percent_decode_str(&text).decode_utf8_lossy();
-                    asked.search = text.trim().to_lowercase();
-                }
-                _ => {}
-            }
-        }
-        asked
-    }
-
-    fn matches(&self, account: &Account) -> bool {
-        let has = |text: &str| text.to_lowercase().contains(&self.search);
-        has(&account.appid) || account.options.name.as_deref().is_some_and(has)
-    }
-}
-
 impl Admin {
-    /// The document.
-    pub(super) fn status(&self, query: &StatusQuery) -> Value {
-        let uptime = self.metrics.uptime();
-        let accounts = self.directory.now();
-        let mut hour = self.metrics.nobody.last_hour(minute_of(uptime));
-        for account in accounts.iter() {
-            account.metrics.add_last_hour(minute_of(uptime), &mut hour);
+    /// The reply to a GET of it.
+    pub(super) async fn status(&self, query: Option<&str>) -> HostReply {
+        let lang = lang_in(query);
+        let query = ListQuery::of(query);
+        if let Err((status, reason)) = self.account_named(query.account.as_deref()) {
+            return text(status, &reason);
         }
-        let found = accounts.iter().filter(|account| query.matches(account));
-        let mut found: Vec<_> = found.collect();
-        // The sort keeps the order of the configuration among equals.
-        found.sort_by_cached_key(|account| Reverse(is_troubled(account)));
-        let shown = found.iter().skip(query.from).take(ACCOUNTS);
+        let document = self.document(&query, lang).await;
+        page("application/json", document.to_string())
+    }
+
+    async fn document(&self, query: &ListQuery, lang: Lang) -> Value {
+        let uptime = self.metrics.uptime();
+        let accounts = self.directory.all();
+        let minute = minute_of(uptime);
+        let mut hour = self.metrics.nobody.last_hour(minute);
+        let mut search = ListSearch::new(query);
+        for (at, account) in accounts.iter().enumerate() {
+            search.add(account);
+            account.metrics.add_last_hour(minute, &mut hour);
+            let_others_run(at).await;
+        }
+        let list = search.page(SIZE);
         let default = accounts.default_account();
-        let shown: Vec<Value> = shown
-            .map(|account| {
-                let is_default = default.is_some_and(|default| Arc::ptr_eq(default, account));
-                account_status(account, is_default, uptime)
-            })
-            .collect();
-        let problems = problems::Recent::of(&self.directory, &self.metrics);
+        let mut shown = Vec::new();
+        for account in &list.shown {
+            let is_default = default.is_some_and(|default| Arc::ptr_eq(default, account));
+            // Those of all others are at most a second old.
+            account.observe();
+            shown.push(account_status(account, is_default, uptime));
+            yield_now().await;
+        }
+        let problems = self.recent_problems(&accounts).await;
         let readiness = self.readiness(None);
-        json!({
+        let mut document = json!({
             "version": crate::VERSION,
             "commit": crate::COMMIT,
             "now": seconds_since_1970(),
             "uptime_seconds": rounded(uptime.as_secs_f64()),
             "ready": readiness.is_ok(),
             "not_ready_because": readiness.err().map(|(_, reason)| shortened(&reason)),
-            "problems": problems.describe(query.lang.unwrap_or(Lang::En)),
-            "problems_open": problems.open.len(),
+            "problems_open": problems.open_count,
+            "problems": problems.describe(lang),
             "process": self.process_status(),
             "traffic": traffic(&hour, uptime, ERRCODES),
-            "accounts_total": accounts.iter().count(),
-            "accounts_found": found.len(),
-            "accounts_from": query.from,
             "accounts": shown,
-        })
+        });
+        if let Some(document) = document.as_object_mut() {
+            document.extend(list.fields());
+        }
+        document
+    }
+
+    async fn recent_problems(&self, accounts: &Accounts) -> problems::Recent {
+        let mut problems = problems::Recent::default();
+        for (at, account) in accounts.iter().enumerate() {
+            problems.add(account.api, &account.metrics.problems);
+            let_others_run(at).await;
+        }
+        problems.add(Api::Wechat, &self.metrics.nobody.problems);
+        problems
     }
 
     fn process_status(&self) -> Value {
@@ -209,14 +206,16 @@ fn minute_of(uptime: Duration) -> u64 {
     uptime.as_secs() / 60
 }
 
+/// The language of the problems' texts: English unless a query asks for another.
+fn lang_in(query: Option<&str>) -> Lang {
+    let mut pairs = query.into_iter().flat_map(|query| query.split('&'));
+    let named = pairs.find_map(|pair| pair.strip_prefix("lang="));
+    named.and_then(Lang::named).unwrap_or(Lang::En)
+}
+
 /// A sentence of bounded length, since some have what WeChat said.
 fn shortened(sentence: &str) -> String {
     sentence.chars().take(LONGEST_SENTENCE).collect()
-}
-
-/// Whether the operator should look at the account first.
-fn is_troubled(account: &Arc<Account>) -> bool {
-    why_unready(account).is_some() || !account.metrics.problems.open_kinds().is_empty()
 }
 
 fn token_source(account: &Account) -> &'static str {
@@ -305,13 +304,5 @@ mod tests {
             json!({ "errcode": "other", "counts": [0, others], "sum": others })
         );
         assert!(most_frequent(&vec![Tally::default()], 8).is_empty());
-    }
-
-    #[test]
-    fn a_query_is_read_and_nonsense_in_it_ignored() {
-        let query = StatusQuery::of(Some("from=20&search=%E5%95%86+WX&x&from"));
-        assert_eq!((query.from, &*query.search), (20, "商 wx"));
-        let query = StatusQuery::of(Some("from=-1&search"));
-        assert_eq!((query.from, &*query.search), (0, ""));
     }
 }

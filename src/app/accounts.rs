@@ -142,6 +142,7 @@ impl ServedAccounts {
             let account = account.map_err(|reason| AccountsError::of(options.id(), reason))?;
             all.push(Arc::new(account));
         }
+        factory.place_series(&all);
         let directory = Directory::new(all.clone(), factory.fingerprints().clone());
         let mut served = Self {
             factory,
@@ -208,8 +209,9 @@ impl ServedAccounts {
             .iter_mut()
             .flat_map(|kept| kept.listeners.drain(..))
             .collect();
-        let accounts = all.iter().map(|next| next.account.clone());
-        self.directory.replace(accounts.collect());
+        let accounts: Vec<_> = all.iter().map(|next| next.account.clone()).collect();
+        self.factory.place_series(&accounts);
+        self.directory.replace(accounts);
         self.fit_to_number();
         for next in all {
             let Update {

@@ -270,6 +270,8 @@ keys! {
         ShutdownDelay = value("shutdown-delay", "DURATION").by_default("0s");
         /// How long calls in flight may then take to finish
         ShutdownGrace = value("shutdown-grace", "DURATION").by_default("20s");
+        /// So many accounts, the first ones of the file, have series of their own in /metrics; the others are summed as account="other"
+        MetricsAccounts = value("metrics-accounts", "COUNT").by_default("200");
         /// The format of log lines: plain or json
         LogFormat = value("log-format", "FORMAT").by_default("plain");
         /// The lowest level that is logged, by module if wanted: info,hyper=warn

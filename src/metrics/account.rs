@@ -13,6 +13,7 @@ use super::{
     latency,
     quotas::Quotas,
     recent_fetches::{RecentFetch, RecentFetches},
+    series::SeriesPlace,
 };
 use crate::problems::{Notices, Problems};
 
@@ -24,6 +25,8 @@ pub struct AccountMetrics {
     pub(super) errcodes: Errcodes,
     recent_fetches: RecentFetches,
     history: Mutex<History>,
+    /// Whether its series are its own.
+    pub(super) place: SeriesPlace,
     /// What is known of its quotas of calls.
     pub quotas: Quotas,
     /// What is wrong.
@@ -37,6 +40,7 @@ impl Default for AccountMetrics {
             errcodes: Errcodes::default(),
             recent_fetches: RecentFetches::default(),
             history: Mutex::default(),
+            place: SeriesPlace::default(),
             quotas: Quotas::default(),
             problems: Problems::default(),
         }

@@ -64,6 +64,17 @@ impl Block {
     fn allocate(&self, shard: usize) -> &Shard {
         self.shards[shard].get_or_init(|| Box::new(Shard::new(self.counters)))
     }
+
+    /// Adds each counter to the one of `sums` at the same place.
+    pub(super) fn add_to(&self, sums: &mut [u64]) {
+        let shards = self.shards.iter().filter_map(OnceBox::get);
+        for (at, cell) in shards.flat_map(SparseArray::used) {
+            // The last part may be longer than what is counted.
+            if let Some(sum) = sums.get_mut(at) {
+                *sum += cell.load(Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 /// The shard of this thread.
@@ -93,5 +104,8 @@ mod tests {
             }
         });
         assert_eq!(block.sum(0), 400_000);
+        let mut sums = [1];
+        block.add_to(&mut sums);
+        assert_eq!(sums, [400_001]);
     }
 }

@@ -30,9 +30,54 @@ macro_rules! families {
     };
 }
 
+/// Labels as a page has them, between the braces.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Labels(String);
+
+impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
+    fn from_iter<T: IntoIterator<Item = (&'a str, &'a str)>>(labels: T) -> Self {
+        let mut all = Self::default();
+        for (key, value) in labels {
+            all.push(key, value);
+        }
+        all
+    }
+}
+
+impl Labels {
+    fn push(&mut self, key: &str, value: &str) {
+        if !self.0.is_empty() {
+            self.0.push(',');
+        }
+        self.0.push_str(key);
+        self.0.push_str("=\"");
+        for letter in value.chars() {
+            match escaped(letter) {
+                Some(escaped) => self.0.push_str(escaped),
+                None => self.0.push(letter),
+            }
+        }
+        self.0.push('"');
+    }
+}
+
+/// How a letter is written in the value of a label, if not as itself.
+fn escaped(letter: char) -> Option<&'static str> {
+    match letter {
+        '\\' => Some("\\\\"),
+        '"' => Some("\\\""),
+        '\n' => Some("\\n"),
+        _ => None,
+    }
+}
+
 /// A page that is being written.
 #[derive(Debug, Default)]
-pub struct Encoder(String);
+pub struct Encoder {
+    page: String,
+    /// The labels of a sample, kept for its memory.
+    labels: Labels,
+}
 
 impl Encoder {
     /// Begins a family. Its samples follow.
@@ -43,17 +88,27 @@ impl Encoder {
 
     /// Adds a sample to the family that has begun.
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.write(format_args!("{name}"));
-        for (at, (key, text)) in labels.iter().enumerate() {
-            let open = if at == 0 { '{' } else { ',' };
-            let text = text
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
-            self.write(format_args!("{open}{key}=\"{text}\""));
+        self.sample_of(name, &Labels::default(), labels, value);
+    }
+
+    /// Adds a sample whose labels begin with `first`.
+    pub(super) fn sample_of(
+        &mut self,
+        name: &str,
+        first: &Labels,
+        labels: &[(&str, &str)],
+        value: f64,
+    ) {
+        let mut all = std::mem::take(&mut self.labels);
+        all.0.clone_from(&first.0);
+        for (key, text) in labels {
+            all.push(key, text);
         }
-        let close = if labels.is_empty() { "" } else { "}" };
-        self.write(format_args!("{close} {value}\n"));
+        match all.0.as_str() {
+            "" => self.write(format_args!("{name} {value}\n")),
+            labels => self.write(format_args!("{name}{{{labels}}} {value}\n")),
+        }
+        self.labels = all;
     }
 
     /// Adds a family with one sample and without labels.
@@ -85,12 +140,12 @@ impl Encoder {
 
     /// The page's text.
     pub fn finish(self) -> String {
-        self.0
+        self.page
     }
 
     fn write(&mut self, text: std::fmt::Arguments<'_>) {
         // Writing to a String does not fail.
-        let _ = self.0.write_fmt(text);
+        let _ = self.page.write_fmt(text);
     }
 }
 

@@ -38,14 +38,20 @@ impl Errcodes {
         sums
     }
 
-    /// The slot, the label of the code, and the count of all that occurred.
-    pub(super) fn all(&self) -> Vec<(usize, String, u64)> {
+    /// The counts of all that occurred, by slot and code.
+    pub(super) fn all(&self) -> BTreeMap<(usize, Option<i64>), u64> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Adds all that occurred to `sums`.
+    pub(super) fn add_to(&self, sums: &mut BTreeMap<(usize, Option<i64>), u64>) {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let shown = |((slot, code), count): (&(usize, Option<i64>), &u64)| {
-            let code = code.map_or("other".to_owned(), |code| code.to_string());
-            (*slot, code, *count)
-        };
-        counts.iter().map(shown).collect()
+        for (what, count) in counts.iter() {
+            *sums.entry(*what).or_default() += count;
+        }
     }
 }
 
@@ -62,14 +68,14 @@ mod tests {
         }
         errcodes.add(3, 45009);
         errcodes.add(OWN_REQUEST, 40164);
-        assert_eq!(
-            errcodes.all(),
-            [
-                (3, "other".to_owned(), 10_000),
-                (3, "45009".to_owned(), 1),
-                (OWN_REQUEST, "40164".to_owned(), 1)
-            ]
-        );
+        let mut all = BTreeMap::from([
+            ((3, None), 10_000),
+            ((3, Some(45009)), 1),
+            ((OWN_REQUEST, Some(40164)), 1),
+        ]);
+        assert_eq!(errcodes.all(), all);
+        errcodes.add_to(&mut all);
+        assert_eq!(all[&(3, None)], 20_000);
         assert!(ERRCODES.is_sorted());
     }
 

@@ -5,9 +5,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use tokio::task::yield_now;
+
 use super::{
-    AccountMetrics, BUCKETS, Cause, ENDPOINT_LABELS, Encoder, Family, Fetched, Handed, Kept,
-    Metrics, Outcome, Paced, QuotaReading, Reload, Selection, Skipped, StoreEvent, Ticket, at,
+    AccountPage, BUCKETS, Cause, ENDPOINT_LABELS, Encoder, Family, Fetched, Handed, Kept, Metrics,
+    Outcome, Paced, QuotaReading, Reload, Selection, Skipped, StoreEvent, Ticket, at,
     kept::{fetches, tickets},
     latency, process,
 };
@@ -16,13 +18,14 @@ families! {
     "wechat_sidecar_";
     BUILD = "gauge" "build_info": "Always 1; the version and commit are labels.";
     READY = "gauge" "ready": "1 while /readyz answers 200.";
-    CALLS = "counter" "calls_total": "Calls, by account, endpoint and outcome.";
+    ACCOUNTS = "gauge" "accounts": "Accounts, by whether they have a token: usable, pending (none was requested yet) or missing.";
+    CALLS = "counter" "calls_total": "Calls, by account, endpoint and outcome. From --metrics-accounts on, accounts are summed as other, here and below.";
     SELECTED = "counter" "account_selections_total": "Calls, by account and by how it was known that they are its own.";
     ERRCODE = "counter" "errcodes_total": "Error codes in replies of at most 4 KiB, those to token requests included, by account and endpoint.";
     QUOTA_LIMIT = "gauge" "quota_daily_limit": "Calls that WeChat allows in a day, by account and endpoint, as it said when it was asked last (wechat-sidecar quota).";
-    QUOTA_USED = "gauge" "quota_used": "Calls of the day by WeChat's own count, by account and endpoint, as it said when it was asked last.";
+    QUOTA_USED = "gauge" "quota_used": "Calls of the day by WeChat's own count, by account and endpoint, as it said when it was asked last. For other, as the two beside it, of the account with the least left.";
     QUOTA_READ = "gauge" "quota_read_timestamp_seconds": "When WeChat was asked last, as seconds since 1970.";
-    PROBLEM = "gauge" "problem": "1 while a problem is open, by kind and account.";
+    PROBLEM = "gauge" "problem": "1 while a problem is open, by kind and account. For other, while any of these accounts has it.";
     REFUSALS = "counter" "refusals_total": "Replies that refused the token put in, by account.";
     REPLAYS = "counter" "replays_total": "Calls sent once more, by account and final outcome.";
     SKIPPED = "counter" "replays_skipped_total": "Refused calls not sent again, by account and reason.";
@@ -34,11 +37,11 @@ families! {
     TICKET_FETCHES = "counter" "ticket_fetches_total": "Ticket requests, by account, cause and outcome.";
     FORCED = "counter" "force_refresh_ignored_total": "Forced refreshes that apps asked for and did not get.";
     STORE = "counter" "store_events_total": "What happened at the store of shared tokens, by account and event.";
-    AGE = "gauge" "token_age_seconds": "Time since the token in hand was brought.";
-    EXPIRY = "gauge" "token_expires_seconds": "Time until the token in hand expires; 0 without one.";
-    FETCHED_AT = "gauge" "token_fetched_timestamp_seconds": "When the token in hand was fetched, as seconds since 1970; 0 without one.";
-    EXPIRES_AT = "gauge" "token_expires_timestamp_seconds": "When the token in hand expires, as seconds since 1970; 0 without one.";
-    DAY_FETCHES = "gauge" "token_fetches_day": "Token requests of this process in the current 24 hours.";
+    AGE = "gauge" "token_age_seconds": "Time since the token in hand was brought. For other, of the oldest.";
+    EXPIRY = "gauge" "token_expires_seconds": "Time until the token in hand expires; 0 without one. For other, of the first to expire of those requested.";
+    FETCHED_AT = "gauge" "token_fetched_timestamp_seconds": "When the token in hand was fetched, as seconds since 1970; 0 without one. For other, of the oldest.";
+    EXPIRES_AT = "gauge" "token_expires_timestamp_seconds": "When the token in hand expires, as seconds since 1970; 0 without one. For other, of the first to expire of those requested.";
+    DAY_FETCHES = "gauge" "token_fetches_day": "Token requests of this process in the current 24 hours. For other, as the limit, of the account nearest to its limit.";
     DAY_LIMIT = "gauge" "token_fetches_day_limit": "From so many token requests in 24 hours on, refusals cause no more (--daily-fetches).";
     LATENCY = "histogram" "upstream_seconds": "Time from sending a call to the head of its reply, or until it was given up.";
     CONNECTS = "counter" "upstream_connects_total": "Attempts to connect to WeChat, for calls and for token requests, by outcome.";
@@ -46,51 +49,6 @@ families! {
     RELOADS = "counter" "config_reloads_total": "Readings of the configuration while running, by outcome: applied or rejected.";
     LOG_DROPPED = "counter" "log_lines_dropped_total": "Log lines that were dropped, since nobody read them in time, or could not be written.";
     HELD = "gauge" "held_bytes": "Memory of calls whose bodies are held so that they can be sent again.";
-}
-
-/// The metrics of one account.
-#[derive(Debug)]
-pub struct AccountPage<'a> {
-    /// Its AppID.
-    pub appid: &'a str,
-    /// Its name, if it has one.
-    pub name: Option<&'a str>,
-    /// Its counters.
-    pub metrics: &'a AccountMetrics,
-    /// The token in hand.
-    pub token: Option<TokenPage>,
-    /// Token requests in the current 24 hours, and the limit from which on refusals cause no more.
-    pub fetches: (u32, u32),
-    /// Calls that wait for their turn; `None` if it has no rates.
-    pub paced_waiting: Option<u32>,
-}
-
-/// The times of a token, in seconds.
-#[derive(Clone, Copy, Debug)]
-pub struct TokenPage {
-    /// Since it was fetched.
-    pub age: f64,
-    /// Until it expires.
-    pub remaining: f64,
-}
-
-impl<'a> AccountPage<'a> {
-    /// What the process counts of no account's.
-    fn of_nobody(metrics: &'a Metrics) -> Self {
-        Self {
-            appid: "",
-            name: None,
-            metrics: &metrics.nobody,
-            token: None,
-            fetches: (0, 0),
-            paced_waiting: None,
-        }
-    }
-
-    fn labels(&self) -> Vec<(&str, &str)> {
-        let name = self.name.map(|name| ("name", name));
-        [("account", self.appid)].into_iter().chain(name).collect()
-    }
 }
 
 /// The metrics of the process beside its counters.
@@ -102,6 +60,28 @@ pub struct ProcessPage {
     pub held: usize,
     /// Dropped lines of the log.
     pub log_lines_dropped: u64,
+    /// How many accounts have a token.
+    pub accounts: AccountTotals,
+}
+
+/// How many accounts there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccountTotals {
+    /// Those with a token that WeChat takes, as far as that is known.
+    pub usable: usize,
+    /// Those whose first token request has not ended.
+    pub pending: usize,
+    /// Those without such a token.
+    pub missing: usize,
+    /// Those that an operator should look at, for want of a token or for a problem.
+    pub troubled: usize,
+}
+
+impl AccountTotals {
+    /// All of them.
+    pub fn all(&self) -> usize {
+        self.usable + self.pending + self.missing
+    }
 }
 
 /// A page that is being written.
@@ -109,14 +89,20 @@ pub struct ProcessPage {
 pub struct Page(Encoder);
 
 impl Page {
-    /// The whole page for `metrics` and all accounts.
-    pub fn of(metrics: &Metrics, process: ProcessPage, accounts: &[AccountPage<'_>]) -> String {
+    /// The whole page for `metrics` and these accounts. Other tasks have their turn in between.
+    pub async fn of(
+        metrics: &Metrics,
+        process: ProcessPage,
+        accounts: &[AccountPage<'_>],
+    ) -> String {
         let mut page = Self::default();
         page.0.family(&BUILD);
         let build = [("version", crate::VERSION), ("commit", crate::COMMIT)];
         page.0.sample(BUILD.name, &build, 1.0);
         page.0.single(&READY, f64::from(u8::from(process.ready)));
-        page.accounts(metrics, accounts);
+        page.totals(process.accounts);
+        let nobody = AccountPage::of_nobody(&metrics.nobody);
+        page.accounts(metrics, accounts, Some(&nobody)).await;
         page.process(metrics);
         page.0
             .single(&LOG_DROPPED, process.log_lines_dropped as f64);
@@ -125,105 +111,144 @@ impl Page {
         page.0.finish()
     }
 
-    fn accounts(&mut self, metrics: &Metrics, accounts: &[AccountPage<'_>]) {
-        self.calls(metrics, accounts);
+    /// The page for one account, without what is of the process.
+    pub async fn of_account(metrics: &Metrics, account: AccountPage<'_>) -> String {
+        let mut page = Self::default();
+        page.accounts(metrics, &[account], None).await;
+        page.0.finish()
+    }
+
+    fn totals(&mut self, totals: AccountTotals) {
+        self.0.family(&ACCOUNTS);
+        for (token, count) in [
+            ("usable", totals.usable),
+            ("pending", totals.pending),
+            ("missing", totals.missing),
+        ] {
+            self.0
+                .sample(ACCOUNTS.name, &[("token", token)], count as f64);
+        }
+    }
+
+    /// Adds the families of accounts. Some of them have what was counted for nobody, too.
+    async fn accounts(
+        &mut self,
+        metrics: &Metrics,
+        accounts: &[AccountPage<'_>],
+        nobody: Option<&AccountPage<'_>>,
+    ) {
+        self.calls(metrics, accounts, nobody).await;
         let cells = Selection::ALL.iter();
         let cells = cells.map(|way| (at::SELECTED + *way as usize, way.label()));
-        self.labelled(&SELECTED, accounts, "way", cells);
-        self.errcodes(metrics, accounts);
-        self.quotas(accounts);
-        self.problems(metrics, accounts);
-        self.plain(&REFUSALS, accounts, at::REFUSALS);
+        self.labelled(&SELECTED, accounts, "way", cells).await;
+        self.errcodes(metrics, accounts).await;
+        self.quotas(accounts).await;
+        self.problems(accounts, nobody).await;
+        self.plain(&REFUSALS, accounts, at::REFUSALS).await;
         let cells = Outcome::ALL.iter();
         let cells = cells.map(|outcome| (at::REPLAYS + *outcome as usize, outcome.label()));
-        self.labelled(&REPLAYS, accounts, "outcome", cells);
+        self.labelled(&REPLAYS, accounts, "outcome", cells).await;
         let cells = Skipped::ALL.iter();
         let cells = cells.map(|reason| (at::SKIPPED + *reason as usize, reason.label()));
-        self.labelled(&SKIPPED, accounts, "reason", cells);
+        self.labelled(&SKIPPED, accounts, "reason", cells).await;
         let cells = Paced::ALL.iter();
         let cells = cells.map(|what| (at::PACED + *what as usize, what.label()));
-        self.labelled(&PACED, accounts, "outcome", cells);
-        self.0.family(&PACED_WAITING);
-        for account in accounts {
-            if let Some(waiting) = account.paced_waiting {
-                let labels = account.labels();
-                self.0.sample(PACED_WAITING.name, &labels, waiting.into());
-            }
-        }
-        self.plain(&NOT_HELD, accounts, at::NOT_HELD);
-        self.fetches(&FETCHES, Kept::Token, accounts);
-        self.tickets(accounts);
-        self.fetches(&TICKET_FETCHES, Kept::Ticket, accounts);
-        self.plain(&FORCED, accounts, at::FORCED);
+        self.labelled(&PACED, accounts, "outcome", cells).await;
+        self.each(&PACED_WAITING, accounts, |account| {
+            account.gauges.paced_waiting.map(f64::from)
+        })
+        .await;
+        self.plain(&NOT_HELD, accounts, at::NOT_HELD).await;
+        self.fetches(&FETCHES, Kept::Token, accounts).await;
+        self.tickets(accounts).await;
+        self.fetches(&TICKET_FETCHES, Kept::Ticket, accounts).await;
+        self.plain(&FORCED, accounts, at::FORCED).await;
         let cells = StoreEvent::ALL.iter();
         let cells = cells.map(|event| (at::STORE + *event as usize, event.label()));
-        self.labelled(&STORE, accounts, "event", cells);
-        self.tokens(accounts);
+        self.labelled(&STORE, accounts, "event", cells).await;
+        self.tokens(accounts).await;
     }
 
-    fn tokens(&mut self, accounts: &[AccountPage<'_>]) {
+    async fn tokens(&mut self, accounts: &[AccountPage<'_>]) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_secs_f64();
-        let of_token = |value: fn(TokenPage, f64) -> f64| {
-            move |account: &AccountPage<'_>| account.token.map_or(0.0, |token| value(token, now))
+        self.each(&AGE, accounts, |account| account.token_age(|age| age))
+            .await;
+        self.each(&EXPIRY, accounts, |account| account.gauges.token_expires)
+            .await;
+        self.each(&FETCHED_AT, accounts, |account| {
+            account.token_age(|age| now - age)
+        })
+        .await;
+        self.each(&EXPIRES_AT, accounts, |account| {
+            let left = account.gauges.token_expires?;
+            Some(if left > 0.0 { now + left } else { 0.0 })
+        })
+        .await;
+        let fetches = |of: fn((u32, u32)) -> u32| {
+            move |account: &AccountPage<'_>| account.gauges.fetches.map(of).map(f64::from)
         };
-        self.each(&AGE, accounts, of_token(|token, _| token.age));
-        self.each(&EXPIRY, accounts, of_token(|token, _| token.remaining));
-        self.each(
-            &FETCHED_AT,
-            accounts,
-            of_token(|token, now| now - token.age),
-        );
-        self.each(
-            &EXPIRES_AT,
-            accounts,
-            of_token(|token, now| now + token.remaining),
-        );
-        self.each(&DAY_FETCHES, accounts, |account| account.fetches.0.into());
-        self.each(&DAY_LIMIT, accounts, |account| account.fetches.1.into());
+        self.each(&DAY_FETCHES, accounts, fetches(|(day, _)| day))
+            .await;
+        self.each(&DAY_LIMIT, accounts, fetches(|(_, limit)| limit))
+            .await;
     }
 
-    /// Adds a family with one sample for each account.
-    fn each(
+    /// Adds a family with one sample for each account that has one.
+    async fn each(
         &mut self,
         family: &Family,
         accounts: &[AccountPage<'_>],
-        value: impl Fn(&AccountPage<'_>) -> f64,
+        value: impl Fn(&AccountPage<'_>) -> Option<f64>,
     ) {
         self.0.family(family);
         for account in accounts {
-            self.0
-                .sample(family.name, &account.labels(), value(account));
+            if let Some(value) = value(account) {
+                self.0.sample_of(family.name, &account.labels, &[], value);
+            }
         }
+        yield_now().await;
     }
 
-    fn calls(&mut self, metrics: &Metrics, accounts: &[AccountPage<'_>]) {
+    async fn calls(
+        &mut self,
+        metrics: &Metrics,
+        accounts: &[AccountPage<'_>],
+        nobody: Option<&AccountPage<'_>>,
+    ) {
         self.0.family(&CALLS);
-        for account in accounts.iter().chain([&AccountPage::of_nobody(metrics)]) {
-            for slot in 0..=ENDPOINT_LABELS {
-                let endpoint = ("endpoint", metrics.labels.name(slot));
+        let endpoints: Vec<_> = (0..=ENDPOINT_LABELS)
+            .map(|slot| ("endpoint", metrics.labels.name(slot)))
+            .collect();
+        for account in accounts.iter().chain(nobody) {
+            for (slot, endpoint) in endpoints.iter().enumerate() {
                 for outcome in Outcome::ALL {
                     let cell = at::CALLS + slot * Outcome::ALL.len() + *outcome as usize;
-                    let labels = [endpoint, ("outcome", outcome.label())];
+                    let labels = [*endpoint, ("outcome", outcome.label())];
                     self.counted(&CALLS, account, &labels, cell);
                 }
             }
+            yield_now().await;
         }
     }
 
-    fn errcodes(&mut self, metrics: &Metrics, accounts: &[AccountPage<'_>]) {
+    async fn errcodes(&mut self, metrics: &Metrics, accounts: &[AccountPage<'_>]) {
         self.0.family(&ERRCODE);
         for account in accounts {
-            for (slot, code, count) in account.metrics.errcodes.all() {
-                let endpoint = ("endpoint", metrics.labels.name(slot));
-                let mut labels = account.labels();
-                labels.extend([endpoint, ("errcode", &code)]);
-                self.0.sample(ERRCODE.name, &labels, count as f64);
+            for ((slot, code), count) in account.counts.errcodes() {
+                let code = code.map_or("other".to_owned(), |code| code.to_string());
+                let labels = [
+                    ("endpoint", metrics.labels.name(slot)),
+                    ("errcode", code.as_str()),
+                ];
+                self.0
+                    .sample_of(ERRCODE.name, &account.labels, &labels, count as f64);
             }
         }
+        yield_now().await;
     }
 
-    fn quotas(&mut self, accounts: &[AccountPage<'_>]) {
+    async fn quotas(&mut self, accounts: &[AccountPage<'_>]) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_secs_f64();
         type Value = fn(QuotaReading, f64) -> Option<f64>;
@@ -237,32 +262,31 @@ impl Page {
         for (family, value) in families {
             self.0.family(family);
             for account in accounts {
-                for quota in account.metrics.quotas.all() {
-                    let read = quota.reading;
-                    let read = read
-                        .and_then(|(reading, at)| value(reading, now - at.elapsed().as_secs_f64()));
-                    if let Some(value) = read {
-                        let mut labels = account.labels();
-                        labels.push(("endpoint", quota.endpoint));
-                        self.0.sample(family.name, &labels, value);
+                for (endpoint, (reading, at)) in &account.gauges.quotas {
+                    if let Some(value) = value(*reading, now - at.elapsed().as_secs_f64()) {
+                        let labels = [("endpoint", *endpoint)];
+                        self.0
+                            .sample_of(family.name, &account.labels, &labels, value);
                     }
                 }
             }
+            yield_now().await;
         }
     }
 
-    fn problems(&mut self, metrics: &Metrics, accounts: &[AccountPage<'_>]) {
+    async fn problems(&mut self, accounts: &[AccountPage<'_>], nobody: Option<&AccountPage<'_>>) {
         self.0.family(&PROBLEM);
-        for account in accounts.iter().chain([&AccountPage::of_nobody(metrics)]) {
-            for kind in account.metrics.problems.open_kinds() {
-                let mut labels = account.labels();
-                labels.push(("kind", kind.label()));
-                self.0.sample(PROBLEM.name, &labels, 1.0);
+        for account in accounts.iter().chain(nobody) {
+            for kind in &account.gauges.problems {
+                let labels = [("kind", kind.label())];
+                self.0
+                    .sample_of(PROBLEM.name, &account.labels, &labels, 1.0);
             }
         }
+        yield_now().await;
     }
 
-    fn fetches(&mut self, family: &Family, kept: Kept, accounts: &[AccountPage<'_>]) {
+    async fn fetches(&mut self, family: &Family, kept: Kept, accounts: &[AccountPage<'_>]) {
         self.0.family(family);
         for account in accounts {
             for cause in Cause::ALL {
@@ -273,9 +297,10 @@ impl Page {
                 }
             }
         }
+        yield_now().await;
     }
 
-    fn tickets(&mut self, accounts: &[AccountPage<'_>]) {
+    async fn tickets(&mut self, accounts: &[AccountPage<'_>]) {
         self.0.family(&TICKETS);
         for account in accounts {
             for ticket in Ticket::ALL {
@@ -285,6 +310,7 @@ impl Page {
                 }
             }
         }
+        yield_now().await;
     }
 
     fn process(&mut self, metrics: &Metrics) {
@@ -312,14 +338,15 @@ impl Page {
         }
     }
 
-    fn plain(&mut self, family: &Family, accounts: &[AccountPage<'_>], cell: usize) {
+    async fn plain(&mut self, family: &Family, accounts: &[AccountPage<'_>], cell: usize) {
         self.each(family, accounts, |account| {
-            account.metrics.cells.sum(cell) as f64
-        });
+            Some(account.counts.cell(cell) as f64)
+        })
+        .await;
     }
 
     /// Adds a family with one more label than the account's. The values are in these cells.
-    fn labelled<'a>(
+    async fn labelled<'a>(
         &mut self,
         family: &Family,
         accounts: &[AccountPage<'_>],
@@ -332,6 +359,7 @@ impl Page {
                 self.counted(family, account, &[(key, value)], cell);
             }
         }
+        yield_now().await;
     }
 
     /// Adds a sample with more labels than the account's, unless it is 0.
@@ -342,11 +370,10 @@ impl Page {
         labels: &[(&str, &str)],
         cell: usize,
     ) {
-        let value = account.metrics.cells.sum(cell);
+        let value = account.counts.cell(cell);
         if value > 0 {
-            let mut all = account.labels();
-            all.extend_from_slice(labels);
-            self.0.sample(family.name, &all, value as f64);
+            self.0
+                .sample_of(family.name, &account.labels, labels, value as f64);
         }
     }
 }

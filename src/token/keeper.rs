@@ -44,7 +44,7 @@ pub use refusal::{NoReplay, Replacement, ReplayToken};
 pub use revoke::{Revocation, RevocationError, RevocationStep};
 use schedule::Renewal;
 use state::{FetchFailure, Flight, InFlight, State};
-pub use status::{KnownDead, Status};
+pub use status::{KnownDead, Status, TokenPresence};
 use waiters::Waiters;
 
 /// Options of a keeper.

@@ -343,6 +343,8 @@ Object.assign(checks, {
         await page.click('nav.pages [data-act=next]');
         await shows('shop-20');
         assert(state.asked.at(-1).includes('from=20'), state.asked.at(-1));
+        assert(page.url().endsWith('/thousand/?page=2'), page.url());
+        assert(/^[\d,]+ with a token, [\d,]+ in trouble$/.test(await page.textContent('#accounts .head p')), 'totals');
         await page.click('nav.below [data-act=prev]');
         await shows('shop');
         await page.fill('#search', 'shop-999');
@@ -353,8 +355,14 @@ Object.assign(checks, {
         equal(new URLSearchParams(state.asked.at(-1)).get('search'), 'a&from=3#ü<b>', 'searched for');
         await page.fill('#search', '');
         await shows('shop');
-        equal(complaints, [], 'complaints');
+        equal([complaints, page.url()], [[], `${url}/thousand/`], 'complaints, and the address');
         await close();
+        // An address leads to its page of what it searches for.
+        const later = await open(browser, `${url}/thousand/?search=shop-1&page=2`);
+        await until(later.page, () => /^shop-1/.test(document.querySelector('.account h3')?.textContent));
+        assert(/from=20&search=shop-1$/.test(state.asked.at(-1)), state.asked.at(-1));
+        equal(await later.page.inputValue('#search'), 'shop-1', 'searched for');
+        await later.close();
     },
 
     async an_account_that_went_leads_to_the_last_page(browser, { url, state }) {

@@ -19,6 +19,8 @@ export function statusOf(scene, query) {
     return {
         ...status,
         accounts_total: status.accounts.length,
+        accounts_with_token: status.accounts.filter(a => a.token).length,
+        accounts_with_problems: status.accounts.filter(a => a.problems_open || a.token_error).length,
         accounts_found: found.length,
         accounts_from: from,
         accounts: found.slice(from, from + PAGE_SIZE),

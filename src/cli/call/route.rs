@@ -50,7 +50,7 @@ impl Route {
         if let Some(doubt) = doubt {
             eprint(&doubt);
         }
-        let said = match request(address, Method::GET, "/accounts").await {
+        let said = match request(address, Method::GET, "/accounts?per=1").await {
             Ok(reply) => listened(&reply.body),
             Err(problem @ AskError::Unreachable(..)) => {
                 let config = Config::load(&sources).inspect_err(|_| {

@@ -1,5 +1,7 @@
 //! What a sidecar that runs already says: whether it is ready, what is wrong, and which tokens it holds.
 
+use std::{collections::HashMap, net::SocketAddr};
+
 use http::Method;
 use serde_json::{Map, Value};
 
@@ -21,9 +23,18 @@ const SUBJECT: &str = "the sidecar";
 #[derive(Debug, Default)]
 pub(super) struct RunningSidecar {
     pub(super) findings: Vec<Finding>,
-    /// Its page `/accounts`; `Null` where none runs, or does not say.
-    accounts: Value,
+    /// What it says of the tokens that it holds.
+    held: HashMap<AccountKey, String>,
 }
+
+/// An AppID, and the name by which accounts of one corp are told apart.
+type AccountKey = (String, Option<String>);
+
+/// How many accounts are asked for at once, so that a reply is small enough.
+const AT_ONCE: usize = 200;
+
+/// How many replies are read. A sidecar with more accounts than that tells of the first ones.
+const MOST_PAGES: u64 = 1000;
 
 /// Asks the sidecar at the admin port. Where none runs, the addresses are tested.
 pub(super) async fn ask(config: &Config) -> RunningSidecar {
@@ -33,7 +44,7 @@ pub(super) async fn ask(config: &Config) -> RunningSidecar {
         |problem: &AskError| Finding::failed(Check::Sidecar, &subject, problem.to_string());
     let only = |findings| RunningSidecar {
         findings,
-        accounts: Value::Null,
+        held: HashMap::new(),
     };
     let ready = match request(admin, Method::GET, "/readyz").await {
         Err(problem @ AskError::Unreachable(..)) => {
@@ -61,20 +72,45 @@ pub(super) async fn ask(config: &Config) -> RunningSidecar {
             Finding::warning(Check::Sidecar, &subject, sentence)
         }
     };
-    let accounts = request(admin, Method::GET, "/accounts").await;
-    let accounts = accounts.ok().filter(|reply| reply.status == 200);
-    let accounts: Option<Value> = accounts.and_then(|reply| serde_json::from_str(&reply.body).ok());
-    let Some(accounts) = accounts else {
-        let sentence = format!("the sidecar running at {admin} does not say what is wrong");
-        let silent = Finding::warning(Check::Sidecar, &subject, sentence);
-        return only(vec![ready, silent.advise("ask it from the same machine")]);
-    };
-    let mut findings = vec![ready];
-    findings.extend(problems(&accounts, &subject));
-    RunningSidecar { findings, accounts }
+    let mut said = only(vec![ready]);
+    said.add_accounts(admin).await;
+    said
+}
+
+/// A page of what the sidecar says of its accounts. One without pages says all at once.
+async fn page(admin: SocketAddr, number: u64) -> Option<Value> {
+    let path = format!("/accounts?per={AT_ONCE}&page={number}");
+    let reply = request(admin, Method::GET, &path).await.ok()?;
+    let page = Some(reply.body).filter(|_| reply.status == 200)?;
+    serde_json::from_str(&page).ok()
 }
 
 impl RunningSidecar {
+    /// Adds what the sidecar at `admin` says of its accounts and their problems.
+    async fn add_accounts(&mut self, admin: SocketAddr) {
+        let subject = admin.to_string();
+        let mut number = 1;
+        loop {
+            let Some(page) = page(admin, number).await else {
+                let sentence = format!("the sidecar running at {admin} does not say what is wrong");
+                let silent = Finding::warning(Check::Sidecar, &subject, sentence);
+                let silent = silent.advise("ask it from the same machine");
+                self.findings.push(silent);
+                return;
+            };
+            // Each page has those of the process.
+            let new = problems(&page, &subject).into_iter();
+            let new = new.filter(|finding| number == 1 || finding.subject != SUBJECT);
+            self.findings.extend(new);
+            self.held.extend(held_tokens(&page));
+            let pages = page.get("pages").and_then(Value::as_u64).unwrap_or(1);
+            if number >= pages.min(MOST_PAGES) {
+                return;
+            }
+            number += 1;
+        }
+    }
+
     /// Why no token is requested for `account` without `--mint`, if there is a reason.
     pub(super) fn reason_not_to_request(&self, account: &account::Options) -> Option<String> {
         let classic = "no token was requested: with the classic API each request ends the token of \
@@ -87,7 +123,8 @@ impl RunningSidecar {
 
     /// What the sidecar says about its token of `account`, if it holds one.
     fn holds_token_of(&self, account: &account::Options) -> Option<String> {
-        holds_token(&self.accounts, &account.appid, account.name.as_deref())
+        let key = (account.appid.clone(), account.name.clone());
+        self.held.get(&key).cloned()
     }
 
     /// Whether it watches the token of `account`, so that its problems tell if that is revoked.
@@ -135,24 +172,29 @@ fn describe(problem: &Value, admin: &str) -> Finding {
     Finding { details, ..finding }
 }
 
-/// What the running sidecar says about its token for `appid`, if it holds one. Accounts of one corp
-/// are told apart by `name`.
-fn holds_token(running: &Value, appid: &str, name: Option<&str>) -> Option<String> {
-    let accounts = running.get("accounts").unwrap_or(running).as_array()?;
-    let account = accounts
-        .iter()
-        .filter(|account| account.get("appid").is_some_and(|id| id == appid))
-        .find(|account| account.get("name").and_then(Value::as_str) == name)?;
+/// What the running sidecar says about each token that it holds.
+fn held_tokens(page: &Value) -> HashMap<AccountKey, String> {
+    let accounts = page.get("accounts").unwrap_or(page).as_array();
+    let accounts = accounts.into_iter().flatten();
+    accounts.filter_map(held_token).collect()
+}
+
+fn held_token(account: &Value) -> Option<(AccountKey, String)> {
+    let text = |key: &str| account.get(key).and_then(Value::as_str);
+    let appid = text("appid")?;
     let seconds = account
         .get("token_expires_seconds")?
         .as_f64()
         .filter(|seconds| *seconds > 0.0)?;
-    let trouble = account.get("last_error").and_then(Value::as_str);
-    let trouble = trouble
+    let trouble = text("last_error")
         .map(|error| format!(" (its last error: {error})"))
         .unwrap_or_default();
-    Some(format!(
+    let sentence = format!(
         "the running sidecar holds a token for {appid} for another {seconds:.0} s{trouble}; none was requested"
+    );
+    Some((
+        (appid.to_owned(), text("name").map(str::to_owned)),
+        sentence,
     ))
 }
 
@@ -195,9 +237,10 @@ mod tests {
     fn a_running_sidecar_is_believed_about_its_own_account_only() {
         let account = json!({"appid": "wx1", "token_expires_seconds": 6400, "last_error": null});
         for running in [json!({"accounts": [account]}), json!([account])] {
-            let held = holds_token(&running, "wx1", None).unwrap();
-            assert!(held.contains("6400 s;"), "{held}");
-            assert_eq!(holds_token(&running, "wx2", None), None);
+            let held = held_tokens(&running);
+            assert_eq!(held.len(), 1);
+            let sentence = &held[&("wx1".to_owned(), None)];
+            assert!(sentence.contains("6400 s;"), "{sentence}");
         }
         for running in [
             Value::Null,
@@ -206,7 +249,7 @@ mod tests {
             json!([{"appid": "wx1", "token_expires_seconds": null}]),
             json!([{"appid": "wx1", "token_expires_seconds": 0}]),
         ] {
-            assert_eq!(holds_token(&running, "wx1", None), None, "{running}");
+            assert!(held_tokens(&running).is_empty(), "{running}");
         }
     }
 }

@@ -31,6 +31,17 @@ pub struct Status {
     pub known_dead: Option<KnownDead>,
 }
 
+/// Whether calls have a token, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenPresence {
+    /// There is one, which WeChat takes as far as that is known.
+    Usable,
+    /// There is none, and the first fetch has not ended.
+    Pending,
+    /// There is none, or WeChat refuses it for every call.
+    Missing,
+}
+
 /// WeChat refuses the token for every call, and no other can be had. Shown as the reason why not.
 #[derive(Clone, Debug)]
 pub struct KnownDead {
@@ -91,6 +102,18 @@ impl<S: TokenSource> Keeper<S> {
             tried: state.tried,
             fetches: state.token.fetches(),
             known_dead: self.known_dead(&state),
+        }
+    }
+
+    /// Whether calls have a token. This is for pages that look at all accounts.
+    pub fn presence(&self) -> TokenPresence {
+        let state = self.lock();
+        let token = self.token.load();
+        let is_alive = token.as_ref().is_some_and(|token| token.is_alive());
+        match (is_alive && state.token.dead().is_none(), state.tried) {
+            (true, _) => TokenPresence::Usable,
+            (false, true) => TokenPresence::Missing,
+            (false, false) => TokenPresence::Pending,
         }
     }
 
