@@ -184,10 +184,11 @@ impl Problems {
     /// Time has passed: ends what did not occur for a while, and tells the log what is due. To be called about once
     /// a second.
     pub fn tick(&self) {
-        for kind in Kind::ALL {
+        // Most have none, so they are asked for all at once.
+        for kind in self.open_kinds() {
             let list = self.lock();
-            if list.is_open(*kind) {
-                self.advance(list, *kind, ProblemEvent::Tick);
+            if list.is_open(kind) {
+                self.advance(list, kind, ProblemEvent::Tick);
             }
         }
     }
@@ -209,8 +210,9 @@ impl Problems {
     /// The kinds of the open problems.
     pub fn open_kinds(&self) -> Vec<Kind> {
         let list = self.lock();
-        let kinds = Kind::ALL.iter().copied();
-        kinds.filter(|kind| list.is_open(*kind)).collect()
+        let open = list.problems.iter();
+        let open = open.filter(|(_, problem)| problem.phase.is_open());
+        open.map(|(kind, _)| *kind).collect()
     }
 
     /// The last cause of an open problem that no success has followed.

@@ -35,7 +35,7 @@ pub enum Forbidden {
 }
 
 /// A pattern of paths: `*` stands for any characters of a segment, `**` for any at all.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Pattern {
     /// The text it was read from.
     text: String,
@@ -43,7 +43,7 @@ pub struct Pattern {
 }
 
 /// One step of a pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Step {
     /// This character.
     One(u8),

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     metrics::Cause,
-    rt::blocking::blocking,
+    rt::blocking::blocking_at,
     secret::{self, Secret},
     token::Token,
 };
@@ -161,7 +161,8 @@ impl TokenFile {
         let (path, reading) = (self.path.clone(), self.reading.clone());
         let read = async {
             let reading = reading.lock_owned().await;
-            blocking(move || {
+            let file = path.clone();
+            blocking_at(&file, move || {
                 let result = read(&path);
                 drop(reading);
                 result
