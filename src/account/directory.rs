@@ -164,7 +164,6 @@ impl Directory {
     #[must_use]
     pub fn replace(&self, accounts: Vec<Arc<Account>>) -> Arc<Accounts> {
         let fingerprints = self.now().fingerprints.clone();
-        self.0
-            .swap(Arc::new(Accounts::new(accounts, fingerprints)))
+        self.0.swap(Arc::new(Accounts::new(accounts, fingerprints)))
     }
 }

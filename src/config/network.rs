@@ -81,8 +81,7 @@ pub(super) fn check_also(
     common.extend(tls_listen(settings)?);
     for (at, address) in addresses.iter().enumerate() {
         let mut others = addresses[..at].iter().chain(&common).chain([&admin]);
-        let is_taken =
-            taken.overlap(address) || others.any(|other| other.overlaps(address));
+        let is_taken = taken.overlap(address) || others.any(|other| other.overlaps(address));
         if address.is_definite() && is_taken {
             return Err(given
                 .error("an address is taken twice, by listen, tls-listen, admin or an account"));

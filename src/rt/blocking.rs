@@ -2,7 +2,7 @@
 //!
 //! A few threads take read after read from a queue, so thousands that are wanted at once wake no thousand threads. A
 //! read that hangs keeps its thread, and another one goes on with the queue. That is bounded: a folder in which two
-//! reads hang is not read until one of them has ended, and when eight hang in all, there is no further replacement.
+//! reads hang is not read until one of them has ended, and when seven hang in all, there is no further replacement.
 
 mod queue;
 
@@ -49,6 +49,12 @@ impl ReadQueue {
             }
         }
     }
+}
+
+/// How many reads of this runtime have not begun.
+#[cfg(test)]
+pub(crate) fn waiting() -> usize {
+    QUEUE.with(|queue| queue.waiting())
 }
 
 #[cfg(test)]

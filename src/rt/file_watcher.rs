@@ -129,7 +129,7 @@ mod tests {
     use futures_util::FutureExt;
     use tokio::time::advance;
 
-    use super::*;
+    use super::{super::blocking::waiting, *};
 
     const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -173,6 +173,9 @@ mod tests {
         let mut opening = Box::pin(FileWatcher::new([pipe.clone()], INTERVAL));
         // The pipe has no writer.
         assert!(opening.as_mut().now_or_never().is_none());
+        while waiting() > 0 {
+            std::thread::yield_now();
+        }
         advance(TIME_LIMIT + Duration::from_millis(1)).await;
         let watcher = opening.await;
         assert!(watcher.seen.is_none() && watcher.read(|| ()).await.is_none());

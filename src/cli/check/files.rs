@@ -1,6 +1,7 @@
 //! The files that the configuration names: whether they can be read, and who else can read or change them.
 
 use std::{
+    collections::HashSet,
     fs::{self, File, Metadata},
     io,
     os::unix::fs::MetadataExt,
@@ -120,15 +121,10 @@ impl Access {
 /// Each file once.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let reader = Reader::of_process();
-    let mut files = Vec::new();
-    for file in common(config).chain(config.accounts.iter().flat_map(of_account)) {
-        let is_known = |known: &NamedFile| known.path == file.path;
-        if !files.iter().any(is_known) {
-            files.push(file);
-        }
-    }
-    let findings = files.iter().filter_map(|file| finding(file, &reader));
-    findings.collect()
+    let mut seen = HashSet::new();
+    let files = common(config).chain(config.accounts.iter().flat_map(of_account));
+    let files = files.filter(|file| seen.insert(file.path.clone()));
+    files.filter_map(|file| finding(&file, &reader)).collect()
 }
 
 /// The files that are no account's.

@@ -18,7 +18,7 @@ use tokio::{
 pub(super) const MOST_READS: usize = 3;
 
 /// How many may hang before no thread is replaced any more.
-pub(super) const MOST_HANGING: usize = 8;
+pub(super) const MOST_HANGING: usize = 7;
 
 /// How many may hang in a folder before no other read begins there.
 pub(super) const MOST_HANGING_IN_A_FOLDER: usize = 2;
@@ -153,6 +153,11 @@ impl ReadQueue {
         let thread = &mut state.threads[at];
         (thread.since, thread.folder, thread.hangs) = (Instant::now(), next.folder, false);
         Some(next.run)
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
