@@ -47,6 +47,8 @@ pub struct Problems {
     account: Option<Box<str>>,
     /// Which open problems a successful call would end, so that a call looks no further while there are none.
     curable: AtomicU32,
+    /// Which problems are open, so that nobody looks further while there are none.
+    open: AtomicU32,
     list: Mutex<ProblemList>,
 }
 
@@ -146,6 +148,10 @@ impl Problems {
 
     /// A part of the sidecar says whether it has a problem.
     pub fn observe(&self, kind: Kind, standing: Standing<'_>) {
+        let seems_open = Kinds(self.open.load(Ordering::Relaxed)).has(kind);
+        if !seems_open && !matches!(standing, Standing::There(_)) {
+            return;
+        }
         let mut list = self.lock();
         let is_open = list.is_open(kind);
         let event = match standing {
@@ -184,11 +190,11 @@ impl Problems {
     /// Time has passed: ends what did not occur for a while, and tells the log what is due. To be called about once
     /// a second.
     pub fn tick(&self) {
-        // Most have none, so they are asked for all at once.
-        for kind in self.open_kinds() {
+        let open = Kinds(self.open.load(Ordering::Relaxed));
+        for kind in Kind::ALL.iter().filter(|kind| open.has(**kind)) {
             let list = self.lock();
-            if list.is_open(kind) {
-                self.advance(list, kind, ProblemEvent::Tick);
+            if list.is_open(*kind) {
+                self.advance(list, *kind, ProblemEvent::Tick);
             }
         }
     }
@@ -210,9 +216,8 @@ impl Problems {
     /// The kinds of the open problems.
     pub fn open_kinds(&self) -> Vec<Kind> {
         let list = self.lock();
-        let open = list.problems.iter();
-        let open = open.filter(|(_, problem)| problem.phase.is_open());
-        open.map(|(kind, _)| *kind).collect()
+        let kinds = Kind::ALL.iter().copied();
+        kinds.filter(|kind| list.is_open(*kind)).collect()
     }
 
     /// The last cause of an open problem that no success has followed.
@@ -244,6 +249,10 @@ impl Problems {
         match curable {
             true => self.curable.fetch_or(bit, Ordering::Relaxed),
             false => self.curable.fetch_and(!bit, Ordering::Relaxed),
+        };
+        match phase.is_open() {
+            true => self.open.fetch_or(bit, Ordering::Relaxed),
+            false => self.open.fetch_and(!bit, Ordering::Relaxed),
         };
         let report = notice.and_then(|_| self.report(&list, kind));
         if !phase.is_open() {

@@ -155,7 +155,7 @@ pub(super) async fn watch_secrets(directory: Directory, common: Vec<Arc<SecretSo
         let accounts = directory.all();
         // Some are read at a time, so one that hangs delays no other.
         let changed: HashSet<usize> = stream::iter(in_files(&accounts, &common))
-            .map(async |secret| {
+            .map(|secret| async move {
                 let changed = reread(&secret, SECRET_TIMEOUT).await;
                 changed.then(|| {
                     tracing::info!(from = secret.place(), "a secret file changed");

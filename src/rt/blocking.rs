@@ -6,15 +6,21 @@
 
 mod queue;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 pub use queue::MOST_THREADS;
 use queue::ReadQueue;
 
 /// When a read takes longer, it hangs.
 const HANGS_AFTER: Duration = Duration::from_millis(100);
+
+/// How long a read may wait for others that it begins with.
+const GATHERED: Duration = Duration::from_millis(100);
 
 thread_local! {
     /// One for each runtime, since the clock of a runtime may stand still while it knows of a read of its own.
@@ -49,6 +55,18 @@ impl ReadQueue {
             }
         }
     }
+}
+
+/// Waits for the next of ten moments a second, at which what is read every few seconds is read together. So thousands of
+/// files wake a thread ten times a second, and not thousands of times.
+pub async fn gather() {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let since = Instant::now().saturating_duration_since(*BEGIN).as_millis();
+    let left = GATHERED.as_millis() - since % GATHERED.as_millis();
+    sleep(Duration::from_millis(
+        u64::try_from(left).unwrap_or_default(),
+    ))
+    .await;
 }
 
 /// How many reads of this runtime have not begun.

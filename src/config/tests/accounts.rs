@@ -331,7 +331,7 @@ fn ten_thousand_accounts_are_read_within_seconds() {
             .any(|warning| warning.contains("/card/9999/**"))
     );
     assert!(took.as_secs() < 30, "{took:?}");
-    let mistake = file + "[[accounts]]\nappid = 'WX0000000000000001'\nsecret_file = 'f'";
+    let mistake = format!("{file}[[accounts]]\nappid = 'WX0000000000000001'\nsecret = '{SECRET}'");
     let error = in_the_file(&mistake).error();
     assert!(error.contains("line 60002: "), "{error}");
 }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     metrics::Cause,
-    rt::blocking::blocking_at,
+    rt::blocking::{blocking_at, gather},
     secret::{self, Secret},
     token::Token,
 };
@@ -249,6 +249,7 @@ impl TokenSource for TokenFile {
     }
 
     async fn poll(&self) -> Option<Token> {
+        gather().await;
         let changed = self.changed().await;
         let mut last = self.last_read();
         match changed {
