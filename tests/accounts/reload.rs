@@ -372,7 +372,7 @@ async fn accounts_that_change_places_keep_their_tokens_and_the_order_is_the_file
     wechat.clear();
     // Three are removed, one of the others changes, and four come.
     let second: Vec<usize> = (3..24).rev().collect();
-    let changed = file(&second[..20]) + &table(3, "name = 'shop'");
+    let changed = file(&second[..20]) + &table(3, "name = 'crm'");
     hang_up(&sidecar, &path, &changed, "applied").await;
     assert!(sidecar.log().contains("added=4 changed=1 removed=3"));
     for at in 20..24 {
