@@ -13,7 +13,7 @@ pub mod refused_endpoints;
 pub mod rules;
 mod upstreams;
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 pub use directory::{Accounts, Directory, Lookup};
 pub use endpoint_use::{EndpointUse, OpenCall};
@@ -29,7 +29,7 @@ use crate::{
     metrics::AccountMetrics,
     secret::SecretSource,
     token::{PLACEHOLDER, keeper::Keeper, source::AccountSource, ticket::Tickets},
-    wechat::{api::Api, endpoint, hosts},
+    wechat::{api::Api, endpoint, hosts::WECOM},
 };
 
 /// AppIDs and corpids have 18 characters. A corpsecret, which may be given by mistake, has 43.
@@ -58,7 +58,7 @@ pub fn check_appid(text: &str) -> Result<(), &'static str> {
 }
 
 /// How many names a sentence lists.
-const LISTED: usize = 20;
+const LISTED: usize = 32;
 
 /// A list for a sentence, which ends with how many more there are if they are many.
 pub fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
@@ -111,16 +111,14 @@ impl Account {
         upstream.is_some_and(|upstream| upstream.is_private())
     }
 
-    /// Whether its calls go to `host`: that of its own upstream, or WeCom's.
-    pub fn has_host(&self, host: &str) -> bool {
-        if self.api == Api::Wecom && host.eq_ignore_ascii_case(hosts::WECOM) {
-            return true;
+    /// Adds the hosts that its calls go to, if not to the common ones: those of its own upstream, and WeCom's.
+    fn add_hosts(&self, hosts: &mut HashSet<Box<str>>) {
+        let upstream = self.upstream.iter();
+        let own = upstream.flat_map(|upstream| upstream.connector().origins());
+        hosts.extend(own.map(|origin| origin.host.to_ascii_lowercase().into()));
+        if self.api == Api::Wecom {
+            hosts.insert(WECOM.into());
         }
-        let upstream = self.upstream.as_ref();
-        let mut origins = upstream
-            .into_iter()
-            .flat_map(|upstream| upstream.connector().origins());
-        origins.any(|origin| host.eq_ignore_ascii_case(&origin.host))
     }
 
     /// Its unique id.

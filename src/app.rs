@@ -4,6 +4,7 @@ mod accounts;
 mod first_line;
 mod local_ca;
 pub(crate) mod open_files;
+mod open_listeners;
 mod problem_watch;
 mod reload;
 mod running;
@@ -11,7 +12,7 @@ mod start_error;
 mod trust_watch;
 mod watches;
 
-use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{collections::HashMap, io, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use tokio::{
     net::TcpListener,
@@ -37,7 +38,8 @@ use crate::{
     traces::TraceExport,
 };
 
-use accounts::{Listeners, OpenListener, ServedAccounts};
+use accounts::ServedAccounts;
+use open_listeners::{Listeners, OpenListener};
 use reload::ConfigSource;
 use running::Running;
 use watches::watches;
@@ -172,11 +174,13 @@ impl App {
 
     /// Starts workers that serve the accounts, opens the listeners, and accepts shutdown requests at the admin port.
     async fn start(self, shutdown: &Arc<Notify>) -> Result<Running, StartError> {
-        let (listen, config, metrics) = (self.common_addresses(), self.config, self.metrics);
+        let (listen, mut config, metrics) = (self.common_addresses(), self.config, self.metrics);
         let (budget, drain) = (ByteBudget::new(config.replay_memory), Drain::default());
         let factory = factory(self.client, self.connector.clone(), &config, &metrics);
         let most = config.server.max_connections;
-        let mut accounts = ServedAccounts::new(&config.accounts, factory, most)?;
+        // They would take their memory twice.
+        let options = std::mem::take(&mut config.accounts);
+        let mut accounts = ServedAccounts::new(options, factory, most)?;
         let directory = accounts.directory().clone();
         let authority = self.authority;
         let log = self.log.clone();
@@ -281,15 +285,15 @@ fn open(
     accounts: &mut ServedAccounts,
     listeners: &mut Listeners,
 ) -> Vec<OpenListener> {
-    let mut common = Vec::new();
+    let (mut common, mut own) = (Vec::new(), HashMap::<_, Vec<_>>::new());
     for bound in bound {
-        let id = bound.account.as_deref();
-        let open = listeners.open(bound.address, bound.listener, id);
-        match id {
-            Some(id) => accounts.keep(id, open),
+        let open = listeners.open(bound.address, bound.listener, bound.account.as_deref());
+        match bound.account {
+            Some(id) => own.entry(id).or_default().push(open),
             None => common.push(open),
         }
     }
+    accounts.keep(own);
     common
 }
 

@@ -15,6 +15,7 @@ pub mod fuzz;
 pub mod keys;
 mod layers;
 mod local_ca;
+mod neighbours;
 mod network;
 mod secrets;
 mod settings;

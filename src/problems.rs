@@ -51,6 +51,8 @@ pub struct Problems {
     notices: Option<Arc<Notices>>,
     /// Which open problems a successful call would end, so that a call looks no further while there are none.
     curable: AtomicU32,
+    /// Which problems are open, so that nobody looks further while there are none.
+    open: AtomicU32,
     list: Mutex<ProblemList>,
 }
 
@@ -162,6 +164,10 @@ impl Problems {
 
     /// A part of the sidecar says whether it has a problem.
     pub fn observe(&self, kind: Kind, standing: Standing<'_>) {
+        let seems_open = Kinds(self.open.load(Ordering::Relaxed)).has(kind);
+        if !seems_open && !matches!(standing, Standing::There(_)) {
+            return;
+        }
         let mut list = self.lock();
         let is_open = list.is_open(kind);
         let event = match standing {
@@ -200,7 +206,8 @@ impl Problems {
     /// Time has passed: ends what did not occur for a while, and tells the log what is due. To be called about once
     /// a second.
     pub fn tick(&self) {
-        for kind in Kind::ALL {
+        let open = Kinds(self.open.load(Ordering::Relaxed));
+        for kind in Kind::ALL.iter().filter(|kind| open.has(**kind)) {
             let list = self.lock();
             if list.is_open(*kind) {
                 self.advance(list, *kind, ProblemEvent::Tick);
@@ -258,6 +265,10 @@ impl Problems {
         match curable {
             true => self.curable.fetch_or(bit, Ordering::Relaxed),
             false => self.curable.fetch_and(!bit, Ordering::Relaxed),
+        };
+        match phase.is_open() {
+            true => self.open.fetch_or(bit, Ordering::Relaxed),
+            false => self.open.fetch_and(!bit, Ordering::Relaxed),
         };
         let report = notice.and_then(|_| self.report(&list, kind));
         if !phase.is_open() {

@@ -88,7 +88,7 @@ impl SecretSource {
     }
 
     /// The same secret, given by `setting`: a variable, or a key in a file.
-    pub fn given_by(self, setting: &str) -> Self {
+    pub fn given_by(self, setting: impl Into<Arc<str>>) -> Self {
         self.lock().setting = Some(setting.into());
         self
     }

@@ -2,6 +2,7 @@
 
 pub mod fingerprints;
 pub mod keeper;
+pub mod rotation;
 pub mod source;
 pub mod ticket;
 pub mod turns;

@@ -1,11 +1,17 @@
 //! All accounts, found by AppID, name or token. They are replaced as a whole while calls go on.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use arc_swap::{ArcSwap, Guard};
 
 use super::{Account, listed};
-use crate::token::fingerprints::{Fingerprints, HistoryId};
+use crate::{
+    token::fingerprints::{Fingerprints, HistoryId},
+    wechat::api::Api,
+};
 
 /// All accounts of one configuration, in its order.
 #[derive(Debug)]
@@ -17,6 +23,9 @@ pub struct Accounts {
     /// Indexes by the history that holds an account's token fingerprints.
     histories: HashMap<HistoryId, usize>,
     fingerprints: Fingerprints,
+    /// The hosts that their calls go to, if not to the common ones, in lower case.
+    hosts: HashSet<Box<str>>,
+    has_wechats: bool,
 }
 
 /// The result of a search by AppID, corpid or name.
@@ -52,12 +61,18 @@ impl Accounts {
         let histories = histories.collect();
         let marked = all.iter().position(|account| account.options.default);
         let default = marked.or((all.len() == 1).then_some(0));
+        let mut hosts = HashSet::new();
+        for account in &all {
+            account.add_hosts(&mut hosts);
+        }
         Self {
-            all: all.into(),
             default,
             by_name,
             histories,
             fingerprints,
+            hosts,
+            has_wechats: all.iter().any(|account| account.api == Api::Wechat),
+            all: all.into(),
         }
     }
 
@@ -96,7 +111,12 @@ impl Accounts {
 
     /// Whether the calls of an account go to `host`.
     pub fn has_host(&self, host: &str) -> bool {
-        self.iter().any(|account| account.has_host(host))
+        !self.hosts.is_empty() && self.hosts.contains(&*host.to_ascii_lowercase())
+    }
+
+    /// Whether there is an account of WeChat's, and not of WeCom's.
+    pub fn has_wechats(&self) -> bool {
+        self.has_wechats
     }
 
     /// All accounts, in the order of the configuration.
@@ -131,10 +151,10 @@ impl Directory {
         self.0.load_full()
     }
 
-    /// Replaces all accounts.
-    pub fn replace(&self, accounts: Vec<Arc<Account>>) {
+    /// Replaces all accounts. Returns those before, which running calls may use: the last to drop them frees them all.
+    #[must_use]
+    pub fn replace(&self, accounts: Vec<Arc<Account>>) -> Arc<Accounts> {
         let fingerprints = self.now().fingerprints.clone();
-        self.0
-            .store(Arc::new(Accounts::new(accounts, fingerprints)));
+        self.0.swap(Arc::new(Accounts::new(accounts, fingerprints)))
     }
 }

@@ -29,6 +29,15 @@ impl Display for RejectedIp<'_> {
     }
 }
 
+/// The cause of [`Kind::FetchCeiling`].
+struct FetchesToday(u32);
+
+impl Display for FetchesToday {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} token requests were made today", self.0)
+    }
+}
+
 impl Account {
     /// All problems that it has now.
     pub fn problems(&self) -> Vec<OpenProblem> {
@@ -37,11 +46,11 @@ impl Account {
     }
 
     /// Asks its parts for the problems that are states of theirs, and no events of calls. To be called about once a
-    /// second.
+    /// second. While all is well, nothing is allocated and no text is made.
     pub fn observe(&self) {
         let status = self.keeper.status();
         let problems = &self.metrics.problems;
-        let fetches = format!("{} token requests were made today", status.fetches);
+        let fetches = FetchesToday(status.fetches);
         let is_used_up = self.options.source == SourceOptions::Wechat
             && status.fetches >= self.options.daily_fetches;
         let ceiling = match is_used_up {

@@ -35,7 +35,7 @@ pub enum Forbidden {
 }
 
 /// A pattern of paths: `*` stands for any characters of a segment, `**` for any at all.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Pattern {
     /// The text it was read from.
     text: String,
@@ -43,7 +43,7 @@ pub struct Pattern {
 }
 
 /// One step of a pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Step {
     /// This character.
     One(u8),
@@ -121,8 +121,18 @@ impl Pattern {
 
     /// Whether it matches a documented path of `api`, so that it is probably spelt as it was meant.
     pub fn is_known(&self, api: Api) -> bool {
-        let mut paths = endpoint::rows_of(api).map(endpoint::label);
-        self.is_preset() || paths.any(|path| self.matches(path.to_ascii_lowercase().as_bytes()))
+        let literal = self.steps.iter().map_while(|step| match step {
+            Step::One(byte) => Some(*byte),
+            Step::Some | Step::Any => None,
+        });
+        // Few paths begin like it, and thousands of accounts may have rules of their own.
+        let literal: Vec<u8> = literal.collect();
+        let begins = |path: &&str| {
+            let beginning = path.as_bytes().get(..literal.len());
+            beginning.is_some_and(|path| path.eq_ignore_ascii_case(&literal))
+        };
+        let mut near = endpoint::rows_of(api).map(endpoint::label).filter(begins);
+        self.is_preset() || near.any(|path| self.matches(path.to_ascii_lowercase().as_bytes()))
     }
 
     /// Whether it matches `path`.

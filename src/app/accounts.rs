@@ -1,17 +1,20 @@
 //! The accounts that are served. They are opened, changed and removed while calls go on.
 
-use std::{io, sync::Arc};
-
-use tokio::{
-    sync::watch,
-    task::{AbortHandle, JoinSet},
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    sync::Arc,
 };
 
+use tokio::task::AbortHandle;
+
+use super::open_listeners::{Listeners, OpenListener, SpareListeners};
 use crate::{
     account::{Account, AccountError, AccountFactory, Directory, Options},
     net::listen_addr::ListenAddr,
+    rt::{pieces, retire::retire},
     secret::SecretSource,
-    server::{Drain, Listener, SocketOwner, Speaks, Workers},
+    server::{Listener, Speaks},
 };
 
 /// Why the accounts cannot be served.
@@ -64,27 +67,22 @@ impl Drop for RenewalTask {
     }
 }
 
-/// A listener that is open until this is dropped.
-#[derive(Debug)]
-pub(super) struct OpenListener {
-    /// Its address as it was configured.
-    address: ListenAddr,
-    owner: SocketOwner,
-}
-
-/// Opens listeners, and waits for their end.
-pub(super) struct Listeners {
-    workers: Arc<Workers>,
-    drain: Drain,
-    tasks: JoinSet<()>,
-}
-
 /// An account of a new configuration, before all of that is known to be possible.
 struct Update {
     account: Arc<Account>,
+    /// Where it was in the list of those before.
+    before: Option<usize>,
     /// The source that its secret will use.
     secret: Option<Arc<SecretSource>>,
     bound: Vec<NewListener>,
+}
+
+/// The accounts that are served while a new configuration is looked at.
+struct KnownAccounts<'a> {
+    /// Where each is in the list, by its id.
+    places: HashMap<&'a str, usize>,
+    /// The addresses of all their listeners.
+    addresses: HashSet<&'a ListenAddr>,
 }
 
 enum NewListener {
@@ -101,38 +99,10 @@ pub(super) struct Change {
     pub(super) removed: usize,
 }
 
-impl Listeners {
-    pub(super) fn new(workers: Arc<Workers>, drain: Drain) -> Self {
-        Self {
-            workers,
-            drain,
-            tasks: JoinSet::new(),
-        }
-    }
-
-    /// Opens `listener`, which is configured as `address`, for calls of the account with this id, or of all accounts.
-    pub(super) fn open(
-        &mut self,
-        address: ListenAddr,
-        listener: Listener,
-        account: Option<&str>,
-    ) -> OpenListener {
-        let (owner, owned) = watch::channel(account.map(Into::into));
-        self.tasks
-            .spawn(listener.serve(self.workers.clone(), self.drain.clone(), owned));
-        OpenListener { address, owner }
-    }
-
-    /// Waits until all listeners are closed.
-    pub(super) async fn closed(mut self) {
-        while self.tasks.join_next().await.is_some() {}
-    }
-}
-
 impl ServedAccounts {
     /// Opens accounts with `factory`. The error names the account.
     pub(super) fn new(
-        accounts: &[Arc<Options>],
+        accounts: Vec<Arc<Options>>,
         factory: AccountFactory,
         max_connections: usize,
     ) -> Result<Self, AccountsError> {
@@ -181,95 +151,97 @@ impl ServedAccounts {
         &self.directory
     }
 
-    /// Keeps `open` open as long as the account with this id exists.
-    pub(super) fn keep(&mut self, id: &str, open: OpenListener) {
-        if let Some(kept) = self.kept.iter_mut().find(|kept| kept.account.id() == id) {
-            kept.listeners.push(open);
+    /// Keeps listeners open as long as the accounts with these ids exist.
+    pub(super) fn keep(&mut self, mut open: HashMap<String, Vec<OpenListener>>) {
+        for kept in self.kept.iter_mut() {
+            let own = open.remove(kept.account.id());
+            kept.listeners.extend(own.into_iter().flatten());
         }
     }
 
     /// Serves `accounts` from now on. Those that are the same stay untouched, those that changed
     /// keep the token in hand if it is one of theirs, and calls in flight go on with what they have.
-    /// An error changes nothing.
+    /// An error changes nothing. Other tasks run in between, and what is dropped is dropped on another thread.
     pub(super) async fn change(
         &mut self,
         accounts: Vec<Arc<Options>>,
         listeners: &mut Listeners,
     ) -> Result<Change, AccountsError> {
-        let mut all = Vec::new();
-        for options in accounts {
-            let id = options.id().to_owned();
-            let next = self.next(options).await;
-            all.push(next.map_err(|reason| AccountsError::of(&id, reason))?);
-        }
+        let all = self.updates(accounts).await?;
         // From here on nothing fails.
-        let mut before = std::mem::take(&mut self.kept);
+        let before = std::mem::take(&mut self.kept);
+        let mut before: Vec<Option<ServedAccount>> = before.into_iter().map(Some).collect();
         let mut change = Change::default();
-        let mut open: Vec<OpenListener> = before
-            .iter_mut()
-            .flat_map(|kept| kept.listeners.drain(..))
-            .collect();
+        let mut open = SpareListeners::default();
+        for kept in before.iter_mut().flatten() {
+            kept.listeners.drain(..).for_each(|spare| open.add(spare));
+        }
         let accounts: Vec<_> = all.iter().map(|next| next.account.clone()).collect();
         self.factory.place_series(&accounts);
-        self.directory.replace(accounts);
+        let replaced = self.directory.replace(accounts);
+        tokio::spawn(retire(replaced));
         self.fit_to_number();
-        for next in all {
-            let Update {
-                account,
-                secret,
-                bound,
-            } = next;
-            let at = before.iter().position(|kept| kept.is(&account));
-            let mut kept = match at.map(|at| before.swap_remove(at)) {
+        for (at, next) in all.into_iter().enumerate() {
+            pieces::step(at).await;
+            let before = next.before.and_then(|at| before[at].take());
+            let mut kept = match before {
                 None => {
                     change.added += 1;
-                    ServedAccount::new(account)
+                    ServedAccount::new(next.account)
                 }
-                Some(before) if Arc::ptr_eq(&before.account, &account) => before,
+                Some(before) if Arc::ptr_eq(&before.account, &next.account) => before,
                 Some(before) => {
                     change.changed += 1;
-                    before.update(account, secret.as_deref())
+                    before.update(next.account, next.secret.as_deref())
                 }
             };
-            for bound in bound {
+            for bound in next.bound {
                 let id = kept.account.id();
                 kept.listeners.extend(match bound {
                     NewListener::New(address, listener) => {
                         tracing::info!(account = id, address = %listener.address(), "listening");
                         Some(listeners.open(address, listener, Some(id)))
                     }
-                    NewListener::Before(address) => take(&mut open, &address, id),
+                    NewListener::Before(address) => open.take(&address, id),
                 });
             }
             self.kept.push(kept);
         }
-        change.removed = before.len();
+        // They are in the directory that was replaced as well, which is dropped last.
+        change.removed = before.into_iter().flatten().count();
         self.limit_waiters();
         Ok(change)
     }
 
-    async fn next(&self, options: Arc<Options>) -> Result<Update, Unserved> {
-        let before = self
-            .kept
-            .iter()
-            .find(|kept| kept.account.id() == options.id());
-        let before = before.map(|kept| &kept.account);
-        let account = match before {
+    /// What becomes of each of `accounts`.
+    async fn updates(&self, accounts: Vec<Arc<Options>>) -> Result<Vec<Update>, AccountsError> {
+        let known = KnownAccounts::of(&self.kept);
+        let mut all = Vec::with_capacity(accounts.len());
+        for (at, options) in accounts.into_iter().enumerate() {
+            pieces::step(at).await;
+            let id = options.id().to_owned();
+            let next = self.next(options, &known).await;
+            all.push(next.map_err(|reason| AccountsError::of(&id, reason))?);
+        }
+        Ok(all)
+    }
+
+    async fn next(
+        &self,
+        options: Arc<Options>,
+        known: &KnownAccounts<'_>,
+    ) -> Result<Update, Unserved> {
+        let before = known.places.get(options.id()).copied();
+        let served = before.map(|at| &self.kept[at]);
+        let account = match served.map(|served| &served.account) {
             Some(before) if *before.options == *options => before.clone(),
             Some(before) => Arc::new(options.open_after(before, &self.factory)?),
             None => Arc::new(options.open(&self.factory)?),
         };
-        let is_open = |address: &ListenAddr| {
-            let its =
-                |kept: &&ServedAccount| address.is_definite() || kept.account.id() == options.id();
-            let listeners = self
-                .kept
-                .iter()
-                .filter(its)
-                .flat_map(|kept| &kept.listeners);
-            listeners
-                .map(|open| &open.address)
-                .any(|open| open == address)
+        let own = served.map_or(&[][..], |served| &served.listeners);
+        let is_open = |address: &ListenAddr| match address.is_definite() {
+            true => known.addresses.contains(address),
+            false => own.iter().any(|open| open.address == *address),
         };
         let mut bound = Vec::new();
         for address in &options.listen {
@@ -286,9 +258,21 @@ impl ServedAccounts {
         }
         Ok(Update {
             account,
+            before,
             secret: options.secret.clone(),
             bound,
         })
+    }
+}
+
+impl<'a> KnownAccounts<'a> {
+    fn of(kept: &'a [ServedAccount]) -> Self {
+        let ids = kept.iter().map(|kept| kept.account.id()).zip(0..);
+        let open = kept.iter().flat_map(|kept| &kept.listeners);
+        Self {
+            places: ids.collect(),
+            addresses: open.map(|open| &open.address).collect(),
+        }
     }
 }
 
@@ -301,10 +285,6 @@ impl ServedAccount {
             renewal: RenewalTask(renewal.abort_handle()),
             listeners: Vec::new(),
         }
-    }
-
-    fn is(&self, account: &Account) -> bool {
-        self.account.id() == account.id()
     }
 
     /// The same account with other options. Its secret now uses the source of `secret`.
@@ -329,20 +309,6 @@ impl ServedAccount {
             listeners: Vec::new(),
         }
     }
-}
-
-/// Takes the open listener at `address`, and makes it that of the account with this id.
-fn take(open: &mut Vec<OpenListener>, address: &ListenAddr, id: &str) -> Option<OpenListener> {
-    let is_its = |open: &OpenListener| open.owner.borrow().as_deref() == Some(id);
-    let at = open
-        .iter()
-        .position(|open| open.address == *address && is_its(open))
-        .or_else(|| open.iter().position(|open| open.address == *address))?;
-    let open = open.swap_remove(at);
-    if !is_its(&open) {
-        open.owner.send_replace(Some(id.into()));
-    }
-    Some(open)
 }
 
 impl AccountsError {

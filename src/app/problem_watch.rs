@@ -11,6 +11,7 @@ use crate::{
     log::Log,
     metrics::Metrics,
     problems::{Kind, Occurrence},
+    rt::pieces,
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -29,13 +30,15 @@ pub(super) async fn watch_problems(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for account in directory.now().iter() {
+        for (at, account) in directory.all().iter().enumerate() {
             account.observe();
             account.metrics.problems.tick();
+            pieces::step(at).await;
         }
         if metrics.minute() > minute {
-            for account in directory.now().iter() {
+            for (at, account) in directory.all().iter().enumerate() {
                 account.metrics.record(minute);
+                pieces::step(at).await;
             }
             metrics.nobody.record(minute);
             minute = metrics.minute();

@@ -1,8 +1,8 @@
 //! A running sidecar: its configuration is reloaded, its secrets rotate, and at last it drains.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future, stream};
 use tokio::{
     task::JoinSet,
     time::{Duration, sleep},
@@ -10,25 +10,32 @@ use tokio::{
 
 use super::{
     Ended,
-    accounts::{Change, Listeners, OpenListener, ServedAccounts},
+    accounts::{Change, ServedAccounts},
     local_ca,
+    open_listeners::{Listeners, OpenListener},
     reload::ConfigSource,
 };
 use crate::{
-    account::{Account, Directory},
+    account::{Accounts, Directory},
     admin::Reloads,
     ca::Authority,
     config::{Config, ConfigError},
     metrics::{Metrics, Reload},
-    rt::{file_watcher::off_runtime, suspension::Suspensions},
+    rt::suspension::Suspensions,
     secret::SecretSource,
     server::{Drain, Workers},
-    token::ticket,
+    token::{rotation::reread, ticket},
     traces::TraceExport,
 };
 
 /// How often secret files are read.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long such a read may take. The file may be on a network that hangs.
+const SECRET_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many secret files are waited for at once: more than can hang.
+const SECRETS_AT_ONCE: usize = 64;
 
 /// A sidecar that accepts calls.
 pub(super) struct Running {
@@ -99,10 +106,8 @@ async fn apply(
     };
     match changed {
         Ok((change, keys, warnings)) => {
-            for warning in warnings
-                .iter()
-                .filter(|known| !running.warnings.contains(known))
-            {
+            let known: HashSet<&String> = running.warnings.iter().collect();
+            for warning in warnings.iter().filter(|warning| !known.contains(warning)) {
                 tracing::warn!("{warning}");
             }
             if !keys.is_empty() {
@@ -147,24 +152,35 @@ pub(super) async fn watch_suspensions(directory: Directory, metrics: Arc<Metrics
 pub(super) async fn watch_secrets(directory: Directory, common: Vec<Arc<SecretSource>>) {
     loop {
         sleep(SECRETS_INTERVAL).await;
-        let accounts: Vec<Arc<Account>> = directory.now().iter().cloned().collect();
-        let secrets = accounts
-            .iter()
-            .filter_map(|account| account.secret.as_ref());
-        // The files are read concurrently, so one that hangs delays no other.
-        let reads = secrets.chain(&common).map(async |secret| {
-            let source = secret.clone();
-            let changed = off_runtime(move || source.reload()).await;
-            (changed == Some(true)).then_some(secret)
-        });
-        for changed in join_all(reads).await.into_iter().flatten() {
-            tracing::info!(from = changed.place(), "a secret file changed");
-            for account in &accounts {
-                let secret = account.secret.as_ref();
-                if secret.is_some_and(|secret| Arc::ptr_eq(secret, changed)) {
-                    account.keeper.try_again();
-                }
+        let accounts = directory.all();
+        // Some are read at a time, so one that hangs delays no other.
+        let changed: HashSet<usize> = stream::iter(in_files(&accounts, &common))
+            .map(|secret| async move {
+                let changed = reread(&secret, SECRET_TIMEOUT).await;
+                changed.then(|| {
+                    tracing::info!(from = secret.place(), "a secret file changed");
+                    Arc::as_ptr(&secret).addr()
+                })
+            })
+            .buffer_unordered(SECRETS_AT_ONCE)
+            .filter_map(future::ready)
+            .collect()
+            .await;
+        for account in accounts.iter().filter(|_| !changed.is_empty()) {
+            let secret = account.secret.as_ref();
+            if secret.is_some_and(|secret| changed.contains(&Arc::as_ptr(secret).addr())) {
+                account.keeper.try_again();
             }
         }
     }
+}
+
+/// Those secrets of `accounts`, and of `common`, that are read from files.
+fn in_files(accounts: &Accounts, common: &[Arc<SecretSource>]) -> Vec<Arc<SecretSource>> {
+    let secrets = accounts
+        .iter()
+        .filter_map(|account| account.secret.as_ref());
+    let secrets = secrets.chain(common);
+    let in_files = secrets.filter(|secret| secret.file_path().is_some());
+    in_files.cloned().collect()
 }

@@ -4,7 +4,10 @@ use std::{ffi::OsString, io};
 
 use tokio::runtime::{self, Runtime};
 
-use crate::rt::signals::Signals;
+use crate::rt::{blocking::MOST_THREADS, signals::Signals};
+
+/// Threads that may block, beside those for reads: for reading the configuration, and for what is dropped.
+const OTHER_THREADS: usize = 1;
 
 /// The words of command lines that start no server. A signal ends what these do, as usual.
 const NO_SERVER: [&str; 19] = [
@@ -42,6 +45,7 @@ impl Process {
     pub fn begin(args: &[OsString]) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
+            .max_blocking_threads(MOST_THREADS + OTHER_THREADS)
             .build()?;
         let word = |arg: &OsString| NO_SERVER.iter().any(|word| arg == word);
         let mut process = Self {

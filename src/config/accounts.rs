@@ -1,6 +1,10 @@
 //! The accounts: of the file's tables, or the one of the environment.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
 
 use tokio::time::Duration;
 
@@ -10,6 +14,7 @@ use super::{
     account_upstreams::AccountUpstreams,
     error::ConfigError,
     keys::Id,
+    neighbours::Neighbours,
     network, secrets,
     settings::Settings,
     store, token_source,
@@ -38,7 +43,7 @@ pub(super) fn accounts(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Arc<Options>>, ConfigError> {
     let upstreams = AccountUpstreams::new(connect, &given.trust);
-    let mut accounts = Vec::new();
+    let (mut accounts, mut before) = (Vec::new(), Neighbours::default());
     match tables.first() {
         None => {
             let (appid, secret) = secrets::account(given, warnings)?;
@@ -57,7 +62,8 @@ pub(super) fn accounts(
             for table in tables {
                 let mut options = account(table, settings, connect, warnings)?;
                 options.upstream = upstreams.of(table, options.api)?;
-                check(table, &options, settings, &accounts)?;
+                check(table, &options, settings, &before)?;
+                before.add(&options);
                 accounts.push(options);
             }
         }
@@ -93,7 +99,8 @@ fn unwise(settings: &Settings, tables: &[Table], accounts: &[Options]) -> Vec<St
 
 /// Warnings about rules that match no documented path of any account that they are for.
 fn unknown_rules(accounts: &[Options]) -> Vec<String> {
-    let mut found: Vec<(&'static str, &Pattern, Vec<Api>)> = Vec::new();
+    let mut found: Vec<(&'static str, &Pattern, bool)> = Vec::new();
+    let (mut places, mut asked) = (HashMap::new(), HashSet::new());
     for account in accounts {
         let rules = &account.rules;
         let allow = rules.allow.iter().map(|pattern| ("allow", pattern));
@@ -101,17 +108,17 @@ fn unknown_rules(accounts: &[Options]) -> Vec<String> {
         let pace = account.pacing.rules.iter();
         let pace = pace.map(|rule| ("pace", &rule.pattern));
         for (key, pattern) in allow.chain(deny).chain(pace) {
-            let same =
-                |found: &&mut (&str, &Pattern, Vec<Api>)| (found.0, found.1) == (key, pattern);
-            match found.iter_mut().find(same) {
-                Some((_, _, apis)) => apis.push(account.api),
-                None => found.push((key, pattern, vec![account.api])),
+            // Most accounts have the same rules, so each is looked up once for each API.
+            let place = *places.entry((key, pattern)).or_insert_with(|| {
+                found.push((key, pattern, false));
+                found.len() - 1
+            });
+            if asked.insert((place, account.api)) {
+                found[place].2 |= pattern.is_known(account.api);
             }
         }
     }
-    let unknown = found
-        .iter()
-        .filter(|(_, pattern, apis)| !apis.iter().any(|api| pattern.is_known(*api)));
+    let unknown = found.iter().filter(|(_, _, known)| !known);
     unknown
         .map(|(key, pattern, _)| {
             format!("{key} = {pattern:?} matches no documented path: is it misspelt?")
@@ -237,7 +244,7 @@ fn secret(
             "" => return Err(given.error("the AppSecret is empty")),
             text => {
                 let secret = SecretSource::fixed(Secret::new(text));
-                let secret = secret.given_by(&given.place.without_line());
+                let secret = secret.given_by(given.place.without_line());
                 (given, Arc::new(secret))
             }
         },
@@ -275,49 +282,15 @@ fn check(
     table: &Table,
     options: &Options,
     settings: &Settings,
-    before: &[Options],
+    before: &Neighbours,
 ) -> Result<(), ConfigError> {
-    let wrong = |name: &str, problem: &str| {
-        let place = table
-            .given
-            .get(name)
-            .map_or(&table.place, |given| &given.place);
-        Err(ConfigError::new(place.clone(), problem))
-    };
-    let same = |one: &str, two: &str| one.eq_ignore_ascii_case(two);
-    for other in before {
-        if let Some(name) = &options.name
-            && other.name.as_deref().is_some_and(|other| same(other, name))
-        {
-            return wrong("name", "another account has this name");
-        }
-        let called = |one: &Options, two: &Options| {
-            one.name
-                .as_deref()
-                .is_some_and(|name| same(name, &two.appid))
-                && one.appid != two.appid
-        };
-        if called(options, other) || called(other, options) {
-            return wrong("name", "the name of one account is the AppID of another");
-        }
-        if same(&other.appid, &options.appid) {
-            if options.api == Api::Wechat || other.api == Api::Wechat {
-                return wrong("appid", "another account has this AppID");
-            }
-            if options.name.is_none() || other.name.is_none() {
-                return wrong(
-                    "appid",
-                    "another account has this corpid: give each of them a name",
-                );
-            }
-        }
-        if options.default && other.default {
-            return wrong("default", "another account is the default already");
-        }
+    if let Err((name, problem)) = before.check(options) {
+        let given = table.given.get(name);
+        let place = given.map_or(&table.place, |given| &given.place);
+        return Err(ConfigError::new(place.clone(), problem));
     }
-    let taken = before.iter().flat_map(|other| &other.listen);
-    if let Some(given) = table.given.get("listen") {
-        network::check_also(settings, given, &options.listen, &taken.collect::<Vec<_>>())?;
+    match table.given.get("listen") {
+        Some(given) => network::check_also(settings, given, &options.listen, &before.addresses),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -34,7 +34,7 @@ const ACCOUNTS: &str = "accounts";
 /// Reads the file at `path`. The error shows no line of it, because a line may contain a secret.
 pub(super) fn read(path: &Path, named_at: &Provenance) -> Result<Contents, ConfigError> {
     let text = fs::read_to_string(path).map_err(|error| unreadable(&error, named_at))?;
-    let file = File { path, text: &text };
+    let file = File::new(path, &text);
     let table = DeTable::parse(&text).map_err(|error| file.not_toml(&error))?;
     let mut contents = Contents::default();
     for (name, value) in table.get_ref() {
@@ -162,13 +162,18 @@ fn gather<T: Ord>(
 
 struct File<'a> {
     path: &'a Path,
-    text: &'a str,
+    /// Where its lines end.
+    line_ends: Vec<usize>,
 }
 
-impl File<'_> {
+impl<'a> File<'a> {
+    fn new(path: &'a Path, text: &str) -> Self {
+        let line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        Self { path, line_ends }
+    }
+
     fn line_of(&self, at: usize) -> usize {
-        let before = self.text.as_bytes().iter().take(at);
-        before.filter(|byte| **byte == b'\n').count() + 1
+        self.line_ends.partition_point(|end| *end < at) + 1
     }
 
     fn line(&self, at: usize) -> Provenance {

@@ -1,6 +1,7 @@
 //! The local CA, and the folder from which apps take its root.
 
 use std::{
+    collections::HashSet,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -84,13 +85,10 @@ fn hosts(accounts: &[Arc<account::Options>], connect: &ConnectOptions) -> Vec<St
     let private = private.filter(|host| is_name(host));
     let wecom = accounts.iter().any(|account| account.api == Api::Wecom);
     let wecom = wecom.then(|| hosts::WECOM.to_owned());
-    let mut all: Vec<String> = hosts::WECHAT.map(str::to_owned).to_vec();
-    for host in wecom.into_iter().chain(private) {
-        if !all.contains(&host) {
-            all.push(host);
-        }
-    }
-    all
+    let wechat = hosts::WECHAT.map(str::to_owned);
+    let mut seen = HashSet::new();
+    let all = wechat.into_iter().chain(wecom).chain(private);
+    all.filter(|host| seen.insert(host.clone())).collect()
 }
 
 /// The folder that keeps the CA. A relative path would be another folder in another working directory.

@@ -8,6 +8,7 @@ use std::{
 use super::{
     error::ConfigError,
     keys::Id,
+    neighbours::TakenAddresses,
     secrets,
     settings::{Raw, Settings},
 };
@@ -75,15 +76,13 @@ pub(super) fn check_also(
     settings: &Settings,
     given: &Raw,
     addresses: &[ListenAddr],
-    taken: &[&ListenAddr],
+    taken: &TakenAddresses,
 ) -> Result<(), ConfigError> {
     let (admin, mut common) = (ListenAddr::Tcp(admin(settings)?), listen(settings)?);
     common.extend(tls_listen(settings)?);
     for (at, address) in addresses.iter().enumerate() {
-        let others = addresses[..at].iter().chain(&common).chain([&admin]);
-        let is_taken = others
-            .chain(taken.iter().copied())
-            .any(|other| other.overlaps(address));
+        let mut others = addresses[..at].iter().chain(&common).chain([&admin]);
+        let is_taken = taken.overlap(address) || others.any(|other| other.overlaps(address));
         if address.is_definite() && is_taken {
             return Err(given
                 .error("an address is taken twice, by listen, tls-listen, admin or an account"));

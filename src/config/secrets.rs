@@ -133,7 +133,7 @@ pub(super) fn open(
     if is_open_to_all(Path::new(path)) {
         warnings.push(format!("{place}: {OPEN_TO_ALL}; chmod 600 it"));
     }
-    Ok(Arc::new(source.given_by(&place.without_line())))
+    Ok(Arc::new(source.given_by(place.without_line())))
 }
 
 /// Whose the file is that this process may not read, and whose the process is.

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The address of a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenAddr {
     /// An IP address and port.
     Tcp(SocketAddr),
@@ -26,12 +26,16 @@ pub const LOCALHOST: [IpAddr; 2] = [
 impl ListenAddr {
     /// Whether the address is fixed, that is, the system does not pick the port.
     pub fn is_definite(&self) -> bool {
-        let any_port = match self {
-            Self::Tcp(address) => address.port() == 0,
-            Self::Localhost(port) => *port == 0,
-            Self::Unix(_) => false,
-        };
-        !any_port
+        self.port() != Some(0)
+    }
+
+    /// Its port, if it has one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Localhost(port) => Some(*port),
+            Self::Unix(_) => None,
+        }
     }
 
     /// Whether both are the same, or one includes the other.

@@ -104,7 +104,7 @@ impl Hints<'_> {
     fn may_be_wechats(&self) -> bool {
         let is_wechats = |account: &Arc<Account>| account.api == Api::Wechat;
         let default = self.accounts.default_account().map(is_wechats);
-        default.unwrap_or_else(|| self.accounts.iter().any(is_wechats))
+        default.unwrap_or_else(|| self.accounts.has_wechats())
     }
 
     /// Whether the token that a call to `endpoint` brings would be replaced by that of a WeChat account.

@@ -1,85 +1,79 @@
 //! Threads for reads that may block. A few are enough for any number of files.
+//!
+//! A few threads take read after read from a queue, so thousands that are wanted at once wake no thousand threads. A
+//! read that hangs keeps its thread, and another one goes on with the queue. That is bounded: a folder in which two
+//! reads hang is not read until one of them has ended, and when seven hang in all, there is no further replacement.
 
-use tokio::{
-    sync::Semaphore,
-    task::spawn_blocking,
-    time::{Duration, timeout},
+mod queue;
+
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
 };
 
-/// How many reads go on at once. Each takes a thread, and usually far less than a millisecond.
-const MOST_READS: usize = 4;
+use tokio::time::{Duration, Instant, sleep, timeout};
 
-/// When a read takes longer, its file hangs. It then counts no more, so that it delays no other for long.
+pub use queue::MOST_THREADS;
+use queue::ReadQueue;
+
+/// When a read takes longer, it hangs.
 const HANGS_AFTER: Duration = Duration::from_millis(100);
 
-static READS: Semaphore = Semaphore::const_new(MOST_READS);
+/// How long a read may wait for others that it begins with.
+const GATHERED: Duration = Duration::from_millis(100);
 
-/// Calls `read` on a thread that may block. Returns `None` if it panics. If this is dropped, a read that has begun
-/// goes on.
-pub async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    limited(&READS, read).await
+thread_local! {
+    /// One for each runtime, since the clock of a runtime may stand still while it knows of a read of its own.
+    static QUEUE: Arc<ReadQueue> = Arc::default();
 }
 
-async fn limited<T: Send + 'static>(
-    reads: &Semaphore,
+/// Calls `read` on a thread that may block. Returns `None` if it panics. If this is dropped, a read that has begun
+/// goes on, and one that has not is left out.
+pub async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    QUEUE.with(Arc::clone).read(None, read).await
+}
+
+/// The same for a read of the file at `path`. Returns `None` at once if other reads in its folder hang.
+pub async fn blocking_at<T: Send + 'static>(
+    path: &Path,
     read: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let permit = reads.acquire().await.ok()?;
-    let mut reading = spawn_blocking(read);
-    let read = match timeout(HANGS_AFTER, &mut reading).await {
-        Ok(read) => read,
-        Err(_) => {
-            drop(permit);
-            reading.await
+    QUEUE.with(Arc::clone).read(path.parent(), read).await
+}
+
+impl ReadQueue {
+    async fn read<T: Send + 'static>(
+        self: Arc<Self>,
+        folder: Option<&Path>,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let mut reading = self.add(folder, read)?;
+        loop {
+            match timeout(HANGS_AFTER, &mut reading).await {
+                Ok(read) => return read.ok(),
+                Err(_) => self.replace_hanging(HANGS_AFTER),
+            }
         }
-    };
-    read.ok()
+    }
+}
+
+/// Waits for the next of ten moments a second, at which what is read every few seconds is read together. So thousands of
+/// files wake a thread ten times a second, and not thousands of times.
+pub async fn gather() {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let since = Instant::now().saturating_duration_since(*BEGIN).as_millis();
+    let left = GATHERED.as_millis() - since % GATHERED.as_millis();
+    sleep(Duration::from_millis(
+        u64::try_from(left).unwrap_or_default(),
+    ))
+    .await;
+}
+
+/// How many reads of this runtime have not begun.
+#[cfg(test)]
+pub(crate) fn waiting() -> usize {
+    QUEUE.with(|queue| queue.waiting())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-            mpsc,
-        },
-        thread,
-    };
-
-    use futures_util::future::join_all;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_thousand_reads_take_few_threads_and_those_that_hang_delay_no_other() {
-        let limit: &_ = Box::leak(Box::new(Semaphore::new(MOST_READS)));
-        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let reads = (0..1000).map(|at| {
-            let (running, most) = (running.clone(), most.clone());
-            limited(limit, move || {
-                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                thread::yield_now();
-                running.fetch_sub(1, Ordering::SeqCst);
-                at
-            })
-        });
-        let read: Vec<_> = join_all(reads).await.into_iter().flatten().collect();
-        assert_eq!(read, (0..1000).collect::<Vec<_>>());
-        assert!(most.load(Ordering::SeqCst) <= MOST_READS, "{most:?}");
-
-        let (end, ended) = mpsc::channel::<()>();
-        let ended = Arc::new(std::sync::Mutex::new(ended));
-        let hanging = (0..2 * MOST_READS).map(|_| {
-            let ended = ended.clone();
-            tokio::spawn(limited(limit, move || ended.lock().unwrap().recv()))
-        });
-        let hanging: Vec<_> = hanging.collect();
-        tokio::task::yield_now().await;
-        assert_eq!(limited(limit, || 7).await, Some(7));
-        assert!(hanging.iter().all(|hanging| !hanging.is_finished()));
-        drop(end);
-        join_all(hanging).await;
-        assert_eq!(limited(limit, || panic!("as one does")).await, None::<()>);
-    }
-}
+mod tests;

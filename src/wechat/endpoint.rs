@@ -2,7 +2,7 @@
 
 mod table;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet, sync::LazyLock};
 
 use percent_encoding::percent_decode;
 
@@ -127,8 +127,13 @@ impl<'a> Endpoint<'a> {
 
 /// Whether a path of the tables begins with this segment, ignoring case.
 pub fn is_top_level(segment: &str) -> bool {
-    let first = |row| label(row)[1..].split('/').next().unwrap_or_default();
-    (0..rows()).any(|row| first(row).eq_ignore_ascii_case(segment))
+    static ALL: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let first = |row| label(row)[1..].split('/').next().unwrap_or_default();
+        (0..rows())
+            .map(|row| first(row).to_ascii_lowercase())
+            .collect()
+    });
+    ALL.contains(&segment.to_ascii_lowercase())
 }
 
 /// The credential of an undocumented path: the account's token, unless similar paths take another one.

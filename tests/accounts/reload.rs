@@ -352,3 +352,46 @@ async fn no_call_is_dropped_while_accounts_come_and_go() {
     assert_eq!(of_two.count(), 1);
     Arc::into_inner(sidecar).unwrap();
 }
+
+#[tokio::test]
+async fn accounts_that_change_places_keep_their_tokens_and_the_order_is_the_files() {
+    let wechat = super::wechat().await;
+    let all: Vec<(String, String)> = (0..24)
+        .map(|at| (format!("wx{at:016x}"), format!("{at:032x}")))
+        .collect();
+    for (appid, secret) in &all {
+        wechat.set_secret(appid, secret);
+    }
+    let table = |at: usize, more: &str| account((&all[at].0, &all[at].1), more);
+    let file = |order: &[usize]| order.iter().map(|at| table(*at, "")).collect::<String>();
+    let first: Vec<usize> = (0..20).collect();
+    let (sidecar, path) = served(&wechat, &file(&first), &[]).await;
+    for at in &first {
+        has_token(&sidecar, &all[*at].0).await;
+    }
+    wechat.clear();
+    // Three are removed, one of the others changes, and four come.
+    let second: Vec<usize> = (3..24).rev().collect();
+    let changed = file(&second[..20]) + &table(3, "name = 'crm'");
+    hang_up(&sidecar, &path, &changed, "applied").await;
+    assert!(sidecar.log().contains("added=4 changed=1 removed=3"));
+    for at in 20..24 {
+        has_token(&sidecar, &all[at].0).await;
+    }
+    assert_eq!(wechat.token_requests().len(), 4);
+    let accounts = sidecar.admin("/accounts").await.json();
+    let listed = accounts["accounts"].as_array().unwrap().clone();
+    let listed: Vec<_> = listed.iter().map(|one| one["appid"].clone()).collect();
+    let order: Vec<_> = second.iter().map(|at| json!(all[*at].0)).collect();
+    assert_eq!(listed, order);
+    for at in second {
+        assert_eq!(
+            sidecar.get(&format!("/{}{GET}", all[at].0)).await.status,
+            200
+        );
+    }
+    assert_eq!(
+        sidecar.get(&format!("/{}{GET}", all[0].0)).await.errcode(),
+        Some(990_404)
+    );
+}

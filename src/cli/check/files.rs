@@ -1,6 +1,7 @@
 //! The files that the configuration names: whether they can be read, and who else can read or change them.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -98,15 +99,11 @@ fn fault(access: FileAccess, content: Content, reader: &Reader) -> Option<(Strin
 /// Each file once.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let reader = Reader::of_process();
-    let mut files = Vec::new();
-    for file in common(config).chain(config.accounts.iter().flat_map(|one| of_account(one))) {
-        let is_known = |known: &NamedFile| known.path == file.path;
-        if !files.iter().any(is_known) {
-            files.push(file);
-        }
-    }
-    let findings = files.iter().filter_map(|file| finding(file, &reader));
-    findings.collect()
+    let mut seen = HashSet::new();
+    let of_accounts = config.accounts.iter().flat_map(|one| of_account(one));
+    let files = common(config).chain(of_accounts);
+    let files = files.filter(|file| seen.insert(file.path.clone()));
+    files.filter_map(|file| finding(&file, &reader)).collect()
 }
 
 /// The files that are no account's.

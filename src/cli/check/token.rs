@@ -1,6 +1,6 @@
 //! Whether each account has a token, and whether WeChat accepts it from here.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use futures_util::stream::{self, StreamExt};
 use tokio::time::{Duration, Instant, timeout_at};
@@ -70,13 +70,15 @@ impl TokenChecks<'_> {
         let accounts = config.accounts.iter();
         let tested = accounts.map(|account| self.of_account(account, &factory));
         let mut tested = stream::iter(tested).buffered(AT_ONCE);
-        let mut findings: Vec<Finding> = Vec::new();
+        let (mut findings, mut seen) = (Vec::new(), HashSet::new());
         let (deadline, mut left) = (Instant::now() + LIMIT, config.accounts.len());
         while let Ok(Some(found)) = timeout_at(deadline, tested.next()).await {
             left -= 1;
             // All accounts of an upstream that cannot be reached have the same.
-            let new = |finding: &Finding| !findings.contains(finding);
-            findings.extend(found.into_iter().filter(new).collect::<Vec<_>>());
+            let mut is_new = |finding: &Finding| {
+                seen.insert((finding.subject.clone(), finding.sentence.clone()))
+            };
+            findings.extend(found.into_iter().filter(|finding| is_new(finding)));
         }
         if left > 0 {
             let sentence = format!(

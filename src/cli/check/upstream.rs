@@ -41,11 +41,7 @@ pub(super) fn all(config: &Config) -> Result<Vec<CheckedUpstream<'_>>, DialError
     let accounts = config.accounts.iter();
     let (common, own): (Vec<_>, Vec<_>) = accounts.partition(|one| one.upstream.is_none());
     for account in common.into_iter().chain(own) {
-        let is_same = |known: &&mut CheckedUpstream<'_>| match &account.upstream {
-            None => known.is_common,
-            Some(own) => !known.is_common && known.options.same_target(own),
-        };
-        match found.iter_mut().find(is_same) {
+        match found.iter_mut().find(|known| known.serves(account)) {
             Some(known) => known.accounts.push(account),
             None => {
                 let options = account.upstream.as_deref().unwrap_or(&config.connect);
@@ -64,7 +60,10 @@ pub(super) fn all(config: &Config) -> Result<Vec<CheckedUpstream<'_>>, DialError
 impl CheckedUpstream<'_> {
     /// Whether calls of `account` go there.
     pub(super) fn serves(&self, account: &account::Options) -> bool {
-        self.accounts.iter().any(|one| std::ptr::eq(*one, account))
+        match &account.upstream {
+            None => self.is_common,
+            Some(own) => !self.is_common && self.options.same_target(own),
+        }
     }
 
     /// Calls it. There is no later answer than at `deadline`.

@@ -14,7 +14,7 @@ pub(in crate::config) fn admin(
 ) -> Result<Option<Raw>, ConfigError> {
     let bytes = fs::read(path).map_err(|error| unreadable(&error, named_at))?;
     let text = String::from_utf8_lossy(&bytes);
-    let (given, mistake) = File { path, text: &text }.admin()?;
+    let (given, mistake) = admin_in(path, &text)?;
     let Some(mistake) = mistake.filter(|_| given.is_none()) else {
         return Ok(given);
     };
@@ -24,7 +24,7 @@ pub(in crate::config) fn admin(
         if line.trim_start().starts_with(Id::Admin.key().name) {
             // The line gets its number in the whole file.
             let text = "\n".repeat(at) + line;
-            if let (Some(given), None) = (File { path, text: &text }).admin()? {
+            if let (Some(given), None) = admin_in(path, &text)? {
                 return Ok(Some(given));
             }
         }
@@ -32,14 +32,12 @@ pub(in crate::config) fn admin(
     Err(mistake)
 }
 
-impl File<'_> {
-    /// The value of `admin` as far as the text can be parsed, and the first line that is not TOML.
-    fn admin(&self) -> Result<(Option<Raw>, Option<ConfigError>), ConfigError> {
-        let key = Id::Admin.key();
-        let (table, errors) = DeTable::parse_recoverable(self.text);
-        let found = flat(self, table.get_ref(), "", &|name| name != key.name)?;
-        let found = found.into_iter().find(|found| found.name == key.name);
-        let given = found.map(|found| found.given(key)).transpose()?;
-        Ok((given, errors.first().map(|error| self.not_toml(error))))
-    }
+/// The value of `admin` as far as the text can be parsed, and the first line that is not TOML.
+fn admin_in(path: &Path, text: &str) -> Result<(Option<Raw>, Option<ConfigError>), ConfigError> {
+    let (key, file) = (Id::Admin.key(), File::new(path, text));
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let found = flat(&file, table.get_ref(), "", &|name| name != key.name)?;
+    let found = found.into_iter().find(|found| found.name == key.name);
+    let given = found.map(|found| found.given(key)).transpose()?;
+    Ok((given, errors.first().map(|error| file.not_toml(error))))
 }

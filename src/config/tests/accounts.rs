@@ -306,3 +306,32 @@ fn an_accounts_prefix_in_the_store_is_its_own() {
         assert!(error.contains("store_prefix"), "{error}");
     }
 }
+
+/// With a step for each pair of accounts, or for each line before a line, this takes minutes.
+#[test]
+fn ten_thousand_accounts_are_read_within_seconds() {
+    let account = |at: usize| {
+        let port = 10_000 + at;
+        format!(
+            "[[accounts]]\nappid = 'wx{at:016x}'\nname = 'shop-{at}'\nsecret = '{at:032x}'\n\
+             deny = '/card/{at}/**'\nlisten = '127.0.0.1:{port}'\n"
+        )
+    };
+    let file: String = (0..10_000).map(account).collect();
+    let begin = tokio::time::Instant::now();
+    let config = in_the_file(&file).load();
+    let took = begin.elapsed();
+    assert_eq!(config.accounts.len(), 10_000);
+    assert_eq!(config.accounts[7000].name.as_deref(), Some("shop-7000"));
+    // Rules of their own match no path.
+    assert!(
+        config
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("/card/9999/**"))
+    );
+    assert!(took.as_secs() < 30, "{took:?}");
+    let mistake = format!("{file}[[accounts]]\nappid = 'WX0000000000000001'\nsecret = '{SECRET}'");
+    let error = in_the_file(&mistake).error();
+    assert!(error.contains("line 60002: "), "{error}");
+}

@@ -17,9 +17,8 @@ use crate::{
         connector::{ConnectOptions, Connector},
         origin::Origin,
     },
-    rt::blocking::blocking,
     secret::{Secret, SecretSource},
-    token::Token,
+    token::{Token, rotation::reread},
     wechat::{api::Api, errcode},
 };
 
@@ -115,9 +114,7 @@ impl TokenClient {
         &self,
         make: impl Fn(&Client, &Origin, &Secret) -> ApiRequest,
     ) -> Result<Token, TokenError> {
-        let source = self.secret.clone();
-        let reload = blocking(move || source.reload());
-        let _ = tokio::time::timeout(RELOAD_TIMEOUT, reload).await;
+        reread(&self.secret, RELOAD_TIMEOUT).await;
         let secret = self.secret.held();
         let make = |client: &Client, origin: &Origin| make(client, origin, &secret);
         read(self.api, self.client.send(make).await?, &secret).await

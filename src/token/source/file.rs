@@ -27,7 +27,7 @@ use super::{
 use crate::{
     metrics::Cause,
     os::file_version,
-    rt::blocking::blocking,
+    rt::blocking::{blocking_at, gather},
     secret::{self, Secret},
     token::Token,
 };
@@ -160,7 +160,8 @@ impl TokenFile {
         let (path, reading) = (self.path.clone(), self.reading.clone());
         let read = async {
             let reading = reading.lock_owned().await;
-            blocking(move || {
+            let file = path.clone();
+            blocking_at(&file, move || {
                 let result = read(&path);
                 drop(reading);
                 result
@@ -247,6 +248,7 @@ impl TokenSource for TokenFile {
     }
 
     async fn poll(&self) -> Option<Token> {
+        gather().await;
         let changed = self.changed().await;
         let mut last = self.last_read();
         match changed {

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
-use tokio::time::{Duration, timeout};
+use tokio::time::Duration;
 
 use super::{
     FetchRequest, FetchedToken, TokenError, TokenSource,
@@ -16,9 +16,8 @@ use super::{
 use crate::{
     metrics::Cause,
     net::{dns::Resolver, tls::TlsRoots},
-    rt::blocking::blocking,
     secret::{self, Secret, SecretSource},
-    token::Token,
+    token::{Token, rotation::reread},
     wechat::errcode,
 };
 
@@ -116,9 +115,7 @@ impl TokenServer {
     async fn token(&self) -> Result<Token, ServerError> {
         let mut request = self.client.get(self.options.url.expose());
         if let Some(file) = &self.options.header {
-            let source = file.clone();
-            let reload = blocking(move || source.reload());
-            let _ = timeout(RELOAD_TIMEOUT, reload).await;
+            reread(file, RELOAD_TIMEOUT).await;
             let (name, value) = header(&file.held()).map_err(ServerError::Header)?;
             request = request.header(name, value);
         }

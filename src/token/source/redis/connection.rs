@@ -17,9 +17,8 @@ use super::{
 };
 use crate::{
     net::{dns::Resolver, race, tls},
-    rt::blocking::blocking,
     secret::{Secret, SecretSource},
-    token::source::store::StoreError,
+    token::{rotation::reread, source::store::StoreError},
 };
 
 /// The time limit of a reply.
@@ -221,9 +220,8 @@ where
         .set_db(options.database)
         .set_skip_set_lib_name();
     if let Some(credentials) = &options.credentials {
-        let source = credentials.source().clone();
         // A file on a network may take its time.
-        let _ = timeout(CONNECT_TIMEOUT / 4, blocking(move || source.reload())).await;
+        reread(credentials.source(), CONNECT_TIMEOUT / 4).await;
         let held = credentials.source().held();
         let (user, password) = credentials.split(&held);
         info = info.set_password(password);
