@@ -1,3 +1,5 @@
+//! Tests of reads that hang, and of how many threads they take.
+
 use std::{
     sync::{
         Mutex,
