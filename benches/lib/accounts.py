@@ -74,7 +74,7 @@ def idle(sidecar, seen):
 def reload(sidecar, wechat, seen):
     """Reloads with one change each, and the longest waits meanwhile."""
     before = wechat.stats()["token_requests"]
-    reloads, calls, admin, calm = [], [], [], []
+    reloads, calls, admin, calm, calm_admin = [], [], [], [], []
     for turn in range(RELOADS):
         sidecar.changed = {sidecar.number // 2: 300 + turn}
         probes = [Probe(sidecar.port, sidecar.number), Probe(sidecar.admin)]
@@ -88,9 +88,10 @@ def reload(sidecar, wechat, seen):
         # Just before, for as long: what the machine does by itself.
         length = min(end + 0.3 - begin, 0.8)
         calm.append(longest(waits[0], begin - 0.1 - length, begin - 0.1))
+        calm_admin.append(longest(waits[1], begin - 0.1 - length, begin - 0.1))
     seen["reload"] = statistics.median(reloads)
     seen["longest_call"], seen["calm"] = statistics.median(calls), statistics.median(calm)
-    seen["longest_admin"] = statistics.median(admin)
+    seen["longest_admin"], seen["calm_admin"] = statistics.median(admin), statistics.median(calm_admin)
     seen["fetched_again"] = wechat.stats()["token_requests"] - before
 
 
@@ -183,6 +184,7 @@ ROWS = [
     ("longest call meanwhile, ms", lambda seen: f"{seen['longest_call'] * 1e3:.1f}"),
     ("longest call just before, ms", lambda seen: f"{seen['calm'] * 1e3:.1f}"),
     ("longest wait of the admin port, ms", lambda seen: f"{seen['longest_admin'] * 1e3:.1f}"),
+    ("the same just before, ms", lambda seen: f"{seen['calm_admin'] * 1e3:.1f}"),
     ("tokens fetched again", lambda seen: f"{seen['fetched_again']:,}"),
 ]
 

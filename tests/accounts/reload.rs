@@ -375,8 +375,8 @@ async fn accounts_that_change_places_keep_their_tokens_and_the_order_is_the_file
     let changed = file(&second[..20]) + &table(3, "name = 'crm'");
     hang_up(&sidecar, &path, &changed, "applied").await;
     assert!(sidecar.log().contains("added=4 changed=1 removed=3"));
-    for at in 20..24 {
-        has_token(&sidecar, &all[at].0).await;
+    for (appid, _) in &all[20..] {
+        has_token(&sidecar, appid).await;
     }
     assert_eq!(wechat.token_requests().len(), 4);
     let accounts = sidecar.admin("/accounts").await.json();

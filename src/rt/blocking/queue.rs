@@ -28,12 +28,12 @@ pub const MOST_THREADS: usize = MOST_READS + MOST_HANGING;
 
 /// Reads that wait, and the threads that take them.
 #[derive(Default)]
-pub(super) struct ReadQueue(Mutex<QueueState>);
+pub(super) struct ReadQueue(Mutex<PendingReads>);
 
 #[derive(Default)]
-struct QueueState {
+struct PendingReads {
     waiting: VecDeque<WaitingRead>,
-    threads: Vec<Reader>,
+    threads: Vec<ReadThread>,
     /// The id of the next thread.
     next: u64,
 }
@@ -44,7 +44,7 @@ struct WaitingRead {
 }
 
 /// A thread that takes reads from the queue.
-struct Reader {
+struct ReadThread {
     id: u64,
     /// When its read began.
     since: Instant,
@@ -54,18 +54,18 @@ struct Reader {
 }
 
 /// Removes a thread when it ends, or is not started after all.
-struct ReaderGuard {
+struct ReadThreadGuard {
     queue: Arc<ReadQueue>,
     id: u64,
 }
 
-impl ReaderGuard {
+impl ReadThreadGuard {
     fn begin(self) {
         spawn_blocking(move || self.queue.take_all(self.id));
     }
 }
 
-impl Drop for ReaderGuard {
+impl Drop for ReadThreadGuard {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
         state.threads.retain(|thread| thread.id != self.id);
@@ -94,7 +94,7 @@ impl ReadQueue {
         state.waiting.push_back(WaitingRead { folder, run });
         let thread = self.another_thread(&mut state);
         drop(state);
-        thread.into_iter().for_each(ReaderGuard::begin);
+        thread.into_iter().for_each(ReadThreadGuard::begin);
         Some(reading)
     }
 
@@ -108,24 +108,24 @@ impl ReadQueue {
         let more = (0..missing).filter_map(|_| self.another_thread(&mut state));
         let more: Vec<_> = more.collect();
         drop(state);
-        more.into_iter().for_each(ReaderGuard::begin);
+        more.into_iter().for_each(ReadThreadGuard::begin);
     }
 
     /// Adds another thread, if there may be one. It is to begin when the lock is free: it may end at once.
-    fn another_thread(self: &Arc<Self>, state: &mut QueueState) -> Option<ReaderGuard> {
+    fn another_thread(self: &Arc<Self>, state: &mut PendingReads) -> Option<ReadThreadGuard> {
         if state.going_on() >= MOST_READS || state.threads.len() >= MOST_THREADS {
             return None;
         }
         let id = state.next;
         state.next += 1;
-        state.threads.push(Reader {
+        state.threads.push(ReadThread {
             id,
             since: Instant::now(),
             folder: None,
             hangs: false,
         });
         let queue = self.clone();
-        Some(ReaderGuard { queue, id })
+        Some(ReadThreadGuard { queue, id })
     }
 
     /// Reads until nothing waits, or until others do enough.
@@ -160,12 +160,12 @@ impl ReadQueue {
         self.lock().waiting.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
+    fn lock(&self) -> MutexGuard<'_, PendingReads> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl QueueState {
+impl PendingReads {
     fn going_on(&self) -> usize {
         self.threads.iter().filter(|thread| !thread.hangs).count()
     }
