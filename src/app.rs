@@ -169,7 +169,10 @@ impl App {
             // A shutdown may be requested during the delay after a signal.
             let _ = timeout(delay, asked).await;
         }
-        Ok(running.drained().await)
+        let notices = running.metrics.notices.clone();
+        let ended = running.drained().await;
+        notices.flush();
+        Ok(ended)
     }
 
     /// Starts workers that serve the accounts, opens the listeners, and accepts shutdown requests at the admin port.

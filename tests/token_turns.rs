@@ -187,11 +187,11 @@ async fn without_a_default_account_the_first_ones_decide() {
 #[tokio::test]
 async fn a_few_accounts_are_all_asked_for_at_once_and_each_has_its_line() {
     let wechat = wechat().await;
-    wechat.change(|behaviour| behaviour.token_stall_of = (0..8).map(appid).collect());
+    wechat.change(|behaviour| behaviour.token_stall_of = (0..28).map(appid).collect());
     let mut sidecar = start(&wechat, 32, Some(31)).await;
     asked_for(&wechat, 32).await;
     assert_eq!(sidecar.admin("/startupz").await.status, 503);
-    for account in 8..32 {
+    for account in 28..32 {
         sidecar
             .line(&format!("account=\"{}\"", appid(account)))
             .await;

@@ -186,6 +186,18 @@ impl Notices {
         }
     }
 
+    /// Tells the log of those that were not summed up yet, because the process ends.
+    pub fn flush(&self) {
+        let groups = mem::take(&mut *self.lock());
+        for ((kind, notice), group) in groups {
+            if let Group::Named { rest, .. } | Group::Summed { rest, .. } = group
+                && rest.is_some()
+            {
+                rest.log(kind, notice);
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(Kind, NoticeKind), Group>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }

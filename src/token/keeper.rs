@@ -266,8 +266,10 @@ impl<S: TokenSource> Keeper<S> {
             cause,
             flight: flight.clone(),
         });
-        // If it was to be fetched in turn, it is no more.
-        self.changed.notify_one();
+        if self.in_turn.load(Ordering::Relaxed) {
+            // It leaves the queue.
+            self.changed.notify_one();
+        }
         flight
     }
 

@@ -135,6 +135,18 @@ async fn of_five_accounts_each_has_a_line_and_of_six_one_is_summed_up_by_name() 
     }
 }
 
+#[test]
+fn at_the_end_of_the_process_all_are_told_of() {
+    let (lines, _log) = log();
+    let accounts = accounts(100);
+    accounts.all.iter().for_each(fails);
+    assert_eq!(lines.all().len(), 5);
+    for _ in 0..2 {
+        accounts.notices.flush();
+        assert_eq!(lines_with(&lines, "the same for 95 more accounts").len(), 1);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_calm_minute_accounts_are_named_again() {
     let (lines, _log) = log();

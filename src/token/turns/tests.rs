@@ -182,7 +182,7 @@ async fn a_pace_is_even_and_makes_up_for_no_time_that_passed() {
         begins.push(at - start);
         throttle = next;
     }
-    assert_eq!(begins, [0 * GAP, GAP, 2 * GAP]);
+    assert_eq!(begins, [Duration::ZERO, GAP, 2 * GAP]);
     advance(Duration::from_secs(60)).await;
     let (at, next) = throttle.step(Instant::now());
     assert_eq!(at, Instant::now());
