@@ -55,19 +55,6 @@ pub fn check_appid(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// How many names a sentence lists.
-const LISTED: usize = 20;
-
-/// A list for a sentence, which ends with how many more there are if they are many.
-pub fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
-    let more = names.len().saturating_sub(LISTED);
-    let first: Vec<String> = names.take(LISTED).collect();
-    match more {
-        0 => first.join(", "),
-        _ => format!("{} and {more} more", first.join(", ")),
-    }
-}
-
 /// An account while it is served. A clone shares everything that changes.
 #[derive(Clone)]
 pub struct Account {

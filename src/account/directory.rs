@@ -4,8 +4,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::{Account, listed};
+use super::Account;
 use crate::token::fingerprints::{Fingerprints, HistoryId};
+
+/// How many accounts an error message names.
+const NAMED: usize = 20;
 
 /// All accounts of one configuration, in its order.
 #[derive(Debug)]
@@ -104,9 +107,14 @@ impl Accounts {
         self.all.iter()
     }
 
-    /// A list of AppIDs and names, for error messages.
+    /// A list of the AppIDs and names, for error messages: the first ones, and how many more there are.
     pub fn names(&self) -> String {
-        listed(self.all.iter().map(|account| account.names()))
+        let named = self.iter().take(NAMED).map(|account| account.names());
+        let names = named.collect::<Vec<_>>().join(", ");
+        match self.all.len().saturating_sub(NAMED) {
+            0 => names,
+            more => format!("{names} and {more} more"),
+        }
     }
 }
 
