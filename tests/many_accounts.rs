@@ -164,7 +164,8 @@ async fn one_account_can_be_asked_for_alone() {
     for page in ["/metrics", "/accounts", "/status.json", "/readyz"] {
         let reply = sidecar.admin(&format!("{page}?account=nobody")).await;
         assert_eq!(reply.status, 404, "{page}");
-        assert!(reply.text().ends_with("230 more\n"), "{}", reply.text());
+        let text = reply.text();
+        assert!(text.ends_with(" more\n") && text.len() < 2000, "{text}");
     }
 }
 
