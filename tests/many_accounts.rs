@@ -104,12 +104,12 @@ async fn the_first_accounts_have_series_of_their_own_and_no_reload_lets_a_counte
     assert_eq!((before[&named(0)], before[&named(OWN - 1)]), (2.0, 1.0));
     assert_eq!(before[&calls("other")], 3.0);
     assert!(!before.contains_key(&named(OWN)));
-    let mut total = 0.0;
-    for token in ["usable", "pending", "missing"] {
-        let sample = format!("wechat_sidecar_accounts{{token=\"{token}\"}}");
-        total += sidecar.metric(&sample).await;
-    }
-    assert_eq!(total, ACCOUNTS as f64);
+    let page = sidecar.admin("/metrics").await.text();
+    let counts = page
+        .lines()
+        .filter(|line| line.starts_with("wechat_sidecar_accounts{"));
+    let counts = counts.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap());
+    assert_eq!(counts.sum::<usize>(), ACCOUNTS);
     let other = |metric: &str| format!("wechat_sidecar_{metric}{{account=\"other\"");
     assert_eq!(sidecar.metric(&other("problem")).await, 1.0);
     assert!(sidecar.metric(&other("token_fetches_day")).await >= 1.0);
@@ -164,7 +164,8 @@ async fn one_account_can_be_asked_for_alone() {
     for page in ["/metrics", "/accounts", "/status.json", "/readyz"] {
         let reply = sidecar.admin(&format!("{page}?account=nobody")).await;
         assert_eq!(reply.status, 404, "{page}");
-        assert!(reply.text().ends_with("230 more\n"), "{}", reply.text());
+        let text = reply.text();
+        assert!(text.ends_with(" more\n") && text.len() < 2000, "{text}");
     }
 }
 

@@ -121,7 +121,10 @@ async fn it_finds_accounts_and_shows_those_in_trouble_first() {
     let mut command = sidecar::command();
     command.args(["--config", &path, "--upstream", &wechat.url()]);
     let sidecar = Sidecar::spawn(command, Some(wechat.clone())).await;
-    while sidecar.admin("/startupz").await.status != 200 {
+    // The last one of the file has a wrong secret.
+    let wanted = format!("/readyz?account={}", appid(44));
+    while status(&sidecar, "").await["accounts_with_problems"] != 1 {
+        sidecar.admin(&wanted).await;
         sleep(Duration::from_millis(20)).await;
     }
     let shown = |said: &Value| -> Vec<String> {
@@ -139,7 +142,6 @@ async fn it_finds_accounts_and_shows_those_in_trouble_first() {
         )
     };
     assert_eq!(counts(&all), (45.into(), 45.into()));
-    // The last one of the file has a wrong secret.
     let first = shown(&all);
     assert_eq!(
         (first.len(), &first[0], &first[1]),

@@ -37,7 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<ReloadStep>> {
 }
 
 /// A sidecar, and what it should have counted.
-struct World {
+struct CountedSidecar {
     most: usize,
     series: AccountSeries,
     /// The served accounts in order. Each has the number of its life, since one may be removed and come back.
@@ -51,7 +51,7 @@ struct World {
     runtime: Runtime,
 }
 
-impl World {
+impl CountedSidecar {
     fn new(most: usize) -> Self {
         Self {
             most,
@@ -138,7 +138,7 @@ impl World {
 proptest! {
     #[test]
     fn no_series_falls_whatever_the_reloads_do(most in 0..5_usize, steps in steps()) {
-        let mut world = World::new(most);
+        let mut world = CountedSidecar::new(most);
         for step in steps {
             world.take(step);
         }
