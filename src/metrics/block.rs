@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use once_cell::race::OnceBox;
@@ -16,6 +16,8 @@ pub(super) const PART: usize = 32;
 #[derive(Debug)]
 pub(super) struct Block {
     counters: usize,
+    /// Whether all threads share the cells of one shard.
+    shared: AtomicBool,
     shards: [OnceBox<Shard>; SHARDS],
 }
 
@@ -32,8 +34,14 @@ impl Block {
     pub(super) fn new(counters: usize) -> Self {
         Self {
             counters,
+            shared: AtomicBool::new(false),
             shards: Default::default(),
         }
+    }
+
+    /// From now on all threads share cells, which takes less memory, and is slower where several count at once.
+    pub(super) fn share(&self) {
+        self.shared.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn add(&self, at: usize) {
@@ -41,7 +49,10 @@ impl Block {
     }
 
     pub(super) fn add_many(&self, at: usize, count: u64) {
-        let shard = shard();
+        let shard = match self.shared.load(Ordering::Relaxed) {
+            true => SHARDS - 1,
+            false => shard(),
+        };
         let cells = match self.shards[shard].get() {
             Some(cells) => cells,
             None => self.allocate(shard),
@@ -96,16 +107,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_count_apart_and_are_summed() {
+    fn threads_count_apart_or_together_and_are_summed() {
         let block = Block::new(1);
-        std::thread::scope(|scope| {
-            for _ in 0..20 {
-                scope.spawn(|| (0..20_000).for_each(|_| block.add(0)));
-            }
-        });
-        assert_eq!(block.sum(0), 400_000);
+        for sum in [400_000, 800_000] {
+            std::thread::scope(|scope| {
+                for _ in 0..20 {
+                    scope.spawn(|| (0..20_000).for_each(|_| block.add(0)));
+                }
+            });
+            assert_eq!(block.sum(0), sum);
+            block.share();
+        }
         let mut sums = [1];
         block.add_to(&mut sums);
-        assert_eq!(sums, [400_001]);
+        assert_eq!(sums, [800_001]);
     }
 }

@@ -83,7 +83,10 @@ impl AccountSeries {
             }
             match gets_own {
                 true => own += 1,
-                false => others.counting.push(account.clone()),
+                false => {
+                    account.cells.share();
+                    others.counting.push(account.clone());
+                }
             }
         }
         others.sweep();

@@ -75,7 +75,7 @@ impl Fingerprints {
         TokenHistory {
             all: self.clone(),
             id: HistoryId(id),
-            own: Mutex::default(),
+            own: Mutex::new(VecDeque::with_capacity(1)),
         }
     }
 
