@@ -348,6 +348,7 @@ pub async fn serve(mut config: Config, log: Log, signals: Signals) -> ExitCode {
         }
     };
     say_listening(&app);
+    let notices = app.metrics.notices.clone();
     let stopped = Arc::new(Notify::new());
     let first = stopped.clone();
     let second_signal = async move {
@@ -359,6 +360,7 @@ pub async fn serve(mut config: Config, log: Log, signals: Signals) -> ExitCode {
     tokio::select! {
         biased;
         () = second_signal => {
+            notices.flush();
             tracing::warn!("a second signal: ending at once");
             ExitCode::FAILURE
         }

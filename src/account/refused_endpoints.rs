@@ -264,7 +264,8 @@ impl RefusedEndpoints {
         let refusals = before.as_ref().map_or(0, |before| before.refusals) + 1;
         let (second_began, calls) =
             before.map_or((now, 0), |before| (before.second_began, before.calls));
-        if entries.len() == MOST {
+        let is_full = entries.len() == MOST;
+        if is_full {
             entries.remove(0);
         }
         entries.push(RefusedEndpoint {
@@ -277,7 +278,8 @@ impl RefusedEndpoints {
         });
         self.count.store(entries.len(), Ordering::Relaxed);
         drop(entries);
-        if is_new {
+        // Otherwise it took the place of another of the account's own.
+        if is_new && !is_full {
             self.limit.remembered(self.this.clone());
         }
         refusals == REPORTED

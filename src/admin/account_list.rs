@@ -136,7 +136,7 @@ impl AccountList<'_> {
             ("accounts_with_problems", self.totals.troubled),
             ("accounts_found", self.found),
             ("accounts_from", self.from),
-            ("page", self.from / self.per + 1),
+            ("page", (self.from / self.per).saturating_add(1)),
             ("pages", self.found.div_ceil(self.per).max(1)),
         ];
         let fields = fields.into_iter();

@@ -179,7 +179,6 @@ impl ServedAccounts {
         let accounts: Vec<_> = all.iter().map(|next| next.account.clone()).collect();
         self.factory.place_series(&accounts);
         let replaced = self.directory.replace(accounts);
-        tokio::spawn(retire(replaced));
         self.fit_to_number();
         for (at, next) in all.into_iter().enumerate() {
             pieces::step(at).await;
@@ -207,8 +206,9 @@ impl ServedAccounts {
             }
             self.kept.push(kept);
         }
-        // They are in the directory that was replaced as well, which is dropped last.
+        // They are in the directory that was replaced as well, which is dropped after this, on another thread.
         change.removed = before.into_iter().flatten().count();
+        tokio::spawn(retire(replaced));
         self.limit_waiters();
         Ok(change)
     }

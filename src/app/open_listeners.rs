@@ -44,6 +44,8 @@ impl Listeners {
         listener: Listener,
         account: Option<&str>,
     ) -> OpenListener {
+        // Those that a reload has closed.
+        while self.tasks.try_join_next().is_some() {}
         let (owner, owned) = watch::channel(account.map(Into::into));
         self.tasks
             .spawn(listener.serve(self.workers.clone(), self.drain.clone(), owned));

@@ -155,14 +155,19 @@ impl Notices {
         match &problem.account {
             Some(account) if self.are_many() => {
                 let key = (problem.kind, notice.kind());
-                let is_named = {
+                let (is_named, before) = {
                     let mut groups = self.lock();
                     let group = groups.entry(key).or_default();
                     let (next, is_named) =
                         mem::take(group).add(account, notice.count(), Instant::now());
                     *group = next;
-                    is_named
+                    let ends = is_named && key.1 == NoticeKind::Over;
+                    let before = ends.then(|| take_untold(&mut groups, problem.kind));
+                    (is_named, before.unwrap_or_default())
                 };
+                for ((kind, notice), rest) in before {
+                    rest.log(kind, notice);
+                }
                 if is_named {
                     problem.log(notice);
                 }
@@ -175,12 +180,20 @@ impl Notices {
     pub fn tick(&self) {
         let now = Instant::now();
         let mut due = Vec::new();
-        self.lock().retain(|key, group| {
+        let mut groups = self.lock();
+        groups.retain(|key, group| {
             let (next, rest) = mem::take(group).tick(now);
             *group = next;
             due.extend(rest.map(|rest| (*key, rest)));
             *group != Group::Quiet
         });
+        let ends = due.iter().filter(|(key, _)| key.1 == NoticeKind::Over);
+        let ends: Vec<Kind> = ends.map(|((kind, _), _)| *kind).collect();
+        for kind in ends {
+            due.extend(take_untold(&mut groups, kind));
+        }
+        drop(groups);
+        due.sort_by_key(|(key, _)| *key);
         for ((kind, notice), rest) in due {
             rest.log(kind, notice);
         }
@@ -201,6 +214,22 @@ impl Notices {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(Kind, NoticeKind), Group>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes what the log was not told yet of the beginning of a problem, and of its going on: that comes before its end.
+fn take_untold(
+    groups: &mut BTreeMap<(Kind, NoticeKind), Group>,
+    kind: Kind,
+) -> Vec<((Kind, NoticeKind), Rest)> {
+    let mut untold = Vec::new();
+    for key in [(kind, NoticeKind::Began), (kind, NoticeKind::GoesOn)] {
+        if let Some(Group::Named { rest, .. } | Group::Summed { rest, .. }) = groups.get_mut(&key)
+            && rest.is_some()
+        {
+            untold.push((key, mem::take(rest)));
+        }
+    }
+    untold
 }
 
 impl Rest {

@@ -1,8 +1,8 @@
 //! Threads for reads that may block. A few are enough for any number of files.
 //!
 //! A few threads take read after read from a queue, so thousands that are wanted at once wake no thousand threads. A
-//! read that hangs keeps its thread, and another one goes on with the queue. That is bounded: a folder in which two
-//! reads hang is not read until one of them has ended, and when seven hang in all, there is no further replacement.
+//! read that hangs keeps its thread, and another one goes on with the queue. That is bounded: while two reads hang in a
+//! folder, others in it wait and those behind them go first, and when seven hang in all, there is no further replacement.
 
 mod queue;
 
@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use tokio::time::{Duration, Instant, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep};
 
 pub use queue::MOST_THREADS;
 use queue::ReadQueue;
@@ -33,7 +33,7 @@ pub async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'stat
     QUEUE.with(Arc::clone).read(None, read).await
 }
 
-/// The same for a read of the file at `path`. Returns `None` at once if other reads in its folder hang.
+/// The same for a read of the file at `path`, which waits while others in its folder hang.
 pub async fn blocking_at<T: Send + 'static>(
     path: &Path,
     read: impl FnOnce() -> T + Send + 'static,
@@ -47,13 +47,33 @@ impl ReadQueue {
         folder: Option<&Path>,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let mut reading = self.add(folder, read)?;
-        loop {
-            match timeout(HANGS_AFTER, &mut reading).await {
-                Ok(read) => return read.ok(),
-                Err(_) => self.replace_hanging(HANGS_AFTER),
-            }
+        // While it lives, somebody wants the read.
+        let wanted = Arc::new(());
+        let reading = self.add(folder, Arc::downgrade(&wanted), read);
+        if self.begin_watch() {
+            tokio::spawn(self.watch());
         }
+        let read = reading.await.ok();
+        drop(wanted);
+        read
+    }
+
+    /// Replaces threads that hang, as long as there are any.
+    async fn watch(self: Arc<Self>) {
+        let watch = WatchGuard(self);
+        while !watch.0.is_idle() {
+            sleep(HANGS_AFTER).await;
+            watch.0.replace_hanging(HANGS_AFTER);
+        }
+    }
+}
+
+/// Ends the watch when this is dropped.
+struct WatchGuard(Arc<ReadQueue>);
+
+impl Drop for WatchGuard {
+    fn drop(&mut self) {
+        self.0.end_watch();
     }
 }
 

@@ -242,16 +242,17 @@ impl<S: TokenSource> Keeper<S> {
             current: self.in_hand(),
         };
         let (landed, wait) = oneshot::channel();
-        let suspended = self.total_suspension();
         self.runtime.spawn(async move {
-            let _turn = match (turn, &this.turns) {
+            let turn = match (turn, &this.turns) {
                 (Some(turn), _) => turn,
                 (None, Some(turns)) => turns.wanted(this.source.asks()).await,
                 (None, None) => FetchTurn::free(),
             };
+            let suspended = this.total_suspension();
             // On the heap, so that those that wait for their turn are small.
             let fetch = AssertUnwindSafe(Box::pin(this.source.fetch(request))).catch_unwind();
-            let result = fetch.await.unwrap_or(Err(TokenError::Panicked));
+            let result = turn.spend(fetch).await;
+            let result = result.unwrap_or(Err(TokenError::Panicked));
             let result = result.map(|fetched| this.count_suspension(fetched, suspended));
             let outcome = this.land(cause, result);
             // Nobody may be waiting any more.

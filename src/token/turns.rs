@@ -6,14 +6,18 @@
 //! | nobody waits for it, and it may ask WeChat | 4 | 20 |
 //! | nobody waits for it, and it asks a file or a server of the operator's own | 4 | |
 //!
-//! The three never wait for each other, and each is served in the order of arrival. So neither a flood of calls nor a
-//! source that hangs takes the turns of the others. Where a file or a server is asked for a call, that takes no turn.
+//! The three never wait for each other, and each is served in the order of arrival. A turn that nobody waits for ends
+//! after two seconds, though its request goes on: sources that hang, and waits for another replica, hold up the others
+//! for no longer than that. Where a file or a server is asked for a call, that takes no turn.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Duration, Instant, sleep_until},
+    time::{Duration, Instant, sleep_until, timeout},
 };
 
 /// How many requests are in flight that calls wait for. With those that nobody waits for, WeChat sees 64 at most.
@@ -21,6 +25,9 @@ const WANTED: usize = 60;
 
 /// How many requests of a kind are in flight that nobody waits for.
 const BACKGROUND: usize = 4;
+
+/// How long a request keeps a turn that nobody waits for.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// The time between the beginnings of two requests to WeChat that nobody waits for.
 const GAP: Duration = Duration::from_millis(50);
@@ -46,7 +53,9 @@ pub struct FetchTurns {
 /// The turn of one request, which ends when this is dropped.
 #[derive(Debug)]
 pub struct FetchTurn {
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
+    /// How long it lasts; `None` for as long as the request.
+    longest: Option<Duration>,
 }
 
 /// When the next request may begin that nobody waits for.
@@ -87,9 +96,9 @@ impl FetchTurns {
     /// Waits for the turn of a request that nobody waits for. It leaves the queue when this is dropped.
     pub async fn background(&self, asks: Asks) -> FetchTurn {
         match asks {
-            Asks::Nearby => FetchTurn::of(&self.nearby).await,
+            Asks::Nearby => FetchTurn::of(&self.nearby).await.up_to(LONGEST),
             Asks::Wechat => {
-                let turn = FetchTurn::of(&self.background).await;
+                let turn = FetchTurn::of(&self.background).await.up_to(LONGEST);
                 let at = {
                     let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
                     let (at, next) = throttle.step(Instant::now());
@@ -106,13 +115,39 @@ impl FetchTurns {
 impl FetchTurn {
     /// A turn where none is needed.
     pub fn free() -> Self {
-        Self { _permit: None }
+        Self {
+            permit: None,
+            longest: None,
+        }
+    }
+
+    /// Makes `request`, to its end. The turn may end earlier.
+    pub async fn spend<T>(self, request: impl Future<Output = T>) -> T {
+        let mut request = pin!(request);
+        if let Some(longest) = self.longest
+            && let Ok(result) = timeout(longest, request.as_mut()).await
+        {
+            return result;
+        }
+        // One that has no end of its own lasts as long as the request.
+        let _kept = self.permit.filter(|_| self.longest.is_none());
+        request.await
+    }
+
+    fn up_to(self, longest: Duration) -> Self {
+        Self {
+            longest: Some(longest),
+            ..self
+        }
     }
 
     async fn of(turns: &Arc<Semaphore>) -> Self {
         // It is never closed.
         let permit = turns.clone().acquire_owned().await.ok();
-        Self { _permit: permit }
+        Self {
+            permit,
+            longest: None,
+        }
     }
 }
 

@@ -177,3 +177,28 @@ async fn with_a_few_accounts_each_has_its_line() {
     accounts.pass(11, |_| {}).await;
     assert_eq!(lines_with(&lines, "busy").len(), 6);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_problem_is_told_after_all_that_came_before_it() {
+    let (lines, _log) = log();
+    let accounts = accounts(100);
+    // They fail one after another, so that some sums are still to come when all is well again.
+    for problems in &accounts.all {
+        fails(problems);
+        let stays = |problems: &Problems| {
+            problems.observe(Kind::TokenRequestFailed, Standing::Stays);
+        };
+        accounts.pass(1, stays).await;
+    }
+    let cured = |problems: &Problems| problems.observe(Kind::TokenRequestFailed, Standing::Gone);
+    accounts.pass(120, cured).await;
+    let all = lines.all();
+    let is_end = |line: &String| line.contains("over");
+    let first_end = all.iter().position(is_end).unwrap();
+    assert!(all[first_end..].iter().all(is_end), "{all:#?}");
+    let told = |part: &str| lines_with(&lines, part).len();
+    assert!(
+        told("the same for 40 more") == 1 && told("over for 95 more") == 1,
+        "{all:#?}"
+    );
+}

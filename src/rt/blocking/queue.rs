@@ -5,7 +5,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use tokio::{
@@ -36,10 +36,14 @@ struct PendingReads {
     threads: Vec<ReadThread>,
     /// The id of the next thread.
     next: u64,
+    /// Whether a task looks for threads that hang.
+    watched: bool,
 }
 
 struct WaitingRead {
     folder: Option<u64>,
+    /// Gone when nobody wants it any more.
+    wanted: Weak<()>,
     run: Box<dyn FnOnce() + Send>,
 }
 
@@ -73,12 +77,13 @@ impl Drop for ReadThreadGuard {
 }
 
 impl ReadQueue {
-    /// Adds a read in `folder`. `None` if too many hang there.
+    /// Adds a read in `folder`, which is left out if it has not begun when `wanted` is gone.
     pub(super) fn add<T: Send + 'static>(
         self: &Arc<Self>,
         folder: Option<&Path>,
+        wanted: Weak<()>,
         read: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<oneshot::Receiver<T>> {
+    ) -> oneshot::Receiver<T> {
         let (done, reading) = oneshot::channel();
         let run = Box::new(move || {
             // Whoever wanted it may have given up.
@@ -88,14 +93,29 @@ impl ReadQueue {
         });
         let folder = folder.map(hashed);
         let mut state = self.lock();
-        if folder.is_some() && state.hanging_in(folder) >= MOST_HANGING_IN_A_FOLDER {
-            return None;
-        }
-        state.waiting.push_back(WaitingRead { folder, run });
+        state.waiting.push_back(WaitingRead {
+            folder,
+            wanted,
+            run,
+        });
         let thread = self.another_thread(&mut state);
         drop(state);
         thread.into_iter().for_each(ReadThreadGuard::begin);
-        Some(reading)
+        reading
+    }
+
+    /// Whether the caller is to watch for threads that hang, because nobody does.
+    pub(super) fn begin_watch(&self) -> bool {
+        !std::mem::replace(&mut self.lock().watched, true)
+    }
+
+    pub(super) fn end_watch(&self) {
+        self.lock().watched = false;
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.waiting.is_empty() && state.threads.is_empty()
     }
 
     /// Other threads go on for those whose read began longer ago than `limit`.
@@ -141,7 +161,7 @@ impl ReadQueue {
         let others = state.going_on_beside(id);
         let at = state.threads.iter().position(|thread| thread.id == id)?;
         let next = match others < MOST_READS {
-            true => state.waiting.pop_front(),
+            true => state.next_read(),
             // It hung, and was replaced.
             false => None,
         };
@@ -166,6 +186,27 @@ impl ReadQueue {
 }
 
 impl PendingReads {
+    /// Takes the first read that is wanted and in no folder where too many hang.
+    fn next_read(&mut self) -> Option<WaitingRead> {
+        let (waiting, threads) = (&mut self.waiting, &self.threads);
+        let is_wanted = |read: &WaitingRead| read.wanted.strong_count() > 0;
+        let may_begin = |read: &WaitingRead| {
+            let there = threads.iter().filter(|thread| thread.folder == read.folder);
+            let hanging = there.filter(|thread| thread.hangs).count();
+            read.folder.is_none() || hanging < MOST_HANGING_IN_A_FOLDER
+        };
+        while waiting.front().is_some_and(|read| !is_wanted(read)) {
+            waiting.pop_front();
+        }
+        if waiting.front().is_some_and(may_begin) {
+            return waiting.pop_front();
+        }
+        // Those that wait for a folder must not pile up.
+        waiting.retain(is_wanted);
+        let at = waiting.iter().position(may_begin)?;
+        waiting.remove(at)
+    }
+
     fn going_on(&self) -> usize {
         self.threads.iter().filter(|thread| !thread.hangs).count()
     }
@@ -173,11 +214,6 @@ impl PendingReads {
     fn going_on_beside(&self, id: u64) -> usize {
         let others = self.threads.iter().filter(|thread| thread.id != id);
         others.filter(|thread| !thread.hangs).count()
-    }
-
-    fn hanging_in(&self, folder: Option<u64>) -> usize {
-        let there = self.threads.iter().filter(|thread| thread.folder == folder);
-        there.filter(|thread| thread.hangs).count()
     }
 }
 

@@ -10,9 +10,10 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::{
-    queue::{MOST_HANGING, MOST_HANGING_IN_A_FOLDER, MOST_READS},
+    queue::{MOST_HANGING, MOST_READS},
     *,
 };
 
@@ -61,23 +62,34 @@ async fn reads_that_hang_delay_no_other() {
 }
 
 #[tokio::test]
-async fn a_folder_in_which_reads_hang_is_left_alone_until_one_ends() {
+async fn a_folder_in_which_many_reads_hang_delays_no_other_and_is_read_on_when_they_end() {
     let (end, ended) = mpsc::channel::<()>();
     let ended = Arc::new(Mutex::new(ended));
+    let begun = Arc::new(AtomicUsize::new(0));
     let file = Path::new("/nfs/file");
-    let all: Vec<_> = (0..MOST_HANGING_IN_A_FOLDER)
-        .map(|_| tokio::spawn(blocking_at(file, hanging(&ended))))
-        .collect();
-    // These wait until it is known that the first ones hang.
-    let begin = Instant::now();
-    while blocking_at(file, || ()).await.is_some() {
-        assert!(begin.elapsed() < 300 * HANGS_AFTER);
+    // All wait before it is known that the first ones hang.
+    let read = || {
+        let (read, begun) = (hanging(&ended), begun.clone());
+        tokio::spawn(blocking_at(file, move || {
+            begun.fetch_add(1, Ordering::SeqCst);
+            read();
+        }))
+    };
+    let all: Vec<_> = (0..30).map(|_| read()).collect();
+    for _ in 0..20 {
+        let other = blocking_at(Path::new("/disk/file"), || 7);
+        assert_eq!(timeout(30 * HANGS_AFTER, other).await, Ok(Some(7)));
         tokio::time::sleep(HANGS_AFTER / 4).await;
     }
-    assert_eq!(blocking_at(Path::new("/disk/file"), || 7).await, Some(7));
+    assert!(begun.load(Ordering::SeqCst) <= MOST_READS);
+    // One that nobody wants any more is left out.
+    all[29].abort();
+    assert!(all[..29].iter().all(|hanging| !hanging.is_finished()));
     drop(end);
-    join_all(all).await;
+    let ended = join_all(all).await;
+    assert_eq!(ended.iter().filter(|read| read.is_ok()).count(), 29);
     assert_eq!(blocking_at(file, || 7).await, Some(7));
+    assert_eq!(begun.load(Ordering::SeqCst), 29);
 }
 
 #[tokio::test]

@@ -67,14 +67,15 @@ impl<S: TokenSource> Keeper<S> {
         loop {
             tokio::select! {
                 biased;
-                () = self.changed.notified() => {
-                    let state = self.lock();
-                    let is_due = state.flight.is_none() && state.due() <= Instant::now();
-                    if !is_due || !self.is_in_turn(&state) {
-                        return None;
-                    }
-                }
+                () = self.changed.notified() => {}
+                // What something else has put in place meanwhile is as good.
+                () = self.poll_source() => {}
                 turn = &mut turn => return Some(turn),
+            }
+            let state = self.lock();
+            let is_due = state.flight.is_none() && state.due() <= Instant::now();
+            if !is_due || !self.is_in_turn(&state) {
+                return None;
             }
         }
     }

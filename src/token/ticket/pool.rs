@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How many tickets are kept. One that is asked for after it was forgotten is fetched again.
-const MOST: usize = 16_384;
+const MOST: usize = 32_768;
 
 /// Fetches of a ticket by all replicas in a day. Above this, it is renewed only shortly before it expires.
 const DAILY_FETCHES: u32 = 50;

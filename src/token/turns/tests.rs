@@ -188,3 +188,33 @@ async fn a_pace_is_even_and_makes_up_for_no_time_that_passed() {
     assert_eq!(at, Instant::now());
     assert_eq!(next.step(Instant::now()).0, at + GAP);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_hangs_holds_the_others_up_for_two_seconds_at_most() {
+    let turns = Arc::new(FetchTurns::default());
+    for asks in [Asks::Wechat, Asks::Nearby] {
+        let hanging: Vec<_> = (0..BACKGROUND)
+            .map(|_| {
+                let turns = turns.clone();
+                tokio::spawn(async move {
+                    let turn = turns.background(asks).await;
+                    turn.spend(sleep(10 * LONGEST)).await;
+                    Instant::now()
+                })
+            })
+            .collect();
+        sleep(Duration::from_secs(1)).await;
+        let begin = Instant::now();
+        turns.background(asks).await.spend(async {}).await;
+        assert!(begin.elapsed() <= LONGEST, "{asks:?}");
+        // What hung goes on to its end.
+        for hanging in hanging {
+            assert!(hanging.await.unwrap() - begin > 9 * LONGEST);
+        }
+    }
+    // One that a call waits for keeps its turn.
+    let turn = turns.wanted(Asks::Wechat).await;
+    tokio::spawn(turn.spend(sleep(10 * LONGEST)));
+    sleep(2 * LONGEST).await;
+    assert_eq!(turns.wanted.available_permits(), WANTED - 1);
+}
