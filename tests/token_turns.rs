@@ -215,7 +215,7 @@ async fn many_accounts_that_have_no_token_are_a_few_lines_and_each_is_told_of_el
     let lines = sidecar.log().lines().count();
     assert!(lines <= 15, "{}", sidecar.log());
     let failing = async || {
-        let page = sidecar.admin("/accounts").await.json();
+        let page = sidecar.admin("/accounts?per=1000").await.json();
         let problems = page["problems"].as_array().unwrap().len();
         let accounts = page["accounts"].as_array().unwrap();
         let failed = accounts.iter().filter(|one| one["last_error"].is_string());
