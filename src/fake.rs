@@ -168,6 +168,8 @@ impl Wechat {
             .transpose()?;
         let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
         let listener = TcpListener::bind(setup.listen).await?;
+        // The usual queue has 128, and what comes beyond that in a burst is reset.
+        let _ = rustix::net::listen(&listener, 4096);
         let addr = listener.local_addr()?;
         let accepting = tokio::spawn(listener::accept(listener, acceptor, fake.clone()));
         Ok(Self(Arc::new(RunningFake {
