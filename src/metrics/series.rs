@@ -29,7 +29,7 @@ impl SeriesPlace {
     }
 }
 
-/// See the [module](self).
+/// Which accounts have series of their own, and what all others have counted.
 #[derive(Debug)]
 pub struct AccountSeries {
     /// The most accounts with series of their own.
